@@ -1,0 +1,51 @@
+"""The one exception whose text a person may read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glmstudio.words import has, say
+
+
+class StudioError(Exception):
+    """Something went wrong that a person can mend.
+
+    `key` names a table of the words files with `what` (what happened, naming the thing) and, where there is a
+    remedy, `fix` (the command or button that helps). `values` fill in both.
+    """
+
+    def __init__(self, key: str, /, **values: Any) -> None:
+        self.key = key
+        self.values = values
+        super().__init__(key, values)
+
+    def what(self, lang: str = "en") -> str:
+        """What happened, as a full sentence."""
+        return say(lang, f"{self.key}.what", **self.values)
+
+    def fix(self, lang: str = "en") -> str:
+        """What to do about it; empty where nobody can say."""
+        return say(lang, f"{self.key}.fix", **self.values) if has(f"{self.key}.fix") else ""
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.what(), self.fix()) if part)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.key, self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        """A form that survives a file: `from_json` gives the same error back."""
+        return {"key": self.key, "values": {name: _plain(value) for name, value in self.values.items()}}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> StudioError:
+        """The error that `to_json` wrote down."""
+        return cls(data["key"], **data["values"])
+
+
+def _rebuild(key: str, values: dict[str, Any]) -> StudioError:
+    return StudioError(key, **values)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

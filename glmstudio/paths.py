@@ -1,0 +1,50 @@
+"""Every folder of the studio in one place.
+
+All that a person makes lives under one folder, `workspace/` beside the code; `GLMSTUDIO_HOME` moves it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CODE = Path(__file__).parent
+ROOT = CODE.parent
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The folders under one home."""
+
+    home: Path
+
+    @property
+    def runs(self) -> Path:
+        """One folder for each fine-tuning run."""
+        return self.home / "runs"
+
+    @property
+    def models(self) -> Path:
+        """Downloaded models."""
+        return self.home / "models"
+
+    @property
+    def state(self) -> Path:
+        """Small files that the studio keeps about itself: who is running, which folders were added."""
+        return self.home / "state"
+
+    @property
+    def presets(self) -> Path:
+        """Presets that the user saved."""
+        return self.home / "presets"
+
+
+def paths() -> Paths:
+    """The folders in use now."""
+    home = os.environ.get("GLMSTUDIO_HOME")
+    return Paths(Path(home).expanduser().resolve() if home else ROOT / "workspace")
+
+
+SHIPPED_PRESETS = ROOT / "presets"
+DEMO = CODE / "demo"

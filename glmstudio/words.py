@@ -1,0 +1,44 @@
+"""Every sentence a person sees, in English and Chinese, looked up by key.
+
+The words live in `text/<language>/<room>.toml`; a key is `<room>.<table>.<name>`. Values are filled in with
+`str.format`, so a sentence may show a number as `{size:.1f}`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from glmstudio.files import read_toml
+
+LANGUAGES = ("en", "zh")
+_TEXT = Path(__file__).parent / "text"
+
+
+def say(lang: str, key: str, /, **values: Any) -> str:
+    """The sentence `key` in `lang` (unknown languages read English). Raises KeyError for an unknown key."""
+    table = words("zh" if lang.lower().startswith("zh") else "en")
+    return table[key].format(**values)
+
+
+def has(key: str) -> bool:
+    """Whether there is a sentence for `key`."""
+    return key in words("en")
+
+
+@cache
+def words(lang: str) -> dict[str, str]:
+    """All sentences of one language, flattened to `{"room.table.name": text}`."""
+    flat: dict[str, str] = {}
+    for file in sorted((_TEXT / lang).glob("*.toml")):
+        _flatten(file.stem, read_toml(file), flat)
+    return flat
+
+
+def _flatten(prefix: str, value: Any, into: dict[str, str]) -> None:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _flatten(f"{prefix}.{name}", inner, into)
+    else:
+        into[prefix] = value
