@@ -1,0 +1,82 @@
+"""ChatGLM3's conversations as token ids, for asking and for training.
+
+A message is its role's token, then `metadata` and a newline, then the content; a sequence starts with
+`[gMASK] sop`. The rules are those of the published tokenizer and of the original fine-tuning script.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from glmstudio.data.tokenizer import EOS, Tokenizer
+
+IGNORED = -100
+TOOL_PROMPT = "Answer the following questions as best as you can. You have access to the following tools:"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. `metadata` is the tool's name in an assistant's call; `trained` counts only in training."""
+
+    role: str
+    content: str
+    metadata: str = ""
+    trained: bool = False
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation for training: `labels[i]` is `input_ids[i]` where it is learned, else -100."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+    @property
+    def trained(self) -> int:
+        """How many tokens are learned from."""
+        return sum(label != IGNORED for label in self.labels)
+
+    def cut(self, length: int) -> Example:
+        """The first `length` tokens, as the original script cuts."""
+        return Example(self.input_ids[:length], self.labels[:length])
+
+
+def tools_message(tools: Any, intro: str = TOOL_PROMPT) -> Message:
+    """The system message that tells the model which tools there are."""
+    return Message("system", f"{intro}\n{json.dumps(tools, indent=4, ensure_ascii=False)}")
+
+
+def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+    """The prompt for the assistant's next message: all messages, then the bare assistant token."""
+    ids = _start(tokenizer)
+    for message in messages:
+        ids += _message_ids(tokenizer, message)
+    return [*ids, tokenizer.special["<|assistant|>"]]
+
+
+def training_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> Example:
+    """A conversation with its labels.
+
+    Learned is what a trained message says after its role token, and the token that ends it: the next role, or
+    the end of the text after the last message.
+    """
+    ids = _start(tokenizer)
+    learned = [False] * (len(ids) + 1)  # learned[i]: whether the token at i is a label
+    for message in messages:
+        tokens = _message_ids(tokenizer, message)
+        ids += tokens
+        learned += [message.trained] * len(tokens)
+    ids.append(EOS)
+    return Example(ids, [token if yes else IGNORED for token, yes in zip(ids, learned, strict=True)])
+
+
+def _start(tokenizer: Tokenizer) -> list[int]:
+    return [tokenizer.special["[gMASK]"], tokenizer.special["sop"]]
+
+
+def _message_ids(tokenizer: Tokenizer, message: Message) -> list[int]:
+    role = tokenizer.special[f"<|{message.role}|>"]
+    return [role, *tokenizer.encode(f"{message.metadata}\n"), *tokenizer.encode(message.content)]

@@ -1,0 +1,88 @@
+"""ChatGLM3's tokens: a sentencepiece vocabulary and nine special ids that text can never produce."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from glmstudio.errors import StudioError
+
+SPECIAL_TOKENS = (
+    "[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>",
+)  # fmt: skip
+PAD, BOS, EOS = 0, 1, 2
+
+
+class Tokenizer:
+    """Text to ids and back, id for id as the published ChatGLM3 tokenizer.
+
+    The special tokens are not pieces of the vocabulary: they are numbered after it, so a user who types `<|user|>`
+    gets the ids of those letters and never the role.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Read `folder/tokenizer.model`. Raises StudioError where it is absent or not a vocabulary."""
+        from sentencepiece import SentencePieceProcessor
+
+        file = Path(folder) / "tokenizer.model"
+        if not file.is_file():
+            raise StudioError("data.tokenizer_missing", file=str(file))
+        try:
+            self._pieces = SentencePieceProcessor(model_file=str(file))
+        except (RuntimeError, OSError) as error:
+            raise StudioError("data.tokenizer_broken", file=str(file)) from error
+        self.pieces: int = self._pieces.vocab_size()
+        self.special: dict[str, int] = {name: self.pieces + index for index, name in enumerate(SPECIAL_TOKENS)}
+        self._names = {index: name for name, index in self.special.items()}
+
+    @property
+    def size(self) -> int:
+        """Pieces and special tokens together."""
+        return self.pieces + len(SPECIAL_TOKENS)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The ids that end an answer: the end of the text, the user's turn, and a tool's turn."""
+        return EOS, self.special["<|user|>"], self.special["<|observation|>"]
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of plain text; special tokens in it are letters like any others."""
+        ids: list[int] = self._pieces.encode(text)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; special tokens and padding are left out."""
+        text: str = self._pieces.decode([i for i in ids if 2 < i < self.pieces])
+        return text
+
+    def name(self, index: int) -> str:
+        """How one id reads in a table: its piece, or the special token's name."""
+        if index in self._names:
+            return self._names[index]
+        piece: str = self._pieces.id_to_piece(index) if index < self.pieces else "?"
+        return piece
+
+
+class TextStream:
+    """Turns ids that arrive one by one into text that never shows half a character."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._given = 0
+
+    def push(self, index: int) -> str:
+        """The text that became certain with this id; often one piece, empty inside a character."""
+        self._ids.append(index)
+        text = self._tokenizer.decode(self._ids)
+        if text.endswith("\ufffd"):
+            return ""
+        new = text[self._given :]
+        self._given = len(text)
+        return new
+
+    def flush(self) -> str:
+        """What is left at the end, even if it is half a character."""
+        text = self._tokenizer.decode(self._ids)[self._given :]
+        self._given += len(text)
+        return text
