@@ -1,0 +1,209 @@
+"""The tools that a model may call: safe, offline, and the same ones that the demo model was trained on.
+
+A tool is a function of plain values that returns text. It runs in the studio's process, so every argument, which a
+model wrote, is checked and bounded before anything is computed.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import math
+import operator
+import random
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from glmstudio.chat.places import ZONES
+from glmstudio.words import say
+
+_SECURE = random.SystemRandom()
+
+
+class ToolError(ValueError):
+    """A tool could not answer; the message goes to the model as the observation."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A named function with the JSON schema of its arguments, as the model is told of it."""
+
+    name: str
+    description: str
+    properties: dict[str, str]
+    function: Callable[..., str]
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The tool as ChatGLM3's system prompt lists it."""
+        properties = {name: {"type": kind} for name, kind in self.properties.items()}
+        parameters = {"type": "object", "properties": properties, "required": list(properties)}
+        return {"name": self.name, "description": self.description, "parameters": parameters}
+
+    def run(self, arguments: dict[str, Any]) -> str:
+        """The tool's answer. Raises ToolError for arguments that do not fit the schema or cannot be answered."""
+        _check(self, arguments)
+        try:
+            return self.function(**arguments)
+        except ToolError:
+            raise
+        except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+            raise ToolError(f"{self.name} could not answer: {error}.") from error
+
+    def title(self, lang: str) -> str:
+        """The tool's name for people."""
+        return say(lang, f"tools.{self.name}.title")
+
+    def about(self, lang: str) -> str:
+        """What the tool does, for people."""
+        return say(lang, f"tools.{self.name}.about")
+
+
+def calculator(expression: str) -> str:
+    """The value of an arithmetic expression with + - * / // % ** and parentheses."""
+    if len(expression) > 200:
+        raise ToolError("The expression is too long.")
+    try:
+        tree = ast.parse(expression.replace("×", "*").replace("÷", "/").replace("^", "**").strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ToolError("This is not an arithmetic expression.") from error
+    value = _value(tree.body)
+    if isinstance(value, float):
+        value = round(value, 6)
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else str(value)
+    return str(value)
+
+
+def get_time(city: str) -> str:
+    """The time of day in a city, as HH:MM."""
+    zone = ZONES.get(_plain(city))
+    if zone is None:
+        raise ToolError(f"The time zone of {city} is not known.")
+    try:
+        return datetime.now(ZoneInfo(zone)).strftime("%H:%M")
+    except ZoneInfoNotFoundError as error:
+        raise ToolError("This computer has no time zone data.") from error
+
+
+def convert_unit(value: float, from_unit: str, to_unit: str) -> str:
+    """A quantity in another unit, with at most 4 significant decimals."""
+    source, target = UNITS.get(from_unit), UNITS.get(to_unit)
+    if source is None or target is None:
+        raise ToolError(f"The units are {', '.join(UNITS)}.")
+    if source[0] != target[0]:
+        raise ToolError(f"{from_unit} cannot be turned into {to_unit}.")
+    if source[0] == "temperature":
+        result = value if from_unit == to_unit else value * 1.8 + 32 if to_unit == "fahrenheit" else (value - 32) / 1.8
+    else:
+        result = value * source[1] / target[1]
+    if not math.isfinite(result):
+        raise ToolError("The number is too large.")
+    return f"{result:.4g}" if abs(result) < 1000 else f"{result:.10g}"
+
+
+def roll_dice(count: int, sides: int) -> str:
+    """The numbers that fair dice show."""
+    if not (1 <= count <= 20 and 2 <= sides <= 1000):
+        raise ToolError("Roll 1 to 20 dice with 2 to 1000 sides.")
+    return ", ".join(str(_SECURE.randint(1, sides)) for _ in range(count))
+
+
+def count_letters(text: str) -> str:
+    """How many letters or Chinese characters a text has."""
+    return str(sum(character.isalpha() for character in text[:10_000]))
+
+
+def track_parcel(number: str) -> str:
+    """Where a parcel of the made-up delivery service of the demo is; the same number always gives the same answer."""
+    places = ("Beijing", "Shanghai", "Hamburg", "Lyon", "Oslo", "Osaka", "Porto", "Quito")
+    digest = hashlib.sha256(_plain(number).encode()).digest()
+    return f"{places[digest[0] % len(places)]}, {digest[1] % 6 + 1}"
+
+
+UNITS: dict[str, tuple[str, float]] = {
+    "km": ("length", 1000), "mile": ("length", 1609.344), "m": ("length", 1), "foot": ("length", 0.3048),
+    "cm": ("length", 0.01), "inch": ("length", 0.0254), "kg": ("mass", 1), "pound": ("mass", 0.45359237),
+    "celsius": ("temperature", 0), "fahrenheit": ("temperature", 0),
+}  # fmt: skip
+
+TOOLS: dict[str, Tool] = {
+    tool.name: tool
+    for tool in (
+        Tool("calculator", "Works out an arithmetic expression.", {"expression": "string"}, calculator),
+        Tool("get_time", "Tells the time of day in a city.", {"city": "string"}, get_time),
+        Tool(
+            "convert_unit",
+            "Converts a number from one unit to another.",
+            {"value": "number", "from_unit": "string", "to_unit": "string"},
+            convert_unit,
+        ),
+        Tool("roll_dice", "Rolls dice.", {"count": "integer", "sides": "integer"}, roll_dice),
+        Tool("count_letters", "Counts the letters of a text.", {"text": "string"}, count_letters),
+        Tool("track_parcel", "Says where a parcel is.", {"number": "string"}, track_parcel),
+    )
+}
+
+_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "number": (int, float), "integer": (int,)}
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
+}  # fmt: skip
+_LARGEST = 10**60
+
+
+def _check(tool: Tool, arguments: dict[str, Any]) -> None:
+    missing = [name for name in tool.properties if name not in arguments]
+    if missing:
+        raise ToolError(f"{tool.name} needs the argument {missing[0]}.")
+    for name, value in arguments.items():
+        kind = tool.properties.get(name)
+        if kind is None:
+            raise ToolError(f"{tool.name} has no argument {name}.")
+        if isinstance(value, bool) or not isinstance(value, _TYPES[kind]):
+            raise ToolError(f"The argument {name} of {tool.name} must be of type {kind}.")
+
+
+def _value(node: ast.expr) -> Any:
+    """The number that an expression's tree stands for; nothing but numbers and operators is understood."""
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return _bounded(node.value)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+        value = _value(node.operand)
+        return -value if isinstance(node.op, ast.USub) else value
+    if isinstance(node, ast.BinOp):
+        left, right = _value(node.left), _value(node.right)
+        if isinstance(node.op, ast.Pow):
+            return _power(left, right)
+        if type(node.op) in _BINARY:
+            try:
+                return _bounded(_BINARY[type(node.op)](left, right))
+            except ZeroDivisionError as error:
+                raise ToolError("Division by zero.") from error
+    raise ToolError("Only numbers, + - * / // % ** and parentheses can be worked out.")
+
+
+def _power(left: Any, right: Any) -> Any:
+    # The size of a power is known before it is computed, so 9**9**9 costs nothing.
+    if abs(right) > 1000 or (left and abs(right) * math.log10(abs(left)) > 60):
+        raise ToolError("The result is too large.")
+    if (left < 0 and right != int(right)) or (left == 0 and right < 0):
+        raise ToolError("The result is not a real number.")
+    return _bounded(left**right)
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ToolError("The result is too large.")
+    if abs(value) > _LARGEST:
+        raise ToolError("The result is too large.")
+    return value
+
+
+def _plain(name: str) -> str:
+    """A name without accents, case and spaces, so that `São Paulo` and `sao paulo` are one."""
+    letters = unicodedata.normalize("NFKD", name[:100]).casefold()
+    return "".join(letter for letter in letters if letter.isalnum())
