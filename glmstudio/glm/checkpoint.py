@@ -1,0 +1,79 @@
+"""Weights from a published folder into the native model, without ever holding them twice.
+
+Shards are mapped into memory, not read; a tensor that keeps its type stays mapped, one that changes its type or device
+is copied and its page given back when the shard is done.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import GlmForCausalLM
+from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
+
+from glmstudio.errors import StudioError
+from glmstudio.glm.layout import native_config, native_tensors
+from glmstudio.models.folder import check_weights, read_config, weight_files
+
+
+def load_base(folder: Path, *, dtype: torch.dtype, device: torch.device) -> GlmForCausalLM:
+    """The model of a published folder, in evaluation mode.
+
+    Raises StudioError, naming the file and the remedy, for a folder that is wrong, cut off, foreign or not whole.
+    """
+    config = native_config(read_config(folder), str(folder / "config.json"))
+    with torch.device("meta"):
+        model = GlmForCausalLM(config)
+    wanted = dict(model.named_parameters())
+    for file in weight_files(folder):
+        check_weights(file)
+        state: dict[str, torch.Tensor] = {}
+        for name, tensor in _tensors(file):
+            try:
+                pieces = native_tensors(name, tensor, config)
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise StudioError("models.foreign_tensor", file=str(file), name=name) from error
+            for native, piece in pieces.items():
+                if native not in wanted or wanted[native].shape != piece.shape:
+                    raise StudioError("models.foreign_tensor", file=str(file), name=name)
+                state[native] = piece.to(device=device, dtype=dtype)
+        model.load_state_dict(state, strict=False, assign=True)
+        for native in state:
+            wanted.pop(native, None)
+    if wanted:
+        raise StudioError("models.missing_tensor", folder=str(folder), count=len(wanted), name=sorted(wanted)[0])
+    with device:  # its angles are computed, not loaded
+        model.model.rotary_emb = GlmRotaryEmbedding(config=config)
+    model.requires_grad_(True)
+    model.eval()
+    return model
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """All tensors of one small file, by name. Raises StudioError for a file that is damaged or not plain tensors."""
+    check_weights(file)
+    return dict(_tensors(file))
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as shard:
+                for name in shard.keys():  # noqa: SIM118 (a safetensors file is no mapping)
+                    yield name, shard.get_tensor(name)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                shard = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            for name, tensor in shard.items():
+                yield name, tensor
+    except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError, EOFError) as error:
+        raise StudioError("models.damaged", file=str(file)) from error
+    except Exception as error:  # torch's unpickler raises a class of its own for anything but plain tensors
+        if type(error).__name__ == "UnpicklingError":
+            raise StudioError("models.damaged", file=str(file)) from error
+        raise

@@ -1,0 +1,45 @@
+"""The one way to a model: `load_model`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import GlmForCausalLM
+
+from glmstudio.glm.adapters import load_prefix
+from glmstudio.glm.checkpoint import load_base
+from glmstudio.glm.prefix import attach_prefix
+
+
+def load_model(
+    path: str | Path,
+    adapter: str | Path | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> GlmForCausalLM:
+    """Transformers' native GLM from a ChatGLM3 folder, with a prefix or without; no remote code.
+
+    Args:
+        path: A published folder (6B, Base, 32K; `.bin` or safetensors, one file or shards) or the demo's.
+        adapter: A prefix in any of the three forms of `glmstudio.glm.adapters`, or None for the base model.
+        dtype: The weights' type; None takes the one that suits the device (`best_dtype`).
+        device: Where the weights go; None takes the first GPU, else the CPU.
+
+    Raises:
+        StudioError: The folder or the adapter is wrong or missing; it names the file and the remedy.
+    """
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = load_base(Path(path), dtype=dtype or best_dtype(place), device=place)
+    if adapter is not None:
+        attach_prefix(model, load_prefix(Path(adapter), model).eval())
+    return model
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the card computes in it (Ampere and later), float16 on older cards, float32 on the CPU, where
+    16-bit arithmetic is emulated and some 30 times slower."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
