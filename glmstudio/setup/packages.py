@@ -111,7 +111,7 @@ def _reason(output: str) -> str:
     if denied := re.search(r"Permission denied[^\n]*|Read-only file system[^\n]*", output):
         return say("not_writable", folder=VENV, hint=denied[0].strip())
     missing = re.search(r"requirement torch(?:==(\S+))? \(from versions: (none)?", output)
-    unreachable = _NETWORK.search(output)
+    unreachable = next((found for pattern in _NETWORK if (found := re.search(pattern, output))), None)
     if unreachable and not (missing and missing[2] is None):
         return say("no_network", hint=unreachable[0])
     if missing:
@@ -120,11 +120,13 @@ def _reason(output: str) -> str:
     return say("pip_failed", hint=errors[-1] if errors else output.strip().rpartition("\n")[2], folder=VENV)
 
 
-_NETWORK = re.compile(
-    r"Temporary failure in name resolution|Name or service not known|getaddrinfo failed|nodename nor servname provided"
-    r"|Network is unreachable|No route to host|Connection refused|Connection reset by peer|CERTIFICATE_VERIFY_FAILED"
-    r"|Cannot connect to proxy|ProxyError|[Rr]ead timed out|Connection to \S+ timed out|[Cc]onnect(?:ion)? timeout"
-    r"|IncompleteRead|RemoteDisconnected|NameResolutionError|NewConnectionError|Max retries exceeded"
+# The most telling first: pip often wraps one in the other.
+_NETWORK = (
+    r"Temporary failure in name resolution|Name or service not known|getaddrinfo failed|nodename nor servname provided",
+    r"Network is unreachable|No route to host|Connection refused|Connection reset by peer",
+    r"CERTIFICATE_VERIFY_FAILED|Cannot connect to proxy|ProxyError",
+    r"[Rr]ead timed out|[Cc]onnect(?:ion)? (?:to \S+ )?time(?:d )?out|IncompleteRead|RemoteDisconnected",
+    r"NameResolutionError|NewConnectionError|Max retries exceeded",
 )
 
 
