@@ -1,0 +1,140 @@
+"""`main`: the studio as a process. Everything that costs time or needs gradio is imported inside it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from typing import Any
+
+from glmstudio.errors import StudioError
+from glmstudio.ui.environment import quiet_import
+from glmstudio.ui.instance import Claim, answers, claim, health
+from glmstudio.words import say
+
+PORT = 7860
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "chrome")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the studio of this home until it is interrupted, or open the one that already runs. Raises StudioError."""
+    options = parser().parse_args(argv)
+    mine = claim()
+    if isinstance(mine, int):
+        _tell("ui.terminal.already", url=_url(mine))
+        _open(_url(mine), options)
+        return 0
+    try:
+        return _serve(options, mine)
+    finally:
+        mine.release()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the studio itself."""
+    made = argparse.ArgumentParser(prog="launcher.py", description=say("en", "ui.terminal.about"))
+    made.add_argument("--port", type=int, help=say("en", "ui.terminal.port"))
+    made.add_argument("--no-browser", action="store_true", help=say("en", "ui.terminal.no_browser"))
+    made.add_argument("--window", action="store_true", help=say("en", "ui.terminal.window"))
+    return made
+
+
+def _serve(options: argparse.Namespace, mine: Claim) -> int:
+    listener = _bind(options.port)
+    port = listener.getsockname()[1]
+    with quiet_import():
+        import uvicorn
+
+        application = build(port)
+    server = uvicorn.Server(
+        uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    )
+    mine.announce(port)
+    threading.Thread(target=_welcome, args=(port, options), daemon=True).start()
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        listener.close()
+    return 0
+
+
+def build(port: int) -> Any:
+    """The ASGI application: `/health`, and the page behind the guard."""
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from glmstudio.ui.guard import Guard
+    from glmstudio.ui.opening import Opening
+    from glmstudio.ui.page import build_page, stylesheet
+    from glmstudio.ui.theme import theme
+
+    outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    outer.add_api_route("/health", health, methods=["GET"])
+    gr.mount_gradio_app(
+        outer,
+        build_page(),
+        path="/",
+        server_name="127.0.0.1",
+        server_port=port,
+        theme=theme(),
+        css=stylesheet(),
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        show_error=False,
+        max_file_size="2gb",
+    )
+    return Guard(Opening(outer), port)
+
+
+def _bind(wanted: int | None) -> socket.socket:
+    """A listening place on 127.0.0.1: the port that was asked for, or the first free one from 7860 on."""
+    for port in (wanted,) if wanted is not None else (*range(PORT, PORT + 40), 0):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen(128)
+        except (OSError, OverflowError):
+            listener.close()
+        else:
+            return listener
+    raise StudioError("ui.port_taken", port=wanted)
+
+
+def _welcome(port: int, options: argparse.Namespace) -> None:
+    for _ in range(200):
+        if answers(port):
+            _tell("ui.terminal.ready", url=_url(port))
+            _open(_url(port), options)
+            return
+
+
+def _open(url: str, options: argparse.Namespace) -> None:
+    if options.window and (browser := next(filter(None, map(shutil.which, _BROWSERS)), None)):
+        subprocess.Popen(
+            [browser, f"--app={url}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    elif not options.no_browser:
+        webbrowser.open(url)
+
+
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/"
+
+
+def _tell(key: str, **values: object) -> None:
+    sys.stdout.write(f"{say('en', key, **values)}\n")
+    sys.stdout.flush()

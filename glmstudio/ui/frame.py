@@ -1,0 +1,149 @@
+"""The header and the rail: the machine at a glance, and how far each of the four steps is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from glmstudio.ui.chat import server_state
+from glmstudio.ui.choice import model_in_use
+from glmstudio.ui.doctor import CHECKUP, findings
+from glmstudio.ui.icons import LOGO
+from glmstudio.ui.live import View
+from glmstudio.ui.markup import Safe, bar, chip, icon, tag
+from glmstudio.ui.runs_view import share
+from glmstudio.ui.runwatch import live_run, newest_first
+from glmstudio.ui.units import memory
+from glmstudio.words import LANGUAGES, say
+
+_LANGUAGE_NAMES = {"zh": "中文", "en": "English"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the rail: its state as a shape (`look`) and in words."""
+
+    name: str
+    look: str
+    words: str
+
+
+def steps(lang: str) -> tuple[Step, ...]:
+    """The four steps as they are now."""
+    return (_doctor(lang), _model(lang), _finetune(lang), _chat(lang))
+
+
+def landing(found: tuple[Step, ...]) -> str:
+    """Where a new page opens: the run in progress, or else the first step that is not ready."""
+    if found[2].look == "running":
+        return "finetune"
+    return next((step.name for step in found if step.look != "good"), "chat")
+
+
+def act_header(view: View, data: dict[str, Any]) -> View | tuple[View, str]:
+    """A language was chosen."""
+    chosen = data.get("lang")
+    return (view, chosen) if data.get("act") == "lang" and chosen in LANGUAGES else view
+
+
+def render_header(lang: str, _view: View) -> Safe:
+    """Name, machine, language, light and dark."""
+    languages = [
+        tag(
+            '<button type="button" data-act="lang" data-lang="{code}" lang="{code}" aria-pressed="{on}">{name}'
+            "</button>",
+            code=code,
+            on="true" if code == lang else "false",
+            name=name,
+        )
+        for code, name in _LANGUAGE_NAMES.items()
+    ]
+    return tag(
+        '<header class="gs-header"><span class="gs-name">{logo}GLM Studio</span><div class="gs-machine">{machine}</div>'
+        '<div class="gs-switches"><span class="gs-segment" role="group" aria-label="{language}">{languages}</span>'
+        '<button type="button" class="gs-iconbutton" data-theme-toggle aria-label="{look}" title="{look}">'
+        '<span class="gs-when-light">{moon}</span><span class="gs-when-dark">{sun}</span></button></div></header>',
+        logo=Safe(LOGO),
+        machine=_machine(lang),
+        language=say(lang, "ui.frame.language"),
+        languages=languages,
+        look=say(lang, "ui.frame.look"),
+        moon=icon("moon"),
+        sun=icon("sun"),
+    )
+
+
+def render_rail(lang: str, _view: View) -> Safe:
+    """The four steps as buttons, each with its state."""
+    found = steps(lang)
+    buttons = [
+        tag(
+            '<button type="button" data-go="{name}" data-key="{name}">{icon}<b>{title}</b>{chip}</button>',
+            name=step.name,
+            icon=icon(step.name),
+            title=say(lang, f"ui.frame.{step.name}"),
+            chip=chip(step.look, step.words),
+        )
+        for step in found
+    ]
+    return tag(
+        '<nav class="gs-rail" aria-label="{label}" data-landing="{landing}" data-lang="{lang}">{buttons}</nav>',
+        label=say(lang, "ui.frame.steps"),
+        landing=landing(found),
+        lang=lang,
+        buttons=buttons,
+    )
+
+
+def _machine(lang: str) -> list[Safe]:
+    report = CHECKUP.report
+    if report is None:
+        return [tag("<span>{text}</span>", text=say(lang, "ui.frame.looking"))]
+    if not report.gpus:
+        return [tag("<span>{icon}{text}</span>", icon=icon("chip"), text=say(lang, "ui.frame.cpu_only"))]
+    return [
+        tag(
+            '<span title="{name}">GPU {index}{bar}<span class="gs-number">{figures}</span></span>',
+            name=gpu.name,
+            index=gpu.index,
+            bar=bar(1 - gpu.free_mib / max(1, gpu.total_mib), label=f"GPU {gpu.index} · {gpu.name}"),
+            figures=f"{memory(gpu.total_mib - gpu.free_mib)} / {memory(gpu.total_mib)}",
+        )
+        for gpu in report.gpus
+    ]
+
+
+def _doctor(lang: str) -> Step:
+    if CHECKUP.running:
+        return Step("doctor", "running", say(lang, "ui.frame.checking"))
+    if CHECKUP.report is None or CHECKUP.failed:
+        return Step("doctor", "waiting", say(lang, "ui.frame.not_yet"))
+    found = findings(CHECKUP.report)
+    if any(result.status in ("error", "crash") for result in found):
+        return Step("doctor", "attention", say(lang, "ui.frame.needs_you"))
+    return Step("doctor", "good", say(lang, "ui.frame.ready_notes" if found else "ui.frame.ready", n=len(found)))
+
+
+def _model(lang: str) -> Step:
+    used = model_in_use()
+    if used is None or not used.ready:
+        return Step("model", "attention", say(lang, "ui.frame.needs_you"))
+    return Step("model", "good", say(lang, "ui.frame.model_in_use", name=used.title))
+
+
+def _finetune(lang: str) -> Step:
+    runs = newest_first()
+    if live := live_run():
+        return Step("finetune", "running", say(lang, "ui.frame.running", percent=int(share(live.state) * 100)))
+    if any(known.has_result for known in runs):
+        return Step("finetune", "good", say(lang, "ui.frame.ready"))
+    if runs and runs[0].state.state in ("failed", "lost"):
+        return Step("finetune", "attention", say(lang, "ui.frame.needs_you"))
+    return Step("finetune", "waiting", say(lang, "ui.frame.not_yet"))
+
+
+def _chat(lang: str) -> Step:
+    state = server_state().state
+    look = {"ready": "good", "loading": "running", "failed": "attention"}.get(state, "waiting")
+    key = {"ready": "ready", "loading": "loading", "failed": "needs_you"}.get(state, "not_yet")
+    return Step("chat", look, say(lang, f"ui.frame.{key}"))

@@ -1,0 +1,199 @@
+"""How the page stays true: every component has a renderer, and one refresh sends what changed and nothing else.
+
+An action, a change of language and the clock all end in the same refresh. So no handler knows which other part of the
+page its work shows up in, and a tick in which nothing happened moves nothing on the screen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from glmstudio.errors import StudioError
+from glmstudio.ui.markup import Safe, problem
+from glmstudio.ui.snapshot import forget
+from glmstudio.words import say
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+# Quick handlers never wait behind a stream in gradio's queue, and nothing on the page flickers while they run.
+_QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class View:
+    """What one browser page looks at: all that is not on disk and not shared with other pages."""
+
+    run: str | None = None
+    source: str = "sample"
+    data: str = ""
+    preset: str = ""
+    name: str = ""
+    ticket: str = ""
+    form_problem: StudioError | None = None
+    folder_problem: StudioError | None = None
+    folder_added: str = ""
+    chat_model: str = ""
+    chat_adapter: str = ""
+    chat_problem: StudioError | None = None
+
+
+Renderer = Callable[[str, View], dict[str, Any]]
+Action = Callable[..., Any]
+
+
+@dataclass
+class _Binding:
+    trigger: Callable[..., Any]
+    action: Action
+    inputs: Sequence[Component]
+    outputs: Sequence[Component] = ()
+    following: Component | None = None
+    mode: str = "multiple"
+    event: bool = False
+
+
+@dataclass
+class Page:
+    """The components of one page and what keeps them true. Build inside `gr.Blocks`, then `connect`."""
+
+    lang: gr.State = field(default_factory=lambda: gr.State("en"))
+    view: gr.State = field(default_factory=lambda: gr.State(View()))
+    seen: gr.State = field(default_factory=lambda: gr.State({}))
+    _live: list[tuple[Component, Renderer]] = field(default_factory=list)
+    _bindings: list[_Binding] = field(default_factory=list)
+    _followed: list[tuple[Component, Any, Any]] = field(default_factory=list)
+
+    def live(self, component: Any, render: Renderer) -> Any:
+        """Keep the properties of `component` as `render(lang, view)` says."""
+        self._live.append((component, render))
+        return component
+
+    def words(self, component: Any, **keys: str) -> Any:
+        """Keep properties of `component` at sentences of the words files."""
+        return self.live(component, lambda lang, _: {name: say(lang, key) for name, key in keys.items()})
+
+    def panel(
+        self,
+        name: str,
+        render: Callable[[str, View], Safe],
+        act: Action | None = None,
+        inputs: Sequence[Component] = (),
+    ) -> gr.HTML:
+        """A place for own HTML; its buttons call `act(view, data, *inputs)` -> view, or (view, new language)."""
+        made = gr.HTML(
+            "",
+            html_template='<div class="gs-slot"></div>',
+            js_on_load='studio.panel(element, (data) => trigger("act", data), watch, props);',
+            apply_default_css=False,
+            elem_id=f"panel-{name}",
+        )
+        self._live.append((made, lambda lang, view: {"value": _drawn(name, render, lang, view)}))
+        if act:
+            self._bindings.append(_Binding(made.act, act, inputs, event=True, following=made))
+        return made
+
+    def follow(
+        self, panel: gr.HTML, render: Callable[[str, View], Safe], changes: Callable[[], Iterator[None]]
+    ) -> None:
+        """After an action that names `panel` in `following`, redraw it at each of `changes()`, not once a second."""
+        self._followed.append((panel, render, changes))
+
+    def on(
+        self,
+        trigger: Callable[..., Any],
+        action: Action,
+        inputs: Sequence[Component] = (),
+        outputs: Sequence[Component] = (),
+        **options: Any,
+    ) -> None:
+        """Call `action(view, *inputs)` -> view, or (view, *outputs), and refresh the page."""
+        self._bindings.append(_Binding(trigger, action, inputs, outputs, **options))
+
+    def connect(self, arrive: Callable[[gr.Request], tuple[str, View]], load: Callable[..., Any]) -> None:
+        """Wire all that was registered, the clock, and the arrival of a browser (`arrive` gives language and view)."""
+        looks, lives = [self.lang, self.view, self.seen], [component for component, _ in self._live]
+        for binding in self._bindings:
+            event = binding.trigger(
+                self._runner(binding),
+                inputs=[*looks, *binding.inputs],
+                outputs=[*looks, *binding.outputs, *lives],
+                trigger_mode=binding.mode,
+                **_QUICK,
+            )
+            for panel, render, changes in self._followed:
+                if panel is binding.following:
+                    event.then(
+                        _follower(render, changes),
+                        inputs=[self.lang, self.view],
+                        outputs=[panel],
+                        show_progress="hidden",
+                        api_visibility="private",
+                        concurrency_limit=None,
+                    ).then(self.refresh, inputs=looks, outputs=[self.seen, *lives], **_QUICK)
+        gr.Timer(TICK_S).tick(self.refresh, inputs=looks, outputs=[self.seen, *lives], **_QUICK)
+
+        def arrived(request: gr.Request) -> Any:
+            lang, view = arrive(request)
+            return [lang, view, *self.refresh(lang, view, {})]
+
+        arrived.__annotations__["request"] = gr.Request
+        load(arrived, outputs=[*looks, *lives], **_QUICK)
+
+    def refresh(self, lang: str, view: View, seen: dict[int, int]) -> Any:
+        """The properties that differ from what the page already has."""
+        now, updates = dict(seen), []
+        for index, (_, render) in enumerate(self._live):
+            properties = render(lang, view)
+            mark = hash(repr(properties))
+            updates.append(gr.skip() if now.get(index) == mark else gr.update(**properties))
+            now[index] = mark
+        return [now, *updates]
+
+    def _runner(self, binding: _Binding) -> Callable[..., Any]:
+        if binding.event:
+
+            def clicked(lang: str, view: View, seen: dict[int, int], event: gr.EventData, *values: Any) -> Any:
+                data = event._data if isinstance(event._data, dict) else {}  # noqa: SLF001  gradio offers the whole only there
+                result = binding.action(view, data, *values)
+                view, lang = result if isinstance(result, tuple) else (result, lang)
+                forget()
+                return [lang, view, *self.refresh(lang, view, seen)]
+
+            # gradio compares annotations with its classes, and this module's are strings.
+            clicked.__annotations__["event"] = gr.EventData
+            return clicked
+
+        def called(lang: str, view: View, seen: dict[int, int], *values: Any) -> Any:
+            result = binding.action(view, *values)
+            view, *extras = result if isinstance(result, tuple) else (result,)
+            forget()
+            now, *updates = self.refresh(lang, view, seen)
+            return [lang, view, now, *extras, *updates]
+
+        return called
+
+
+def _follower(render: Callable[[str, View], Safe], changes: Callable[[], Iterator[None]]) -> Callable[..., Any]:
+    def following(lang: str, view: View) -> Iterator[Safe]:
+        for _ in changes():
+            yield render(lang, view)
+
+    return following
+
+
+def _drawn(name: str, render: Callable[[str, View], Safe], lang: str, view: View) -> Safe:
+    try:
+        return render(lang, view)
+    except StudioError as error:
+        return problem(lang, error)
+    except Exception:
+        # One broken panel must not freeze the other ones; the log has what happened.
+        log.exception("The panel %s could not be drawn", name)
+        return problem(lang, StudioError("ui.broken"))

@@ -1,0 +1,158 @@
+// The part of the page that must not wait for the server: steps, light and dark, copying, and redrawing without flicker.
+"use strict";
+window.studio = (() => {
+  const root = document.documentElement;
+  const steps = ["doctor", "model", "finetune", "chat"];
+  const remembered = (name) => { try { return localStorage.getItem("glmstudio." + name); } catch { return null; } };
+  const remember = (name, value) => { try { localStorage.setItem("glmstudio." + name, value); } catch { /* private window */ } };
+
+  // ---- light and dark
+  const darkSystem = matchMedia("(prefers-color-scheme: dark)");
+  const theme = () => remembered("theme") || (darkSystem.matches ? "dark" : "light");
+  function paint() {
+    root.dataset.theme = theme();
+    if (document.body && document.body.classList.contains("dark") !== (theme() === "dark")) {
+      document.body.classList.toggle("dark", theme() === "dark");
+    }
+  }
+  darkSystem.addEventListener("change", paint);
+
+  // ---- the step that is open
+  function show(step) {
+    if (!steps.includes(step)) return;
+    root.dataset.step = step;
+    if (location.hash !== "#" + step) history.replaceState(null, "", "#" + step);
+    mark();
+  }
+  function mark() {
+    document.querySelectorAll(".gs-rail [data-go]").forEach((button) => {
+      if (button.dataset.go === root.dataset.step) button.setAttribute("aria-current", "step");
+      else button.removeAttribute("aria-current");
+    });
+  }
+  let arrived = false;
+  function arrive(step, lang) {
+    speak(lang);
+    if (arrived) return;
+    arrived = true;
+    const asked = location.hash.slice(1);
+    show(steps.includes(asked) ? asked : step);
+    requestAnimationFrame(() => root.classList.remove("gs-wait"));
+  }
+  function speak(lang) {
+    root.lang = lang === "zh" ? "zh-CN" : "en";
+    document.cookie = "glmstudio_lang=" + (lang === "zh" ? "zh" : "en") + ";path=/;max-age=31536000;samesite=strict";
+  }
+
+  // ---- redrawing: the new HTML is compared with the old one, so that focus, selection and open details survive
+  const keyOf = (node) => (node.nodeType === 1 ? node.dataset.key : undefined);
+  function morph(from, to) {
+    const keyed = new Map();
+    for (const child of from.childNodes) if (keyOf(child)) keyed.set(keyOf(child), child);
+    let at = from.firstChild;
+    for (const wanted of [...to.childNodes]) {
+      const key = keyOf(wanted);
+      let have = key ? keyed.get(key) : at;
+      if (have && !key && (keyOf(have) || have.nodeType !== wanted.nodeType || have.nodeName !== wanted.nodeName)) have = null;
+      if (have && have.nodeName !== wanted.nodeName) have = null;
+      if (!have) { from.insertBefore(wanted, at); continue; }
+      if (have !== at) from.insertBefore(have, at);
+      at = have.nextSibling;
+      update(have, wanted);
+    }
+    while (at) { const next = at.nextSibling; at.remove(); at = next; }
+  }
+  function update(have, wanted) {
+    if (have.nodeType !== 1) { if (have.data !== wanted.data) have.data = wanted.data; return; }
+    for (const { name } of [...have.attributes]) {
+      if (!wanted.hasAttribute(name) && !(name === "open" && have.nodeName === "DETAILS")) have.removeAttribute(name);
+    }
+    for (const { name, value } of wanted.attributes) {
+      if (have.getAttribute(name) !== value && !(name === "open" && have.nodeName === "DETAILS")) have.setAttribute(name, value);
+    }
+    if (!have.isEqualNode(wanted)) morph(have, wanted);
+  }
+  function panel(element, trigger, watch, props) {
+    const slot = element.querySelector(".gs-slot");
+    const draw = () => {
+      const parsed = document.createElement("template");
+      parsed.innerHTML = props.value || "";
+      const scroller = slot.querySelector("[data-scroll]");
+      const follow = !scroller || scroller.scrollTop + scroller.clientHeight > scroller.scrollHeight - 60;
+      morph(slot, parsed.content);
+      const now = slot.querySelector("[data-scroll]");
+      if (now && follow) now.scrollTop = now.scrollHeight;
+      const frame = slot.querySelector("[data-landing]");
+      if (frame) arrive(frame.dataset.landing, frame.dataset.lang);
+      mark();
+    };
+    draw();
+    watch("value", draw);
+    element.addEventListener("click", async (event) => {
+      const button = event.target.closest("[data-act]");
+      if (!button || button.disabled) return;
+      if (button.dataset.confirm && !(await confirmed(button))) return;
+      button.disabled = true;
+      setTimeout(() => { button.disabled = false; }, 700);
+      const ticked = [...slot.querySelectorAll("input[data-tick]:checked")].map((box) => box.value);
+      trigger({ ...button.dataset, ticked });
+    });
+  }
+
+  // ---- a question before something is stopped or ended
+  function confirmed(button) {
+    const box = document.createElement("dialog");
+    box.className = "gs-dialog";
+    const text = document.createElement("p");
+    text.textContent = button.dataset.confirm;
+    const row = document.createElement("div");
+    const answer = (label, value, look) => {
+      const made = document.createElement("button");
+      made.type = "button"; made.textContent = label; made.className = "gs-button gs-look-" + look;
+      made.addEventListener("click", () => box.close(value));
+      row.append(made);
+    };
+    answer(button.dataset.no, "", "plain");
+    answer(button.dataset.yes, "yes", "danger");
+    box.append(text, row);
+    document.body.append(box);
+    box.showModal();
+    return new Promise((done) => box.addEventListener("close", () => { box.remove(); button.focus(); done(box.returnValue === "yes"); }));
+  }
+
+  // ---- one listener for what needs no server
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("[data-go], [data-theme-toggle], [data-copy], [data-say]");
+    if (!target) return;
+    if (target.dataset.go) { show(target.dataset.go); scrollTo({ top: 0 }); }
+    if ("themeToggle" in target.dataset) { remember("theme", theme() === "dark" ? "light" : "dark"); paint(); }
+    if ("copy" in target.dataset) copy(target);
+  });
+  async function copy(button) {
+    const label = button.textContent;
+    await navigator.clipboard.writeText(button.parentElement.querySelector("code, pre").textContent);
+    button.textContent = button.dataset.done;
+    setTimeout(() => { button.textContent = label; }, 1500);
+  }
+  document.addEventListener("keydown", (event) => {
+    const composer = event.target.closest && event.target.closest("#chat-input");
+    // Enter that ends the choice of a Chinese character is not Enter that sends.
+    if (composer && event.key === "Enter" && (event.isComposing || event.keyCode === 229)) event.stopPropagation();
+    if (event.key === "Escape" && root.dataset.step === "chat" && !document.querySelector("dialog[open]")) {
+      const stop = document.querySelector("#chat-stop");
+      if (stop && !stop.disabled && stop.offsetParent) stop.click();
+    }
+  }, true);
+
+  root.classList.add("gs-wait");
+  root.dataset.step = steps.includes(location.hash.slice(1)) ? location.hash.slice(1) : "doctor";
+  addEventListener("hashchange", () => show(location.hash.slice(1)));
+  paint();
+  document.addEventListener("DOMContentLoaded", () => {
+    paint();
+    new MutationObserver(paint).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  });
+  // A page that never hears from its server must not stay hidden.
+  setTimeout(() => root.classList.remove("gs-wait"), 8000);
+  return { panel, show };
+})();

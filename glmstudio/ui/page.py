@@ -1,0 +1,56 @@
+"""The page: header, rail and the four steps, and what a browser gets before anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from glmstudio.ui import chat, doctor, finetune, frame, model
+from glmstudio.ui.live import Page, View
+
+_HERE = Path(__file__).parent
+
+
+def build_page() -> gr.Blocks:
+    """The whole page, wired."""
+    with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True) as blocks:
+        page = Page()
+        page.panel("header", frame.render_header, frame.act_header)
+        page.panel("rail", frame.render_rail)
+        doctor.build(page)
+        model.build(page)
+        finetune.build(page)
+        chat.build(page)
+        page.connect(arrive, blocks.load)
+    blocks.queue(default_concurrency_limit=None, api_open=False)
+    return blocks
+
+
+def arrive(request: gr.Request) -> tuple[str, View]:
+    """The language and the view of a browser that opened the page; the first one starts the check-up."""
+    doctor.CHECKUP.start(unless_fresh=True)
+    return language(request.cookies.get("glmstudio_lang"), request.headers.get("accept-language")), View(
+        ticket=finetune.new_ticket()
+    )
+
+
+def language(remembered: str | None, accepted: str | None) -> str:
+    """The language somebody chose before, or the first one of the browser's list that the studio speaks."""
+    if remembered in ("en", "zh"):
+        return remembered
+    ranked: list[tuple[float, str]] = []
+    for entry in (accepted or "").lower().split(","):
+        name, _, quality = entry.strip().partition(";q=")
+        try:
+            weight = float(quality) if quality else 1.0
+        except ValueError:
+            weight = 0.0
+        if name[:2] in ("en", "zh"):
+            ranked.append((-weight, name[:2]))
+    return min(ranked, key=lambda pair: pair[0])[1] if ranked else "en"
+
+
+def stylesheet() -> str:
+    """The studio's own stylesheet."""
+    return (_HERE / "style.css").read_text(encoding="utf-8")

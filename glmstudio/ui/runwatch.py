@@ -1,0 +1,140 @@
+"""What the page knows of the runs: their files, read on from where the last look ended, and the stops under way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+
+from glmstudio.errors import StudioError
+from glmstudio.runs.run import Run, RunState, list_runs
+from glmstudio.runs.stop import stop_run
+from glmstudio.ui.charts import Point, thin
+from glmstudio.ui.snapshot import shared
+
+log = logging.getLogger(__name__)
+
+LOG_LINES = 200
+MOST_POINTS = 4000
+
+
+@dataclass
+class Reading:
+    """One run as far as it has been read."""
+
+    points: list[Point] = field(default_factory=list)
+    lines: deque[str] = field(default_factory=partial(deque, maxlen=LOG_LINES))
+    tail: str = ""
+    last: dict[str, float] = field(default_factory=dict)
+    metrics_offset: int = 0
+    log_offset: int = 0
+
+    def advance(self, run: Run) -> None:
+        """Read what was added since the last look."""
+        rows, self.metrics_offset = run.metrics(self.metrics_offset)
+        for row in rows:
+            if isinstance(row.get("step"), (int, float)) and isinstance(row.get("loss"), (int, float)):
+                self.points.append((float(row["step"]), float(row["loss"])))
+                self.last = row
+        if len(self.points) > MOST_POINTS:
+            self.points = thin(self.points, MOST_POINTS // 2)
+
+    def advance_log(self, run: Run) -> None:
+        """Read on in the log; a progress bar that rewrites its line counts as one line."""
+        text, self.log_offset = run.log(self.log_offset)
+        if not text:
+            return
+        *whole, self.tail = (self.tail + text).split("\n")
+        self.lines.extend(line.rsplit("\r", 1)[-1] for line in whole)
+
+    def log_tail(self) -> str:
+        """The last lines of the log."""
+        return "\n".join([*self.lines, *([self.tail.rsplit("\r", 1)[-1]] if self.tail else [])])
+
+
+class Watch:
+    """Readings of all runs, shared by every open page."""
+
+    def __init__(self) -> None:
+        self._readings: dict[str, Reading] = {}
+        self._stages: dict[str, str] = {}
+        self._problems: dict[str, StudioError] = {}
+        self._lock = threading.Lock()
+
+    def reading(self, run: Run, *, with_log: bool = False) -> Reading:
+        """The run, read up to now."""
+        with self._lock:
+            known = self._readings.setdefault(str(run.path), Reading())
+            known.advance(run)
+            if with_log:
+                known.advance_log(run)
+            return known
+
+    def stop(self, run: Run, *, now: bool) -> None:
+        """Stop a run in the background; asking again while it stops changes nothing, unless it asks for more haste."""
+        with self._lock:
+            if run.name in self._stages and not now:
+                return
+            self._stages[run.name] = ""
+            self._problems.pop(run.name, None)
+        threading.Thread(target=self._stop, args=(run, now), daemon=True, name=f"stop-{run.name}").start()
+
+    def stage(self, name: str) -> str | None:
+        """The words key of the stage at which stopping this run is; None when nobody stops it."""
+        return self._stages.get(name)
+
+    def stop_problem(self, name: str) -> StudioError | None:
+        """Why the last stop of this run did not work."""
+        return self._problems.get(name)
+
+    def _stop(self, run: Run, now: bool) -> None:
+        try:
+            for stage in stop_run(run, now=now):
+                self._stages[run.name] = stage
+        except StudioError as error:
+            self._problems[run.name] = error
+        except Exception:
+            # Whatever broke, the page must not say "stopping" for ever.
+            log.exception("Stopping %s broke", run.name)
+            self._problems[run.name] = StudioError("ui.broken")
+        finally:
+            self._stages.pop(run.name, None)
+
+
+WATCH = Watch()
+
+
+@dataclass(frozen=True)
+class Known:
+    """A run as every part of the page sees it in this tick."""
+
+    run: Run
+    state: RunState
+    model: str
+    preset: str
+    data: str
+    has_result: bool
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
+
+
+@shared(0.5)
+def newest_first() -> list[Known]:
+    """Every run with its state, the newest on top."""
+    found = [
+        Known(
+            run, run.read_state(), model=run.model, preset=run.preset, data=run.data, has_result=run.result is not None
+        )
+        for run in list_runs()
+    ]
+    return sorted(found, key=lambda known: known.state.started, reverse=True)
+
+
+def live_run() -> Known | None:
+    """The run in progress, if there is one."""
+    return next((known for known in newest_first() if known.state.live), None)

@@ -1,0 +1,42 @@
+"""Looks at the disk that many parts of the page share: made once a tick, not once a part."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
+T = TypeVar("T")
+_forgetters: list[Callable[[], None]] = []
+
+
+def shared(seconds: float) -> Callable[[Callable[[], T]], Callable[[], T]]:
+    """Remember what a function without arguments returned, for so long or until `forget`."""
+
+    def decorate(look: Callable[[], T]) -> Callable[[], T]:
+        lock = threading.Lock()
+        kept: list[tuple[float, T]] = []
+
+        @wraps(look)
+        def looked() -> T:
+            with lock:
+                if not kept or time.monotonic() - kept[0][0] > seconds:
+                    kept[:] = [(time.monotonic(), look())]
+                return kept[0][1]
+
+        def drop() -> None:
+            with lock:
+                kept.clear()
+
+        _forgetters.append(drop)
+        return looked
+
+    return decorate
+
+
+def forget() -> None:
+    """Look again next time: something was just changed."""
+    for drop in _forgetters:
+        drop()

@@ -1,0 +1,36 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+from glmstudio.words import say
+
+
+def size(count: float) -> str:
+    """Bytes with the unit that fits: `11.6 GB`."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(count) < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def memory(mib: float) -> str:
+    """Mebibytes as gibibytes: `21.4 GiB`."""
+    return f"{mib / 1024:.1f} GiB"
+
+
+def duration(lang: str, seconds: float) -> str:
+    """A span of time in its two largest units."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return say(lang, "ui.time.seconds", s=whole)
+    if whole < 3600:
+        return say(lang, "ui.time.minutes", m=whole // 60, s=whole % 60)
+    if whole < 86400:
+        return say(lang, "ui.time.hours", h=whole // 3600, m=whole % 3600 // 60)
+    return say(lang, "ui.time.days", d=whole // 86400, h=whole % 86400 // 3600)
+
+
+def number(value: float) -> str:
+    """Four digits that matter: `0.0123`, `1,234`."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
