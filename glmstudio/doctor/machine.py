@@ -1,0 +1,97 @@
+"""Disk and memory."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from glmstudio.doctor.checks import Found, Probes, check, found
+from glmstudio.paths import paths
+
+_GB = 1e9
+_CGROUP = Path("/sys/fs/cgroup")
+_UNLIMITED = 1 << 60  # the first version of cgroups writes a huge number where there is no limit
+
+
+@check("disk", family="machine")
+def disk(_: Probes) -> Found:
+    """Room for runs and models where the studio keeps them, and the right to write there."""
+    folder = _existing(paths().home)
+    free = shutil.disk_usage(folder).free / _GB
+    values = {"folder": str(paths().home), "free": free}
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".glmstudio-"):
+            pass
+    except OSError as error:
+        return found("error", "not_writable", **values, reason=error.strerror or str(error))
+    if free < 0.5:
+        return found("error", "full", **values)
+    return found("warning", "low", **values) if free < 2 else found("ok", "ok", **values)
+
+
+@check("memory", family="machine")
+def memory(_: Probes) -> Found:
+    """Main memory, as far as this process may use it."""
+    now = psutil.virtual_memory()
+    total, free = now.total, now.available
+    limit, used = _cgroup_memory()
+    limited = limit is not None and limit < total
+    if limit is not None and limited:
+        total, free = limit, min(free, max(0, limit - used))
+    values = {"total": total / _GB, "free": free / _GB}
+    if free < 1.5 * _GB:
+        return found("warning", "low", **values)
+    return found("ok", "limited" if limited else "ok", **values)
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def _cgroup_memory(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> tuple[int | None, int]:
+    """The lowest limit that a container or session sets for this process, and what is used of it, in bytes."""
+    lowest: tuple[int | None, int] = (None, 0)
+    for folder, limit_name, used_name in _groups(root, own):
+        limit, used = _number(folder / limit_name), _number(folder / used_name)
+        if limit is not None and limit < _UNLIMITED and (lowest[0] is None or limit < lowest[0]):
+            # What is cached of files is counted as used, though it is given back when programs need it.
+            lowest = (limit, max(0, (used or 0) - _inactive_files(folder)))
+    return lowest
+
+
+def _groups(root: Path, own: Path) -> list[tuple[Path, str, str]]:
+    try:
+        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return []
+    groups = []
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        second = controllers == ""
+        if not second and "memory" not in controllers.split(","):
+            continue
+        base = root if second else root / "memory"
+        names = ("memory.max", "memory.current") if second else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        inner = base / path.lstrip("/")
+        groups += [(folder, *names) for folder in (inner, *inner.parents) if folder == base or base in folder.parents]
+    return groups
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # absent, or "max"
+        return None
+
+
+def _inactive_files(folder: Path) -> int:
+    try:
+        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    counted = dict(line.split(maxsplit=1) for line in lines if " " in line)
+    return int(counted.get("total_inactive_file", counted.get("inactive_file", "0")))
