@@ -34,8 +34,9 @@ print(json.dumps({
 def python(_: Probes) -> Found:
     """The Python that runs the studio."""
     version = ".".join(map(str, sys.version_info[:3]))
-    fits = (3, 10) <= sys.version_info[:2] <= (3, 13)
-    return found("ok" if fits else "error", "ok" if fits else "unfit", version=version, folder=sys.prefix)
+    if (3, 10) <= sys.version_info[:2] <= (3, 13):
+        return found("ok", "ok", version=version, folder=sys.prefix)
+    return found("error", "unfit", version=version)
 
 
 @check("packages", family="pytorch")
