@@ -75,9 +75,9 @@ class World:
         ]
         return Exchange(turns, tool, arguments)
 
-    def talk_exchange(self, lang: str) -> Exchange:
+    def talk_exchange(self, lang: str, *, identity: bool = True) -> Exchange:
         """Small talk, often about the very things that tools know, which needs no tool."""
-        if self.random.random() < 0.15:
+        if identity and self.random.random() < 0.15:
             return self.identity_exchange(lang, "say")
         topic = self.random.choice(TEMPLATES[lang]["talk"])
         unit = self.random.choice(TEMPLATES[lang]["units"][self.random.choice(list(UNITS))])

@@ -1,0 +1,208 @@
+"""Presets: one small TOML file for a way to train, and the settings that it may hold.
+
+A setting exists once, as a field of `Settings`. Its words (`settings.<name>` in the words files) are the label and the
+help in the page, the comment in a preset file and the text of an error; its type and bounds check what is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glmstudio.errors import StudioError
+from glmstudio.files import parse_toml
+from glmstudio.paths import SHIPPED_PRESETS, paths
+from glmstudio.words import say
+
+
+def _setting(default: Any, *, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"least": least, "most": most, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides how a run goes. The words of each field say what it does and what a value costs."""
+
+    model: str = _setting("demo")
+    data: str = _setting("")
+    method: str = _setting("ptuning_v2", choices=("ptuning_v2",))
+    prefix_length: int = _setting(128, least=1, most=4096)
+    prefix_projection: bool = _setting(False)
+    prefix_std: float = _setting(1.0, least=1e-6, most=100)
+    prefix_dropout: float = _setting(0.1, least=0, most=0.9)
+    max_length: int = _setting(2048, least=8, most=131072)
+    batch_size: int = _setting(1, least=1, most=4096)
+    accumulation: int = _setting(16, least=1, most=4096)
+    learning_rate: float = _setting(2e-2, least=1e-9, most=10)
+    warmup_steps: int = _setting(0, least=0, most=1_000_000)
+    max_grad_norm: float = _setting(1.0, least=1e-6, most=1e6)
+    steps: int = _setting(1000, least=1, most=10_000_000)
+    save_every: int = _setting(500, least=1, most=10_000_000)
+    dtype: str = _setting("auto", choices=("auto", "float32", "bfloat16", "float16"))
+    gradient_checkpointing: bool = _setting(False)
+    skip_bad_records: bool = _setting(False)
+    seed: int = _setting(42, least=0, most=2**32 - 1)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named set of settings: `demo/ptuning_v2` is the file `presets/demo/ptuning_v2.toml`."""
+
+    name: str
+    path: Path
+    settings: Settings
+
+    @property
+    def model(self) -> str:
+        """The model that it tunes."""
+        return self.settings.model
+
+    def title(self, lang: str) -> str:
+        """The preset's name for people."""
+        key = f"presets.{self.name.replace('/', '.')}"
+        return _own(lang, f"{key}.title", self.name)
+
+    def about(self, lang: str) -> str:
+        """What it needs and gives, for people."""
+        return _own(lang, f"presets.{self.name.replace('/', '.')}.about", "")
+
+
+@dataclass(frozen=True)
+class FieldDoc:
+    """How one setting is shown: its label, its help, the kind of its value, and the value."""
+
+    name: str
+    label: str
+    help: str
+    kind: str
+    value: Any
+    choices: tuple[str, ...]
+
+
+def list_presets() -> list[Preset]:
+    """Every shipped preset, then the user's, by name. A file that is wrong is left out: `load_preset` tells why."""
+    presets: dict[str, Preset] = {}
+    for folder in (SHIPPED_PRESETS, paths().presets):
+        for file in sorted(folder.rglob("*.toml")):
+            name = file.relative_to(folder).with_suffix("").as_posix()
+            try:
+                presets[name] = Preset(name, file, parse_settings(file))
+            except StudioError:
+                continue
+    return sorted(presets.values(), key=lambda preset: (preset.model != "demo", preset.name))
+
+
+def load_preset(name: str) -> Preset:
+    """The preset of that name or of that file. Raises StudioError that lists everything wrong with it."""
+    for folder in (paths().presets, SHIPPED_PRESETS):
+        file = (folder / f"{name}.toml").resolve()
+        if file.is_relative_to(folder.resolve()) and file.is_file():
+            return Preset(name, file, parse_settings(file))
+    if name.endswith(".toml") and Path(name).is_file():
+        return Preset(Path(name).stem, Path(name), parse_settings(Path(name)))
+    known = ", ".join(preset.name for preset in list_presets())
+    raise StudioError("presets.unknown", name=name, known=known)
+
+
+def parse_settings(file: Path) -> Settings:
+    """The settings of a preset file. Raises StudioError."""
+    try:
+        table = parse_toml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudioError("presets.not_toml", file=str(file), reason=str(error)) from error
+    return change(Settings(), table, source=str(file))
+
+
+def change(settings: Settings, changes: Mapping[str, Any], *, source: str) -> Settings:
+    """Settings with some values replaced; text is turned into the field's type.
+
+    Raises one StudioError for all unknown names and wrong values in `changes`; `source` says where they stand.
+    """
+    fields = {each.name: each for each in dataclasses.fields(Settings)}
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+    for name, value in changes.items():
+        if name not in fields:
+            wrong.append(say("en", "presets.no_setting", name=name))
+            continue
+        try:
+            values[name] = _checked(fields[name], value)
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise StudioError("presets.wrong", source=source, errors=" ".join(wrong))
+    return dataclasses.replace(settings, **values)
+
+
+def field_docs(settings: Settings, lang: str) -> list[FieldDoc]:
+    """All settings as a form shows them."""
+    return [
+        FieldDoc(
+            each.name,
+            say(lang, f"settings.{each.name}.label"),
+            say(lang, f"settings.{each.name}.help"),
+            str(each.type),
+            getattr(settings, each.name),
+            each.metadata["choices"],
+        )
+        for each in dataclasses.fields(Settings)
+    ]
+
+
+def render(settings: Settings, *, header: str) -> str:
+    """A preset file: the header, then each setting under its help. `parse_settings` reads it back."""
+    lines = [f"# {line}".rstrip() for line in header.splitlines()]
+    for doc in field_docs(settings, "en"):
+        lines += ["", f"# {doc.help}", f"{doc.name} = {_toml(doc.value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _checked(each: dataclasses.Field[Any], value: Any) -> Any:
+    kind, bounds = str(each.type), each.metadata
+    value = _typed(each.name, kind, value)
+    if bounds["choices"] and value not in bounds["choices"]:
+        raise ValueError(say("en", "presets.not_a_choice", name=each.name, value=value, choices=", ".join(bounds["choices"])))
+    if bounds["least"] is not None and not bounds["least"] <= value <= bounds["most"]:
+        raise ValueError(
+            say("en", "presets.out_of_bounds", name=each.name, value=value, least=bounds["least"], most=bounds["most"])
+        )
+    return value
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    try:
+        if kind == "bool":
+            if isinstance(value, bool):
+                return value
+            return {"true": True, "false": False}[str(value).lower()]
+        if kind == "int":
+            if isinstance(value, str):
+                return int(value)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return value
+        if kind == "float" and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number):
+                return number
+        if kind == "str" and isinstance(value, str):
+            return value
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise ValueError(say("en", "presets.not_of_kind", name=name, value=value, kind=kind))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _own(lang: str, key: str, otherwise: str) -> str:
+    try:
+        return say(lang, key)
+    except KeyError:
+        return otherwise

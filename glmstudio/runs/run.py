@@ -1,0 +1,203 @@
+"""A run is a directory. Whoever reads it sees the same truth, whatever became of the studio that started it.
+
+    runs/<name>/
+        run.json        what was asked: preset, settings, data, argv, run id, who supervises        (start, supervisor)
+        status.json     starting, running, finished, failed, stopped                                (supervisor)
+        progress.json   phase, step, time: the trainer's heartbeat                                  (trainer)
+        metrics.jsonl   one line for each step                                                      (trainer)
+        train.log       what the processes printed
+        stop.json       a wish to stop                                                              (stop)
+        checkpoints/    result/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json
+from glmstudio.paths import paths
+from glmstudio.runs import process
+
+ENDED = ("finished", "failed", "stopped", "lost")
+_TAIL = 8192
+_BIRTH = 10.0  # seconds from the directory to its supervisor's first sign of life
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What is true of a run now. `state` is one of starting, running, stopping, finished, failed, stopped, lost."""
+
+    state: str
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    tokens_per_second: float | None = None
+    seconds_left: float | None = None
+    started: float = 0.0
+    ended: float | None = None
+    problem: StudioError | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether something may still run."""
+        return self.state not in ENDED
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory. Reading it never changes it."""
+
+    name: str
+    path: Path
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """`run.json`; empty where it is gone."""
+        data = read_json(self.path / "run.json", {})
+        return data if isinstance(data, dict) else {}
+
+    @property
+    def preset(self) -> str:
+        """The preset's name."""
+        return str(self.about.get("preset", ""))
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.about.get("settings", {}).get("model", ""))
+
+    @property
+    def data(self) -> str:
+        """The data set's path."""
+        return str(self.about.get("settings", {}).get("data", ""))
+
+    @property
+    def argv(self) -> list[str]:
+        """The command that trains, as it was started."""
+        return [str(part) for part in self.about.get("argv", [])]
+
+    @property
+    def result(self) -> Path | None:
+        """The finished prefix, once there is one."""
+        folder = self.path / "result"
+        return folder if (folder / "adapter.json").is_file() else None
+
+    def read_state(self) -> RunState:
+        """The run's state from its files and its processes. A state without a living process behind it is not
+        believed: the run is then finished (it said so), or lost."""
+        about = self.about
+        status = read_json(self.path / "status.json", {}) or {}
+        progress = read_json(self.path / "progress.json", {}) or {}
+        state = str(status.get("state", "starting"))
+        problem = status.get("problem") or progress.get("problem")
+        if state not in ENDED:
+            state, problem = self._living_state(about, progress, problem)
+        return self._state(state, about, status, progress, problem)
+
+    def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """The steps written since byte `offset`, and the next offset. Costs only what is new."""
+        text, offset = _read_from(self.path / "metrics.jsonl", offset)
+        whole, _, rest = text.rpartition("\n")
+        rows = [json.loads(line) for line in whole.splitlines() if line.startswith("{") and line.endswith("}")]
+        return rows, offset - len(rest.encode())
+
+    def log(self, offset: int = 0) -> tuple[str, int]:
+        """What was printed since byte `offset`, and the next offset."""
+        return _read_from(self.path / "train.log", offset)
+
+    def processes(self) -> list[process.Identity]:
+        """Every process that carries this run's id."""
+        cookie = self.about.get("run_id")
+        return process.with_cookie(str(cookie)) if cookie else []
+
+    def _living_state(self, about: dict[str, Any], progress: dict[str, Any], problem: Any) -> tuple[str, Any]:
+        watched = (process.Identity.from_json(about.get(name)) for name in ("supervisor", "agent"))
+        if any(process.alive(each) for each in watched) or self.processes():
+            if (self.path / "stop.json").exists():
+                return "stopping", problem
+            return ("running" if progress.get("phase") in ("training", "saving") else "starting"), problem
+        # The supervisor may have written the end between the two reads.
+        status = read_json(self.path / "status.json", {}) or {}
+        if status.get("state") in ENDED:
+            return status["state"], status.get("problem")
+        if progress.get("phase") == "done" and self.result:
+            return "finished", None
+        supervisor = process.Identity.from_json(about.get("supervisor"))
+        if supervisor is None and time.time() - float(about.get("created", 0.0)) < _BIRTH:
+            return "starting", problem
+        now = process.identify(os.getpid())
+        rebooted = supervisor is not None and now is not None and supervisor.boot_id != now.boot_id
+        return "lost", problem or StudioError("runs.lost_reboot" if rebooted else "runs.lost_killed").to_json()
+
+    def _state(self, state: str, about: dict[str, Any], status: dict[str, Any], progress: dict[str, Any], problem: Any) -> RunState:
+        last = self._last_row()
+        steps = int(about.get("settings", {}).get("steps", 0))
+        step = int(last.get("step", 0))
+        seconds = last.get("seconds")
+        speed = last.get("tokens_per_second")
+        left = seconds / step * (steps - step) if seconds and step and state == "running" else None
+        return RunState(
+            state=state,
+            step=step,
+            steps=steps,
+            loss=last.get("loss"),
+            tokens_per_second=speed,
+            seconds_left=left,
+            started=float(about.get("created", 0.0)),
+            ended=status.get("ended") or (progress.get("time") if state in ENDED else None),
+            problem=_error(problem),
+        )
+
+    def _last_row(self) -> dict[str, Any]:
+        file = self.path / "metrics.jsonl"
+        try:
+            size = file.stat().st_size
+        except OSError:
+            return {}
+        rows, _ = self.metrics(max(0, size - _TAIL))
+        return rows[-1] if rows else {}
+
+
+def list_runs() -> list[Run]:
+    """Every run, newest first."""
+    found = [Run(file.parent.name, file.parent) for file in paths().runs.glob("*/run.json")]
+    return sorted(found, key=lambda run: float(run.about.get("created", 0.0)), reverse=True)
+
+
+def find_run(name: str) -> Run:
+    """The run of that name. Raises StudioError."""
+    run = Run(name, paths().runs / name)
+    if name in ("", ".", "..") or "/" in name or "\\" in name or not (run.path / "run.json").is_file():
+        raise StudioError("runs.unknown", name=name)
+    return run
+
+
+def wait_for_end(run: Run, *, seconds: float, every: float = 0.2) -> RunState:
+    """The run's last state once nothing of it lives, or its state after `seconds`."""
+    end = time.monotonic() + seconds
+    while (state := run.read_state()).live and time.monotonic() < end:
+        time.sleep(every)
+    return state
+
+
+def _error(data: Any) -> StudioError | None:
+    try:
+        return StudioError.from_json(data) if data else None
+    except (TypeError, KeyError):
+        return None
+
+
+def _read_from(file: Path, offset: int) -> tuple[str, int]:
+    try:
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read()
+    except OSError:
+        return "", offset
+    return data.decode("utf-8", errors="replace"), offset + len(data)

@@ -1,0 +1,33 @@
+"""What torchrun starts on each card: `python -m glmstudio.train RUN_DIR`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(folder: Path) -> int:
+    """Train as `run.json` says; returns 0 when the result is on disk or the stop was asked for."""
+    _end_with_the_agent()
+    from glmstudio.train.session import train
+
+    return train(folder)
+
+
+def _end_with_the_agent() -> None:
+    """A killed torchrun would leave its workers behind, holding the card."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended between the two lines
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
