@@ -1,4 +1,4 @@
-"""The conversation as HTML. What a model wrote is text: it is escaped, and only code is set apart."""
+"""The conversation as HTML. What a model wrote is text: it is escaped, and only code and bold words are set apart."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from glmstudio.words import say
 EXAMPLES = 4
 _FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 
 def render_log(lang: str, conversation: Conversation, *, ready: bool) -> Safe:
@@ -34,7 +35,7 @@ def render_log(lang: str, conversation: Conversation, *, ready: bool) -> Safe:
 
 
 def formatted(text: str) -> Safe:
-    """Model text with its fenced and inline code set apart; everything else stays as it was written."""
+    """Model text with its code and bold words set apart; everything else stays as it was written."""
     parts: list[Safe] = []
     at = 0
     for fence in _FENCE.finditer(text):
@@ -52,7 +53,16 @@ def _paragraphs(text: str) -> Safe:
 
 def _inline(text: str) -> Safe:
     pieces = _INLINE.split(text)
-    return join(tag("<code>{code}</code>", code=piece) if index % 2 else piece for index, piece in enumerate(pieces))
+    return join(
+        tag("<code>{code}</code>", code=piece) if index % 2 else _bold(piece) for index, piece in enumerate(pieces)
+    )
+
+
+def _bold(text: str) -> Safe:
+    pieces = _BOLD.split(text)
+    return join(
+        tag("<strong>{word}</strong>", word=piece) if index % 2 else piece for index, piece in enumerate(pieces)
+    )
 
 
 def _nothing_yet(lang: str, *, ready: bool) -> Safe:

@@ -156,7 +156,13 @@ def _finding(lang: str, result: Result) -> Safe:
 
 def _gpus(lang: str, report: Report) -> Safe:
     if not report.gpus:
-        return Safe("")
+        return tag(
+            '<section class="gs-card gs-finding gs-note">{icon}<div><h3>{title}</h3>'
+            '<p class="gs-muted">{text}</p></div></section>',
+            icon=icon("note"),
+            title=say(lang, "ui.doctor.no_gpu"),
+            text=say(lang, "ui.doctor.no_gpu_text"),
+        )
     return tag('<div class="gs-cards">{cards}</div>', cards=[_gpu(lang, gpu) for gpu in report.gpus])
 
 
@@ -245,7 +251,10 @@ def _all_checks(lang: str, report: Report) -> Safe:
         for name, checks in families.items()
     ]
     title = say(lang, "ui.doctor.all", n=len(report.results))
-    return tag('<section class="gs-card">{fold}</section>', fold=fold(title, join(body), key="all-checks"))
+    return tag(
+        '<section class="gs-card">{fold}</section>',
+        fold=fold(title, join(body), key="all-checks", unfolded=not findings(report)),
+    )
 
 
 def _check(lang: str, result: Result) -> Safe:
@@ -263,7 +272,5 @@ def _check(lang: str, result: Result) -> Safe:
 
 
 def _family(lang: str, name: str) -> str:
-    for key in (f"doctor.family.{name}", f"ui.family.{name}"):
-        if has(key):
-            return say(lang, key)
-    return name
+    key = f"doctor.family.{name}"
+    return say(lang, key) if has(key) else name

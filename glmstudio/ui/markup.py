@@ -52,7 +52,9 @@ def icon(name: str) -> Safe:
 
 def chip(kind: str, text: Any) -> Safe:
     """A state in words and a shape: `kind` is good, note, attention, bad, running or waiting."""
-    return tag('<span class="gs-chip gs-{kind}">{icon}{text}</span>', kind=kind, icon=icon(kind), text=text)
+    return tag(
+        '<span class="gs-chip gs-{kind}">{icon}<span>{text}</span></span>', kind=kind, icon=icon(kind), text=text
+    )
 
 
 def bar(fraction: float, *, label: str, kind: str = "running") -> Safe:

@@ -1,0 +1,112 @@
+"""The studio as a process: who may talk to it, that there is one for a home, and what it never loads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from glmstudio.runs.process import free_port
+from tests.e2e.studio import Studio, command, environment, studio
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    with studio(tmp_path_factory.mktemp("home")) as started:
+        yield started
+
+
+def ask(running: Studio, method: str, path: str, **headers: str) -> httpx.Response:
+    with httpx.Client(trust_env=False, base_url=running.url, timeout=10) as client:
+        return client.request(method, path, headers=headers, json={} if method == "POST" else None)
+
+
+def test_health_says_whose_studio_it_is(running: Studio) -> None:
+    answer = ask(running, "GET", "/health").json()
+
+    assert (answer["studio"], answer["home"], answer["pid"]) == ("glmstudio", str(running.home), running.process.pid)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/config", "/health", "/gradio_api/info", "/gradio_api/queue/data?session_hash=x"]
+)
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "127.0.0.1.evil.example:{port}"]
+)
+def test_a_foreign_host_is_refused(running: Studio, path: str, host: str) -> None:
+    answer = ask(running, "GET", path, Host=host.format(port=running.port))
+
+    assert (answer.status_code, answer.text) == (403, "This address serves GLM Studio to this machine only.")
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/upload", "/health"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "https://127.0.0.1:{port}", "http://127.0.0.1:1", "http://localhost"]
+)
+def test_a_foreign_origin_is_refused(running: Studio, path: str, origin: str) -> None:
+    assert ask(running, "POST", path, Origin=origin.format(port=running.port)).status_code == 403
+
+
+def test_another_website_cannot_embed_or_read_it(running: Studio) -> None:
+    assert (
+        ask(running, "GET", "/config", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}).status_code
+        == 403
+    )
+    assert ask(running, "GET", "/", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status_code == 200
+    headers = ask(running, "GET", "/").headers
+    assert headers["x-frame-options"] == "DENY"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::1]"])
+def test_its_own_names_are_served(running: Studio, name: str) -> None:
+    host = f"{name}:{running.port}"
+
+    assert ask(running, "GET", "/", Host=host, Origin=f"http://{host}").status_code == 200
+
+
+def test_files_of_the_machine_are_not_served(running: Studio) -> None:
+    assert ask(running, "GET", "/gradio_api/file=/etc/passwd").status_code in {403, 404}
+
+
+def test_it_listens_on_this_machine_only(running: Studio) -> None:
+    table = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
+    listening = [line.split()[1] for line in table.splitlines() if line.split()[3] == "0A"]
+
+    assert [where for where in listening if where.endswith(f":{running.port:04X}")] == [f"0100007F:{running.port:04X}"]
+
+
+def test_no_torch_is_ever_mapped(running: Studio) -> None:
+    mapped = Path(f"/proc/{running.process.pid}/maps").read_text()
+
+    assert "torch" not in mapped
+
+
+def test_a_second_start_finds_the_first(running: Studio) -> None:
+    second = subprocess.run(command(), env=environment(running.home), capture_output=True, text=True, timeout=60)
+
+    assert second.returncode == 0, second.stderr
+    assert second.stdout == f"GLM Studio is already running at {running.url}\n"
+
+
+def test_a_record_of_a_dead_studio_is_not_believed(tmp_path: Path) -> None:
+    record = tmp_path / "state" / "studio.json"
+    record.parent.mkdir()
+    record.write_text(json.dumps({"port": free_port(), "identity": {"boot_id": "x", "pid": 1, "started": 1}}))
+
+    with studio(tmp_path, http_proxy="http://127.0.0.1:9", ALL_PROXY="socks5://127.0.0.1:9") as started:
+        assert httpx.get(started.url, trust_env=False).status_code == 200
+
+
+def test_a_taken_port_is_said_plainly(running: Studio, tmp_path: Path) -> None:
+    second = subprocess.run(
+        command("--port", str(running.port)), env=environment(tmp_path), capture_output=True, text=True, timeout=60
+    )
+
+    assert second.returncode != 0
+    assert f"Port {running.port} is used by another program." in second.stderr
