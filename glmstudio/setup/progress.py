@@ -60,7 +60,7 @@ class _Step:
         spent = clock(time.monotonic() - self._begun)
         # Where lines pile up, the title stands above already.
         title = self._title if self._live else self._position
-        return f"{title}: {part}, {spent}" if part else f"{title}, {spent}"
+        return say("progress" if part else "begun", title=title, part=part, time=spent)
 
     def _write(self, line: str, *, final: bool) -> None:
         if self._live:

@@ -68,6 +68,8 @@ _TEXT = {
         "fits driver {driver} and compute capability {capability}",
         "适合驱动 {driver} 与计算能力 {capability}",
     ),
+    "begun": ("{title}, {time}", "{title}，已用 {time}"),
+    "progress": ("{title}: {part}, {time}", "{title}：{part}，已用 {time}"),
     "looking": ("looking up, {count} found", "正在查找，已找到 {count} 个包"),
     "downloading": ("downloading {name}, package {count} of {total}", "正在下载 {name}，第 {count}/{total} 个包"),
     "megabytes": ("{part}, {done:.0f} of {size:.0f} MB", "{part}，{done:.0f}/{size:.0f} MB"),
