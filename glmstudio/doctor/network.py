@@ -91,7 +91,7 @@ def proxy(_: Probes) -> Found:
 
 @check("environment", family="network")
 def leaked_environment(_: Probes) -> Found:
-    """Variables of another training in the studio's own environment; whatever starts from here would obey them."""
+    """Variables of another training in this environment. Our runs leave them out; other trainings obey them."""
     names = [name for name in os.environ if name in _LEAKS or name.startswith(("TORCHELASTIC_", "PET_"))]
     if names:
         return found("warning", "leaked", names=" ".join(sorted(names)))
