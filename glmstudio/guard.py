@@ -1,0 +1,78 @@
+"""Refuses every request that another website could have caused, and has the browser load nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+NAMES = ("127.0.0.1", "localhost", "[::1]")
+# gradio compiles templates and inlines its start-up script, hence the two "unsafe" sources; no other origin is allowed.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:; "
+    "connect-src 'self'; object-src 'none'; frame-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+
+
+class Guard:
+    """ASGI middleware: only pages of this studio, under a name of this machine, may talk to it."""
+
+    def __init__(self, app: App, port: int) -> None:
+        self.app = app
+        self.hosts = frozenset(f"{name}:{port}" for name in NAMES)
+        self.origins = frozenset(f"http://{host}" for host in self.hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self.trusts(scope["headers"]):
+            await _refuse(send)
+        elif scope["type"] == "websocket" and not self.trusts(scope["headers"]):
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] == "http":
+            await self.app(scope, receive, _with_headers(send))
+        else:
+            await self.app(scope, receive, send)
+
+    def trusts(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Whether Host, Origin and Sec-Fetch-Site say that the request comes from the studio's own page."""
+        found: dict[str, str] = {}
+        for name, value in headers:
+            key = name.decode("latin-1").lower()
+            if key in found and key in ("host", "origin"):
+                return False
+            found[key] = value.decode("latin-1").lower()
+        if found.get("host") not in self.hosts:
+            return False
+        if "origin" in found and found["origin"] not in self.origins:
+            return False
+        elsewhere = found.get("sec-fetch-site", "none") in ("cross-site", "same-site")
+        return not elsewhere or found.get("sec-fetch-mode") == "navigate"
+
+
+async def _refuse(send: Send) -> None:
+    body = b"This address serves GLM Studio to this machine only."
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _with_headers(send: Send) -> Send:
+    async def sender(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *HEADERS]
+        await send(message)
+
+    return sender

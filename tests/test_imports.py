@@ -1,0 +1,40 @@
+"""Imports point one way: nothing but the model's own rooms loads torch, nothing but the page loads gradio."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY_ROOMS = ("glm", "train", "serve", "demo")
+LIGHT = sorted(
+    ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for file in (ROOT / "glmstudio").rglob("*.py")
+    if file.relative_to(ROOT).parts[1] not in HEAVY_ROOMS and file.stem not in ("__init__", "__main__")
+)
+
+
+@pytest.mark.parametrize("ui", [False, True])
+def test_light_modules_never_load_torch(ui: bool) -> None:
+    names = [name for name in LIGHT if name.startswith("glmstudio.ui.") == ui]
+    assert len(names) > 10
+    banned = ["torch", "transformers"] + ([] if ui else ["gradio"])
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    assert not (loaded := [b for b in {banned!r} if b in sys.modules]), (name, loaded)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_help_is_fast_because_it_loads_nothing() -> None:
+    code = "import sys; from glmstudio.cli import _parser; _parser(); print(len(sys.modules), 'psutil' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    count, psutil = done.stdout.split()
+    assert int(count) < 250
+    assert psutil == "False"

@@ -1,0 +1,74 @@
+"""Every shipped preset, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from glmstudio.errors import StudioError
+from glmstudio.paths import SHIPPED_PRESETS
+from glmstudio.runs.presets import Settings, change, field_docs, list_presets, load_preset, parse_settings, render
+
+
+def test_every_shipped_preset_is_parsed() -> None:
+    files = sorted(SHIPPED_PRESETS.rglob("*.toml"))
+    assert len(files) == 2
+    assert len(list_presets()) == 2
+    for file in files:
+        name = file.relative_to(SHIPPED_PRESETS).with_suffix("").as_posix()
+        preset = load_preset(name)
+        assert preset.title("en") != name
+        assert preset.title("zh") != name
+        header = "\n".join(line[2:] for line in file.read_text(encoding="utf-8").split("\n\n")[0].splitlines())
+        assert render(preset.settings, header=header) == file.read_text(encoding="utf-8"), "comments are the settings' help"
+
+
+def test_the_published_preset_has_the_old_scripts_numbers() -> None:
+    settings = load_preset("chatglm3-6b/ptuning_v2").settings
+    assert (settings.prefix_length, settings.max_length, settings.batch_size, settings.accumulation) == (128, 2048, 1, 16)
+    assert (settings.learning_rate, settings.steps, settings.save_every, settings.prefix_std) == (2e-2, 1000, 500, 1.0)
+
+
+def test_every_setting_has_words_in_both_languages() -> None:
+    for lang in ("en", "zh"):
+        docs = field_docs(Settings(), lang)
+        assert [doc.name for doc in docs] == [field.name for field in dataclasses.fields(Settings)]
+        assert all(doc.label and doc.help for doc in docs)
+
+
+def test_all_errors_are_told_at_once() -> None:
+    with pytest.raises(StudioError) as caught:
+        change(Settings(), {"stepz": 3, "steps": "many", "dtype": "int8", "seed": -1, "batch_size": True}, source="--set")
+    assert caught.value.what() == (
+        "Some settings in --set are wrong. There is no setting stepz. "
+        "The setting steps cannot be many; it must be of the kind int. "
+        "The setting dtype cannot be int8; it must be one of auto, float32, bfloat16, float16. "
+        "The setting seed cannot be -1; it must lie between 0 and 4294967295. "
+        "The setting batch_size cannot be True; it must be of the kind int."
+    )
+
+
+def test_text_becomes_the_fields_type() -> None:
+    changed = change(Settings(), {"steps": "7", "learning_rate": "5e-5", "prefix_projection": "true"}, source="--set")
+    assert (changed.steps, changed.learning_rate, changed.prefix_projection) == (7, 5e-5, True)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", ""])
+def test_a_number_must_be_one(value: str) -> None:
+    with pytest.raises(StudioError, match="learning_rate"):
+        change(Settings(), {"learning_rate": value}, source="--set")
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text("steps = = 3")
+    with pytest.raises(StudioError, match=r"The preset .*bad\.toml cannot be read: "):
+        parse_settings(file)
+
+
+@pytest.mark.parametrize("name", ["nope", "../../etc/passwd", "/etc/passwd", ""])
+def test_an_unknown_preset_names_those_there_are(home: Path, name: str) -> None:
+    with pytest.raises(StudioError, match="there are demo/ptuning_v2, chatglm3-6b/ptuning_v2"):
+        load_preset(name)

@@ -1,0 +1,68 @@
+"""Both languages say the same things, and every error that the code can raise has its words."""
+
+from __future__ import annotations
+
+import ast
+import string
+from pathlib import Path
+
+import pytest
+
+from glmstudio.errors import StudioError
+from glmstudio.words import LANGUAGES, say, words
+
+PACKAGE = Path(__file__).parents[1] / "glmstudio"
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+
+
+def test_both_languages_have_the_same_keys_and_places() -> None:
+    assert LANGUAGES == ("en", "zh")
+    english, chinese = words("en"), words("zh")
+    assert english.keys() == chinese.keys()
+    assert len(english) > 200
+    assert {key: placeholders(text) for key, text in english.items()} == {
+        key: placeholders(text) for key, text in chinese.items()
+    }
+
+
+def test_no_sentence_is_empty_and_chinese_is_chinese() -> None:
+    assert [key for key, text in words("en").items() if not text.strip()] == []
+    assert [
+        key
+        for key, text in words("zh").items()
+        if key.endswith((".what", ".fix", ".help", ".about")) and not any("\u4e00" <= c <= "\u9fff" for c in text)
+    ] == []
+
+
+def raised_keys() -> list[tuple[str, str]]:
+    found = []
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "StudioError":
+                keys = [arg for arg in ast.walk(node.args[0]) if isinstance(arg, ast.Constant)] if node.args else []
+                found += [(file.name, key.value) for key in keys if isinstance(key.value, str) and "." in key.value]
+    return found
+
+
+def test_every_error_has_its_words_and_values() -> None:
+    keys = raised_keys()
+    assert len(keys) > 60
+    assert [key for key in keys if f"{key[1]}.what" not in words("en")] == []
+
+
+def test_an_error_survives_json_and_pickle_free_copies() -> None:
+    error = StudioError("models.pointer", file="a.bin", size=134)
+    again = StudioError.from_json(error.to_json())
+    assert str(again) == (
+        "The file a.bin is a placeholder of 134 bytes; the real one was never downloaded. "
+        "Download this file, or run `git lfs pull` in its folder."
+    )
+    assert again.what("zh") == "文件 a.bin 只是一个 134 字节的占位文件，真正的文件从未下载。"
+
+
+def test_an_unknown_key_is_an_error_of_ours() -> None:
+    with pytest.raises(KeyError):
+        say("en", "no.such.key")
