@@ -62,7 +62,7 @@ def test_both_languages_say_the_same_things() -> None:
 def test_every_sentence_is_used_and_every_used_one_exists() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in UI.glob("*.py"))
     used = set(re.findall(r"[\"'](ui\.[a-z0-9_.]+)[\"']", source))
-    families = {prefix for prefix in re.findall(r"[\"'](ui\.[a-z0-9_.]+[_.])\{", source)}
+    families = set(re.findall(r"[\"'](ui\.[a-z0-9_.]+[_.])\{", source))
 
     assert {key for key in used if not has(key) and not has(f"{key}.what")} == set()
     assert {prefix for prefix in families if not any(key.startswith(prefix) for key in words("en"))} == set()

@@ -137,7 +137,7 @@ def load(model: str, adapter: str) -> None:
     forget()
 
 
-@shared(0.3)
+@shared(0.9)
 def server_state() -> ServerState:
     """What is really loaded."""
     return SERVER.current()
@@ -189,7 +189,7 @@ def _render_log(lang: str, _view: View) -> Safe:
 
 def _ask(question: str, tools: Sequence[str]) -> None:
     state = server_state()
-    if state.state != "ready" or state.port is None:
+    if state.state != "ready":
         raise StudioError("ui.chat.still_loading" if state.state == "loading" else "ui.chat.not_loaded")
     CONVERSATION.ask(question, port=state.port, tools=[name for name in tools if name in TOOLS])
 
@@ -219,5 +219,5 @@ def _adapters(model: str) -> list[str]:
 
 
 def _loaded(state: ServerState) -> str:
-    title = next((model.title for model in models() if model.name == state.model), state.model or "")
+    title = next((model.title for model in models() if model.name == state.model), state.model)
     return f"{title} + {state.adapter}" if state.adapter else title

@@ -104,7 +104,7 @@ def _turn(lang: str, index: int, turn: Turn, *, going: bool) -> Safe:
 def _foot(lang: str, index: int, turn: Turn) -> Safe:
     if turn.problem:
         return tag('<div data-key="f{index}">{problem}</div>', index=index, problem=problem(lang, turn.problem))
-    said = [say(lang, "ui.chat.stopped")] if turn.stopped else []
+    said = [say(lang, f"ui.chat.ended_{turn.reason}")] if turn.reason in {"cancelled", "length", "rounds"} else []
     if turn.tokens is not None and turn.seconds is not None:
         said.append(say(lang, "ui.chat.foot", tokens=turn.tokens, seconds=f"{turn.seconds:.1f}"))
     return tag('<p class="gs-foot gs-number" data-key="f{index}">{said}</p>', index=index, said=" · ".join(said))

@@ -34,7 +34,7 @@ class Turn:
     parts: list[str | Call] = field(default_factory=list)
     tokens: int | None = None
     seconds: float | None = None
-    stopped: bool = False
+    reason: str = ""
     problem: StudioError | None = None
     before: tuple[dict[str, Any], ...] = ()
 
@@ -59,7 +59,6 @@ class Conversation:
             self._cancel = threading.Event()
             turn = Turn(question, before=tuple(self._messages))
             self.turns.append(turn)
-            self._messages.append({"role": "user", "content": question})
         arguments = (turn, port, list(tools), self._cancel)
         threading.Thread(target=self._run, args=arguments, daemon=True, name="turn").start()
         self._notify()
@@ -103,10 +102,10 @@ class Conversation:
 
     def _run(self, turn: Turn, port: int, tools: list[str], cancel: threading.Event) -> None:
         try:
-            for event in converse(port, list(self._messages), tools, cancel=cancel):
+            asked = [*turn.before, {"role": "user", "content": turn.question}]
+            for event in converse(port, asked, tools, cancel=cancel):
                 self._take(turn, event)
                 self._notify()
-            turn.stopped = cancel.is_set()
         except StudioError as error:
             turn.problem = error
         except Exception:
@@ -131,8 +130,10 @@ class Conversation:
                 if isinstance(part, Call) and part.id == event.id:
                     part.content, part.seconds, part.failed = event.content, event.seconds, event.failed
         elif isinstance(event, Finished):
-            self._messages = list(event.messages)
-            turn.tokens, turn.seconds = event.tokens, event.seconds
+            turn.tokens, turn.seconds, turn.reason = event.tokens, event.seconds, event.reason
+            if event.messages:
+                # A question that nothing answered is not carried on: two questions in a row confuse a model.
+                self._messages = [*turn.before, {"role": "user", "content": turn.question}, *event.messages]
 
     def _notify(self) -> None:
         with self._changed:

@@ -123,7 +123,8 @@ def act(view: View, data: dict[str, Any]) -> View:
     try:
         run = find_run(str(data.get("run", "")))
         if data.get("act") == "open":
-            return replace(view, run=None if view.run == run.name else run.name)
+            shown = runs_view.shown(view)
+            return replace(view, run="" if shown and shown.name == run.name else run.name)
         if data.get("act") in ("stop", "stop-now"):
             WATCH.stop(run, now=data["act"] == "stop-now")
         elif data.get("act") == "chat":

@@ -30,7 +30,7 @@ _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibi
 class View:
     """What one browser page looks at: all that is not on disk and not shared with other pages."""
 
-    run: str | None = None
+    run: str | None = None  # None: the one in progress or the newest; "": none, somebody closed it
     source: str = "sample"
     data: str = ""
     preset: str = ""

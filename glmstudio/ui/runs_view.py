@@ -63,8 +63,11 @@ def render_open(lang: str, view: View) -> Safe:
 
 
 def shown(view: View) -> Known | None:
-    """The run that the page shows: the one that was opened, or else the one in progress."""
-    return next((known for known in newest_first() if known.name == view.run), None) or live_run()
+    """The run that the page shows: the one that was opened, or else the one in progress, or the newest."""
+    runs = newest_first()
+    if view.run is not None:
+        return next((known for known in runs if known.name == view.run), None)
+    return live_run() or (runs[0] if runs else None)
 
 
 def share(state: RunState) -> float:
