@@ -45,7 +45,7 @@ def check_python() -> None:
     """Stop on a Python that the packages do not support, naming a fitting one if this machine has it."""
     if (3, 10) <= sys.version_info[:2] <= (3, 13):
         return
-    fitting = [name for name in ("python3.12", "python3.11", "python3.13", "python3.10") if shutil.which(name)]
+    fitting = [name for name in ("python3.11", "python3.12", "python3.13", "python3.10") if shutil.which(name)]
     remedy = say("python_other", command=fitting[0] + " launcher.py") if fitting else say("python_none")
     raise Stop(say("python", version="{}.{}".format(*sys.version_info)) + " " + remedy)
 
