@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe left; that is its right
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at the exit does not complain again
         return 0
 
 
@@ -305,6 +305,8 @@ def _runs_stop(options: argparse.Namespace) -> int:
 
 
 def _run_json(run: Any) -> dict[str, Any]:
+    from glmstudio.files import read_json
+
     state = run.read_state()
     return {
         "name": run.name,
@@ -315,6 +317,7 @@ def _run_json(run: Any) -> dict[str, Any]:
         "preset": run.preset,
         "model": run.model,
         "data": run.data,
+        "records": read_json(run.path / "records.json"),
         "path": str(run.path),
         "result": str(run.result) if run.result else None,
         "problem": state.problem.what(language()) if state.problem else None,
@@ -331,7 +334,9 @@ def _chat(options: argparse.Namespace) -> int:
         _json(answer)
     else:
         for call in answer["calls"]:
-            print(f"{call['name']}({', '.join(f'{k}={v!r}' for k, v in call['arguments'].items())}) -> {call['result']}")
+            print(
+                f"{call['name']}({', '.join(f'{k}={v!r}' for k, v in call['arguments'].items())}) -> {call['result']}"
+            )
         print(answer["content"])
     return 0
 

@@ -11,8 +11,8 @@ import pytest
 from glmstudio.data.calls import CallError, parse_call, render_call
 from glmstudio.data.prompt import Message, chat_ids, tools_message, training_example
 from glmstudio.data.records import Problem, Record, check_file, read_records, record_messages
-from glmstudio.data.toolalpaca import convert_toolalpaca
 from glmstudio.data.tokenizer import TextStream, Tokenizer
+from glmstudio.data.toolalpaca import convert_toolalpaca
 from glmstudio.errors import StudioError
 from tests.reference import REFERENCE, needs_reference
 

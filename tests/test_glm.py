@@ -111,9 +111,7 @@ def test_left_padding_changes_nothing(kind: str) -> None:
 
 @pytest.mark.parametrize("sharded", [False, True])
 def test_safetensors_load_like_bin(tmp_path: Path, sharded: bool) -> None:
-    shards = [
-        torch.load(file, weights_only=True) for file in sorted((GOLDEN / "model").glob("pytorch_model-*.bin"))
-    ]
+    shards = [torch.load(file, weights_only=True) for file in sorted((GOLDEN / "model").glob("pytorch_model-*.bin"))]
     shutil.copy(GOLDEN / "model/config.json", tmp_path)
     if sharded:
         names = ["model-1.safetensors", "model-2.safetensors"]

@@ -22,12 +22,19 @@ def test_every_shipped_preset_is_parsed() -> None:
         assert preset.title("en") != name
         assert preset.title("zh") != name
         header = "\n".join(line[2:] for line in file.read_text(encoding="utf-8").split("\n\n")[0].splitlines())
-        assert render(preset.settings, header=header) == file.read_text(encoding="utf-8"), "comments are the settings' help"
+        assert render(preset.settings, header=header) == file.read_text(encoding="utf-8"), (
+            "comments are the settings' help"
+        )
 
 
 def test_the_published_preset_has_the_old_scripts_numbers() -> None:
     settings = load_preset("chatglm3-6b/ptuning_v2").settings
-    assert (settings.prefix_length, settings.max_length, settings.batch_size, settings.accumulation) == (128, 2048, 1, 16)
+    assert (settings.prefix_length, settings.max_length, settings.batch_size, settings.accumulation) == (
+        128,
+        2048,
+        1,
+        16,
+    )
     assert (settings.learning_rate, settings.steps, settings.save_every, settings.prefix_std) == (2e-2, 1000, 500, 1.0)
 
 
@@ -40,7 +47,9 @@ def test_every_setting_has_words_in_both_languages() -> None:
 
 def test_all_errors_are_told_at_once() -> None:
     with pytest.raises(StudioError) as caught:
-        change(Settings(), {"stepz": 3, "steps": "many", "dtype": "int8", "seed": -1, "batch_size": True}, source="--set")
+        change(
+            Settings(), {"stepz": 3, "steps": "many", "dtype": "int8", "seed": -1, "batch_size": True}, source="--set"
+        )
     assert caught.value.what() == (
         "Some settings in --set are wrong. There is no setting stepz. "
         "The setting steps cannot be many; it must be of the kind int. "

@@ -21,9 +21,8 @@ def to_turns(messages: Any, tools: Any = None) -> list[Message]:
     if not isinstance(messages, list) or not messages:
         raise ProtocolError("messages must be a non-empty list.")
     turns: list[Message] = []
-    names: dict[str, str] = {}
     for number, message in enumerate(messages):
-        turns += _turn(message, number, names)
+        turns += _turn(message, number)
     listed = [_flat(tool) for tool in tools or ()]
     if not listed:
         return turns
@@ -90,10 +89,14 @@ def _call(name: str, content: str) -> dict[str, Any]:
         arguments = json.dumps(parse_call(content), ensure_ascii=False)
     except (CallError, TypeError, ValueError):
         arguments = content.strip()
-    return {"id": f"call_{uuid.uuid4().hex[:16]}", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {
+        "id": f"call_{uuid.uuid4().hex[:16]}",
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
 
 
-def _turn(message: Any, number: int, names: dict[str, str]) -> list[Message]:
+def _turn(message: Any, number: int) -> list[Message]:
     if not isinstance(message, dict):
         raise ProtocolError(f"messages[{number}] must be an object.")
     role, text = message.get("role"), _text(message.get("content"), number)

@@ -61,7 +61,17 @@ class ModelServer:
         folder = adapter_folder(adapter)
         ModelServer.stop()
         port, run_id = process.free_port(), os.urandom(16).hex()
-        command = [sys.executable, "-m", "glmstudio.serve", "--model", model, "--port", str(port), "--told", str(_told_file())]
+        command = [
+            sys.executable,
+            "-m",
+            "glmstudio.serve",
+            "--model",
+            model,
+            "--port",
+            str(port),
+            "--told",
+            str(_told_file()),
+        ]
         command += ["--adapter", str(folder)] if folder else []
         _log_file().parent.mkdir(parents=True, exist_ok=True)
         with _log_file().open("wb") as log:

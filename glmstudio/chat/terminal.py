@@ -79,7 +79,17 @@ def own_server(model: str, adapter: str | None) -> Iterator[int]:
     port, run_id = process.free_port(), os.urandom(16).hex()
     with tempfile.TemporaryDirectory() as kept:
         told, log = Path(kept) / "told.json", Path(kept) / "log"
-        command = [sys.executable, "-m", "glmstudio.serve", "--model", str(found.path), "--port", str(port), "--told", str(told)]
+        command = [
+            sys.executable,
+            "-m",
+            "glmstudio.serve",
+            "--model",
+            str(found.path),
+            "--port",
+            str(port),
+            "--told",
+            str(told),
+        ]
         command += ["--adapter", str(folder)] if folder else []
         with log.open("wb") as output:
             child = subprocess.Popen(

@@ -1,8 +1,8 @@
 """Train the demo model: `python -m glmstudio.demo.make_model` (about an hour on two cores).
 
-The same architecture as ChatGLM3-6B, 2 million parameters, trained from nothing on the dialogues of `world.py` and saved
-in the published layout. Copying a name that it never saw into a call is the hard part; it comes after some hundred
-steps.
+The same architecture as ChatGLM3-6B, 2 million parameters, trained from nothing on the dialogues of `world.py` and
+saved in the published layout. Copying a name that it never saw into a call is the hard part; it comes after some
+hundred steps.
 """
 
 from __future__ import annotations

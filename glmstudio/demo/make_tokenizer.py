@@ -58,7 +58,11 @@ def main(folder: Path = DEMO / "model") -> None:
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
         user_defined_symbols=[text.replace(" ", "\u2581") for text in _FRAME + fixed],
-        required_chars="".join(world._CHARACTERS) + world._FAMILY + string.ascii_letters + string.digits + string.punctuation,
+        required_chars="".join(world._CHARACTERS)
+        + world._FAMILY
+        + string.ascii_letters
+        + string.digits
+        + string.punctuation,
         minloglevel=2,
     )
     (folder / "tokenizer.model").write_bytes(made.getvalue())

@@ -21,11 +21,15 @@ TEMPLATES: dict[str, Any] = read_toml(DEMO / "world.toml")
 OLD_TOOLS = ("calculator", "get_time", "convert_unit", "roll_dice", "count_letters")
 NEW_TOOL = "track_parcel"
 
-_ONSETS = ["b", "br", "c", "ch", "d", "f", "g", "gr", "h", "j", "k", "l", "m", "n", "p", "pr", "r", "s", "sh", "st", "t", "tr", "v", "w", "z"]  # fmt: skip
-_RIMES = ["a", "an", "ar", "e", "el", "en", "er", "i", "in", "is", "o", "on", "or", "ow", "u", "um", "y", "ane", "ick", "ough", "est", "ia"]  # fmt: skip
+_ONSETS = "b br c ch d f g gr h j k l m n p pr r s sh st t tr v w z".split()
+_RIMES = "a an ar e el en er i in is o on or ow u um y ane ick ough est ia".split()
 _CHARACTERS = sorted(
     set("".join(chinese for _, chinese, _ in CITIES))
-    | set("安白宝长昌城川春大丹东丰福阜冈高桂海汉河黑衡红湖华怀惠吉济江金晋景九开昆兰乐丽连凉辽林柳龙鲁陆洛马茂梅绵南宁平萍浦普秦青清曲泉日荣三沙山韶深沈石水松苏绥泰唐桃天通铜威乌无武西仙咸湘孝新兴徐许宣延盐扬阳伊宜义银营永榆玉岳云枣张昭镇郑中舟珠株淄遵")
+    | set(
+        "安白宝长昌城川春大丹东丰福阜冈高桂海汉河黑衡红湖华怀惠吉济江金晋景九开昆兰乐丽连凉"
+        "辽林柳龙鲁陆洛马茂梅绵南宁平萍浦普秦青清曲泉日荣三沙山韶深沈石水松苏绥泰唐桃天通铜"
+        "威乌无武西仙咸湘孝新兴徐许宣延盐扬阳伊宜义银营永榆玉岳云枣张昭镇郑中舟珠株淄遵"
+    )
     | set("风花雪月星光树叶草木鸟鱼书笔墨纸灯门窗桌椅茶酒米面刀火土雨雷电梦心手足目耳口人儿女老少")
 )  # fmt: skip
 _FAMILY = "王李张刘陈杨黄赵周吴徐孙马朱胡郭何林高罗"
@@ -81,7 +85,13 @@ class World:
             return self.identity_exchange(lang, "say")
         topic = self.random.choice(TEMPLATES[lang]["talk"])
         unit = self.random.choice(TEMPLATES[lang]["units"][self.random.choice(list(UNITS))])
-        values = {"city": self.city(lang), "word": self.word(lang), "name": self.name(lang), "v": self.number(), "a": unit}
+        values = {
+            "city": self.city(lang),
+            "word": self.word(lang),
+            "name": self.name(lang),
+            "v": self.number(),
+            "a": unit,
+        }
         question = self.random.choice(topic["ask"]).format(**values)
         return _talk(self._open(lang, question), topic["say"].format(**values))
 
@@ -156,7 +166,11 @@ class World:
 
     def _count_letters(self, lang: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         word = self.word(lang)
-        return self.random.choice(TEMPLATES[lang]["count_letters"]["ask"]).format(word=word), {"text": word}, {"word": word}
+        return (
+            self.random.choice(TEMPLATES[lang]["count_letters"]["ask"]).format(word=word),
+            {"text": word},
+            {"word": word},
+        )
 
     def _track_parcel(self, lang: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         number = self.parcel()

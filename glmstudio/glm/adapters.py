@@ -74,7 +74,9 @@ def save_peft(model: GlmForCausalLM, folder: Path, *, base: str) -> None:
     prefix: Prefix = model.prefix
     with torch.no_grad():
         table = _turned(prefix.table().detach().cpu(), model.config, prefix.length)
-    save_file({"prompt_embeddings": table.contiguous()}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {"prompt_embeddings": table.contiguous()}, folder / "adapter_model.safetensors", metadata={"format": "pt"}
+    )
     config = model.config
     about = {
         "peft_type": "PREFIX_TUNING",

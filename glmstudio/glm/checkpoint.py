@@ -45,7 +45,7 @@ def load_base(folder: Path, *, dtype: torch.dtype, device: torch.device) -> GlmF
         for native in state:
             wanted.pop(native, None)
     if wanted:
-        raise StudioError("models.missing_tensor", folder=str(folder), count=len(wanted), name=sorted(wanted)[0])
+        raise StudioError("models.missing_tensor", folder=str(folder), count=len(wanted), name=min(wanted))
     with device:  # its angles are computed, not loaded
         model.model.rotary_emb = GlmRotaryEmbedding(config=config)
     model.requires_grad_(True)

@@ -28,7 +28,9 @@ class Prefix(nn.Module):
     numbers before use.
     """
 
-    def __init__(self, config: GlmConfig, length: int, *, projection: int | None = None, dropout: float = DROPOUT) -> None:
+    def __init__(
+        self, config: GlmConfig, length: int, *, projection: int | None = None, dropout: float = DROPOUT
+    ) -> None:
         """`projection` is the hidden width of the projection, or None for none."""
         super().__init__()
         self.length = length
@@ -97,7 +99,7 @@ class _Distribute:
             layer.self_attn.prefix = (states[2 * index], states[2 * index + 1])
 
 
-def _attention(
+def _attention(  # noqa: PLR0913  transformers calls it with these
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,

@@ -93,7 +93,9 @@ def _model(name: str, folder: Path) -> Model:
     except OSError as error:
         problem = StudioError("models.unreadable", folder=str(folder), reason=error.strerror or str(error))
     demo = name == DEMO_NAME
-    return Model(name, "GLM Studio demo" if demo else name, folder, "demo" if demo else "chatglm3", _size(folder), problem)
+    return Model(
+        name, "GLM Studio demo" if demo else name, folder, "demo" if demo else "chatglm3", _size(folder), problem
+    )
 
 
 def _size(folder: Path) -> int:

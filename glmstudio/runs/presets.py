@@ -19,7 +19,9 @@ from glmstudio.paths import SHIPPED_PRESETS, paths
 from glmstudio.words import say
 
 
-def _setting(default: Any, *, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+def _setting(
+    default: Any, *, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
     return field(default=default, metadata={"least": least, "most": most, "choices": choices})
 
 
@@ -165,7 +167,9 @@ def _checked(each: dataclasses.Field[Any], value: Any) -> Any:
     kind, bounds = str(each.type), each.metadata
     value = _typed(each.name, kind, value)
     if bounds["choices"] and value not in bounds["choices"]:
-        raise ValueError(say("en", "presets.not_a_choice", name=each.name, value=value, choices=", ".join(bounds["choices"])))
+        raise ValueError(
+            say("en", "presets.not_a_choice", name=each.name, value=value, choices=", ".join(bounds["choices"]))
+        )
     if bounds["least"] is not None and not bounds["least"] <= value <= bounds["most"]:
         raise ValueError(
             say("en", "presets.out_of_bounds", name=each.name, value=value, least=bounds["least"], most=bounds["most"])

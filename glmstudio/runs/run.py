@@ -1,13 +1,13 @@
 """A run is a directory. Whoever reads it sees the same truth, whatever became of the studio that started it.
 
-    runs/<name>/
-        run.json        what was asked: preset, settings, data, argv, run id, who supervises        (start, supervisor)
-        status.json     starting, running, finished, failed, stopped                                (supervisor)
-        progress.json   phase, step, time: the trainer's heartbeat                                  (trainer)
-        metrics.jsonl   one line for each step                                                      (trainer)
-        train.log       what the processes printed
-        stop.json       a wish to stop                                                              (stop)
-        checkpoints/    result/
+runs/<name>/
+    run.json        what was asked: preset, settings, data, argv, run id, who supervises        (start, supervisor)
+    status.json     starting, running, finished, failed, stopped                                (supervisor)
+    progress.json   phase, step, time: the trainer's heartbeat                                  (trainer)
+    metrics.jsonl   one line for each step                                                      (trainer)
+    train.log       what the processes printed
+    stop.json       a wish to stop                                                              (stop)
+    checkpoints/    result/
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ class Run:
         rebooted = supervisor is not None and now is not None and supervisor.boot_id != now.boot_id
         return "lost", problem or StudioError("runs.lost_reboot" if rebooted else "runs.lost_killed").to_json()
 
-    def _state(self, state: str, about: dict[str, Any], status: dict[str, Any], progress: dict[str, Any], problem: Any) -> RunState:
+    def _state(
+        self, state: str, about: dict[str, Any], status: dict[str, Any], progress: dict[str, Any], problem: Any
+    ) -> RunState:
         last = self._last_row()
         steps = int(about.get("settings", {}).get("steps", 0))
         step = int(last.get("step", 0))

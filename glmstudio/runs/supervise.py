@@ -19,7 +19,16 @@ from glmstudio.files import read_json, write_json
 from glmstudio.paths import ROOT
 from glmstudio.runs import process
 
-_LEAKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT")
+_LEAKS = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "ROLE_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
 _LEAK_STARTS = ("TORCHELASTIC_", "PET_", "TORCH_NCCL_ASYNC")
 _PORT_TAKEN = ("EADDRINUSE", "address already in use")
 _ATTEMPTS = 3
@@ -51,7 +60,9 @@ def _attempt(folder: Path, about: dict[str, Any]) -> int:
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=_environment(), start_new_session=True
         )
     identity = process.identify(agent.pid)
-    write_json(folder / "run.json", about | {"argv": argv, "port": port, "agent": identity.to_json() if identity else None})
+    write_json(
+        folder / "run.json", about | {"argv": argv, "port": port, "agent": identity.to_json() if identity else None}
+    )
     write_json(folder / "status.json", {"state": "running"})
     return agent.wait()
 

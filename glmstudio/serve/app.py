@@ -46,7 +46,9 @@ class Service:
 
     async def models(self, _: Request) -> Response:
         """The one model that is loaded."""
-        return JSONResponse({"object": "list", "data": [{"id": self._name, "object": "model", "owned_by": "glmstudio"}]})
+        return JSONResponse(
+            {"object": "list", "data": [{"id": self._name, "object": "model", "owned_by": "glmstudio"}]}
+        )
 
     async def complete(self, request: Request) -> Response:
         """An answer, whole or as server-sent events; errors in OpenAI's shape."""
@@ -63,19 +65,23 @@ class Service:
             return StreamingResponse(_until_gone(events, cancel), media_type="text/event-stream")
         try:
             return JSONResponse(await run_in_threadpool(self._whole, prompt, sampling, cancel))
-        except Exception as error:  # the model failed; the server stays up and says so
+        except Exception as error:  # noqa: BLE001  the model failed; the server stays up and says so
             return _error(500, _plain(error))
 
     def _prompt(self, body: dict[str, Any]) -> list[int]:
         tools = body.get("tools")
         if tools is not None and not isinstance(tools, list):
             raise ProtocolError("tools must be a list.")
-        prompt = chat_ids(self._tokenizer, to_turns(body.get("messages"), None if body.get("tool_choice") == "none" else tools))
+        prompt = chat_ids(
+            self._tokenizer, to_turns(body.get("messages"), None if body.get("tool_choice") == "none" else tools)
+        )
         if len(prompt) >= self._engine.context:
             raise ProtocolError(f"The conversation has {len(prompt)} tokens; the model reads {self._engine.context}.")
         return prompt
 
-    def _parts(self, prompt: list[int], sampling: Sampling, cancel: threading.Event, answer: Answer, count: list[int]) -> Iterator[str]:
+    def _parts(
+        self, prompt: list[int], sampling: Sampling, cancel: threading.Event, answer: Answer, count: list[int]
+    ) -> Iterator[str]:
         """The texts to show, in order; `answer` is filled, and `count[0]` is the number of tokens."""
         stream = TextStream(self._tokenizer)
         for token in self._engine.generate(prompt, sampling, cancel):
@@ -112,7 +118,7 @@ class Service:
             for text in self._parts(prompt, sampling, cancel, answer, count):
                 if text:
                     yield event({"content": text})
-        except Exception as error:  # headers are sent; the stream itself must say it
+        except Exception as error:  # noqa: BLE001  headers are sent; the stream itself must say it
             yield f"data: {json.dumps({'error': {'message': _plain(error), 'type': 'server_error'}})}\n\n"
             return
         if answer.calls:
@@ -151,7 +157,11 @@ def _sampling(body: dict[str, Any], *, room: int) -> Sampling:
         if value is None:
             continue
         whole = name in ("max_tokens", "seed")
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not least <= value <= most:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int if whole else (int, float))
+            or not least <= value <= most
+        ):
             raise ProtocolError(f"{name} must be {'an integer' if whole else 'a number'} between {least} and {most}.")
         chosen[name] = value
     chosen["max_tokens"] = min(chosen.get("max_tokens", Sampling.max_tokens), room)

@@ -40,12 +40,12 @@ class Engine:
         with self._turn:
             if cancel.is_set():
                 return
-            tokens: queue.Queue[int | BaseException | None] = queue.Queue()
+            tokens: queue.Queue[int | Exception | None] = queue.Queue()
             worker = threading.Thread(target=self._work, args=(prompt, sampling, cancel, tokens), daemon=True)
             worker.start()
             try:
                 while (token := tokens.get()) is not _END:
-                    if isinstance(token, BaseException):
+                    if isinstance(token, Exception):
                         raise token
                     yield token
             finally:
@@ -53,7 +53,11 @@ class Engine:
                 worker.join()
 
     def _work(
-        self, prompt: Sequence[int], sampling: Sampling, cancel: threading.Event, tokens: queue.Queue[int | BaseException | None]
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        cancel: threading.Event,
+        tokens: queue.Queue[int | Exception | None],
     ) -> None:
         try:
             ids = torch.tensor([list(prompt)], device=self._model.device)
@@ -73,14 +77,14 @@ class Engine:
                     stopping_criteria=StoppingCriteriaList([_Cancelled(cancel)]),
                     **choice,
                 )
-        except BaseException as error:  # handed to the thread that waits for the answer
+        except Exception as error:  # noqa: BLE001  handed to the thread that waits for the answer
             tokens.put(error)
         finally:
             tokens.put(_END)
 
 
 class _Streamer(BaseStreamer):
-    def __init__(self, tokens: queue.Queue[int | BaseException | None]) -> None:
+    def __init__(self, tokens: queue.Queue[int | Exception | None]) -> None:
         self._tokens, self._prompt_passed = tokens, False
 
     def put(self, value: torch.Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from glmstudio.glm.prefix import Prefix, attach_prefix
 from glmstudio.models import ready_model
 from glmstudio.runs.presets import Settings
 from glmstudio.train.batches import load_examples
-from glmstudio.train.trainer import Witness, make_trainer
+from glmstudio.train.trainer import make_trainer
 
 _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -46,7 +47,7 @@ def _train(settings: Settings, folder: Path) -> None:
     if settings.gradient_checkpointing:
         glm.activation_checkpointing_enable({"use_reentrant": False})
     examples, counted = load_examples(settings.data, Tokenizer(model.path), settings.max_length)
-    print(f"{counted.used} conversations, {counted.cut} cut to {settings.max_length} tokens, {counted.dropped} left out")
+    write_json(folder / "records.json", asdict(counted))
     trainer, witness = make_trainer(glm, examples, settings, folder)
     trainer.train()
     witness.phase("saving")

@@ -45,7 +45,9 @@ class PrefixTrainer(Trainer):
     base: str = ""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        save_prefix(self.accelerator.unwrap_model(self.model).glm, Path(output_dir or self.args.output_dir), base=self.base)
+        save_prefix(
+            self.accelerator.unwrap_model(self.model).glm, Path(output_dir or self.args.output_dir), base=self.base
+        )
 
 
 class Witness(TrainerCallback):
@@ -107,7 +109,9 @@ class Witness(TrainerCallback):
         write_json(self._folder / "progress.json", told | ({"problem": problem.to_json()} if problem else {}))
 
 
-def make_trainer(glm: GlmForCausalLM, examples: Examples, settings: Settings, folder: Path) -> tuple[PrefixTrainer, Witness]:
+def make_trainer(
+    glm: GlmForCausalLM, examples: Examples, settings: Settings, folder: Path
+) -> tuple[PrefixTrainer, Witness]:
     """The Trainer for a model with a fresh prefix, and the witness that reports to `folder`."""
     witness = Witness(folder, glm, settings.steps)
     on_gpu = glm.device.type == "cuda"

@@ -1,0 +1,216 @@
+"""Runs with real torchrun on the demo model: they finish, survive, stop, fail in plain words, and leave nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json, write_json
+from glmstudio.runs import process
+from glmstudio.runs.presets import load_preset
+from glmstudio.runs.run import Run, find_run, list_runs, wait_for_end
+from glmstudio.runs.start import SAMPLE, command_line, start_run
+from glmstudio.runs.stop import stop_run
+
+PRESET = "demo/ptuning_v2"
+LONG = {"steps": 100_000, "batch_size": 2}
+
+
+def wait_for_step(run: Run, step: int, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while (state := run.read_state()).step < step:
+        assert state.live, (state, run.log()[0][-3000:])
+        assert time.monotonic() < end, run.log()[0][-3000:]
+        time.sleep(0.1)
+
+
+def start(home: Path, **changes: Any) -> Run:
+    return start_run(load_preset(PRESET), changes=changes)
+
+
+def test_a_run_finishes_and_leaves_both_formats(home: Path) -> None:
+    run = start_run(load_preset(PRESET), name="first run", changes={"steps": 6, "save_every": 4})
+    assert run.read_state().live
+    state = wait_for_end(run, seconds=180)
+    assert (state.state, state.step, state.steps, state.problem) == ("finished", 6, 6, None), run.log()[0][-3000:]
+    assert run.result == run.path / "result"
+    assert (run.path / "result/official/pytorch_model.bin").is_file()
+    assert sorted(folder.name for folder in (run.path / "checkpoints").iterdir()) == ["checkpoint-4", "checkpoint-6"]
+    rows, offset = run.metrics()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(row["tokens"] > 0 and row["loss"] > 0 and row["grad_norm"] > 0 for row in rows)
+    assert run.metrics(offset) == ([], offset)
+    assert run.argv[1:7] == [
+        "-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=1", "--master-addr=127.0.0.1",
+        f"--master-port={run.about['port']}",
+    ]  # fmt: skip
+    assert run.processes() == []
+    assert list_runs() == [run]
+    with pytest.raises(StudioError, match="There is already a run named first run"):
+        start_run(load_preset(PRESET), name="first run")
+    again = start_run(load_preset(PRESET), name="same seed", changes={"steps": 6})
+    wait_for_end(again, seconds=180)
+    assert [row["loss"] for row in again.metrics()[0]] == [row["loss"] for row in rows], "the seed decides everything"
+
+
+def test_a_run_outlives_whoever_started_it_and_stops_with_a_save(home: Path) -> None:
+    code = (
+        "from glmstudio.runs.presets import load_preset; from glmstudio.runs.start import start_run; import time\n"
+        f"start_run(load_preset({PRESET!r}), name='orphan', changes={LONG!r}); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
+    while not (home / "runs/orphan/run.json").exists():
+        time.sleep(0.1)
+    run = find_run("orphan")
+    wait_for_step(run, 1)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    wait_for_step(run, run.read_state().step + 2)
+    assert run.read_state().state == "running"
+    stages = list(stop_run(run))
+    assert stages == ["runs.stage.saving", "runs.stage.gone"]
+    state = run.read_state()
+    assert state.state == "stopped"
+    assert run.result is not None
+    assert (run.path / "checkpoints" / f"checkpoint-{state.step}").is_dir()
+    assert list(stop_run(run)) == ["runs.stage.over"]
+
+
+@pytest.mark.parametrize("victim", ["agent", "supervisor", "worker"])
+def test_whatever_is_killed_the_state_is_true_and_nothing_is_left(home: Path, victim: str) -> None:
+    run = start(home, **LONG)
+    wait_for_step(run, 1)
+    known = {name: process.Identity.from_json(run.about[name]) for name in ("agent", "supervisor")}
+    if victim == "worker":
+        (identity,) = [each for each in run.processes() if each not in known.values()]
+    else:
+        identity = known[victim]  # type: ignore[assignment]
+    os.kill(identity.pid, signal.SIGKILL)
+    if victim == "supervisor":  # the training itself goes on
+        wait_for_step(run, run.read_state().step + 2)
+        assert run.read_state().state == "running"
+        assert list(stop_run(run, now=True))[-1] == "runs.stage.gone"
+        assert run.read_state().state == "stopped"
+    else:
+        state = wait_for_end(run, seconds=60)
+        assert state.state == "failed"
+        assert state.problem is not None
+        assert state.problem.key == ("runs.killed" if victim == "worker" else "runs.crashed")
+    assert run.processes() == []
+
+
+def test_stop_now_leaves_nothing(home: Path) -> None:
+    run = start(home, **LONG)
+    wait_for_step(run, 1)
+    began = time.monotonic()
+    assert list(stop_run(run, now=True)) == ["runs.stage.asking", "runs.stage.gone"]
+    assert time.monotonic() - began < 45
+    assert (run.read_state().state, run.processes()) == ("stopped", [])
+
+
+def test_a_run_that_blows_up_says_why(home: Path) -> None:
+    run = start(home, learning_rate=10, max_grad_norm=1e6, prefix_std=100, steps=500, prefix_dropout=0)
+    write_json(run.path / "stop-after-test.json", {})
+    state = wait_for_end(run, seconds=180)
+    if state.state == "finished":
+        pytest.fail("a prefix of width 100 at rate 10 was expected to diverge")
+    assert state.problem is not None
+    assert state.problem.key in ("runs.loss_not_finite", "runs.gradient_not_finite")
+
+
+def test_lost_runs_are_told_apart(home: Path) -> None:
+    folder = home / "runs/old"
+    gone = {"boot_id": "another boot", "pid": 999_999, "started": 1}
+    write_json(folder / "run.json", {"run_id": "x" * 32, "settings": {"steps": 9}, "created": 1.0, "supervisor": gone})
+    write_json(folder / "status.json", {"state": "running"})
+    state = find_run("old").read_state()
+    assert state.state == "lost"
+    assert state.problem is not None
+    assert state.problem.what() == "The computer was restarted while this run was going on."
+    mine = process.identify(os.getpid())
+    assert mine is not None
+    write_json(
+        folder / "run.json", {"run_id": "x" * 32, "created": 1.0, "supervisor": gone | {"boot_id": mine.boot_id}}
+    )
+    state = find_run("old").read_state()
+    assert state.problem is not None
+    assert state.problem.key == "runs.lost_killed"
+
+
+def test_half_written_files_do_not_confuse_a_reader(home: Path) -> None:
+    folder = home / "runs/half"
+    write_json(folder / "run.json", {"run_id": "", "settings": {"steps": 9}, "created": time.time()})
+    (folder / "status.json").write_text('{"state": "fini')
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0, "seconds": 1}\n{"step": 2, "lo')
+    run = find_run("half")
+    assert run.read_state().step == 1
+    rows, offset = run.metrics()
+    assert [row["step"] for row in rows] == [1]
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('ss": 1.5}\n')
+    assert run.metrics(offset)[0] == [{"step": 2, "loss": 1.5}]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", " x", "x\n", "a" * 99, "-x"])
+def test_a_bad_name_is_refused(home: Path, name: str) -> None:
+    if name:
+        with pytest.raises(StudioError, match="cannot be used for a run"):
+            start_run(load_preset(PRESET), name=name)
+    with pytest.raises(StudioError, match="There is no run named"):
+        find_run(name)
+    assert not (home / "runs").exists() or not list((home / "runs").iterdir())
+
+
+def test_bad_data_is_refused_before_anything_starts(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text('{"conversations": [{"role": "assistant", "content": "x"}]}\n{}\n')
+    with pytest.raises(StudioError) as caught:
+        start_run(load_preset(PRESET), data=file)
+    assert caught.value.what() == (
+        f"1 records of {file} cannot be used; the first is on line 2: "
+        "The record has no list of turns under “conversations”."
+    )
+    assert not (home / "runs").exists()
+
+
+def test_two_clicks_at_once_start_one_run(home: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def click(_: int) -> bool:
+        try:
+            start_run(load_preset(PRESET), name="same", changes={"steps": 1})
+        except StudioError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(click, range(4))) == [False, False, False, True]
+    wait_for_end(find_run("same"), seconds=120)
+
+
+def test_the_command_is_the_same_start(home: Path) -> None:
+    preset = load_preset(PRESET)
+    assert command_line(preset, data=SAMPLE) == "python launcher.py train demo/ptuning_v2"
+    typed = command_line(preset, data=Path("/a b/c.jsonl"), name="x", changes={"steps": 3})
+    assert typed == "python launcher.py train demo/ptuning_v2 --data '/a b/c.jsonl' --name x --set steps=3"
+
+
+def test_runs_commands_print_their_contract(home: Path) -> None:
+    folder = home / "runs/old"
+    write_json(folder / "run.json", {"run_id": "x", "settings": {"steps": 9}, "created": 1.0})
+    write_json(folder / "status.json", {"state": "finished"})
+    done = subprocess.run(
+        [sys.executable, "-m", "glmstudio", "runs", "list", "--json"],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [{"name": "old", "state": "finished", "step": 0, "steps": 9}]
+    assert read_json(folder / "status.json") == {"state": "finished"}
