@@ -228,7 +228,7 @@ def test_a_stop_that_breaks_is_told_and_ends(monkeypatch: pytest.MonkeyPatch) ->
 def test_two_clicks_at_once_start_one_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
 
-    def slow_start(preset: Any, *, data: Any, name: Any) -> Any:
+    def slow_start(preset: Any, *, data: Any, name: Any, changes: Any) -> Any:
         started.append(preset.name)
         time.sleep(0.1)
         return SimpleNamespace(name=f"run-{len(started)}")
@@ -238,7 +238,7 @@ def test_two_clicks_at_once_start_one_run(home: Path, monkeypatch: pytest.Monkey
     view, after = View(ticket=finetune.new_ticket()), []
     clicks = [
         threading.Thread(
-            target=lambda: after.append(finetune.start_from_form(view, "sample", "", "demo/ptuning_v2", ""))
+            target=lambda: after.append(finetune.start_from_form(view, "sample", "", "demo/ptuning_v2", "", False))
         )
         for _ in range(2)
     ]
@@ -261,7 +261,7 @@ def test_two_clicks_at_once_start_one_run(home: Path, monkeypatch: pytest.Monkey
 )
 def test_a_form_without_data_starts_nothing(home: Path, source: str, data: str, said: str) -> None:
     forget()
-    view = finetune.start_from_form(View(ticket=finetune.new_ticket()), source, data, "demo/ptuning_v2", "")
+    view = finetune.start_from_form(View(ticket=finetune.new_ticket()), source, data, "demo/ptuning_v2", "", False)
 
     assert str(view.form_problem) == said
     assert not (home / "runs").exists()

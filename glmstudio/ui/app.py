@@ -10,6 +10,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
@@ -85,6 +86,7 @@ def build(port: int) -> Any:
         server_port=port,
         theme=theme(),
         css=stylesheet(),
+        favicon_path=str(Path(__file__).parent / "icon.svg"),
         footer_links=[],
         run_history=False,
         ssr_mode=False,

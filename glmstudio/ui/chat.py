@@ -137,7 +137,7 @@ def load(model: str, adapter: str) -> None:
     forget()
 
 
-@shared(0.9)
+@shared(2.0)
 def server_state() -> ServerState:
     """What is really loaded."""
     return SERVER.current()

@@ -9,9 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from glmstudio.doctor import EndResult, Report, Result, StaleProcess, diagnose, end_stale
+from glmstudio.doctor import EndResult, Gpu, Report, Result, StaleProcess, diagnose, end_stale
 from glmstudio.ui.live import Page, View
-from glmstudio.ui.markup import Safe, bar, busy, button, chip, fold, go, icon, join, tag, terminal
+from glmstudio.ui.markup import Safe, bar, busy, button, chip, commands, fold, go, icon, join, prose, tag, terminal
 from glmstudio.ui.units import duration, memory
 from glmstudio.words import has, say
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 LOOKS = {"ok": "good", "info": "note", "warning": "attention", "error": "bad", "crash": "bad", "skipped": "waiting"}
 _WORST_FIRST = ("crash", "error", "warning")
 FRESH_S = 30.0
+CARDS_S = 3.0
 
 
 class Checkup:
@@ -30,8 +31,10 @@ class Checkup:
         self.failed = False
         self.running = False
         self.ended: list[EndResult] = []
+        self._gpus: tuple[Gpu, ...] = ()
         self._lock = threading.Lock()
         self._finished = 0.0
+        self._looked = 0.0
 
     def start(self, *, unless_fresh: bool = False) -> None:
         """Begin a check-up, unless one runs (or the last one is only seconds old)."""
@@ -41,6 +44,21 @@ class Checkup:
                 return
             self.running = True
         threading.Thread(target=self._run, daemon=True, name="check-up").start()
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs as they were a moment ago; where there are any, asking begins the next look."""
+        if self.report is None or not self.report.gpus:
+            return ()
+        with self._lock:
+            due = not self.running and time.monotonic() - self._looked > CARDS_S
+            if due:
+                self._looked = time.monotonic()
+        if due:
+            threading.Thread(target=self._look, daemon=True, name="gpu-look").start()
+        return self._gpus or self.report.gpus
+
+    def _look(self) -> None:
+        self._gpus = diagnose(only=("gpu",)).gpus
 
     def end(self, tokens: list[str]) -> None:
         """End the processes behind these tokens, then look again."""
@@ -59,6 +77,7 @@ class Checkup:
     def _run(self) -> None:
         try:
             self.report = diagnose()
+            self._gpus, self._looked = self.report.gpus, time.monotonic()
             self.failed = False
         except Exception:
             # The page must say that the check-up broke rather than show a spinner for ever.
@@ -99,7 +118,7 @@ def render(lang: str, _view: View) -> Safe:
     parts = [_verdict(lang, report)]
     if report:
         parts += [_finding(lang, result) for result in findings(report)]
-        parts += [_stale(lang, report.stale), _gpus(lang, report), _all_checks(lang, report)]
+        parts += [_stale(lang, report.stale), _gpus(lang), _all_checks(lang, report)]
     parts.append(terminal(lang, "python launcher.py doctor", key="doctor"))
     return tag('<div class="gs-stack">{parts}</div>', parts=[part for part in parts if part])
 
@@ -149,13 +168,15 @@ def _finding(lang: str, result: Result) -> Safe:
         id=result.id,
         icon=icon(look),
         what=result.what(lang) or result.fact(lang) or result.title(lang),
-        why=tag('<p class="gs-muted">{why}</p>', why=why) if why else "",
-        fix=tag('<p class="gs-fix">{fix}</p>', fix=fix) if fix else "",
+        why=tag('<p class="gs-muted">{why}</p>', why=prose(why)) if why else "",
+        fix=tag('<p class="gs-fix">{fix}</p>', fix=prose(fix)) if fix else "",
+        commands=commands(lang, fix, key=f"fix-{result.id}"),
     )
 
 
-def _gpus(lang: str, report: Report) -> Safe:
-    if not report.gpus:
+def _gpus(lang: str) -> Safe:
+    gpus = CHECKUP.gpus()
+    if not gpus:
         return tag(
             '<section class="gs-card gs-finding gs-note">{icon}<div><h3>{title}</h3>'
             '<p class="gs-muted">{text}</p></div></section>',
@@ -163,10 +184,10 @@ def _gpus(lang: str, report: Report) -> Safe:
             title=say(lang, "ui.doctor.no_gpu"),
             text=say(lang, "ui.doctor.no_gpu_text"),
         )
-    return tag('<div class="gs-cards">{cards}</div>', cards=[_gpu(lang, gpu) for gpu in report.gpus])
+    return tag('<div class="gs-cards">{cards}</div>', cards=[_gpu(lang, gpu) for gpu in gpus])
 
 
-def _gpu(lang: str, gpu: Any) -> Safe:
+def _gpu(lang: str, gpu: Gpu) -> Safe:
     used = gpu.total_mib - gpu.free_mib
     rows = [
         tag(

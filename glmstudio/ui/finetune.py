@@ -71,16 +71,20 @@ def _form(page: Page) -> list[Any]:
     preset = page.live(gr.Dropdown(elem_id="finetune-preset", choices=[], filterable=False), preset_choices)
     name = gr.Textbox(max_lines=1, max_length=60, elem_id="finetune-name")
     page.words(name, label="ui.finetune.name", placeholder="ui.finetune.name_example", info="ui.finetune.name_info")
-    form = [source, path, preset, name]
-    for trigger in (source.input, path.input, preset.input, name.input):
+    skip = gr.Checkbox(visible=False, elem_id="finetune-skip", container=False)
+    page.live(skip, lambda lang, view: {"label": say(lang, "ui.finetune.skip"), "visible": _has_bad_records(view)})
+    form = [source, path, preset, name, skip]
+    for trigger in (source.input, path.input, preset.input, name.input, skip.input):
         page.on(trigger, remember_form, inputs=form, mode="always_last")
     page.on(upload.upload, take_upload, inputs=[upload], outputs=[path])
     return form
 
 
-def remember_form(view: View, source: str, data: str, preset: str | None, name: str) -> View:
+def remember_form(view: View, source: str, data: str, preset: str | None, name: str, skip: bool) -> View:
     """Keep what the form says now, so that the review beside it can be drawn."""
-    return replace(view, source=source, data=data or "", preset=preset or "", name=name or "", form_problem=None)
+    return replace(
+        view, source=source, data=data or "", preset=preset or "", name=name or "", skip=bool(skip), form_problem=None
+    )
 
 
 def take_upload(view: View, upload: Any) -> tuple[View, str]:
@@ -96,9 +100,9 @@ def take_upload(view: View, upload: Any) -> tuple[View, str]:
     return replace(view, source="file", data=str(target)), str(target)
 
 
-def start_from_form(view: View, source: str, data: str, preset: str | None, name: str) -> View:
+def start_from_form(view: View, *form: Any) -> View:
     """Start the run that the form describes; a second click on the same form starts nothing."""
-    view = remember_form(view, source, data, preset, name)
+    view = remember_form(view, *form)
     with _starting:
         if view.ticket in _started:
             return replace(view, run=_started[view.ticket], ticket=new_ticket())
@@ -106,7 +110,7 @@ def start_from_form(view: View, source: str, data: str, preset: str | None, name
             forget()
             if running := live_run():
                 raise StudioError("ui.finetune.busy", name=running.name)
-            run = start_run(_preset(view), data=_data(view), name=view.name.strip() or None)
+            run = start_run(_preset(view), data=_data(view), name=view.name.strip() or None, changes=_changes(view))
         except StudioError as error:
             return replace(view, form_problem=error)
         _started[view.ticket] = run.name
@@ -157,7 +161,11 @@ def render_review(lang: str, view: View) -> Safe:
         if data := _data(view):
             parts.append(_verdict(lang, data))
         parts.append(
-            terminal(lang, command_line(_preset(view), data=data, name=view.name.strip() or None), key="train")
+            terminal(
+                lang,
+                command_line(_preset(view), data=data, name=view.name.strip() or None, changes=_changes(view)),
+                key="train",
+            )
         )
     except StudioError as error:
         parts.append(problem(lang, error, kind="attention"))
@@ -224,6 +232,20 @@ def _data(view: View) -> Path:
     if not path.is_file():
         raise StudioError("ui.finetune.no_file", path=str(path))
     return path
+
+
+def _changes(view: View) -> dict[str, str]:
+    """What differs from the preset."""
+    return {"skip_bad_records": "true"} if view.skip and _has_bad_records(view) else {}
+
+
+def _has_bad_records(view: View) -> bool:
+    """Whether the file has good records and bad ones, so that leaving some out is a choice."""
+    try:
+        found = _check(_data(view))
+    except StudioError:
+        return False
+    return bool(found.problems and found.records)
 
 
 def _preset(view: View) -> Preset:

@@ -96,10 +96,10 @@ def render_rail(lang: str, _view: View) -> Safe:
 
 
 def _machine(lang: str) -> list[Safe]:
-    report = CHECKUP.report
-    if report is None:
+    if CHECKUP.report is None:
         return [tag("<span>{text}</span>", text=say(lang, "ui.frame.looking"))]
-    if not report.gpus:
+    gpus = CHECKUP.gpus()
+    if not gpus:
         return [tag("<span>{icon}{text}</span>", icon=icon("chip"), text=say(lang, "ui.frame.cpu_only"))]
     return [
         tag(
@@ -109,7 +109,7 @@ def _machine(lang: str) -> list[Safe]:
             bar=bar(1 - gpu.free_mib / max(1, gpu.total_mib), label=f"GPU {gpu.index} · {gpu.name}"),
             figures=f"{memory(gpu.total_mib - gpu.free_mib)} / {memory(gpu.total_mib)}",
         )
-        for gpu in report.gpus
+        for gpu in gpus
     ]
 
 

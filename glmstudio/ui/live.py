@@ -35,6 +35,7 @@ class View:
     data: str = ""
     preset: str = ""
     name: str = ""
+    skip: bool = False
     ticket: str = ""
     form_problem: StudioError | None = None
     folder_problem: StudioError | None = None

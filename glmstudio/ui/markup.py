@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html as _html
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ from glmstudio.words import say
 
 # gradio reads its own templates with `${...}` and `{{...}}`; text from outside must never look like one.
 _TEMPLATE_MARKS = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;"})
+_CODE = re.compile(r"`([^`\n]+)`")
 
 
 class Safe(str):
@@ -40,6 +42,18 @@ def _filled(value: Any) -> str:
     if isinstance(value, Safe):
         return value
     return join(value) if isinstance(value, (list, tuple)) else escape(value)
+
+
+def prose(text: str) -> Safe:
+    """A sentence of the words files, with what stands between backticks set as code."""
+    pieces = _CODE.split(text)
+    return join(tag("<code>{code}</code>", code=piece) if index % 2 else piece for index, piece in enumerate(pieces))
+
+
+def commands(lang: str, text: str, *, key: str) -> Safe:
+    """The commands that a sentence names between backticks, each with a button that copies it."""
+    found = [piece for piece in _CODE.findall(text) if " " in piece]
+    return join(copyable(lang, command, key=f"{key}-{index}") for index, command in enumerate(found))
 
 
 def icon(name: str) -> Safe:
@@ -134,8 +148,8 @@ def problem(lang: str, error: Any, *, kind: str = "bad") -> Safe:
         '<div class="gs-problem gs-{kind}" role="alert">{icon}<div><strong>{what}</strong>{fix}</div></div>',
         kind=kind,
         icon=icon(kind),
-        what=what,
-        fix=tag("<p>{fix}</p>", fix=fix) if fix else "",
+        what=prose(what),
+        fix=tag("<p>{fix}</p>", fix=prose(fix)) if fix else "",
     )
 
 
