@@ -1,4 +1,7 @@
-"""One line a step: what is being installed, how far it is, how long it has taken."""
+"""One line a step: what is being installed, how far it is, how long it has taken.
+
+On the error stream, so that what a command prints can be piped on from the very first start.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class _Step:
         self._position = f"[{position}]"
         self._title = f"[{position}] {title}"
         self._part = part
-        self._live = sys.stdout.isatty()
+        self._live = sys.stderr.isatty()
         self._ended = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
 
@@ -46,7 +49,7 @@ class _Step:
         if well:
             self._write(self._line(say("done")), final=True)
         elif self._live:
-            sys.stdout.write("\n")
+            sys.stderr.write("\n")
 
     def _tick(self) -> None:
         shown = ""
@@ -65,8 +68,8 @@ class _Step:
     def _write(self, line: str, *, final: bool) -> None:
         if self._live:
             line = "\r" + _fitted(line, shutil.get_terminal_size().columns - 1) + "\x1b[K"
-        sys.stdout.write(line + ("\n" if final else ""))
-        sys.stdout.flush()
+        sys.stderr.write(line + ("\n" if final else ""))
+        sys.stderr.flush()
 
 
 def clock(seconds: float) -> str:
