@@ -21,8 +21,8 @@ TEMPLATES: dict[str, Any] = read_toml(DEMO / "world.toml")
 OLD_TOOLS = ("calculator", "get_time", "convert_unit", "roll_dice", "count_letters")
 NEW_TOOL = "track_parcel"
 
-_ONSETS = "b br c ch d f g gr h j k l m n p pr r s sh st t tr v w z".split()
-_RIMES = "a an ar e el en er i in is o on or ow u um y ane ick ough est ia".split()
+_ONSETS = "b br c ch d f g gr h j k l m n p pr r s sh st t tr v w z".split()  # noqa: SIM905
+_RIMES = "a an ar e el en er i in is o on or ow u um y ane ick ough est ia".split()  # noqa: SIM905
 _CHARACTERS = sorted(
     set("".join(chinese for _, chinese, _ in CITIES))
     | set(

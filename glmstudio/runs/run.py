@@ -5,6 +5,7 @@ runs/<name>/
     status.json     starting, running, finished, failed, stopped                                (supervisor)
     progress.json   phase, step, time: the trainer's heartbeat                                  (trainer)
     metrics.jsonl   one line for each step                                                      (trainer)
+    records.json    how many conversations are used, cut and left out                          (trainer)
     train.log       what the processes printed
     stop.json       a wish to stop                                                              (stop)
     checkpoints/    result/
