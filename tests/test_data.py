@@ -95,7 +95,7 @@ def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "This is not valid JSON: Expecting property name enclosed in double quotes."),
+        ("{", "This is not valid JSON; it breaks at column 2."),
         ("[]", "The record is not an object in braces."),
         ("{}", "The record has no list of turns under “conversations”."),
         ('{"conversations": [1]}', "Turn 1 is not an object in braces."),

@@ -148,7 +148,7 @@ def _lines(file: Path) -> Iterator[tuple[int, Any]]:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    yield number, json.loads(line)
+                    yield number, json.loads(line.rstrip())
                 except (ValueError, RecursionError) as error:
                     yield number, _not_json(error)
 
@@ -184,4 +184,4 @@ def _skip(text: str, place: int) -> int:
 
 
 def _not_json(error: Exception) -> StudioError:
-    return StudioError("data.not_json", reason=error.msg if isinstance(error, json.JSONDecodeError) else str(error))
+    return StudioError("data.not_json", column=error.colno if isinstance(error, json.JSONDecodeError) else 1)
