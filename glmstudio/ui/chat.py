@@ -184,7 +184,8 @@ def render_command(lang: str, view: View) -> Safe:
 
 
 def _render_log(lang: str, _view: View) -> Safe:
-    return render_log(lang, CONVERSATION, ready=server_state().state == "ready")
+    state = server_state()
+    return render_log(lang, CONVERSATION, ready=state.state == "ready", tuned=bool(state.adapter))
 
 
 def _ask(question: str, tools: Sequence[str]) -> None:

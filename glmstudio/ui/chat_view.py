@@ -16,11 +16,11 @@ _INLINE = re.compile(r"`([^`\n]+)`")
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 
-def render_log(lang: str, conversation: Conversation, *, ready: bool) -> Safe:
+def render_log(lang: str, conversation: Conversation, *, ready: bool, tuned: bool = False) -> Safe:
     """The whole conversation, or what to do before there is one."""
     turns = conversation.turns
     if not turns:
-        body: Safe = _nothing_yet(lang, ready=ready)
+        body: Safe = _nothing_yet(lang, ready=ready, tuned=tuned)
     else:
         last = len(turns) - 1
         body = join(
@@ -65,10 +65,12 @@ def _bold(text: str) -> Safe:
     )
 
 
-def _nothing_yet(lang: str, *, ready: bool) -> Safe:
+def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Safe:
     if not ready:
         return empty(say(lang, "ui.chat.load_first"), say(lang, "ui.chat.load_first_text"), icon_name="chat")
-    questions = [say(lang, f"ui.chat.example_{number}") for number in range(1, EXAMPLES + 1)]
+    # What the shipped sample teaches comes first where a fine-tuned model is loaded.
+    numbers = ([EXAMPLES + 1] if tuned else []) + list(range(1, EXAMPLES + 1))
+    questions = [say(lang, f"ui.chat.example_{number}") for number in numbers]
     examples = tag(
         '<div class="gs-examples">{buttons}</div>',
         buttons=[button("ask", question, question=question) for question in questions],

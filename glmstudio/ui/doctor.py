@@ -2,93 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
 from typing import Any
 
 import gradio as gr
 
-from glmstudio.doctor import EndResult, Gpu, Report, Result, StaleProcess, diagnose, end_stale
+from glmstudio.doctor import Gpu, Report, Result, StaleProcess
+from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, bar, busy, button, chip, commands, fold, go, icon, join, prose, tag, terminal
 from glmstudio.ui.units import duration, memory
 from glmstudio.words import has, say
 
-log = logging.getLogger(__name__)
-
 LOOKS = {"ok": "good", "info": "note", "warning": "attention", "error": "bad", "crash": "bad", "skipped": "waiting"}
 _WORST_FIRST = ("crash", "error", "warning")
-FRESH_S = 30.0
-CARDS_S = 3.0
-
-
-class Checkup:
-    """The latest report of this process, made in the background by one check-up at a time."""
-
-    def __init__(self) -> None:
-        self.report: Report | None = None
-        self.failed = False
-        self.running = False
-        self.ended: list[EndResult] = []
-        self._gpus: tuple[Gpu, ...] = ()
-        self._lock = threading.Lock()
-        self._finished = 0.0
-        self._looked = 0.0
-
-    def start(self, *, unless_fresh: bool = False) -> None:
-        """Begin a check-up, unless one runs (or the last one is only seconds old)."""
-        with self._lock:
-            fresh = self.report is not None and time.monotonic() - self._finished < FRESH_S
-            if self.running or (unless_fresh and fresh):
-                return
-            self.running = True
-        threading.Thread(target=self._run, daemon=True, name="check-up").start()
-
-    def gpus(self) -> tuple[Gpu, ...]:
-        """The GPUs as they were a moment ago; where there are any, asking begins the next look."""
-        if self.report is None or not self.report.gpus:
-            return ()
-        with self._lock:
-            due = not self.running and time.monotonic() - self._looked > CARDS_S
-            if due:
-                self._looked = time.monotonic()
-        if due:
-            threading.Thread(target=self._look, daemon=True, name="gpu-look").start()
-        return self._gpus or self.report.gpus
-
-    def _look(self) -> None:
-        self._gpus = diagnose(only=("gpu",)).gpus
-
-    def end(self, tokens: list[str]) -> None:
-        """End the processes behind these tokens, then look again."""
-        with self._lock:
-            if self.running:
-                return
-            self.running = True
-        threading.Thread(target=self._end, args=(tokens,), daemon=True, name="end-stale").start()
-
-    def _end(self, tokens: list[str]) -> None:
-        try:
-            self.ended = list(end_stale(tokens))
-        finally:
-            self._run()
-
-    def _run(self) -> None:
-        try:
-            self.report = diagnose()
-            self._gpus, self._looked = self.report.gpus, time.monotonic()
-            self.failed = False
-        except Exception:
-            # The page must say that the check-up broke rather than show a spinner for ever.
-            log.exception("The check-up broke")
-            self.failed = True
-        finally:
-            self._finished = time.monotonic()
-            self.running = False
-
-
-CHECKUP = Checkup()
 
 
 def build(page: Page) -> None:
@@ -162,8 +88,8 @@ def _sentence(lang: str, report: Report | None) -> tuple[str, str, str]:
 def _finding(lang: str, result: Result) -> Safe:
     look, why, fix = LOOKS[result.status], result.why(lang), result.fix(lang)
     return tag(
-        '<section class="gs-card gs-finding gs-{look}" data-key="finding-{id}">{icon}<div><h3>{what}</h3>{why}{fix}'
-        "</div></section>",
+        '<section class="gs-card gs-finding gs-{look}" data-key="finding-{id}">{icon}<div><h3>{what}</h3>'
+        "{why}{fix}{commands}</div></section>",
         look=look,
         id=result.id,
         icon=icon(look),
@@ -219,15 +145,16 @@ def _gpu(lang: str, gpu: Gpu) -> Safe:
 
 
 def _stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
-    ended = [tag("<li>{text}</li>", text=result.text(lang)) for result in CHECKUP.ended]
-    done = tag('<ul class="gs-small" role="status">{items}</ul>', items=ended) if ended else Safe("")
+    ended = [tag("<li>{icon}{text}</li>", icon=icon("note"), text=result.text(lang)) for result in CHECKUP.ended]
+    done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Safe("")
     if not stale:
         return tag('<section class="gs-card">{done}</section>', done=done) if ended else Safe("")
     confirm = button(
         "end",
         say(lang, "ui.doctor.end"),
         look="danger",
-        confirm=say(lang, "ui.doctor.end_confirm"),
+        confirm=say(lang, "ui.doctor.end_confirm", which="%s"),
+        needs_ticks="",
         yes=say(lang, "ui.doctor.end"),
         no=say(lang, "ui.common.cancel"),
     )
@@ -250,7 +177,7 @@ def _stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
 def _stale_row(lang: str, process: StaleProcess) -> Safe:
     return tag(
         '<tr data-key="stale-{token}"><td>'
-        '<input type="checkbox" data-tick value="{token}"{ticked} aria-label="{label}"></td>'
+        '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked} aria-label="{label}"></td>'
         '<td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span></td><td>{age}</td><td>{why}'
         "</td></tr>",
         token=process.token,

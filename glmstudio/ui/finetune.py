@@ -104,7 +104,7 @@ def start_from_form(view: View, *form: Any) -> View:
     """Start the run that the form describes; a second click on the same form starts nothing."""
     view = remember_form(view, *form)
     with _starting:
-        if view.ticket in _started:
+        if view.ticket and view.ticket in _started:
             return replace(view, run=_started[view.ticket], ticket=new_ticket())
         try:
             forget()

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmstudio.ui.chat import server_state
+from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.choice import model_in_use
-from glmstudio.ui.doctor import CHECKUP, findings
+from glmstudio.ui.doctor import findings
 from glmstudio.ui.icons import LOGO
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, chip, icon, tag
 from glmstudio.ui.runs_view import share
 from glmstudio.ui.runwatch import live_run, newest_first
 from glmstudio.ui.units import memory
-from glmstudio.words import LANGUAGES, say
+from glmstudio.words import say
 
 _LANGUAGE_NAMES = {"zh": "中文", "en": "English"}
 
@@ -40,10 +41,9 @@ def landing(found: tuple[Step, ...]) -> str:
     return next((step.name for step in found if step.look != "good"), "chat")
 
 
-def act_header(view: View, data: dict[str, Any]) -> View | tuple[View, str]:
-    """A language was chosen."""
-    chosen = data.get("lang")
-    return (view, chosen) if data.get("act") == "lang" and chosen in LANGUAGES else view
+def act_header(view: View, _data: dict[str, Any]) -> View:
+    """A language was chosen: the browser has put it into its cookie, and the refresh speaks it."""
+    return view
 
 
 def render_header(lang: str, _view: View) -> Safe:

@@ -6,6 +6,7 @@ page its work shows up in, and a tick in which nothing happened moves nothing on
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 # Quick handlers never wait behind a stream in gradio's queue, and nothing on the page flickers while they run.
 _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_STREAM: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,12 @@ class _Binding:
 
 @dataclass
 class Page:
-    """The components of one page and what keeps them true. Build inside `gr.Blocks`, then `connect`."""
+    """The components of one page and what keeps them true. Build inside `gr.Blocks`, then `connect`.
 
-    lang: gr.State = field(default_factory=lambda: gr.State("en"))
+    `speaks` tells the language of a request: a cookie of the browser, so that it outlives this process.
+    """
+
+    speaks: Callable[[gr.Request], str]
     view: gr.State = field(default_factory=lambda: gr.State(View()))
     seen: gr.State = field(default_factory=lambda: gr.State({}))
     _live: list[tuple[Component, Renderer]] = field(default_factory=list)
@@ -117,12 +122,13 @@ class Page:
         """Call `action(view, *inputs)` -> view, or (view, *outputs), and refresh the page."""
         self._bindings.append(_Binding(trigger, action, inputs, outputs, **options))
 
-    def connect(self, arrive: Callable[[gr.Request], tuple[str, View]], load: Callable[..., Any]) -> None:
-        """Wire all that was registered, the clock, and the arrival of a browser (`arrive` gives language and view)."""
-        looks, lives = [self.lang, self.view, self.seen], [component for component, _ in self._live]
+    def connect(self, arrive: Callable[[], View], load: Callable[..., Any]) -> None:
+        """Wire all that was registered, the clock, and the arrival of a browser, whose view `arrive` makes."""
+        looks, lives = [self.view, self.seen], [component for component, _ in self._live]
+        tick = _typed(lambda view, seen, request: self._refresh(self.speaks(request), view, seen))
         for binding in self._bindings:
             event = binding.trigger(
-                self._runner(binding),
+                self._clicked(binding.action) if binding.event else self._called(binding.action),
                 inputs=[*looks, *binding.inputs],
                 outputs=[*looks, *binding.outputs, *lives],
                 trigger_mode=binding.mode,
@@ -130,25 +136,19 @@ class Page:
             )
             for panel, render, changes in self._followed:
                 if panel is binding.following:
-                    event.then(
-                        _follower(render, changes),
-                        inputs=[self.lang, self.view],
-                        outputs=[panel],
-                        show_progress="hidden",
-                        api_visibility="private",
-                        concurrency_limit=None,
-                    ).then(self.refresh, inputs=looks, outputs=[self.seen, *lives], **_QUICK)
-        gr.Timer(TICK_S).tick(self.refresh, inputs=looks, outputs=[self.seen, *lives], **_QUICK)
+                    event.then(self._follower(render, changes), inputs=[self.view], outputs=[panel], **_STREAM).then(
+                        tick, inputs=looks, outputs=[self.seen, *lives], **_QUICK
+                    )
+        gr.Timer(TICK_S).tick(tick, inputs=looks, outputs=[self.seen, *lives], **_QUICK)
 
         def arrived(request: gr.Request) -> Any:
-            lang, view = arrive(request)
-            return [lang, view, *self.refresh(lang, view, {})]
+            view = arrive()
+            return [view, *self._refresh(self.speaks(request), view, {})]
 
-        arrived.__annotations__["request"] = gr.Request
-        load(arrived, outputs=[*looks, *lives], **_QUICK)
+        load(_typed(arrived), outputs=[*looks, *lives], **_QUICK)
 
-    def refresh(self, lang: str, view: View, seen: dict[int, int]) -> Any:
-        """The properties that differ from what the page already has."""
+    def _refresh(self, lang: str, view: View, seen: dict[int, int]) -> list[Any]:
+        """What the page has after this, and the properties that differ from what it had."""
         now, updates = dict(seen), []
         for index, (_, render) in enumerate(self._live):
             properties = render(lang, view)
@@ -157,36 +157,40 @@ class Page:
             now[index] = mark
         return [now, *updates]
 
-    def _runner(self, binding: _Binding) -> Callable[..., Any]:
-        if binding.event:
+    def _clicked(self, action: Action) -> Callable[..., Any]:
+        def clicked(view: View, seen: dict[int, int], request: gr.Request, event: gr.EventData, *values: Any) -> Any:
+            data = event._data  # noqa: SLF001  gradio offers the whole only there
+            view = action(view, data if isinstance(data, dict) else {}, *values)
+            forget()
+            return [view, *self._refresh(self.speaks(request), view, seen)]
 
-            def clicked(lang: str, view: View, seen: dict[int, int], event: gr.EventData, *values: Any) -> Any:
-                data = event._data if isinstance(event._data, dict) else {}  # noqa: SLF001  gradio offers the whole only there
-                result = binding.action(view, data, *values)
-                view, lang = result if isinstance(result, tuple) else (result, lang)
-                forget()
-                return [lang, view, *self.refresh(lang, view, seen)]
+        return _typed(clicked)
 
-            # gradio compares annotations with its classes, and this module's are strings.
-            clicked.__annotations__["event"] = gr.EventData
-            return clicked
-
-        def called(lang: str, view: View, seen: dict[int, int], *values: Any) -> Any:
-            result = binding.action(view, *values)
+    def _called(self, action: Action) -> Callable[..., Any]:
+        def called(view: View, seen: dict[int, int], request: gr.Request, *values: Any) -> Any:
+            result = action(view, *values)
             view, *extras = result if isinstance(result, tuple) else (result,)
             forget()
-            now, *updates = self.refresh(lang, view, seen)
-            return [lang, view, now, *extras, *updates]
+            now, *updates = self._refresh(self.speaks(request), view, seen)
+            return [view, now, *extras, *updates]
 
-        return called
+        return _typed(called)
+
+    def _follower(self, render: Callable[[str, View], Safe], changes: Callable[[], Iterator[None]]) -> Any:
+        def following(view: View, request: gr.Request) -> Iterator[Safe]:
+            lang = self.speaks(request)
+            for _ in changes():
+                yield render(lang, view)
+
+        return _typed(following)
 
 
-def _follower(render: Callable[[str, View], Safe], changes: Callable[[], Iterator[None]]) -> Callable[..., Any]:
-    def following(lang: str, view: View) -> Iterator[Safe]:
-        for _ in changes():
-            yield render(lang, view)
-
-    return following
+def _typed(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """gradio compares the annotations of a handler with its own classes, and those of this module are strings."""
+    special = {"request": gr.Request, "event": gr.EventData}
+    named = inspect.signature(handler).parameters
+    handler.__annotations__ = {name: kind for name, kind in special.items() if name in named}
+    return handler
 
 
 def _drawn(name: str, render: Callable[[str, View], Safe], lang: str, view: View) -> Safe:

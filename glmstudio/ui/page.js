@@ -91,20 +91,23 @@ window.studio = (() => {
     element.addEventListener("click", async (event) => {
       const button = event.target.closest("[data-act]");
       if (!button || button.disabled) return;
-      if (button.dataset.confirm && !(await confirmed(button))) return;
+      if (button.dataset.act === "lang") speak(button.dataset.lang);
+      const boxes = [...slot.querySelectorAll("input[data-tick]:checked")];
+      if ("needsTicks" in button.dataset && !boxes.length) { slot.querySelector("input[data-tick]")?.focus(); return; }
+      const which = boxes.map((box) => box.dataset.tick).join(", ");
+      if (button.dataset.confirm && !(await confirmed(button, which))) return;
       button.disabled = true;
       setTimeout(() => { button.disabled = false; }, 700);
-      const ticked = [...slot.querySelectorAll("input[data-tick]:checked")].map((box) => box.value);
-      trigger({ ...button.dataset, ticked });
+      trigger({ ...button.dataset, ticked: boxes.map((box) => box.value) });
     });
   }
 
   // ---- a question before something is stopped or ended
-  function confirmed(button) {
+  function confirmed(button, which) {
     const box = document.createElement("dialog");
     box.className = "gs-dialog";
     const text = document.createElement("p");
-    text.textContent = button.dataset.confirm;
+    text.textContent = button.dataset.confirm.replace("%s", which);
     const row = document.createElement("div");
     const answer = (label, value, look) => {
       const made = document.createElement("button");

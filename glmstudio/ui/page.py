@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from glmstudio.ui import chat, doctor, finetune, frame, model
+from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.live import Page, View
 
 _HERE = Path(__file__).parent
@@ -15,7 +16,7 @@ _HERE = Path(__file__).parent
 def build_page() -> gr.Blocks:
     """The whole page, wired."""
     with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True) as blocks:
-        page = Page()
+        page = Page(speaks)
         page.panel("header", frame.render_header, frame.act_header)
         page.panel("rail", frame.render_rail)
         doctor.build(page)
@@ -27,12 +28,15 @@ def build_page() -> gr.Blocks:
     return blocks
 
 
-def arrive(request: gr.Request) -> tuple[str, View]:
-    """The language and the view of a browser that opened the page; the first one starts the check-up."""
-    doctor.CHECKUP.start(unless_fresh=True)
-    return language(request.cookies.get("glmstudio_lang"), request.headers.get("accept-language")), View(
-        ticket=finetune.new_ticket()
-    )
+def arrive() -> View:
+    """What a browser that opened the page looks at; the first one starts the check-up."""
+    CHECKUP.start(unless_fresh=True)
+    return View(ticket=finetune.new_ticket())
+
+
+def speaks(request: gr.Request) -> str:
+    """The language of a request."""
+    return language(request.cookies.get("glmstudio_lang"), request.headers.get("accept-language"))
 
 
 def language(remembered: str | None, accepted: str | None) -> str:

@@ -137,7 +137,8 @@ def _progress(lang: str, run: Run, state: RunState) -> Safe:
     moving = state.live and not state.step
     label = say(lang, "ui.run.progress")
     return tag(
-        '<div><div class="gs-row gs-spread">{chip}<span class="gs-small gs-number">{left}</span></div>{bar}</div>',
+        '<div class="gs-run-progress"><div class="gs-row gs-spread">'
+        '{chip}<span class="gs-small gs-number">{left}</span></div>{bar}</div>',
         chip=chip(LOOKS[state.state], words),
         left=say(lang, "ui.run.left", time=duration(lang, state.seconds_left))
         if state.live and state.seconds_left is not None
