@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +102,63 @@ def test_the_rail_works_by_keyboard(running: Studio, chromium: Any) -> None:
         page.keyboard.press("Enter")
 
         assert page.evaluate("document.documentElement.dataset.step") == "model"
+
+
+def test_a_page_says_that_its_studio_is_gone_and_recovers(chromium: Any, tmp_path: Path) -> None:
+    with studio(tmp_path) as first, visit(chromium, locale="zh-CN") as visitor:
+        page = visitor.open(first.url + "#model")
+        first.process.kill()
+        page.wait_for_selector(".gs-lost:visible", timeout=15_000)
+        assert "工作台没有响应" in page.inner_text(".gs-lost")
+
+        with studio(tmp_path, "--port", str(first.port)):
+            page.wait_for_selector(".gs-lost", state="hidden", timeout=15_000)
+            page.fill("#model-folder textarea, #model-folder input", "/no/such/folder")
+            page.click("#model-add")
+            page.wait_for_selector("#panel-folder .gs-problem", timeout=10_000)
+            assert "/no/such/folder" in page.inner_text("#panel-folder")
+            assert page.inner_text(".gs-rail b >> nth=1") == "模型"
+
+
+@pytest.mark.slow
+def test_a_question_is_answered_with_a_tool_and_the_turn_survives_a_reload(running: Studio, chromium: Any) -> None:
+    with visit(chromium) as visitor:
+        page = visitor.open(running.url + "#chat")
+        page.click("#panel-server [data-act=load]")
+        page.wait_for_selector(".gs-examples", timeout=90_000)
+        page.click(".gs-examples button >> nth=0")
+        page.wait_for_selector(".gs-foot", timeout=60_000)
+
+        assert page.inner_text(".gs-call b") == "Calculator"
+        assert page.inner_text(".gs-call dd >> nth=0") == "37*12"
+        assert page.inner_text(".gs-call dd >> nth=1") == "444"
+        assert "444" in page.inner_text(".gs-model-says")
+        page.reload()
+        page.wait_for_selector(".gs-call")
+        page.click("#chat-clear")
+        page.wait_for_selector(".gs-examples")
+        page.click("#panel-server [data-act=unload]")
+        page.wait_for_selector("#panel-server .gs-chip.gs-waiting")
+        assert visitor.complaints == []
+
+
+@pytest.mark.slow
+def test_a_run_is_started_once_shown_live_and_stopped(running: Studio, chromium: Any) -> None:
+    with visit(chromium) as visitor:
+        page = visitor.open(running.url + "#finetune")
+        page.get_by_label("Name").fill("from the page")
+        page.dblclick("#finetune-start")
+        page.wait_for_selector(".gs-rail [data-go=finetune] .gs-running", timeout=20_000)
+        assert "You can close this window; training goes on." in page.inner_text("#panel-start")
+        page.wait_for_selector("#panel-run .gs-curve", timeout=120_000)
+        page.goto("about:blank")
+        page = visitor.open(running.url)
+        assert page.evaluate("document.documentElement.dataset.step") == "finetune"
+        page.click("#panel-run [data-act=stop-now]")
+        assert "from the page" in page.inner_text("dialog")
+        page.click("dialog .gs-look-danger")
+        page.wait_for_selector("#panel-run .gs-chip.gs-note", timeout=120_000)
+
+        assert [folder.name for folder in (running.home / "runs").iterdir()] == ["from the page"]
+        assert page.locator(".gs-run").count() == 1
+        assert visitor.complaints == []

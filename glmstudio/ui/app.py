@@ -73,7 +73,7 @@ def build(port: int) -> Any:
 
     from glmstudio.ui.guard import Guard
     from glmstudio.ui.opening import Opening
-    from glmstudio.ui.page import build_page, stylesheet
+    from glmstudio.ui.page import build_page
     from glmstudio.ui.theme import theme
 
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -85,7 +85,6 @@ def build(port: int) -> Any:
         server_name="127.0.0.1",
         server_port=port,
         theme=theme(),
-        css=stylesheet(),
         favicon_path=str(Path(__file__).parent / "icon.svg"),
         footer_links=[],
         run_history=False,

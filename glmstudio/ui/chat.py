@@ -18,6 +18,7 @@ from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, busy, button, chip, problem, tag, terminal
 from glmstudio.ui.runwatch import newest_first
 from glmstudio.ui.snapshot import forget, shared
+from glmstudio.ui.units import literal
 from glmstudio.words import say
 
 SERVER = ModelServer()
@@ -145,13 +146,13 @@ def server_state() -> ServerState:
 
 def model_choices(lang: str, view: View) -> dict[str, Any]:
     """The models that can be loaded."""
-    names = [(model.title, model.name) for model in models() if model.ready]
+    names = [(literal(model.title), model.name) for model in models() if model.ready]
     return {"label": say(lang, "ui.chat.model"), "choices": names, "value": _chosen_model(view) or None}
 
 
 def adapter_choices(lang: str, view: View) -> dict[str, Any]:
     """No adapter, or one of the finished runs of the chosen model."""
-    names = [(say(lang, "ui.chat.no_adapter"), ""), *((name, name) for name in _adapters(_chosen_model(view)))]
+    names = [(say(lang, "ui.chat.no_adapter"), ""), *((literal(name), name) for name in _adapters(_chosen_model(view)))]
     return {"label": say(lang, "ui.chat.adapter"), "choices": names, "value": _chosen_adapter(view)}
 
 

@@ -9,7 +9,7 @@ import gradio as gr
 from glmstudio.doctor import Gpu, Report, Result, StaleProcess
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.live import Page, View
-from glmstudio.ui.markup import Safe, bar, busy, button, chip, commands, fold, go, icon, join, prose, tag, terminal
+from glmstudio.ui.markup import Safe, bar, busy, button, commands, fold, go, icon, join, prose, tag, terminal
 from glmstudio.ui.units import duration, memory
 from glmstudio.words import has, say
 
@@ -214,7 +214,9 @@ def _check(lang: str, result: Result) -> Safe:
         id=result.id,
         icon=icon(look),
         title=result.title(lang),
-        state="" if result.status == "ok" else join([" ", chip(look, say(lang, f"ui.doctor.status_{result.status}"))]),
+        state=""
+        if result.status == "ok"
+        else tag(' <span class="gs-small">({word})</span>', word=say(lang, f"ui.doctor.status_{result.status}")),
         fact=result.fact(lang),
     )
 

@@ -11,7 +11,7 @@ from glmstudio.ui.choice import model_in_use
 from glmstudio.ui.doctor import findings
 from glmstudio.ui.icons import LOGO
 from glmstudio.ui.live import View
-from glmstudio.ui.markup import Safe, bar, chip, icon, tag
+from glmstudio.ui.markup import Safe, bar, chip, icon, problem, tag
 from glmstudio.ui.runs_view import share
 from glmstudio.ui.runwatch import live_run, newest_first
 from glmstudio.ui.units import memory
@@ -59,10 +59,12 @@ def render_header(lang: str, _view: View) -> Safe:
         for code, name in _LANGUAGE_NAMES.items()
     ]
     return tag(
-        '<header class="gs-header"><span class="gs-name">{logo}GLM Studio</span><div class="gs-machine">{machine}</div>'
+        '<header class="gs-header"><h1 class="gs-name">{logo}GLM Studio</h1><div class="gs-machine">{machine}</div>'
         '<div class="gs-switches"><span class="gs-segment" role="group" aria-label="{language}">{languages}</span>'
         '<button type="button" class="gs-iconbutton" data-theme-toggle aria-label="{look}" title="{look}">'
-        '<span class="gs-when-light">{moon}</span><span class="gs-when-dark">{sun}</span></button></div></header>',
+        '<span class="gs-when-light">{moon}</span><span class="gs-when-dark">{sun}</span></button></div></header>'
+        '<p class="gs-lost" role="alert">{lost}</p>',
+        lost=say(lang, "ui.frame.lost"),
         logo=Safe(LOGO),
         machine=_machine(lang),
         language=say(lang, "ui.frame.language"),
@@ -93,6 +95,11 @@ def render_rail(lang: str, _view: View) -> Safe:
         lang=lang,
         buttons=buttons,
     )
+
+
+def render_notice(lang: str, view: View) -> Safe:
+    """What went wrong in the last action, where no step of its own shows it."""
+    return tag('<div class="gs-notice">{text}</div>', text=problem(lang, view.problem)) if view.problem else Safe("")
 
 
 def _machine(lang: str) -> list[Safe]:

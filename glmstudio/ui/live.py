@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
@@ -39,6 +39,7 @@ class View:
     name: str = ""
     skip: bool = False
     ticket: str = ""
+    problem: StudioError | None = None
     form_problem: StudioError | None = None
     folder_problem: StudioError | None = None
     folder_added: str = ""
@@ -128,7 +129,7 @@ class Page:
         tick = _typed(lambda view, seen, request: self._refresh(self.speaks(request), view, seen))
         for binding in self._bindings:
             event = binding.trigger(
-                self._clicked(binding.action) if binding.event else self._called(binding.action),
+                self._clicked(binding.action) if binding.event else self._called(binding),
                 inputs=[*looks, *binding.inputs],
                 outputs=[*looks, *binding.outputs, *lives],
                 trigger_mode=binding.mode,
@@ -160,19 +161,16 @@ class Page:
     def _clicked(self, action: Action) -> Callable[..., Any]:
         def clicked(view: View, seen: dict[int, int], request: gr.Request, event: gr.EventData, *values: Any) -> Any:
             data = event._data  # noqa: SLF001  gradio offers the whole only there
-            view = action(view, data if isinstance(data, dict) else {}, *values)
-            forget()
+            view, *_ = _acted(action, view, data if isinstance(data, dict) else {}, *values)
             return [view, *self._refresh(self.speaks(request), view, seen)]
 
         return _typed(clicked)
 
-    def _called(self, action: Action) -> Callable[..., Any]:
+    def _called(self, binding: _Binding) -> Callable[..., Any]:
         def called(view: View, seen: dict[int, int], request: gr.Request, *values: Any) -> Any:
-            result = action(view, *values)
-            view, *extras = result if isinstance(result, tuple) else (result,)
-            forget()
+            view, *extras = _acted(binding.action, view, *values)
             now, *updates = self._refresh(self.speaks(request), view, seen)
-            return [view, now, *extras, *updates]
+            return [view, now, *(extras or [gr.skip() for _ in binding.outputs]), *updates]
 
         return _typed(called)
 
@@ -183,6 +181,19 @@ class Page:
                 yield render(lang, view)
 
         return _typed(following)
+
+
+def _acted(action: Action, view: View, *values: Any) -> tuple[Any, ...]:
+    """The view after an action, and what it gives besides; a failure that it did not expect is shown, too."""
+    try:
+        result = action(replace(view, problem=None), *values)
+    except StudioError as error:
+        result = replace(view, problem=error)
+    except Exception:
+        log.exception("An action broke")
+        result = replace(view, problem=StudioError("ui.broken"))
+    forget()
+    return result if isinstance(result, tuple) else (result,)
 
 
 def _typed(handler: Callable[..., Any]) -> Callable[..., Any]:

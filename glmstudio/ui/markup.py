@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from glmstudio import __version__
 from glmstudio.ui.icons import ICONS
 from glmstudio.words import say
 
@@ -144,9 +145,17 @@ def terminal(lang: str, *commands: str, key: str) -> Safe:
 def problem(lang: str, error: Any, *, kind: str = "bad") -> Safe:
     """A `StudioError`: what happened and what helps, with a button that copies both."""
     what, fix = error.what(lang), error.fix(lang)
+    details = tag(
+        '<div class="gs-details"><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy'
+        ' data-done="{done}">{label}</button></div>',
+        text=f"GLM Studio {__version__}: {error.key}: {error}",
+        done=say(lang, "ui.common.copied"),
+        label=say(lang, "ui.common.copy_details"),
+    )
     return tag(
-        '<div class="gs-problem gs-{kind}" role="alert">{icon}<div><strong>{what}</strong>{fix}</div></div>',
+        '<div class="gs-problem gs-{kind}" role="alert">{icon}<div><strong>{what}</strong>{fix}{details}</div></div>',
         kind=kind,
+        details=details if kind == "bad" else "",
         icon=icon(kind),
         what=prose(what),
         fix=tag("<p>{fix}</p>", fix=prose(fix)) if fix else "",

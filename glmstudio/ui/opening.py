@@ -1,7 +1,7 @@
 """What a browser gets before gradio's own scripts run: the theme, the step that is open, and a name to look at.
 
 gradio adds a page's `head` only once its bundle has started, which shows the wrong theme first and widgets without
-words. So the script goes into the HTML itself.
+words, and it rewrites a stylesheet so that rules for the page as a whole no longer match. So both go into the HTML.
 """
 
 from __future__ import annotations
@@ -13,20 +13,14 @@ from typing import Any
 
 from glmstudio.ui.guard import App, Receive, Scope, Send
 
-_STYLE = """
-:root { background: #eef2f0; } :root[data-theme="dark"] { background: #0d1312; }
-.gs-wait gradio-app { visibility: hidden; }
-.gs-wait::before { content: "GLM Studio"; position: fixed; inset: 0; display: grid; place-items: center; z-index: 9;
-  background: #eef2f0; color: #53635d; font: 600 20px/1 system-ui, sans-serif; }
-.gs-wait[data-theme="dark"]::before { background: #0d1312; color: #9fb1aa; }
-"""
+_HERE = Path(__file__).parent
 
 
 @cache
 def opening() -> bytes:
     """The first elements of the page's head."""
-    script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
-    return f"<style>{_STYLE}</style><script>{script}</script>".encode()
+    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
+    return f'<style id="studio-style">{style}</style><script>{script}</script>'.encode()
 
 
 class Opening:

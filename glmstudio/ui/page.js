@@ -35,6 +35,8 @@ window.studio = (() => {
     speak(lang);
     if (arrived) return;
     arrived = true;
+    // Last in the document, so that it wins over gradio's rules of the same weight.
+    document.body.append(document.getElementById("studio-style"));
     const asked = location.hash.slice(1);
     show(steps.includes(asked) ? asked : step);
     requestAnimationFrame(() => root.classList.remove("gs-wait"));
@@ -146,6 +148,13 @@ window.studio = (() => {
       if (stop && !stop.disabled && stop.offsetParent) stop.click();
     }
   }, true);
+
+  // ---- whether the studio still answers
+  let missed = 0;
+  setInterval(async () => {
+    try { missed = (await fetch("/health", { cache: "no-store" })).ok ? 0 : missed + 1; } catch { missed += 1; }
+    root.classList.toggle("gs-away", missed > 0);
+  }, 2000);
 
   root.classList.add("gs-wait");
   root.dataset.step = steps.includes(location.hash.slice(1)) ? location.hash.slice(1) : "doctor";

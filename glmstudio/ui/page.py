@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 
 from glmstudio.ui import chat, doctor, finetune, frame, model
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.live import Page, View
-
-_HERE = Path(__file__).parent
 
 
 def build_page() -> gr.Blocks:
@@ -19,6 +15,7 @@ def build_page() -> gr.Blocks:
         page = Page(speaks)
         page.panel("header", frame.render_header, frame.act_header)
         page.panel("rail", frame.render_rail)
+        page.panel("notice", frame.render_notice)
         doctor.build(page)
         model.build(page)
         finetune.build(page)
@@ -53,8 +50,3 @@ def language(remembered: str | None, accepted: str | None) -> str:
         if name[:2] in ("en", "zh"):
             ranked.append((-weight, name[:2]))
     return min(ranked, key=lambda pair: pair[0])[1] if ranked else "en"
-
-
-def stylesheet() -> str:
-    """The studio's own stylesheet."""
-    return (_HERE / "style.css").read_text(encoding="utf-8")

@@ -34,3 +34,8 @@ def duration(lang: str, seconds: float) -> str:
 def number(value: float) -> str:
     """Four digits that matter: `0.0123`, `1,234`."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def literal(name: str) -> str:
+    """A name from outside as gradio shows it: a word that is one of gradio's own text keys would be translated."""
+    return f"{name}\u200b" if name.replace(".", "").replace("_", "").isalpha() and name.isascii() else name
