@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import socket
 import subprocess
@@ -120,7 +121,7 @@ def _welcome(port: int, options: argparse.Namespace) -> None:
 
 
 def _open(url: str, options: argparse.Namespace) -> None:
-    if options.window and (browser := next(filter(None, map(shutil.which, _BROWSERS)), None)):
+    if options.window and _has_screen() and (browser := next(filter(None, map(shutil.which, _BROWSERS)), None)):
         subprocess.Popen(
             [browser, f"--app={url}"],
             stdin=subprocess.DEVNULL,
@@ -128,8 +129,15 @@ def _open(url: str, options: argparse.Namespace) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-    elif not options.no_browser:
+    elif not options.no_browser and _has_screen():
         webbrowser.open(url)
+
+
+def _has_screen() -> bool:
+    """Whether a browser could show anything: without a display, `webbrowser` starts one inside the terminal."""
+    return sys.platform != "linux" or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME")
+    )
 
 
 def _url(port: int) -> str:

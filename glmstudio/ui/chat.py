@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -178,10 +179,10 @@ def render_server(lang: str, view: View) -> Safe:
 
 def render_command(lang: str, view: View) -> Safe:
     """The same conversation in the terminal."""
-    command = f"python launcher.py chat --model {_chosen_model(view)}"
+    command = ["python", "launcher.py", "chat", "--model", _chosen_model(view)]
     if adapter := _chosen_adapter(view):
-        command += f" --adapter {adapter}"
-    return terminal(lang, command, key="chat")
+        command += ["--adapter", adapter]
+    return terminal(lang, shlex.join(command), key="chat")
 
 
 def _render_log(lang: str, _view: View) -> Safe:

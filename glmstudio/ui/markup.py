@@ -146,8 +146,8 @@ def problem(lang: str, error: Any, *, kind: str = "bad") -> Safe:
     """A `StudioError`: what happened and what helps, with a button that copies both."""
     what, fix = error.what(lang), error.fix(lang)
     details = tag(
-        '<div class="gs-details"><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy'
-        ' data-done="{done}">{label}</button></div>',
+        '<div class="gs-details"><pre hidden>{text}</pre>'
+        '<button type="button" class="gs-button gs-look-quiet" data-copy data-done="{done}">{label}</button></div>',
         text=f"GLM Studio {__version__}: {error.key}: {error}",
         done=say(lang, "ui.common.copied"),
         label=say(lang, "ui.common.copy_details"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 
 from glmstudio.runs.run import Run, RunState
@@ -42,7 +43,7 @@ def render_open(lang: str, view: View) -> Safe:
     known = shown(view)
     if known is None:
         return Safe("")
-    run, state = known.run, known.state
+    run, state, quoted = known.run, known.state, shlex.quote(known.name)
     reading = WATCH.reading(run, with_log=True)
     parts = [
         _head(lang, known),
@@ -51,9 +52,7 @@ def render_open(lang: str, view: View) -> Safe:
         _figures(lang, state, reading),
         curve(reading.points, label=say(lang, "ui.run.loss"), x_label=say(lang, "ui.run.step"), last_x=state.steps),
         _log(lang, state, reading),
-        terminal(
-            lang, f"python launcher.py runs show {run.name}", f"python launcher.py runs stop {run.name}", key="run"
-        ),
+        terminal(lang, f"python launcher.py runs show {quoted}", f"python launcher.py runs stop {quoted}", key="run"),
     ]
     return tag(
         '<section class="gs-card gs-stack" data-key="run-{name}">{parts}</section>',
