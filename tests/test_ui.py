@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from glmstudio.errors import StudioError
-from glmstudio.ui import chat_view, doctor, finetune, markup, runs_view, runwatch
+from glmstudio.ui import chat_view, doctor, finetune, live, markup, runs_view, runwatch
 from glmstudio.ui.charts import curve, sparkline, thin
 from glmstudio.ui.conversation import Call, Conversation, Turn
 from glmstudio.ui.environment import quiet_import
@@ -25,6 +25,7 @@ from glmstudio.ui.live import View
 from glmstudio.ui.page import language
 from glmstudio.ui.runwatch import Reading, Watch
 from glmstudio.ui.snapshot import forget
+from glmstudio.ui.units import literal
 from glmstudio.words import has, words
 
 UI = Path(markup.__file__).parent
@@ -288,6 +289,34 @@ def test_the_verdict_names_lines(home: Path, tmp_path: Path) -> None:
     assert "1 records can be used, 8 cannot" in html
     assert "Line 2:" in html
     assert "… and 3 more" in html
+
+
+def test_an_action_that_breaks_says_so_and_changes_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    def breaks(view: View) -> View:
+        raise ZeroDivisionError
+
+    (view,) = live._acted(breaks, View(name="kept"))
+
+    assert view == View(name="kept", problem=view.problem)
+    assert view.problem is not None
+    assert view.problem.key == "ui.broken"
+    assert "ZeroDivisionError" in caplog.text
+    assert live._acted(lambda view: (view, "extra"), view) == (View(name="kept"), "extra")
+
+
+def test_a_name_is_never_read_as_one_of_gradios_words() -> None:
+    assert literal("file") != "file"
+    assert literal("common.submit") != "common.submit"
+    assert literal("first-try") == "first-try"
+    assert literal("客服") == "客服"
+
+
+def test_commands_in_a_remedy_can_be_copied() -> None:
+    html = markup.commands("en", "Close it and run `python launcher.py --torch auto`, or set `x`.", key="k")
+
+    assert html.count("data-copy") == 1
+    assert "<code>python launcher.py --torch auto</code>" in html
+    assert markup.prose("set `<b>` now") == "set <code>&lt;b&gt;</code> now"
 
 
 def wait_until(true: Any, seconds: float = 5) -> None:

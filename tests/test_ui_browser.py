@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.browser import CHROMIUM, browser, visit
 from tests.e2e.studio import Studio, studio
+from tests.fakes.nvml import FakeDriver
 
 pytest.importorskip("playwright")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
@@ -118,6 +119,20 @@ def test_a_page_says_that_its_studio_is_gone_and_recovers(chromium: Any, tmp_pat
             page.wait_for_selector("#panel-folder .gs-problem", timeout=10_000)
             assert "/no/such/folder" in page.inner_text("#panel-folder")
             assert page.inner_text(".gs-rail b >> nth=1") == "模型"
+
+
+@pytest.mark.slow
+def test_each_gpu_has_a_bar_and_a_card(chromium: Any, tmp_path: Path) -> None:
+    driver = FakeDriver(tmp_path)
+    cards = "driver=550.54.14 cuda=12040 v2=1\nNVIDIA GeForce RTX 4090|24564|18810|93|67|310000|450000|1:310\n"
+    with studio(tmp_path / "home", **driver.environment(cards)) as running, visit(chromium) as visitor:
+        page = visitor.open(running.url + "#doctor")
+        page.wait_for_selector(".gs-machine .gs-bar", timeout=20_000)
+        assert page.inner_text(".gs-machine").split("\n") == ["GPU 0", "18.7 GiB / 24.0 GiB"]
+        assert "67 °C" in page.inner_text("[data-key=gpu-0]")
+
+        driver.environment(cards.replace("|18810|", "|2048|"))
+        page.wait_for_selector(".gs-machine:has-text('2.3 GiB / 24.0 GiB')", timeout=15_000)
 
 
 @pytest.mark.slow

@@ -41,7 +41,9 @@ def build(page: Page) -> None:
             form = _form(page)
             page.panel("review", render_review)
             start = gr.Button(variant="primary", elem_id="finetune-start")
-            page.words(start, value="ui.finetune.start")
+            page.live(
+                start, lambda lang, _: {"value": say(lang, "ui.finetune.start"), "interactive": live_run() is None}
+            )
             page.panel("start", render_start)
         with gr.Column(scale=7, min_width=380):
             page.panel("run", runs_view.render_open, act)
