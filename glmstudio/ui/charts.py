@@ -64,7 +64,7 @@ def _finite(points: Sequence[Point]) -> list[Point]:
 
 def _smooth(points: Sequence[Point]) -> list[Point]:
     """An exponential mean with the start-up bias taken out."""
-    weight, mean, out = 0.9, 0.0, []
+    weight, mean, out = 0.8, 0.0, []
     for index, (x, y) in enumerate(points, start=1):
         mean = weight * mean + (1 - weight) * y
         out.append((x, mean / (1 - weight**index)))

@@ -40,7 +40,8 @@ def formatted(text: str) -> Safe:
     at = 0
     for fence in _FENCE.finditer(text):
         parts.append(_paragraphs(text[at : fence.start()]))
-        parts.append(tag("<pre>{code}</pre>", code=fence.group(1).rstrip("\n")))
+        if code := fence.group(1).strip("\n"):
+            parts.append(tag("<pre>{code}</pre>", code=code))
         at = fence.end()
     parts.append(_paragraphs(text[at:]))
     return join(parts)
