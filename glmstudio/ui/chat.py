@@ -55,7 +55,7 @@ def _composer(page: Page, tools: Any, log: gr.HTML) -> None:
         box = gr.Textbox(lines=1, max_lines=6, max_length=MAX_QUESTION, elem_id="chat-input", scale=1, autofocus=False)
         page.words(box, label="ui.chat.question", placeholder="ui.chat.question_example")
         send = gr.Button(variant="primary", elem_id="chat-send")
-        page.live(send, lambda lang, _: {"value": say(lang, "ui.chat.send"), "interactive": not CONVERSATION.busy})
+        page.live(send, _send_button)
     with gr.Row(elem_id="chat-buttons"):
         stop = gr.Button(size="sm", elem_id="chat-stop")
         page.live(stop, lambda lang, _: {"value": say(lang, "ui.chat.stop"), "interactive": CONVERSATION.busy})
@@ -195,6 +195,12 @@ def _ask(question: str, tools: Sequence[str]) -> None:
     if state.state != "ready":
         raise StudioError("ui.chat.still_loading" if state.state == "loading" else "ui.chat.not_loaded")
     CONVERSATION.ask(question, port=state.port, tools=[name for name in tools if name in TOOLS])
+
+
+def _send_button(lang: str, _view: View) -> dict[str, Any]:
+    """Send is the primary button only where there is somebody to send to; before that, Load is."""
+    look = "primary" if server_state().state == "ready" else "secondary"
+    return {"value": say(lang, "ui.chat.send"), "interactive": not CONVERSATION.busy, "variant": look}
 
 
 def _may_change() -> bool:
