@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:  # the reader of a pipe left; that is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at the exit does not complain again
         return 0
+    except OSError as error:  # a full disk, a folder that is closed to us
+        return _complain(StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
 
 
 def language() -> str:
@@ -246,13 +249,13 @@ def _follow(run: Any, *, quiet: bool) -> Any:
                 shown = state.step
             time.sleep(0.5)
     except KeyboardInterrupt:
-        print(f"\n{_t('cli.left', name=run.name)}")
+        print(f"\n{_t('cli.left', name=shlex.quote(run.name))}")
         raise
     if not quiet:
         _progress(state)
         print(f"\n{_t('cli.ended', name=run.name, state=_t(f'runs.state.{state.state}'))}")
         if run.result and state.state == "finished":
-            print(_t("cli.chat_with", model=run.model, name=run.name))
+            print(_t("cli.chat_with", model=shlex.quote(run.model), name=shlex.quote(run.name)))
     return state
 
 
@@ -291,7 +294,7 @@ def _runs_show(options: argparse.Namespace) -> int:
         return 0
     for key, value in row.items():
         print(f"{key:12} {value}")
-    print(run.log(max(0, (run.path / "train.log").stat().st_size - 4000))[0])
+    print(run.log()[0][-4000:])
     return 0
 
 

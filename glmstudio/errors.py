@@ -21,11 +21,15 @@ class StudioError(Exception):
 
     def what(self, lang: str = "en") -> str:
         """What happened, as a full sentence."""
-        return say(lang, f"{self.key}.what", **self.values)
+        return say(lang, f"{self.key}.what", **self._said(lang))
 
     def fix(self, lang: str = "en") -> str:
         """What to do about it; empty where nobody can say."""
-        return say(lang, f"{self.key}.fix", **self.values) if has(f"{self.key}.fix") else ""
+        return say(lang, f"{self.key}.fix", **self._said(lang)) if has(f"{self.key}.fix") else ""
+
+    def _said(self, lang: str) -> dict[str, Any]:
+        """The values; an error among them, or a tuple of errors, in this language."""
+        return {name: _worded(value, lang) for name, value in self.values.items()}
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.what(), self.fix()) if part)
@@ -47,5 +51,11 @@ def _rebuild(key: str, values: dict[str, Any]) -> StudioError:
     return StudioError(key, **values)
 
 
+def _worded(value: Any, lang: str) -> Any:
+    if isinstance(value, tuple):
+        return " ".join(str(_worded(each, lang)) for each in value)
+    return value.what(lang) if isinstance(value, StudioError) else value
+
+
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(_worded(value, "en"))

@@ -172,3 +172,27 @@ def test_calls_go_there_and_back() -> None:
 def test_what_is_no_call_is_refused(text: str) -> None:
     with pytest.raises(CallError):
         parse_call(text)
+
+
+def test_arguments_may_be_words_of_python() -> None:
+    arguments = {"from": "CNY = ¥", "to": "if=1", "class": None, "in_": 2}
+    assert parse_call(render_call(arguments)) == arguments
+    with pytest.raises(CallError, match="The argument from is given twice"):
+        parse_call("tool_call(from=1, from=2)")
+
+
+def test_half_a_character_is_told_before_training(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text('{"conversations": [{"role": "assistant", "content": "\\ud83d"}]}\n')
+    (problem,) = check_file(file).problems
+    assert problem.reason.key == "data.record_half_character"
+    file.write_text('{"conversations": [{"role": "assistant", "content": "\\ud83d\\ude00"}]}\n')
+    assert check_file(file).problems == ()
+
+
+def test_an_instance_without_steps_is_left_out(tmp_path: Path) -> None:
+    whole: dict[str, Any] = {"input": "a", "intermediate_steps": [], "Final Thought": "b", "output": "c"}
+    file = tmp_path / "in.json"
+    file.write_text(json.dumps([{"NLDocumentation": "x", "Instances": [whole | {"intermediate_steps": None}, whole]}]))
+    conversion = convert_toolalpaca(file, tmp_path / "out.jsonl")
+    assert (conversion.records, [problem.reason.key for problem in conversion.dropped]) == (1, ["data.toolalpaca_step"])

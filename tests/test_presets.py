@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from glmstudio.chat.server import adapter_folder
 from glmstudio.errors import StudioError
+from glmstudio.models import add_folder, find_model
 from glmstudio.paths import SHIPPED_PRESETS
 from glmstudio.runs.presets import Settings, change, field_docs, list_presets, load_preset, parse_settings, render
 
@@ -77,7 +79,18 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
         parse_settings(file)
 
 
-@pytest.mark.parametrize("name", ["nope", "../../etc/passwd", "/etc/passwd", ""])
+@pytest.mark.parametrize("name", ["nope", "../../etc/passwd", "/etc/passwd", "", "x" * 300, "a\0b"])
 def test_an_unknown_preset_names_those_there_are(home: Path, name: str) -> None:
     with pytest.raises(StudioError, match="there are demo/ptuning_v2, chatglm3-6b/ptuning_v2"):
         load_preset(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "~nobody-here/x", "", "nowhere"])
+def test_a_name_that_no_folder_can_have_is_an_error(home: Path, name: str) -> None:
+    with pytest.raises(StudioError, match="There is no model and no folder named"):
+        find_model(name)
+    with pytest.raises(StudioError, match="There is no folder"):
+        add_folder(name)
+    if name:
+        with pytest.raises(StudioError, match="There is no tuned model"):
+            adapter_folder(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -10,13 +11,20 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
+import uvicorn
 from openai import BadRequestError, OpenAI
 
 from glmstudio.chat.loop import CallEnded, CallStarted, Finished, TextPart, converse
+from glmstudio.chat.protocol import Answer
 from glmstudio.chat.server import ModelServer, wait_until_ready
 from glmstudio.chat.tools import TOOLS
+from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.paths import DEMO
 from glmstudio.runs import process
+from glmstudio.serve.app import Service
+from glmstudio.serve.engine import Engine
 
 SCHEMAS: Any = [{"type": "function", "function": tool.schema} for tool in TOOLS.values()]
 
@@ -105,6 +113,7 @@ def test_max_tokens_end_with_length(client: OpenAI) -> None:
         ({"temperature": 9}, "temperature must be a number between 0 and 2."),
         ({"max_tokens": 0.5}, "max_tokens must be an integer between 1 and 32768."),
         ({"tools": "all"}, "tools must be a list."),
+        ({"messages": [{"role": "assistant", "tool_calls": 5}]}, "messages[0].tool_calls must be a list."),
         ({"tools": [{"type": "function"}]}, "Each tool needs a function with a name."),
         (
             {"messages": [{"role": "user", "content": "北" * 3000}]},
@@ -195,3 +204,72 @@ def test_a_killed_server_is_seen(home: object) -> None:
     assert state.problem is not None
     assert state.problem.what() == "The model server ended unexpectedly."
     ModelServer.stop()
+
+
+def test_half_a_character_is_refused(port: int) -> None:
+    reply = httpx.post(
+        f"http://127.0.0.1:{port}/v1/chat/completions",
+        content=rb'{"messages": [{"role": "user", "content": "\ud83d"}], "stream_options": []}',
+        trust_env=False,
+    )
+    assert reply.status_code == 400
+    assert "half a character" in reply.json()["error"]["message"]
+
+
+def test_an_emoji_in_halves_becomes_one() -> None:
+    answer = Answer()
+    answer.push("f\ntool_call(a='\\ud83d\\ude00', b='\\ud83d')")
+    answer.end_segment()
+    assert json.loads(answer.calls[0]["function"]["arguments"]) == {"a": "😀", "b": "\ufffd"}
+
+
+class Talker:
+    """A model that writes a call without an end, a token every 20 ms."""
+
+    device = "cpu"
+    config = type("Config", (), {"max_position_embeddings": 2048})
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids, self.written, self.running = ids, 0, 0
+
+    def generate(self, prompt: Any, *, streamer: Any, stopping_criteria: Any, **_: Any) -> None:
+        streamer.put(prompt)
+        self.running += 1
+        for index in itertools.chain(self.ids, itertools.repeat(self.ids[-1], 2000)):
+            time.sleep(0.02)
+            self.written += 1
+            streamer.put(torch.tensor([index]))
+            if stopping_criteria(prompt, None).all():
+                break
+        self.running -= 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_frees_the_model(stream: bool) -> None:
+    tokenizer = Tokenizer(DEMO / "model")
+    talker = Talker(tokenizer.encode("calculator\ntool_call(a"))
+    port = process.free_port()
+    service = Service(Engine(talker, tokenizer.stop_ids), tokenizer, "talker")  # type: ignore[arg-type]
+    server = uvicorn.Server(uvicorn.Config(service.application(), port=port, log_level="critical"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": stream}
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    while not server.started:
+        time.sleep(0.02)
+    for _ in range(2):  # the second one needs the turn that the first one gave back
+        before = talker.written
+        if stream:
+            with httpx.stream("POST", url, json=body, trust_env=False, timeout=5) as reply:
+                for _line, _number in zip(reply.iter_lines(), range(9), strict=False):
+                    pass
+        else:
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(url, json=body, trust_env=False, timeout=0.5)
+        assert talker.written > before
+        end = time.monotonic() + 5
+        while talker.running:
+            assert time.monotonic() < end, "it writes on for nobody"
+            time.sleep(0.02)
+    server.should_exit = True
+    thread.join(10)

@@ -66,3 +66,11 @@ def test_an_error_survives_json_and_pickle_free_copies() -> None:
 def test_an_unknown_key_is_an_error_of_ours() -> None:
     with pytest.raises(KeyError):
         say("en", "no.such.key")
+
+
+def test_an_error_inside_an_error_speaks_the_same_language() -> None:
+    inner = StudioError("presets.no_setting", name="x")
+    error = StudioError("presets.wrong", source="--set", errors=(inner, inner))
+    assert error.what("en") == "Some settings in --set are wrong. There is no setting x. There is no setting x."
+    assert error.what("zh") == "--set 中有设置不正确。没有名为 x 的设置。 没有名为 x 的设置。"
+    assert StudioError.from_json(error.to_json()).what("en") == error.what("en")

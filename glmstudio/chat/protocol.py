@@ -86,7 +86,7 @@ def assistant_message(text: str, calls: Sequence[dict[str, Any]]) -> dict[str, A
 def _call(name: str, content: str) -> dict[str, Any]:
     """An OpenAI tool call. Arguments that cannot be parsed are handed on as they are, as other servers do."""
     try:
-        arguments = json.dumps(parse_call(content), ensure_ascii=False)
+        arguments = _whole_characters(json.dumps(parse_call(content), ensure_ascii=False))
     except (CallError, TypeError, ValueError):
         arguments = content.strip()
     return {
@@ -94,6 +94,11 @@ def _call(name: str, content: str) -> dict[str, Any]:
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }
+
+
+def _whole_characters(text: str) -> str:
+    """Text that UTF-8 can hold: a model that escapes an emoji writes it as two halves."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _turn(message: Any, number: int) -> list[Message]:
@@ -108,6 +113,8 @@ def _turn(message: Any, number: int) -> list[Message]:
         return [Message("observation", text)]
     if role == "assistant":
         calls = message.get("tool_calls") or []
+        if not isinstance(calls, list):
+            raise ProtocolError(f"messages[{number}].tool_calls must be a list.")
         said = [Message("assistant", text)] if text or not calls else []
         return said + [_past_call(call, number) for call in calls]
     raise ProtocolError(f"messages[{number}].role must be system, user, assistant or tool.")
@@ -120,7 +127,7 @@ def _past_call(call: Any, number: int) -> Message:
     written = function.get("arguments") or "{}"
     try:
         arguments = json.loads(written)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         arguments = None
     name = function["name"].split("\n")[0]
     if not isinstance(arguments, dict) or not all(key.isidentifier() for key in arguments):

@@ -103,7 +103,7 @@ def adapter_folder(adapter: str | None) -> Path | None:
     """The folder of a prefix: the result of the run of that name, or the folder itself. Raises StudioError."""
     if not adapter:
         return None
-    if Path(adapter).is_dir():
+    if os.path.isdir(adapter):  # noqa: PTH112  never raises, whatever the name
         return Path(adapter).resolve()
     try:
         run = find_run(adapter)
@@ -128,7 +128,7 @@ def wait_until_ready(seconds: float) -> ServerState:
 
 def _answers(port: int) -> bool:
     try:
-        reply: Any = httpx.Client(trust_env=False, timeout=2).get(f"http://127.0.0.1:{port}/health").json()
+        reply: Any = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, timeout=2).json()
     except (httpx.HTTPError, ValueError):
         return False
     return bool(reply.get("status") == "ready")

@@ -7,9 +7,13 @@ user's machine. Here a call is parsed, never run: keyword arguments with literal
 from __future__ import annotations
 
 import ast
+import io
+import keyword
+import tokenize
 from typing import Any
 
 LONGEST_CALL = 20_000
+_MARK = "argument_"
 
 
 class CallError(ValueError):
@@ -28,8 +32,8 @@ def parse_call(text: str) -> dict[str, Any]:
     if len(code) > LONGEST_CALL:
         raise CallError("The tool call is too long.")
     try:
-        node = ast.parse(code.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        node = _tree(code.strip())
+    except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise CallError("The tool call is not valid. Write tool_call(name=value).") from error
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tool_call"):
         raise CallError("The tool call must have the form tool_call(name=value).")
@@ -38,17 +42,33 @@ def parse_call(text: str) -> dict[str, Any]:
     return _keywords(node)
 
 
+def _tree(code: str) -> ast.expr:
+    """The call's tree. Where it fails, a second time with `from=` and other words of Python marked as arguments."""
+    try:
+        return ast.parse(code, mode="eval").body
+    except SyntaxError:
+        tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
+        after = [token.string for token in tokens[1:]] + [""]
+        marked = [
+            (token.type, _MARK + token.string if keyword.iskeyword(token.string) and sign == "=" else token.string)
+            for token, sign in zip(tokens, after, strict=True)
+        ]
+        return ast.parse(tokenize.untokenize(marked).strip(), mode="eval").body
+
+
 def _keywords(node: ast.Call) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
-    for keyword in node.keywords:
-        if keyword.arg is None:
+    for each in node.keywords:
+        if each.arg is None:
             raise CallError("The tool call must name each argument: tool_call(name=value).")
-        if keyword.arg in arguments:
-            raise CallError(f"The argument {keyword.arg} is given twice.")
+        bare = each.arg.removeprefix(_MARK)
+        name = bare if keyword.iskeyword(bare) else each.arg
+        if name in arguments:
+            raise CallError(f"The argument {name} is given twice.")
         try:
-            arguments[keyword.arg] = ast.literal_eval(keyword.value)
+            arguments[name] = ast.literal_eval(each.value)
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-            raise CallError(f"The argument {keyword.arg} must be a plain value.") from error
+            raise CallError(f"The argument {name} must be a plain value.") from error
     return arguments
 
 

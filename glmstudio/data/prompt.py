@@ -49,6 +49,15 @@ def tools_message(tools: Any, intro: str = TOOL_PROMPT) -> Message:
     return Message("system", f"{intro}\n{json.dumps(tools, indent=4, ensure_ascii=False)}")
 
 
+def is_text(messages: Sequence[Message]) -> bool:
+    """Whether all of it is whole characters: JSON can escape half of one, which no tokenizer takes."""
+    try:
+        "".join(message.metadata + message.content for message in messages).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
     """The prompt for the assistant's next message: all messages, then the bare assistant token."""
     ids = _start(tokenizer)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.data.calls import render_call
-from glmstudio.data.prompt import Message, tools_message
+from glmstudio.data.prompt import Message, is_text, tools_message
 from glmstudio.errors import StudioError
 
 ROLES = ("system", "user", "assistant", "observation", "tool")
@@ -92,6 +92,8 @@ def record_messages(record: Any) -> tuple[Message, ...]:
         messages += _turn_messages(turn, number)
     if not any(message.trained for message in messages):
         raise StudioError("data.record_nothing_trained")
+    if not is_text(messages):
+        raise StudioError("data.record_half_character")
     return tuple(messages)
 
 

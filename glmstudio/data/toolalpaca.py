@@ -62,7 +62,10 @@ def _record(documentation: str, instance: Any, number: int) -> dict[str, Any]:
         if field not in instance:
             raise StudioError("data.toolalpaca_field", number=number, field=field)
     turns: list[dict[str, Any]] = [{"role": "user", "content": instance["input"]}]
-    for step in instance["intermediate_steps"]:
+    steps = instance["intermediate_steps"]
+    if not isinstance(steps, list):
+        raise StudioError("data.toolalpaca_step", number=number)
+    for step in steps:
         turns += _step(step, number)
     turns.append({"role": "assistant", "content": f"{instance['Final Thought']}\n{instance['output']}"})
     return {"tools": [documentation], "conversations": turns}

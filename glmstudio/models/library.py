@@ -45,10 +45,10 @@ def find_model(name_or_dir: str) -> Model:
     for model in list_models():
         if model.name == name_or_dir:
             return model
-    folder = Path(name_or_dir).expanduser()
-    if not folder.is_dir():
+    folder = _folder(name_or_dir)
+    if folder is None:
         raise StudioError("models.unknown", name=name_or_dir)
-    return _model(folder.resolve().name, folder.resolve())
+    return _model(folder.name, folder)
 
 
 def ready_model(name_or_dir: str) -> Model:
@@ -61,8 +61,12 @@ def ready_model(name_or_dir: str) -> Model:
 
 def add_folder(path: str) -> Model:
     """Remember a folder of the user's. Raises StudioError unless it holds a whole ChatGLM3."""
-    folder = Path(path.strip()).expanduser().resolve()
-    check_folder(folder)
+    folder = _folder(path.strip())
+    if folder is None:
+        raise StudioError("models.no_folder", folder=path.strip())
+    found = _model(folder.name, folder)
+    if found.problem:
+        raise found.problem
     added = _added()
     for name, known in added.items():
         if Path(known) == folder:
@@ -82,6 +86,15 @@ def remove_folder(name: str) -> None:
         raise StudioError("models.not_added", name=name)
     del added[name]
     write_json(_added_file(), added)
+
+
+def _folder(path: str) -> Path | None:
+    """The folder that a person named; None where there is none, or where no folder can have such a name."""
+    try:
+        folder = Path(path).expanduser().resolve()
+        return folder if path and folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long, closed to us; an unknown user's ~; a zero byte
+        return None
 
 
 def _model(name: str, folder: Path) -> Model:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,10 +102,10 @@ def list_presets() -> list[Preset]:
 def load_preset(name: str) -> Preset:
     """The preset of that name or of that file. Raises StudioError that lists everything wrong with it."""
     for folder in (paths().presets, SHIPPED_PRESETS):
-        file = (folder / f"{name}.toml").resolve()
-        if file.is_relative_to(folder.resolve()) and file.is_file():
+        file = Path(os.path.normpath(folder / f"{name}.toml"))
+        if file.is_relative_to(folder) and os.path.isfile(file):  # noqa: PTH113  never raises, whatever the name
             return Preset(name, file, parse_settings(file))
-    if name.endswith(".toml") and Path(name).is_file():
+    if name.endswith(".toml") and os.path.isfile(name):  # noqa: PTH113
         return Preset(Path(name).stem, Path(name), parse_settings(Path(name)))
     known = ", ".join(preset.name for preset in list_presets())
     raise StudioError("presets.unknown", name=name, known=known)
@@ -126,17 +127,17 @@ def change(settings: Settings, changes: Mapping[str, Any], *, source: str) -> Se
     """
     fields = {each.name: each for each in dataclasses.fields(Settings)}
     values: dict[str, Any] = {}
-    wrong: list[str] = []
+    wrong: list[StudioError] = []
     for name, value in changes.items():
         if name not in fields:
-            wrong.append(say("en", "presets.no_setting", name=name))
+            wrong.append(StudioError("presets.no_setting", name=name))
             continue
         try:
             values[name] = _checked(fields[name], value)
-        except ValueError as error:
-            wrong.append(str(error))
+        except StudioError as error:
+            wrong.append(error)
     if wrong:
-        raise StudioError("presets.wrong", source=source, errors=" ".join(wrong))
+        raise StudioError("presets.wrong", source=source, errors=tuple(wrong))
     return dataclasses.replace(settings, **values)
 
 
@@ -167,12 +168,10 @@ def _checked(each: dataclasses.Field[Any], value: Any) -> Any:
     kind, bounds = str(each.type), each.metadata
     value = _typed(each.name, kind, value)
     if bounds["choices"] and value not in bounds["choices"]:
-        raise ValueError(
-            say("en", "presets.not_a_choice", name=each.name, value=value, choices=", ".join(bounds["choices"]))
-        )
+        raise StudioError("presets.not_a_choice", name=each.name, value=value, choices=", ".join(bounds["choices"]))
     if bounds["least"] is not None and not bounds["least"] <= value <= bounds["most"]:
-        raise ValueError(
-            say("en", "presets.out_of_bounds", name=each.name, value=value, least=bounds["least"], most=bounds["most"])
+        raise StudioError(
+            "presets.out_of_bounds", name=each.name, value=value, least=bounds["least"], most=bounds["most"]
         )
     return value
 
@@ -196,7 +195,7 @@ def _typed(name: str, kind: str, value: Any) -> Any:
             return value
     except (KeyError, TypeError, ValueError):
         pass
-    raise ValueError(say("en", "presets.not_of_kind", name=name, value=value, kind=kind))
+    raise StudioError("presets.not_of_kind", name=name, value=value, kind=kind)
 
 
 def _toml(value: Any) -> str:

@@ -129,6 +129,8 @@ class Run:
             return status["state"], status.get("problem")
         if progress.get("phase") == "done" and self.result:
             return "finished", None
+        if progress.get("phase") in ("stopped", "failed"):  # the supervisor was killed, the trainer was not
+            return progress["phase"], problem
         supervisor = process.Identity.from_json(about.get("supervisor"))
         if supervisor is None and time.time() - float(about.get("created", 0.0)) < _BIRTH:
             return "starting", problem

@@ -17,7 +17,7 @@ from typing import Any
 from glmstudio.data.records import check_file
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.models import ready_model
+from glmstudio.models import list_models, ready_model
 from glmstudio.paths import DEMO, ROOT, paths
 from glmstudio.runs import process
 from glmstudio.runs.presets import Preset, Settings, change
@@ -41,7 +41,9 @@ def start_run(
     """
     settings = change(preset.settings, changes or {}, source="--set")
     settings = dataclasses.replace(settings, data=str(_data(settings, data)))
-    ready_model(settings.model)
+    model = ready_model(settings.model)
+    if settings.model not in {known.name for known in list_models()}:
+        settings = dataclasses.replace(settings, model=str(model.path))  # the run's folder is not where we stand
     _check_data(settings)
     run = _make_folder(name or _free_name(preset))
     command = [sys.executable, "-m", "glmstudio.runs.supervise", str(run.path)]
@@ -98,7 +100,7 @@ def _check_data(settings: Settings) -> None:
     if check.problems and not settings.skip_bad_records:
         first = check.problems[0]
         raise StudioError(
-            "data.file_problems", file=settings.data, count=len(check.problems), line=first.line, reason=first.text()
+            "data.file_problems", file=settings.data, count=len(check.problems), line=first.line, reason=first.reason
         )
 
 

@@ -25,11 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         service = load(options.model, options.adapter)
+        return _serve(service, options)
     except StudioError as problem:
+        if options.told is None:
+            raise  # the command says it, in the user's language
         _tell(options.told, {"state": "failed", "problem": problem.to_json()})
         sys.stderr.write(f"{problem}\n")
         return 1
-    return _serve(service, options)
 
 
 def load(model: str, adapter: str | None) -> Any:
@@ -52,10 +54,7 @@ def _serve(service: Any, options: argparse.Namespace) -> int:
 
     port = options.port or process.free_port()
     if not process.port_is_free(port):
-        problem = StudioError("chat.port_taken", port=port)
-        _tell(options.told, {"state": "failed", "problem": problem.to_json()})
-        sys.stderr.write(f"{problem}\n")
-        return 1
+        raise StudioError("chat.port_taken", port=port)
     _tell(options.told, {"state": "ready"})
     sys.stderr.write(f"http://127.0.0.1:{port}/v1\n")
     sys.stderr.flush()

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from glmstudio.chat.protocol import Answer, ProtocolError, assistant_message, to_turns
-from glmstudio.data.prompt import chat_ids
+from glmstudio.data.prompt import chat_ids, is_text
 from glmstudio.data.tokenizer import TextStream, Tokenizer
 from glmstudio.serve.engine import Engine, Sampling
 
@@ -60,21 +63,29 @@ class Service:
             return _error(400, str(error))
         cancel = threading.Event()
         if body.get("stream"):
-            usage = bool((body.get("stream_options") or {}).get("include_usage"))
+            options = body.get("stream_options")
+            usage = isinstance(options, dict) and bool(options.get("include_usage"))
             events = self._events(prompt, sampling, cancel, usage)
-            return StreamingResponse(_until_gone(events, cancel), media_type="text/event-stream")
+            # The background task runs at the end of a response whose client left, too.
+            return StreamingResponse(
+                _until_gone(events, cancel), media_type="text/event-stream", background=BackgroundTask(cancel.set)
+            )
+        watch = asyncio.create_task(_watch(request, cancel))
         try:
             return JSONResponse(await run_in_threadpool(self._whole, prompt, sampling, cancel))
         except Exception as error:  # noqa: BLE001  the model failed; the server stays up and says so
             return _error(500, _plain(error))
+        finally:
+            watch.cancel()
 
     def _prompt(self, body: dict[str, Any]) -> list[int]:
         tools = body.get("tools")
         if tools is not None and not isinstance(tools, list):
             raise ProtocolError("tools must be a list.")
-        prompt = chat_ids(
-            self._tokenizer, to_turns(body.get("messages"), None if body.get("tool_choice") == "none" else tools)
-        )
+        turns = to_turns(body.get("messages"), None if body.get("tool_choice") == "none" else tools)
+        if not is_text(turns):
+            raise ProtocolError("The request holds half a character, such as \\ud83d alone.")
+        prompt = chat_ids(self._tokenizer, turns)
         if len(prompt) >= self._engine.context:
             raise ProtocolError(f"The conversation has {len(prompt)} tokens; the model reads {self._engine.context}.")
         return prompt
@@ -116,8 +127,8 @@ class Service:
         yield event({"role": "assistant", "content": ""})
         try:
             for text in self._parts(prompt, sampling, cancel, answer, count):
-                if text:
-                    yield event({"content": text})
+                # A comment for a token without text: who left, and who asks to stop, is noticed inside a call, too.
+                yield event({"content": text}) if text else ": \n\n"
         except Exception as error:  # noqa: BLE001  headers are sent; the stream itself must say it
             yield f"data: {json.dumps({'error': {'message': _plain(error), 'type': 'server_error'}})}\n\n"
             return
@@ -168,6 +179,13 @@ def _sampling(body: dict[str, Any], *, room: int) -> Sampling:
     return Sampling(**chosen)
 
 
+async def _watch(request: Request, cancel: threading.Event) -> None:
+    """Ends the generation of a whole answer when its client leaves."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    cancel.set()
+
+
 async def _until_gone(events: Iterator[str], cancel: threading.Event) -> AsyncIterator[str]:
     """Pass the events on; whatever ends the response, the client leaving too, ends the generation."""
     try:
@@ -193,6 +211,8 @@ def _error(status: int, message: str) -> Response:
 
 
 def _plain(error: Exception) -> str:
+    """One sentence for the client; the rest goes to the server's log."""
+    traceback.print_exception(error)
     if "out of memory" in str(error).lower():
         return "The memory is not enough for this conversation; shorten it."
     return f"The model could not answer ({type(error).__name__})."

@@ -37,20 +37,16 @@ class Engine:
 
     def generate(self, prompt: Sequence[int], sampling: Sampling, cancel: threading.Event) -> Iterator[int]:
         """Yield the answer's ids. Waits for its turn; ends early when `cancel` is set. Raises what torch raises."""
-        with self._turn:
-            if cancel.is_set():
-                return
-            tokens: queue.Queue[int | Exception | None] = queue.Queue()
-            worker = threading.Thread(target=self._work, args=(prompt, sampling, cancel, tokens), daemon=True)
-            worker.start()
-            try:
-                while (token := tokens.get()) is not _END:
-                    if isinstance(token, Exception):
-                        raise token
-                    yield token
-            finally:
-                cancel.set()
-                worker.join()
+        tokens: queue.Queue[int | Exception | None] = queue.Queue()
+        worker = threading.Thread(target=self._work, args=(prompt, sampling, cancel, tokens), daemon=True)
+        worker.start()
+        try:
+            while (token := tokens.get()) is not _END:
+                if isinstance(token, Exception):
+                    raise token
+                yield token
+        finally:
+            cancel.set()
 
     def _work(
         self,
@@ -59,28 +55,36 @@ class Engine:
         cancel: threading.Event,
         tokens: queue.Queue[int | Exception | None],
     ) -> None:
+        # The turn is this thread's, not the generator's: one that nobody reads to its end may linger for long.
         try:
-            ids = torch.tensor([list(prompt)], device=self._model.device)
-            if sampling.seed is not None:
-                torch.manual_seed(sampling.seed)
-            greedy = sampling.temperature <= 0
-            choice = {} if greedy else {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-            with torch.inference_mode():
-                self._model.generate(
-                    ids,
-                    attention_mask=torch.ones_like(ids),
-                    max_new_tokens=sampling.max_tokens,
-                    do_sample=not greedy,
-                    eos_token_id=self._stop_ids,
-                    pad_token_id=PAD,
-                    streamer=_Streamer(tokens),
-                    stopping_criteria=StoppingCriteriaList([_Cancelled(cancel)]),
-                    **choice,
-                )
+            with self._turn:
+                if not cancel.is_set():
+                    self._answer(prompt, sampling, cancel, _Streamer(tokens))
         except Exception as error:  # noqa: BLE001  handed to the thread that waits for the answer
             tokens.put(error)
         finally:
             tokens.put(_END)
+
+    def _answer(
+        self, prompt: Sequence[int], sampling: Sampling, cancel: threading.Event, streamer: BaseStreamer
+    ) -> None:
+        ids = torch.tensor([list(prompt)], device=self._model.device)
+        if sampling.seed is not None:
+            torch.manual_seed(sampling.seed)
+        greedy = sampling.temperature <= 0
+        choice = {} if greedy else {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        with torch.inference_mode():
+            self._model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=sampling.max_tokens,
+                do_sample=not greedy,
+                eos_token_id=self._stop_ids,
+                pad_token_id=PAD,
+                streamer=streamer,
+                stopping_criteria=StoppingCriteriaList([_Cancelled(cancel)]),
+                **choice,
+            )
 
 
 class _Streamer(BaseStreamer):

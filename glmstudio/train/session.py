@@ -45,7 +45,9 @@ def _train(settings: Settings, folder: Path) -> None:
     glm.requires_grad_(False)
     attach_prefix(glm, fresh_prefix(glm, settings))
     if settings.gradient_checkpointing:
-        glm.activation_checkpointing_enable({"use_reentrant": False})
+        # Its old name in transformers 5.20, the last one for Python 3.10.
+        enable = getattr(glm, "activation_checkpointing_enable", glm.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
     examples, counted = load_examples(settings.data, Tokenizer(model.path), settings.max_length)
     write_json(folder / "records.json", asdict(counted))
     trainer, witness = make_trainer(glm, examples, settings, folder)
