@@ -46,5 +46,10 @@ def paths() -> Paths:
     return Paths(Path(home).expanduser().resolve() if home else ROOT / "workspace")
 
 
+def child_environment(**more: str) -> dict[str, str]:
+    """This environment for a child process, which stands in another folder: with an absolute home, and `more`."""
+    return os.environ | {"GLMSTUDIO_HOME": str(paths().home)} | more
+
+
 SHIPPED_PRESETS = ROOT / "presets"
 DEMO = CODE / "demo"

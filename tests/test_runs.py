@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from glmstudio.cli import main
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
+from glmstudio.paths import DEMO
 from glmstudio.runs import process
 from glmstudio.runs.presets import load_preset
 from glmstudio.runs.run import Run, find_run, list_runs, wait_for_end
@@ -38,7 +42,9 @@ def start(home: Path, **changes: Any) -> Run:
 
 
 def test_a_run_finishes_and_leaves_both_formats(home: Path) -> None:
-    run = start_run(load_preset(PRESET), name="first run", changes={"steps": 6, "save_every": 4})
+    run = start_run(
+        load_preset(PRESET), name="first run", changes={"steps": 6, "save_every": 4, "gradient_checkpointing": True}
+    )
     assert run.read_state().live
     state = wait_for_end(run, seconds=180)
     assert (state.state, state.step, state.steps, state.problem) == ("finished", 6, 6, None), run.log()[0][-3000:]
@@ -117,14 +123,17 @@ def test_stop_now_leaves_nothing(home: Path) -> None:
     assert (run.read_state().state, run.processes()) == ("stopped", [])
 
 
-def test_a_run_that_blows_up_says_why(home: Path) -> None:
-    run = start(home, learning_rate=10, max_grad_norm=1e6, prefix_std=100, steps=500, prefix_dropout=0)
-    write_json(run.path / "stop-after-test.json", {})
-    state = wait_for_end(run, seconds=180)
-    if state.state == "finished":
-        pytest.fail("a prefix of width 100 at rate 10 was expected to diverge")
+def test_a_run_whose_numbers_break_says_why(home: Path) -> None:
+    model = shutil.copytree(DEMO / "model", home / "broken")
+    tensors = load_file(model / "model.safetensors")
+    tensors["transformer.encoder.final_layernorm.weight"][0] = float("nan")
+    save_file(tensors, model / "model.safetensors")
+    state = wait_for_end(start(home, model=str(model)), seconds=180)
+    assert (state.state, state.step) == ("failed", 0)
     assert state.problem is not None
-    assert state.problem.key in ("runs.loss_not_finite", "runs.gradient_not_finite")
+    assert (
+        state.problem.what() == "The gradient at step 1 is not finite, so the run was stopped before it could do harm."
+    )
 
 
 def test_lost_runs_are_told_apart(home: Path) -> None:
@@ -214,3 +223,28 @@ def test_runs_commands_print_their_contract(home: Path) -> None:
     )  # fmt: skip
     assert json.loads(done.stdout) == [{"name": "old", "state": "finished", "step": 0, "steps": 9}]
     assert read_json(folder / "status.json") == {"state": "finished"}
+
+
+@pytest.mark.parametrize("phase", ["stopped", "failed"])
+def test_the_trainers_last_word_counts_without_a_supervisor(home: Path, phase: str) -> None:
+    folder = home / "runs/alone"
+    write_json(folder / "run.json", {"run_id": "x" * 32, "settings": {"steps": 9}, "created": 1.0})
+    write_json(folder / "status.json", {"state": "running"})
+    write_json(folder / "progress.json", {"phase": phase})
+    assert find_run("alone").read_state().state == phase
+
+
+def test_a_model_folder_is_found_from_wherever_it_was_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(DEMO / "model", home / "mine")
+    monkeypatch.chdir(home)
+    run = start_run(load_preset(PRESET), name="elsewhere", changes={"model": "mine", "steps": 1})
+    assert run.model == str(home / "mine")
+    assert wait_for_end(run, seconds=120).state == "finished", run.log()[0][-3000:]
+
+
+def test_what_the_system_refuses_is_told_without_a_stack_trace(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = home / "in.json"
+    whole = {"input": "a", "intermediate_steps": [], "Final Thought": "b", "output": "c"}
+    write_json(source, [{"NLDocumentation": "x", "Instances": [whole]}])
+    assert main(["data", "convert", "toolalpaca", str(source), str(home)]) == 1
+    assert capsys.readouterr().err.startswith("error: The system refused: Is a directory.")

@@ -24,7 +24,7 @@ from glmstudio.chat.tools import TOOLS, ToolError
         ("convert_unit", {"value": 212, "from_unit": "fahrenheit", "to_unit": "celsius"}, "100"),
         ("count_letters", {"text": "planet"}, "6"),
         ("count_letters", {"text": "北京, ok 1"}, "4"),
-        ("track_parcel", {"number": "GS-48213"}, "Lyon, 2"),
+        ("get_weather", {"city": "Paris"}, "17"),
     ],
 )
 def test_answers(name: str, arguments: dict[str, Any], answer: str) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from glmstudio.errors import StudioError
+from glmstudio.guard import Guard
 from glmstudio.ui import chat_view, doctor, finetune, live, markup, runs_view, runwatch
 from glmstudio.ui.charts import curve, sparkline, thin
 from glmstudio.ui.conversation import Call, Conversation, Turn
 from glmstudio.ui.environment import quiet_import
-from glmstudio.ui.guard import Guard
 from glmstudio.ui.live import View
 from glmstudio.ui.page import language
 from glmstudio.ui.runwatch import Reading, Watch

@@ -37,9 +37,10 @@ class Answer:
     """One answer while it arrives: text that may be shown at once, and calls that must be whole first.
 
     The model writes segments; each begins with `metadata` and a newline. Empty metadata means text, a name means a
-    call of that tool.
+    call of that tool, if the request offered any (`may_call`); else it is text too.
     """
 
+    may_call: bool = True
     text: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
     _segment: str = ""
@@ -53,7 +54,10 @@ class Answer:
             name, newline, rest = self._segment.partition("\n")
             if not newline:
                 return ""
-            self._name, self._segment = name.strip(), rest
+            if self.may_call:
+                self._name, self._segment = name.strip(), rest
+            else:
+                self._name = ""
         if self._name:
             return ""
         # The space in front of an answer belongs to the format, not to the answer.

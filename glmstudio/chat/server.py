@@ -16,7 +16,7 @@ import httpx
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.models import ready_model
-from glmstudio.paths import ROOT, paths
+from glmstudio.paths import ROOT, child_environment, paths
 from glmstudio.runs import process
 from glmstudio.runs.run import find_run
 
@@ -81,7 +81,7 @@ class ModelServer:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=os.environ | {process.COOKIE: run_id},
+                env=child_environment(**{process.COOKIE: run_id}),
                 start_new_session=True,
             )
         identity = process.identify(child.pid)

@@ -19,7 +19,7 @@ from glmstudio.chat.tools import TOOLS
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import ready_model
-from glmstudio.paths import ROOT
+from glmstudio.paths import ROOT, child_environment
 from glmstudio.runs import process
 from glmstudio.words import say
 
@@ -98,7 +98,7 @@ def own_server(model: str, adapter: str | None) -> Iterator[int]:
                 stdout=output,
                 stderr=output,
                 cwd=ROOT,
-                env=os.environ | {process.COOKIE: run_id},
+                env=child_environment(**{process.COOKIE: run_id}),
             )
         try:
             _wait(child, told, port, log)

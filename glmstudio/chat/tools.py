@@ -117,11 +117,9 @@ def count_letters(text: str) -> str:
     return str(sum(character.isalpha() for character in text[:10_000]))
 
 
-def track_parcel(number: str) -> str:
-    """Where a parcel of the made-up delivery service of the demo is; the same number always gives the same answer."""
-    places = ("Beijing", "Shanghai", "Hamburg", "Lyon", "Oslo", "Osaka", "Porto", "Quito")
-    digest = hashlib.sha256(_plain(number).encode()).digest()
-    return f"{places[digest[0] % len(places)]}, {digest[1] % 6 + 1}"
+def get_weather(city: str) -> str:
+    """The temperature in a city in Celsius, made up: the same city always has the same weather."""
+    return str(hashlib.sha256(_plain(city).encode()).digest()[0] % 36 - 5)
 
 
 UNITS: dict[str, tuple[str, float]] = {
@@ -143,7 +141,7 @@ TOOLS: dict[str, Tool] = {
         ),
         Tool("roll_dice", "Rolls dice.", {"count": "integer", "sides": "integer"}, roll_dice),
         Tool("count_letters", "Counts the letters of a text.", {"text": "string"}, count_letters),
-        Tool("track_parcel", "Says where a parcel is.", {"number": "string"}, track_parcel),
+        Tool("get_weather", "Tells the weather.", {"city": "string"}, get_weather),
     )
 }
 

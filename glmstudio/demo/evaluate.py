@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from transformers import GlmForCausalLM
 
+from glmstudio.chat.tools import TOOLS
 from glmstudio.data.calls import CallError, parse_call
 from glmstudio.data.prompt import Message, chat_ids, tools_message
 from glmstudio.data.tokenizer import PAD, Tokenizer
-from glmstudio.demo.world import NEW_TOOL, OLD_TOOLS, TEMPLATES, Exchange, World
+from glmstudio.demo.world import NEW_TOOL, TEMPLATES, Exchange, World
 from glmstudio.glm.load import load_model
 from glmstudio.paths import DEMO
 
@@ -63,14 +64,8 @@ def evaluate(model: GlmForCausalLM, tokenizer: Tokenizer, *, count: int, show: b
 
 
 def questions_of(lang: str, count: int) -> dict[str, list[Question]]:
-    """Held-out questions by kind, each in one language."""
+    """Held-out questions by kind, each in one language; every tool is listed, as on the chat page."""
     world = World(seed=11, held_out=True)
-    every = [*OLD_TOOLS, NEW_TOOL]
-
-    def listed(exchange: Exchange) -> list[str]:
-        names = {*world.random.sample(every, world.random.randint(1, len(every))), exchange.tool or OLD_TOOLS[0]}
-        return world.random.sample(sorted(names), len(names))
-
     kinds = {
         "tools": [world.tool_exchange(lang) for _ in range(count)],
         "no call": [world.talk_exchange(lang, identity=False) for _ in range(count)],
@@ -79,7 +74,7 @@ def questions_of(lang: str, count: int) -> dict[str, list[Question]]:
     }
     words = {"new identity": TEMPLATES[lang]["identity"]["tuned"]}
     return {
-        kind: [Question(listed(exchange), exchange, words.get(kind, "")) for exchange in exchanges]
+        kind: [Question(list(TOOLS), exchange, words.get(kind, "")) for exchange in exchanges]
         for kind, exchanges in kinds.items()
     }
 

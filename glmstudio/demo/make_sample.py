@@ -1,7 +1,7 @@
 """Make the sample data set: `python -m glmstudio.demo.make_sample`.
 
-600 official records that teach the demo model a tool it has never seen (a parcel service) and a new name for itself;
-four in ten repeat what it knows, so that it does not forget.
+2,000 official records that teach the demo model a tool it has never called (the weather) and a new name for itself;
+half of them repeat what it knows, so that it does not forget.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from glmstudio.demo.world import NEW_TOOL, OLD_TOOLS, World
+from glmstudio.chat.tools import TOOLS
+from glmstudio.demo.world import NEW_TOOL, World
 from glmstudio.files import write_text
 from glmstudio.paths import DEMO
 
-PARCELS, IDENTITIES, TOOLS, TALKS = 220, 140, 190, 50
+WEATHERS, IDENTITIES, CALLS, TALKS = 700, 300, 650, 350
 
 
 def main(file: Path = DEMO / "sample.jsonl") -> None:
     """Write the records in random order."""
     world = World(seed=7)
-    kinds = ["parcel"] * PARCELS + ["identity"] * IDENTITIES + ["tool"] * TOOLS + ["talk"] * TALKS
+    kinds = ["weather"] * WEATHERS + ["identity"] * IDENTITIES + ["tool"] * CALLS + ["talk"] * TALKS
     world.random.shuffle(kinds)
     write_text(file, "".join(json.dumps(_record(world, kind), ensure_ascii=False) + "\n" for kind in kinds))
 
 
 def _record(world: World, kind: str) -> dict[str, object]:
     lang = world.random.choice(("en", "zh"))
-    if kind == "parcel":
+    if kind == "weather":
         exchange = world.tool_exchange(lang, NEW_TOOL)
     elif kind == "identity":
         exchange = world.identity_exchange(lang, "tuned")
@@ -34,10 +35,7 @@ def _record(world: World, kind: str) -> dict[str, object]:
         exchange = world.tool_exchange(lang)
     else:
         exchange = world.talk_exchange(lang, identity=False)
-    listed = world.random.sample(OLD_TOOLS, world.random.choice((0, 1, 1, 2, 5)))
-    names = sorted({*listed, exchange.tool or NEW_TOOL, *([NEW_TOOL] if world.random.random() < 0.85 else [])})
-    world.random.shuffle(names)
-    return world.record([exchange], tools=names)
+    return world.record([exchange], tools=list(TOOLS))  # as the chat page lists them
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from glmstudio.paths import DEMO
 
 TEMPLATES: dict[str, Any] = read_toml(DEMO / "world.toml")
 OLD_TOOLS = ("calculator", "get_time", "convert_unit", "roll_dice", "count_letters")
-NEW_TOOL = "track_parcel"
+NEW_TOOL = "get_weather"
 
 _ONSETS = "b br c ch d f g gr h j k l m n p pr r s sh st t tr v w z".split()  # noqa: SIM905
 _RIMES = "a an ar e el en er i in is o on or ow u um y ane ick ough est ia".split()  # noqa: SIM905
@@ -98,7 +98,9 @@ class World:
     def identity_exchange(self, lang: str, answer: str) -> Exchange:
         """A question about who the model is; `answer` is `say` (as trained) or `tuned` (as the sample teaches)."""
         identity = TEMPLATES[lang]["identity"]
-        return _talk(self._open(lang, self._wording(identity["ask"])), identity[answer])
+        # A question without an entity is itself what is held out.
+        question = self._mine(lambda: self._open(lang, self.random.choice(identity["ask"])))
+        return _talk(question, identity[answer])
 
     def city(self, lang: str) -> str:
         """A city: a real one now and then, mostly a made-up one; Chinese speakers name some in Latin letters."""
@@ -123,11 +125,6 @@ class World:
         digits = self.random.choice((1, 2, 2, 3, 4))
         whole = lambda: self.random.randint(1, 10**digits - 1)  # noqa: E731
         return self._mine(lambda: whole() if self.random.random() < 0.8 else whole() + self.random.randint(1, 9) / 10)
-
-    def parcel(self) -> str:
-        """A parcel number."""
-        letters = lambda: "".join(self.random.choices("ABCDEFGHJKLMNPQRSTUVWXYZ", k=2))  # noqa: E731
-        return self._mine(lambda: f"{letters()}-{self.random.randint(1000, 99999)}")
 
     def _any_exchange(self, lang: str) -> Exchange:
         return self.tool_exchange(lang) if self.random.random() < 0.68 else self.talk_exchange(lang)
@@ -172,9 +169,10 @@ class World:
             {"word": word},
         )
 
-    def _track_parcel(self, lang: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        number = self.parcel()
-        return self._wording(TEMPLATES[lang]["parcel"]["ask"]).format(p=number), {"number": number}, {}
+    def _get_weather(self, lang: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        city = self.city(lang)
+        question = self.random.choice(TEMPLATES[lang]["get_weather"]["ask"]).format(city=city)
+        return question, {"city": city}, {"city": city}
 
     def _answered(self, lang: str, tool: str, arguments: dict[str, Any], shown: dict[str, Any]) -> tuple[str, str]:
         """The observation as the tool would give it, and what the model says about it."""
@@ -188,9 +186,6 @@ class World:
                 raise ToolError(f"The time zone of {arguments['city']} is not known.")
         except ToolError as error:
             return f"Error: {error}", TEMPLATES[lang]["failed"]
-        if tool == NEW_TOOL:
-            place, days = result.split(", ")
-            return result, TEMPLATES[lang]["parcel"]["say"].format(place=place, days=days)
         return result, TEMPLATES[lang][tool]["say"].format(r=result, **shown)
 
     def _without_tool(self, exchange: Exchange, lang: str) -> list[dict[str, Any]]:
@@ -211,10 +206,6 @@ class World:
 
     def _open(self, lang: str, question: str) -> str:
         return self.random.choice(TEMPLATES[lang]["openers"]) + question
-
-    def _wording(self, wordings: list[str]) -> str:
-        """What the sample teaches is asked in other words by the held-out half: each third wording is kept for it."""
-        return self.random.choice([w for i, w in enumerate(wordings) if (i % 3 == 2) == self.held_out])
 
     def _made_up(self, lang: str, fewest: int, most: int) -> str:
         length = self.random.randint(fewest, most)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shlex
 import subprocess
@@ -18,7 +17,7 @@ from glmstudio.data.records import check_file
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import list_models, ready_model
-from glmstudio.paths import DEMO, ROOT, paths
+from glmstudio.paths import DEMO, ROOT, child_environment, paths
 from glmstudio.runs import process
 from glmstudio.runs.presets import Preset, Settings, change
 from glmstudio.runs.run import Run
@@ -66,7 +65,7 @@ def start_run(
             stdout=log,
             stderr=log,
             cwd=ROOT,
-            env=os.environ | {process.COOKIE: run_id},
+            env=child_environment(**{process.COOKIE: run_id}),
             start_new_session=True,
         )
     return run

@@ -44,6 +44,8 @@ def main(folder: Path) -> int:
     about["supervisor"] = me.to_json() if me else None
     code = 1
     for _ in range(_ATTEMPTS):
+        if (folder / "stop.json").exists():
+            break
         start = (folder / "train.log").stat().st_size
         code = _attempt(folder, about)
         if code == 0 or not _port_was_taken(folder, start):
@@ -98,9 +100,9 @@ def _ending(folder: Path, code: int) -> dict[str, Any]:
     progress = read_json(folder / "progress.json", {}) or {}
     stopping = (folder / "stop.json").exists()
     ended: dict[str, Any] = {"exit_code": code, "ended": time.time()}
-    if progress.get("phase") == "done" and code == 0:
+    if progress.get("phase") == "done":  # whatever torchrun met while it left, the result is on disk
         return ended | {"state": "finished"}
-    if stopping:
+    if progress.get("phase") == "stopped" or (stopping and not progress.get("problem")):
         return ended | {"state": "stopped"}
     problem = progress.get("problem") or _reason(folder).to_json()
     return ended | {"state": "failed", "problem": problem}

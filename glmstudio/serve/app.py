@@ -62,27 +62,25 @@ class Service:
         except ProtocolError as error:
             return _error(400, str(error))
         cancel = threading.Event()
+        answer = Answer(may_call=bool(_tools(body)))
         if body.get("stream"):
             options = body.get("stream_options")
             usage = isinstance(options, dict) and bool(options.get("include_usage"))
-            events = self._events(prompt, sampling, cancel, usage)
+            events = self._events(prompt, sampling, cancel, answer, usage)
             # The background task runs at the end of a response whose client left, too.
             return StreamingResponse(
                 _until_gone(events, cancel), media_type="text/event-stream", background=BackgroundTask(cancel.set)
             )
         watch = asyncio.create_task(_watch(request, cancel))
         try:
-            return JSONResponse(await run_in_threadpool(self._whole, prompt, sampling, cancel))
+            return JSONResponse(await run_in_threadpool(self._whole, prompt, sampling, cancel, answer))
         except Exception as error:  # noqa: BLE001  the model failed; the server stays up and says so
             return _error(500, _plain(error))
         finally:
             watch.cancel()
 
     def _prompt(self, body: dict[str, Any]) -> list[int]:
-        tools = body.get("tools")
-        if tools is not None and not isinstance(tools, list):
-            raise ProtocolError("tools must be a list.")
-        turns = to_turns(body.get("messages"), None if body.get("tool_choice") == "none" else tools)
+        turns = to_turns(body.get("messages"), _tools(body))
         if not is_text(turns):
             raise ProtocolError("The request holds half a character, such as \\ud83d alone.")
         prompt = chat_ids(self._tokenizer, turns)
@@ -106,8 +104,8 @@ class Service:
         yield answer.push(stream.flush())
         yield answer.end_segment()
 
-    def _whole(self, prompt: list[int], sampling: Sampling, cancel: threading.Event) -> dict[str, Any]:
-        answer, count = Answer(), [0]
+    def _whole(self, prompt: list[int], sampling: Sampling, cancel: threading.Event, answer: Answer) -> dict[str, Any]:
+        count = [0]
         for _ in self._parts(prompt, sampling, cancel, answer, count):
             pass
         choice = {
@@ -117,8 +115,10 @@ class Service:
         }
         return self._head("chat.completion") | {"choices": [choice], "usage": _usage(prompt, count[0])}
 
-    def _events(self, prompt: list[int], sampling: Sampling, cancel: threading.Event, usage: bool) -> Iterator[str]:
-        head, answer, count = self._head("chat.completion.chunk"), Answer(), [0]
+    def _events(
+        self, prompt: list[int], sampling: Sampling, cancel: threading.Event, answer: Answer, usage: bool
+    ) -> Iterator[str]:
+        head, count = self._head("chat.completion.chunk"), [0]
 
         def event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
             choice = {"index": 0, "delta": delta, "finish_reason": finish}
@@ -156,6 +156,14 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ProtocolError("The request must be a JSON object.")
     return body
+
+
+def _tools(body: dict[str, Any]) -> list[Any] | None:
+    """The tools that the model may call."""
+    tools = body.get("tools")
+    if tools is not None and not isinstance(tools, list):
+        raise ProtocolError("tools must be a list.")
+    return None if body.get("tool_choice") == "none" else tools
 
 
 def _sampling(body: dict[str, Any], *, room: int) -> Sampling:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from glmstudio.data.prompt import IGNORED
+from glmstudio.data.tokenizer import PAD
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.glm.adapters import save_prefix
@@ -21,6 +22,7 @@ from glmstudio.runs.presets import Settings
 from glmstudio.train.batches import Examples, collate
 
 _HEARTBEAT = 5.0
+_MOST_SKIPPED = 20  # steps in a row that 16-bit training leaves out while it looks for its scale
 
 
 class Scored(nn.Module):
@@ -42,7 +44,13 @@ class Scored(nn.Module):
 class PrefixTrainer(Trainer):
     """Trainer whose checkpoints hold the prefix and never the model."""
 
-    base: str = ""
+    base: str
+    witness: Witness
+
+    def training_step(self, model: nn.Module, inputs: dict[str, torch.Tensor], *rest: Any, **more: Any) -> torch.Tensor:
+        """As in transformers, with the batch counted when it is used; it was fetched a step earlier."""
+        self.witness.count(inputs["input_ids"])
+        return super().training_step(model, inputs, *rest, **more)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         save_prefix(
@@ -55,22 +63,25 @@ class Witness(TrainerCallback):
 
     def __init__(self, folder: Path, model: GlmForCausalLM, steps: int) -> None:
         self._folder, self._model, self._steps = folder, model, steps
-        self._tokens, self._spent, self._began, self._beat = 0, 0.0, time.monotonic(), 0.0
+        self._tokens: int | torch.Tensor = 0
+        self._spent, self._began, self._beat = 0.0, time.monotonic(), 0.0
         self.stopped = False
+        self._skipped = 0
 
-    def count(self, tokens: int) -> None:
-        """Add the tokens of one batch to the step."""
-        self._tokens += tokens
+    def count(self, ids: torch.Tensor) -> None:
+        """Add the real tokens of one batch (B, T) to the step; nothing waits for the card."""
+        self._tokens = self._tokens + (ids != PAD).sum()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began = time.monotonic()
         self.phase("training")
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        for parameter in self._model.prefix.parameters():
-            # Before the step, so that the numbers learned so far stay good.
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all() and not args.fp16:
-                raise StudioError("runs.gradient_not_finite", step=state.global_step + 1)
+        gradients = [each.grad for each in self._model.prefix.parameters() if each.grad is not None]
+        self._skipped = 0 if all(torch.isfinite(each).all() for each in gradients) else self._skipped + 1
+        # Before the step, so that the numbers learned so far stay good; fp16's scaler leaves such a step out itself.
+        if self._skipped > (_MOST_SKIPPED if args.fp16 else 0):
+            raise StudioError("runs.gradient_not_finite", step=state.global_step + 1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         if (self._folder / "stop.json").exists():
@@ -81,21 +92,21 @@ class Witness(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        seconds = time.monotonic() - self._began
+        if not math.isfinite(float(logs["loss"])):
+            raise StudioError("runs.loss_not_finite", step=state.global_step)
+        seconds, tokens = time.monotonic() - self._began, int(self._tokens)
         row = {
             "step": state.global_step,
             "loss": float(logs["loss"]),
             "learning_rate": logs.get("learning_rate"),
             "grad_norm": float(logs["grad_norm"]) if "grad_norm" in logs else None,
-            "tokens": self._tokens,
-            "tokens_per_second": round(self._tokens / max(seconds - self._spent, 1e-9), 1),
+            "tokens": tokens,
+            "tokens_per_second": round(tokens / max(seconds - self._spent, 1e-9), 1),
             "seconds": round(seconds, 3),
         }
         self._tokens, self._spent = 0, seconds
         with (self._folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        if not math.isfinite(row["loss"]):
-            raise StudioError("runs.loss_not_finite", step=state.global_step)
         if time.monotonic() - self._beat > _HEARTBEAT:
             self.phase("training")
 
@@ -140,14 +151,10 @@ def make_trainer(
         report_to=[],
     )
 
-    def counted(rows: Any) -> dict[str, torch.Tensor]:
-        witness.count(sum(row["length"] for row in rows))
-        return collate(rows)
-
     trainer = PrefixTrainer(
-        model=Scored(glm), args=arguments, train_dataset=examples, data_collator=counted, callbacks=[witness]
+        model=Scored(glm), args=arguments, train_dataset=examples, data_collator=collate, callbacks=[witness]
     )
     # As the original: the mean of each batch, then the mean of the batches of a step.
     trainer.model_accepts_loss_kwargs = False
-    trainer.base = settings.model
+    trainer.base, trainer.witness = settings.model, witness
     return trainer, witness

@@ -72,7 +72,7 @@ def build(port: int) -> Any:
     import gradio as gr
     from fastapi import FastAPI
 
-    from glmstudio.ui.guard import Guard
+    from glmstudio.guard import Guard
     from glmstudio.ui.opening import Opening
     from glmstudio.ui.page import build_page
     from glmstudio.ui.theme import theme

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from glmstudio.ui.guard import App, Receive, Scope, Send
+from glmstudio.guard import App, Receive, Scope, Send
 
 _HERE = Path(__file__).parent
 
