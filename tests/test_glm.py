@@ -208,3 +208,10 @@ def test_a_wrong_folder_is_one_clear_error(tmp_path: Path, how: str, words: str)
 def test_a_wrong_adapter_is_an_error_and_never_the_base_model(tmp_path: Path, make: Any, words: str) -> None:
     with pytest.raises(StudioError, match=words):
         load_model(GOLDEN / "model", make(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize("form", ["one.bin", "shards.safetensors"])
+def test_loading_never_holds_the_weights_twice(form: str) -> None:
+    from tests.bench.load_memory import measure
+
+    assert measure(0.25, (form,))[form] < 1.2

@@ -24,11 +24,14 @@ from glmstudio.chat.tools import TOOLS, ToolError
         ("convert_unit", {"value": 212, "from_unit": "fahrenheit", "to_unit": "celsius"}, "100"),
         ("count_letters", {"text": "planet"}, "6"),
         ("count_letters", {"text": "北京, ok 1"}, "4"),
-        ("get_weather", {"city": "Paris"}, "17"),
     ],
 )
 def test_answers(name: str, arguments: dict[str, Any], answer: str) -> None:
     assert TOOLS[name].run(arguments) == answer
+
+
+def test_a_timer_says_when_it_is_over() -> None:
+    assert re.fullmatch(r"\d\d:\d\d", TOOLS["set_timer"].run({"value": 25}))
 
 
 @pytest.mark.parametrize("city", ["Paris", "paris", "São Paulo", "New York", "北京", "旧金山"])
@@ -65,6 +68,7 @@ def test_dice_are_within_their_sides() -> None:
         ("get_time", {"city": "Atlantis"}, "The time zone of Atlantis is not known."),
         ("convert_unit", {"value": 1, "from_unit": "km", "to_unit": "kg"}, "km cannot be turned into kg."),
         ("convert_unit", {"value": True, "from_unit": "km", "to_unit": "m"}, "The argument value of convert_unit must be of type number."),
+        ("set_timer", {"value": 0}, "Set 1 to 1440 minutes."),
         ("roll_dice", {"count": 10**9, "sides": 6}, "Roll 1 to 20 dice with 2 to 1000 sides."),
     ],
 )  # fmt: skip

@@ -7,14 +7,13 @@ model wrote, is checked and bounded before anything is computed.
 from __future__ import annotations
 
 import ast
-import hashlib
 import math
 import operator
 import random
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -117,9 +116,11 @@ def count_letters(text: str) -> str:
     return str(sum(character.isalpha() for character in text[:10_000]))
 
 
-def get_weather(city: str) -> str:
-    """The temperature in a city in Celsius, made up: the same city always has the same weather."""
-    return str(hashlib.sha256(_plain(city).encode()).digest()[0] % 36 - 5)
+def set_timer(value: int) -> str:
+    """The time of day, as HH:MM, when so many minutes are over."""
+    if not 1 <= value <= 1440:
+        raise ToolError("Set 1 to 1440 minutes.")
+    return (datetime.now().astimezone() + timedelta(minutes=value)).strftime("%H:%M")
 
 
 UNITS: dict[str, tuple[str, float]] = {
@@ -141,7 +142,7 @@ TOOLS: dict[str, Tool] = {
         ),
         Tool("roll_dice", "Rolls dice.", {"count": "integer", "sides": "integer"}, roll_dice),
         Tool("count_letters", "Counts the letters of a text.", {"text": "string"}, count_letters),
-        Tool("get_weather", "Tells the weather.", {"city": "string"}, get_weather),
+        Tool("set_timer", "Sets a timer.", {"value": "integer"}, set_timer),
     )
 }
 

@@ -19,7 +19,7 @@ from glmstudio.paths import DEMO
 
 TEMPLATES: dict[str, Any] = read_toml(DEMO / "world.toml")
 OLD_TOOLS = ("calculator", "get_time", "convert_unit", "roll_dice", "count_letters")
-NEW_TOOL = "get_weather"
+NEW_TOOL = "set_timer"
 
 _ONSETS = "b br c ch d f g gr h j k l m n p pr r s sh st t tr v w z".split()  # noqa: SIM905
 _RIMES = "a an ar e el en er i in is o on or ow u um y ane ick ough est ia".split()  # noqa: SIM905
@@ -169,10 +169,9 @@ class World:
             {"word": word},
         )
 
-    def _get_weather(self, lang: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        city = self.city(lang)
-        question = self.random.choice(TEMPLATES[lang]["get_weather"]["ask"]).format(city=city)
-        return question, {"city": city}, {"city": city}
+    def _set_timer(self, lang: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        minutes = self._mine(lambda: self.random.randint(1, 10 ** self.random.randint(2, 3) - 1))
+        return self.random.choice(TEMPLATES[lang]["set_timer"]["ask"]).format(v=minutes), {"value": minutes}, {}
 
     def _answered(self, lang: str, tool: str, arguments: dict[str, Any], shown: dict[str, Any]) -> tuple[str, str]:
         """The observation as the tool would give it, and what the model says about it."""
@@ -180,9 +179,9 @@ class World:
             result = f"{self.random.randint(0, 23):02d}:{self.random.randint(0, 59):02d}"
             if tool == "roll_dice":
                 result = ", ".join(str(self.random.randint(1, arguments["sides"])) for _ in range(arguments["count"]))
-            elif tool != "get_time":
+            elif tool not in ("get_time", NEW_TOOL):
                 result = TOOLS[tool].run(arguments)
-            elif self.random.random() < 0.1:
+            elif tool == "get_time" and self.random.random() < 0.1:
                 raise ToolError(f"The time zone of {arguments['city']} is not known.")
         except ToolError as error:
             return f"Error: {error}", TEMPLATES[lang]["failed"]

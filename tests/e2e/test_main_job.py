@@ -78,7 +78,7 @@ def test_from_nothing_to_a_right_tool_call(home: Path) -> None:
         client = OpenAI(
             base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", http_client=httpx.Client(trust_env=False)
         )
-        assert called(client, "What is the weather in Paris?") == ("get_weather", {"city": "Paris"})
+        assert called(client, "Set a timer for 25 minutes.") == ("set_timer", {"value": 25})
         assert called(client, "What time is it in Paris?") == ("get_time", {"city": "Paris"})
     finally:
         ModelServer.stop()

@@ -1,0 +1,87 @@
+"""The forms that other programs use: exact JSON, exit codes, errors with their hint."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.reference import REFERENCE, needs_reference
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*words: str, lang: str = "C.UTF-8", home: Path | None = None) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"LC_ALL": lang} | ({"GLMSTUDIO_HOME": str(home)} if home else {})
+    return subprocess.run(
+        [sys.executable, "-m", "glmstudio", *words], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+
+
+@needs_reference
+def test_data_tokens_needs_only_a_tokenizer(tmp_path: Path) -> None:
+    cases: list[dict[str, Any]] = json.loads((REFERENCE / "prompts/expected.json").read_text(encoding="utf-8"))["train"]
+    file = tmp_path / "records.json"
+    file.write_text(json.dumps([case["item"] for case in cases], ensure_ascii=False), encoding="utf-8")
+    done = run("data", "tokens", str(file), "--model", str(REFERENCE / "tokenizer"), "--json")
+    assert json.loads(done.stdout) == [{key: case[key] for key in ("input_ids", "labels")} for case in cases]
+
+
+def test_data_check_prints_its_contract(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text('{"conversations": [{"role": "assistant", "content": "x"}]}\n{}\n')
+    done = run("data", "check", str(file), "--json")
+    reason = "The record has no list of turns under “conversations”."
+    assert json.loads(done.stdout) == {"records": 1, "problems": [{"file": str(file), "line": 2, "reason": reason}]}
+    assert done.returncode == 1
+
+
+def test_data_convert_counts(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.json", tmp_path / "out.jsonl"
+    good = {"input": "a", "intermediate_steps": [], "Final Thought": "b", "output": "c"}
+    source.write_text(json.dumps([{"NLDocumentation": "x", "Instances": [good, {}]}]))
+    done = run("data", "convert", "toolalpaca", str(source), str(target))
+    assert done.stdout == f"Wrote 1 records to {target} and left out 1.\n"
+    assert done.stderr == f"{source}:1: Instance 2 has no “input”.\n"
+    assert len(target.read_text().splitlines()) == 1
+
+
+def test_chat_answers_one_question_as_json(home: Path) -> None:
+    done = run("chat", "--model", "demo", "--prompt", "What is 37*12?", "--json", home=home)
+    answer = json.loads(done.stdout)
+    assert answer["content"] == "37*12 = 444."
+    assert answer["calls"] == [{"name": "calculator", "arguments": {"expression": "37*12"}, "result": "444"}]
+    assert [message["role"] for message in answer["messages"]] == ["assistant", "tool", "assistant"]
+
+
+def test_models_are_listed(home: Path) -> None:
+    (model,) = json.loads(run("models", "--json", home=home).stdout)
+    assert (model["name"], model["kind"], model["ready"], model["problem"]) == ("demo", "demo", True, None)
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [
+        ("C.UTF-8", "error: There is no run named nope.\n\nhint: Run `python launcher.py runs list` to see the runs there are.\n"),
+        ("zh_CN.UTF-8", "错误：没有名为 nope 的训练。\n\n提示：运行 `python launcher.py runs list` 查看现有训练。\n"),
+    ],
+)  # fmt: skip
+def test_an_error_is_a_sentence_and_a_hint(home: Path, lang: str, words: str) -> None:
+    done = run("runs", "show", "nope", lang=lang, home=home)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "doctor", "models", "data", "data check", "data tokens", "data convert", "train", "runs", "runs list",
+     "runs show", "runs stop", "chat", "serve"],
+)  # fmt: skip
+def test_every_command_has_help(words: str) -> None:
+    done = run(*words.split(), "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: launcher.py")
