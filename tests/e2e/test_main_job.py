@@ -1,76 +1,58 @@
-"""The whole way for real: studio, torchrun, a kill in the middle, the studio again, the result served, a right call."""
+"""The whole way for real: start, torchrun, a kill in the middle, the studio again, the result, a right tool call."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from openai import OpenAI
 
 from glmstudio.chat.server import ModelServer, wait_until_ready
 from glmstudio.chat.tools import TOOLS
-from glmstudio.files import read_json
-from glmstudio.runs.run import find_run, wait_for_end
+from glmstudio.runs.run import Run, find_run, wait_for_end
+from tests.e2e.browser import browser, visit
+from tests.e2e.studio import ROOT, studio
 
-ROOT = Path(__file__).parents[2]
-
-
-@contextmanager
-def studio(home: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """A real studio of this home: its port and its process."""
-    log = home.parent / "studio.log"
-    with log.open("ab") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "glmstudio", "--no-browser", "--port", "0"],
-            cwd=ROOT, env=os.environ | {"GLMSTUDIO_HOME": str(home)}, stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        end = time.monotonic() + 120
-        while True:
-            port = (read_json(home / "state/studio.json", {}) or {}).get("port")
-            if port and _serves(port):
-                break
-            assert child.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.2)
-        yield port, child
-    finally:
-        if child.poll() is None:
-            child.terminate()
-        child.wait(20)
+pytestmark = pytest.mark.slow
+PATIENCE = 900.0
 
 
-def test_from_nothing_to_a_right_tool_call(home: Path) -> None:
-    with studio(home) as (port, child):
+def wait_for_step(run: Run, step: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while run.read_state().step < step:
+        assert run.read_state().live, run.log()[0][-3000:]
+        assert time.monotonic() < end, run.log()[0][-3000:]
+        time.sleep(0.2)
+
+
+def test_from_a_command_to_a_right_tool_call(home: Path) -> None:
+    with studio(home) as first:
         started = subprocess.run(
-            [sys.executable, "-m", "glmstudio", "train", "demo/ptuning_v2", "--name", "first", "--json", "--set", "steps=300", "--set", "save_every=100"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "glmstudio", "train", "demo/ptuning_v2", "--name", "first", "--json"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert json.loads(started.stdout)["name"] == "first"
         run = find_run("first")
-        while run.read_state().step < 20:
-            assert run.read_state().live, run.log()[0][-3000:]
-            time.sleep(0.2)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    before = run.read_state()
-    assert before.state == "running"
-    with studio(home) as (port, _):
-        assert httpx.Client(trust_env=False).get(f"http://127.0.0.1:{port}/").status_code == 200
-        while run.read_state().step < before.step + 5:
-            assert run.read_state().live, run.log()[0][-3000:]
-            time.sleep(0.2)
-        state = wait_for_end(run, seconds=300)
-        assert (state.state, state.step) == ("finished", 300), run.log()[0][-3000:]
+        wait_for_step(run, 20)
+        first.process.send_signal(signal.SIGKILL)
+        first.process.wait()
+        assert run.read_state().state == "running"
+    with studio(home) as second:
+        with urllib.request.urlopen(second.url) as page:
+            assert page.status == 200
+        state = wait_for_end(run, seconds=PATIENCE)
+        assert (state.state, state.step) == ("finished", 1450), run.log()[0][-3000:]
     ModelServer.start("demo", "first")
     try:
         server = wait_until_ready(120)
@@ -84,6 +66,36 @@ def test_from_nothing_to_a_right_tool_call(home: Path) -> None:
         ModelServer.stop()
 
 
+def test_the_same_by_clicking(home: Path) -> None:
+    with browser() as chromium:
+        with studio(home) as first, visit(chromium) as visitor:
+            page = visitor.open(first.url + "#finetune")
+            page.get_by_label("Name").fill("clicked")
+            page.click("#finetune-start")
+            page.wait_for_selector("#panel-run .gs-curve", timeout=180_000)
+            first.process.send_signal(signal.SIGKILL)
+            first.process.wait()
+        run = find_run("clicked")
+        assert run.read_state().state == "running"
+        with studio(home) as second, visit(chromium) as visitor:
+            page = visitor.open(second.url)
+            assert page.evaluate("document.documentElement.dataset.step") == "finetune", "it opens on what is running"
+            page.wait_for_selector(".gs-rail [data-go=finetune] .gs-running", timeout=30_000)
+            page.wait_for_selector("#panel-run [data-act=chat]", timeout=PATIENCE * 1000)
+            assert run.read_state().state == "finished"
+            page.click("#panel-run [data-act=chat]")
+            page.wait_for_selector(".gs-examples", timeout=120_000)
+            assert "clicked" in page.inner_text("#panel-server")
+            page.locator("#chat-input textarea").fill("Set a timer for 25 minutes.")
+            page.keyboard.press("Enter")
+            page.wait_for_selector(".gs-foot", timeout=60_000)
+            assert page.inner_text(".gs-call b") == "Timer"
+            assert page.inner_text(".gs-call dd >> nth=0") == "25"
+            assert visitor.complaints == []
+            assert visitor.outside == set()
+    ModelServer.stop()
+
+
 def called(client: OpenAI, question: str) -> tuple[str, dict[str, Any]]:
     tools: Any = [{"type": "function", "function": tool.schema} for tool in TOOLS.values()]
     answer = client.chat.completions.create(
@@ -91,10 +103,3 @@ def called(client: OpenAI, question: str) -> tuple[str, dict[str, Any]]:
     )
     (call,) = answer.choices[0].message.tool_calls or []
     return call.function.name, json.loads(call.function.arguments)  # type: ignore[union-attr]
-
-
-def _serves(port: int) -> bool:
-    try:
-        return httpx.Client(trust_env=False, timeout=2).get(f"http://127.0.0.1:{port}/health").status_code == 200
-    except httpx.HTTPError:
-        return False
