@@ -27,7 +27,7 @@ import transformers.models.glm.modeling_glm
 def rss(): return int([l for l in open('/proc/self/status') if l.startswith('VmHWM')][0].split()[1]) * 1024
 before = rss()
 model = load_model(sys.argv[1], device='cpu', dtype=getattr(torch, sys.argv[2]))
-total = sum(float(p.double().sum()) for p in model.parameters())  # touches every page
+total = sum(float(p.detach().sum()) for p in model.parameters())  # touches every page
 print(json.dumps({'peak': rss() - before, 'model': sum(p.nbytes for p in model.parameters()), 'sum': total}))
 """
 FORMS = ("one.bin", "shards.bin", "one.safetensors", "shards.safetensors")
