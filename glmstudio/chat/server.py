@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import httpx
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.models import ready_model
-from glmstudio.paths import ROOT, child_environment, paths
+from glmstudio.paths import paths
 from glmstudio.runs import process
 from glmstudio.runs.run import find_run
 
@@ -75,15 +74,7 @@ class ModelServer:
         command += ["--adapter", str(folder)] if folder else []
         _log_file().parent.mkdir(parents=True, exist_ok=True)
         with _log_file().open("wb") as log:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env=child_environment(**{process.COOKIE: run_id}),
-                start_new_session=True,
-            )
+            child = process.spawn(command, log, run_id)
         identity = process.identify(child.pid)
         about = {"model": model, "adapter": adapter, "port": port, "run_id": run_id}
         write_json(_file(), about | {"identity": identity.to_json() if identity else None})

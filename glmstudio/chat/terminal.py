@@ -19,7 +19,6 @@ from glmstudio.chat.tools import TOOLS
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import ready_model
-from glmstudio.paths import ROOT, child_environment
 from glmstudio.runs import process
 from glmstudio.words import say
 
@@ -92,14 +91,7 @@ def own_server(model: str, adapter: str | None) -> Iterator[int]:
         ]
         command += ["--adapter", str(folder)] if folder else []
         with log.open("wb") as output:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=ROOT,
-                env=child_environment(**{process.COOKIE: run_id}),
-            )
+            child = process.spawn(command, output, run_id, detached=False)
         try:
             _wait(child, told, port, log)
             yield port

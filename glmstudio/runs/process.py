@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import signal as signals
 import socket
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
+
+from glmstudio.paths import ROOT, child_environment
 
 COOKIE = "GLMSTUDIO_RUN_ID"
 
@@ -74,6 +77,19 @@ def send(identity: Identity, signal: int) -> bool:
         return False
     finally:
         os.close(pinned)
+
+
+def spawn(command: list[str], log: IO[bytes], run_id: str, *, detached: bool = True) -> subprocess.Popen[bytes]:
+    """Start a child that prints to `log` and carries `run_id`; a detached one outlives this process's terminal."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd=ROOT,
+        env=child_environment(**{COOKIE: run_id}),
+        start_new_session=detached,
+    )
 
 
 def with_cookie(value: str) -> list[Identity]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-import subprocess
 import sys
 import time
 import uuid
@@ -17,7 +16,7 @@ from glmstudio.data.records import check_file
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import list_models, ready_model
-from glmstudio.paths import DEMO, ROOT, child_environment, paths
+from glmstudio.paths import DEMO, paths
 from glmstudio.runs import process
 from glmstudio.runs.presets import Preset, Settings, change
 from glmstudio.runs.run import Run
@@ -59,15 +58,7 @@ def start_run(
     write_json(run.path / "status.json", {"state": "starting"})
     log = (run.path / "train.log").open("ab")
     with log:
-        subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=ROOT,
-            env=child_environment(**{process.COOKIE: run_id}),
-            start_new_session=True,
-        )
+        process.spawn(command, log, run_id)
     return run
 
 
