@@ -140,7 +140,7 @@ def _doctor(options: argparse.Namespace) -> int:
             for part in (result.what, result.why, result.fix):
                 if part(language()):
                     print(f"    {part(language())}")
-    return 1 if report.status in ("error", "crash") else 0
+    return 1 if report.status == "error" else 0
 
 
 def _models(options: argparse.Namespace) -> int:

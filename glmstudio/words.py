@@ -1,7 +1,7 @@
 """Every sentence a person sees, in English and Chinese, looked up by key.
 
-The words live in `text/<language>/<room>.toml`; a key is `<room>.<table>.<name>`. Values are filled in with
-`str.format`, so a sentence may show a number as `{size:.1f}`.
+The words live in `text/<language>/<room>.toml`, or in several files of a folder `<room>/`; a key is
+`<room>.<table>.<name>`. Values are filled in with `str.format`, so a sentence may show a number as `{size:.1f}`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def has(key: str) -> bool:
 def words(lang: str) -> dict[str, str]:
     """All sentences of one language, flattened to `{"room.table.name": text}`."""
     flat: dict[str, str] = {}
-    for file in sorted((_TEXT / lang).glob("*.toml")):
-        _flatten(file.stem, read_toml(file), flat)
+    for file in sorted((_TEXT / lang).rglob("*.toml")):
+        room = file.relative_to(_TEXT / lang).parts[0].removesuffix(".toml")
+        _flatten(room, read_toml(file), flat)
     return flat
 
 

@@ -76,7 +76,7 @@ def agent(spawn: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> tuple[
 
 def listed(pid: int) -> StaleProcess | None:
     """What the doctor lists for this process now."""
-    return next((process for process in diagnose(only=["processes"]).stale if process.identity.pid == pid), None)
+    return next((process for process in diagnose(only=["proc.stale"]).stale if process.identity.pid == pid), None)
 
 
 def write_run(name: str, *, state: str = "running", **facts: Any) -> Path:
@@ -115,7 +115,7 @@ def test_a_worker_whose_agent_was_killed_is_listed_but_not_ticked(
     assert (stale.kind, stale.ticked, stale.identity) == ("foreign_orphan", False, worker)
     assert stale.why("en") == f"Part of a torchrun training whose torchrun is gone. Started in {os.getcwd()}."
     assert "time.sleep(120)" in stale.command
-    result = diagnose(only=["processes"]).results[0]
+    result = diagnose(only=["proc.stale"]).results[0]
     assert result.status == "warning"
     assert str(worker.pid) in result.what("en")
 
@@ -187,7 +187,7 @@ def test_damaged_run_folders_are_passed_over(home: Path, spawn: Callable[..., su
         (home / "runs" / name / "run.json").write_text(text)
         (home / "runs" / name / "status.json").write_text("[1")
     assert listed(spawn("-c", SLEEP, **{COOKIE: cookie}).pid) is None
-    assert diagnose(only=["processes"]).results[0].status in ("ok", "warning")
+    assert diagnose(only=["proc.stale"]).results[0].status in ("ok", "warning")
 
 
 # --- Ending them -----------------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def test_the_workers_of_a_real_torchrun_that_was_killed(
     started.kill()
     started.wait()
     stale = [
-        process for process in diagnose(only=["processes"]).stale if process.identity.pid in {w.pid for w in workers}
+        process for process in diagnose(only=["proc.stale"]).stale if process.identity.pid in {w.pid for w in workers}
     ]
     assert [process.kind for process in stale] == ["foreign_orphan"] * 2
     assert [result.outcome for result in end_stale([process.token for process in stale])] == ["ended"] * 2

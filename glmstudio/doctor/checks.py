@@ -40,43 +40,69 @@ class Probes:
 
 @dataclass(frozen=True)
 class Found:
-    """What a check function returns: the status, the case (a table of its words) and their values."""
+    """One thing that a check found: its status, its case (a table of its words) and their values.
+
+    `subject` tells several findings of one check apart (a port, a card, a folder); `action` names the fix of
+    `doctor.fixes` that the finding offers as a button.
+    """
 
     status: Status
     case: str
     values: dict[str, Any]
+    subject: str = ""
+    action: str = ""
 
 
-def found(status: Status, case: str, **values: Any) -> Found:
+def found(status: Status, case: str, *, subject: str = "", action: str = "", **values: Any) -> Found:
     """A short way to write a `Found`."""
-    return Found(status, case, values)
+    return Found(status, case, values, subject, action)
+
+
+Outcome = Found | list[Found] | None
+Function = Callable[[Probes], Outcome]
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check: how it is called, how long it may take, and the function that does it."""
+    """A check: how it is called, how long it may take, and the function that does it.
+
+    `before_start`: it belongs to the few that are made before each training. `deep`: it takes long and is made only
+    when somebody asks for it.
+    """
 
     id: str
     family: str
     limit: float
-    function: Callable[[Probes], Found]
+    function: Function
+    before_start: bool = False
+    deep: bool = False
 
-    def run(self, probes: Probes) -> Result:
-        """The result of the function."""
+    def run(self, probes: Probes) -> list[Result]:
+        """What the function found; one result that says so where the check does not apply to this machine."""
         outcome = self.function(probes)
-        return Result(self.id, self.family, outcome.status, outcome.case, outcome.values)
+        if outcome is None or outcome == []:
+            return [Result(self.id, self.family, "skipped", "skipped")]
+        each = [outcome] if isinstance(outcome, Found) else outcome
+        return [
+            Result(self.id, self.family, one.status, one.case, one.values, subject=one.subject, action=one.action)
+            for one in each
+        ]
 
 
 CHECKS: list[Check] = []
+FAMILIES = ("card", "pytorch", "models", "network", "leftovers", "machine")  # in the order of the report
 
 
 def check(
-    name: str, *, family: str, limit: float = 5
-) -> Callable[[Callable[[Probes], Found]], Callable[[Probes], Found]]:
-    """Make a function a check. It takes the shared probes, may raise, and is given `limit` seconds."""
+    name: str, *, family: str, limit: float = 5, before_start: bool = False, deep: bool = False
+) -> Callable[[Function], Function]:
+    """Make a function a check: it takes the shared probes, may raise, and is given `limit` seconds.
 
-    def register(function: Callable[[Probes], Found]) -> Callable[[Probes], Found]:
-        CHECKS.append(Check(name, family, limit, function))
+    It returns what it found, a list where there are several subjects, or None where it does not apply here.
+    """
+
+    def register(function: Function) -> Function:
+        CHECKS.append(Check(name, family, limit, function, before_start, deep))
         return function
 
     return register

@@ -2,61 +2,85 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as Late
+from collections.abc import Callable, Iterable
 
-from glmstudio.doctor import card, leftovers, machine, network, pytorch  # noqa: F401  importing them registers their checks
-from glmstudio.doctor.checks import CHECKS, Check, Probes
+from glmstudio.doctor import (  # noqa: F401  importing a file of checks registers them
+    card,
+    leftovers,
+    machine,
+    names,
+    network,
+    nvml,
+    ports,
+    pytorch,
+)
+from glmstudio.doctor.checks import CHECKS, FAMILIES, Check, Probes
 from glmstudio.doctor.report import Report, Result
 
+Tell = Callable[[list[Result]], None]
+_Arrivals = queue.SimpleQueue[tuple[Check, list[Result]]]
 
-def diagnose(*, only: Iterable[str] | None = None) -> Report:
+
+def diagnose(*, only: Iterable[str] | None = None, deep: bool = False, tell: Tell | None = None) -> Report:
     """Look at the machine and change nothing.
 
-    `only` names the checks to make: by id ("port.29400"), by group ("port") or by family ("network").
+    `only` names the checks to make: by id ("net.port"), by group ("net") or by family ("network"). `deep` adds those
+    that take long. `tell` is called with the results of each check as soon as it has finished.
     """
     begun = time.monotonic()
-    wanted = None if only is None else set(only)
     probes = Probes()
-    running = [(check, _start(check, probes)) for check in CHECKS if wanted is None or wanted & _names(check)]
-    results = tuple(_finish(check, future, begun) for check, future in running)
-    cards = probes.known(card.read_cards, card.NO_CARDS)
-    stale = probes.known(leftovers.list_stale, leftovers.NOTHING)
-    return Report(results, cards.gpus, stale, time.monotonic() - begun)
+    checks = chosen(only, deep=deep)
+    arrivals: _Arrivals = queue.SimpleQueue()
+    for check in checks:
+        _start(check, probes, arrivals)
+    results: dict[str, list[Result]] = {}
+    while waiting := [check for check in checks if check.id not in results]:
+        for check, outcome in _next(waiting, arrivals, begun):
+            if check.id not in results:
+                results[check.id] = outcome
+                if tell:
+                    tell(outcome)
+    return Report(
+        results=tuple(result for check in checks for result in results[check.id]),
+        gpus=probes.known(nvml.read_cards, nvml.NO_CARDS).gpus,
+        stale=probes.known(leftovers.list_stale, leftovers.NOTHING),
+        seconds=time.monotonic() - begun,
+    )
 
 
-def _names(check: Check) -> set[str]:
-    return {check.id, check.id.partition(".")[0], check.family}
+def chosen(only: Iterable[str] | None = None, *, deep: bool = False) -> list[Check]:
+    """The checks that `diagnose` would make; those that take long only if they are asked for."""
+    checks = sorted(CHECKS, key=lambda check: FAMILIES.index(check.family))
+    if only is None:
+        return [check for check in checks if deep or not check.deep]
+    wanted = set(only)
+    return [check for check in checks if wanted & {check.id, check.id.partition(".")[0], check.family}]
 
 
-def _start(check: Check, probes: Probes) -> Future[Result]:
-    future: Future[Result] = Future()
-
+def _start(check: Check, probes: Probes, arrivals: _Arrivals) -> None:
     def work() -> None:
         try:
-            future.set_result(check.run(probes))
+            outcome = check.run(probes)
         except Exception as error:  # noqa: BLE001  a check that breaks is a result, not the end of the others
-            future.set_exception(error)
+            outcome = [_broken(check, "crash", error=f"{type(error).__name__}: {error}")]
+        arrivals.put((check, outcome))
 
     # A daemon, because a check that hangs in the system cannot be cancelled and must not keep the program from ending.
     threading.Thread(target=work, name=f"doctor-{check.id}", daemon=True).start()
-    return future
 
 
-def _finish(check: Check, future: Future[Result], begun: float) -> Result:
+def _next(waiting: list[Check], arrivals: _Arrivals, begun: float) -> list[tuple[Check, list[Result]]]:
+    """The next check that finishes, or those whose time is over."""
+    deadline = begun + min(check.limit for check in waiting)
     try:
-        return future.result(timeout=max(0.0, begun + check.limit - time.monotonic()))
-    except Late:
-        return Result(check.id, check.family, "crash", "late", {"limit": check.limit, **_title_values(check)})
-    except Exception as error:  # noqa: BLE001  see _start
-        text = f"{type(error).__name__}: {error}"
-        return Result(check.id, check.family, "crash", "crash", {"error": text, **_title_values(check)})
+        return [arrivals.get(timeout=max(0.001, deadline - time.monotonic()))]
+    except queue.Empty:
+        late = [check for check in waiting if begun + check.limit <= time.monotonic()]
+        return [(check, [_broken(check, "late", limit=check.limit)]) for check in late]
 
 
-def _title_values(check: Check) -> dict[str, str]:
-    """What the title of a group's member needs: `port.29400` is titled with its number."""
-    group, _, member = check.id.partition(".")
-    return {group: member} if member else {}
+def _broken(check: Check, case: str, **values: object) -> Result:
+    return Result(check.id, check.family, "crash", case, values)

@@ -37,7 +37,7 @@ class Listed:
     cookie: str | None
 
 
-@check("processes", family="leftovers")
+@check("proc.stale", family="leftovers")
 def processes(probes: Probes) -> Found:
     """Leftovers of trainings that still run."""
     stale = probes.ask(list_stale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -16,12 +17,12 @@ _CGROUP = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60  # the first version of cgroups writes a huge number where there is no limit
 
 
-@check("disk", family="machine")
+@check("disk.free", family="machine")
 def disk(_: Probes) -> Found:
     """Room for runs and models where the studio keeps them, and the right to write there."""
     folder = _existing(paths().home)
     free = shutil.disk_usage(folder).free / _GB
-    values = {"folder": str(paths().home), "free": free}
+    values: dict[str, Any] = {"folder": str(paths().home), "free": free}
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".glmstudio-"):
             pass
@@ -32,7 +33,7 @@ def disk(_: Probes) -> Found:
     return found("warning", "low", **values) if free < 2 else found("ok", "ok", **values)
 
 
-@check("memory", family="machine")
+@check("ram.free", family="machine")
 def memory(_: Probes) -> Found:
     """Main memory, as far as this process may use it."""
     now = psutil.virtual_memory()

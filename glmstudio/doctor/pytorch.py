@@ -14,8 +14,8 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from glmstudio.doctor.card import Cards, read_cards
 from glmstudio.doctor.checks import Found, Probes, check, found
+from glmstudio.doctor.nvml import Cards, read_cards
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import ROOT, paths
 
@@ -30,7 +30,7 @@ print(json.dumps({
 """
 
 
-@check("python", family="pytorch")
+@check("py.version", family="pytorch")
 def python(_: Probes) -> Found:
     """The Python that runs the studio."""
     version = ".".join(map(str, sys.version_info[:3]))
@@ -39,7 +39,7 @@ def python(_: Probes) -> Found:
     return found("error", "unfit", version=version)
 
 
-@check("packages", family="pytorch")
+@check("py.deps", family="pytorch")
 def packages(_: Probes) -> Found:
     """Whether what requirements.txt names is installed, in the range that it names."""
     wrong = [text for requirement in _requirements() if (text := _unmet(requirement))]
@@ -48,7 +48,7 @@ def packages(_: Probes) -> Found:
     return found("ok", "ok", count=len(_requirements()))
 
 
-@check("torch", family="pytorch", limit=_LIMIT + 5)
+@check("torch.start", family="pytorch", limit=_LIMIT + 5)
 def torch(probes: Probes) -> Found:
     """PyTorch: that it starts, and that it can use the cards of this machine."""
     if importlib.util.find_spec("torch") is None:

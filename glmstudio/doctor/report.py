@@ -8,27 +8,41 @@ from typing import Any, Literal
 from glmstudio.runs.process import Identity
 from glmstudio.words import has, say
 
-Status = Literal["ok", "skipped", "info", "warning", "crash", "error"]
-_RISING: tuple[Status, ...] = ("ok", "skipped", "info", "warning", "crash", "error")
+SCHEMA = 2  # rises when a key of `doctor --json` changes its meaning; 1 was a flat list of results
+Status = Literal["skipped", "ok", "info", "warning", "crash", "error"]
+RISING: tuple[Status, ...] = ("skipped", "ok", "info", "warning", "crash", "error")
+_SUMMARY: dict[Status, Status] = {"skipped": "ok", "info": "ok", "crash": "warning"}
+_COMMON = ("skipped", "crash", "late")  # cases that every check may have, in the same words
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found. `case` names the table of words, `values` fill them in."""
+    """What one check found. `case` names the table of words, `values` fill them in.
+
+    `subject` tells the results of one check apart: a port, a card, a folder. `action` names a fix of `doctor.fixes`.
+    """
 
     id: str
     family: str
     status: Status
     case: str = "ok"
     values: dict[str, Any] = field(default_factory=dict)
+    subject: str = ""
+    action: str = ""
+
+    @property
+    def key(self) -> str:
+        """What no other result of a report is called."""
+        return f"{self.id}:{self.subject}" if self.subject else self.id
 
     def title(self, lang: str) -> str:
         """What was looked at."""
-        return say(lang, f"doctor.{self._name}.title", **self.values)
+        title = say(lang, f"doctor.{self.id}.title")
+        return f"{title} · {self.subject}" if self.subject else title
 
     def fact(self, lang: str) -> str:
         """One line of what was found."""
-        return self._text(lang, "fact")
+        return say(lang, f"{self._table}.fact", **self.values)
 
     def what(self, lang: str) -> str:
         """What is wrong; empty where nothing is."""
@@ -42,26 +56,34 @@ class Result:
         """What to do about it."""
         return self._text(lang, "fix")
 
+    @property
+    def is_finding(self) -> bool:
+        """Whether there is something to tell a person: a problem, or a note with more than a fact."""
+        return self.status in ("info", "warning", "crash", "error") and has(f"{self._table}.what")
+
     def to_json(self, lang: str) -> dict[str, Any]:
-        """The result with its words; the keys are the contract of `doctor --json`."""
-        words = {name: getattr(self, name)(lang) for name in ("title", "fact", "what", "why", "fix")}
+        """The finding with its words; the keys are the contract of `doctor --json`."""
+        severity = _SUMMARY["crash"] if self.status == "crash" else self.status
         return {
             "id": self.id,
-            "family": self.family,
-            "status": self.status,
-            "case": self.case,
-            **words,
-            "values": self.values,
+            "severity": severity,
+            "what": self.what(lang),
+            "why": self.why(lang),
+            "fix": self.fix(lang),
         }
 
+    def to_fact(self, lang: str) -> dict[str, Any]:
+        """What was looked at and found, with the values themselves."""
+        names = ("id", "subject", "family", "status", "case", "values")
+        return {**{name: getattr(self, name) for name in names}, "title": self.title(lang), "fact": self.fact(lang)}
+
     @property
-    def _name(self) -> str:
-        return self.id.partition(".")[0]
+    def _table(self) -> str:
+        return f"doctor.{self.case}" if self.case in _COMMON else f"doctor.{self.id}.{self.case}"
 
     def _text(self, lang: str, part: str) -> str:
-        # A check that crashed or came too late says so in the same words as any other.
-        table = self.case if self.status == "crash" else f"{self._name}.{self.case}"
-        return say(lang, f"doctor.{table}.{part}", **self.values) if has(f"doctor.{table}.{part}") else ""
+        key = f"{self._table}.{part}"
+        return say(lang, key, **self.values) if has(key) else ""
 
 
 @dataclass(frozen=True)
@@ -137,20 +159,40 @@ class Report:
     gpus: tuple[Gpu, ...]
     stale: tuple[StaleProcess, ...]
     seconds: float
-    schema: int = 1
 
     @property
     def status(self) -> Status:
         """The worst status of all."""
-        return max((result.status for result in self.results), key=_RISING.index, default="ok")
+        return max((result.status for result in self.results), key=RISING.index, default="ok")
+
+    @property
+    def findings(self) -> list[Result]:
+        """What there is to tell a person, worst first."""
+        found = [result for result in self.results if result.is_finding]
+        return sorted(found, key=lambda result: -RISING.index(result.status))
+
+    @property
+    def problems(self) -> list[Result]:
+        """The findings that need somebody to do something; the rest are notes."""
+        return [result for result in self.findings if result.status != "info"]
+
+    def summary(self, lang: str) -> str:
+        """The report in one sentence."""
+        count = len(self.problems)
+        made = sum(result.status != "skipped" for result in self.results)
+        case = "healthy" if not count else "one" if count == 1 else "many"
+        return say(lang, f"doctor.summary.{case}", count=count, checks=made)
 
     def to_json(self, lang: str = "en") -> dict[str, Any]:
-        """The report for other programs; `schema` rises when a key changes its meaning."""
+        """The report for other programs."""
         return {
-            "schema": self.schema,
-            "status": self.status,
-            "seconds": round(self.seconds, 2),
-            "results": [result.to_json(lang) for result in self.results],
-            "gpus": [asdict(gpu) for gpu in self.gpus],
-            "stale": [process.to_json(lang) for process in self.stale],
+            "schema": SCHEMA,
+            "summary": {"status": _SUMMARY.get(self.status, self.status), "text": self.summary(lang)},
+            "findings": [result.to_json(lang) for result in self.findings],
+            "facts": {
+                "seconds": round(self.seconds, 2),
+                "checks": [result.to_fact(lang) for result in self.results],
+                "gpus": [asdict(gpu) for gpu in self.gpus],
+                "stale": [process.to_json(lang) for process in self.stale],
+            },
         }

@@ -91,12 +91,12 @@ def _finding(lang: str, result: Result) -> Safe:
         '<section class="gs-card gs-finding gs-{look}" data-key="finding-{id}">{icon}<div><h3>{what}</h3>'
         "{why}{fix}{commands}</div></section>",
         look=look,
-        id=result.id,
+        id=result.key,
         icon=icon(look),
         what=result.what(lang) or result.fact(lang) or result.title(lang),
         why=tag('<p class="gs-muted">{why}</p>', why=prose(why)) if why else "",
         fix=tag('<p class="gs-fix">{fix}</p>', fix=prose(fix)) if fix else "",
-        commands=commands(lang, fix, key=f"fix-{result.id}"),
+        commands=commands(lang, fix, key=f"fix-{result.key}"),
     )
 
 
@@ -211,7 +211,7 @@ def _check(lang: str, result: Result) -> Safe:
         '<div class="gs-check gs-{look}" data-key="check-{id}">{icon}<span>{title}{state}</span>'
         '<span class="gs-muted">{fact}</span></div>',
         look=look,
-        id=result.id,
+        id=result.key,
         icon=icon(look),
         title=result.title(lang),
         state=""

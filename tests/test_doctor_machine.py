@@ -1,0 +1,59 @@
+"""Disk and memory."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from glmstudio.doctor import diagnose, machine
+from glmstudio.doctor.report import Result
+
+
+def one(name: str) -> Result:
+    (result,) = diagnose(only=[name]).results
+    return result
+
+
+# --- Machine ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLMSTUDIO_HOME", "/proc/studio")
+    result = one("disk.free")
+    assert (result.status, result.case) == ("error", "not_writable")
+
+
+@pytest.mark.parametrize(("free", "status"), [(400, "error"), (1500, "warning"), (5000, "ok")])
+def test_little_disk(free: int, status: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free * 1_000_000})())
+    assert one("disk.free").status == status
+    assert not home.exists()
+
+
+def test_the_memory_limit_of_a_container_counts(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    inner = tmp_path / "v2" / "outer" / "inner"
+    inner.mkdir(parents=True)
+    own.write_text("0::/outer/inner\n")
+    (inner / "memory.max").write_text("max\n")
+    (inner.parent / "memory.max").write_text("4000000000\n")
+    (inner.parent / "memory.current").write_text("3000000000\n")
+    (inner.parent / "memory.stat").write_text("anon 1\ninactive_file 500000000\n")
+    assert machine._cgroup_memory(tmp_path / "v2", own) == (4_000_000_000, 2_500_000_000)
+
+    older = tmp_path / "v1" / "memory"
+    older.mkdir(parents=True)
+    own.write_text("5:cpu:/x\n4:memory:/docker/abc\n")
+    (older / "memory.limit_in_bytes").write_text("2000000000\n")
+    (older / "memory.usage_in_bytes").write_text("700000000\n")
+    assert machine._cgroup_memory(tmp_path / "v1", own) == (2_000_000_000, 700_000_000)
+    assert machine._cgroup_memory(tmp_path / "none", tmp_path / "absent") == (None, 0)
+
+
+def test_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_cgroup_memory", lambda: (2_000_000_000, 1_000_000_000))
+    result = one("ram.free")
+    assert (result.status, result.case) == ("warning", "low")
+    assert result.fact("en") == "Only 1.0 of 2.0 GB free"
