@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -159,9 +160,14 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (refused.value.reason, refused.value.detail) == ("symlink", "real")
 
 
-def test_without_the_right_to_write_nothing_changes(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    file = tmp_path / "hosts"
+def test_without_the_right_to_write_nothing_changes() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        _refuse_another_user(Path(name))
+
+
+def _refuse_another_user(folder: Path) -> None:
+    folder.chmod(0o755)
+    file = folder / "hosts"
     file.write_bytes(b"127.0.0.1 localhost\n")
     code = (
         "import os, pathlib, sys; sys.path.insert(0, sys.argv[2]); import hosts\n"

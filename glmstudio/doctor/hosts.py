@@ -117,9 +117,9 @@ def change(action: str, name: str, expected: str, file: Path = FILE) -> Path | N
     Raises Refused: "changed" (somebody else wrote the file since), "symlink", "rights" and "read_only", "lost" (the new
     text would lack something), and those of `with_name`.
     """
-    if file.is_symlink():
-        raise Refused("symlink", str(file.readlink()))
     with _locked(file):
+        if file.is_symlink():
+            raise Refused("symlink", str(file.readlink()))
         old = file.read_bytes()
         if expected and digest(old) != expected:
             raise Refused("changed")
