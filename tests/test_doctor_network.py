@@ -6,11 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
-from glmstudio.doctor import diagnose, names, ports
+from glmstudio.doctor import diagnose, ports
 from glmstudio.doctor.report import Result
 from glmstudio.runs.process import COOKIE, free_port
 
@@ -59,35 +58,6 @@ def test_a_port_of_our_own_run_is_no_finding() -> None:
         judged = ports._port(port)
         assert (judged.status, judged.case) == ("info", "ours")
         owner.communicate()
-
-
-def test_names_are_looked_up_as_torch_does() -> None:
-    (local,) = names.ask_names("localhost") or []
-    assert local["local"]
-    answers = names.ask_names("no-such-machine.invalid")
-    judged = names._judge_names(answers)
-    assert (judged.status, judged.case) == ("warning", "unresolved")
-    assert judged.values["name"] == "no-such-machine.invalid"
-    assert judged.values["code"] < 0
-
-
-@pytest.mark.parametrize(
-    ("answers", "case"),
-    [
-        (None, "slow"),
-        ([{"name": "nlp", "addresses": ["10.0.0.9"], "local": False, "code": None, "seconds": 0.1}], "elsewhere"),
-        ([{"name": "localhost", "addresses": [], "local": False, "code": -2, "seconds": 0.1}], "no_localhost"),
-        ([{"name": "nlp", "addresses": ["127.0.1.1"], "local": True, "code": None, "seconds": 3.5}], "slow"),
-    ],
-)
-def test_names_that_make_other_tools_hang(answers: Any, case: str) -> None:
-    judged = names._judge_names(answers)
-    assert (judged.status, judged.case) == ("warning", case)
-
-
-def test_an_address_of_another_machine_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = names._judge_names(names.ask_names("192.0.2.7"))
-    assert (judged.case, judged.values["address"]) == ("elsewhere", "192.0.2.7")
 
 
 def test_a_proxy_that_catches_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ class Found:
     """One thing that a check found: its status, its case (a table of its words) and their values.
 
     `subject` tells several findings of one check apart (a port, a card, a folder); `action` names the fix of
-    `doctor.fixes` that the finding offers as a button.
+    `doctor.fixes` that the finding offers as a button. `remedy` chooses among several texts of a case: `fix_<remedy>`.
     """
 
     status: Status
@@ -51,11 +51,12 @@ class Found:
     values: dict[str, Any]
     subject: str = ""
     action: str = ""
+    remedy: str = ""
 
 
-def found(status: Status, case: str, *, subject: str = "", action: str = "", **values: Any) -> Found:
+def found(status: Status, case: str, *, subject: str = "", action: str = "", remedy: str = "", **values: Any) -> Found:
     """A short way to write a `Found`."""
-    return Found(status, case, values, subject, action)
+    return Found(status, case, values, subject, action, remedy)
 
 
 Outcome = Found | list[Found] | None
@@ -83,10 +84,7 @@ class Check:
         if outcome is None or outcome == []:
             return [Result(self.id, self.family, "skipped", "skipped")]
         each = [outcome] if isinstance(outcome, Found) else outcome
-        return [
-            Result(self.id, self.family, one.status, one.case, one.values, subject=one.subject, action=one.action)
-            for one in each
-        ]
+        return [Result(self.id, self.family, **vars(one)) for one in each]
 
 
 CHECKS: list[Check] = []

@@ -52,7 +52,7 @@ def with_name(text: bytes, name: str, *, day: str = "") -> bytes:
 
     Raises Refused: "name" for what is no host name, "mapped" where a line leads it to another address.
     """
-    if not _NAME.match(name):
+    if not is_host_name(name):
         raise Refused("name", name[:80])
     addresses = addresses_of(text, name)
     if any((parsed := _parsed(address)) and parsed.is_loopback for address in addresses):
@@ -70,6 +70,11 @@ def without_name(text: bytes, name: str) -> bytes:
     """The file's text without the lines that `with_name` put in for `name`; others are never touched."""
     ours = re.compile(rb"%s\t%s\t%s \d{4}-\d\d-\d\d\r?\n" % tuple(re.escape(p.encode()) for p in (ADDRESS, name, _TAG)))
     return b"".join(line for line in text.splitlines(keepends=True) if not ours.fullmatch(line))
+
+
+def is_host_name(name: str) -> bool:
+    """Whether `name` may stand in a hosts file: letters, digits, hyphens and dots, as the standard has it."""
+    return bool(_NAME.match(name))
 
 
 def our_names(text: bytes) -> list[str]:

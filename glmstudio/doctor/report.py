@@ -19,7 +19,8 @@ _COMMON = ("skipped", "crash", "late")  # cases that every check may have, in th
 class Result:
     """What one check found. `case` names the table of words, `values` fill them in.
 
-    `subject` tells the results of one check apart: a port, a card, a folder. `action` names a fix of `doctor.fixes`.
+    `subject` tells the results of one check apart: a port, a card, a folder. `action` names a fix of `doctor.fixes`;
+    `remedy` chooses among several texts of a case (`fix_<remedy>`).
     """
 
     id: str
@@ -29,6 +30,7 @@ class Result:
     values: dict[str, Any] = field(default_factory=dict)
     subject: str = ""
     action: str = ""
+    remedy: str = ""
 
     @property
     def key(self) -> str:
@@ -54,7 +56,7 @@ class Result:
 
     def fix(self, lang: str) -> str:
         """What to do about it."""
-        return self._text(lang, "fix")
+        return self._text(lang, f"fix_{self.remedy}" if self.remedy else "fix")
 
     @property
     def is_finding(self) -> bool:
