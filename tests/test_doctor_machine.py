@@ -1,4 +1,4 @@
-"""Disk and memory."""
+"""Disk, memory and limits, on small real disks and under real limits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import pytest
 
 from glmstudio.doctor import diagnose, machine
 from glmstudio.doctor.report import Result
+from tests.namespaces import case, doctor_in, finding
 
 
 def one(name: str) -> Result:
     (result,) = diagnose(only=[name]).results
     return result
-
-
-# --- Machine ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,3 +55,44 @@ def test_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     result = one("ram.free")
     assert (result.status, result.case) == ("warning", "low")
     assert result.fact("en") == "Only 1.0 of 2.0 GB free"
+
+
+def test_a_machine_with_too_little_of_everything(tmp_path: Path) -> None:
+    """Small disks of their own, and limits that only an administrator may raise."""
+    home = tmp_path / "home"
+    home.mkdir()
+    data = doctor_in(
+        f"""
+        mount -t tmpfs -o size=3g,nr_inodes=60 tmpfs {home}
+        mount -t tmpfs -o size=64m tmpfs /dev/shm
+        mkdir -p {tmp_path}/small; mount -t tmpfs -o size=1m tmpfs {tmp_path}/small; export TMPDIR={tmp_path}/small
+        ulimit -Sn 512; ulimit -Hn 1024
+        """,
+        home,
+    )
+    assert case(data, "disk.free") == "few_files"
+    assert finding(data, "shm.size") == {
+        "id": "shm.size",
+        "severity": "info",
+        "what": "Shared memory holds only 67 MB; containers start with 64 MB.",
+        "why": "The studio's trainings on one card do not need more. Several cards at once, and other trainings with data "
+        "loaders, stop with “Bus error”.",
+        "fix": "Nothing needs to be done for one card. Otherwise start the container with `docker run --shm-size=8g` and "
+        "your other options.",
+    }
+    assert finding(data, "tmp.free")["what"] == f"Only 0.00 GB are free for temporary files in {tmp_path}/small."
+    assert finding(data, "sys.limits")["what"] == (
+        "This user may have only 1024 files open at once, and the studio cannot raise that."
+    )
+    assert data["summary"]["status"] == "warning"
+
+
+def test_a_full_disk_and_one_that_is_read_only(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    fill = f"mount -t tmpfs -o size=64k tmpfs {home}; head -c 100000 /dev/zero > {home}/filler 2>/dev/null || true"
+    data = doctor_in(fill, home)
+    assert case(data, "disk.free") == "full"
+    assert finding(data, "disk.free")["severity"] == "error"
+    data = doctor_in(f"mount -t tmpfs -o ro tmpfs {home}", home)
+    assert finding(data, "disk.free")["what"] == f"The studio cannot write to {home}: Read-only file system."

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,48 +10,35 @@ import pytest
 
 from glmstudio.doctor import names, place
 from glmstudio.doctor.report import Result
+from tests.namespaces import case, doctor_in, finding
 
-ROOT = Path(__file__).parent.parent
-# A machine of its own: name, hosts file, name service, and a network with nothing but a loopback.
 SCENE = """
-set -e
-mount --make-rprivate /
-ip link set lo up
 hostname nlp
-mount --bind "$1/hosts" /etc/hosts
-mount --bind "$1/resolv.conf" /etc/resolv.conf
-exec "$2" -m glmstudio doctor --json
+printf '%s' '{hosts}' > "{folder}/hosts"; mount --bind "{folder}/hosts" /etc/hosts
+printf '%s' '{resolv}' > "{folder}/resolv"; mount --bind "{folder}/resolv" /etc/resolv.conf
 """
+SWALLOW = (
+    "import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
+    's.bind(("127.0.0.99", 53)); time.sleep(60)'
+)
 
 
-def diagnosed(folder: Path, hosts: str, resolv: str = "") -> dict[str, Any]:
-    """What `doctor --json` prints on a machine called nlp with this hosts file."""
-    (folder / "hosts").write_text(hosts)
-    (folder / "resolv.conf").write_text(resolv)
-    done = subprocess.run(
-        ["unshare", "--mount", "--uts", "--net", "bash", "-c", SCENE, "scene", str(folder), sys.executable],
-        cwd=ROOT, env={**os.environ, "GLMSTUDIO_HOME": str(folder / "home"), "LC_ALL": "C"}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode in (0, 1), done.stderr
-    data: dict[str, Any] = json.loads(done.stdout)
-    return data
-
-
-def cases(data: dict[str, Any]) -> dict[str, str]:
-    return {fact["id"]: fact["case"] for fact in data["facts"]["checks"] if fact["id"].startswith("net.")}
+def diagnosed(folder: Path, hosts: str, resolv: str = "", more: str = "") -> dict[str, Any]:
+    """What the doctor says on a machine called nlp with this hosts file."""
+    return doctor_in(SCENE.format(folder=folder, hosts=hosts, resolv=resolv) + more, folder / "home")
 
 
 def test_a_name_that_leads_nowhere(tmp_path: Path) -> None:
     data = diagnosed(tmp_path, "127.0.0.1 localhost\n")
-    (finding,) = [finding for finding in data["findings"] if finding["id"] == "net.hostname"]
-    assert finding["severity"] == "warning"
-    assert finding["what"].startswith("The name of this machine, “nlp”, leads nowhere (error -")
-    assert finding["why"] == (
+    nowhere = finding(data, "net.hostname")
+    assert nowhere["severity"] == "warning"
+    assert nowhere["what"].startswith("The name of this machine, “nlp”, leads nowhere (error -")
+    assert nowhere["why"] == (
         "Runs of the studio do not need it: they meet at 127.0.0.1. Other trainings that use torchrun wait for ever and "
         "repeat “the IPv6 network addresses of (nlp, …) cannot be retrieved”."
     )
-    assert finding["fix"].startswith("Nothing needs to be done for the studio.")
-    assert cases(data)["net.localhost"] == "ok"
+    assert nowhere["fix"].startswith("Nothing needs to be done for the studio.")
+    assert case(data, "net.localhost") == "ok"
 
 
 @pytest.mark.parametrize(
@@ -69,25 +53,18 @@ def test_a_name_that_leads_nowhere(tmp_path: Path) -> None:
     ],
 )
 def test_names_in_a_hosts_file(hosts: str, expected: dict[str, str], tmp_path: Path) -> None:
-    found = cases(diagnosed(tmp_path, hosts))
-    assert {name: found[name] for name in expected} == expected
+    data = diagnosed(tmp_path, hosts)
+    assert {name: case(data, name) for name in expected} == expected
 
 
 def test_a_name_service_that_does_not_answer(tmp_path: Path) -> None:
     """A server at an address that swallows what is sent to it, as behind a firewall."""
     resolv = "nameserver 127.0.0.99\noptions timeout:3 attempts:1\n"
-    script = SCENE.replace("exec", f"{sys.executable} -c '{SWALLOW}' & exec")
-    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
-    (tmp_path / "resolv.conf").write_text(resolv)
-    done = subprocess.run(
-        ["unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", script, "scene", str(tmp_path), sys.executable],
-        cwd=ROOT, env={**os.environ, "GLMSTUDIO_HOME": str(tmp_path / "home"), "LC_ALL": "C"}, capture_output=True, text=True,
-    )  # fmt: skip
-    found = cases(json.loads(done.stdout))
-    assert found["net.hostname"] in ("slow", "unresolved")
-
-
-SWALLOW = 'import socket, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("127.0.0.99", 53)); time.sleep(60)'
+    data = diagnosed(tmp_path, "127.0.0.1 localhost\n", resolv, f"{sys.executable} -c '{SWALLOW}' &")
+    assert case(data, "net.hostname") == "slow"
+    assert finding(data, "net.hostname")["what"] == (
+        "Looking up the name of this machine, “nlp”, takes 6 seconds or more."
+    )
 
 
 def test_names_are_looked_up_as_torch_does() -> None:

@@ -1,7 +1,10 @@
-"""Disk and memory."""
+"""Disk, memory, limits, and the kind of place that this machine is."""
 
 from __future__ import annotations
 
+import errno
+import os
+import platform
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import psutil
 
 from glmstudio.doctor.checks import Found, Probes, check, found
+from glmstudio.doctor.place import in_container, in_wsl
 from glmstudio.paths import paths
 
 _GB = 1e9
@@ -17,20 +21,33 @@ _CGROUP = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60  # the first version of cgroups writes a huge number where there is no limit
 
 
-@check("disk.free", family="machine")
+@check("disk.free", family="machine", before_start=True)
 def disk(_: Probes) -> Found:
     """Room for runs and models where the studio keeps them, and the right to write there."""
     folder = _existing(paths().home)
     free = shutil.disk_usage(folder).free / _GB
     values: dict[str, Any] = {"folder": str(paths().home), "free": free}
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".glmstudio-"):
-            pass
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".glmstudio-") as probe:
+            probe.write(b"-" * 4096)  # a full disk or quota lets a file be made, and nothing be put into it
+            probe.flush()
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return found("error", "full", **values)
         return found("error", "not_writable", **values, reason=error.strerror or str(error))
     if free < 0.5:
         return found("error", "full", **values)
+    if (files := _files_left(folder)) is not None and files < 1000:
+        return found("warning", "few_files", **values, files=files)
     return found("warning", "low", **values) if free < 2 else found("ok", "ok", **values)
+
+
+@check("tmp.free", family="machine")
+def temporary_files(_: Probes) -> Found:
+    """Room for temporary files: compilers and installers put theirs there."""
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free / _GB
+    return found("warning" if free < 0.2 else "ok", "low" if free < 0.2 else "ok", folder=folder, free=free)
 
 
 @check("ram.free", family="machine")
@@ -46,6 +63,61 @@ def memory(_: Probes) -> Found:
     if free < 1.5 * _GB:
         return found("warning", "low", **values)
     return found("ok", "limited" if limited else "ok", **values)
+
+
+@check("shm.size", family="machine")
+def shared_memory(_: Probes) -> Found | None:
+    """Shared memory, over which several cards or data loaders exchange their data. One card needs none."""
+    folder = Path("/dev/shm")  # noqa: S108  the place itself is looked at
+    if not folder.is_dir():
+        return None
+    total = shutil.disk_usage(folder).total / _GB
+    small = total < 1
+    return found("info" if small else "ok", "small" if small else "ok", megabytes=total * 1000)
+
+
+@check("sys.limits", family="machine")
+def limits(_: Probes) -> Found | None:
+    """How many files and processes this user may have. The studio raises its own limit where it is allowed to."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < 4096:
+        return found("warning", "files", files=most)
+    tasks = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if tasks != resource.RLIM_INFINITY and tasks < 512 and os.getuid() != 0:
+        return found("warning", "processes", processes=tasks)
+    return found("ok", "ok", files=files)
+
+
+@check("sys.env", family="machine")
+def place(_: Probes) -> list[Found]:
+    """What is special about this machine, and changes what the other checks can know."""
+    system = f"{platform.system()} {platform.release()}"
+    kind = "wsl" if in_wsl() else "container" if in_container() else "ok"
+    seen = [found("info" if kind == "wsl" else "ok", kind, system=system)]
+    if _nouveau_drives_a_card():
+        seen.append(found("error", "nouveau", subject="nouveau"))
+    home = str(paths().home)
+    if kind == "wsl" and home.startswith("/mnt/"):
+        seen.append(found("warning", "windows_disk", subject="/mnt", folder=home))
+    return seen
+
+
+def _nouveau_drives_a_card() -> bool:
+    """Whether the system's own driver holds an NVIDIA card, so that NVIDIA's cannot."""
+    return any(Path("/sys/bus/pci/drivers/nouveau").glob("0000:*"))
+
+
+def _files_left(folder: Path) -> int | None:
+    """How many more files the disk can hold; None where it has no such limit."""
+    try:
+        counts = os.statvfs(folder)
+    except (OSError, AttributeError):
+        return None
+    return counts.f_favail if counts.f_files else None
 
 
 def _existing(folder: Path) -> Path:

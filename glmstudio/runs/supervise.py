@@ -39,6 +39,7 @@ def main(folder: Path) -> int:
     # A terminal that closes, or the studio's, must not end the run; a stop comes through `stop.json` and the agent.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _raise_limits()
     about = read_json(folder / "run.json")
     me = process.identify(os.getpid())
     about["supervisor"] = me.to_json() if me else None
@@ -75,6 +76,17 @@ def launch_line(folder: Path, *, port: int, processes: int = 1) -> list[str]:
         sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={processes}",
         "--master-addr=127.0.0.1", f"--master-port={port}", "-m", "glmstudio.train", str(folder),
     ]  # fmt: skip
+
+
+def _raise_limits() -> None:
+    """As many open files as this user may have: the usual 1,024 are few for data loaders and connections."""
+    try:
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536) if most > 0 else 65536, most))
+    except (ImportError, OSError, ValueError):
+        pass
 
 
 def _environment() -> dict[str, str]:
