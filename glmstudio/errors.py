@@ -47,6 +47,16 @@ class StudioError(Exception):
         return cls(data["key"], **data["values"])
 
 
+def worded(values: dict[str, Any], lang: str) -> dict[str, Any]:
+    """Values for a sentence: an error among them as what it says, and what it says to do under its name and `_fix`."""
+    said = {}
+    for name, value in values.items():
+        said[name] = _worded(value, lang)
+        if isinstance(value, StudioError):
+            said[f"{name}_fix"] = value.fix(lang)
+    return said
+
+
 def _rebuild(key: str, values: dict[str, Any]) -> StudioError:
     return StudioError(key, **values)
 

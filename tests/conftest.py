@@ -7,6 +7,13 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def no_hub_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hubs' addresses lead to a port of this machine where nobody listens."""
+    for name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty studio home of the test's own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import string
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def test_no_sentence_is_empty_and_chinese_is_chinese() -> None:
     assert [
         key
         for key, text in words("zh").items()
-        if key.endswith((".what", ".fix", ".help", ".about")) and not any("\u4e00" <= c <= "\u9fff" for c in text)
+        if key.endswith((".what", ".fix", ".help", ".about"))
+        and re.sub(r"\{\w+\}", "", text)  # a sentence made elsewhere
+        and not any("\u4e00" <= c <= "\u9fff" for c in text)
     ] == []
 
 

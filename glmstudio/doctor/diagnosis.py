@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 
 from glmstudio.doctor import (  # noqa: F401  importing a file of checks registers them
     card,
+    folders,
+    hubs,
     leftovers,
     machine,
     names,

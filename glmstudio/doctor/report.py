@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from glmstudio.errors import StudioError, worded
 from glmstudio.runs.process import Identity
 from glmstudio.words import has, say
 
@@ -44,7 +45,7 @@ class Result:
 
     def fact(self, lang: str) -> str:
         """One line of what was found."""
-        return say(lang, f"{self._table}.fact", **self.values)
+        return say(lang, f"{self._table}.fact", **worded(self.values, lang))
 
     def what(self, lang: str) -> str:
         """What is wrong; empty where nothing is."""
@@ -63,6 +64,10 @@ class Result:
         """Whether there is something to tell a person: a problem, or a note with more than a fact."""
         return self.status in ("info", "warning", "crash", "error") and has(f"{self._table}.what")
 
+    def to_error(self) -> StudioError:
+        """The finding as the error that a person gets who goes on all the same."""
+        return StudioError(self._table, **self.values)
+
     def to_json(self, lang: str) -> dict[str, Any]:
         """The finding with its words; the keys are the contract of `doctor --json`."""
         severity = _SUMMARY["crash"] if self.status == "crash" else self.status
@@ -76,8 +81,12 @@ class Result:
 
     def to_fact(self, lang: str) -> dict[str, Any]:
         """What was looked at and found, with the values themselves."""
-        names = ("id", "subject", "family", "status", "case", "values")
-        return {**{name: getattr(self, name) for name in names}, "title": self.title(lang), "fact": self.fact(lang)}
+        names = ("id", "subject", "family", "status", "case")
+        values = {
+            name: value.to_json() if isinstance(value, StudioError) else value for name, value in self.values.items()
+        }
+        texts = {"title": self.title(lang), "fact": self.fact(lang)}
+        return {**{name: getattr(self, name) for name in names}, "values": values, **texts}
 
     @property
     def _table(self) -> str:
@@ -85,7 +94,7 @@ class Result:
 
     def _text(self, lang: str, part: str) -> str:
         key = f"{self._table}.{part}"
-        return say(lang, key, **self.values) if has(key) else ""
+        return say(lang, key, **worded(self.values, lang)) if has(key) else ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,23 @@ _LONGEST_HEADER = 100_000_000
 
 def check_folder(folder: Path) -> None:
     """Raise StudioError, naming the file and the remedy, unless `folder` holds a whole ChatGLM3 model."""
-    read_config(folder)
-    _present(folder / "tokenizer.model")
-    for file in weight_files(folder):
-        check_weights(file)
+    for problem in folder_problems(folder):
+        raise problem
+
+
+def folder_problems(folder: Path) -> Iterator[StudioError]:
+    """Everything that keeps `folder` from being a whole ChatGLM3 model, with the file and the remedy."""
+    yield from _problem(read_config, folder)
+    if not folder.is_dir():
+        return
+    yield from _problem(_present, folder / "tokenizer.model")
+    try:
+        files = weight_files(folder)
+    except StudioError as problem:
+        yield problem
+        return
+    for file in files:
+        yield from _problem(check_weights, file)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -67,6 +81,13 @@ def check_weights(file: Path) -> None:
         _check_safetensors(file)
     elif not zipfile.is_zipfile(file):
         raise StudioError("models.truncated", file=str(file))
+
+
+def _problem(check: Callable[[Path], Any], path: Path) -> Iterator[StudioError]:
+    try:
+        check(path)
+    except StudioError as problem:
+        yield problem
 
 
 def _present(file: Path) -> None:

@@ -7,6 +7,7 @@ start time; a cookie in the environment (`COOKIE`) finds all that a run left beh
 from __future__ import annotations
 
 import os
+import re
 import signal as signals
 import socket
 import subprocess
@@ -22,6 +23,9 @@ from glmstudio.paths import ROOT, child_environment
 
 COOKIE = "GLMSTUDIO_RUN_ID"
 
+_TRAINING = re.compile(
+    r"(LOCAL_|GROUP_|ROLE_)?RANK|(LOCAL_|ROLE_)?WORLD_SIZE|MASTER_(ADDR|PORT)|(TORCHELASTIC|PET|TORCH_NCCL_ASYNC)_\w+"
+)
 _HAS_PROC = Path("/proc/self/stat").exists()
 
 
@@ -107,6 +111,11 @@ def environment(pid: int) -> dict[str, str]:
         return process.environ()
     except (psutil.Error, OSError):
         return {}
+
+
+def belongs_to_a_training(variable: str) -> bool:
+    """Whether torchrun sets this variable for its workers: inherited by another training, it makes that one wait."""
+    return bool(_TRAINING.fullmatch(variable))
 
 
 def ancestors() -> list[int]:

@@ -19,17 +19,6 @@ from glmstudio.files import read_json, write_json
 from glmstudio.paths import ROOT
 from glmstudio.runs import process
 
-_LEAKS = (
-    "RANK",
-    "LOCAL_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "GROUP_RANK",
-    "ROLE_RANK",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)
-_LEAK_STARTS = ("TORCHELASTIC_", "PET_", "TORCH_NCCL_ASYNC")
 _PORT_TAKEN = ("EADDRINUSE", "address already in use")
 _ATTEMPTS = 3
 
@@ -91,9 +80,7 @@ def _raise_limits() -> None:
 
 def _environment() -> dict[str, str]:
     """This environment without what another torchrun left in it."""
-    kept = {
-        name: value for name, value in os.environ.items() if name not in _LEAKS and not name.startswith(_LEAK_STARTS)
-    }
+    kept = {name: value for name, value in os.environ.items() if not process.belongs_to_a_training(name)}
     kept["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     kept["PYTHONUNBUFFERED"] = "1"
     kept.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))

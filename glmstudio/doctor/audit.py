@@ -1,0 +1,43 @@
+"""A record of everything that the doctor changed, for whoever wonders later."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from glmstudio.paths import paths
+
+_KEPT = 1000
+
+
+def note(what: str, **facts: Any) -> None:
+    """Write one change down: `what` names the kind ("end", "hosts.add"), `facts` say the rest."""
+    file = _file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({"time": time.time(), "what": what, **facts}, ensure_ascii=False)
+    with file.open("a", encoding="utf-8") as record:
+        record.write(line + "\n")
+
+
+def entries() -> list[dict[str, Any]]:
+    """The changes, newest first. A line that a crash cut off is passed over."""
+    try:
+        lines = _file().read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    read = (_parse(line) for line in reversed(lines[-_KEPT:]))
+    return [entry for entry in read if entry]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("time"), (int, float)) else None
+
+
+def _file() -> Path:
+    return paths().state / "changes.jsonl"

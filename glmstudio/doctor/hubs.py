@@ -1,0 +1,58 @@
+"""The places that models are downloaded from, asked all at once. To be offline is no fault."""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+from glmstudio.doctor.checks import Found, Probes, check, found
+from glmstudio.models import list_models
+
+_LIMIT = 3.0
+
+
+@check("hub.reach", family="network", limit=2 * _LIMIT + 1)
+def reach(_: Probes) -> Found:
+    """Which hubs answer. Nobody is asked where a model is on this machine already."""
+    if any(model.kind != "demo" and model.ready for model in list_models()):
+        return found("ok", "local")
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return found("ok", "told_offline")
+    places = hubs()
+    with ThreadPoolExecutor(len(places)) as pool:
+        times = dict(zip(places, pool.map(_answer_time, places.values()), strict=True))
+    answered = {name: seconds for name, seconds in times.items() if seconds is not None}
+    if not answered:
+        return found("info", "offline", names=", ".join(places))
+    missing = [name for name in places if name not in answered]
+    fastest_first = sorted(answered.items(), key=lambda pair: pair[1])
+    words = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in fastest_first)
+    return found("ok", "some" if missing else "ok", answered=words, missing=", ".join(missing))
+
+
+def hubs() -> dict[str, str]:
+    """The hubs' names and addresses, moved by the variables that their own programs obey."""
+    return {
+        "ModelScope": os.environ.get("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn"),
+        "Hugging Face": os.environ.get("HF_ENDPOINT", "https://huggingface.co"),
+        "hf-mirror.com": os.environ.get("GLMSTUDIO_MIRROR", "https://hf-mirror.com"),
+    }
+
+
+def _answer_time(address: str) -> float | None:
+    """Seconds until this address answered anything at all; None if it did not."""
+    begun = time.monotonic()
+    try:
+        request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "glm-studio"})  # noqa: S310  checked below
+        if request.type not in ("http", "https"):
+            return None
+        with urllib.request.urlopen(request, timeout=_LIMIT):  # noqa: S310
+            pass
+    except urllib.error.HTTPError:
+        pass  # it answered
+    except (OSError, ValueError):
+        return None
+    return time.monotonic() - begun
