@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.paths import paths
+from glmstudio.words import say
 
 _KEPT = 1000
 
@@ -29,6 +30,15 @@ def entries() -> list[dict[str, Any]]:
         return []
     read = (_parse(line) for line in reversed(lines[-_KEPT:]))
     return [entry for entry in read if entry]
+
+
+def sentence(entry: dict[str, Any], lang: str) -> str:
+    """A change in words; those of a newer studio by their name."""
+    key = f"doctor.change.{str(entry.get('what', '?')).replace('.', '_')}"
+    try:
+        return say(lang, key, **{name: str(value) for name, value in entry.items()})
+    except KeyError:
+        return str(entry.get("what", "?"))[:80]
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from glmstudio.doctor import (  # noqa: F401  importing a file of checks registe
     nvml,
     ports,
     pytorch,
+    smoke,
 )
 from glmstudio.doctor.checks import CHECKS, FAMILIES, Check, Probes
 from glmstudio.doctor.report import Report, Result

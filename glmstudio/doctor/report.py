@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from glmstudio import __version__
+from glmstudio.doctor.redact import redact
 from glmstudio.errors import StudioError, worded
 from glmstudio.runs.process import Identity
 from glmstudio.words import has, say
@@ -193,6 +195,17 @@ class Report:
         made = sum(result.status != "skipped" for result in self.results)
         case = "healthy" if not count else "one" if count == 1 else "many"
         return say(lang, f"doctor.summary.{case}", count=count, checks=made)
+
+    def to_text(self, lang: str) -> str:
+        """The report for somebody who helps, without names, paths or secrets."""
+        lines = [f"GLM Studio {__version__}", self.summary(lang)]
+        for finding in self.findings:
+            lines += ["", f"[{say(lang, f'doctor.status.{finding.status}')}] {finding.id}: {finding.what(lang)}"]
+        lines.append("")
+        lines += [
+            f"{result.id} ({result.case}): {result.fact(lang)}" for result in self.results if result.status != "skipped"
+        ]
+        return redact("\n".join(lines))
 
     def to_json(self, lang: str = "en") -> dict[str, Any]:
         """The report for other programs."""

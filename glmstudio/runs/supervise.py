@@ -46,10 +46,16 @@ def main(folder: Path) -> int:
 
 def _attempt(folder: Path, about: dict[str, Any]) -> int:
     port = process.free_port()
-    argv = launch_line(folder, port=port)
+    argv = launch_line("glmstudio.train", str(folder), port=port)
     with (folder / "train.log").open("ab") as log:
         agent = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=_environment(), start_new_session=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
+            env=training_environment(),
+            start_new_session=True,
         )
     identity = process.identify(agent.pid)
     write_json(
@@ -59,11 +65,11 @@ def _attempt(folder: Path, about: dict[str, Any]) -> int:
     return agent.wait()
 
 
-def launch_line(folder: Path, *, port: int, processes: int = 1) -> list[str]:
-    """The torchrun command of a run."""
+def launch_line(module: str, *arguments: str, port: int, processes: int = 1) -> list[str]:
+    """The torchrun command that starts `module` in each of `processes`."""
     return [
         sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={processes}",
-        "--master-addr=127.0.0.1", f"--master-port={port}", "-m", "glmstudio.train", str(folder),
+        "--master-addr=127.0.0.1", f"--master-port={port}", "-m", module, *arguments,
     ]  # fmt: skip
 
 
@@ -78,7 +84,7 @@ def _raise_limits() -> None:
         pass
 
 
-def _environment() -> dict[str, str]:
+def training_environment() -> dict[str, str]:
     """This environment without what another torchrun left in it."""
     kept = {name: value for name, value in os.environ.items() if not process.belongs_to_a_training(name)}
     kept["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"

@@ -1,0 +1,45 @@
+"""Chat in the terminal, and the model server."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from glmstudio.cli.terminal import command, json_flag, language, print_json, t
+
+
+def add(commands: Any) -> None:
+    """`chat` and `serve`."""
+    chat = command(commands, "chat", _chat)
+    chat.add_argument("--model", default="demo", help=t("cli.model"))
+    chat.add_argument("--adapter", help=t("cli.adapter"))
+    chat.add_argument("--prompt", help=t("cli.prompt"))
+    json_flag(chat)
+    serve = command(commands, "serve", _serve)
+    serve.add_argument("--model", default="demo", help=t("cli.model"))
+    serve.add_argument("--adapter", help=t("cli.adapter"))
+    serve.add_argument("--port", type=int, default=0, help=t("cli.port"))
+
+
+def _chat(options: argparse.Namespace) -> int:
+    from glmstudio.chat.terminal import ask_once, converse_in_terminal
+
+    if options.prompt is None:
+        return converse_in_terminal(options.model, options.adapter, language(), print)
+    answer = ask_once(options.model, options.adapter, options.prompt)
+    if options.json:
+        print_json(answer)
+    else:
+        for call in answer["calls"]:
+            print(
+                f"{call['name']}({', '.join(f'{k}={v!r}' for k, v in call['arguments'].items())}) -> {call['result']}"
+            )
+        print(answer["content"])
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from glmstudio.serve.__main__ import main as serve
+
+    argv = ["--model", options.model, "--port", str(options.port)]
+    return serve([*argv, "--adapter", options.adapter] if options.adapter else argv)

@@ -1,0 +1,123 @@
+"""The doctor in the terminal: findings first, fixes after a question, the report and the record of changes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from glmstudio.cli.terminal import command, json_flag, language, print_json, t
+from glmstudio.errors import StudioError
+
+if TYPE_CHECKING:
+    from glmstudio.doctor import Report, Result
+    from glmstudio.doctor.fixes import Offer
+
+
+def add(commands: Any) -> None:
+    """`doctor`."""
+    doctor = command(commands, "doctor", _doctor)
+    json_flag(doctor)
+    doctor.add_argument("--deep", action="store_true", help=t("cli.doctor_deep"))
+    doctor.add_argument("--all", action="store_true", help=t("cli.doctor_all"))
+    doctor.add_argument("--report", action="store_true", help=t("cli.doctor_report"))
+    doctor.add_argument("--fix", action="store_true", help=t("cli.doctor_fix"))
+    doctor.add_argument("--undo", action="store_true", help=t("cli.doctor_undo"))
+    doctor.add_argument("--changes", action="store_true", help=t("cli.doctor_changes"))
+    doctor.add_argument("--yes", action="store_true", help=t("cli.doctor_yes"))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from glmstudio.doctor import diagnose
+
+    if options.changes:
+        return _changes(options)
+    if options.undo:
+        return _undo(options)
+    report = diagnose(deep=options.deep)
+    if options.json:
+        print_json(report.to_json(language()))
+    elif options.report:
+        print(report.to_text(language()))
+    else:
+        _show(report, every=options.all)
+    if options.fix:
+        _fix(report, options)
+        report = diagnose()
+    return 1 if report.status == "error" else 0
+
+
+def _show(report: Report, *, every: bool) -> None:
+    """Findings first, worst first; facts only where somebody asked, or where there is nothing else to say."""
+    print(report.summary(language()))
+    for finding in report.findings:
+        _show_finding(finding)
+    told = {result.key for result in report.findings}
+    facts = [result for result in report.results if result.key not in told and result.status != "skipped"]
+    print()
+    for result in facts if every or not report.problems else []:
+        print(f"  {result.title(language())}: {result.fact(language())}")
+    if report.problems and not every:
+        print(t("cli.doctor_more", count=len(facts)))
+
+
+def _show_finding(finding: Result) -> None:
+    print(f"\n[{t(f'cli.status.{finding.status}')}] {finding.what(language())}")
+    for part in (finding.why, finding.fix):
+        print(f"    {part(language())}")
+
+
+def _fix(report: Report, options: argparse.Namespace) -> None:
+    from glmstudio.doctor.fixes import offer
+
+    for finding in report.findings:
+        if chosen := offer(finding):
+            _apply(chosen, options)
+    due = [process for process in report.stale if process.ticked]
+    if due and _confirmed(t("cli.doctor_end", pids=", ".join(str(each.identity.pid) for each in due)), options):
+        from glmstudio.doctor import end_stale
+
+        for result in end_stale([process.token for process in due]):
+            print(result.text(language()))
+
+
+def _undo(options: argparse.Namespace) -> int:
+    from glmstudio.doctor.fixes import undoable
+
+    offers = undoable()
+    for chosen in offers:
+        _apply(chosen, options)
+    if not offers:
+        print(t("cli.doctor_nothing_to_undo"))
+    return 0
+
+
+def _apply(chosen: Offer, options: argparse.Namespace) -> None:
+    from glmstudio.doctor.fixes import apply
+
+    print(f"\n{chosen.shown}\n")
+    if _confirmed(chosen.question(language()), options):
+        apply(chosen, lambda line: print(f"    {line}"))
+        print(chosen.done(language()))
+
+
+def _confirmed(question: str, options: argparse.Namespace) -> bool:
+    if options.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise StudioError("cli.needs_yes")
+    return input(f"{question} {t('cli.doctor_ask')} ").strip().lower() in ("y", "yes", "是", "好")
+
+
+def _changes(options: argparse.Namespace) -> int:
+    from glmstudio.doctor.audit import entries, sentence
+
+    if options.json:
+        print_json(entries())
+        return 0
+    for entry in entries():
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(entry['time']))}  {sentence(entry, language())}")
+    if not entries():
+        print(t("cli.doctor_no_changes"))
+    return 0

@@ -1,0 +1,55 @@
+"""How commands speak: in the language of the terminal, as text or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from glmstudio.errors import StudioError
+from glmstudio.words import say
+
+
+def language() -> str:
+    """The language of this terminal: Chinese where the locale is, else English."""
+    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    return "zh" if chosen.lower().startswith("zh") else "en"
+
+
+def t(key: str, /, **values: Any) -> str:
+    """A sentence in this language."""
+    return say(language(), key, **values)
+
+
+def print_json(value: Any) -> None:
+    """A result for another program."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def complain(problem: StudioError) -> int:
+    """Say what is wrong and what helps, on the error stream. Returns the exit status."""
+    print(t("cli.error", what=problem.what(language())), file=sys.stderr)
+    if problem.fix(language()):
+        print(f"\n{t('cli.hint', fix=problem.fix(language()))}", file=sys.stderr)
+    return 1
+
+
+def command(parent: Any, name: str, run: Any, key: str = "", *, epilog: str | None = None) -> argparse.ArgumentParser:
+    """A command with its help; `run(options)` returns its exit status."""
+    text = t(key or f"cli.{name}")
+    parser: argparse.ArgumentParser = parent.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def json_flag(parser: argparse.ArgumentParser) -> None:
+    """Every command that returns data has it."""
+    parser.add_argument("--json", action="store_true", help=t("cli.json"))
