@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-
-@pytest.fixture(autouse=True)
-def no_hub_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hubs' addresses lead to a port of this machine where nobody listens."""
-    for name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
+# No test asks a hub outside: their addresses lead to a port of this machine where nobody listens, for children, too.
+for _name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
+    os.environ[_name] = "http://127.0.0.1:9"
 
 
 @pytest.fixture

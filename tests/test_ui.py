@@ -17,7 +17,7 @@ import pytest
 
 from glmstudio.errors import StudioError
 from glmstudio.guard import Guard
-from glmstudio.ui import chat_view, doctor, finetune, live, markup, runs_view, runwatch
+from glmstudio.ui import chat_view, doctor_stale, finetune, live, markup, runs_view, runwatch
 from glmstudio.ui.charts import curve, sparkline, thin
 from glmstudio.ui.conversation import Call, Conversation, Turn
 from glmstudio.ui.environment import quiet_import
@@ -100,7 +100,7 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
     view = View(run=HOSTILE)
 
     assert harmless(chat_view.render_log(lang, conversation, ready=True))
-    assert harmless(doctor._stale(lang, (process,)))  # type: ignore[arg-type]
+    assert harmless(doctor_stale.render_stale(lang, (process,)))  # type: ignore[arg-type]
     assert harmless(runs_view.render_list(lang, view))
     assert harmless(runs_view.render_open(lang, view))
     assert harmless(markup.problem(lang, StudioError("ui.finetune.no_file", path=HOSTILE)))

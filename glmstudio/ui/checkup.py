@@ -1,17 +1,31 @@
-"""The check-up: one at a time, in the background, shared by every open page."""
+"""The check-up: one at a time, in the background, shared by every open page; and what the doctor is told to mend."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from glmstudio.doctor import EndResult, Gpu, Report, diagnose, end_stale
+from glmstudio.doctor import EndResult, Gpu, Report, Result, diagnose, end_stale
+from glmstudio.doctor.fixes import Offer, apply, offer, undoable
+from glmstudio.errors import StudioError
 
 log = logging.getLogger(__name__)
 
 FRESH_S = 30.0
 CARDS_S = 3.0
+
+
+@dataclass(frozen=True)
+class Mending:
+    """A fix at work, or what became of the last one."""
+
+    offer: Offer
+    line: str = ""
+    problem: StudioError | None = None
+    over: bool = False
 
 
 class Checkup:
@@ -21,20 +35,30 @@ class Checkup:
         self.report: Report | None = None
         self.failed = False
         self.running = False
+        self.deep = False
+        self.arrived: list[Result] = []
         self.ended: list[EndResult] = []
+        self.offers: dict[str, Offer] = {}
+        self.mending: Mending | None = None
         self._gpus: tuple[Gpu, ...] = ()
         self._lock = threading.Lock()
         self._finished = 0.0
         self._looked = 0.0
 
-    def start(self, *, unless_fresh: bool = False) -> None:
+    def start(self, *, unless_fresh: bool = False, deep: bool = False) -> None:
         """Begin a check-up, unless one runs (or the last one is only seconds old)."""
-        with self._lock:
-            fresh = self.report is not None and time.monotonic() - self._finished < FRESH_S
-            if self.running or (unless_fresh and fresh):
-                return
-            self.running = True
-        threading.Thread(target=self._run, daemon=True, name="check-up").start()
+        fresh = self.report is not None and time.monotonic() - self._finished < FRESH_S
+        if not (unless_fresh and fresh):
+            self._work(lambda: None, deep=deep)
+
+    def end(self, tokens: list[str]) -> None:
+        """End the processes behind these tokens, then look again."""
+        self._work(lambda: setattr(self, "ended", list(end_stale(tokens))))
+
+    def mend(self, key: str) -> None:
+        """Do what was offered under this key, then look again."""
+        if chosen := self.offers.get(key):
+            self._work(lambda: self._mend(chosen))
 
     def gpus(self) -> tuple[Gpu, ...]:
         """The GPUs as they were a moment ago; where there are any, asking begins the next look."""
@@ -49,31 +73,39 @@ class Checkup:
         return self._gpus or self.report.gpus
 
     def _look(self) -> None:
-        self._gpus = diagnose(only=("gpu",)).gpus
+        self._gpus = diagnose(only=("gpu.driver",)).gpus
 
-    def end(self, tokens: list[str]) -> None:
-        """End the processes behind these tokens, then look again."""
+    def _mend(self, chosen: Offer) -> None:
+        self.mending = Mending(chosen)
+        problem = None
+        try:
+            apply(chosen, lambda line: setattr(self, "mending", Mending(chosen, line)))
+        except StudioError as error:
+            problem = error
+        self.mending = Mending(chosen, problem=problem, over=True)
+
+    def _work(self, first: Callable[[], None], *, deep: bool = False) -> None:
+        """Do something that may take its time, and look at the machine afterwards."""
         with self._lock:
             if self.running:
                 return
-            self.running = True
-        threading.Thread(target=self._end, args=(tokens,), daemon=True, name="end-stale").start()
+            self.running, self.deep, self.arrived = True, deep, []
+        threading.Thread(target=self._run, args=(first, deep), daemon=True, name="check-up").start()
 
-    def _end(self, tokens: list[str]) -> None:
+    def _run(self, first: Callable[[], None], deep: bool) -> None:
         try:
-            self.ended = list(end_stale(tokens))
-        finally:
-            self._run()
-
-    def _run(self) -> None:
-        try:
-            self.report = diagnose()
+            first()
+            self.report = diagnose(deep=deep, tell=self.arrived.extend)
             self._gpus, self._looked = self.report.gpus, time.monotonic()
+            found = {result.key: made for result in self.report.findings if (made := offer(result))}
+            self.offers = found | {f"undo-{made.subject}": made for made in undoable()}
             self.failed = False
         except Exception:
             # The page must say that the check-up broke rather than show a spinner for ever.
             log.exception("The check-up broke")
             self.failed = True
+            if self.mending and not self.mending.over:
+                self.mending = replace(self.mending, problem=StudioError("ui.broken"), over=True)
         finally:
             self._finished = time.monotonic()
             self.running = False

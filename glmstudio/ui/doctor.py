@@ -1,20 +1,45 @@
-"""The Doctor step: one sentence, what needs a person, the GPUs, stale processes, and every check folded away."""
+"""The Doctor step: one sentence, what needs a person and its fix, GPUs, stale processes, every check folded away."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import gradio as gr
 
-from glmstudio.doctor import Gpu, Report, Result, StaleProcess
+from glmstudio.doctor import Report, Result
+from glmstudio.doctor.audit import entries, sentence
+from glmstudio.doctor.checks import FAMILIES
+from glmstudio.doctor.fixes import Offer
 from glmstudio.ui.checkup import CHECKUP
+from glmstudio.ui.doctor_cards import render_gpus
+from glmstudio.ui.doctor_stale import render_stale
 from glmstudio.ui.live import Page, View
-from glmstudio.ui.markup import Safe, bar, busy, button, commands, fold, go, icon, join, prose, tag, terminal
-from glmstudio.ui.units import duration, memory
-from glmstudio.words import has, say
+from glmstudio.ui.markup import (
+    Safe,
+    busy,
+    button,
+    commands,
+    fold,
+    go,
+    icon,
+    join,
+    problem,
+    prose,
+    tag,
+    terminal,
+)
+from glmstudio.words import say
 
-LOOKS = {"ok": "good", "info": "note", "warning": "attention", "error": "bad", "crash": "bad", "skipped": "waiting"}
-_WORST_FIRST = ("crash", "error", "warning")
+LOOKS = {
+    "ok": "good",
+    "info": "note",
+    "warning": "attention",
+    "error": "bad",
+    "crash": "attention",
+    "skipped": "waiting",
+}
+_CHANGES_SHOWN = 20
 
 
 def build(page: Page) -> None:
@@ -24,35 +49,40 @@ def build(page: Page) -> None:
 
 
 def act(view: View, data: dict[str, Any]) -> View:
-    """A button of the panel: check again, or end the processes that are ticked."""
-    if data.get("act") == "check":
-        CHECKUP.ended = []
-        CHECKUP.start()
+    """A button of the panel: check again, mend something, or end the processes that are ticked."""
+    if data.get("act") in ("check", "deep"):
+        CHECKUP.ended, CHECKUP.mending = [], None
+        CHECKUP.start(deep=data["act"] == "deep")
+    elif data.get("act") == "mend" and isinstance(data.get("which"), str):
+        CHECKUP.mend(data["which"])
     elif data.get("act") == "end" and isinstance(data.get("ticked"), list):
         CHECKUP.end([token for token in data["ticked"] if isinstance(token, str)])
     return view
 
 
-def findings(report: Report) -> list[Result]:
-    """What needs a person, worst first."""
-    return [result for status in _WORST_FIRST for result in report.results if result.status == status]
-
-
 def render(lang: str, _view: View) -> Safe:
     """The whole panel."""
     report = CHECKUP.report
-    parts = [_verdict(lang, report)]
+    parts = [_verdict(lang, report), _mending(lang)]
     if report:
-        parts += [_finding(lang, result) for result in findings(report)]
-        parts += [_stale(lang, report.stale), _gpus(lang), _all_checks(lang, report)]
-    parts.append(terminal(lang, "python launcher.py doctor", key="doctor"))
+        parts += [_finding(lang, result) for result in report.findings]
+        parts += [render_stale(lang, report.stale), render_gpus(lang), _all_checks(lang, report), _changes(lang)]
+    elif CHECKUP.running:
+        parts += [_finding(lang, result) for result in list(CHECKUP.arrived) if result.is_finding]
+    parts.append(
+        terminal(lang, "python launcher.py doctor", "python launcher.py doctor --fix", key="doctor"),
+    )
     return tag('<div class="gs-stack">{parts}</div>', parts=[part for part in parts if part])
 
 
 def _verdict(lang: str, report: Report | None) -> Safe:
     look, title, text = _sentence(lang, report)
-    again = button("check", say(lang, "ui.doctor.again"), look="plain" if look == "good" else "primary")
-    buttons = [again, go("model", say(lang, "ui.doctor.next"))] if look == "good" else [again]
+    good = look == "good"
+    buttons = [button("check", say(lang, "ui.doctor.again"), look="plain" if good else "primary")]
+    if report:
+        buttons.insert(0, _copy_report(lang, report))
+    if good:
+        buttons += [go("model", say(lang, "ui.doctor.next"))]
     return tag(
         '<section class="gs-card gs-verdict gs-{look}">{icon}<div class="gs-grow"><h2>{title}</h2>'
         '<p class="gs-muted">{text}</p>{busy}</div><div class="gs-row">{buttons}</div></section>',
@@ -67,146 +97,112 @@ def _verdict(lang: str, report: Report | None) -> Safe:
 
 def _sentence(lang: str, report: Report | None) -> tuple[str, str, str]:
     if CHECKUP.running:
-        return "running", say(lang, "ui.doctor.checking"), say(lang, "ui.doctor.checking_text")
+        text = say(lang, "ui.doctor.deep_text" if CHECKUP.deep else "ui.doctor.checking_text")
+        done = len({result.id for result in CHECKUP.arrived})
+        return "running", say(lang, "ui.doctor.checking"), say(lang, "ui.doctor.progress", n=done) if done else text
     if report is None or CHECKUP.failed:
         return "attention", say(lang, "ui.doctor.broken"), say(lang, "ui.doctor.broken_text")
-    found = findings(report)
-    summary = say(lang, "ui.doctor.summary", checks=len(report.results), seconds=f"{report.seconds:.1f}")
-    if found:
-        worst = "bad" if found[0].status != "warning" else "attention"
-        return (
-            worst,
-            say(lang, "ui.doctor.needs_one" if len(found) == 1 else "ui.doctor.needs_many", n=len(found)),
-            summary,
-        )
+    made = sum(result.status != "skipped" for result in report.results)
+    summary = say(lang, "ui.doctor.summary", checks=made, seconds=f"{report.seconds:.1f}")
+    if count := len(report.problems):
+        worst = "bad" if report.status == "error" else "attention"
+        return worst, say(lang, "ui.doctor.needs_one" if count == 1 else "ui.doctor.needs_many", n=count), summary
     if report.gpus:
         best = max(report.gpus, key=lambda gpu: gpu.free_mib)
         return "good", say(lang, "ui.doctor.ready_gpu", index=best.index), summary
     return "good", say(lang, "ui.doctor.ready_cpu"), summary
 
 
+def _copy_report(lang: str, report: Report) -> Safe:
+    """The report without names, paths or secrets, one click from the clipboard."""
+    return tag(
+        '<span><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy '
+        'data-done="{done}" title="{hint}">{label}</button></span>',
+        text=report.to_text(lang),
+        done=say(lang, "ui.common.copied"),
+        hint=say(lang, "ui.doctor.copy_hint"),
+        label=say(lang, "ui.doctor.copy"),
+    )
+
+
 def _finding(lang: str, result: Result) -> Safe:
     look, why, fix = LOOKS[result.status], result.why(lang), result.fix(lang)
     return tag(
         '<section class="gs-card gs-finding gs-{look}" data-key="finding-{id}">{icon}<div><h3>{what}</h3>'
-        "{why}{fix}{commands}</div></section>",
+        "{why}{fix}{commands}{mend}</div></section>",
         look=look,
         id=result.key,
         icon=icon(look),
-        what=result.what(lang) or result.fact(lang) or result.title(lang),
+        what=result.what(lang),
         why=tag('<p class="gs-muted">{why}</p>', why=prose(why)) if why else "",
         fix=tag('<p class="gs-fix">{fix}</p>', fix=prose(fix)) if fix else "",
         commands=commands(lang, fix, key=f"fix-{result.key}"),
+        mend=_mend(lang, result.key, CHECKUP.offers.get(result.key)),
     )
 
 
-def _gpus(lang: str) -> Safe:
-    gpus = CHECKUP.gpus()
-    if not gpus:
-        return tag(
-            '<section class="gs-card gs-finding gs-note">{icon}<div><h3>{title}</h3>'
-            '<p class="gs-muted">{text}</p></div></section>',
-            icon=icon("note"),
-            title=say(lang, "ui.doctor.no_gpu"),
-            text=say(lang, "ui.doctor.no_gpu_text"),
-        )
-    return tag('<div class="gs-cards">{cards}</div>', cards=[_gpu(lang, gpu) for gpu in gpus])
-
-
-def _gpu(lang: str, gpu: Gpu) -> Safe:
-    used = gpu.total_mib - gpu.free_mib
-    rows = [
-        tag(
-            "<tr><td>{pid}</td><td>{name}</td><td>{user}</td><td>{used}</td></tr>",
-            pid=process.pid,
-            name=process.name,
-            user=process.user,
-            used="–" if process.used_mib is None else memory(process.used_mib),
-        )
-        for process in gpu.processes
-    ]
-    heads = [
-        tag("<th>{name}</th>", name=say(lang, f"ui.doctor.column_{name}")) for name in ("pid", "name", "user", "memory")
-    ]
-    table = tag(
-        '<table class="gs-table"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>', heads=heads, rows=rows
-    )
-    return tag(
-        '<section class="gs-card" data-key="gpu-{index}"><div class="gs-row gs-spread"><h3>{title}</h3>'
-        '<span class="gs-small">{heat}</span></div>'
-        '<p class="gs-small gs-number">{figures}</p>{bar}{table}</section>',
-        index=gpu.index,
-        title=f"GPU {gpu.index} · {gpu.name}",
-        heat="" if gpu.temperature_c is None else f"{gpu.temperature_c} °C",
-        figures=say(lang, "ui.doctor.gpu_memory", used=memory(used), total=memory(gpu.total_mib)),
-        bar=bar(used / max(1, gpu.total_mib), label=say(lang, "ui.doctor.column_memory")),
-        table=table if rows else tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.doctor.gpu_idle")),
-    )
-
-
-def _stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
-    ended = [tag("<li>{icon}{text}</li>", icon=icon("note"), text=result.text(lang)) for result in CHECKUP.ended]
-    done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Safe("")
-    if not stale:
-        return tag('<section class="gs-card">{done}</section>', done=done) if ended else Safe("")
-    confirm = button(
-        "end",
-        say(lang, "ui.doctor.end"),
-        look="danger",
-        confirm=say(lang, "ui.doctor.end_confirm", which="%s"),
-        needs_ticks="",
-        yes=say(lang, "ui.doctor.end"),
+def _mend(lang: str, key: str, offer: Offer | None) -> Safe:
+    """What a fix would change, and its button."""
+    if offer is None or CHECKUP.running:
+        return Safe("")
+    act = button(
+        "mend",
+        offer.label(lang),
+        which=key,
+        confirm=offer.question(lang),
+        yes=offer.label(lang),
         no=say(lang, "ui.common.cancel"),
     )
-    heads = [
-        tag("<th>{name}</th>", name=say(lang, f"ui.doctor.column_{name}")) for name in ("command", "age", "reason")
-    ]
-    return tag(
-        '<section class="gs-card gs-stack" data-key="stale"><h3>{title}</h3><p class="gs-muted">{text}</p>'
-        '<table class="gs-table"><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>{done}'
-        '<div class="gs-row">{confirm}</div></section>',
-        title=say(lang, "ui.doctor.stale"),
-        text=say(lang, "ui.doctor.stale_text"),
-        heads=heads,
-        rows=[_stale_row(lang, process) for process in stale],
-        done=done,
-        confirm=confirm,
-    )
+    return tag('<pre class="gs-diff">{shown}</pre><div class="gs-row">{act}</div>', shown=offer.shown, act=act)
 
 
-def _stale_row(lang: str, process: StaleProcess) -> Safe:
+def _mending(lang: str) -> Safe:
+    """The fix at work, or what became of it."""
+    mending = CHECKUP.mending
+    if mending is None:
+        return Safe("")
+    if mending.problem:
+        return problem(lang, mending.problem)
+    text = mending.offer.done(lang) if mending.over else mending.line or mending.offer.label(lang)
     return tag(
-        '<tr data-key="stale-{token}"><td>'
-        '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked} aria-label="{label}"></td>'
-        '<td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span></td><td>{age}</td><td>{why}'
-        "</td></tr>",
-        token=process.token,
-        ticked=Safe(" checked") if process.ticked else "",
-        label=say(lang, "ui.doctor.tick", pid=process.identity.pid),
-        pid=process.identity.pid,
-        command=process.command[:160],
-        age=duration(lang, process.age_s),
-        why=process.why(lang),
+        '<div class="gs-problem gs-{look}" role="status">{icon}<div>{text}</div></div>',
+        look="good" if mending.over else "note",
+        icon=icon("good" if mending.over else "running"),
+        text=text,
     )
 
 
 def _all_checks(lang: str, report: Report) -> Safe:
     families: dict[str, list[Safe]] = {}
     for result in report.results:
-        families.setdefault(result.family, []).append(_check(lang, result))
+        if result.status != "skipped":
+            families.setdefault(result.family, []).append(_check(lang, result))
     body = [
-        tag('<div class="gs-family"><h4>{name}</h4>{checks}</div>', name=_family(lang, name), checks=checks)
-        for name, checks in families.items()
+        tag(
+            '<div class="gs-family"><h4>{name}</h4>{checks}</div>',
+            name=say(lang, f"doctor.family.{name}"),
+            checks=checks,
+        )
+        for name in FAMILIES
+        if (checks := families.get(name))
     ]
-    title = say(lang, "ui.doctor.all", n=len(report.results))
+    skipped = [result.title(lang) for result in report.results if result.status == "skipped"]
+    if skipped:
+        names = say(lang, "ui.doctor.skipped", names=say(lang, "ui.doctor.comma").join(skipped))
+        body.append(tag('<p class="gs-small">{names}</p>', names=names))
+    if not CHECKUP.running:
+        deep = button("deep", say(lang, "ui.doctor.deep"), look="quiet")
+        body.append(tag('<div class="gs-row">{deep}</div>', deep=deep))
+    count = sum(map(len, families.values()))
     return tag(
         '<section class="gs-card">{fold}</section>',
-        fold=fold(title, join(body), key="all-checks", unfolded=not findings(report)),
+        fold=fold(say(lang, "ui.doctor.all", n=count), join(body), key="all-checks", unfolded=not report.problems),
     )
 
 
 def _check(lang: str, result: Result) -> Safe:
     look = LOOKS[result.status]
+    state = tag(' <span class="gs-small">({word})</span>', word=say(lang, f"doctor.status.{result.status}"))
     return tag(
         '<div class="gs-check gs-{look}" data-key="check-{id}">{icon}<span>{title}{state}</span>'
         '<span class="gs-muted">{fact}</span></div>',
@@ -214,13 +210,25 @@ def _check(lang: str, result: Result) -> Safe:
         id=result.key,
         icon=icon(look),
         title=result.title(lang),
-        state=""
-        if result.status == "ok"
-        else tag(' <span class="gs-small">({word})</span>', word=say(lang, f"ui.doctor.status_{result.status}")),
+        state="" if result.status == "ok" else state,
         fact=result.fact(lang),
     )
 
 
-def _family(lang: str, name: str) -> str:
-    key = f"doctor.family.{name}"
-    return say(lang, key) if has(key) else name
+def _changes(lang: str) -> Safe:
+    """Everything that the doctor changed here, newest first, and what can be taken back."""
+    told = entries()[:_CHANGES_SHOWN]
+    undo = {key: offer for key, offer in CHECKUP.offers.items() if key.startswith("undo-")}
+    if not told and not undo:
+        return Safe("")
+    lines = [
+        tag(
+            '<li><span class="gs-small gs-number">{time}</span> {text}</li>',
+            time=time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["time"])),
+            text=prose(sentence(entry, lang)),
+        )
+        for entry in told
+    ]
+    body = [tag('<ul class="gs-plain">{lines}</ul>', lines=lines), *(_mend(lang, *pair) for pair in undo.items())]
+    title = say(lang, "ui.doctor.changes", n=len(told))
+    return tag('<section class="gs-card">{fold}</section>', fold=fold(title, body, key="changes"))

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.data.records import Check, check_file
+from glmstudio.doctor.preflight import preflight
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO, paths
 from glmstudio.runs.presets import Preset, list_presets, load_preset
@@ -112,6 +113,7 @@ def start_from_form(view: View, *form: Any) -> View:
             forget()
             if running := live_run():
                 raise StudioError("ui.finetune.busy", name=running.name)
+            preflight()
             run = start_run(_preset(view), data=_data(view), name=view.name.strip() or None, changes=_changes(view))
         except StudioError as error:
             return replace(view, form_problem=error)

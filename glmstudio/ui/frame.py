@@ -8,7 +8,6 @@ from typing import Any
 from glmstudio.ui.chat import server_state
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.choice import model_in_use
-from glmstudio.ui.doctor import findings
 from glmstudio.ui.icons import LOGO
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, chip, icon, problem, tag
@@ -125,8 +124,8 @@ def _doctor(lang: str) -> Step:
         return Step("doctor", "running", say(lang, "ui.frame.checking"))
     if CHECKUP.report is None or CHECKUP.failed:
         return Step("doctor", "waiting", say(lang, "ui.frame.not_yet"))
-    found = findings(CHECKUP.report)
-    if any(result.status in ("error", "crash") for result in found):
+    found = CHECKUP.report.problems
+    if CHECKUP.report.status == "error":
         return Step("doctor", "attention", say(lang, "ui.frame.needs_you"))
     return Step("doctor", "good", say(lang, "ui.frame.ready_notes" if found else "ui.frame.ready", n=len(found)))
 

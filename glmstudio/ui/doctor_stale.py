@@ -1,0 +1,56 @@
+"""The table of processes that were left behind, with ticks and a reason for each."""
+
+from __future__ import annotations
+
+from glmstudio.doctor import StaleProcess
+from glmstudio.ui.checkup import CHECKUP
+from glmstudio.ui.markup import Safe, button, icon, tag
+from glmstudio.ui.units import duration
+from glmstudio.words import say
+
+
+def render_stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
+    """The table, and what became of those that were ended last."""
+    ended = [tag("<li>{icon}{text}</li>", icon=icon("note"), text=result.text(lang)) for result in CHECKUP.ended]
+    done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Safe("")
+    if not stale:
+        return tag('<section class="gs-card">{done}</section>', done=done) if ended else Safe("")
+    confirm = button(
+        "end",
+        say(lang, "ui.doctor.end"),
+        look="danger",
+        confirm=say(lang, "ui.doctor.end_confirm", which="%s"),
+        needs_ticks="",
+        yes=say(lang, "ui.doctor.end"),
+        no=say(lang, "ui.common.cancel"),
+    )
+    heads = [
+        tag("<th>{name}</th>", name=say(lang, f"ui.doctor.column_{name}")) for name in ("command", "age", "reason")
+    ]
+    return tag(
+        '<section class="gs-card gs-stack" data-key="stale"><h3>{title}</h3><p class="gs-muted">{text}</p>'
+        '<table class="gs-table"><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>{done}'
+        '<div class="gs-row">{confirm}</div></section>',
+        title=say(lang, "ui.doctor.stale"),
+        text=say(lang, "ui.doctor.stale_text"),
+        heads=heads,
+        rows=[_stale_row(lang, process) for process in stale],
+        done=done,
+        confirm=confirm,
+    )
+
+
+def _stale_row(lang: str, process: StaleProcess) -> Safe:
+    return tag(
+        '<tr data-key="stale-{token}"><td>'
+        '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked} aria-label="{label}"></td>'
+        '<td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span></td><td>{age}</td><td>{why}'
+        "</td></tr>",
+        token=process.token,
+        ticked=Safe(" checked") if process.ticked else "",
+        label=say(lang, "ui.doctor.tick", pid=process.identity.pid),
+        pid=process.identity.pid,
+        command=process.command[:160],
+        age=duration(lang, process.age_s),
+        why=process.why(lang),
+    )
