@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+
+from glmstudio.runs.process import environment, identify, send
 
 # No test asks a hub outside: their addresses lead to a port of this machine where nobody listens, for children, too.
 for _name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
@@ -18,3 +26,31 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("GLMSTUDIO_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts processes; whatever they started with their mark is ended after the test, and nothing else."""
+    mark = uuid.uuid4().hex
+    children: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, "GLMSTUDIO_TEST_MARK": mark, **variables},
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.wait()
+    for process in psutil.process_iter():
+        if environment(process.pid).get("GLMSTUDIO_TEST_MARK") == mark:
+            left = identify(process.pid)
+            if left:
+                send(left, signal.SIGKILL)

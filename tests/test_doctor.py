@@ -31,7 +31,7 @@ def test_the_form_of_the_json_is_kept(home: Path) -> None:
     assert set(data) == {"schema", "summary", "findings", "facts"}
     assert data["schema"] == 2
     assert set(data["summary"]) == {"status", "text"}
-    assert set(data["facts"]) == {"seconds", "checks", "gpus", "stale"}
+    assert set(data["facts"]) == {"seconds", "checks", "gpus", "stale", "jobs"}
     for finding in data["findings"]:
         assert set(finding) == {"id", "severity", "what", "why", "fix"}
         assert all(finding.values())

@@ -6,21 +6,20 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from glmstudio.doctor import StaleProcess, diagnose, end_stale, leftovers
+from glmstudio.doctor import StaleProcess, diagnose, end_stale
 from glmstudio.doctor.leftovers import Listed, Register
 from glmstudio.files import write_json
 from glmstudio.paths import paths
-from glmstudio.runs.process import COOKIE, Identity, alive, identify, send
+from glmstudio.runs.process import COOKIE, Identity, alive, identify
 
 JOB = "TORCHELASTIC_RUN_ID"
 SLEEP = "import time; time.sleep(120)"
@@ -32,34 +31,6 @@ worker = subprocess.Popen([sys.executable, "-c", {SLEEP!r}], env={{**os.environ,
 print(worker.pid, flush=True)
 time.sleep(120)
 """
-
-
-@pytest.fixture
-def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts processes; whatever they started with their mark is ended after the test, and nothing else."""
-    mark = uuid.uuid4().hex
-    children: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            [sys.executable, *arguments],
-            env={**os.environ, "GLMSTUDIO_TEST_MARK": mark, **variables},
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        children.append(child)
-        return child
-
-    yield start
-    for child in children:
-        child.kill()
-        child.wait()
-    for process in psutil.process_iter():
-        if leftovers.environment(process.pid).get("GLMSTUDIO_TEST_MARK") == mark:
-            left = identify(process.pid)
-            if left:
-                send(left, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -203,7 +174,7 @@ def test_an_orphan_is_ended_and_noted(home: Path, agent: tuple[subprocess.Popen[
     assert (result.pid, result.outcome) == (worker.pid, "ended")
     assert result.text("en") == f"Process {worker.pid} has ended."
     assert not alive(worker)
-    (note,) = [json.loads(line) for line in (home / "state" / "ended.jsonl").read_text().splitlines()]
+    (note,) = [json.loads(line) for line in (home / "state" / "changes.jsonl").read_text().splitlines()]
     assert (note["pid"], note["kind"], note["outcome"]) == (worker.pid, "foreign_orphan", "ended")
     assert [each.outcome for each in end_stale([stale.token])] == ["expired"]
 

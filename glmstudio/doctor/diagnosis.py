@@ -11,11 +11,13 @@ from glmstudio.doctor import (  # noqa: F401  importing a file of checks registe
     card,
     folders,
     hubs,
+    jobs,
     leftovers,
     machine,
     names,
     network,
     nvml,
+    past,
     ports,
     pytorch,
     smoke,
@@ -51,6 +53,7 @@ def diagnose(*, only: Iterable[str] | None = None, deep: bool = False, tell: Tel
         gpus=probes.known(nvml.read_cards, nvml.NO_CARDS).gpus,
         stale=probes.known(leftovers.list_stale, leftovers.NOTHING),
         seconds=time.monotonic() - begun,
+        jobs=probes.known(jobs.find_jobs, jobs.NO_JOBS),
     )
 
 

@@ -8,25 +8,25 @@ above a process that torchrun started, or that our own run's processes are gone 
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.doctor.report import StaleProcess
+from glmstudio.doctor.table import JOB, LOADER, Seen, Table, read_table
 from glmstudio.files import read_json
 from glmstudio.paths import paths
-from glmstudio.runs.process import COOKIE, Identity, alive, ancestors, environment, identify
+from glmstudio.runs.process import COOKIE, Identity, alive, ancestors, identify
 
 SETTLING = 30.0  # seconds in which a run that ended may still tidy up
-_JOB = "TORCHELASTIC_RUN_ID"
-_AGENT = re.compile(r"\b(torchrun|torch\.distributed\.(run|launch|elastic)|accelerate|deepspeed)\b")
 NOTHING: tuple[StaleProcess, ...] = ()
 _LIVE = ("starting", "running", "stopping")
+_GLANCE = 0.3  # seconds between two looks at what a process computes
 
 
 @dataclass(frozen=True)
@@ -37,108 +37,123 @@ class Listed:
     cookie: str | None
 
 
-@check("proc.stale", family="leftovers")
+@check("proc.stale", family="leftovers", before_start=True)
 def processes(probes: Probes) -> Found:
     """Leftovers of trainings that still run."""
     stale = probes.ask(list_stale)
     if not stale:
         return found("ok", "ok")
     pids = ", ".join(str(process.identity.pid) for process in stale)
-    return found("warning", "stale", count=len(stale), pids=pids)
+    case = "ours" if any(process.ticked for process in stale) else "foreign"
+    return found("warning", case, action="proc.end", count=len(stale), pids=pids)
 
 
 def list_stale() -> tuple[StaleProcess, ...]:
     """Everything left behind now, each with a fresh token."""
-    listed = tuple(find_stale())
+    listed = tuple(find_stale(watch=True))
     _REGISTER.add(listed)
     return tuple(each.process for each in listed)
 
 
-def find_stale() -> list[Listed]:
-    """Classify every process of this user."""
-    table = {process.pid: process for process in psutil.process_iter(["pid", "ppid", "name", "cmdline", "create_time"])}
+def find_stale(table: Table | None = None, *, watch: bool = False) -> list[Listed]:
+    """Classify every process of this user; `watch` also tells which of the stale ones compute right now."""
+    table = table or read_table()
     spared = {os.getpid(), *ancestors()}
     runs = _runs_by_id()
-    stale = (_classify(process, table, runs) for pid, process in table.items() if pid not in spared)
-    return [each for each in stale if each]
+    mine = (process for process in table.processes.values() if process.mine and process.pid > 1)
+    kinds = [(process, classify(process, table, runs)) for process in mine if process.pid not in spared]
+    stale = [(process, kind) for process, kind in kinds if kind]
+    busy = _busy([process for process, _ in stale]) if watch else set()
+    listed = (_listed(process, kind, runs, process.pid in busy) for process, kind in stale)
+    return [each for each in listed if each]
 
 
-def _classify(process: psutil.Process, table: dict[int, psutil.Process], runs: dict[str, _RunFacts]) -> Listed | None:
-    variables = environment(process.pid)
-    cookie = variables.get(COOKIE)
-    run = runs.get(cookie) if cookie else None
+def classify(process: Seen, table: Table, runs: dict[str, RunFacts]) -> str:
+    """The kind of stale process that this one is, or "" if it is none."""
+    run = runs.get(process.variables.get(COOKIE, ""))
     if run is not None:
-        kind = run.kind
-    elif _JOB in variables and _is_python(process):
-        kind = "" if _is_agent(process) or _has_agent_above(process, table) else "foreign_orphan"
-    else:
-        kind = "foreign_loader" if variables and _is_lost_loader(process, table) else ""
-    identity = identify(process.pid) if kind else None
+        return run.kind
+    if not process.is_python or process.is_agent or table.has_agent_above(process):
+        return ""
+    if JOB in process.variables:
+        return "foreign_loader" if process.name == LOADER else "foreign_orphan"
+    lost_loader = process.name == LOADER and process.age_s > SETTLING and not _has_python_above(process, table)
+    return "foreign_loader" if lost_loader else ""
+
+
+def _listed(process: Seen, kind: str, runs: dict[str, RunFacts], busy: bool) -> Listed | None:
+    identity = identify(process.pid)
     if identity is None:
         return None
+    cookie = process.variables.get(COOKIE)
+    run = runs.get(cookie) if cookie else None
     stale = StaleProcess(
         token=secrets.token_urlsafe(12),
         identity=identity,
         kind=kind,
-        command=" ".join(process.info["cmdline"] or [process.info["name"]])[:300],
-        age_s=max(0.0, time.time() - process.info["create_time"]),
+        command=process.command,
+        age_s=process.age_s,
         ticked=run is not None,
-        values={"run": run.name} if run else {"folder": _folder(process)},
+        values={"run": run.name} if run else {"folder": _folder(process.pid)},
+        user=process.user,
+        busy=busy,
+        silent_s=silence(process.pid),
     )
     return Listed(stale, cookie if run else None)
 
 
-def _is_agent(process: psutil.Process) -> bool:
-    return process.info["name"] == "pt_elastic" or bool(_AGENT.search(" ".join((process.info["cmdline"] or [])[:6])))
+def _has_python_above(process: Seen, table: Table) -> bool:
+    parent = table.processes.get(process.parent)
+    return parent is not None and parent.is_python
 
 
-def _has_agent_above(process: psutil.Process, table: dict[int, psutil.Process]) -> bool:
-    seen = {process.pid}
-    above = table.get(process.info["ppid"])
-    while above is not None and above.pid not in seen:
-        if _is_agent(above):
-            return True
-        seen.add(above.pid)
-        above = table.get(above.info["ppid"])
-    return False
+def _busy(processes: list[Seen]) -> set[int]:
+    """Which of these compute right now."""
+    before = {process.pid: _computed(process.pid) for process in processes}
+    if before:
+        time.sleep(_GLANCE)
+    return {pid for pid, seconds in before.items() if _computed(pid) - seconds > _GLANCE / 10}
 
 
-def _is_lost_loader(process: psutil.Process, table: dict[int, psutil.Process]) -> bool:
-    """A data loader of a training without torchrun, whose training is gone."""
-    if process.info["name"] != "pt_data_worker" or time.time() - process.info["create_time"] < SETTLING:
-        return False
-    above = table.get(process.info["ppid"])
-    return above is None or not _is_python(above)
-
-
-def _is_python(process: psutil.Process) -> bool:
-    # A shell or an editor opened from within a training carries its variables too.
-    name = process.info["name"] or ""
-    return name.startswith(("python", "pt_")) or "python" in os.path.basename((process.info["cmdline"] or [""])[0])  # noqa: PTH119
-
-
-def _folder(process: psutil.Process) -> str:
+def _computed(pid: int) -> float:
     try:
-        return str(process.cwd())
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def silence(pid: int) -> float | None:
+    """Seconds since the process last wrote to the file that its output goes to; None where that is no file."""
+    try:
+        log = Path(os.readlink(f"/proc/{pid}/fd/1"))  # noqa: PTH115  the link may name what is no path
+        return max(0.0, time.time() - log.stat().st_mtime) if log.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _folder(pid: int) -> str:
+    try:
+        return str(psutil.Process(pid).cwd())[:200]
     except (psutil.Error, OSError):
         return "?"
 
 
 @dataclass(frozen=True)
-class _RunFacts:
+class RunFacts:
     """A run's name, and what a process is that still carries its id: a kind of stale process, or "" if all is well."""
 
     name: str
     kind: str
 
 
-def _runs_by_id() -> dict[str, _RunFacts]:
+def _runs_by_id() -> dict[str, RunFacts]:
     found_runs = {}
     for file in sorted(paths().runs.glob("*/run.json")):
         facts = read_json(file, {})
         if isinstance(facts, dict) and isinstance(facts.get("run_id"), str):
             state = read_json(file.with_name("status.json"), {})
-            found_runs[facts["run_id"]] = _RunFacts(
+            found_runs[facts["run_id"]] = RunFacts(
                 file.parent.name, _kind(facts, state if isinstance(state, dict) else {})
             )
     return found_runs

@@ -134,6 +134,9 @@ class StaleProcess:
     age_s: float
     ticked: bool
     values: dict[str, Any] = field(default_factory=dict)
+    user: str = ""
+    busy: bool = False  # it computes right now
+    silent_s: float | None = None  # since its log was last written to, where it has one
 
     def why(self, lang: str) -> str:
         """Why this process counts as left behind."""
@@ -147,8 +150,31 @@ class StaleProcess:
             "command": self.command,
             "age_s": round(self.age_s, 1),
             "ticked": self.ticked,
+            "user": self.user,
+            "busy": self.busy,
+            "silent_s": None if self.silent_s is None else round(self.silent_s),
             "why": self.why(lang),
         }
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training of another program: `kind` is healthy, hung (it seems to) or other_user. None is ever offered."""
+
+    kind: str
+    pid: int
+    user: str
+    command: str
+    workers: int
+    age_s: float
+
+    def why(self, lang: str) -> str:
+        """What it is, in a sentence."""
+        return say(lang, f"doctor.job.{self.kind}")
+
+    def to_json(self, lang: str) -> dict[str, Any]:
+        """The job for other programs."""
+        return {**asdict(self), "age_s": round(self.age_s, 1), "why": self.why(lang)}
 
 
 @dataclass(frozen=True)
@@ -157,11 +183,14 @@ class EndResult:
 
     token: str
     pid: int | None
-    outcome: Literal["ended", "gone", "changed", "expired", "stuck"]
+    outcome: Literal["ended", "gone", "changed", "expired", "stuck", "shared"]
+    freed_ports: tuple[int, ...] = ()
 
     def text(self, lang: str) -> str:
-        """The outcome as a sentence."""
-        return say(lang, f"doctor.end.{self.outcome}", pid=self.pid)
+        """The outcome as a sentence, with what is free again."""
+        ended = say(lang, f"doctor.end.{self.outcome}", pid=self.pid)
+        ports = ", ".join(map(str, self.freed_ports))
+        return f"{ended} {say(lang, 'doctor.end.ports', ports=ports)}" if ports else ended
 
 
 @dataclass(frozen=True)
@@ -172,6 +201,7 @@ class Report:
     gpus: tuple[Gpu, ...]
     stale: tuple[StaleProcess, ...]
     seconds: float
+    jobs: tuple[Job, ...] = ()
 
     @property
     def status(self) -> Status:
@@ -218,5 +248,6 @@ class Report:
                 "checks": [result.to_fact(lang) for result in self.results],
                 "gpus": [asdict(gpu) for gpu in self.gpus],
                 "stale": [process.to_json(lang) for process in self.stale],
+                "jobs": [job.to_json(lang) for job in self.jobs],
             },
         }
