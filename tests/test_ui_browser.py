@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,41 @@ def test_the_doctor_runs_by_itself_and_again(running: Studio, chromium: Any) -> 
         page.wait_for_selector("#panel-doctor [data-act=check]", timeout=20_000)
 
         assert page.locator("#panel-doctor .gs-check").count() > 5
+
+
+@pytest.mark.parametrize(
+    ("locale", "end", "said"), [("en-US", "End these processes", "has ended."), ("zh-CN", "结束这些进程", "已结束。")]
+)
+def test_a_leftover_is_ticked_ended_and_proven(
+    locale: str, end: str, said: str, chromium: Any, running: Studio, spawn: Any
+) -> None:
+    orphan = spawn("-c", "import time; time.sleep(120)", TORCHELASTIC_RUN_ID="x")
+    with visit(chromium, locale=locale) as visitor:
+        page = visitor.open(running.url + "#doctor")
+        page.wait_for_selector("#panel-doctor [data-act=check]", timeout=20_000)
+        page.click("#panel-doctor [data-act=check]")
+        page.check(f"[data-tick='{orphan.pid}']", timeout=20_000)
+        page.click(f"#panel-doctor >> text={end}")
+        page.click(f".gs-dialog >> text={end}")
+        page.wait_for_selector(f"#panel-doctor .gs-plain >> text={said}", timeout=20_000)
+
+        assert orphan.wait(5) == -signal.SIGTERM
+        assert str(orphan.pid) in page.inner_text("#panel-doctor .gs-plain")
+        assert visitor.complaints == []
+
+
+def test_the_report_is_copied_without_paths(chromium: Any, running: Studio) -> None:
+    with visit(chromium) as visitor:
+        page = visitor.open(running.url + "#doctor")
+        page.wait_for_selector("#panel-doctor [data-copy]", timeout=20_000)
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.click("#panel-doctor .gs-verdict [data-copy]")
+        page.wait_for_selector("#panel-doctor .gs-verdict >> text=Copied")
+        copied = page.evaluate("navigator.clipboard.readText()")
+
+        assert copied.startswith("GLM Studio ")
+        assert "py.version (ok): Python 3." in copied
+        assert str(running.home) not in copied
 
 
 def test_a_folder_that_is_no_model_is_answered_at_once(running: Studio, chromium: Any, tmp_path: Any) -> None:

@@ -78,7 +78,8 @@ def _fix(report: Report, options: argparse.Namespace) -> None:
     if due and _confirmed(t("cli.doctor_end", pids=", ".join(str(each.identity.pid) for each in due)), options):
         from glmstudio.doctor import end_stale
 
-        for result in end_stale([process.token for process in due]):
+        tokens = [process.token for process in due]
+        for result in end_stale(tokens, tell=lambda stage: print(f"    {t(f'doctor.stage.{stage}')}")):
             print(result.text(language()))
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from glmstudio.doctor import EndResult, Gpu, Report, Result, diagnose, end_stale
+from glmstudio.doctor import EndResult, Gpu, Report, Result, StaleProcess, diagnose, end_stale
 from glmstudio.doctor.fixes import Offer, apply, offer, undoable
 from glmstudio.errors import StudioError
 
@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 FRESH_S = 30.0
 CARDS_S = 3.0
+LIST_S = 25.0  # a list of stale processes may be acted on for a minute; it is renewed while somebody reads it
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Checkup:
         self.failed = False
         self.running = False
         self.deep = False
+        self.stage = ""
         self.arrived: list[Result] = []
         self.ended: list[EndResult] = []
         self.offers: dict[str, Offer] = {}
@@ -44,16 +46,19 @@ class Checkup:
         self._lock = threading.Lock()
         self._finished = 0.0
         self._looked = 0.0
+        self._listed = 0.0
+        self._next: Callable[[], None] | None = None
 
     def start(self, *, unless_fresh: bool = False, deep: bool = False) -> None:
         """Begin a check-up, unless one runs (or the last one is only seconds old)."""
         fresh = self.report is not None and time.monotonic() - self._finished < FRESH_S
-        if not (unless_fresh and fresh):
+        if not self.running and not (unless_fresh and fresh):
             self._work(lambda: None, deep=deep)
 
     def end(self, tokens: list[str]) -> None:
-        """End the processes behind these tokens, then look again."""
-        self._work(lambda: setattr(self, "ended", list(end_stale(tokens))))
+        """End the processes behind these tokens, then look again; a second click while that goes on does nothing."""
+        if not self.stage:
+            self._work(lambda: self._end(tokens))
 
     def mend(self, key: str) -> None:
         """Do what was offered under this key, then look again."""
@@ -72,6 +77,29 @@ class Checkup:
             threading.Thread(target=self._look, daemon=True, name="gpu-look").start()
         return self._gpus or self.report.gpus
 
+    def stale(self) -> tuple[StaleProcess, ...]:
+        """The stale processes, listed anew from time to time as long as there are any."""
+        if self.report is None or not self.report.stale:
+            return ()
+        with self._lock:
+            due = not self.running and time.monotonic() - self._listed > LIST_S
+            if due:
+                self._listed = time.monotonic()
+        if due:
+            threading.Thread(target=self._list, daemon=True, name="stale-list").start()
+        return self.report.stale
+
+    def _list(self) -> None:
+        stale = diagnose(only=("proc.stale",)).stale
+        if self.report is not None and not self.running:
+            self.report = replace(self.report, stale=stale)
+
+    def _end(self, tokens: list[str]) -> None:
+        try:
+            self.ended = list(end_stale(tokens, tell=lambda stage: setattr(self, "stage", stage)))
+        finally:
+            self.stage = ""
+
     def _look(self) -> None:
         self._gpus = diagnose(only=("gpu.driver",)).gpus
 
@@ -88,6 +116,7 @@ class Checkup:
         """Do something that may take its time, and look at the machine afterwards."""
         with self._lock:
             if self.running:
+                self._next = self._next or first  # a click during a check-up is not lost, and two are one
                 return
             self.running, self.deep, self.arrived = True, deep, []
         threading.Thread(target=self._run, args=(first, deep), daemon=True, name="check-up").start()
@@ -96,7 +125,7 @@ class Checkup:
         try:
             first()
             self.report = diagnose(deep=deep, tell=self.arrived.extend)
-            self._gpus, self._looked = self.report.gpus, time.monotonic()
+            self._gpus, self._looked, self._listed = self.report.gpus, time.monotonic(), time.monotonic()
             found = {result.key: made for result in self.report.findings if (made := offer(result))}
             self.offers = found | {f"undo-{made.subject}": made for made in undoable()}
             self.failed = False
@@ -108,7 +137,10 @@ class Checkup:
                 self.mending = replace(self.mending, problem=StudioError("ui.broken"), over=True)
         finally:
             self._finished = time.monotonic()
-            self.running = False
+            with self._lock:
+                self.running, waiting, self._next = False, self._next, None
+        if waiting:
+            self._work(waiting)
 
 
 CHECKUP = Checkup()

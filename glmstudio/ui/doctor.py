@@ -13,7 +13,7 @@ from glmstudio.doctor.checks import FAMILIES
 from glmstudio.doctor.fixes import Offer
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.doctor_cards import render_gpus
-from glmstudio.ui.doctor_stale import render_stale
+from glmstudio.ui.doctor_stale import render_jobs, render_stale
 from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import (
     Safe,
@@ -65,8 +65,10 @@ def render(lang: str, _view: View) -> Safe:
     report = CHECKUP.report
     parts = [_verdict(lang, report), _mending(lang)]
     if report:
-        parts += [_finding(lang, result) for result in report.findings]
-        parts += [render_stale(lang, report.stale), render_gpus(lang), _all_checks(lang, report), _changes(lang)]
+        parts += [_finding(lang, result) for result in report.problems]
+        parts += [render_stale(lang, CHECKUP.stale()), render_gpus(lang), render_jobs(lang, report.jobs)]
+        parts += [_finding(lang, result) for result in report.findings if result.status == "info"]
+        parts += [_all_checks(lang, report), _changes(lang)]
     elif CHECKUP.running:
         parts += [_finding(lang, result) for result in list(CHECKUP.arrived) if result.is_finding]
     parts.append(
@@ -98,6 +100,8 @@ def _verdict(lang: str, report: Report | None) -> Safe:
 def _sentence(lang: str, report: Report | None) -> tuple[str, str, str]:
     if CHECKUP.running:
         text = say(lang, "ui.doctor.deep_text" if CHECKUP.deep else "ui.doctor.checking_text")
+        if CHECKUP.stage:
+            return "running", say(lang, "ui.doctor.ending"), say(lang, f"doctor.stage.{CHECKUP.stage}")
         done = len({result.id for result in CHECKUP.arrived})
         return "running", say(lang, "ui.doctor.checking"), say(lang, "ui.doctor.progress", n=done) if done else text
     if report is None or CHECKUP.failed:

@@ -1,8 +1,8 @@
-"""The table of processes that were left behind, with ticks and a reason for each."""
+"""The processes that were left behind, with ticks and a reason for each; and other trainings, which are left alone."""
 
 from __future__ import annotations
 
-from glmstudio.doctor import StaleProcess
+from glmstudio.doctor import Job, StaleProcess
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.markup import Safe, button, icon, tag
 from glmstudio.ui.units import duration
@@ -42,15 +42,52 @@ def render_stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
 
 def _stale_row(lang: str, process: StaleProcess) -> Safe:
     return tag(
-        '<tr data-key="stale-{token}"><td>'
+        '<tr data-key="stale-{pid}"><td>'
         '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked} aria-label="{label}"></td>'
-        '<td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span></td><td>{age}</td><td>{why}'
-        "</td></tr>",
+        '<td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'
+        '<p class="gs-small">{facts}</p></td><td>{age}</td><td>{why}</td></tr>',
         token=process.token,
         ticked=Safe(" checked") if process.ticked else "",
         label=say(lang, "ui.doctor.tick", pid=process.identity.pid),
         pid=process.identity.pid,
         command=process.command[:160],
+        facts=_facts(lang, process),
         age=duration(lang, process.age_s),
         why=process.why(lang),
+    )
+
+
+def _facts(lang: str, process: StaleProcess) -> str:
+    """Whose it is, and whether it still does something: what a person decides by."""
+    facts = [process.user]
+    if process.busy:
+        facts.append(say(lang, "ui.doctor.busy"))
+    if process.silent_s is not None:
+        facts.append(say(lang, "ui.doctor.silent", time=duration(lang, process.silent_s)))
+    return " · ".join(filter(None, facts))
+
+
+def render_jobs(lang: str, jobs: tuple[Job, ...]) -> Safe:
+    """Trainings of other programs: shown so that nobody wonders who holds the card, without a button."""
+    if not jobs:
+        return Safe("")
+    rows = [
+        tag(
+            '<tr data-key="job-{pid}"><td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'
+            '<p class="gs-small">{facts}</p></td><td>{age}</td><td>{why}</td></tr>',
+            pid=job.pid,
+            command=job.command[:160],
+            facts=f"{job.user} · {say(lang, 'ui.doctor.workers', n=job.workers)}",
+            age=duration(lang, job.age_s),
+            why=job.why(lang),
+        )
+        for job in jobs
+    ]
+    heads = [tag("<th>{name}</th>", name=say(lang, f"ui.doctor.column_{name}")) for name in ("command", "age", "what")]
+    return tag(
+        '<section class="gs-card gs-stack" data-key="jobs"><h3>{title}</h3>'
+        '<table class="gs-table gs-jobs"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></section>',
+        title=say(lang, "ui.doctor.jobs"),
+        heads=heads,
+        rows=rows,
     )
