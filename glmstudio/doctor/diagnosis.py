@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from glmstudio.doctor import (  # noqa: F401  importing a file of checks registers them
     card,
     folders,
+    health,
     hubs,
     jobs,
     leftovers,
@@ -17,6 +18,7 @@ from glmstudio.doctor import (  # noqa: F401  importing a file of checks registe
     names,
     network,
     nvml,
+    packages,
     past,
     ports,
     pytorch,

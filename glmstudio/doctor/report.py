@@ -107,6 +107,7 @@ class GpuProcess:
     name: str
     user: str
     used_mib: int | None
+    owner: str = ""  # "ours" for this studio's runs and model server, "other", or "" where nobody can know
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,9 @@ class Gpu:
     temperature_c: int | None
     processes: tuple[GpuProcess, ...]
     capability: tuple[int, int] = (0, 0)
+    utilization: int | None = None  # per cent of the time in which it computed
+    power_w: int | None = None
+    unnamed_mib: int | None = None  # in use, but by no program that the driver names; None where it cannot tell
 
 
 @dataclass(frozen=True)
