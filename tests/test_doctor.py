@@ -16,6 +16,7 @@ from glmstudio.doctor import diagnose, diagnosis, pytorch
 from glmstudio.doctor.checks import CHECKS, FAMILIES, Check, Probes, found
 from glmstudio.doctor.report import Result
 from glmstudio.words import has, words
+from tests.namespaces import doctor_in
 
 
 def test_the_second_look_takes_no_torch_and_little_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,6 +25,18 @@ def test_the_second_look_takes_no_torch_and_little_time(home: Path, monkeypatch:
     report = diagnose()
     assert next(result for result in report.results if result.id == "torch.start").status == "ok"
     assert report.seconds < 5
+
+
+def test_a_clean_machine_without_card_or_network_is_green(tmp_path: Path) -> None:
+    """As in a new container: its own processes, names and mounts, and 64 MB of shared memory."""
+    data = doctor_in("mount -t tmpfs -o size=64m tmpfs /dev/shm", tmp_path / "home")
+    assert data["summary"]["status"] == "ok"
+    assert data["summary"]["text"].startswith("Everything is fine: ")
+    assert {finding["severity"] for finding in data["findings"]} == {"info"}
+    assert {finding["id"] for finding in data["findings"]} == {"hub.reach", "shm.size"}
+    driver = next(fact for fact in data["facts"]["checks"] if fact["id"] == "gpu.driver")
+    assert driver["fact"] == "No NVIDIA driver: the studio works on the processor, with the demo model."
+    assert data["facts"]["seconds"] < 6
 
 
 def test_the_form_of_the_json_is_kept(home: Path) -> None:

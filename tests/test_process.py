@@ -167,3 +167,12 @@ def test_without_proc_an_identity_still_tells_processes_apart(
     child.kill()
     child.wait()
     assert not alive(identity)
+
+
+def test_a_child_of_ours_is_no_part_of_another_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "theirs")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    code = "import os; print(sorted(n for n in os.environ if n.startswith(('TORCHEL', 'MASTER', 'GLMSTUDIO_RUN'))))"
+    with (tmp_path / "log").open("wb") as log:
+        process.spawn([sys.executable, "-c", code], log, "mine").wait()
+    assert (tmp_path / "log").read_text() == "['GLMSTUDIO_RUN_ID']\n"

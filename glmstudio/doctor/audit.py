@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,20 @@ from typing import Any
 from glmstudio.paths import paths
 from glmstudio.words import say
 
+log = logging.getLogger(__name__)
+
 _KEPT = 1000
 
 
 def note(what: str, **facts: Any) -> None:
     """Write one change down: `what` names the kind ("end", "hosts.add"), `facts` say the rest."""
-    file = _file()
-    file.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps({"time": time.time(), "what": what, **facts}, ensure_ascii=False)
-    with file.open("a", encoding="utf-8") as record:
-        record.write(line + "\n")
+    try:
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        with _file().open("a", encoding="utf-8") as record:
+            record.write(line + "\n")
+    except OSError:  # the change is made; a full disk must not hide that it was
+        log.exception("A change could not be written down: %s", line)
 
 
 def entries() -> list[dict[str, Any]]:

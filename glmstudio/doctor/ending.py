@@ -29,8 +29,8 @@ def end_stale(tokens: Sequence[str], *, polite: float = _POLITE, tell: Tell = la
     """End the processes behind these tokens, which `diagnose()` handed out at most a minute ago.
 
     Each is classified again first: one that is no longer stale, or stale for another reason, is left alone, and so is
-    one whose port others are connected to. Of our own runs, what they started in the meantime is ended with them; of a
-    stranger's only what is itself left behind. `tell` is given the name of each stage (`doctor.stage.*`).
+    one whose port others are connected to. Of our own runs, what they started in the meantime is ended with them.
+    `tell` is given the name of each stage (`doctor.stage.*`).
     """
     with _ONE_AT_A_TIME:
         tell("looking")
@@ -71,6 +71,9 @@ def _end(due: list[Listed], polite: float, tell: Tell) -> None:
     rest = [target for target in targets if target not in agents]
     _signal(rest, signal.SIGTERM)
     _wait(targets, polite)
+    late = [each for each in _started_since(due) if each not in targets]
+    _signal(late, signal.SIGTERM)
+    _wait(late, _FORCED)
     for _ in range(_ROUNDS):
         left = [target for target in {*targets, *_started_since(due)} if alive(target)]
         if not left:
@@ -80,15 +83,9 @@ def _end(due: list[Listed], polite: float, tell: Tell) -> None:
         _wait(left, _FORCED)
 
 
-def _started_since(due: list[Listed]) -> Iterable[Identity]:
-    """What carries the run id of ours, and the stale offspring of strangers: found anew, for they may have forked."""
-    for cookie in {each.cookie for each in due if each.cookie}:
-        yield from with_cookie(cookie)
-    strangers = [each.process.identity.pid for each in due if not each.cookie]
-    if strangers:
-        table = read_table()
-        offspring = {child.pid for pid in strangers for child in table.below(pid)}
-        yield from (each.process.identity for each in find_stale(table) if each.process.identity.pid in offspring)
+def _started_since(due: list[Listed]) -> list[Identity]:
+    """What carries the run id of ours, found anew. Of strangers' only what a person ticked is ended."""
+    return [each for cookie in {each.cookie for each in due if each.cookie} for each in with_cookie(cookie)]
 
 
 def _is_agent(identity: Identity) -> bool:

@@ -14,7 +14,6 @@ from glmstudio.doctor.report import Result
 from glmstudio.errors import StudioError
 from glmstudio.words import say
 
-CHECKS = {"hosts.add": ("net",), "hosts.remove": ("net",), "torch.install": ("pytorch", "card")}
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -55,7 +54,10 @@ def offer(result: Result) -> Offer | None:
 
 def undoable() -> list[Offer]:
     """The changes that can be taken back now."""
-    return [_hosts("remove", name) for name in hosts_fix.names_of_ours()]
+    try:
+        return [_hosts("remove", name) for name in hosts_fix.names_of_ours()]
+    except StudioError:  # the file changed between the two looks
+        return []
 
 
 def apply(chosen: Offer, tell: Callable[[str], None] = lambda _: None) -> None:

@@ -138,11 +138,6 @@ def change(action: str, name: str, expected: str, file: Path = FILE) -> Path | N
         return backup
 
 
-def put_back(file: Path, backup: Path) -> None:
-    """The file as it was before a change that made things worse."""
-    _replace(file, backup.read_bytes())
-
-
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Turn the errors of rights into words, and keep two of us apart."""

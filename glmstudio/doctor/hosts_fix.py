@@ -14,7 +14,8 @@ from glmstudio.doctor.names import ask_names
 from glmstudio.errors import StudioError
 
 _EDITOR = Path(hosts.__file__)
-_DISMISSED, _NOT_ALLOWED, _REFUSED = 126, 127, 3  # the first two are pkexec's own
+_PATIENCE = 300.0  # seconds for a person to find the password
+_DISMISSED, _REFUSED = 126, 3  # the first is pkexec's own
 
 
 def preview(action: str, name: str) -> tuple[str, str]:
@@ -59,7 +60,10 @@ def _change(action: str, name: str, mark: str) -> str:
     # The system's own Python, and words instead of a shell: what runs with an administrator's rights stays small.
     python = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
     command = ["pkexec", python, "-I", str(_EDITOR), action, name, *([mark] if mark else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    except subprocess.TimeoutExpired as late:
+        raise hosts.Refused("dismissed") from late
     if done.returncode == _DISMISSED:
         raise hosts.Refused("dismissed")
     if done.returncode == _REFUSED:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 
 from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.models import list_models
@@ -14,7 +14,7 @@ from glmstudio.models import list_models
 _LIMIT = 3.0
 
 
-@check("hub.reach", family="network", limit=2 * _LIMIT + 1)
+@check("hub.reach", family="network", limit=_LIMIT + 2)
 def reach(_: Probes) -> Found:
     """Which hubs answer. Nobody is asked where a model is on this machine already."""
     if any(model.kind != "demo" and model.ready for model in list_models()):
@@ -22,9 +22,7 @@ def reach(_: Probes) -> Found:
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         return found("ok", "told_offline")
     places = hubs()
-    with ThreadPoolExecutor(len(places)) as pool:
-        times = dict(zip(places, pool.map(_answer_time, places.values()), strict=True))
-    answered = {name: seconds for name, seconds in times.items() if seconds is not None}
+    answered = _ask(places)
     if not answered:
         return found("info", "offline", names=", ".join(places))
     missing = [name for name in places if name not in answered]
@@ -40,6 +38,24 @@ def hubs() -> dict[str, str]:
         "Hugging Face": os.environ.get("HF_ENDPOINT", "https://huggingface.co"),
         "hf-mirror.com": os.environ.get("GLMSTUDIO_MIRROR", "https://hf-mirror.com"),
     }
+
+
+def _ask(places: dict[str, str]) -> dict[str, float]:
+    """Seconds until each answered, of those that did in time; a look-up of a name can hang longer than one waits."""
+    answered: dict[str, float] = {}
+
+    def ask(name: str, address: str) -> None:
+        seconds = _answer_time(address)
+        if seconds is not None:
+            answered[name] = seconds
+
+    threads = [threading.Thread(target=ask, args=place, daemon=True) for place in places.items()]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + _LIMIT
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(answered)
 
 
 def _answer_time(address: str) -> float | None:

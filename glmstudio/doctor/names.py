@@ -12,7 +12,7 @@ from glmstudio.doctor import hosts
 from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.doctor.place import in_container, in_wsl, on_nixos
 
-_NAMES_LIMIT = 6.0  # seconds
+_NAMES_LIMIT = 5.0  # seconds
 _SLOW = 2.0
 # As torch does it: IPv6 with mapped IPv4 first, then IPv4. An address can be bound only if it belongs to this machine.
 _ASK_NAMES = """
@@ -42,7 +42,7 @@ print(json.dumps([look(name) for name in dict.fromkeys(names)]))
 """
 
 
-@check("net.hostname", family="network", limit=_NAMES_LIMIT + 2)
+@check("net.hostname", family="network", limit=_NAMES_LIMIT + 0.8)
 def net_hostname(probes: Probes) -> Found:
     """Whether the machine's own name leads back to it. Our runs do not depend on it; other tools hang for ever."""
     answers = probes.ask(ask_names)
@@ -50,7 +50,7 @@ def net_hostname(probes: Probes) -> Found:
     return judge(own or answers, socket.gethostname())
 
 
-@check("net.localhost", family="network", limit=_NAMES_LIMIT + 2)
+@check("net.localhost", family="network", limit=_NAMES_LIMIT + 0.8)
 def net_localhost(probes: Probes) -> Found | None:
     """Whether "localhost" is this machine. Our runs say 127.0.0.1."""
     answer = next((answer for answer in probes.ask(ask_names) or [] if answer["name"] == "localhost"), None)

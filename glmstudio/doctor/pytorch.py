@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -157,7 +158,8 @@ def remembered_facts() -> dict[str, Any]:
     ):
         return dict(kept["facts"])
     facts = ask_torch()
-    write_json(file, {"key": key, "time": time.time(), "facts": facts})
+    with contextlib.suppress(OSError):  # a full disk is told by its own check
+        write_json(file, {"key": key, "time": time.time(), "facts": facts})
     return facts
 
 

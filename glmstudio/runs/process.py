@@ -84,14 +84,18 @@ def send(identity: Identity, signal: int) -> bool:
 
 
 def spawn(command: list[str], log: IO[bytes], run_id: str, *, detached: bool = True) -> subprocess.Popen[bytes]:
-    """Start a child that prints to `log` and carries `run_id`; a detached one outlives this process's terminal."""
+    """Start a child that prints to `log` and carries `run_id`; a detached one outlives this process's terminal.
+
+    What another training left in this environment stays out: such a child would pass for a part of that one.
+    """
+    own = {name: value for name, value in child_environment().items() if not belongs_to_a_training(name)}
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
         cwd=ROOT,
-        env=child_environment(**{COOKIE: run_id}),
+        env=own | {COOKIE: run_id},
         start_new_session=detached,
     )
 
