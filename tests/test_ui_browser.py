@@ -99,7 +99,7 @@ def test_a_leftover_is_ticked_ended_and_proven(
         page.click("#panel-doctor [data-act=check]")
         page.check(f"[data-tick='{orphan.pid}']", timeout=20_000)
         page.click(f"#panel-doctor >> text={end}")
-        page.click(f".gs-dialog >> text={end}")
+        page.click(f".gs-dialog button >> text={end}")
         page.wait_for_selector(f"#panel-doctor .gs-plain >> text={said}", timeout=20_000)
 
         assert orphan.wait(5) == -signal.SIGTERM

@@ -27,6 +27,8 @@ def _gpu(lang: str, gpu: Gpu) -> Safe:
     used = gpu.total_mib - gpu.free_mib
     facts = [
         "" if gpu.temperature_c is None else f"{gpu.temperature_c} °C",
+        "" if gpu.utilization is None else say(lang, "ui.doctor.utilization", percent=gpu.utilization),
+        "" if gpu.power_w is None else f"{gpu.power_w} W",
         "" if gpu.capability == (0, 0) else say(lang, "ui.doctor.capability", number="{}.{}".format(*gpu.capability)),
     ]
     return tag(
@@ -67,7 +69,7 @@ def _kind(process: GpuProcess) -> str:
     """Whose program it is: "ours", "stale" or "other"."""
     if CHECKUP.report and process.pid in {each.identity.pid for each in CHECKUP.report.stale}:
         return "stale"
-    return getattr(process, "owner", "") if getattr(process, "owner", "") in ("ours", "stale") else "other"
+    return "ours" if process.owner == "ours" else "other"
 
 
 def _processes(lang: str, gpu: Gpu) -> Safe:

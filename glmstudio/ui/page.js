@@ -118,7 +118,7 @@ window.studio = (() => {
       row.append(made);
     };
     answer(button.dataset.no, "", "plain");
-    answer(button.dataset.yes, "yes", "danger");
+    answer(button.dataset.yes, "yes", button.classList.contains("gs-look-danger") ? "danger" : "primary");
     box.append(text, row);
     document.body.append(box);
     box.showModal();
