@@ -12,8 +12,6 @@ from glmstudio.runs.process import COOKIE
 
 _SILENT = 15 * 60.0  # seconds without a word in its log
 _WATCH = 2.0  # seconds in which a training that lives would compute something
-
-
 NO_JOBS: tuple[Job, ...] = ()
 
 

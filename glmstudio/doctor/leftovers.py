@@ -83,7 +83,7 @@ def classify(process: Seen, table: Table, runs: dict[str, RunFacts]) -> str:
 
 def _listed(process: Seen, kind: str, runs: dict[str, RunFacts], busy: bool) -> Listed | None:
     identity = identify(process.pid)
-    if identity is None:
+    if identity is None or not _is_still(process):
         return None
     cookie = process.variables.get(COOKIE)
     run = runs.get(cookie) if cookie else None
@@ -100,6 +100,14 @@ def _listed(process: Seen, kind: str, runs: dict[str, RunFacts], busy: bool) -> 
         silent_s=silence(process.pid),
     )
     return Listed(stale, cookie if run else None)
+
+
+def _is_still(process: Seen) -> bool:
+    """Whether the number was not given to another process since the look at the table."""
+    try:
+        return abs(psutil.Process(process.pid).create_time() - process.created) < 0.01
+    except psutil.Error:
+        return False
 
 
 def _has_python_above(process: Seen, table: Table) -> bool:
