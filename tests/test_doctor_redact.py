@@ -15,7 +15,7 @@ from glmstudio.errors import StudioError
 SECRETS = [
     "token=hf_AbCdEfGhIjKlMnOp", "hf_AbCdEfGhIjKlMnOp", "sk-1234567890abcdef", "http://me:pa55@proxy:3128", "password: hunter2",
     "GPU-6f0c1f2e-aaaa-bbbb-cccc-0123456789ab", "192.168.1.20", "10.0.0.9", "2001:db8:1:2:3:4:5:6", "52:54:00:12:34:56",
-    "/home/anna/models/chatglm3-6b", "C:\\Users\\anna\\x", "4d5567466e894d5567466e894d5567466e89",
+    "serve.py --api-key hunter2", "/home/anna/models/chatglm3-6b", "C:\\Users\\anna\\x", "4d5567466e894d5567466e894d5567466e89",
 ]  # fmt: skip
 
 
@@ -34,6 +34,12 @@ def test_names_of_this_machine_and_person_are_taken_out(monkeypatch: pytest.Monk
     monkeypatch.setattr(Path, "home", lambda: Path("/home/anna"))
     assert redact.redact("“annas-pc” leads nowhere for anna, but annabel may stay") == (
         "“<host>” leads nowhere for <user>, but annabel may stay"
+    )
+
+
+def test_other_users_are_not_named() -> None:
+    assert redact.redact("held by python (12, bob, 6.8 GB) and bobby, root", {"bob", "root", "?"}) == (
+        "held by python (12, <user>, 6.8 GB) and bobby, root"
     )
 
 

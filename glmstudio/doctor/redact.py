@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import re
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 _RULES = (
@@ -15,6 +16,7 @@ _RULES = (
         re.compile(r"(?i)\b([\w-]*(?:token|secret|passw(?:or)?d|api[_-]?key)[\w-]*\s*[=:]\s*)[^\s\"'“”]+"),
         r"\1<secret>",
     ),
+    (re.compile(r"(?i)(-[\w-]*(?:token|secret|passw(?:or)?d|key)[\w-]*\s+)[^\s\"'“”]+"), r"\1<secret>"),
     (re.compile(r"\b[0-9a-fA-F]{32,}\b"), "<secret>"),
     (re.compile(r"\bGPU-[0-9a-f]{4,}(-[0-9a-f]+)*\b"), "<gpu>"),
     (re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", re.IGNORECASE), "<address>"),
@@ -27,8 +29,8 @@ _NOBODY = ("root", "user", "ubuntu", "debian", "localhost")  # nobody's secret, 
 _PUBLIC = re.compile(r"/etc/hosts|/dev/shm|/etc/security/limits\.conf|/mnt/c\b")
 
 
-def redact(text: str) -> str:
-    """`text` without what tells who and where somebody is."""
+def redact(text: str, people: Iterable[str] = ()) -> str:
+    """`text` without what tells who and where somebody is; `people` are names of users that it may hold."""
     kept: list[str] = []
 
     def keep(match: re.Match[str]) -> str:
@@ -38,13 +40,15 @@ def redact(text: str) -> str:
     text = _PUBLIC.sub(keep, text)
     for pattern, instead in _RULES:
         text = pattern.sub(instead, text)
-    for secret, instead in _own_names():
-        text = re.sub(rf"(?<![\w]){re.escape(secret)}(?![\w])", instead, text)
+    names = _own_names() | dict.fromkeys(people, "<user>")
+    for name in sorted(names, key=len, reverse=True):
+        if len(name) > 2 and name not in _NOBODY:
+            text = re.sub(rf"(?<![\w]){re.escape(name)}(?![\w])", names[name], text)
     return re.sub("\0(\\d+)\0", lambda match: kept[int(match[1])], text)
 
 
-def _own_names() -> list[tuple[str, str]]:
-    names = [(socket.gethostname(), "<host>"), (Path.home().name, "<user>")]
+def _own_names() -> dict[str, str]:
+    names = {socket.gethostname(): "<host>", Path.home().name: "<user>"}
     with contextlib.suppress(OSError, KeyError, ImportError):
-        names.append((getpass.getuser(), "<user>"))
-    return [(name, instead) for name, instead in names if len(name) > 2 and name not in _NOBODY]
+        names[getpass.getuser()] = "<user>"
+    return names

@@ -239,7 +239,9 @@ class Report:
         lines += [
             f"{result.id} ({result.case}): {result.fact(lang)}" for result in self.results if result.status != "skipped"
         ]
-        return redact("\n".join(lines))
+        people = {process.user for gpu in self.gpus for process in gpu.processes}
+        people |= {process.user for process in self.stale} | {job.user for job in self.jobs}
+        return redact("\n".join(lines), people)
 
     def to_json(self, lang: str = "en") -> dict[str, Any]:
         """The report for other programs."""
