@@ -100,6 +100,8 @@ def _verdict(lang: str, report: Report | None) -> Safe:
 def _sentence(lang: str, report: Report | None) -> tuple[str, str, str]:
     if CHECKUP.running:
         text = say(lang, "ui.doctor.deep_text" if CHECKUP.deep else "ui.doctor.checking_text")
+        if CHECKUP.mending and not CHECKUP.mending.over:
+            return "running", CHECKUP.mending.offer.label(lang), CHECKUP.mending.line or text
         if CHECKUP.stage:
             return "running", say(lang, "ui.doctor.ending"), say(lang, f"doctor.stage.{CHECKUP.stage}")
         done = len({result.id for result in CHECKUP.arrived})
@@ -161,18 +163,16 @@ def _mend(lang: str, key: str, offer: Offer | None) -> Safe:
 
 
 def _mending(lang: str) -> Safe:
-    """The fix at work, or what became of it."""
+    """What became of the last fix."""
     mending = CHECKUP.mending
-    if mending is None:
+    if mending is None or not mending.over:
         return Safe("")
     if mending.problem:
         return problem(lang, mending.problem)
-    text = mending.offer.done(lang) if mending.over else mending.line or mending.offer.label(lang)
     return tag(
-        '<div class="gs-problem gs-{look}" role="status">{icon}<div>{text}</div></div>',
-        look="good" if mending.over else "note",
-        icon=icon("good" if mending.over else "running"),
-        text=text,
+        '<div class="gs-problem gs-good" role="status">{icon}<div>{text}</div></div>',
+        icon=icon("good"),
+        text=mending.offer.done(lang),
     )
 
 
