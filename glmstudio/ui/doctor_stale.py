@@ -19,7 +19,7 @@ def render_stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
         "end",
         say(lang, "ui.doctor.end"),
         look="danger",
-        confirm=say(lang, "ui.doctor.end_confirm", which="%s"),
+        confirm=_question(lang, stale),
         needs_ticks="",
         yes=say(lang, "ui.doctor.end"),
         no=say(lang, "ui.common.cancel"),
@@ -38,6 +38,13 @@ def render_stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
         done=done,
         confirm=confirm,
     )
+
+
+def _question(lang: str, stale: tuple[StaleProcess, ...]) -> str:
+    """What is asked before they are ended; what still computes is named again, for it may be somebody's work."""
+    question = say(lang, "ui.doctor.end_confirm", which="%s")
+    busy = ", ".join(str(process.identity.pid) for process in stale if process.busy)
+    return f"{question} {say(lang, 'ui.doctor.end_busy', pids=busy)}" if busy else question
 
 
 def _stale_row(lang: str, process: StaleProcess) -> Safe:
