@@ -248,3 +248,12 @@ def test_what_the_system_refuses_is_told_without_a_stack_trace(home: Path, capsy
     write_json(source, [{"NLDocumentation": "x", "Instances": [whole]}])
     assert main(["data", "convert", "toolalpaca", str(source), str(home)]) == 1
     assert capsys.readouterr().err.startswith("error: The system refused: Is a directory.")
+
+
+def test_a_real_model_is_not_trained_on_the_sample_by_accident(home: Path) -> None:
+    with pytest.raises(StudioError) as stopped:
+        start_run(load_preset("chatglm3-6b/ptuning_v2"))
+    assert stopped.value.what("en") == (
+        "No data was chosen for chatglm3-6b, and the shipped sample is made for the demo model."
+    )
+    assert not (home / "runs").exists()

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from glmstudio.runs.process import free_port
+from glmstudio.chat.server import ModelServer
+from glmstudio.runs.process import Identity, alive, free_port
 from tests.e2e.studio import Studio, command, environment, studio
 
 
@@ -110,3 +111,14 @@ def test_a_taken_port_is_said_plainly(running: Studio, tmp_path: Path) -> None:
 
     assert second.returncode != 0
     assert f"Port {running.port} is used by another program." in second.stderr
+
+
+def test_closing_the_studio_unloads_the_model(home: Path) -> None:
+    with studio(home) as running:
+        ModelServer.start("demo")
+        server = Identity.from_json(json.loads((home / "state" / "server.json").read_text())["identity"])
+        assert alive(server)
+        running.process.terminate()
+        running.process.wait(20)
+        assert not alive(server)
+    assert not (home / "state" / "server.json").exists()

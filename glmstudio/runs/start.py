@@ -16,6 +16,7 @@ from glmstudio.data.records import check_file
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import list_models, ready_model
+from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
 from glmstudio.runs import process
 from glmstudio.runs.presets import Preset, Settings, change
@@ -77,10 +78,10 @@ def command_line(
 
 
 def _data(settings: Settings, data: Path | None) -> Path:
-    chosen = data or (Path(settings.data) if settings.data else SAMPLE)
-    if str(chosen) == "sample":
-        return SAMPLE
-    return chosen.expanduser().resolve()
+    chosen = str(data or settings.data)
+    if not chosen and settings.model != DEMO_NAME:
+        raise StudioError("runs.needs_data", model=settings.model)
+    return SAMPLE if chosen in ("", "sample") else Path(chosen).expanduser().resolve()
 
 
 def _check_data(settings: Settings) -> None:

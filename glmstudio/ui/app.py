@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def _serve(options: argparse.Namespace, mine: Claim) -> int:
         uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
     )
     mine.announce(port)
+    signal.signal(signal.SIGTERM, _leave)  # uvicorn hands the signal on when it has closed its connections
     threading.Thread(target=_welcome, args=(port, options), daemon=True).start()
     try:
         server.run(sockets=[listener])
@@ -64,7 +66,19 @@ def _serve(options: argparse.Namespace, mine: Claim) -> int:
         pass
     finally:
         listener.close()
+        _unload()
     return 0
+
+
+def _leave(*_: object) -> None:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _unload() -> None:
+    """Give the model's memory back: whoever closes the studio expects the card to be free. Trainings go on."""
+    from glmstudio.chat.server import ModelServer
+
+    ModelServer.stop()
 
 
 def build(port: int) -> Any:
