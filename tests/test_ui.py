@@ -327,3 +327,29 @@ def wait_until(true: Any, seconds: float = 5) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_click_during_a_checkup_waits_and_a_second_one_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from glmstudio.ui import checkup
+
+    gate, looks, ends = threading.Event(), [], []
+
+    def look(**_: Any) -> Any:
+        looks.append(len(ends))
+        gate.wait(10)
+        return SimpleNamespace(gpus=(), stale=(), findings=[])
+
+    monkeypatch.setattr(checkup, "diagnose", look)
+    monkeypatch.setattr(checkup, "undoable", list)
+    monkeypatch.setattr(checkup, "end_stale", lambda tokens, tell: ends.append(tokens) or [])
+    made = checkup.Checkup()
+    made.start()
+    for _ in range(3):
+        made.end(["token"])
+    made.start()
+    gate.set()
+    deadline = time.monotonic() + 10
+    while (made.running or not ends) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert ends == [["token"]]
+    assert looks == [0, 1]

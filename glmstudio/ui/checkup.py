@@ -47,18 +47,18 @@ class Checkup:
         self._finished = 0.0
         self._looked = 0.0
         self._listed = 0.0
+        self._act: Callable[[], None] | None = None
         self._next: Callable[[], None] | None = None
 
     def start(self, *, unless_fresh: bool = False, deep: bool = False) -> None:
         """Begin a check-up, unless one runs (or the last one is only seconds old)."""
         fresh = self.report is not None and time.monotonic() - self._finished < FRESH_S
         if not self.running and not (unless_fresh and fresh):
-            self._work(lambda: None, deep=deep)
+            self._work(None, deep=deep)
 
     def end(self, tokens: list[str]) -> None:
-        """End the processes behind these tokens, then look again; a second click while that goes on does nothing."""
-        if not self.stage:
-            self._work(lambda: self._end(tokens))
+        """End the processes behind these tokens, then look again."""
+        self._work(lambda: self._end(tokens))
 
     def mend(self, key: str) -> None:
         """Do what was offered under this key, then look again."""
@@ -112,18 +112,23 @@ class Checkup:
             problem = error
         self.mending = Mending(chosen, problem=problem, over=True)
 
-    def _work(self, first: Callable[[], None], *, deep: bool = False) -> None:
-        """Do something that may take its time, and look at the machine afterwards."""
+    def _work(self, act: Callable[[], None] | None, *, deep: bool = False) -> None:
+        """Do something that may take its time, if anything, and look at the machine afterwards.
+
+        A click during a check-up waits for its end; a second click on what waits or goes on already does nothing.
+        """
         with self._lock:
             if self.running:
-                self._next = self._next or first  # a click during a check-up is not lost, and two are one
+                self._next = self._next or (None if self._act else act)
                 return
-            self.running, self.deep, self.arrived = True, deep, []
-        threading.Thread(target=self._run, args=(first, deep), daemon=True, name="check-up").start()
+            self.running, self.deep, self.arrived, self._act = True, deep, [], act
+        threading.Thread(target=self._run, args=(act, deep), daemon=True, name="check-up").start()
 
-    def _run(self, first: Callable[[], None], deep: bool) -> None:
+    def _run(self, act: Callable[[], None] | None, deep: bool) -> None:
         try:
-            first()
+            if act:
+                act()
+            self._act = None
             self.report = diagnose(deep=deep, tell=self.arrived.extend)
             self._gpus, self._looked, self._listed = self.report.gpus, time.monotonic(), time.monotonic()
             found = {result.key: made for result in self.report.findings if (made := offer(result))}
@@ -138,7 +143,7 @@ class Checkup:
         finally:
             self._finished = time.monotonic()
             with self._lock:
-                self.running, waiting, self._next = False, self._next, None
+                self.running, waiting, self._next, self._act = False, self._next, None, None
         if waiting:
             self._work(waiting)
 

@@ -36,7 +36,7 @@ def render_stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
         heads=heads,
         rows=[_stale_row(lang, process) for process in stale],
         done=done,
-        confirm=confirm,
+        confirm="" if CHECKUP.running else confirm,
     )
 
 
