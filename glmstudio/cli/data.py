@@ -1,4 +1,4 @@
-"""Models and training data."""
+"""Training data."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from glmstudio.cli.terminal import command, json_flag, language, print_json, t
 
 
 def add(commands: Any) -> None:
-    """`models` and `data`."""
-    json_flag(command(commands, "models", _models))
+    """`data`."""
     data = commands.add_parser("data", help=t("cli.data"), description=t("cli.data"))
     parts = data.add_subparsers(required=True, metavar="ACTION")
     check = command(parts, "check", _data_check, "cli.data_check")
@@ -26,29 +25,6 @@ def add(commands: Any) -> None:
     convert.add_argument("format", choices=["toolalpaca"])
     convert.add_argument("source", metavar="IN")
     convert.add_argument("target", metavar="OUT")
-
-
-def _models(options: argparse.Namespace) -> int:
-    from glmstudio.models import list_models
-
-    models = list_models()
-    if options.json:
-        print_json([
-            {
-                "name": model.name,
-                "path": str(model.path),
-                "kind": model.kind,
-                "size_bytes": model.size_bytes,
-                "ready": model.ready,
-                "problem": model.problem.what(language()) if model.problem else None,
-            }
-            for model in models
-        ])  # fmt: skip
-        return 0
-    for model in models:
-        state = t("cli.ready") if model.problem is None else model.problem.what(language())
-        print(f"{model.name:20} {model.size_bytes / 1e6:10,.1f} MB  {model.path}  {state}")
-    return 0
 
 
 def _data_check(options: argparse.Namespace) -> int:
