@@ -85,3 +85,17 @@ def test_every_command_has_help(words: str) -> None:
     done = run(*words.split(), "--help")
     assert done.returncode == 0
     assert done.stdout.startswith("usage: launcher.py")
+
+
+@pytest.mark.parametrize(("lang", "steps"), [("C.UTF-8", "Steps done: 0"), ("zh_CN.UTF-8", "已训练步数: 0")])
+def test_a_run_is_shown_in_words(lang: str, steps: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "first"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"preset": "demo/ptuning_v2", "settings": {"steps": 5, "model": "demo"}}')
+    (folder / "status.json").write_text('{"state": "failed", "problem": {"key": "runs.killed", "values": {}}}')
+    (folder / "records.json").write_text('{"used": 1}')
+    done = run("runs", "show", "first", lang=lang, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert steps in lines
+    assert not any(line.startswith(("step:", "problem:", "records:", "None")) for line in lines)

@@ -121,17 +121,16 @@ def _runs_show(options: argparse.Namespace) -> int:
     if options.json:
         print_json(row)
         return 0
-    row |= {"state": t(f"runs.state.{row['state']}"), "records": _records(row["records"])}
+    row["state"] = t(f"runs.state.{row['state']}")
+    row["loss"] = None if row["loss"] is None else f"{row['loss']:.4f}"
+    counts = row.pop("records")
+    if isinstance(counts, dict) and {"used", "cut", "dropped"} <= counts.keys():
+        row["records"] = t("cli.run_counts", **counts)
     for key, value in row.items():
         if value not in (None, ""):
             print(f"{t(f'cli.run_{key}')}: {value}")
     print(f"\n{run.log()[0][-4000:]}")
     return 0
-
-
-def _records(counts: Any) -> str:
-    """How many conversations a run uses, cuts and leaves out."""
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) if isinstance(counts, dict) else ""
 
 
 def _runs_stop(options: argparse.Namespace) -> int:
