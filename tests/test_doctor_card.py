@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -246,24 +247,14 @@ def test_memory_that_nobody_is_named_for(driver: FakeDriver) -> None:
     assert finding["what"] == "8.8 GB of GPU 0 are in use, and nothing that this user can see holds them."
 
 
-HOLD = "import os, sys, time; open(sys.argv[1]); print(flush=True); time.sleep(60)"
+HOLD = "import sys, time; kept = open(sys.argv[1]); print(flush=True); time.sleep(60)"
 
 
-def test_who_has_a_card_open_is_found(
-    driver: FakeDriver, spawn: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_who_has_a_card_open_is_found(spawn: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A data loader keeps the card's device file open that it inherited."""
-    import re
-
     device = tmp_path / "nvidia0"
     device.write_text("")
     orphan = spawn("-c", HOLD, str(device), TORCHELASTIC_RUN_ID="x")
-    assert orphan.stdout is not None
-    # The interpreter closes a file that nobody keeps, so it is kept by the process itself.
-    orphan.kill()
-    orphan.wait()
-    orphan = spawn("-c", HOLD.replace("open(", "kept = open("), str(device), TORCHELASTIC_RUN_ID="x")
-    assert orphan.stdout is not None
     orphan.stdout.readline()
     monkeypatch.setattr(card, "_DEVICE", re.compile(re.escape(str(device))))
     assert card._have_a_card_open() == [orphan.pid]

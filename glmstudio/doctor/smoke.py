@@ -38,7 +38,6 @@ def training_start(_: Probes) -> Found | None:
         try:
             output, _errors = agent.communicate(timeout=_LIMIT)
         except subprocess.TimeoutExpired:
-            _end(run_id)
             return found("warning", "apart", seconds=_LIMIT)
         finally:
             _end(run_id)
