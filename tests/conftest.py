@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from glmstudio.runs.process import environment, identify, send
+from glmstudio.runs.process import Identity, environment, identify, send
 
 # No test asks a hub outside: their addresses lead to a port of this machine where nobody listens, for children, too.
 for _name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
@@ -54,3 +54,27 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             left = identify(process.pid)
             if left:
                 send(left, signal.SIGKILL)
+
+
+# Starts the rest of its command line in a session of its own, says its number, and leaves it alone.
+_LEAVE = """
+import os, subprocess, sys
+left = subprocess.Popen([sys.executable, *sys.argv[1:]], start_new_session=True)
+print(left.pid, flush=True)
+"""
+
+
+@pytest.fixture
+def orphan(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[..., Identity]:
+    """Starts a process whose parent is gone; one that prints a line when it is ready is waited for with `ready=True`."""
+
+    def start(*arguments: str, ready: bool = False, **variables: str) -> Identity:
+        parent = spawn("-S", "-c", _LEAVE, *arguments, **variables)
+        assert parent.stdout is not None
+        lines = [parent.stdout.readline() for _ in range(2 if ready else 1)]
+        parent.wait()
+        left = identify(int(next(line for line in lines if line.strip())))
+        assert left is not None
+        return left
+
+    return start

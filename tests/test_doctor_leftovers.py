@@ -84,7 +84,10 @@ def test_a_worker_whose_agent_was_killed_is_listed_but_not_ticked(
     stale = listed(worker.pid)
     assert stale is not None
     assert (stale.kind, stale.ticked, stale.identity) == ("foreign_orphan", False, worker)
-    assert stale.why("en") == f"Part of a torchrun training whose torchrun is gone. Started in {os.getcwd()}."
+    assert (
+        stale.why("en")
+        == f"Part of a training whose launcher (torchrun or its like) is gone. Started in {os.getcwd()}."
+    )
     assert "time.sleep(120)" in stale.command
     result = diagnose(only=["proc.stale"]).results[0]
     assert result.status == "warning"

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from glmstudio.doctor import diagnose, end_stale, ports
@@ -16,7 +17,7 @@ from glmstudio.doctor.checks import Probes
 from glmstudio.doctor.report import Result
 from glmstudio.doctor.sockets import read_sockets
 from glmstudio.doctor.table import JOB
-from glmstudio.runs.process import COOKIE, alive, free_port, identify
+from glmstudio.runs.process import COOKIE, Identity, alive, free_port
 
 ROOT = Path(__file__).parent.parent
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print(flush=True); time.sleep(120)"
@@ -33,6 +34,7 @@ time.sleep(120)
 """
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
+Orphan = Callable[..., Identity]
 
 
 def started(child: subprocess.Popen[str]) -> subprocess.Popen[str]:
@@ -82,37 +84,42 @@ def test_a_healthy_training_is_named_with_its_peers_and_never_offered(home: Path
     agent.stdout.readline()  # its worker speaks first, over the same pipe
     result = port_result(port)
     assert (result.status, result.case, result.values["pid"], result.values["peers"]) == ("info", "job", agent.pid, 1)
+    worker = psutil.Process(agent.pid).children()[0]
+    assert result.what("en") == (
+        f"Another training meets at port {port}: {result.values['name']} (process {agent.pid}). "
+        f"Connected to it: 1 ({worker.name()} {worker.pid})."
+    )
     assert result.action == ""
     assert diagnose(only=["proc.stale"]).stale == ()
     assert agent.pid in {job.pid for job in diagnose(only=["proc.jobs"]).jobs}
 
 
-def test_a_stale_holder_is_offered_and_the_port_is_free_after_its_end(home: Path, spawn: Spawn) -> None:
+def test_a_stale_holder_is_offered_and_the_port_is_free_after_its_end(home: Path, orphan: Orphan) -> None:
     port = free_port()
-    orphan = started(spawn("-c", LISTEN, str(port), **{JOB: "x"}))
+    holder = orphan("-c", LISTEN, str(port), ready=True, **{JOB: "x"})
     result = port_result(port)
     assert (result.status, result.case, result.action) == ("warning", "stale", "proc.end")
-    (stale,) = [each for each in diagnose(only=["proc.stale"]).stale if each.identity.pid == orphan.pid]
+    (stale,) = [each for each in diagnose(only=["proc.stale"]).stale if each.identity == holder]
     (ended,) = end_stale([stale.token])
     assert ended.freed_ports == (port,)
-    assert ended.text("en") == f"Process {orphan.pid} has ended. Free again: port {port}."
+    assert ended.text("en") == f"Process {holder.pid} has ended. Free again: port {port}."
     assert port_result(port).case == "ok"
 
 
-def test_a_stale_holder_that_another_training_uses_is_left_alone(home: Path, spawn: Spawn) -> None:
+def test_a_stale_holder_that_another_training_uses_is_left_alone(home: Path, spawn: Spawn, orphan: Orphan) -> None:
     """Ending the owner of a shared meeting point would end the other training, too."""
     port = free_port()
     accept = LISTEN.replace("print(flush=True)", "print(flush=True); kept = s.accept()")
-    orphan = started(spawn("-c", accept, str(port), **{JOB: "x"}))
+    holder = orphan("-c", accept, str(port), ready=True, **{JOB: "x"})
     join = (
         f"import socket, time; s = socket.create_connection(('127.0.0.1', {port})); print(flush=True); time.sleep(120)"
     )
     other = started(spawn("-c", join))
-    (stale,) = [each for each in diagnose(only=["proc.stale"]).stale if each.identity.pid == orphan.pid]
+    (stale,) = [each for each in diagnose(only=["proc.stale"]).stale if each.identity == holder]
     (result,) = end_stale([stale.token])
     assert result.outcome == "shared"
-    assert result.text("en") == f"Process {orphan.pid} was left alone: another training is connected to its port."
-    assert alive(identify(orphan.pid))
+    assert result.text("en") == f"Process {holder.pid} was left alone: another training is connected to its port."
+    assert alive(holder)
     other.kill()
     other.wait()
 
@@ -124,7 +131,7 @@ from glmstudio.doctor.checks import Probes
 diagnose(only=["net.port"])  # everything is imported before the rights are given up
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 found = ports._port(int(sys.argv[1]), Probes())
-print(found.status, found.case)
+print(found.status, found.case, found.values["user"])
 """
 
 
@@ -132,4 +139,4 @@ def test_a_port_of_another_user(home: Path, spawn: Spawn) -> None:
     port = free_port()
     started(spawn("-c", LISTEN, str(port)))
     done = subprocess.run([sys.executable, "-c", AS_NOBODY, str(port)], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "info unknown\n", done.stderr
+    assert done.stdout == "info other_user root\n", done.stderr

@@ -18,7 +18,7 @@ import pytest
 
 from glmstudio.doctor import diagnose, end_stale
 from glmstudio.doctor.leftovers import find_stale
-from glmstudio.doctor.table import JOB, LOADER
+from glmstudio.doctor.table import JOB, LOADER, Seen, read_table
 from glmstudio.files import write_json
 from glmstudio.paths import paths
 from glmstudio.runs.process import COOKIE, Identity, alive, identify
@@ -101,7 +101,7 @@ def write_run(state: str, run_id: str, **facts: Any) -> None:
 
 
 def kinds() -> dict[int, str]:
-    return {each.process.identity.pid: each.process.kind for each in find_stale()}
+    return {each.process.identity.pid: each.process.kind for each in find_stale(read_table())}
 
 
 # --- Told apart ------------------------------------------------------------------------------------------------------
@@ -149,6 +149,16 @@ def test_every_process_of_a_mixed_scene_has_its_class(home: Path, trees: Trees) 
         (["python3.11", "-m", "torch.distributed.run", "x.py"], True),
         (["/opt/python", "-u", "-X", "dev", "-m", "accelerate.commands.launch"], True),
         (["/usr/bin/deepspeed", "x.py"], True),
+        (["python", "-um", "torch.distributed.run", "x.py"], True),
+        (["python3", "-mtorch.distributed.launch", "x.py"], True),
+        (["python", "-Wignore", "-X", "dev", "/venv/bin/accelerate-launch", "x.py"], True),
+        (["python", "/venv/lib/site-packages/torch/distributed/run.py", "x.py"], True),
+        (["python", "-u", "-m", "deepspeed.launcher.launch", "--world_info=x", "x.py"], True),
+        (["python", "-c", "torchrun"], False),
+        (["python", "-i"], False),
+        (["python", "-m", "pip", "install", "torchrun"], False),
+        (["python", "-m", "torch.utils.collect_env"], False),
+        (["tail", "-f", "torchrun.log"], False),
         (["vim", "torchrun"], False),
         (["grep", "torchrun"], False),
         (["python", "/home/a/accelerate/train.py"], False),
@@ -160,8 +170,6 @@ def test_every_process_of_a_mixed_scene_has_its_class(home: Path, trees: Trees) 
     ],
 )
 def test_an_agent_is_known_by_its_program(argv: list[str], is_agent: bool) -> None:
-    from glmstudio.doctor.table import Seen
-
     assert Seen(2, 1, "python", tuple(argv), "me", True, 0.0, 0.0, {}).is_agent is is_agent
 
 
@@ -251,31 +259,35 @@ import os, subprocess, sys, time
 from glmstudio.doctor import diagnose, end_stale
 from glmstudio.runs.process import identify
 environment = {**os.environ, "TORCHELASTIC_RUN_ID": "x"}
-orphan = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"], env=environment)
+def start():  # the number of an orphan: its parent leaves, and process 1 of this namespace adopts it
+    leave = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'], stdout=subprocess.DEVNULL).pid)"
+    return int(subprocess.check_output([sys.executable, "-S", "-c", leave], env=environment))
+orphan = start()
 (stale,) = diagnose(only=["proc.stale"]).stale
-assert stale.identity.pid == orphan.pid
-orphan.kill(); orphan.wait()
+assert stale.identity.pid == orphan
+os.kill(orphan, 9)
+while identify(orphan) or os.path.exists(f"/proc/{orphan}"): time.sleep(0.01)
 for _ in range(50):
-    open("/proc/sys/kernel/ns_last_pid", "w").write(str(orphan.pid - 1))
-    stranger = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"], env=environment)
-    if stranger.pid == orphan.pid: break
-    stranger.kill(); stranger.wait()
-assert stranger.pid == orphan.pid
+    open("/proc/sys/kernel/ns_last_pid", "w").write(str(orphan - 2))  # its parent takes the number before
+    stranger = start()
+    if stranger == orphan: break
+    os.kill(stranger, 9)
+assert stranger == orphan
+(second,) = diagnose(only=["proc.stale"]).stale
+assert second.identity.pid == orphan and second.identity != stale.identity
 (result,) = end_stale([stale.token])
-print(result.outcome, stranger.poll())
-stranger.kill()
+print(result.outcome, identify(stranger) is not None)
 """
 
 
 def test_a_number_that_was_given_to_another_process_between_listing_and_click(home: Path) -> None:
     done = subprocess.run(
-        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", REUSE],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+        ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", '"$@"; exit $?', "-",
+         sys.executable, "-c", REUSE],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
     # The stranger is stale, too, and yet not the one that was listed.
-    assert done.stdout == "gone None\n", done.stderr
+    assert done.stdout == "gone True\n", done.stderr
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -95,6 +95,7 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         user=HOSTILE,
         busy=True,
         silent_s=5.0,
+        gpu_mib=5,
     )
     state = runwatch.RunState("failed", 1, 2, problem=StudioError("ui.finetune.no_file", path=HOSTILE), started=1.0)
     run = SimpleNamespace(name=HOSTILE, path=HOSTILE, metrics=lambda offset: ([], 0), log=lambda offset: (HOSTILE, 1))

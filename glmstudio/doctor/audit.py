@@ -21,7 +21,7 @@ def note(what: str, **facts: Any) -> None:
     line = json.dumps({"time": time.time(), "what": what, **facts}, ensure_ascii=False)
     try:
         _file().parent.mkdir(parents=True, exist_ok=True)
-        with _file().open("a", encoding="utf-8") as record:
+        with _file().open("a", encoding="utf-8", errors="backslashreplace") as record:
             record.write(line + "\n")
     except OSError:  # the change is made; a full disk must not hide that it was
         log.exception("A change could not be written down: %s", line)

@@ -76,7 +76,7 @@ def unaccounted(probes: Probes) -> list[Found] | None:
     named = {process.pid for gpu in probes.ask(read_cards).gpus for process in gpu.processes}
     known = named | {os.getpid()}  # asking the driver keeps the device open, too
     holders = [pid for pid in _have_a_card_open() if pid not in known]
-    stale = {process.identity.pid for process in probes.ask(list_stale)}
+    stale = {process.identity.pid for process in probes.ask_with_probes(list_stale)}
     case = "hidden" if not holders else "loaders" if stale & set(holders) else "programs"
     pids = ", ".join(map(str, holders[:10])) or "–"
     return [

@@ -18,21 +18,28 @@ class Probes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answers: dict[Callable[[], Any], Future[Any]] = {}
+        self._answers: dict[Callable[..., Any], Future[Any]] = {}
 
     def ask(self, question: Callable[[], Fact]) -> Fact:
         """The answer of `question()`; whoever asks while it is being found out waits for the same answer."""
+        return self._find_out(question, question)
+
+    def ask_with_probes(self, question: Callable[[Probes], Fact]) -> Fact:
+        """The same for a question that itself asks for facts: `question(probes)`."""
+        return self._find_out(question, lambda: question(self))
+
+    def _find_out(self, question: Callable[..., Fact], answer_it: Callable[[], Fact]) -> Fact:
         with self._lock:
             first = question not in self._answers
             answer = self._answers.setdefault(question, Future())
         if first:
             try:
-                answer.set_result(question())
+                answer.set_result(answer_it())
             except Exception as error:  # noqa: BLE001  it is raised again in every check that asked
                 answer.set_exception(error)
         return cast("Fact", answer.result())
 
-    def known(self, question: Callable[[], Fact], default: Fact) -> Fact:
+    def known(self, question: Callable[..., Fact], default: Fact) -> Fact:
         """The answer if it has been found out already without an error, else `default`."""
         answer = self._answers.get(question)
         return answer.result() if answer and answer.done() and not answer.exception() else default

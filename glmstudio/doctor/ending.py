@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from glmstudio.doctor import audit
 from glmstudio.doctor.leftovers import Listed, find_stale, take
-from glmstudio.doctor.nvml import read_cards
+from glmstudio.doctor.memory import held_mib
 from glmstudio.doctor.report import EndResult
 from glmstudio.doctor.sockets import Sockets, read_sockets
-from glmstudio.doctor.table import read_table
+from glmstudio.doctor.table import Table, read_table
 from glmstudio.runs.process import Identity, alive, port_is_free, send, with_cookie
 
 _AGENT_GRACE = 35.0  # torchrun itself gives its workers 30 seconds
@@ -35,15 +35,16 @@ def end_stale(tokens: Sequence[str], *, polite: float = _POLITE, tell: Tell = la
     with _ONE_AT_A_TIME:
         tell("looking")
         listed = [(token, take(token)) for token in dict.fromkeys(tokens)]
-        now = {each.process.identity: each.process.kind for each in find_stale()}
+        table, sockets = read_table(), read_sockets()
+        now = {each.process.identity: each.process.kind for each in find_stale(table)}
         due = [each for _, each in listed if each and now.get(each.process.identity) == each.process.kind]
-        sockets = read_sockets()
         shared = _shared(due, now, sockets)
         due = [each for each in due if each.process.identity not in shared]
-        _end(due, polite, tell)
+        held = held_mib() if due else None
+        _end(due, table, polite, tell)
         tell("proving")
-        results = [_result(token, each, each in due, shared, sockets) for token, each in listed]
-        _wait_for_memory([each.process.identity.pid for each in due])
+        proof = _Proof(due, shared, sockets, held)
+        results = [proof.of(token, each) for token, each in listed]
         _note(listed, results)
         return results
 
@@ -55,14 +56,14 @@ def _shared(due: list[Listed], stale: dict[Identity, str], sockets: Sockets) -> 
         each.process.identity
         for each in due
         for port in sockets.ports_of(each.process.identity.pid)
-        if sockets.connected.get(port, frozenset()) - left_behind
+        if set(sockets.peers(port, each.process.identity.pid)) - left_behind
     }
 
 
-def _end(due: list[Listed], polite: float, tell: Tell) -> None:
+def _end(due: list[Listed], table: Table, polite: float, tell: Tell) -> None:
     """SIGTERM once to each, torchrun before its workers; then SIGKILL, to what they started meanwhile, too."""
     targets = [each.process.identity for each in due]
-    agents = [target for target in targets if _is_agent(target)]
+    agents = [target for target in targets if target.pid in table.processes and table.processes[target.pid].is_agent]
     if agents:
         tell("agent")
         _signal(agents, signal.SIGTERM)
@@ -73,7 +74,7 @@ def _end(due: list[Listed], polite: float, tell: Tell) -> None:
     _wait(targets, polite)
     late = [each for each in _started_since(due) if each not in targets]
     _signal(late, signal.SIGTERM)
-    _wait(late, _FORCED)
+    _wait(late, min(polite, _FORCED))
     for _ in range(_ROUNDS):
         left = [target for target in {*targets, *_started_since(due)} if alive(target)]
         if not left:
@@ -88,11 +89,6 @@ def _started_since(due: list[Listed]) -> list[Identity]:
     return [each for cookie in {each.cookie for each in due if each.cookie} for each in with_cookie(cookie)]
 
 
-def _is_agent(identity: Identity) -> bool:
-    process = read_table().processes.get(identity.pid)
-    return process is not None and process.is_agent
-
-
 def _signal(identities: Iterable[Identity], number: int) -> None:
     for identity in identities:
         send(identity, number)
@@ -104,27 +100,49 @@ def _wait(identities: Sequence[Identity], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _wait_for_memory(pids: list[int]) -> None:
-    """The driver forgets an ended process a moment later; the next look at the cards should not show it."""
-    deadline = time.monotonic() + _MEMORY_BACK
-    while time.monotonic() < deadline:
-        if not any(process.pid in pids for gpu in read_cards().gpus for process in gpu.processes):
-            return
-        time.sleep(0.5)
+class _Proof:
+    """What can be shown once all is done: who is gone, which ports are free, and how much memory came back."""
 
+    def __init__(self, due: list[Listed], shared: set[Identity], sockets: Sockets, held: dict[int, int] | None) -> None:
+        self._due = {each.process.identity for each in due}
+        self._shared, self._sockets = shared, sockets
+        self._held = {each.pid: held[each.pid] for each in self._due if held and held.get(each.pid)}
+        self._still_held = self._wait_for_memory()
 
-def _result(token: str, listed: Listed | None, was_due: bool, shared: set[Identity], sockets: Sockets) -> EndResult:
-    if listed is None:
-        return EndResult(token, None, "expired")
-    identity = listed.process.identity
-    if identity in shared:
-        return EndResult(token, identity.pid, "shared")
-    if not was_due:
-        return EndResult(token, identity.pid, "changed" if alive(identity) else "gone")
-    if alive(identity):
-        return EndResult(token, identity.pid, "stuck")
-    ports = sorted(sockets.ports_of(identity.pid))
-    return EndResult(token, identity.pid, "ended", tuple(port for port in ports if port_is_free(port)))
+    def of(self, token: str, listed: Listed | None) -> EndResult:
+        """What became of one of them."""
+        if listed is None:
+            return EndResult(token, None, "expired")
+        identity = listed.process.identity
+        if identity in self._shared:
+            return EndResult(token, identity.pid, "shared")
+        if identity not in self._due:
+            return EndResult(token, identity.pid, "changed" if alive(identity) else "gone")
+        if alive(identity):
+            return EndResult(token, identity.pid, "stuck")
+        ports = {port: port_is_free(port) for port in sorted(self._sockets.ports_of(identity.pid))}
+        held, still = self._held.get(identity.pid, 0), (self._still_held or {}).get(identity.pid, 0)
+        return EndResult(
+            token,
+            identity.pid,
+            "ended",
+            freed_ports=tuple(port for port, free in ports.items() if free),
+            kept_ports=tuple(port for port, free in ports.items() if not free),
+            freed_mib=None if self._still_held is None else max(0, held - still) or None,
+            kept_mib=still or None,
+        )
+
+    def _wait_for_memory(self) -> dict[int, int] | None:
+        """What the driver still counts, for it forgets an ended process a moment later; None if it no longer tells."""
+        deadline = time.monotonic() + _MEMORY_BACK
+        still = self._held
+        while still and time.monotonic() < deadline:
+            now = held_mib()
+            if now is None:
+                return None
+            still = {pid: mib for pid, mib in now.items() if pid in self._held}
+            time.sleep(0.5 if still else 0)
+        return still
 
 
 def _note(listed: list[tuple[str, Listed | None]], results: list[EndResult]) -> None:

@@ -18,7 +18,7 @@ NO_JOBS: tuple[Job, ...] = ()
 @check("proc.jobs", family="leftovers", limit=8)
 def jobs(probes: Probes) -> list[Found] | None:
     """Other trainings: healthy ones as a fact, one that seems to hang with the command that ends it."""
-    found_jobs = probes.ask(find_jobs)
+    found_jobs = probes.ask_with_probes(find_jobs)
     hung = [
         found("info", "hung", subject=str(job.pid), pid=job.pid, command=job.command)
         for job in found_jobs
@@ -32,9 +32,9 @@ def jobs(probes: Probes) -> list[Found] | None:
     return [*hung, *facts] or None
 
 
-def find_jobs() -> tuple[Job, ...]:
+def find_jobs(probes: Probes) -> tuple[Job, ...]:
     """Every torchrun that is nobody's child of our runs, with its workers."""
-    table = read_table()
+    table = probes.ask(read_table)
     agents = [each for each in table.processes.values() if each.is_agent and COOKIE not in each.variables]
     outermost = [agent for agent in agents if not table.has_agent_above(agent)]
     return tuple(

@@ -1,8 +1,8 @@
 """Processes that a training left behind: found by what they carry in their environment, never by their name alone.
 
 A rank whose agent is gone keeps its card's memory and its port. That its parent is process 1 proves nothing (a healthy
-job under nohup has that too, an orphan under a session manager has not): what counts is that no torchrun agent is left
-above a process that torchrun started, or that our own run's processes are gone or have ended.
+job under nohup has that too, an orphan under a session manager has not): what counts is that nobody who
+started it is left above it, or that our own run's processes are gone or have ended.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from glmstudio.doctor.checks import Found, Probes, check, found
+from glmstudio.doctor.memory import held_mib
 from glmstudio.doctor.report import StaleProcess
-from glmstudio.doctor.table import JOB, LOADER, Seen, Table, read_table
+from glmstudio.doctor.table import LOADER, Seen, Table, clean, read_table
 from glmstudio.files import read_json
 from glmstudio.paths import paths
 from glmstudio.runs.process import COOKIE, Identity, alive, ancestors, identify
@@ -40,7 +41,7 @@ class Listed:
 @check("proc.stale", family="leftovers", before_start=True)
 def processes(probes: Probes) -> Found:
     """Leftovers of trainings that still run."""
-    stale = probes.ask(list_stale)
+    stale = probes.ask_with_probes(list_stale)
     if not stale:
         return found("ok", "ok")
     pids = ", ".join(str(process.identity.pid) for process in stale)
@@ -48,23 +49,23 @@ def processes(probes: Probes) -> Found:
     return found("warning", case, action="proc.end", count=len(stale), pids=pids)
 
 
-def list_stale() -> tuple[StaleProcess, ...]:
-    """Everything left behind now, each with a fresh token."""
-    listed = tuple(find_stale(watch=True))
+def list_stale(probes: Probes) -> tuple[StaleProcess, ...]:
+    """Everything left behind now, each with a fresh token and what a person decides by."""
+    listed = tuple(find_stale(probes.ask(read_table)))
+    if listed:
+        busy, held = _busy([each.process.identity.pid for each in listed]), held_mib() or {}
+        listed = tuple(replace(each, process=_described(each.process, busy, held)) for each in listed)
     _REGISTER.add(listed)
     return tuple(each.process for each in listed)
 
 
-def find_stale(table: Table | None = None, *, watch: bool = False) -> list[Listed]:
-    """Classify every process of this user; `watch` also tells which of the stale ones compute right now."""
-    table = table or read_table()
+def find_stale(table: Table) -> list[Listed]:
+    """Classify every process of this user."""
     spared = {os.getpid(), *ancestors()}
-    runs = _runs_by_id()
-    mine = (process for process in table.processes.values() if process.mine and process.pid > 1)
-    kinds = [(process, classify(process, table, runs)) for process in mine if process.pid not in spared]
-    stale = [(process, kind) for process, kind in kinds if kind]
-    busy = _busy([process for process, _ in stale]) if watch else set()
-    listed = (_listed(process, kind, runs, process.pid in busy) for process, kind in stale)
+    mine = [each for each in table.processes.values() if each.mine and each.pid > 1 and each.pid not in spared]
+    runs = _runs_by_id() if any(COOKIE in process.variables for process in mine) else {}
+    kinds = ((process, classify(process, table, runs)) for process in mine)
+    listed = (_listed(process, kind, runs) for process, kind in kinds if kind)
     return [each for each in listed if each]
 
 
@@ -73,15 +74,24 @@ def classify(process: Seen, table: Table, runs: dict[str, RunFacts]) -> str:
     run = runs.get(process.variables.get(COOKIE, ""))
     if run is not None:
         return run.kind
-    if not process.is_python or process.is_agent or table.has_agent_above(process):
-        return ""
-    if JOB in process.variables:
-        return "foreign_loader" if process.name == LOADER else "foreign_orphan"
-    lost_loader = process.name == LOADER and process.age_s > SETTLING and not _has_python_above(process, table)
-    return "foreign_loader" if lost_loader else ""
+    if process.name == LOADER:
+        return "foreign_loader" if _lost_its_rank(process, table) else ""
+    return "foreign_orphan" if _is_orphan(process, table) and not table.helps_a_worker(process) else ""
 
 
-def _listed(process: Seen, kind: str, runs: dict[str, RunFacts], busy: bool) -> Listed | None:
+def _is_orphan(process: Seen, table: Table) -> bool:
+    return bool(process.job) and process.is_python and not process.is_agent and not table.is_looked_after(process)
+
+
+def _lost_its_rank(loader: Seen, table: Table) -> bool:
+    """Whether what it loads data for is gone, or left behind itself."""
+    rank = table.processes.get(loader.parent)
+    if rank is not None and rank.is_python:
+        return rank.pid != 1 and _is_orphan(rank, table)
+    return bool(loader.job) or loader.age_s > SETTLING
+
+
+def _listed(process: Seen, kind: str, runs: dict[str, RunFacts]) -> Listed | None:
     identity = identify(process.pid)
     if identity is None or not _is_still(process):
         return None
@@ -96,10 +106,13 @@ def _listed(process: Seen, kind: str, runs: dict[str, RunFacts], busy: bool) -> 
         ticked=run is not None,
         values={"run": run.name} if run else {"folder": _folder(process.pid)},
         user=process.user,
-        busy=busy,
-        silent_s=silence(process.pid),
     )
     return Listed(stale, cookie if run else None)
+
+
+def _described(process: StaleProcess, busy: set[int], held: dict[int, int]) -> StaleProcess:
+    pid = process.identity.pid
+    return replace(process, busy=pid in busy, silent_s=silence(pid), gpu_mib=held.get(pid))
 
 
 def _is_still(process: Seen) -> bool:
@@ -110,16 +123,10 @@ def _is_still(process: Seen) -> bool:
         return False
 
 
-def _has_python_above(process: Seen, table: Table) -> bool:
-    parent = table.processes.get(process.parent)
-    return parent is not None and parent.is_python
-
-
-def _busy(processes: list[Seen]) -> set[int]:
+def _busy(pids: list[int]) -> set[int]:
     """Which of these compute right now."""
-    before = {process.pid: _computed(process.pid) for process in processes}
-    if before:
-        time.sleep(_GLANCE)
+    before = {pid: _computed(pid) for pid in pids}
+    time.sleep(_GLANCE)
     return {pid for pid, seconds in before.items() if _computed(pid) - seconds > _GLANCE / 10}
 
 
@@ -142,7 +149,7 @@ def silence(pid: int) -> float | None:
 
 def _folder(pid: int) -> str:
     try:
-        return str(psutil.Process(pid).cwd())[:200]
+        return clean(psutil.Process(pid).cwd(), 200)
     except (psutil.Error, OSError):
         return "?"
 
@@ -158,9 +165,11 @@ class RunFacts:
 def _runs_by_id() -> dict[str, RunFacts]:
     found_runs = {}
     for file in sorted(paths().runs.glob("*/run.json")):
-        facts = read_json(file, {})
+        try:
+            facts, state = read_json(file, {}), read_json(file.with_name("status.json"), {})
+        except OSError:  # a folder that this user may not read; `run.dirs` says so
+            continue
         if isinstance(facts, dict) and isinstance(facts.get("run_id"), str):
-            state = read_json(file.with_name("status.json"), {})
             found_runs[facts["run_id"]] = RunFacts(
                 file.parent.name, _kind(facts, state if isinstance(state, dict) else {})
             )
@@ -171,7 +180,7 @@ def _kind(facts: dict[str, Any], state: dict[str, Any]) -> str:
     owners = [Identity.from_json(facts.get(name)) for name in ("agent", "supervisor")]
     if state.get("state") not in (None, *_LIVE):
         ended = state.get("ended")
-        settled = not isinstance(ended, (int, float)) or time.time() - ended > SETTLING
+        settled = not isinstance(ended, (int, float)) or not 0 <= time.time() - ended <= SETTLING
         return "ours_ended" if settled else ""
     if any(alive(owner) for owner in owners) or not any(owners):
         return ""

@@ -13,6 +13,7 @@ import pynvml
 
 from glmstudio.doctor.place import has_the_machines_pids, in_wsl
 from glmstudio.doctor.report import Gpu, GpuProcess
+from glmstudio.doctor.table import clean
 from glmstudio.runs.process import COOKIE, environment
 
 _RECOVERY_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION; older bindings have no name for it
@@ -190,7 +191,7 @@ def _describe(process: Any) -> GpuProcess:
             owner = "ours" if COOKIE in environment(process.pid) else "other"
         except (psutil.Error, KeyError):
             pass
-    return GpuProcess(process.pid, name[:60], user[:60], used, owner)
+    return GpuProcess(process.pid, clean(name, 60), clean(user, 60), used, owner)
 
 
 def _ask(question: Callable[..., Any], *arguments: Any, default: Any = None) -> Any:

@@ -141,6 +141,7 @@ class StaleProcess:
     user: str = ""
     busy: bool = False  # it computes right now
     silent_s: float | None = None  # since its log was last written to, where it has one
+    gpu_mib: int | None = None  # of the cards' memory, where the driver tells
 
     def why(self, lang: str) -> str:
         """Why this process counts as left behind."""
@@ -157,6 +158,7 @@ class StaleProcess:
             "user": self.user,
             "busy": self.busy,
             "silent_s": None if self.silent_s is None else round(self.silent_s),
+            "gpu_mib": self.gpu_mib,
             "why": self.why(lang),
         }
 
@@ -174,7 +176,7 @@ class Job:
 
     def why(self, lang: str) -> str:
         """What it is, in a sentence."""
-        return say(lang, f"doctor.job.{self.kind}")
+        return say(lang, f"doctor.job.{self.kind}", user=self.user, pid=self.pid)
 
     def to_json(self, lang: str) -> dict[str, Any]:
         """The job for other programs."""
@@ -189,12 +191,18 @@ class EndResult:
     pid: int | None
     outcome: Literal["ended", "gone", "changed", "expired", "stuck", "shared"]
     freed_ports: tuple[int, ...] = ()
+    kept_ports: tuple[int, ...] = ()  # at which another process listens, too
+    freed_mib: int | None = None  # of the cards' memory; None where it held none, or where nobody can tell
+    kept_mib: int | None = None  # that the driver still counts as its own
 
     def text(self, lang: str) -> str:
-        """The outcome as a sentence, with what is free again."""
-        ended = say(lang, f"doctor.end.{self.outcome}", pid=self.pid)
-        ports = ", ".join(map(str, self.freed_ports))
-        return f"{ended} {say(lang, 'doctor.end.ports', ports=ports)}" if ports else ended
+        """The outcome as a sentence, with the proof of what is free again and what is not."""
+        parts = [say(lang, f"doctor.end.{self.outcome}", pid=self.pid)]
+        for case, ports in (("ports", self.freed_ports), ("kept_ports", self.kept_ports)):
+            parts += [say(lang, f"doctor.end.{case}", ports=", ".join(map(str, ports)))] if ports else []
+        for case, mib in (("memory", self.freed_mib), ("kept_memory", self.kept_mib)):
+            parts += [say(lang, f"doctor.end.{case}", gb=f"{mib / 1024:.1f}")] if mib else []
+        return (" " if lang == "en" else "").join(parts)
 
 
 @dataclass(frozen=True)
@@ -241,6 +249,7 @@ class Report:
         ]
         people = {process.user for gpu in self.gpus for process in gpu.processes}
         people |= {process.user for process in self.stale} | {job.user for job in self.jobs}
+        people |= {str(result.values["user"]) for result in self.results if "user" in result.values}
         return redact("\n".join(lines), people)
 
     def to_json(self, lang: str = "en") -> dict[str, Any]:

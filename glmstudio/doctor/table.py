@@ -7,7 +7,8 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from typing import Any
 
 import psutil
 
@@ -15,18 +16,29 @@ from glmstudio.runs.process import COOKIE, environment
 
 JOB = "TORCHELASTIC_RUN_ID"  # torchrun sets it for its workers, and they for all that they start
 LOADER = "pt_data_worker"  # how torch 2.5 and later name the processes that load data
+_DEEPSPEED = "CROSS_RANK"  # DeepSpeed's launcher gives no job id, but it alone sets this
+_RANK = ("MASTER_PORT", "RANK", "TORCHELASTIC_RESTART_COUNT")  # with the job, which worker of it
+_KEPT = (COOKIE, JOB, _DEEPSPEED, *_RANK)
 _AGENT_NAME = "pt_elastic"  # and how they name torchrun itself
-_AGENT_PROGRAMS = ("torchrun", "accelerate", "deepspeed")
+_AGENT_PROGRAMS = ("torchrun", "accelerate", "accelerate-launch", "deepspeed")
 _AGENT_MODULES = re.compile(
     r"torch\.distributed\.(run|launch|elastic\b.*)|accelerate\.commands\b.*|deepspeed\.launcher\b.*"
 )
-_PYTHON = re.compile(r"python[\d.]*(\.exe)?")
-_WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")
+_AGENT_FILES = re.compile(
+    r".*/(torch/distributed/(run|launch)|accelerate/commands/launch|deepspeed/launcher/(launch|runner))\.py"
+)
+_PYTHON = re.compile(r"(python|pypy)\d*(\.\d+)*(t|d|-dbg)?(\.exe)?")
+_ASKED = [
+    name
+    for name in ("pid", "ppid", "name", "cmdline", "username", "uids", "create_time", "cpu_times", "exe")
+    if hasattr(psutil.Process, name)  # Windows has no uids
+]
+_LONGEST = 1000  # characters of one word of a command line, of which there may be megabytes
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A process as it was at that look. `variables` are only known of this user's processes."""
+    """A process as it was at that look. `variables` and `program` are only known of this user's processes."""
 
     pid: int
     parent: int
@@ -37,6 +49,8 @@ class Seen:
     created: float
     cpu_s: float
     variables: dict[str, str] = field(repr=False)
+    program: str = ""  # the file that runs, whatever the command line says
+    in_terminal: bool = False
 
     @property
     def command(self) -> str:
@@ -51,17 +65,32 @@ class Seen:
     @property
     def is_python(self) -> bool:
         """Whether Python runs in it; a shell or an editor opened from within a training carries its variables, too."""
-        return self.name.startswith(("python", "pt_")) or bool(_PYTHON.fullmatch(_base(self.argv[:1])))
+        if self.program:
+            return bool(_PYTHON.fullmatch(_base(self.program)))
+        return self.name.startswith(("python", "pt_")) or bool(_PYTHON.fullmatch(_base(*self.argv[:1])))
 
     @property
     def is_agent(self) -> bool:
         """Whether it is torchrun or its like: by the program that runs, never by a word somewhere in its command."""
-        if self.name == _AGENT_NAME or _base(self.argv[:1]) in _AGENT_PROGRAMS:
+        if self.name == _AGENT_NAME or _base(*self.argv[:1]) in _AGENT_PROGRAMS:
             return True
-        if not _PYTHON.fullmatch(_base(self.argv[:1])):
+        if not _PYTHON.fullmatch(_base(*self.argv[:1])):
             return False
-        kind, program = _program(self.argv[1:])
-        return bool(_AGENT_MODULES.fullmatch(program)) if kind == "-m" else _base((program,)) in _AGENT_PROGRAMS
+        kind, program = _told_to_run(self.argv[1:])
+        if kind == "-m":
+            return bool(_AGENT_MODULES.fullmatch(program))
+        return kind == "" and (_base(program) in _AGENT_PROGRAMS or bool(_AGENT_FILES.fullmatch(program)))
+
+    @property
+    def job(self) -> str:
+        """The training that it was started for, "" if for none."""
+        return self.variables.get(JOB) or ("DeepSpeed" if _DEEPSPEED in self.variables else "")
+
+    @property
+    def rank(self) -> tuple[str, ...] | None:
+        """Which worker of which training it is, or was started by; None where it does not say."""
+        values = tuple(self.variables.get(name, "") for name in _RANK)
+        return (self.job, *values) if self.job and all(values[:2]) else None
 
 
 @dataclass(frozen=True)
@@ -81,58 +110,108 @@ class Table:
 
     def below(self, pid: int) -> list[Seen]:
         """Everything that it started, and what they started."""
-        found: list[Seen] = []
+        children: dict[int, list[Seen]] = {}
+        for each in self.processes.values():
+            children.setdefault(each.parent, []).append(each)
+        found: dict[int, Seen] = {}
         waiting = [pid]
         while waiting:
-            parent = waiting.pop()
-            children = [each for each in self.processes.values() if each.parent == parent and each not in found]
-            found += children
-            waiting += [child.pid for child in children]
-        return found
+            new = [child for child in children.get(waiting.pop(), ()) if child.pid not in found]
+            found |= {child.pid: child for child in new}
+            waiting += [child.pid for child in new]
+        return list(found.values())
 
     def has_agent_above(self, process: Seen) -> bool:
         """Whether a torchrun still looks after it."""
         return any(each.is_agent for each in self.above(process))
 
+    def is_looked_after(self, process: Seen) -> bool:
+        """Whether the one who started this part of a training is still there: torchrun or its like, a launcher that
+        somebody wrote in Python, or a shell in whose terminal it runs.
+        """
+        # Process 1 adopts what is left alone, so that it is Python proves nothing.
+        above = list(self.above(process))
+        if any(each.is_agent or (each.in_terminal and process.in_terminal) for each in above):
+            return True
+        starter = next((each for each in above if each.job != process.job), None)
+        return starter is not None and starter.is_python and starter.pid != 1
+
+    def helps_a_worker(self, process: Seen) -> bool:
+        """Whether the worker that started it is well: some let their helpers go, and process 1 adopts them."""
+        return process.rank is not None and any(
+            each.rank == process.rank
+            and each.pid != process.pid
+            and each.created <= process.created
+            and self.is_looked_after(each)
+            for each in self.processes.values()
+        )
+
 
 def read_table() -> Table:
     """Look at every process once."""
     own = os.getuid() if hasattr(os, "getuid") else None
-    names = ["pid", "ppid", "name", "cmdline", "username", "uids", "create_time", "cpu_times"]
-    seen = (_seen(process.info, own) for process in psutil.process_iter(names, ad_value=None))
-    return Table({each.pid: each for each in seen})
+    # Not `process_iter`: it keeps what it saw, and would take a new process for the one that had its number before.
+    seen = (_look(pid, own) for pid in psutil.pids())
+    return Table({each.pid: each for each in seen if each})
 
 
-def _seen(info: dict[str, object], own: int | None) -> Seen:
-    uids, times = info["uids"], info["cpu_times"]
-    mine = own is None or (uids is not None and uids.real == own)  # type: ignore[attr-defined]
-    pid = int(str(info["pid"]))
+def clean(text: object, longest: int) -> str:
+    """A name that a program gave itself, fit to be shown: no control characters, no halves of characters."""
+    return "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in str(text)[:longest])
+
+
+def _look(pid: int, own: int | None) -> Seen | None:
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            return _seen(process.as_dict(_ASKED, ad_value=None), own)
+    except (psutil.Error, OSError):  # it has ended meanwhile
+        return None
+
+
+def _seen(info: dict[str, Any], own: int | None) -> Seen:
+    mine = own is None or (info.get("uids") is not None and info["uids"].real == own)
+    times = info["cpu_times"]
     return Seen(
-        pid=pid,
-        parent=int(str(info["ppid"] or 0)),
-        name=str(info["name"] or "")[:60],
-        argv=tuple(str(part) for part in info["cmdline"] or ()),  # type: ignore[attr-defined]
-        user=str(info["username"] or "?")[:60],
+        pid=info["pid"],
+        parent=info["ppid"] or 0,
+        name=clean(info["name"] or "", 60),
+        argv=tuple(clean(word, _LONGEST) for word in (info["cmdline"] or ())[:100]),
+        user=clean(info["username"] or "?", 60),
         mine=mine,
-        created=float(str(info["create_time"] or 0.0)),
-        cpu_s=float(times.user + times.system) if times is not None else 0.0,  # type: ignore[attr-defined]
-        variables={name: value for name, value in environment(pid).items() if name in (COOKIE, JOB)} if mine else {},
+        created=info["create_time"] or 0.0,
+        cpu_s=times.user + times.system if times is not None else 0.0,
+        variables={name: value for name, value in environment(info["pid"]).items() if name in _KEPT} if mine else {},
+        program=info["exe"] or "",
+        in_terminal=_has_terminal(info["pid"]),
     )
 
 
-def _program(arguments: tuple[str, ...]) -> tuple[str, str]:
-    """What Python was told to run: ("-m", module), ("-c", code) or ("", script)."""
+def _has_terminal(pid: int) -> bool:
+    """Whether a terminal controls it (field 7); `psutil` knows no terminals that were opened after its first look."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat[stat.rindex(b")") + 2 :].split()[4] != b"0"
+
+
+def _told_to_run(arguments: tuple[str, ...]) -> tuple[str, str]:
+    """What Python was told to run: ("-m", module), ("-c", code) or ("", script). Options may be written together."""
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
-        if word in ("-m", "-c"):
-            return word, rest[0] if rest else ""
-        if word in _WITH_VALUE:
-            rest = rest[1:]
-        elif not word.startswith("-"):
+        if not word.startswith("-") or word == "-":
             return "", word
-    return "", ""
+        if word == "--check-hash-based-pycs":
+            rest = rest[1:]
+        letter = "" if word.startswith("--") else next((each for each in word[1:] if each in "mcXW"), "")
+        if letter:
+            value = word.partition(letter)[2] or (rest.pop(0) if rest else "")
+            if letter in "mc":
+                return f"-{letter}", value
+    return "-i", ""
 
 
-def _base(words: tuple[str, ...]) -> str:
-    return PurePath(words[0]).name if words else ""
+def _base(path: str = "") -> str:
+    return PurePath(path).name.removesuffix(".exe") if path else ""

@@ -67,6 +67,8 @@ def _stale_row(lang: str, process: StaleProcess) -> Safe:
 def _facts(lang: str, process: StaleProcess) -> str:
     """Whose it is, and whether it still does something: what a person decides by."""
     facts = [process.user]
+    if process.gpu_mib:
+        facts.append(say(lang, "ui.doctor.holds", gb=f"{process.gpu_mib / 1024:.1f}"))
     if process.busy:
         facts.append(say(lang, "ui.doctor.busy"))
     if process.silent_s is not None:
