@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from glmstudio.runs.process import alive
 from tests.e2e.browser import CHROMIUM, browser, visit
 from tests.e2e.studio import Studio, studio
 from tests.fakes.nvml import FakeDriver
@@ -90,20 +90,20 @@ def test_the_doctor_runs_by_itself_and_again(running: Studio, chromium: Any) -> 
     ("locale", "end", "said"), [("en-US", "End these processes", "has ended."), ("zh-CN", "结束这些进程", "已结束。")]
 )
 def test_a_leftover_is_ticked_ended_and_proven(
-    locale: str, end: str, said: str, chromium: Any, running: Studio, spawn: Any
+    locale: str, end: str, said: str, chromium: Any, running: Studio, orphan: Any
 ) -> None:
-    orphan = spawn("-c", "import time; time.sleep(120)", TORCHELASTIC_RUN_ID="x")
+    left = orphan("-c", "import time; time.sleep(120)", TORCHELASTIC_RUN_ID="x")
     with visit(chromium, locale=locale) as visitor:
         page = visitor.open(running.url + "#doctor")
         page.wait_for_selector("#panel-doctor [data-act=check]", timeout=20_000)
         page.click("#panel-doctor [data-act=check]")
-        page.check(f"[data-tick='{orphan.pid}']", timeout=20_000)
+        page.check(f"[data-tick='{left.pid}']", timeout=20_000)
         page.click(f"#panel-doctor >> text={end}")
         page.click(f".gs-dialog button >> text={end}")
         page.wait_for_selector(f"#panel-doctor .gs-plain >> text={said}", timeout=20_000)
 
-        assert orphan.wait(5) == -signal.SIGTERM
-        assert str(orphan.pid) in page.inner_text("#panel-doctor .gs-plain")
+        assert not alive(left)
+        assert str(left.pid) in page.inner_text("#panel-doctor .gs-plain")
         assert visitor.complaints == []
 
 
