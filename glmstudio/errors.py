@@ -29,7 +29,7 @@ class StudioError(Exception):
 
     def _said(self, lang: str) -> dict[str, Any]:
         """The values; an error among them, or a tuple of errors, in this language."""
-        return {name: _worded(value, lang) for name, value in self.values.items()}
+        return worded(self.values, lang)
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.what(), self.fix()) if part)

@@ -243,9 +243,8 @@ time.sleep(120)
 
 def test_two_real_trainings_at_29400_before_and_after_their_torchruns_were_killed(home: Path, tmp_path: Path) -> None:
     (tmp_path / "entry.py").write_text(ENTRY)
-    driver = "import sys; exec(sys.argv.pop(1))"
     lines = inside(
-        "bash", "-c", '"$@"; exit $?', "-", sys.executable, "-c", driver, REAL, str(tmp_path / "entry.py"), home=home
+        "bash", "-c", '"$@"; exit $?', "-", sys.executable, "-c", REAL, str(tmp_path / "entry.py"), home=home
     )
     first, second, third = json.loads(lines.splitlines()[-1])
     assert first == [["info", "job", 1, True], [["healthy", 2], ["healthy", 1]], []]

@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from glmstudio.doctor import EndResult, Gpu, Report, Result, StaleProcess, diagnose, end_stale
+from glmstudio.doctor.audit import entries
 from glmstudio.doctor.fixes import Offer, apply, offer, undoable
 from glmstudio.errors import StudioError
 
@@ -41,6 +43,7 @@ class Checkup:
         self.arrived: list[Result] = []
         self.ended: list[EndResult] = []
         self.offers: dict[str, Offer] = {}
+        self.changes: list[dict[str, Any]] = []
         self.mending: Mending | None = None
         self._gpus: tuple[Gpu, ...] = ()
         self._lock = threading.Lock()
@@ -133,6 +136,7 @@ class Checkup:
             self._gpus, self._looked, self._listed = self.report.gpus, time.monotonic(), time.monotonic()
             found = {result.key: made for result in self.report.findings if (made := offer(result))}
             self.offers = found | {f"undo-{made.subject}": made for made in undoable()}
+            self.changes = entries()
             self.failed = False
         except Exception:
             # The page must say that the check-up broke rather than show a spinner for ever.

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.doctor import Report, Result
-from glmstudio.doctor.audit import entries, sentence
+from glmstudio.doctor.audit import sentence
 from glmstudio.doctor.checks import FAMILIES
 from glmstudio.doctor.fixes import Offer
 from glmstudio.ui.checkup import CHECKUP
@@ -221,7 +221,7 @@ def _check(lang: str, result: Result) -> Safe:
 
 def _changes(lang: str) -> Safe:
     """Everything that the doctor changed here, newest first, and what can be taken back."""
-    told = entries()[:_CHANGES_SHOWN]
+    told = CHECKUP.changes[:_CHANGES_SHOWN]
     undo = {key: offer for key, offer in CHECKUP.offers.items() if key.startswith("undo-")}
     if not told and not undo:
         return Safe("")
