@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from glmstudio.runs.process import Identity, environment, identify, send
+from glmstudio.process import Identity, environment, identify, send
 
 # No test asks a hub outside: their addresses lead to a port of this machine where nobody listens, for children, too.
 for _name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):

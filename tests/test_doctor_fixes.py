@@ -13,7 +13,7 @@ from glmstudio.doctor import Result, audit, diagnose, fixes, hosts, hosts_fix, t
 from glmstudio.doctor.fixes import Offer
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.runs.process import identify
+from glmstudio.process import identify
 from glmstudio.setup import torch_build
 from glmstudio.words import LANGUAGES, has
 

@@ -19,7 +19,7 @@ from glmstudio.doctor import StaleProcess, diagnose, end_stale
 from glmstudio.doctor.leftovers import Listed, Register
 from glmstudio.files import write_json
 from glmstudio.paths import paths
-from glmstudio.runs.process import COOKIE, Identity, alive, identify
+from glmstudio.process import COOKIE, Identity, alive, identify
 
 JOB = "TORCHELASTIC_RUN_ID"
 SLEEP = "import time; time.sleep(120)"

@@ -18,7 +18,7 @@ import pytest
 from glmstudio.doctor import diagnose
 from glmstudio.doctor.report import Result
 from glmstudio.files import write_json
-from glmstudio.runs.process import belongs_to_a_training, identify
+from glmstudio.process import belongs_to_a_training, identify
 
 
 def one(name: str) -> Result:

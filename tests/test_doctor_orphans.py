@@ -20,7 +20,7 @@ from glmstudio.doctor.leftovers import find_stale
 from glmstudio.doctor.table import JOB, LOADER, read_table
 from glmstudio.files import write_json
 from glmstudio.paths import paths
-from glmstudio.runs.process import COOKIE, Identity, alive, identify
+from glmstudio.process import COOKIE, Identity, alive, identify
 from tests.fakes.nvml import FakeDriver
 
 ROOT = Path(__file__).parent.parent

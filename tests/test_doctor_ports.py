@@ -17,7 +17,7 @@ from glmstudio.doctor.checks import Probes
 from glmstudio.doctor.report import Result
 from glmstudio.doctor.sockets import read_sockets
 from glmstudio.doctor.table import JOB
-from glmstudio.runs.process import COOKIE, Identity, alive, free_port
+from glmstudio.process import COOKIE, Identity, alive, free_port
 
 ROOT = Path(__file__).parent.parent
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print(flush=True); time.sleep(120)"

@@ -21,7 +21,7 @@ from glmstudio.doctor.leftovers import find_stale
 from glmstudio.doctor.table import JOB, LOADER, Seen, read_table
 from glmstudio.files import write_json
 from glmstudio.paths import paths
-from glmstudio.runs.process import COOKIE, Identity, alive, identify
+from glmstudio.process import COOKIE, Identity, alive, identify
 
 ROOT = Path(__file__).parent.parent
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -257,7 +257,7 @@ def test_a_grandchild_in_a_session_of_its_own_goes_with_our_run(home: Path, tree
 REUSE = """
 import os, subprocess, sys, time
 from glmstudio.doctor import diagnose, end_stale
-from glmstudio.runs.process import identify
+from glmstudio.process import identify
 environment = {**os.environ, "TORCHELASTIC_RUN_ID": "x"}
 def start():  # the number of an orphan: its parent leaves, and process 1 of this namespace adopts it
     leave = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'], stdout=subprocess.DEVNULL).pid)"

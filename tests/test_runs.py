@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from glmstudio import process
 from glmstudio.cli import main
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO
-from glmstudio.runs import process
 from glmstudio.runs.presets import load_preset
 from glmstudio.runs.run import Run, find_run, list_runs, wait_for_end
 from glmstudio.runs.start import SAMPLE, command_line, start_run

@@ -15,6 +15,7 @@ import torch
 import uvicorn
 from openai import BadRequestError, OpenAI
 
+from glmstudio import process
 from glmstudio.chat.loop import CallEnded, CallStarted, Finished, TextPart, converse
 from glmstudio.chat.protocol import Answer
 from glmstudio.chat.server import ModelServer, wait_until_ready
@@ -22,7 +23,6 @@ from glmstudio.chat.tools import TOOLS
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO
-from glmstudio.runs import process
 from glmstudio.serve.app import Service
 from glmstudio.serve.engine import Engine
 

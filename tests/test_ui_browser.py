@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glmstudio.runs.process import alive
+from glmstudio.process import alive
 from tests.e2e.browser import CHROMIUM, browser, visit
 from tests.e2e.studio import Studio, studio
 from tests.fakes.nvml import FakeDriver

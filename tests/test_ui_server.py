@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from glmstudio.chat.server import ModelServer
-from glmstudio.runs.process import Identity, alive, free_port
+from glmstudio.process import Identity, alive, free_port
 from tests.e2e.studio import Studio, command, environment, studio
 
 

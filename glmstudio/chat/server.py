@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 
+from glmstudio import process
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
-from glmstudio.runs import process
 from glmstudio.runs.run import find_run
 
 _GRACE = 10.0

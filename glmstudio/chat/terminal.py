@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from glmstudio import process
 from glmstudio.chat.loop import CallEnded, CallStarted, Finished, TextPart, converse
 from glmstudio.chat.server import adapter_folder
 from glmstudio.chat.tools import TOOLS
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import ready_model
-from glmstudio.runs import process
 from glmstudio.words import say
 
 _PATIENCE = 600.0

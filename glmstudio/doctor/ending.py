@@ -13,7 +13,7 @@ from glmstudio.doctor.memory import held_mib
 from glmstudio.doctor.report import EndResult
 from glmstudio.doctor.sockets import Sockets, read_sockets
 from glmstudio.doctor.table import Table, read_table
-from glmstudio.runs.process import Identity, alive, port_is_free, send, with_cookie
+from glmstudio.process import Identity, alive, port_is_free, send, with_cookie
 
 _AGENT_GRACE = 35.0  # torchrun itself gives its workers 30 seconds
 _POLITE = 10.0  # seconds after SIGTERM: a rank may be writing a checkpoint

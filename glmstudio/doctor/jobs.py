@@ -8,7 +8,7 @@ from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.doctor.leftovers import silence
 from glmstudio.doctor.report import Job
 from glmstudio.doctor.table import Seen, Table, read_table
-from glmstudio.runs.process import COOKIE
+from glmstudio.process import COOKIE
 
 _SILENT = 15 * 60.0  # seconds without a word in its log
 _WATCH = 2.0  # seconds in which a training that lives would compute something

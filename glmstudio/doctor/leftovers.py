@@ -22,7 +22,7 @@ from glmstudio.doctor.report import StaleProcess
 from glmstudio.doctor.table import LOADER, Seen, Table, clean, read_table
 from glmstudio.files import read_json
 from glmstudio.paths import paths
-from glmstudio.runs.process import COOKIE, Identity, alive, ancestors, identify
+from glmstudio.process import COOKIE, Identity, alive, ancestors, identify
 
 SETTLING = 30.0  # seconds in which a run that ended may still tidy up
 NOTHING: tuple[StaleProcess, ...] = ()

@@ -11,7 +11,7 @@ import psutil
 from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.files import read_json
 from glmstudio.paths import paths
-from glmstudio.runs.process import belongs_to_a_training
+from glmstudio.process import belongs_to_a_training
 
 
 @check("proxy.localhost", family="network")

@@ -14,7 +14,7 @@ import pynvml
 from glmstudio.doctor.place import has_the_machines_pids, in_wsl
 from glmstudio.doctor.report import Gpu, GpuProcess
 from glmstudio.doctor.table import clean
-from glmstudio.runs.process import COOKIE, environment
+from glmstudio.process import COOKIE, environment
 
 _RECOVERY_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION; older bindings have no name for it
 

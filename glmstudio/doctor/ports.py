@@ -8,7 +8,7 @@ from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.doctor.leftovers import list_stale
 from glmstudio.doctor.sockets import read_sockets
 from glmstudio.doctor.table import Seen, Table, read_table
-from glmstudio.runs.process import COOKIE, port_is_free
+from glmstudio.process import COOKIE, port_is_free
 
 PORTS = (29400, 29500)  # of --standalone up to torch 2.0 and of c10d; of plain torchrun up to 2.11 and of accelerate
 _NAMED = 5  # processes of a training that are named

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from glmstudio import __version__
 from glmstudio.doctor.redact import redact
 from glmstudio.errors import StudioError, worded
-from glmstudio.runs.process import Identity
+from glmstudio.process import Identity
 from glmstudio.words import has, say
 
 SCHEMA = 2  # rises when a key of `doctor --json` changes its meaning; 1 was a flat list of results

@@ -8,9 +8,9 @@ import subprocess
 import time
 import uuid
 
+from glmstudio import process
 from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.paths import ROOT
-from glmstudio.runs import process
 from glmstudio.runs.supervise import launch_line, training_environment
 
 _LIMIT = 60.0

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from glmstudio.runs.process import COOKIE, environment
+from glmstudio.process import COOKIE, environment
 
 JOB = "TORCHELASTIC_RUN_ID"  # torchrun sets it for its workers, and they for all that they start
 LOADER = "pt_data_worker"  # how torch 2.5 and later name the processes that load data

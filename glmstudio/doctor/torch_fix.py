@@ -10,11 +10,11 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
+from glmstudio import process
 from glmstudio.doctor import audit
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.paths import ROOT, paths
-from glmstudio.runs import process
 from glmstudio.runs.run import list_runs
 from glmstudio.setup import torch_build
 from glmstudio.setup.words import Stop

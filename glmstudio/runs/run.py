@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glmstudio import process
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.paths import paths
-from glmstudio.runs import process
 
 ENDED = ("finished", "failed", "stopped", "lost")
 _TAIL = 8192

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from glmstudio import process
 from glmstudio.data.records import check_file
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import list_models, ready_model
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
-from glmstudio.runs import process
 from glmstudio.runs.presets import Preset, Settings, change
 from glmstudio.runs.run import Run
 

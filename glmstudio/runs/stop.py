@@ -11,9 +11,9 @@ import signal
 import time
 from collections.abc import Iterator
 
+from glmstudio import process
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.runs import process
 from glmstudio.runs.run import Run
 
 AGENT_GRACE = 35.0

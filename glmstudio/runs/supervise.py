@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from glmstudio import process
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import ROOT
-from glmstudio.runs import process
 
 _PORT_TAKEN = ("EADDRINUSE", "address already in use")
 _ATTEMPTS = 3

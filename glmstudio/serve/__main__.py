@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from glmstudio import process
 from glmstudio.chat.server import adapter_folder
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import ready_model
-from glmstudio.runs import process
 
 
 def main(argv: list[str] | None = None) -> int:

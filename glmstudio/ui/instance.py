@@ -13,7 +13,7 @@ from typing import IO, Any
 from glmstudio import __version__
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
-from glmstudio.runs.process import Identity, alive, identify
+from glmstudio.process import Identity, alive, identify
 
 try:
     import fcntl
