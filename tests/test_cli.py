@@ -60,8 +60,13 @@ def test_chat_answers_one_question_as_json(home: Path) -> None:
 
 
 def test_models_are_listed(home: Path) -> None:
-    (model,) = json.loads(run("models", "--json", home=home).stdout)
-    assert (model["name"], model["kind"], model["ready"], model["problem"]) == ("demo", "demo", True, None)
+    models = json.loads(run("models", "--json", home=home).stdout)
+    assert [(model["name"], model["kind"], model["state"], model["ready"], model["problem"]) for model in models] == [
+        ("chatglm3-6b", "catalogue", "absent", False, None),
+        ("chatglm3-6b-base", "catalogue", "absent", False, None),
+        ("chatglm3-6b-32k", "catalogue", "absent", False, None),
+        ("demo", "demo", "ready", True, None),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from glmstudio.cli.terminal import command, json_flag, language, print_json, t
-from glmstudio.errors import StudioError
+from glmstudio.cli.terminal import command, confirmed, json_flag, language, print_json, t
 
 if TYPE_CHECKING:
     from glmstudio.doctor import Report, Result
@@ -75,7 +73,7 @@ def _fix(report: Report, options: argparse.Namespace) -> None:
         if chosen := offer(finding):
             _apply(chosen, options)
     due = [process for process in report.stale if process.ticked]
-    if due and _confirmed(t("cli.doctor_end", pids=", ".join(str(each.identity.pid) for each in due)), options):
+    if due and (options.yes or confirmed(t("cli.doctor_end", pids=", ".join(str(each.identity.pid) for each in due)))):
         from glmstudio.doctor import end_stale
 
         tokens = [process.token for process in due]
@@ -98,17 +96,9 @@ def _apply(chosen: Offer, options: argparse.Namespace) -> None:
     from glmstudio.doctor.fixes import apply
 
     print(f"\n{chosen.shown}\n")
-    if _confirmed(chosen.question(language()), options):
+    if options.yes or confirmed(chosen.question(language())):
         apply(chosen, lambda line: print(f"    {line}"))
         print(chosen.done(language()))
-
-
-def _confirmed(question: str, options: argparse.Namespace) -> bool:
-    if options.yes:
-        return True
-    if not sys.stdin.isatty():
-        raise StudioError("cli.needs_yes")
-    return input(f"{question} {t('cli.doctor_ask')} ").strip().lower() in ("y", "yes", "是", "好")
 
 
 def _changes(options: argparse.Namespace) -> int:

@@ -36,6 +36,13 @@ def complain(problem: StudioError) -> int:
     return 1
 
 
+def confirmed(question: str) -> bool:
+    """Ask for a yes. Raises StudioError where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise StudioError("cli.needs_yes")
+    return input(f"{question} {t('cli.ask')} ").strip().lower() in ("y", "yes", "是", "好")
+
+
 def command(parent: Any, name: str, run: Any, key: str = "", *, epilog: str | None = None) -> argparse.ArgumentParser:
     """A command with its help; `run(options)` returns its exit status."""
     text = t(key or f"cli.{name}")

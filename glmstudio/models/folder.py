@@ -1,12 +1,11 @@
 """A model folder looked at without loading it: is it a whole ChatGLM3, and if not, which file is wrong and why.
 
-Takes milliseconds for 12 GB: names, sizes and headers are read, never the weights.
+Takes milliseconds for 12 GB: names, sizes, headers and the index are read, never the weights.
 """
 
 from __future__ import annotations
 
 import json
-import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
+from glmstudio.models import manifest
 
 _POINTER = b"version https://git-lfs"
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -38,8 +38,10 @@ def folder_problems(folder: Path) -> Iterator[StudioError]:
     except StudioError as problem:
         yield problem
         return
-    for file in files:
-        yield from _problem(check_weights, file)
+    broken = [problem for file in files for problem in _problem(check_weights, file)]
+    yield from broken
+    if not broken:
+        yield from _problem(_check_index, folder)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -59,19 +61,24 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights, safetensors first where both are there. Raises StudioError for none."""
-    for name in _INDEXES:
-        index = folder / name
-        if index.is_file():
-            _present(index)
-            table = read_json(index)
-            names = table.get("weight_map") if isinstance(table, dict) else None
-            if not isinstance(names, dict) or not names:
-                raise StudioError("models.bad_json", file=str(index))
-            return [folder / Path(str(shard)).name for shard in sorted(set(names.values()))]
+    index = weight_index(folder)
+    if index:
+        return [folder / shard for shard in sorted(set(_weight_map(index).values()))]
     for name in _SINGLES:
         if (folder / name).is_file():
             return [folder / name]
     raise StudioError("models.no_weights", folder=str(folder))
+
+
+def weight_index(folder: Path) -> Path | None:
+    """The file that says in which shard each tensor is; None where the weights are one file."""
+    return next((folder / name for name in _INDEXES if (folder / name).is_file()), None)
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files that make the model: config, tokenizer, the weights in use and their index. Raises StudioError."""
+    index = weight_index(folder)
+    return [folder / "config.json", folder / "tokenizer.model", *([index] if index else []), *weight_files(folder)]
 
 
 def check_weights(file: Path) -> None:
@@ -101,17 +108,58 @@ def _present(file: Path) -> None:
         raise StudioError("models.truncated", file=str(file))
 
 
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor name -> shard's file name (never a path: the index is input from outside)."""
+    _present(index)
+    table = read_json(index)
+    names = table.get("weight_map") if isinstance(table, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise StudioError("models.bad_json", file=str(index))
+    return {tensor: Path(str(shard)).name for tensor, shard in names.items()}
+
+
+def _check_index(folder: Path) -> None:
+    """Raise StudioError where the shards are whole, but not those that the index or the download speaks of."""
+    index = weight_index(folder)
+    wanted = _weight_map(index) if index else {}
+    for file in weight_files(folder):
+        size, noted = file.stat().st_size, manifest.files(folder).get(file.name, {}).get("size")
+        if noted not in (None, size):
+            raise StudioError("models.other_size", file=str(file), size=size, wanted=noted)
+        tensors = {tensor for tensor, shard in wanted.items() if shard == file.name}
+        if file.suffix == ".safetensors" and not tensors <= _header(file).keys():
+            raise StudioError("models.other_index", file=str(file), index=str(index))
+
+
 def _check_safetensors(file: Path) -> None:
-    size = file.stat().st_size
+    header, size = _header(file), file.stat().st_size
     try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if not 2 <= length <= min(_LONGEST_HEADER, size - 8):
-                raise StudioError("models.truncated", file=str(file))
-            header = json.loads(stream.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        whole = 8 + length + max(ends, default=0)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error) as error:
+        whole = 8 + _header_length(file) + max(ends, default=0)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise StudioError("models.truncated", file=str(file)) from error
     if size != whole:
         raise StudioError("models.truncated", file=str(file))
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """The table at the start of a safetensors file: name -> type, shape, place."""
+    length = _header_length(file)
+    try:
+        with file.open("rb") as stream:
+            stream.seek(8)
+            header = json.loads(stream.read(length))
+    except ValueError as error:
+        raise StudioError("models.truncated", file=str(file)) from error
+    if not isinstance(header, dict):
+        raise StudioError("models.truncated", file=str(file))
+    return header
+
+
+def _header_length(file: Path) -> int:
+    with file.open("rb") as stream:
+        start = stream.read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or not 2 <= length <= min(_LONGEST_HEADER, file.stat().st_size - 8):
+        raise StudioError("models.truncated", file=str(file))
+    return length

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.models.folder import check_folder
+from glmstudio.models import manifest, stamp
+from glmstudio.models.catalogue import catalogue, remove_id
+from glmstudio.models.folder import check_folder, model_files
+from glmstudio.models.pieces import WORK
+from glmstudio.models.verify import verify
 from glmstudio.paths import DEMO, paths
 
 DEMO_NAME = "demo"
+_SMALL = 64 << 20  # bytes; what is smaller is verified when it is used, which takes no noticeable time
 
 
 @dataclass(frozen=True)
@@ -26,8 +33,13 @@ class Model:
 
     @property
     def ready(self) -> bool:
-        """Whether the folder is whole."""
+        """Whether the folder is whole and, where it is large, proven by every byte."""
         return self.problem is None
+
+    @property
+    def unverified(self) -> bool:
+        """Whether nothing is known to be wrong, and only the proof is missing."""
+        return self.problem is not None and self.problem.key == "models.unverified"
 
 
 def list_models() -> list[Model]:
@@ -47,16 +59,35 @@ def find_model(name_or_dir: str) -> Model:
             return model
     folder = _folder(name_or_dir)
     if folder is None:
+        if name_or_dir in catalogue():
+            raise StudioError("models.not_here", name=name_or_dir)
         raise StudioError("models.unknown", name=name_or_dir)
-    return _model(folder.name, folder)
+    return next((model for model in list_models() if model.path == folder), _model(folder.name, folder))
 
 
 def ready_model(name_or_dir: str) -> Model:
-    """As `find_model`, but a model that cannot be used is an error that says why."""
+    """As `find_model`, but a model that cannot be used is an error that says why. Small ones are verified now."""
     model = find_model(name_or_dir)
     if model.problem:
         raise model.problem
+    if stamp.given(model.path) is None:
+        for problem in verify(model.path, full=True):
+            raise problem
     return model
+
+
+def place_of(name: str) -> Path:
+    """The folder that a model of the catalogue has, or would have."""
+    added = _added().get(name)
+    return Path(added) if added else paths().models / name
+
+
+def set_place(name: str, folder: Path) -> None:
+    """Remember that the model of that name lies in, or goes to, a folder of the user's choice."""
+    others = {known: path for known, path in _added().items() if known != name}
+    here = {} if folder == paths().models / name else {name: str(folder)}
+    if _added() != others | here:
+        write_json(_added_file(), others | here)
 
 
 def add_folder(path: str) -> Model:
@@ -65,13 +96,13 @@ def add_folder(path: str) -> Model:
     if folder is None:
         raise StudioError("models.no_folder", folder=path.strip())
     found = _model(folder.name, folder)
-    if found.problem:
+    if found.problem and not found.unverified:
         raise found.problem
     added = _added()
-    for name, known in added.items():
-        if Path(known) == folder:
-            return _model(name, folder)
-    taken = {model.name for model in list_models()}
+    for model in list_models():
+        if model.path == folder:
+            return model
+    taken = {model.name for model in list_models()} | set(added)
     name, number = folder.name, 2
     while name in taken:
         name, number = f"{folder.name}-{number}", number + 1
@@ -80,12 +111,47 @@ def add_folder(path: str) -> Model:
 
 
 def remove_folder(name: str) -> None:
-    """Forget an added folder; its files stay. Raises StudioError for a name that was not added."""
+    """Forget an added folder (its files stay) or an added id. Raises StudioError for a name that was not added."""
     added = _added()
-    if name not in added:
+    if name in added:
+        del added[name]
+        write_json(_added_file(), added)
+    elif not remove_id(name):
         raise StudioError("models.not_added", name=name)
-    del added[name]
-    write_json(_added_file(), added)
+
+
+def owned(folder: Path) -> bool:
+    """Whether the studio may delete the model's files: they lie in its own folder of models."""
+    return not folder.is_symlink() and folder.resolve().parent == paths().models.resolve()
+
+
+def delete_model(name: str) -> int:
+    """Delete the files of a downloaded model; returns the bytes that became free. What is not a model's stays.
+
+    Raises StudioError for the demo, and for folders that are the user's own.
+    """
+    folder = paths().models / name
+    if name == DEMO_NAME or Path(name).name != name or not owned(folder) or not folder.is_dir():
+        raise StudioError("models.not_ours", name=name)
+    freed = 0
+    for file in _files_of(folder):
+        with contextlib.suppress(FileNotFoundError):
+            freed += file.lstat().st_size
+            file.unlink()
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    stamp.take(folder)
+    with contextlib.suppress(OSError):  # something of the user's is in it: that stays
+        folder.rmdir()
+    return freed
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The files that a model consists of, as the manifest or its own index names them; plain names only."""
+    names = {manifest.NAME, "config.json", "tokenizer.model", "tokenizer_config.json", *manifest.files(folder)}
+    with contextlib.suppress(StudioError, OSError):
+        names |= {file.name for file in model_files(folder)}
+    # The config goes last: without it the rest would be a folder that nobody recognises.
+    return [folder / Path(each).name for each in sorted(names, key=lambda each: (each == "config.json", each))]
 
 
 def _folder(path: str) -> Path | None:
@@ -98,17 +164,23 @@ def _folder(path: str) -> Path | None:
 
 
 def _model(name: str, folder: Path) -> Model:
+    size = _size(folder)
+    demo = name == DEMO_NAME
+    known = catalogue().get(name)
+    title = "GLM Studio demo" if demo else known.title if known else name
+    return Model(name, title, folder, "demo" if demo else "chatglm3", size, _problem(name, folder, size))
+
+
+def _problem(name: str, folder: Path, size: int) -> StudioError | None:
     try:
         check_folder(folder)
-        problem = None
+        if size > _SMALL and stamp.given(folder) is None:
+            return StudioError("models.unverified", name=name)
     except StudioError as error:
-        problem = error
+        return error
     except OSError as error:
-        problem = StudioError("models.unreadable", folder=str(folder), reason=error.strerror or str(error))
-    demo = name == DEMO_NAME
-    return Model(
-        name, "GLM Studio demo" if demo else name, folder, "demo" if demo else "chatglm3", _size(folder), problem
-    )
+        return StudioError("models.unreadable", folder=str(folder), reason=error.strerror or str(error))
+    return None
 
 
 def _size(folder: Path) -> int:

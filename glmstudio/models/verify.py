@@ -1,7 +1,8 @@
 """Whether a model folder is what was published: quickly by names, sizes and headers, fully by every byte.
 
-A full check compares sha256 sums where they are known: those that our own download wrote down, or those that Hugging
-Face's client keeps beside the files. Without a sum, the old `.bin` format still carries one of its own for each tensor.
+A full check compares sha256 sums where they are known: those that our own download or conversion wrote down, or those
+that Hugging Face's client keeps beside the files. Without a sum, the old `.bin` format still carries one of its own for
+each tensor. A folder in which nothing is wrong gets the stamp that fine-tuning and chat ask for.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json
-from glmstudio.models.folder import folder_problems, weight_files
+from glmstudio.models import manifest, stamp
+from glmstudio.models.folder import folder_problems, model_files
 
-MANIFEST = "glmstudio.json"  # {"files": {name: {"size": bytes, "sha256": hex}}}, written by our own download
 _HUB_NOTES = Path(".cache/huggingface/download")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOCK = 1 << 20
@@ -29,31 +28,35 @@ Tell = Callable[[int, int], None]
 def verify(folder: Path, *, full: bool = False, tell: Tell = lambda _done, _total: None) -> list[StudioError]:
     """What is wrong with the model in `folder`; empty where nothing is found.
 
-    Quick takes milliseconds. Full reads every byte of weights and tokenizer and tells (bytes done, bytes in all).
+    Quick takes milliseconds. Full reads every byte and tells (bytes done, bytes in all); it gives or takes the stamp.
     """
     problems = list(folder_problems(folder))
     if problems or not full:
         return problems
-    files = [folder / "tokenizer.model", *weight_files(folder)]
+    before, files = stamp.look(folder), model_files(folder)
+    sums = known_sums(folder)
     total, done = sum(file.stat().st_size for file in files), 0
     for file in files:
-        for amount in _check(file, known_sums(folder).get(file.name), problems):
+        for amount in _check(file, sums.get(file.name), problems):
             done += amount
             tell(done, total)
+    if problems:
+        stamp.take(folder)
+    else:
+        stamp.give(folder, before)
     return problems
 
 
 def known_sums(folder: Path) -> dict[str, str]:
-    """The sha256 sums of the folder's files, as far as somebody trustworthy wrote them down beside them."""
-    noted = read_json(folder / MANIFEST, {})
-    files: Any = noted.get("files") if isinstance(noted, dict) else None
-    listed = files.items() if isinstance(files, dict) else ()
-    sums = {name: about.get("sha256") for name, about in listed if isinstance(about, dict)}
+    """The sha256 sums of the folder's files, as far as somebody wrote them down beside them."""
+    sums = {name: str(about["sha256"]) for name, about in manifest.files(folder).items()}
     for note in sorted((folder / _HUB_NOTES).glob("*.metadata")):
         # Three lines: the commit, the etag (the sha256 of a large file), the time.
         lines = note.read_text(encoding="utf-8", errors="replace").splitlines()
-        sums.setdefault(note.name.removesuffix(".metadata"), lines[1].strip('" ') if len(lines) > 1 else "")
-    return {name: value for name, value in sums.items() if isinstance(value, str) and _SHA256.fullmatch(value)}
+        found = lines[1].strip('" ') if len(lines) > 1 else ""
+        if _SHA256.fullmatch(found):
+            sums.setdefault(note.name.removesuffix(".metadata"), found)
+    return sums
 
 
 def _check(file: Path, wanted: str | None, problems: list[StudioError]) -> Iterator[int]:
@@ -69,6 +72,8 @@ def _check(file: Path, wanted: str | None, problems: list[StudioError]) -> Itera
                 yield len(block)
         if wanted is not None and found.hexdigest() != wanted:
             problems.append(StudioError("models.wrong_bytes", file=str(file)))
+        elif wanted is not None:
+            stamp.note(file.parent, file.name, wanted)
     except (zipfile.BadZipFile, zlib.error, EOFError):
         problems.append(StudioError("models.wrong_bytes", file=str(file)))
     except OSError as error:

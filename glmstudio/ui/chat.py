@@ -19,7 +19,7 @@ from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, busy, button, chip, problem, tag, terminal
 from glmstudio.ui.runwatch import newest_first
 from glmstudio.ui.snapshot import forget, shared
-from glmstudio.ui.units import literal
+from glmstudio.units import literal
 from glmstudio.words import say
 
 SERVER = ModelServer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from glmstudio.doctor import Gpu, GpuProcess
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.markup import Safe, icon, tag
-from glmstudio.ui.units import memory
+from glmstudio.units import memory
 from glmstudio.words import say
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from glmstudio.doctor import Job, StaleProcess
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.markup import Safe, button, icon, tag
-from glmstudio.ui.units import duration
+from glmstudio.units import duration
 from glmstudio.words import say
 
 

@@ -13,7 +13,7 @@ from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, chip, icon, problem, tag
 from glmstudio.ui.runs_view import share
 from glmstudio.ui.runwatch import live_run, newest_first
-from glmstudio.ui.units import memory
+from glmstudio.units import memory
 from glmstudio.words import say
 
 _LANGUAGE_NAMES = {"zh": "中文", "en": "English"}

@@ -15,7 +15,7 @@ from glmstudio.paths import paths
 from glmstudio.ui.choice import model_in_use, models, use_model
 from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, bar, button, chip, empty, go, icon, problem, tag, terminal
-from glmstudio.ui.units import size
+from glmstudio.units import size
 from glmstudio.words import say
 
 

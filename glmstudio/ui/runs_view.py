@@ -10,7 +10,7 @@ from glmstudio.ui.charts import curve, sparkline
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
 from glmstudio.ui.runwatch import WATCH, Known, Reading, live_run, newest_first
-from glmstudio.ui.units import duration, number
+from glmstudio.units import duration, number
 from glmstudio.words import has, say
 
 LOOKS = {

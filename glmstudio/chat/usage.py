@@ -1,0 +1,20 @@
+"""Whether a model is being used: what is loaded or trained on must not be taken away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glmstudio.chat.server import ModelServer
+from glmstudio.errors import StudioError
+from glmstudio.runs.run import list_runs
+
+
+def refuse_in_use(name: str, folder: Path) -> None:
+    """Raise StudioError, naming by what, where the model is loaded for a chat or a training learns on it."""
+    known = (name, str(folder))
+    server = ModelServer.current()
+    if server.state in ("loading", "ready") and server.model in known:
+        raise StudioError("models.in_use", name=name, by=StudioError("models.used_by_chat"))
+    for run in list_runs():
+        if run.model in known and run.read_state().live:
+            raise StudioError("models.in_use", name=name, by=StudioError("models.used_by_run", run=run.name))

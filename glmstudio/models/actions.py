@@ -1,0 +1,129 @@
+"""What a person can have done with a model: each starts a job in the background, or says why it cannot."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from glmstudio.errors import StudioError
+from glmstudio.models import jobs
+from glmstudio.models.catalogue import SOURCES, Entry, accept_licence, catalogue, entry, licence_accepted
+from glmstudio.models.download import Options, discard
+from glmstudio.models.hubs import CONNECTIONS, MOST_CONNECTIONS
+from glmstudio.models.library import DEMO_NAME, find_model, place_of, set_place
+from glmstudio.models.repair import layout_of, origin
+from glmstudio.models.work import options_of
+
+
+def start_download(
+    name: str, *, source: str = "auto", connections: int = CONNECTIONS, to: str = "", accept: bool = False
+) -> Path:
+    """Download a model of the catalogue, or go on with it; returns its folder.
+
+    `accept` says that the licence was read and accepted. Raises StudioError.
+    """
+    model = entry(name)
+    if accept:
+        accept_licence(model)
+    if not licence_accepted(model):
+        raise StudioError("models.licence", title=model.title, link=model.licence)
+    folder = _target(to, name) if to else place_of(name)
+    _check_room(model, folder)
+    jobs.start("download", name, folder, options_of(model, _options(source, connections, folder)))
+    set_place(name, folder)
+    return folder
+
+
+def start_verify(name_or_dir: str) -> Path:
+    """Read every byte of a model and compare it."""
+    model = find_model(name_or_dir)
+    jobs.start("verify", model.name, model.path, {})
+    return model.path
+
+
+def start_repair(name_or_dir: str, *, source: str = "auto", connections: int = CONNECTIONS, known_as: str = "") -> Path:
+    """Fetch again what is broken. `known_as` names the model of the catalogue where the folder does not tell."""
+    name, folder = name_and_folder(name_or_dir)
+    if name == DEMO_NAME:
+        raise StudioError("models.not_in_catalogue", name=name)
+    model = entry(known_as) if known_as else origin(name, folder)
+    options = replace(_options(source, connections, folder), layout=layout_of(folder))
+    jobs.start("repair", name, folder, options_of(model, options))
+    return folder
+
+
+def start_convert(name_or_dir: str, *, dtype: str = "float16", drop_originals: bool = False) -> Path:
+    """Write the weights anew as safetensors, beside the originals or in their place."""
+    model = find_model(name_or_dir)
+    if model.problem:
+        raise model.problem
+    jobs.start("convert", model.name, model.path, {"dtype": dtype, "drop_originals": drop_originals})
+    return model.path
+
+
+def resume(name_or_dir: str) -> Path:
+    """Go on with a download or repair as it was asked for, from where it was."""
+    name, folder = name_and_folder(name_or_dir)
+    job = jobs.read(folder)
+    if job is None or not job.resumable:
+        raise StudioError("models.no_job", model=name)
+    jobs.start(job.kind, job.model, folder, job.options or {})
+    return folder
+
+
+def pause(name_or_dir: str) -> Path:
+    """Stop what is being done; a download goes on later from where it was."""
+    name, folder = name_and_folder(name_or_dir)
+    job = jobs.read(folder)
+    if job is None or not job.live:
+        raise StudioError("models.no_job", model=name)
+    jobs.pause(folder)
+    return folder
+
+
+def cancel(name_or_dir: str) -> int:
+    """Give a download up and delete what it brought; anything else is only stopped. Returns the bytes freed."""
+    name, folder = name_and_folder(name_or_dir)
+    job = jobs.read(folder)
+    if job is None:
+        raise StudioError("models.no_job", model=name)
+    jobs.pause(folder)
+    freed = discard(folder) if job.kind == "download" else 0
+    jobs.forget(folder)
+    return freed
+
+
+def name_and_folder(name_or_dir: str) -> tuple[str, Path]:
+    """The model of that name or in that folder, whether it is whole, in the making, or only a plan."""
+    if name_or_dir in catalogue():
+        return name_or_dir, place_of(name_or_dir)
+    model = find_model(name_or_dir)
+    return model.name, model.path
+
+
+def _options(source: str, connections: int, folder: Path) -> Options:
+    if source != "auto" and source not in SOURCES:
+        raise StudioError("models.source_unknown", name=source)
+    return Options(
+        sources=SOURCES if source == "auto" else (source,),
+        connections=max(1, min(MOST_CONNECTIONS, connections)),
+        layout=layout_of(folder),
+    )
+
+
+def _target(to: str, name: str) -> Path:
+    """The folder for a model: the one that was named, or one in it where it holds other things."""
+    folder = Path(to).expanduser().resolve()
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file() and folder.name != name:
+        return folder / name
+    return folder
+
+
+def _check_room(model: Entry, folder: Path) -> None:
+    """Say at once what the download would say after asking the hub, as far as the size is known."""
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    have = sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
+    free = shutil.disk_usage(existing).free
+    if model.size_bytes - have > free:
+        raise StudioError("models.disk_full", folder=str(folder), need=(model.size_bytes - have) / 1e9, free=free / 1e9)

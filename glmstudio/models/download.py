@@ -1,0 +1,258 @@
+"""A model from a hub into a folder: listed, fetched, proven file by file; whole at the end, or stopped with a reason.
+
+<folder>/.download/     files on their way, and the lock that keeps a second studio off
+<folder>/glmstudio.json what arrived: sizes and sums
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from glmstudio.errors import StudioError
+from glmstudio.models import manifest, stamp
+from glmstudio.models.catalogue import SOURCES, Entry
+from glmstudio.models.folder import check_folder
+from glmstudio.models.hubs import CONNECTIONS, TITLES, Listing, RemoteFile, list_files
+from glmstudio.models.pieces import PIECE, WORK, Part, Sum, sum_of, take_over
+from glmstudio.models.transfer import Changed, Patience, Transfer
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; there two studios on one folder are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+_RESERVE = 64 << 20  # bytes of the disk that are left alone
+_CHANGES = 3  # of a model at the hub, while it is downloaded
+_OUR_SIDE = ("models.disk_full", "models.disk_filled", "models.unwritable", "models.disk_lies", "models.locked")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to download. `sources` are tried in their order."""
+
+    sources: tuple[str, ...] = SOURCES
+    connections: int = CONNECTIONS
+    layout: str = ""  # "bin" or "safetensors"; what the folder has already, or what the hub has
+    piece: int = PIECE
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass
+class Progress:
+    """How far a download is; `tell` is called with it several times a second. Sizes in bytes."""
+
+    phase: str = "listing"  # listing, checking, fetching, done
+    source: str = ""
+    total: int = 0
+    done: int = 0
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (done, size)
+    received: int = 0
+    connections: int = 0
+    limit: int = 0
+    problem: StudioError | None = None
+
+
+Tell = Callable[[Progress], None]
+
+
+def download(model: Entry, folder: Path, options: Options, tell: Tell) -> Listing:
+    """Make `folder` hold the whole model, from the first source that can give it. What is there already is kept.
+
+    Raises StudioError with the reason; what arrived stays, and the next call goes on from there. `tell` may raise to
+    stop.
+    """
+    with lock(folder):
+        listing = _from_any(model, folder, options, tell)
+        check_folder(folder)
+        stamp.give(folder, stamp.look(folder))
+        tell(Progress("done", listing.source, listing.size, listing.size))
+    with contextlib.suppress(OSError):
+        shutil.rmtree(folder / WORK)
+    return listing
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """The right to write into a model's folder; StudioError where another process has it."""
+    file = _locked(folder)
+    try:
+        yield
+    finally:
+        if file:
+            file.close()
+
+
+def discard(folder: Path) -> int:
+    """Throw away what an unfinished download left in `folder`, and the files that it had finished, if the model never
+    was whole. Returns the bytes that became free. Nothing is touched that this program did not write."""
+    freed = _weight(folder / WORK)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    if not manifest.read(folder).get("whole"):
+        for name, about in manifest.files(folder).items():
+            file = folder / Path(name).name
+            if file.is_file() and file.stat().st_size == about.get("size"):
+                freed += file.stat().st_size
+                file.unlink()
+        (folder / manifest.NAME).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return freed
+
+
+def unfinished(folder: Path) -> int:
+    """Bytes that lie in files on their way."""
+    return _weight(folder / WORK)
+
+
+def _from_any(model: Entry, folder: Path, options: Options, tell: Tell) -> Listing:
+    problems = []
+    for source in options.sources:
+        if not model.repo(source):
+            continue
+        try:
+            return _from(model, source, folder, options, tell)
+        except StudioError as problem:
+            if problem.key in _OUR_SIDE or len(options.sources) == 1:
+                raise
+            problems.append(problem)
+    raise StudioError("models.no_source", title=model.title, problems=tuple(problems))
+
+
+def _from(model: Entry, source: str, folder: Path, options: Options, tell: Tell) -> Listing:
+    for _ in range(_CHANGES):
+        tell(Progress("listing", source))
+        listing = list_files(model, source, layout=options.layout)
+        try:
+            _fetch(listing, folder, options, tell)
+        except Changed:  # its files are others now: those that stayed the same are kept
+            time.sleep(0.2)
+            continue
+        return listing
+    raise StudioError("models.hub_changing", source=TITLES[source], id=model.repo(source))
+
+
+def _fetch(listing: Listing, folder: Path, options: Options, tell: Tell) -> None:
+    progress = Progress("checking", listing.source, listing.size)
+    progress.files = {file.name: (0, file.size) for file in listing.files}
+    head = {"source": listing.source, "repo": listing.repo, "revision": listing.revision}
+    missing = []
+    manifest.note(folder, **head)
+    for file in listing.files:
+        tell(progress)
+        if not _is_there(folder, file, progress, tell):
+            _count(progress, file.name, 0)
+            missing.append(file)
+    parts = [Part(folder, file, piece=options.piece) for file in missing]
+    try:
+        _check_room(folder, parts)
+        if parts:
+            _transfer(listing, parts, folder, progress, options, tell)
+    finally:
+        for part in parts:
+            part.close()
+    manifest.note(folder, whole=True)
+
+
+def _transfer(
+    listing: Listing, parts: list[Part], folder: Path, progress: Progress, options: Options, tell: Tell
+) -> None:
+    def tick() -> None:
+        for part in parts:
+            if progress.files[part.file.name][0] < part.file.size:
+                _count(progress, part.file.name, part.done)
+        progress.received, progress.problem = transfer.received, transfer.problem
+        progress.connections, progress.limit = transfer.active, transfer.limit
+        tell(progress)
+
+    def proven(part: Part, found: Sum) -> None:
+        sha256 = found.sha256.hexdigest()
+        part.place(folder / part.file.name)
+        manifest.add(folder, part.file.name, {"size": part.file.size, "sha256": sha256, "pieces": part.sums()})
+        stamp.note(folder, part.file.name, sha256)
+        _count(progress, part.file.name, part.file.size)
+        tick()
+
+    progress.phase = "fetching"
+    transfer = Transfer(listing, parts, tick, proven, options.connections, options.patience)
+    transfer.run()
+
+
+def _is_there(folder: Path, file: RemoteFile, progress: Progress, tell: Tell) -> bool:
+    """Whether the folder has this very file. One that this studio proved and nobody changed since is not read again;
+    any other is read whole, and written down if it is right. A damaged one is kept for its good pieces."""
+    path = folder / file.name
+
+    def reading(done: int) -> None:
+        _count(progress, file.name, done)
+        tell(progress)
+
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
+            return False
+        known = manifest.files(folder).get(file.name, {})
+        if not file.sha256 or stamp.noted(folder, file.name) != file.sha256:
+            found = sum_of(path, file, reading)
+            if not found.fits(file):
+                if file.sha256 and known.get("sha256") == file.sha256:
+                    take_over(folder, file, known.get("pieces"))
+                return False
+            sha256 = found.sha256.hexdigest()
+            stamp.note(folder, file.name, sha256)
+            manifest.add(folder, file.name, known | {"size": file.size, "sha256": sha256})
+    except OSError:
+        return False
+    _count(progress, file.name, file.size)
+    return True
+
+
+def _check_room(folder: Path, parts: list[Part]) -> None:
+    """Raise StudioError where the disk cannot hold what is missing; what lies there already is counted."""
+    needed = sum(max(0, part.file.size - _on_disk(part.path)) for part in parts)
+    free = shutil.disk_usage(folder).free
+    if needed and needed + _RESERVE > free:
+        raise StudioError("models.disk_full", folder=str(folder), need=needed / 1e9, free=free / 1e9)
+
+
+def _count(progress: Progress, name: str, done: int) -> None:
+    progress.files[name] = (done, progress.files[name][1])
+    progress.done = sum(have for have, _ in progress.files.values())
+
+
+def _locked(folder: Path) -> IO[str] | None:
+    work = folder / WORK
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        file = (work / "lock").open("a", encoding="utf-8")
+    except OSError as error:
+        raise StudioError("models.unwritable", folder=str(folder), reason=error.strerror or str(error)) from error
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise StudioError("models.locked", folder=str(folder)) from error
+        except OSError:  # a file system without locks
+            pass
+    return file
+
+
+def _on_disk(path: Path) -> int:
+    """Bytes of the disk that a file takes: one that is being fetched has holes."""
+    about = path.stat()
+    return about.st_blocks * 512 if hasattr(about, "st_blocks") else 0
+
+
+def _weight(folder: Path) -> int:
+    total = 0
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if entry.is_file(follow_symlinks=False):
+                total += _on_disk(Path(entry.path))
+    return total

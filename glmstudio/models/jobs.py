@@ -1,0 +1,225 @@
+"""Long work on a model (download, verify, repair, convert) as a child process that outlives page and studio.
+
+    state/jobs/<key>/
+        job.json      what was asked: kind, model, folder, options, run id, who does it     (start)
+        status.json   how far it is, and how it ended                                       (the child)
+        log.txt       what the child printed
+
+A job is its directory: whoever reads it sees the same truth. One job a folder at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json, write_json
+from glmstudio.paths import paths
+from glmstudio.process import Identity, alive, identify, send, spawn
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+WORKERS = {
+    "download": "glmstudio.models.work",
+    "verify": "glmstudio.models.work",
+    "repair": "glmstudio.models.work",
+    "convert": "glmstudio.glm.convert",
+}
+_GRACE_S = 10.0
+_BIRTH_S = 10.0
+_PACE_S = 0.5
+_SMOOTH_S = 20.0  # the speed that is shown is that of so many seconds
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as it is now. `state` is one of running, paused, failed, done, interrupted; sizes in bytes."""
+
+    kind: str
+    model: str
+    folder: Path
+    state: str
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+    bytes_per_second: float | None = None
+    seconds_left: float | None = None
+    source: str = ""
+    connections: int = 0
+    files: tuple[tuple[str, int, int], ...] = ()  # name, bytes done, bytes in all
+    problem: StudioError | None = None
+    problems: tuple[StudioError, ...] = ()
+    options: dict[str, Any] | None = None
+    ended: float | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether a process is at it."""
+        return self.state == "running"
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it can go on from where it was."""
+        return self.kind in ("download", "repair") and self.state in ("paused", "failed", "interrupted")
+
+
+def start(kind: str, model: str, folder: Path, options: dict[str, Any]) -> None:
+    """Begin a job in the background. Raises StudioError where one is at this folder already."""
+    place = _place(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    with _alone(place):
+        if (now := read(folder)) and now.live:
+            raise StudioError("models.job_busy", model=model)
+        run_id = os.urandom(16).hex()
+        about: dict[str, Any] = {"kind": kind, "model": model, "folder": str(folder), "options": options}
+        about |= {"run_id": run_id, "created": time.time()}
+        (place / "status.json").unlink(missing_ok=True)
+        write_json(place / "job.json", about)
+        with (place / "log.txt").open("wb") as log:
+            child = spawn([sys.executable, "-m", WORKERS[kind], str(place)], log, run_id)
+        identity = identify(child.pid)
+        write_json(place / "job.json", about | {"identity": identity.to_json() if identity else None})
+
+
+def read(folder: Path) -> Job | None:
+    """The last job of this folder; None where there was none."""
+    place = _place(folder)
+    about, status = _table(place / "job.json"), _table(place / "status.json")
+    if not about:
+        return None
+    state = str(status.get("state", "running"))
+    if state == "running" and not _at_work(about):
+        status = _table(place / "status.json")  # it may have ended between the two looks
+        state = str(status.get("state", "running"))
+        state = "interrupted" if state == "running" else state
+    problem = _error(status.get("problem"))
+    if state == "interrupted":
+        problem = StudioError("models.interrupted", log=str(place / "log.txt"))
+    return Job(
+        kind=str(about.get("kind", "")),
+        model=str(about.get("model", "")),
+        folder=Path(str(about.get("folder", folder))),
+        state=state,
+        phase=str(status.get("phase", "")),
+        done=int(status.get("done", 0)),
+        total=int(status.get("total", 0)),
+        bytes_per_second=status.get("bytes_per_second"),
+        seconds_left=status.get("seconds_left"),
+        source=str(status.get("source", "")),
+        connections=int(status.get("connections", 0)),
+        files=tuple((str(name), int(done), int(size)) for name, done, size in status.get("files", [])),
+        problem=problem,
+        problems=tuple(filter(None, map(_error, status.get("problems", [])))),
+        options=about.get("options") if isinstance(about.get("options"), dict) else {},
+        ended=status.get("ended"),
+    )
+
+
+def pause(folder: Path) -> None:
+    """End the job's process; what it has done is kept. Returns when the process is gone."""
+    about = _table(_place(folder) / "job.json")
+    identity = Identity.from_json(about.get("identity"))
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if identity is not None and send(identity, number):
+            end = time.monotonic() + _GRACE_S
+            while alive(identity) and time.monotonic() < end:
+                time.sleep(0.05)
+
+
+def forget(folder: Path) -> None:
+    """The job's directory is not needed any more."""
+    shutil.rmtree(_place(folder), ignore_errors=True)
+
+
+def all_jobs() -> list[Job]:
+    """Every job, of folders that may be gone, too."""
+    found = []
+    for file in sorted((paths().state / "jobs").glob("*/job.json")):
+        folder = _table(file).get("folder")
+        job = read(Path(folder)) if isinstance(folder, str) else None
+        if job:
+            found.append(job)
+    return found
+
+
+class Reporter:
+    """The child's side: what was asked, and `status.json` written as the work goes on."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        about = _table(place / "job.json")
+        self.kind, self.model = str(about["kind"]), str(about["model"])
+        self.folder, self.options = Path(about["folder"]), dict(about["options"])
+        self._status: dict[str, Any] = {"state": "running"}
+        self._speed: list[tuple[float, int]] = []
+        self._written = 0.0
+        self.stopping = False
+        signal.signal(signal.SIGTERM, self._asked_to_stop)
+        with contextlib.suppress(AttributeError):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def tell(self, *, done: int, total: int, **more: Any) -> None:
+        """How far it is, in bytes; written twice a second at most."""
+        self._status |= {"done": done, "total": total, **more}
+        now = time.monotonic()
+        if now - self._written < _PACE_S:
+            return
+        self._written = now
+        self._speed = [(then, had) for then, had in self._speed if now - then < _SMOOTH_S and had <= done]
+        self._speed.append((now, done))
+        first, had = self._speed[0]
+        speed = (done - had) / (now - first) if now - first > 1 else None
+        self._status |= {"bytes_per_second": speed, "seconds_left": (total - done) / speed if speed else None}
+        write_json(self.place / "status.json", self._status)
+
+    def end(self, state: str, problem: StudioError | None = None, problems: list[StudioError] | None = None) -> None:
+        """How it ended; the last words."""
+        last = {"state": state, "ended": time.time(), "problem": problem.to_json() if problem else None}
+        last["problems"] = [each.to_json() for each in problems or []]
+        write_json(self.place / "status.json", self._status | last)
+
+    def _asked_to_stop(self, *_: object) -> None:
+        self.stopping = True
+
+
+def _at_work(about: dict[str, Any]) -> bool:
+    if "identity" not in about:  # it is being started right now, unless whoever started it was killed in between
+        return time.time() - float(about.get("created", 0.0)) < _BIRTH_S
+    return alive(Identity.from_json(about["identity"]))
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Two clicks at once start one job."""
+    with (place / "lock").open("a", encoding="utf-8") as file:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _place(folder: Path) -> Path:
+    name = hashlib.sha256(str(folder.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:20]
+    return paths().state / "jobs" / name
+
+
+def _table(file: Path) -> dict[str, Any]:
+    table = read_json(file, {})
+    return table if isinstance(table, dict) else {}
+
+
+def _error(data: Any) -> StudioError | None:
+    return StudioError.from_json(data) if isinstance(data, dict) else None

@@ -1,0 +1,56 @@
+"""What a download or a conversion wrote down beside the files: where each came from and what its bytes sum up to.
+
+`glmstudio.json` in the model's folder: {"source", "repo", "revision", "files": {name: {"size", "sha256", "pieces"?}}}.
+It travels with the folder. It proves that the bytes are those that arrived, not who made them: whoever can change the
+weights can change it, too.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from glmstudio.files import read_json, write_json
+
+NAME = "glmstudio.json"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest; empty where there is none, or where it is none."""
+    found = read_json(folder / NAME, {})
+    return found if isinstance(found, dict) else {}
+
+
+def files(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is known of each file: those entries that are sound."""
+    listed = read(folder).get("files")
+    known = listed.items() if isinstance(listed, dict) else ()
+    return {
+        str(name): about
+        for name, about in known
+        if isinstance(about, dict) and isinstance(about.get("sha256"), str) and _SHA256.fullmatch(about["sha256"])
+    }
+
+
+def origin(folder: Path) -> tuple[str, str]:
+    """The hub and the id that the files came from; empty where nobody wrote it down."""
+    about = read(folder)
+    return str(about.get("source", "")), str(about.get("repo", ""))
+
+
+def note(folder: Path, **head: Any) -> None:
+    """Write down what holds for all files."""
+    write_json(folder / NAME, read(folder) | head)
+
+
+def add(folder: Path, name: str, about: dict[str, Any]) -> None:
+    """Write down one more file."""
+    note(folder, files=files(folder) | {name: about})
+
+
+def drop(folder: Path, names: list[str]) -> None:
+    """Forget files that are gone."""
+    note(folder, files={name: about for name, about in files(folder).items() if name not in names})

@@ -1,0 +1,379 @@
+"""Bytes from a hub to the disk, over a network that breaks.
+
+Several connections fetch spans of pieces; one that has nothing left takes the second half of the longest span that
+another is at. The caller's thread reads the pieces in order as they arrive and proves the sum of each file, so a file
+is whole and right at the moment its last piece is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from glmstudio.errors import StudioError
+from glmstudio.models.hubs import Listing
+from glmstudio.models.pieces import Part, Sum
+
+_BLOCK = 1 << 20
+_SPAN = 16  # pieces that one request asks for, at most
+_SLOWEST = 512  # bytes a second; a connection that brings less for as long as a stall lasts is given up
+_CONNECT_S = 10.0
+_LONGEST_PAUSE_S = 15.0
+_CALM_S = 30.0  # without an objection of the server, until one more connection is tried again
+_WRONG_MOST = 2
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Changed(Exception):
+    """The hub's files are not those that it listed: its list must be asked for again."""
+
+
+class Stopped(Exception):
+    """Somebody asked to stop; everything that arrived is kept."""
+
+
+class _Failure(Exception):
+    """One request failed, and trying again may help. `pause` is what the server asks for, in seconds."""
+
+    def __init__(self, problem: StudioError, *, objects: bool = False, pause: float = 0.0) -> None:
+        self.problem, self.objects, self.pause = problem, objects, pause
+        super().__init__(problem.key)
+
+
+@dataclass
+class _Span:
+    """Pieces that one connection is at: from `at` to before `end`, which another connection may bring closer."""
+
+    part: Part
+    at: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the network may fail. All in seconds."""
+
+    total_s: float = 300.0  # without a single piece, until the download stops with the reason
+    stall_s: float = 30.0  # without a byte on one connection, until it is opened anew
+
+
+@dataclass
+class Transfer:
+    """Everything under way between one hub and the parts of one model. `run` once.
+
+    `tick` is called several times a second and raises Stopped to end it; `proven` is called with each part whose bytes
+    are those that the hub published.
+    """
+
+    listing: Listing
+    parts: Sequence[Part]
+    tick: Callable[[], None]
+    proven: Callable[[Part, Sum], None]
+    connections: int = 4
+    patience: Patience = field(default_factory=Patience)
+
+    received: int = 0  # bytes from the network, those that were thrown away included
+    limit: int = 0  # connections that the server seems to bear
+    active: int = 0
+    problem: StudioError | None = None  # what went wrong last, while it is tried again
+
+    def run(self) -> None:
+        """Fetch and prove every part. Raises StudioError, Changed or Stopped; what arrived is kept."""
+        self.limit = self.connections
+        self._lock = threading.Condition()
+        self._spans: list[_Span] = []
+        self._fatal: Exception | None = None
+        self._over = False
+        self._whole = False  # the server gives whole files only
+        self._refused = 0
+        self._odd: dict[str, int] = {}
+        self._moved: dict[str, str] = {}
+        self._told = {part.file.name: self.listing.url(part.file.name) for part in self.parts}
+        self._progress = self._objected = time.monotonic()
+        workers = [
+            threading.Thread(target=self._work, args=(index,), daemon=True, name=f"fetch-{index}")
+            for index in range(self.connections)
+        ]
+        for worker in workers:
+            worker.start()
+        try:
+            for part in self.parts:
+                self._prove(part)
+        finally:
+            with self._lock:
+                self._over = True
+                self._lock.notify_all()
+        for worker in workers:
+            worker.join(0.5)
+
+    # ---- the caller's thread: prove what arrives
+
+    def _prove(self, part: Part) -> None:
+        for attempt in range(_WRONG_MOST + 1):
+            found = Sum(part.file.size)
+            for number in range(part.count):
+                found.add(self._read(part, number), part.file)
+            if found.fits(part.file):
+                self.proven(part, found)
+                return
+            if damaged := part.damaged():  # the disk lost them
+                part.drop(damaged)
+            elif attempt + 1 < _WRONG_MOST:
+                part.drop()
+            else:
+                part.drop()
+                raise StudioError("models.wrong_from_hub", file=part.file.name, host=self._host())
+        raise StudioError("models.disk_lies", file=str(part.path))
+
+    def _read(self, part: Part, number: int) -> bytes:
+        while True:
+            while not part.wait(number, 0.1):
+                self._check()
+            self.tick()
+            data = part.read(number)
+            if data is not None:
+                return data
+
+    def _check(self) -> None:
+        self.tick()
+        with self._lock:
+            if self._fatal:
+                raise self._fatal
+            if self.limit < self.connections and time.monotonic() - self._objected > _CALM_S:
+                self.limit, self._objected = self.limit + 1, time.monotonic()
+            self._lock.notify_all()
+
+    # ---- the connections
+
+    def _work(self, index: int) -> None:
+        session, failures = requests.Session(), 0
+        while span := self._next(index):
+            pause = 0.0
+            try:
+                self._fetch(session, span)
+                failures = 0
+            except _Failure as failure:
+                failures += 1
+                pause = self._failed(failure, failures)
+            except (StudioError, Changed) as error:
+                self._end(error)
+            except Exception as error:  # noqa: BLE001  whatever broke, nobody must wait for this connection for ever
+                self._end(StudioError("models.broken", reason=f"{type(error).__name__}: {error}"))
+            finally:
+                with self._lock:
+                    self._spans.remove(span)
+                    self.active -= 1
+            if pause:
+                session.close()
+                self._sleep(pause)
+        session.close()
+
+    def _next(self, index: int) -> _Span | None:
+        """The next span for this connection, once there is one; None at the end."""
+        with self._lock:
+            while not self._over and not self._fatal:
+                most = 1 if self._whole else self.limit
+                if index < most and (span := self._claim() or self._steal()):
+                    self._spans.append(span)
+                    self.active += 1
+                    return span
+                self._lock.wait(0.2)
+        return None
+
+    def _claim(self) -> _Span | None:
+        for part in self.parts:
+            taken = [span for span in self._spans if span.part is part]
+            if self._whole:
+                if not taken and any(not part.has(number) for number in range(part.count)):
+                    return _Span(part, 0, part.count)
+                continue
+            free = [
+                number
+                for number in range(part.count)
+                if not part.has(number) and not any(span.at <= number < span.end for span in taken)
+            ]
+            if free:
+                most = max(1, min(_SPAN, -(-len(free) // (2 * self.limit))))
+                length = next((n for n in range(1, most) if n == len(free) or free[n] != free[0] + n), most)
+                return _Span(part, free[0], free[0] + min(length, len(free)))
+        return None
+
+    def _steal(self) -> _Span | None:
+        longest = max(self._spans, key=lambda span: span.end - span.at, default=None)
+        if self._whole or longest is None or longest.end - longest.at < 2:
+            return None
+        middle = longest.at + (longest.end - longest.at + 1) // 2
+        taken = _Span(longest.part, middle, longest.end)
+        longest.end = middle
+        return taken
+
+    def _fetch(self, session: requests.Session, span: _Span) -> None:
+        part = span.part
+        start = 0 if self._whole else span.at * part.piece
+        last = min(span.end * part.piece, part.file.size) - 1
+        try:
+            with self._open(session, part, start, last) as response:
+                self._stream(response.raw, span, start)
+        except requests.exceptions.ProxyError as error:
+            raise _Failure(StudioError("models.proxy", host=self._host())) from error
+        except requests.exceptions.SSLError as error:
+            raise _Failure(StudioError("models.tls", host=self._host())) from error
+        except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+            raise _Failure(StudioError("models.hub_unreachable", host=self._host())) from error
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise _Failure(StudioError("models.hub_stalled", host=self._host())) from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
+            raise _Failure(StudioError("models.hub_cut", host=self._host())) from error
+
+    def _open(self, session: requests.Session, part: Part, start: int, last: int) -> requests.Response:
+        """An answer whose body is the file from `start` to `last`, or the whole file where ranges are refused."""
+        name = part.file.name
+        address, whole = self._moved.get(name), self._whole
+        # A signed address needs no token, and another host must not see it.
+        headers = {"Accept-Encoding": "identity", **({} if address else self.listing.headers())}
+        if not whole:
+            headers["Range"] = f"bytes={start}-{last}"
+        response = session.get(
+            address or self._told[name],
+            headers=headers,
+            stream=True,
+            timeout=(min(_CONNECT_S, self.patience.stall_s), self.patience.stall_s),
+        )
+        try:
+            self._judge(response, part, start, signed=bool(address), whole=whole)
+        except BaseException:
+            response.close()
+            raise
+        if response.history and not address:
+            self._moved[name] = response.url
+        return response
+
+    def _judge(self, response: requests.Response, part: Part, start: int, *, signed: bool, whole: bool) -> None:
+        status, name, host = response.status_code, part.file.name, self._host()
+        if status in (401, 403, 404, 410) and signed:  # a signature that has expired; a new one is asked for
+            self._moved.pop(name, None)
+            raise _Failure(StudioError("models.hub_refused", host=host, id=self.listing.repo))
+        if status in (200, 206):
+            self._same_file(response, part, start)
+            asked = response.request.headers.get("Range", "")
+            if status == 200 and asked and asked != f"bytes=0-{part.file.size - 1}":
+                self._whole = True
+                raise _Failure(StudioError("models.hub_no_ranges", host=host))
+        elif status in (404, 410, 416):
+            raise Changed
+        elif status == 403 and not whole:
+            self._refused += 1
+            if self._refused > 1:
+                self._whole = True
+            raise _Failure(StudioError("models.hub_no_ranges", host=host))
+        elif status in (401, 403):
+            raise StudioError("models.hub_refused", host=host, id=self.listing.repo)
+        elif status in (429, 503):
+            problem = StudioError("models.hub_busy", host=host, status=status)
+            raise _Failure(problem, objects=True, pause=_seconds(response.headers.get("Retry-After")))
+        elif status >= 500 or status == 408:
+            raise _Failure(StudioError("models.hub_busy", host=host, status=status))
+        else:
+            raise StudioError("models.hub_nonsense", host=host)
+
+    def _same_file(self, response: requests.Response, part: Part, start: int) -> None:
+        """Whether the answer is of the file that was listed, and begins where it was asked to."""
+        headers, file = response.headers, part.file
+        announced = _RANGE.fullmatch(headers.get("Content-Range", "")) if response.status_code == 206 else None
+        length = headers.get("Content-Length", "")
+        if response.status_code == 206:
+            fits = announced is not None and (int(announced[1]), int(announced[3])) == (start, file.size)
+        else:
+            fits = not length.isdigit() or int(length) == file.size
+        for answer in (*response.history, response):
+            tag = _SHA256.fullmatch(answer.headers.get("X-Linked-ETag", answer.headers.get("ETag", "")))
+            if tag and file.sha256 and tag[1] != file.sha256:
+                raise Changed
+        if not fits or headers.get("Content-Encoding", "identity") != "identity":
+            self._odd[file.name] = self._odd.get(file.name, 0) + 1
+            if self._odd[file.name] > 2:
+                raise Changed
+            raise _Failure(StudioError("models.hub_wrong_length", host=self._host(), file=file.name))
+
+    def _stream(self, raw: Any, span: _Span, offset: int) -> None:
+        part, crc = span.part, 0
+        number = offset // part.piece
+        since, brought = time.monotonic(), 0
+        while number < span.end and not self._over:
+            end = number * part.piece + part.length(number)
+            block = raw.read1(min(_BLOCK, end - offset), decode_content=False)
+            if not block:
+                raise _Failure(StudioError("models.hub_cut", host=self._host()))
+            if not part.has(number):
+                _write(part, block, offset)
+                crc = zlib.crc32(block, crc)
+            offset += len(block)
+            with self._lock:
+                self.received += len(block)
+            brought += len(block)
+            if offset == end:
+                self._arrived(span, number, crc)
+                number, crc = number + 1, 0
+            if time.monotonic() - since > self.patience.stall_s:
+                if brought < _SLOWEST * self.patience.stall_s:
+                    raise _Failure(StudioError("models.hub_stalled", host=self._host()))
+                since, brought = time.monotonic(), 0
+
+    def _arrived(self, span: _Span, number: int, crc: int) -> None:
+        if not span.part.has(number):
+            span.part.finish(number, crc)
+        with self._lock:
+            span.at = number + 1
+            self._progress, self.problem, self._refused = time.monotonic(), None, 0
+
+    def _failed(self, failure: _Failure, times: int) -> float:
+        """Take note; returns how long this connection should rest, in seconds."""
+        with self._lock:
+            self.problem = failure.problem
+            if failure.objects:
+                self.limit, self._objected = max(1, min(self.limit, self.active) // 2), time.monotonic()
+            waited = time.monotonic() - self._progress
+            if waited > self.patience.total_s and times > 2:
+                self._fatal = self._fatal or failure.problem
+        return min(max(failure.pause, 0.1 * 2 ** min(times, 10)), _LONGEST_PAUSE_S, self.patience.total_s / 4 + 0.1)
+
+    def _end(self, error: Exception) -> None:
+        with self._lock:
+            self._fatal = self._fatal or error
+            self._lock.notify_all()
+
+    def _sleep(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        with self._lock:
+            while not self._over and not self._fatal and time.monotonic() < end:
+                self._lock.wait(end - time.monotonic())
+
+    def _host(self) -> str:
+        return urlsplit(next(iter(self._told.values()))).hostname or self.listing.source
+
+
+def _write(part: Part, block: bytes, offset: int) -> None:
+    try:
+        part.write(block, offset)
+    except OSError as error:
+        folder = str(part.path.parent.parent)
+        if error.errno in _DISK:
+            raise StudioError("models.disk_filled", folder=folder) from error
+        raise StudioError("models.unwritable", folder=folder, reason=error.strerror or str(error)) from error
+
+
+def _seconds(retry_after: str | None) -> float:
+    """What a Retry-After header asks for; a date there is answered with our own pace."""
+    return float(retry_after) if retry_after and retry_after.isdigit() and len(retry_after) < 6 else 0.0
