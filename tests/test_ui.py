@@ -25,7 +25,7 @@ from glmstudio.ui.live import View
 from glmstudio.ui.page import language
 from glmstudio.ui.runwatch import Reading, Watch
 from glmstudio.ui.snapshot import forget
-from glmstudio.ui.units import literal
+from glmstudio.units import literal
 from glmstudio.words import has, words
 
 UI = Path(markup.__file__).parent

@@ -10,7 +10,6 @@ may have kept the line and lost the bytes.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -50,9 +49,11 @@ class Part:
 
     def close(self) -> None:
         """Let go of the files; what is on disk stays."""
-        for handle in (self._fd, self._log):
-            with contextlib.suppress(OSError):
-                os.close(handle)
+        with self._changed:
+            for handle in (self._fd, self._log):
+                if handle >= 0:
+                    os.close(handle)
+            self._fd = self._log = -1  # the system gives these numbers away again, and a late thread must not hit them
 
     def length(self, number: int) -> int:
         """How many bytes the piece has."""
@@ -71,9 +72,10 @@ class Part:
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """Put bytes to their place. Raises OSError, among others for a full disk."""
         view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, offset)
-            view, offset = view[written:], offset + written
+        with self._changed:
+            while view:
+                written = os.pwrite(self._fd, view, offset)
+                view, offset = view[written:], offset + written
 
     def finish(self, number: int, crc: int) -> None:
         """All bytes of this piece were written; `crc` is theirs."""

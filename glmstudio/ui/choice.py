@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from glmstudio.files import read_json, write_json
-from glmstudio.models import Model, find_model, list_models
+from glmstudio.models import Model, find_model
+from glmstudio.models.shelf import Item, shelf
 from glmstudio.paths import paths
 from glmstudio.ui.snapshot import shared
 
 
-@shared(2.0)
+@shared(0.9)
+def items() -> list[Item]:
+    """Every model that there is or could be, as it was a moment ago."""
+    return shelf()
+
+
 def models() -> list[Model]:
-    """Every model, as `list_models` found them a moment ago."""
-    return list_models()
+    """Every model on this computer."""
+    return [item.model for item in items() if item.model]
 
 
 def model_in_use() -> Model | None:

@@ -7,10 +7,11 @@ from typing import Any
 
 from glmstudio.ui.chat import server_state
 from glmstudio.ui.checkup import CHECKUP
-from glmstudio.ui.choice import model_in_use
+from glmstudio.ui.choice import items, model_in_use
 from glmstudio.ui.icons import LOGO
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, chip, icon, problem, tag
+from glmstudio.ui.model_cards import state_words
 from glmstudio.ui.runs_view import share
 from glmstudio.ui.runwatch import live_run, newest_first
 from glmstudio.units import memory
@@ -131,6 +132,9 @@ def _doctor(lang: str) -> Step:
 
 
 def _model(lang: str) -> Step:
+    busy = next((item for item in items() if item.job and item.job.live), None)
+    if busy:
+        return Step("model", "running", state_words(lang, busy))
     used = model_in_use()
     if used is None or not used.ready:
         return Step("model", "attention", say(lang, "ui.frame.needs_you"))

@@ -42,7 +42,9 @@ class View:
     problem: StudioError | None = None
     form_problem: StudioError | None = None
     folder_problem: StudioError | None = None
-    folder_added: str = ""
+    folder_answer: tuple[str, dict[str, str]] | None = None  # a sentence's key and values
+    model_named: str = ""  # the model whose card was acted on last
+    model_problem: StudioError | None = None
     chat_model: str = ""
     chat_adapter: str = ""
     chat_problem: StudioError | None = None

@@ -1,20 +1,28 @@
-"""The Model step: which models are here, which one is in use, and the folder somebody already has."""
+"""The Model step: which models there are, which one is in use, and everything that is done with their files."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from glmstudio.chat.usage import refuse_in_use
 from glmstudio.errors import StudioError
-from glmstudio.models import Model, add_folder, remove_folder
+from glmstudio.models import actions, add_folder, remove_folder
+from glmstudio.models.catalogue import add_id, is_id
+from glmstudio.models.hubs import CONNECTIONS
+from glmstudio.models.library import delete_model
+from glmstudio.models.shelf import Item
 from glmstudio.paths import paths
-from glmstudio.ui.choice import model_in_use, models, use_model
+from glmstudio.ui.checkup import CHECKUP
+from glmstudio.ui.choice import items, model_in_use, use_model
 from glmstudio.ui.live import Page, View
-from glmstudio.ui.markup import Safe, bar, button, chip, empty, go, icon, problem, tag, terminal
+from glmstudio.ui.markup import Safe, bar, go, icon, problem, tag, terminal
+from glmstudio.ui.model_cards import card
 from glmstudio.units import size
 from glmstudio.words import say
 
@@ -38,53 +46,119 @@ def build(page: Page) -> None:
 
 
 def add_from_path(view: View, path: str) -> tuple[View, str]:
-    """Take in the folder that was typed; the box keeps a path that was refused."""
+    """Take in the folder or the id that was typed; the box keeps what was refused."""
+    told = path.strip()
     try:
-        model = add_folder(path.strip())
+        if is_id(told) and not Path(told).is_dir():
+            answer = ("ui.model.added_id", {"name": add_id(told).name})
+        else:
+            model = add_folder(told)
+            if model.unverified:
+                actions.start_verify(model.name)
+            answer = ("ui.model.added", {"name": model.name})
     except StudioError as error:
-        return replace(view, folder_problem=error, folder_added=""), path
-    return replace(view, folder_problem=None, folder_added=model.name), ""
+        return replace(view, folder_problem=error, folder_answer=None), path
+    return replace(view, folder_problem=None, folder_answer=answer), ""
 
 
 def act(view: View, data: dict[str, Any]) -> View:
-    """A button of a card: use this model, or forget its folder."""
-    name = str(data.get("model", ""))
+    """A button of a card."""
+    name, fields = str(data.get("model", "")), data.get("fields")
+    view = replace(view, folder_problem=None, folder_answer=None, model_problem=None, model_named=name)
     try:
+        if data.get("act") == "download":
+            return _download(view, name, fields if isinstance(fields, dict) else {}, data.get("ticked"))
+        if data.get("act") == "delete":
+            _unused(name)
+            freed = size(delete_model(name))
+            return replace(view, folder_answer=("ui.model.deleted", {"name": name, "freed": freed}))
         if data.get("act") == "use":
             use_model(name)
-        elif data.get("act") == "forget":
-            remove_folder(name)
+            return replace(view, chat_model="", chat_adapter="", preset="")
+        if do := _ACTS.get(str(data.get("act"))):
+            do(name)
     except StudioError as error:
-        return replace(view, folder_problem=error, folder_added="")
-    return replace(view, folder_problem=None, folder_added="", chat_model="", chat_adapter="", preset="")
+        return replace(view, model_problem=error)
+    return view
 
 
-def render(lang: str, _view: View) -> Safe:
-    """A card for each model."""
-    found, used = models(), model_in_use()
-    if not found:
-        return empty(say(lang, "ui.model.none"), say(lang, "ui.model.none_text"), icon_name="model")
-    cards = [_card(lang, model, used is not None and model.name == used.name) for model in found]
+def _download(view: View, name: str, fields: dict[str, Any], ticked: Any) -> View:
+    number = str(fields.get("connections", ""))
+    actions.start_download(
+        name,
+        source=str(fields.get("source") or "auto"),
+        connections=int(number) if number.isdigit() else CONNECTIONS,
+        to=str(fields.get("to") or "").strip(),
+        accept="licence" in (ticked if isinstance(ticked, list) else []),
+    )
+    return view
+
+
+def _repair(name: str) -> None:
+    _unused(name)
+    actions.start_repair(name)
+
+
+def _convert_replace(name: str) -> None:
+    _unused(name)
+    actions.start_convert(name, drop_originals=True)
+
+
+def _unused(name: str) -> None:
+    refuse_in_use(*actions.name_and_folder(name))
+
+
+_ACTS: dict[str, Callable[[str], Any]] = {
+    "pause": actions.pause,
+    "resume": actions.resume,
+    "cancel": actions.cancel,
+    "verify": actions.start_verify,
+    "repair": _repair,
+    "convert": actions.start_convert,
+    "convert-replace": _convert_replace,
+    "forget": remove_folder,
+}
+
+
+def render(lang: str, view: View) -> Safe:
+    """The first step of a newcomer, and a card for each model."""
+    used = model_in_use()
+    cards = [card(lang, item, view, used=used is not None and item.name == used.name) for item in items()]
     return tag(
         '<div class="gs-stack"><div class="gs-row gs-spread"><div><h2>{title}</h2><p class="gs-muted">{text}</p>'
-        "</div>{next}</div>"
+        "</div>{next}</div>{first}"
         '<div class="gs-cards">{cards}</div></div>',
         title=say(lang, "ui.model.title"),
         text=say(lang, "ui.model.text"),
         next=go("finetune", say(lang, "ui.model.next")) if used and used.ready else "",
+        first=_first_step(lang, items()),
         cards=cards,
     )
 
 
+def _first_step(lang: str, found: list[Item]) -> Safe:
+    """What to begin with on this machine, as long as nothing but the demo is here or on its way."""
+    if CHECKUP.report is None or any(item.state != "absent" for item in found if item.name != "demo"):
+        return Safe("")
+    case = "start_gpu" if CHECKUP.gpus() else "start_cpu"
+    return tag(
+        '<div class="gs-problem gs-note">{icon}<div><strong>{what}</strong><p>{text}</p></div></div>',
+        icon=icon("note"),
+        what=say(lang, f"ui.model.{case}"),
+        text=say(lang, f"ui.model.{case}_text"),
+    )
+
+
 def render_answer(lang: str, view: View) -> Safe:
-    """What became of the folder that was typed."""
+    """What became of the folder that was typed, or of the model that was deleted."""
     if view.folder_problem:
         return problem(lang, view.folder_problem)
-    if view.folder_added:
+    if view.folder_answer:
+        key, values = view.folder_answer
         return tag(
             '<div class="gs-problem gs-good" role="status">{icon}<strong>{text}</strong></div>',
             icon=icon("good"),
-            text=say(lang, "ui.model.added", name=view.folder_added),
+            text=say(lang, key, **values),
         )
     return Safe("")
 
@@ -101,43 +175,6 @@ def render_foot(lang: str, _view: View) -> Safe:
         bar=bar(1 - room.free / max(1, room.total), label=say(lang, "ui.model.disk_used")),
         terminal=terminal(lang, "python launcher.py models", key="models"),
     )
-
-
-def _card(lang: str, model: Model, used: bool) -> Safe:
-    state = (
-        chip("good", say(lang, "ui.model.ready")) if model.ready else chip("attention", say(lang, "ui.model.broken"))
-    )
-    buttons: list[Safe] = []
-    if used and model.ready:
-        buttons.append(tag("<strong>{text}</strong>", text=say(lang, "ui.model.in_use")))
-    elif model.ready:
-        buttons.append(button("use", say(lang, "ui.model.use"), model=model.name))
-    if model.kind != "demo" and not _inside(model.path, paths().models):
-        buttons.append(button("forget", say(lang, "ui.model.forget"), look="quiet", model=model.name))
-    return tag(
-        '<article class="gs-card gs-model{used}" data-key="model-{name}"><div class="gs-row gs-spread">'
-        "<h3>{title} {label}</h3>{state}</div>"
-        '<p class="gs-muted">{about}</p><dl class="gs-facts"><dt>{size_word}</dt><dd class="gs-number">{size}</dd>'
-        '<dt>{path_word}</dt><dd class="gs-path">{path}</dd></dl>{problem}{buttons}</article>',
-        used=" gs-used" if used else "",
-        name=model.name,
-        title=model.title,
-        label=tag('<span class="gs-label">{text}</span>', text=say(lang, "ui.model.demo"))
-        if model.kind == "demo"
-        else "",
-        state=state,
-        about=say(lang, f"ui.model.about_{model.kind}"),
-        size_word=say(lang, "ui.model.size"),
-        size=size(model.size_bytes),
-        path_word=say(lang, "ui.model.path"),
-        path=str(model.path),
-        problem=problem(lang, model.problem, kind="attention") if model.problem else "",
-        buttons=tag('<div class="gs-row">{buttons}</div>', buttons=buttons) if buttons else "",
-    )
-
-
-def _inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _existing(path: Path) -> Path:

@@ -94,14 +94,23 @@ window.studio = (() => {
       const button = event.target.closest("[data-act]");
       if (!button || button.disabled) return;
       if (button.dataset.act === "lang") speak(button.dataset.lang);
-      const boxes = [...slot.querySelectorAll("input[data-tick]:checked")];
-      if ("needsTicks" in button.dataset && !boxes.length) { slot.querySelector("input[data-tick]")?.focus(); return; }
+      const scope = button.closest("[data-scope]") || slot;
+      const boxes = [...scope.querySelectorAll("input[data-tick]:checked")];
+      if ("needsTicks" in button.dataset && !boxes.length) { nudge(scope.querySelector("input[data-tick]")); return; }
       const which = boxes.map((box) => box.dataset.tick).join(", ");
       if (button.dataset.confirm && !(await confirmed(button, which))) return;
       button.disabled = true;
       setTimeout(() => { button.disabled = false; }, 700);
-      trigger({ ...button.dataset, ticked: boxes.map((box) => box.value) });
+      const fields = Object.fromEntries([...scope.querySelectorAll("[data-field]")].map((field) => [field.dataset.field, field.value]));
+      trigger({ ...button.dataset, ticked: boxes.map((box) => box.value), fields });
     });
+  }
+  function nudge(box) {
+    if (!box) return;
+    box.focus();
+    const label = box.closest("label") || box;
+    label.classList.add("gs-nudge");
+    box.addEventListener("change", () => label.classList.remove("gs-nudge"), { once: true });
   }
 
   // ---- a question before something is stopped or ended
