@@ -124,7 +124,7 @@ def test_the_report_is_copied_without_paths(chromium: Any, running: Studio) -> N
 def test_a_folder_that_is_no_model_is_answered_at_once(running: Studio, chromium: Any, tmp_path: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#model")
-        page.get_by_label("I have the folder already").fill(str(tmp_path))
+        page.get_by_label("I have it already, or know its id").fill(str(tmp_path))
         page.click("#model-add")
         page.wait_for_selector("#panel-folder .gs-problem", timeout=5_000)
 

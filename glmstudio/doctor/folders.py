@@ -12,6 +12,8 @@ from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.errors import StudioError
 from glmstudio.models import Model, list_models
 from glmstudio.models.folder import folder_problems
+from glmstudio.models.pieces import unfinished as arriving
+from glmstudio.units import size
 
 _SHOWN = 5  # problems of a folder; a folder of placeholders has them by the dozen
 _CHECKS = {
@@ -43,7 +45,8 @@ def files(probes: Probes) -> list[Found]:
     broken = _findings(probes, "model.files")
     if broken:
         return broken
-    names = ", ".join(model.title for model, problems in probes.ask(read_folders) if not problems)
+    whole = [model for model, problems in probes.ask(read_folders) if not problems and not arriving(model.path)]
+    names = ", ".join(model.title for model in whole)
     return [found("ok", "ok", names=names)] if names else []
 
 
@@ -52,6 +55,9 @@ def unfinished(probes: Probes) -> list[Found] | None:
     """What an interrupted download left beside the files."""
     left = []
     for model, _ in probes.ask(read_folders):
+        if arrived := arriving(model.path):
+            left.append(found("info", "ours", subject=model.name, name=model.title, key=model.name, size=size(arrived)))
+            continue
         names = sorted(file.name for file in _entries(model.path) if file.name.endswith(_UNFINISHED))
         if names:
             left.append(found("info", "left", subject=model.name, names=", ".join(names[:3]), count=len(names)))
@@ -84,6 +90,9 @@ def read_folders() -> Folders:
     """Every model with its problems, each given to the check that tells it."""
     read: Folders = []
     for model in list_models():
+        if arriving(model.path):  # nothing is wrong with a model that is on its way
+            read.append((model, []))
+            continue
         try:
             problems = list(folder_problems(model.path))
         except OSError as error:

@@ -96,9 +96,9 @@ def drop_originals(folder: Path, old: list[Path]) -> int:
         check_weights(file)
     kept = {path for file in used for path in (file, file.resolve())}
     gone = [file for file in (folder / each.name for each in old) if file.suffix in (".bin", ".safetensors")]
-    gone = [file for file in gone if file not in kept and file.resolve() not in kept]
+    gone = [file for file in gone if os.path.lexists(file) and file not in kept and file.resolve() not in kept]
     if weight_index(folder) != folder / _BIN_INDEX and any(file.suffix == ".bin" for file in gone):
-        gone.append(folder / _BIN_INDEX)
+        gone.insert(0, folder / _BIN_INDEX)
     return sum(_delete(file) for file in gone)
 
 

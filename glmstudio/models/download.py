@@ -20,7 +20,7 @@ from glmstudio.models import manifest, stamp
 from glmstudio.models.catalogue import SOURCES, Entry
 from glmstudio.models.folder import check_folder
 from glmstudio.models.hubs import CONNECTIONS, TITLES, Listing, RemoteFile, list_files
-from glmstudio.models.pieces import PIECE, WORK, Part, Sum, sum_of, take_over
+from glmstudio.models.pieces import PIECE, WORK, Part, Sum, on_disk, sum_of, take_over, unfinished
 from glmstudio.models.transfer import Changed, Patience, Transfer
 
 try:
@@ -28,6 +28,7 @@ try:
 except ImportError:  # Windows has no flock; there two studios on one folder are not kept apart
     fcntl = None  # type: ignore[assignment]
 
+_LOCK = "lock"
 _RESERVE = 64 << 20  # bytes of the disk that are left alone
 _CHANGES = 3  # of a model at the hub, while it is downloaded
 _OUR_SIDE = ("models.disk_full", "models.disk_filled", "models.unwritable", "models.disk_lies", "models.locked")
@@ -73,8 +74,9 @@ def download(model: Entry, folder: Path, options: Options, tell: Tell) -> Listin
         check_folder(folder)
         stamp.give(folder, stamp.look(folder))
         tell(Progress("done", listing.source, listing.size, listing.size))
-    with contextlib.suppress(OSError):
-        shutil.rmtree(folder / WORK)
+        for left in (folder / WORK).iterdir():
+            if left.name != _LOCK:
+                left.unlink()
     return listing
 
 
@@ -85,14 +87,18 @@ def lock(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if file:
-            file.close()
+        work = folder / WORK
+        with contextlib.suppress(OSError):
+            if [entry.name for entry in work.iterdir()] == [_LOCK]:
+                (work / _LOCK).unlink()
+                work.rmdir()
+        file.close()
 
 
 def discard(folder: Path) -> int:
     """Throw away what an unfinished download left in `folder`, and the files that it had finished, if the model never
     was whole. Returns the bytes that became free. Nothing is touched that this program did not write."""
-    freed = _weight(folder / WORK)
+    freed = unfinished(folder)
     shutil.rmtree(folder / WORK, ignore_errors=True)
     if not manifest.read(folder).get("whole"):
         for name, about in manifest.files(folder).items():
@@ -104,11 +110,6 @@ def discard(folder: Path) -> int:
         with contextlib.suppress(OSError):
             folder.rmdir()
     return freed
-
-
-def unfinished(folder: Path) -> int:
-    """Bytes that lie in files on their way."""
-    return _weight(folder / WORK)
 
 
 def _from_any(model: Entry, folder: Path, options: Options, tell: Tell) -> Listing:
@@ -214,7 +215,7 @@ def _is_there(folder: Path, file: RemoteFile, progress: Progress, tell: Tell) ->
 
 def _check_room(folder: Path, parts: list[Part]) -> None:
     """Raise StudioError where the disk cannot hold what is missing; what lies there already is counted."""
-    needed = sum(max(0, part.file.size - _on_disk(part.path)) for part in parts)
+    needed = sum(max(0, part.file.size - on_disk(part.path)) for part in parts)
     free = shutil.disk_usage(folder).free
     if needed and needed + _RESERVE > free:
         raise StudioError("models.disk_full", folder=str(folder), need=needed / 1e9, free=free / 1e9)
@@ -225,34 +226,24 @@ def _count(progress: Progress, name: str, done: int) -> None:
     progress.done = sum(have for have, _ in progress.files.values())
 
 
-def _locked(folder: Path) -> IO[str] | None:
-    work = folder / WORK
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        file = (work / "lock").open("a", encoding="utf-8")
-    except OSError as error:
-        raise StudioError("models.unwritable", folder=str(folder), reason=error.strerror or str(error)) from error
-    if fcntl is not None:
+def _locked(folder: Path) -> IO[str]:
+    path = folder / WORK / _LOCK
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise StudioError("models.unwritable", folder=str(folder), reason=error.strerror or str(error)) from error
+        if fcntl is None:
+            return file
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.close()
             raise StudioError("models.locked", folder=str(folder)) from error
         except OSError:  # a file system without locks
-            pass
-    return file
-
-
-def _on_disk(path: Path) -> int:
-    """Bytes of the disk that a file takes: one that is being fetched has holes."""
-    about = path.stat()
-    return about.st_blocks * 512 if hasattr(about, "st_blocks") else 0
-
-
-def _weight(folder: Path) -> int:
-    total = 0
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(folder):
-            if entry.is_file(follow_symlinks=False):
-                total += _on_disk(Path(entry.path))
-    return total
+            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # whoever had it took it away at this very moment

@@ -36,7 +36,7 @@ WORKERS = {
     "download": "glmstudio.models.work",
     "verify": "glmstudio.models.work",
     "repair": "glmstudio.models.work",
-    "convert": "glmstudio.glm.convert",
+    "convert": "glmstudio.glm.work",
 }
 _GRACE_S = 10.0
 _BIRTH_S = 10.0

@@ -138,7 +138,8 @@ def delete_model(name: str) -> int:
         with contextlib.suppress(FileNotFoundError):
             freed += file.lstat().st_size
             file.unlink()
-    shutil.rmtree(folder / WORK, ignore_errors=True)
+    for work in (WORK, ".convert"):
+        shutil.rmtree(folder / work, ignore_errors=True)
     stamp.take(folder)
     with contextlib.suppress(OSError):  # something of the user's is in it: that stays
         folder.rmdir()

@@ -187,6 +187,20 @@ def take_over(folder: Path, file: RemoteFile, pieces: Any) -> None:
     os.replace(folder / file.name, path)
 
 
+def unfinished(folder: Path) -> int:
+    """Bytes of the disk that the files on their way into `folder` take."""
+    try:
+        return sum(on_disk(file) for file in (folder / WORK).iterdir() if file.is_file() and not file.is_symlink())
+    except OSError:
+        return 0
+
+
+def on_disk(file: Path) -> int:
+    """Bytes of the disk that a file takes: one that is being fetched has holes. Raises OSError."""
+    about = file.stat()
+    return about.st_blocks * 512 if hasattr(about, "st_blocks") else 0
+
+
 def _paths(folder: Path, file: RemoteFile) -> tuple[Path, Path]:
     work = folder / WORK
     return work / f"{file.name}.part", work / f"{file.name}.pieces"

@@ -8,16 +8,17 @@ import time
 from pathlib import Path
 
 from glmstudio.models.catalogue import SOURCES, licence_accepted
-from glmstudio.models.download import unfinished
 from glmstudio.models.folder import weight_files
 from glmstudio.models.hubs import CONNECTIONS, TITLES
 from glmstudio.models.jobs import Job
 from glmstudio.models.library import owned
 from glmstudio.models.manifest import origin
+from glmstudio.models.pieces import unfinished
 from glmstudio.models.repair import layout_of
 from glmstudio.models.shelf import Item
 from glmstudio.models.stamp import given
 from glmstudio.paths import paths
+from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, busy, button, chip, fold, join, problem, tag, terminal
 from glmstudio.units import duration, size
@@ -31,6 +32,7 @@ LOOKS = {
     "paused": "note",
     "stopped": "attention",
 }
+FIRST = "chatglm3-6b"
 _CONNECTION_CHOICES = (1, 2, 4, 8)
 
 
@@ -243,7 +245,9 @@ def _download(lang: str, item: Item) -> Safe:
             link=entry.licence,
             name=say(lang, "ui.model.licence_link", title=entry.title),
         )
-    go = button("download", say(lang, "ui.model.download"), look="primary", model=item.name, **needs)
+    # One primary button on the page: the model to begin with, where it makes sense to begin with it.
+    look = "primary" if item.name == FIRST and CHECKUP.gpus() else "plain"
+    go = button("download", say(lang, "ui.model.download"), look=look, model=item.name, **needs)
     remove = button("forget", say(lang, "ui.model.forget"), look="quiet", model=item.name)
     return tag(
         '{licence}<div class="gs-row">{go}{remove}</div>{options}',

@@ -378,7 +378,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.sent += os.sendfile(self.connection.fileno(), stream.fileno(), offset, most)
             return
-        pace = max(1024, min(_BLOCK, int(self.hub.rate / 20))) if self.hub.rate else _BLOCK
+        pace = max(512, min(_BLOCK, int(self.hub.rate / 100))) if self.hub.rate else _BLOCK
         block = bytearray(os.pread(stream.fileno(), min(most, pace), offset))
         if offset <= flip < offset + len(block):
             block[flip - offset] ^= 1

@@ -1,0 +1,64 @@
+"""The child process of a conversion: `python -m glmstudio.glm.work JOB_FOLDER`."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+from glmstudio.errors import StudioError
+from glmstudio.glm.convert import convert, drop_originals
+from glmstudio.models import manifest, stamp
+from glmstudio.models.download import lock
+from glmstudio.models.folder import weight_files
+from glmstudio.models.jobs import Reporter
+from glmstudio.models.transfer import Stopped
+
+
+def main(place: Path) -> int:
+    """Convert, note the new files' sums, give the stamp anew. Returns 0 where it is done."""
+    report = Reporter(place)
+
+    def tell(done: int, total: int) -> None:
+        if report.stopping:
+            raise Stopped
+        report.tell(done=done, total=total, phase="converting")
+
+    try:
+        with lock(report.folder):
+            old = weight_files(report.folder)
+            new = convert(report.folder, dtype=str(report.options["dtype"]), tell=tell)
+            _note(report.folder, new)
+            if report.options["drop_originals"]:
+                drop_originals(report.folder, old)
+                manifest.drop(report.folder, [file.name for file in old] + ["pytorch_model.bin.index.json"])
+    except Stopped:
+        report.end("paused")
+        return 0
+    except StudioError as problem:
+        report.end("failed", problem)
+        return 1
+    report.end("done")
+    return 0
+
+
+def _note(folder: Path, new: list[Path]) -> None:
+    """The conversion read every new byte back, so their sums are known to be right."""
+    for file in new:
+        sha256 = _sum(file)
+        manifest.add(folder, file.name, {"size": file.stat().st_size, "sha256": sha256})
+        stamp.note(folder, file.name, sha256)
+    manifest.note(folder, converted=[file.name for file in new])
+    stamp.give(folder, stamp.look(folder))
+
+
+def _sum(file: Path) -> str:
+    found = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
