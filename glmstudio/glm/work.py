@@ -13,6 +13,7 @@ from glmstudio.models.download import lock
 from glmstudio.models.folder import weight_files
 from glmstudio.models.jobs import Reporter
 from glmstudio.models.transfer import Stopped
+from glmstudio.models.verify import verify
 
 
 def main(place: Path) -> int:
@@ -26,6 +27,7 @@ def main(place: Path) -> int:
 
     try:
         with lock(report.folder):
+            _prove(report.folder)
             old = weight_files(report.folder)
             new = convert(report.folder, dtype=str(report.options["dtype"]), tell=tell)
             _note(report.folder, new)
@@ -38,8 +40,17 @@ def main(place: Path) -> int:
     except StudioError as problem:
         report.end("failed", problem)
         return 1
+    except OSError as error:
+        report.end("failed", StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
+        return 1
     report.end("done")
     return 0
+
+
+def _prove(folder: Path) -> None:
+    """Only what is right is converted: the new files get the stamp that the old ones had. Raises StudioError."""
+    for problem in verify(folder, full=True) if stamp.given(folder) is None else ():
+        raise problem
 
 
 def _note(folder: Path, new: list[Path]) -> None:
