@@ -23,12 +23,12 @@ def duration(lang: str, seconds: float) -> str:
     """A span of time in its two largest units."""
     whole = max(0, round(seconds))
     if whole < 60:
-        return say(lang, "ui.time.seconds", s=whole)
+        return say(lang, "units.seconds", s=whole)
     if whole < 3600:
-        return say(lang, "ui.time.minutes", m=whole // 60, s=whole % 60)
+        return say(lang, "units.minutes", m=whole // 60, s=whole % 60)
     if whole < 86400:
-        return say(lang, "ui.time.hours", h=whole // 3600, m=whole % 3600 // 60)
-    return say(lang, "ui.time.days", d=whole // 86400, h=whole % 86400 // 3600)
+        return say(lang, "units.hours", h=whole // 3600, m=whole % 3600 // 60)
+    return say(lang, "units.days", d=whole // 86400, h=whole % 86400 // 3600)
 
 
 def number(value: float) -> str:

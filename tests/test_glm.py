@@ -167,8 +167,8 @@ def spoil(folder: Path, how: str) -> None:
     ("how", "words"),
     [
         ("pointer", r"The file .*00002-of-00002\.bin is a placeholder of 6\d bytes; .* Download this file"),
-        ("truncated", r"The file .*00002-of-00002\.bin is cut off or damaged\. Download this file again"),
-        ("missing", r"The file .*00002-of-00002\.bin is missing\. Download this file"),
+        ("truncated", r"The file .*00002-of-00002\.bin is cut off or damaged\. Repair the model"),
+        ("missing", r"The file .*00002-of-00002\.bin is missing\. Repair the model"),
         ("foreign", r"config\.json describes a model of the kind “llama”; this program works with ChatGLM3\. Choose"),
         ("no config", r"has no config\.json, so it is no model\. Choose the folder"),
         ("half config", r"config\.json lacks the numbers num_layers\. Download this file again"),
