@@ -40,6 +40,7 @@ class Part:
         self.crcs = dict(filter(None, map(self._line, lines[1:]))) if kept else {}
         self._unchecked = set(self.crcs)
         self._changed = threading.Condition()
+        self._buffer: bytearray | None = None
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | (0 if kept else os.O_TRUNC), 0o644)
         os.ftruncate(self._fd, file.size)
         self._log = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -98,15 +99,19 @@ class Part:
         with self._changed:
             return self._changed.wait_for(lambda: number in self.crcs, seconds)
 
-    def read(self, number: int) -> bytes | None:
-        """The bytes of a piece; None, and the piece is forgotten, where an earlier process's are not what it wrote."""
+    def read(self, number: int) -> memoryview | None:
+        """The bytes of a piece, until the next is read; None, and the piece is forgotten, where an earlier process's
+        are not what it wrote."""
         wanted, start = self.length(number), number * self.piece
-        data = os.pread(self._fd, wanted, start)
+        self._buffer = self._buffer or bytearray(self.piece)  # new memory for each piece would cost more than reading
+        data = memoryview(self._buffer)[: os.preadv(self._fd, [memoryview(self._buffer)[:wanted]], start)]
         if number in self._unchecked:
             if zlib.crc32(data) != self.crcs.get(number):
                 self.drop([number])
                 return None
             self._unchecked.discard(number)
+        if hasattr(os, "posix_fadvise"):  # begins to write it out, so that the fsync at the end has little to do
+            os.posix_fadvise(self._fd, start, wanted, os.POSIX_FADV_DONTNEED)
         return data
 
     def damaged(self) -> list[int]:
@@ -149,7 +154,7 @@ class Sum:
         self.sha256 = hashlib.sha256()
         self._git = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
-    def add(self, data: bytes, file: RemoteFile) -> None:
+    def add(self, data: bytes | memoryview, file: RemoteFile) -> None:
         """The next bytes."""
         self.sha256.update(data)
         if not file.sha256:

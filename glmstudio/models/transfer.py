@@ -137,7 +137,7 @@ class Transfer:
                 raise StudioError("models.wrong_from_hub", file=part.file.name, host=self._host())
         raise StudioError("models.disk_lies", file=str(part.path))
 
-    def _read(self, part: Part, number: int) -> bytes:
+    def _read(self, part: Part, number: int) -> memoryview:
         while True:
             while not part.wait(number, 0.1):
                 self._check()
