@@ -303,8 +303,64 @@ def test_two_studios_on_one_folder(hub: Hub, folder: Path) -> None:
     assert refused.value.what("en") == f"Another program is working on {folder}."
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self/ns/mnt").exists(), reason="root writes anywhere")
-def test_a_folder_that_cannot_be_written_to(hub: Hub, folder: Path) -> None:
+# Downloads into argv[1] where argv[2] says how the disk is: seen to be full before, full without a warning (as under a
+# quota), closed to writing, or large enough.
+_ON_A_DISK = """
+import os, shutil, sys
+from pathlib import Path
+from types import SimpleNamespace
+from glmstudio.errors import StudioError
+from glmstudio.models import download
+from tests.models import fetch, weights
+folder, how = Path(sys.argv[1]), sys.argv[2]
+if how == "unseen":
+    download.shutil = SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=1e12), rmtree=shutil.rmtree)
+try:
+    fetch(folder)
+    print("whole", sorted(weights(folder)))
+except StudioError as stopped:
+    print(stopped.key, stopped.what("en"))
+if how == "unseen":  # room is made, and it goes on
+    (folder.parent / "filler").unlink()
+    fetch(folder)
+    print("whole", sorted(weights(folder)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "scene", "told"),
+    [
+        ("seen", "mount -t tmpfs -o size=1m tmpfs {disk}", "models.disk_full The disk of {folder} has 1.0 MB free, and 67.5 MB are needed."),
+        (
+            "unseen",
+            "mount -t tmpfs -o size=700k tmpfs {disk}; head -c 400000 /dev/zero > {disk}/filler",
+            "models.disk_filled The disk of {folder} is full.",
+        ),
+        ("closed", "mount -t tmpfs -o ro tmpfs {disk}", "models.unwritable Nothing can be written to {folder}: Read-only file system."),
+        ("large", "mount -t tmpfs -o size=200m tmpfs {disk}", f"whole {sorted(NEEDED)}"),
+    ],
+)  # fmt: skip
+def test_on_another_disk(how: str, scene: str, told: str, hub: Hub, tmp_path: Path) -> None:
+    disk = tmp_path / "another disk"
+    disk.mkdir()
+    folder, quoted = disk / "模型", f"'{disk}'"
+    script = (
+        f'set -e; mount --make-rprivate /; {scene.format(disk=quoted)}; exec "$PYTHON" -c "$CODE" \'{folder}\' {how}'
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "PYTHON": sys.executable, "CODE": _ON_A_DISK},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[:1] == [told.format(folder=folder)], done.stderr
+    assert lines[1:] == ([f"whole {sorted(NEEDED)}"] if how == "unseen" else [])
+
+
+def test_a_file_in_the_way_of_a_folder(hub: Hub, folder: Path) -> None:
     folder.parent.mkdir(parents=True)
     folder.write_text("a file is in the way")
     with pytest.raises(StudioError) as refused:

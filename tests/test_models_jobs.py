@@ -345,3 +345,58 @@ def test_ids_are_added_and_removed(home: Path, capsys: pytest.CaptureFixture[str
     for wrong in ("a/../b", "a/b/c", "/x", "a b/c"):
         assert main(["models", "add", wrong]) == 1
     assert manifest.read(home) == {}
+
+
+@pytest.fixture
+def real(published: Path, hub: Hub, folder: Path) -> Path:
+    """A model that torch can read, downloaded."""
+    import shutil
+
+    for file in published.glob("*"):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    shutil.copytree(Path(__file__).parent / "golden" / "model", published, dirs_exist_ok=True)
+    (published / "tokenizer.model").write_bytes(b"words")
+    begin(folder)
+    assert wait(folder).state == "done"
+    return folder
+
+
+def test_convert_beside_the_originals_then_in_their_place(real: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = stamp.given(real)
+    assert main(["models", "convert", NAME]) == 0
+    assert sorted(file.suffix for file in real.glob("*model*-0*")) == [".bin", ".bin", ".safetensors", ".safetensors"]
+    assert stamp.given(real) > before
+    assert item(NAME).state == "ready"
+    assert main(["models", "verify", NAME, "--full"]) == 0
+    assert main(["models", "convert", NAME]) == 1
+    assert "safetensors in float16 already" in capsys.readouterr().err
+    assert item(NAME).state == "ready"
+    for file in real.glob("model-*"):
+        file.unlink()
+    (real / "model.safetensors.index.json").unlink()
+    assert main(["models", "convert", NAME, "--dtype", "bfloat16", "--replace"]) == 0
+    assert sorted(file.suffix for file in real.glob("*model*-0*")) == [".safetensors", ".safetensors"]
+    assert main(["models", "verify", NAME, "--full"]) == 0
+    assert not (real / ".convert").exists()
+    assert not (real / ".download").exists()
+
+
+def test_damaged_weights_are_not_converted(real: Path) -> None:
+    stamp.take(real)
+    flip(real / SHARD, 100_000)
+    actions.start_convert(NAME)
+    assert [wait(real).problem.key, item(NAME).job.state] == ["models.wrong_bytes", "failed"]
+    assert not list(real.glob("*.safetensors"))
+
+
+def test_a_broken_conversion_is_repaired_by_the_published_files(real: Path, hub: Hub, published: Path) -> None:
+    assert main(["models", "convert", NAME, "--replace"]) == 0
+    (real / "tokenizer.model").write_bytes(b"other")
+    before = hub.sent()
+    assert main(["models", "repair", NAME]) == 0  # the converted weights are right, so nothing large is fetched
+    assert hub.sent() - before == len(b"words")
+    flip(next(real.glob("model-00001*")), 100_000)
+    assert main(["models", "repair", NAME]) == 0
+    assert item(NAME).state == "ready"
+    assert weights(real) == weights(published)
+    assert not list(real.glob("*.safetensors"))

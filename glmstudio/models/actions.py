@@ -14,6 +14,7 @@ from glmstudio.models.hubs import CONNECTIONS, MOST_CONNECTIONS
 from glmstudio.models.library import DEMO_NAME, find_model, place_of, set_place
 from glmstudio.models.repair import layout_of, origin
 from glmstudio.models.work import options_of
+from glmstudio.units import size
 
 
 def start_download(
@@ -126,4 +127,4 @@ def _check_room(model: Entry, folder: Path) -> None:
     have = sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
     free = shutil.disk_usage(existing).free
     if model.size_bytes - have > free:
-        raise StudioError("models.disk_full", folder=str(folder), need=(model.size_bytes - have) / 1e9, free=free / 1e9)
+        raise StudioError("models.disk_full", folder=str(folder), need=size(model.size_bytes - have), free=size(free))

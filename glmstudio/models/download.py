@@ -22,6 +22,7 @@ from glmstudio.models.folder import check_folder
 from glmstudio.models.hubs import CONNECTIONS, TITLES, Listing, RemoteFile, list_files
 from glmstudio.models.pieces import PIECE, WORK, Part, Sum, on_disk, sum_of, take_over, unfinished
 from glmstudio.models.transfer import Changed, Patience, Transfer
+from glmstudio.units import size
 
 try:
     import fcntl
@@ -218,7 +219,7 @@ def _check_room(folder: Path, parts: list[Part]) -> None:
     needed = sum(max(0, part.file.size - on_disk(part.path)) for part in parts)
     free = shutil.disk_usage(folder).free
     if needed and needed + _RESERVE > free:
-        raise StudioError("models.disk_full", folder=str(folder), need=needed / 1e9, free=free / 1e9)
+        raise StudioError("models.disk_full", folder=str(folder), need=size(needed + _RESERVE), free=size(free))
 
 
 def _count(progress: Progress, name: str, done: int) -> None:
