@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Entry:
 
 def catalogue() -> dict[str, Entry]:
     """Every model that can be downloaded, by name: the shipped ones first."""
-    entries = {name: _shipped(name, table) for name, table in read_toml(Path(__file__).with_suffix(".toml")).items()}
+    entries = {name: _shipped(name, table) for name, table in _tables().items()}
     for name, repo in sorted(_added().items()):
         entries.setdefault(name, Entry(name, repo, repo, repo))
     return entries
@@ -100,6 +101,11 @@ def accept_licence(model: Entry) -> None:
 def _accepted() -> dict[str, Any]:
     table = read_json(paths().state / "licences.json", {})
     return table if isinstance(table, dict) else {}
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    return read_toml(Path(__file__).with_suffix(".toml"))
 
 
 def _shipped(name: str, table: dict[str, Any]) -> Entry:

@@ -17,11 +17,12 @@ from typing import IO
 
 from glmstudio.errors import StudioError
 from glmstudio.models import manifest, stamp
+from glmstudio.models.answers import Changed, Failure
 from glmstudio.models.catalogue import SOURCES, Entry
 from glmstudio.models.folder import check_folder
 from glmstudio.models.hubs import CONNECTIONS, TITLES, Listing, RemoteFile, list_files
 from glmstudio.models.pieces import PIECE, WORK, Part, Sum, on_disk, sum_of, take_over, unfinished
-from glmstudio.models.transfer import Changed, Patience, Transfer
+from glmstudio.models.transfer import Patience, Transfer
 from glmstudio.units import size
 
 try:
@@ -128,15 +129,19 @@ def _from_any(model: Entry, folder: Path, options: Options, tell: Tell) -> Listi
 
 
 def _from(model: Entry, source: str, folder: Path, options: Options, tell: Tell) -> Listing:
+    reason: BaseException | None = None
     for _ in range(_CHANGES):
         tell(Progress("listing", source))
         listing = list_files(model, source, layout=options.layout)
         try:
             _fetch(listing, folder, options, tell)
-        except Changed:  # its files are others now: those that stayed the same are kept
+        except Changed as changed:  # its files are others now: those that stayed the same are kept
+            reason = changed.__cause__
             time.sleep(0.2)
             continue
         return listing
+    if isinstance(reason, Failure):
+        raise reason.problem
     raise StudioError("models.hub_changing", source=TITLES[source], id=model.repo(source))
 
 

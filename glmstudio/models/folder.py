@@ -121,9 +121,9 @@ def _weight_map(index: Path) -> dict[str, str]:
 def _check_index(folder: Path) -> None:
     """Raise StudioError where the shards are whole, but not those that the index or the download speaks of."""
     index = weight_index(folder)
-    wanted = _weight_map(index) if index else {}
+    wanted, known = _weight_map(index) if index else {}, manifest.files(folder)
     for file in weight_files(folder):
-        size, noted = file.stat().st_size, manifest.files(folder).get(file.name, {}).get("size")
+        size, noted = file.stat().st_size, known.get(file.name, {}).get("size")
         if noted not in (None, size):
             raise StudioError("models.other_size", file=str(file), size=size, wanted=noted)
         tensors = {tensor for tensor, shard in wanted.items() if shard == file.name}

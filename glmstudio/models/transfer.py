@@ -8,7 +8,6 @@ is whole and right at the moment its last piece is read.
 from __future__ import annotations
 
 import errno
-import re
 import threading
 import time
 import zlib
@@ -18,9 +17,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 
 from glmstudio.errors import StudioError
+from glmstudio.models.answers import Changed, Expired, Failure, NoRanges, Objects, OddLength, judge, named
 from glmstudio.models.hubs import Listing
 from glmstudio.models.pieces import Part, Sum
 
@@ -30,26 +29,13 @@ _SLOWEST = 512  # bytes a second; a connection that brings less for as long as a
 _CONNECT_S = 10.0
 _LONGEST_PAUSE_S = 15.0
 _CALM_S = 30.0  # without an objection of the server, until one more connection is tried again
-_WRONG_MOST = 2
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
+_WRONG_MOST = 2  # times that a whole file may arrive with the wrong sum
+_ODD_MOST = 2  # times that a file may be announced with another length
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Changed(Exception):
-    """The hub's files are not those that it listed: its list must be asked for again."""
 
 
 class Stopped(Exception):
     """Somebody asked to stop; everything that arrived is kept."""
-
-
-class _Failure(Exception):
-    """One request failed, and trying again may help. `pause` is what the server asks for, in seconds."""
-
-    def __init__(self, problem: StudioError, *, objects: bool = False, pause: float = 0.0) -> None:
-        self.problem, self.objects, self.pause = problem, objects, pause
-        super().__init__(problem.key)
 
 
 @dataclass
@@ -101,6 +87,7 @@ class Transfer:
         self._odd: dict[str, int] = {}
         self._moved: dict[str, str] = {}
         self._told = {part.file.name: self.listing.url(part.file.name) for part in self.parts}
+        self._host = urlsplit(next(iter(self._told.values()))).hostname or self.listing.source
         self._progress = self._objected = time.monotonic()
         workers = [
             threading.Thread(target=self._work, args=(index,), daemon=True, name=f"fetch-{index}")
@@ -134,7 +121,7 @@ class Transfer:
                 part.drop()
             else:
                 part.drop()
-                raise StudioError("models.wrong_from_hub", file=part.file.name, host=self._host())
+                raise StudioError("models.wrong_from_hub", file=part.file.name, host=self._host)
         raise StudioError("models.disk_lies", file=str(part.path))
 
     def _read(self, part: Part, number: int) -> memoryview:
@@ -164,7 +151,7 @@ class Transfer:
             try:
                 self._fetch(session, span)
                 failures = 0
-            except _Failure as failure:
+            except Failure as failure:
                 failures += 1
                 pause = self._failed(failure, failures)
             except (StudioError, Changed) as error:
@@ -223,89 +210,41 @@ class Transfer:
         part = span.part
         start = 0 if self._whole else span.at * part.piece
         last = min(span.end * part.piece, part.file.size) - 1
-        try:
-            with self._open(session, part, start, last) as response:
-                self._stream(response.raw, span, start)
-        except requests.exceptions.ProxyError as error:
-            raise _Failure(StudioError("models.proxy", host=self._host())) from error
-        except requests.exceptions.SSLError as error:
-            raise _Failure(StudioError("models.tls", host=self._host())) from error
-        except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
-            raise _Failure(StudioError("models.hub_unreachable", host=self._host())) from error
-        except urllib3.exceptions.ReadTimeoutError as error:
-            raise _Failure(StudioError("models.hub_stalled", host=self._host())) from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
-            raise _Failure(StudioError("models.hub_cut", host=self._host())) from error
+        with named(self._host), self._open(session, part, start, last) as response:
+            self._stream(response.raw, span, start)
 
     def _open(self, session: requests.Session, part: Part, start: int, last: int) -> requests.Response:
         """An answer whose body is the file from `start` to `last`, or the whole file where ranges are refused."""
         name = part.file.name
-        address, whole = self._moved.get(name), self._whole
+        address = self._moved.get(name)
         # A signed address needs no token, and another host must not see it.
         headers = {"Accept-Encoding": "identity", **({} if address else self.listing.headers())}
-        if not whole:
+        if not self._whole:
             headers["Range"] = f"bytes={start}-{last}"
-        response = session.get(
-            address or self._told[name],
-            headers=headers,
-            stream=True,
-            timeout=(min(_CONNECT_S, self.patience.stall_s), self.patience.stall_s),
-        )
+        connect_s = min(_CONNECT_S, self.patience.stall_s)
+        timeout = (connect_s, self.patience.stall_s)
+        response = session.get(address or self._told[name], headers=headers, stream=True, timeout=timeout)
         try:
-            self._judge(response, part, start, signed=bool(address), whole=whole)
-        except BaseException:
+            judge(response, part.file, start, host=self._host, signed=bool(address))
+        except BaseException as error:
             response.close()
+            self._learn(error, name)
             raise
-        if response.history and not address:
+        if response.history:
             self._moved[name] = response.url
         return response
 
-    def _judge(self, response: requests.Response, part: Part, start: int, *, signed: bool, whole: bool) -> None:
-        status, name, host = response.status_code, part.file.name, self._host()
-        if status in (401, 403, 404, 410) and signed:  # a signature that has expired; a new one is asked for
+    def _learn(self, error: BaseException, name: str) -> None:
+        """What a refused request teaches about the hub, for those that follow."""
+        if isinstance(error, Expired):
             self._moved.pop(name, None)
-            raise _Failure(StudioError("models.hub_refused", host=host, id=self.listing.repo))
-        if status in (200, 206):
-            self._same_file(response, part, start)
-            asked = response.request.headers.get("Range", "")
-            if status == 200 and asked and asked != f"bytes=0-{part.file.size - 1}":
-                self._whole = True
-                raise _Failure(StudioError("models.hub_no_ranges", host=host))
-        elif status in (404, 410, 416):
-            raise Changed
-        elif status == 403 and not whole:
+        elif isinstance(error, NoRanges):
             self._refused += 1
-            if self._refused > 1:
-                self._whole = True
-            raise _Failure(StudioError("models.hub_no_ranges", host=host))
-        elif status in (401, 403):
-            raise StudioError("models.hub_refused", host=host, id=self.listing.repo)
-        elif status in (429, 503):
-            problem = StudioError("models.hub_busy", host=host, status=status)
-            raise _Failure(problem, objects=True, pause=_seconds(response.headers.get("Retry-After")))
-        elif status >= 500 or status == 408:
-            raise _Failure(StudioError("models.hub_busy", host=host, status=status))
-        else:
-            raise StudioError("models.hub_nonsense", host=host)
-
-    def _same_file(self, response: requests.Response, part: Part, start: int) -> None:
-        """Whether the answer is of the file that was listed, and begins where it was asked to."""
-        headers, file = response.headers, part.file
-        announced = _RANGE.fullmatch(headers.get("Content-Range", "")) if response.status_code == 206 else None
-        length = headers.get("Content-Length", "")
-        if response.status_code == 206:
-            fits = announced is not None and (int(announced[1]), int(announced[3])) == (start, file.size)
-        else:
-            fits = not length.isdigit() or int(length) == file.size
-        for answer in (*response.history, response):
-            tag = _SHA256.fullmatch(answer.headers.get("X-Linked-ETag", answer.headers.get("ETag", "")))
-            if tag and file.sha256 and tag[1] != file.sha256:
-                raise Changed
-        if not fits or headers.get("Content-Encoding", "identity") != "identity":
-            self._odd[file.name] = self._odd.get(file.name, 0) + 1
-            if self._odd[file.name] > 2:
-                raise Changed
-            raise _Failure(StudioError("models.hub_wrong_length", host=self._host(), file=file.name))
+            self._whole = self._whole or error.certain or self._refused > 1
+        elif isinstance(error, OddLength):
+            self._odd[name] = self._odd.get(name, 0) + 1
+            if self._odd[name] > _ODD_MOST:
+                raise Changed from error
 
     def _stream(self, raw: Any, span: _Span, offset: int) -> None:
         part, crc = span.part, 0
@@ -315,7 +254,7 @@ class Transfer:
             end = number * part.piece + part.length(number)
             block = raw.read1(min(_BLOCK, end - offset), decode_content=False)
             if not block:
-                raise _Failure(StudioError("models.hub_cut", host=self._host()))
+                raise Failure(StudioError("models.hub_cut", host=self._host))
             if not part.has(number):
                 _write(part, block, offset)
                 crc = zlib.crc32(block, crc)
@@ -328,7 +267,7 @@ class Transfer:
                 number, crc = number + 1, 0
             if time.monotonic() - since > self.patience.stall_s:
                 if brought < _SLOWEST * self.patience.stall_s:
-                    raise _Failure(StudioError("models.hub_stalled", host=self._host()))
+                    raise Failure(StudioError("models.hub_stalled", host=self._host))
                 since, brought = time.monotonic(), 0
 
     def _arrived(self, span: _Span, number: int, crc: int) -> None:
@@ -338,11 +277,11 @@ class Transfer:
             span.at = number + 1
             self._progress, self.problem, self._refused = time.monotonic(), None, 0
 
-    def _failed(self, failure: _Failure, times: int) -> float:
+    def _failed(self, failure: Failure, times: int) -> float:
         """Take note; returns how long this connection should rest, in seconds."""
         with self._lock:
             self.problem = failure.problem
-            if failure.objects:
+            if isinstance(failure, Objects):
                 self.limit, self._objected = max(1, min(self.limit, self.active) // 2), time.monotonic()
             waited = time.monotonic() - self._progress
             if waited > self.patience.total_s and times > 2:
@@ -360,9 +299,6 @@ class Transfer:
             while not self._over and not self._fatal and time.monotonic() < end:
                 self._lock.wait(end - time.monotonic())
 
-    def _host(self) -> str:
-        return urlsplit(next(iter(self._told.values()))).hostname or self.listing.source
-
 
 def _write(part: Part, block: bytes, offset: int) -> None:
     try:
@@ -372,8 +308,3 @@ def _write(part: Part, block: bytes, offset: int) -> None:
         if error.errno in _DISK:
             raise StudioError("models.disk_filled", folder=folder) from error
         raise StudioError("models.unwritable", folder=folder, reason=error.strerror or str(error)) from error
-
-
-def _seconds(retry_after: str | None) -> float:
-    """What a Retry-After header asks for; a date there is answered with our own pace."""
-    return float(retry_after) if retry_after and retry_after.isdigit() and len(retry_after) < 6 else 0.0
