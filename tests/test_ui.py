@@ -17,11 +17,16 @@ import pytest
 
 from glmstudio.errors import StudioError
 from glmstudio.guard import Guard
+from glmstudio.models import Model
+from glmstudio.models.catalogue import Entry
+from glmstudio.models.jobs import Job
+from glmstudio.models.shelf import Item
 from glmstudio.ui import chat_view, doctor_stale, finetune, live, markup, runs_view, runwatch
 from glmstudio.ui.charts import curve, sparkline, thin
 from glmstudio.ui.conversation import Call, Conversation, Turn
 from glmstudio.ui.environment import quiet_import
 from glmstudio.ui.live import View
+from glmstudio.ui.model_cards import card
 from glmstudio.ui.page import language
 from glmstudio.ui.runwatch import Reading, Watch
 from glmstudio.ui.snapshot import forget
@@ -103,6 +108,12 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
     monkeypatch.setattr(runs_view, "newest_first", lambda: [known])
     view = View(run=HOSTILE)
 
+    entry = Entry(HOSTILE, HOSTILE, HOSTILE, HOSTILE, licence=HOSTILE)
+    job = Job("download", HOSTILE, Path(HOSTILE), "running", files=((HOSTILE, 1, 2),), done=1, total=2)
+    model = Model(HOSTILE, HOSTILE, Path(HOSTILE), "chatglm3", 5, StudioError("models.no_folder", folder=HOSTILE))
+    for status in ("absent", "downloading", "stopped", "broken", "unverified", "ready"):
+        item = Item(HOSTILE, HOSTILE, Path(HOSTILE), status, entry, model, job)
+        assert harmless(card(lang, item, view, used=False))
     assert harmless(chat_view.render_log(lang, conversation, ready=True))
     assert harmless(doctor_stale.render_stale(lang, (process,)))  # type: ignore[arg-type]
     assert harmless(runs_view.render_list(lang, view))

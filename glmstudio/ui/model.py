@@ -66,7 +66,8 @@ def act(view: View, data: dict[str, Any]) -> View:
     name, fields = str(data.get("model", "")), data.get("fields")
     view = replace(view, folder_problem=None, folder_answer=None, model_problem=None, model_named=name)
     try:
-        if data.get("act") == "download":
+        chosen = isinstance(fields, dict) and "source" in fields
+        if data.get("act") == "download" or (data.get("act") == "resume" and chosen):
             return _download(view, name, fields if isinstance(fields, dict) else {}, data.get("ticked"))
         if data.get("act") == "delete":
             _unused(name)
@@ -127,7 +128,7 @@ def render(lang: str, view: View) -> Safe:
     return tag(
         '<div class="gs-stack"><div class="gs-row gs-spread"><div><h2>{title}</h2><p class="gs-muted">{text}</p>'
         "</div>{next}</div>{first}"
-        '<div class="gs-cards">{cards}</div></div>',
+        '<div class="gs-cards" data-key="cards">{cards}</div></div>',
         title=say(lang, "ui.model.title"),
         text=say(lang, "ui.model.text"),
         next=go("finetune", say(lang, "ui.model.next")) if used and used.ready else "",
@@ -142,7 +143,8 @@ def _first_step(lang: str, found: list[Item]) -> Safe:
         return Safe("")
     case = "start_gpu" if CHECKUP.gpus() else "start_cpu"
     return tag(
-        '<div class="gs-problem gs-note">{icon}<div><strong>{what}</strong><p>{text}</p></div></div>',
+        '<div class="gs-problem gs-note" data-key="first-step">{icon}<div><strong>{what}</strong><p>{text}</p></div>'
+        "</div>",
         icon=icon("note"),
         what=say(lang, f"ui.model.{case}"),
         text=say(lang, f"ui.model.{case}_text"),

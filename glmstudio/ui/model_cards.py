@@ -217,7 +217,12 @@ def _buttons(lang: str, item: Item, *, used: bool) -> Safe:
         made = [button("use", word["use"], model=item.name)]
     if item.state in ("downloading", "paused", "stopped"):
         made.append(_cancel(lang, item))
-    return tag('<div class="gs-row">{made}</div>', made=made)
+    waits = item.state in ("paused", "stopped") and item.job is not None and item.job.kind == "download"
+    return tag(
+        '<div class="gs-row">{made}</div>{options}',
+        made=made,
+        options=_options(lang, item, beginning=False) if waits else "",
+    )
 
 
 def _cancel(lang: str, item: Item) -> Safe:
@@ -254,28 +259,36 @@ def _download(lang: str, item: Item) -> Safe:
         licence=licence,
         go=go,
         remove=remove if entry and entry.added else "",
-        options=fold(say(lang, "ui.model.options"), _options(lang, item), key=f"options-{item.name}"),
+        options=_options(lang, item, beginning=True),
     )
 
 
-def _options(lang: str, item: Item) -> Safe:
+def _options(lang: str, item: Item, *, beginning: bool) -> Safe:
+    """From where and how; the folder, too, as long as nothing is in it."""
+    told = (item.job.options or {}).get("download", {}) if item.job else {}
+    source = told["sources"][0] if len(told.get("sources", ())) == 1 else "auto"
     sources = [("auto", say(lang, "ui.model.from_auto")), *((source, TITLES[source]) for source in SOURCES)]
     numbers = [(str(number), str(number)) for number in _CONNECTION_CHOICES]
-    return tag(
-        '<div class="gs-fields"><label>{from_word}{sources}</label><label>{number_word}{numbers}</label>'
-        '<label class="gs-wide">{to_word}<input type="text" data-field="to" placeholder="{to_info}: {usual}"></label>'
-        "</div>{command}",
-        from_word=say(lang, "ui.model.from"),
-        sources=_select("source", sources, "auto"),
-        number_word=say(lang, "ui.model.connections"),
-        numbers=_select("connections", numbers, str(CONNECTIONS)),
-        to_word=say(lang, "ui.model.to"),
-        to_info=say(lang, "ui.model.to_info"),
+    folder = tag(
+        '<label class="gs-wide">{word}<input type="text" data-field="to" placeholder="{info}: {usual}"></label>',
+        word=say(lang, "ui.model.to"),
+        info=say(lang, "ui.model.to_info"),
         usual=str(paths().models / item.name),
+    )
+    body = tag(
+        '<div class="gs-fields"><label>{from_word}{sources}</label><label>{number_word}{numbers}</label>{folder}</div>'
+        "{command}",
+        from_word=say(lang, "ui.model.from"),
+        sources=_select("source", sources, source),
+        number_word=say(lang, "ui.model.connections"),
+        numbers=_select("connections", numbers, str(told.get("connections", CONNECTIONS))),
+        folder=folder if beginning else "",
         command=terminal(
             lang, f"python launcher.py models download {shlex.quote(item.name)}", key=f"download-{item.name}"
         ),
     )
+    words = "options" if beginning else "options_resume"
+    return fold(say(lang, f"ui.model.{words}"), body, key=f"{words}-{item.name}")
 
 
 def _select(name: str, choices: list[tuple[str, str]], chosen: str) -> Safe:
