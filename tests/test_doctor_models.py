@@ -183,3 +183,15 @@ def test_a_folder_of_placeholders_does_not_fill_the_page(folder: Path) -> None:
         (folder / name).write_bytes(POINTER)
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {name: name for name in names}}))
     assert len(broken()) == 5
+
+
+def test_a_download_of_ours_that_is_not_finished_is_no_fault(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / ".download").mkdir()
+    (folder / ".download" / "model.safetensors.part").write_bytes(b"x" * 8192)
+    assert broken() == []
+    result = one("model.unfinished")
+    assert (result.status, result.case) == ("info", "ours")
+    assert result.what("en") == "The download of mine is not finished; 8.2 KB are here."
+    assert result.fix("zh") == "请在模型步骤中继续，或运行 `python launcher.py models download mine`。"
+    assert one("model.files").fact("en") == "Whole: GLM Studio demo"

@@ -92,6 +92,7 @@ def _abilities(lang: str, item: Item) -> Safe:
 def _facts(lang: str, item: Item) -> Safe:
     rows: list[tuple[str, str, str]] = []
     weight = item.model.size_bytes if item.model and item.state == "ready" else 0
+    weight = weight or (item.job.total if item.job and item.job.kind == "download" else 0)
     weight = weight or (item.entry.size_bytes if item.entry else 0) or (item.model.size_bytes if item.model else 0)
     if weight:
         rows.append(("size", size(weight), ""))
