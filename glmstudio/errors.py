@@ -44,7 +44,7 @@ class StudioError(Exception):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> StudioError:
         """The error that `to_json` wrote down."""
-        return cls(data["key"], **data["values"])
+        return cls(data["key"], **{name: _whole(value) for name, value in data["values"].items()})
 
 
 def worded(values: dict[str, Any], lang: str) -> dict[str, Any]:
@@ -68,4 +68,18 @@ def _worded(value: Any, lang: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(_worded(value, "en"))
+    """A value for JSON; an error among them, or a tuple of errors, stays one, so that it can speak any language."""
+    if isinstance(value, StudioError):
+        return {"error": value.to_json()}
+    if isinstance(value, tuple):
+        return {"all": [_plain(each) for each in value]}
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _whole(value: Any) -> Any:
+    """What `_plain` was given."""
+    if isinstance(value, dict) and "error" in value:
+        return StudioError.from_json(value["error"])
+    if isinstance(value, dict) and "all" in value:
+        return tuple(_whole(each) for each in value["all"])
+    return value

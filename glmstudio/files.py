@@ -29,7 +29,7 @@ def read_json(path: Path, default: Any = None) -> Any:
     """The value in a JSON file, or `default` where it is absent or not (yet) JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return default
 
 

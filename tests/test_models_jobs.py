@@ -16,7 +16,7 @@ from glmstudio.cli import main
 from glmstudio.errors import StudioError
 from glmstudio.models import actions, catalogue, jobs, manifest, ready_model, stamp
 from glmstudio.models.download import Options
-from glmstudio.models.library import delete_model, find_model
+from glmstudio.models.library import find_model
 from glmstudio.models.shelf import item
 from glmstudio.models.work import options_of
 from glmstudio.process import Identity, send
@@ -273,7 +273,7 @@ def test_cancel_and_remove_say_what_they_free(
     assert [file.name for file in folder.iterdir()] == ["my notes.txt"]
     for name in ("demo", "../x", "nothing"):
         with pytest.raises(StudioError):
-            delete_model(name)
+            actions.delete(name)
 
 
 def test_what_is_in_use_is_not_taken_away(hub: Hub, folder: Path, home: Path) -> None:
@@ -382,7 +382,7 @@ def test_convert_beside_the_originals_then_in_their_place(real: Path, capsys: py
 
 
 def test_damaged_weights_are_not_converted(real: Path) -> None:
-    stamp.take(real)
+    stamp.forget(real)
     flip(real / SHARD, 100_000)
     actions.start_convert(NAME)
     assert [wait(real).problem.key, item(NAME).job.state] == ["models.wrong_bytes", "failed"]

@@ -6,11 +6,15 @@ from pathlib import Path
 
 from glmstudio.chat.server import ModelServer
 from glmstudio.errors import StudioError
+from glmstudio.models.jobs import read
 from glmstudio.runs.run import list_runs
 
 
 def refuse_in_use(name: str, folder: Path) -> None:
-    """Raise StudioError, naming by what, where the model is loaded for a chat or a training learns on it."""
+    """Raise StudioError, naming by what, where the model is loaded for a chat, learned on, or being worked on."""
+    job = read(folder)
+    if job and job.live:
+        raise StudioError("models.job_busy", model=name)
     known = (name, str(folder))
     server = ModelServer.current()
     if server.state in ("loading", "ready") and server.model in known:

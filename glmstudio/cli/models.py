@@ -174,16 +174,20 @@ def _follow(folder: Path, options: argparse.Namespace, done: str) -> int:
             time.sleep(0.3)
     except KeyboardInterrupt:
         pause(folder)
-        print(f"\n{t('cli.models_paused', name=name)}", file=sys.stderr)
+        print(f"\n{_stopped(name, read(folder))}", file=sys.stderr)
         return 130
     if job and job.state == "done":
         _show(job)
         print(f"\n{done}" if sys.stderr.isatty() else done)
         return 0
     if job and job.state == "paused":
-        print(t("cli.models_paused", name=name), file=sys.stderr)
+        print(_stopped(name, job), file=sys.stderr)
         return 130
     return complain(job.problem if job and job.problem else StudioError("models.no_job", model=options.model))
+
+
+def _stopped(name: str, job: Job | None) -> str:
+    return t("cli.models_paused" if job and job.resumable else "cli.models_stopped", name=name)
 
 
 def _show(job: Job) -> None:
@@ -202,9 +206,9 @@ def _show(job: Job) -> None:
 
 def _pause(options: argparse.Namespace) -> int:
     from glmstudio.models.actions import pause
+    from glmstudio.models.jobs import read
 
-    pause(options.model)
-    print(t("cli.models_paused", name=shlex.quote(options.model)))
+    print(_stopped(shlex.quote(options.model), read(pause(options.model))))
     return 0
 
 
@@ -232,7 +236,8 @@ def _add(options: argparse.Namespace) -> int:
 
 def _remove(options: argparse.Namespace) -> int:
     from glmstudio.chat.usage import refuse_in_use
-    from glmstudio.models.library import delete_model, find_model, owned, remove_folder
+    from glmstudio.models.actions import delete
+    from glmstudio.models.library import find_model, owned, remove_folder
     from glmstudio.paths import paths
     from glmstudio.units import size
 
@@ -246,5 +251,5 @@ def _remove(options: argparse.Namespace) -> int:
     question = t("cli.models_delete", name=model.name, size=size(model.size_bytes), folder=model.path)
     if not options.yes and not confirmed(question):
         return 1
-    print(t("cli.models_deleted", name=model.name, freed=size(delete_model(model.name))))
+    print(t("cli.models_deleted", name=model.name, freed=size(delete(model.name))))
     return 0

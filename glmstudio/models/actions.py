@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from glmstudio.errors import StudioError
-from glmstudio.models import jobs
+from glmstudio.models import jobs, manifest
 from glmstudio.models.catalogue import SOURCES, Entry, accept_licence, catalogue, entry, licence_accepted
-from glmstudio.models.download import Options, discard
+from glmstudio.models.download import Options, discard, lock
 from glmstudio.models.hubs import CONNECTIONS, MOST_CONNECTIONS
-from glmstudio.models.library import DEMO_NAME, find_model, place_of, set_place
+from glmstudio.models.library import DEMO_NAME, check_owned, delete_files, find_model, place_of, set_place
+from glmstudio.models.pieces import unfinished
 from glmstudio.models.repair import layout_of, origin
 from glmstudio.models.work import options_of
+from glmstudio.paths import paths
 from glmstudio.units import size
 
 
@@ -31,8 +34,11 @@ def start_download(
         raise StudioError("models.licence", title=model.title, link=model.licence)
     folder = _target(to, name) if to else place_of(name)
     _check_room(model, folder)
-    jobs.start("download", name, folder, options_of(model, _options(source, connections, folder)))
+    before = place_of(name)
+    if folder != before and unfinished(before):
+        raise StudioError("models.elsewhere", name=name, folder=str(before))
     set_place(name, folder)
+    jobs.start("download", name, folder, options_of(model, _options(source, connections, folder)))
     return folder
 
 
@@ -49,7 +55,7 @@ def start_repair(name_or_dir: str, *, source: str = "auto", connections: int = C
     if name == DEMO_NAME:
         raise StudioError("models.not_in_catalogue", name=name)
     model = entry(known_as) if known_as else origin(name, folder)
-    options = replace(_options(source, connections, folder), layout=layout_of(folder))
+    options = replace(_options(source, connections, folder), replace=bool(known_as))
     jobs.start("repair", name, folder, options_of(model, options))
     return folder
 
@@ -90,7 +96,25 @@ def cancel(name_or_dir: str) -> int:
     if job is None:
         raise StudioError("models.no_job", model=name)
     jobs.pause(folder)
-    freed = discard(folder) if job.kind == "download" else 0
+    others = job.problem is not None and job.problem.key == "models.locked"  # what is there is another studio's work
+    freed = discard(folder) if job.kind == "download" and not others else 0
+    jobs.forget(folder)
+    if name in catalogue() and not folder.exists():
+        set_place(name, paths().models / name)
+    return freed
+
+
+def delete(name: str) -> int:
+    """Delete a downloaded model; returns the bytes that became free. Raises StudioError, also for the user's own."""
+    folder = paths().models / name
+    job = jobs.read(folder)
+    if job and job.live:
+        raise StudioError("models.job_busy", model=name)
+    check_owned(name)
+    with lock(folder):
+        freed = delete_files(name)
+    with contextlib.suppress(OSError):  # something of the user's is in it: that stays
+        folder.rmdir()
     jobs.forget(folder)
     return freed
 
@@ -109,13 +133,21 @@ def _options(source: str, connections: int, folder: Path) -> Options:
     return Options(
         sources=SOURCES if source == "auto" else (source,),
         connections=max(1, min(MOST_CONNECTIONS, connections)),
-        layout=layout_of(folder),
+        layout="none" if _is_converted(folder) else layout_of(folder),
     )
+
+
+def _is_converted(folder: Path) -> bool:
+    names = manifest.converted(folder)
+    return bool(names) and all((folder / name).is_file() for name in names)
 
 
 def _target(to: str, name: str) -> Path:
     """The folder for a model: the one that was named, or one in it where it holds other things."""
-    folder = Path(to).expanduser().resolve()
+    try:
+        folder = Path(to).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StudioError("models.unwritable", folder=to, reason=str(error)) from error
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file() and folder.name != name:
         return folder / name
     return folder

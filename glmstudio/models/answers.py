@@ -57,7 +57,7 @@ def judge(response: requests.Response, file: RemoteFile, start: int, *, host: st
     """
     status, ranged = response.status_code, response.request.headers.get("Range", "")
     if status in (200, 206):
-        _same_file(response, file, start, host)
+        _same_file(response, file, start, host, signed=signed)
         if status == 200 and ranged and ranged != f"bytes=0-{file.size - 1}":
             raise NoRanges(StudioError("models.hub_no_ranges", host=host), certain=True)
     elif status in _GONE and signed:
@@ -94,15 +94,16 @@ def named(host: str) -> Iterator[None]:
         raise Failure(StudioError("models.hub_cut", host=host)) from error
 
 
-def _same_file(response: requests.Response, file: RemoteFile, start: int, host: str) -> None:
+def _same_file(response: requests.Response, file: RemoteFile, start: int, host: str, *, signed: bool) -> None:
     """Whether the answer is of the file that was listed, and begins where it was asked to."""
     headers = response.headers
     if headers.get("Content-Type", "").startswith("text/html"):  # the login page of a network, or of a proxy
         raise Failure(StudioError("models.hub_nonsense", host=host))
-    for answer in (*response.history, response):
-        tag = _SHA256.fullmatch(answer.headers.get("X-Linked-ETag", answer.headers.get("ETag", "")))
-        if tag and file.sha256 and tag[1] != file.sha256:
-            raise Changed
+    # Behind a redirect is the store of the hub, whose own tags are of another kind.
+    first = (*response.history, response)[0].headers
+    tag = _SHA256.fullmatch(first.get("X-Linked-ETag", first.get("ETag", "")))
+    if tag and file.sha256 and tag[1] != file.sha256 and not signed:
+        raise Changed
     if response.status_code == 206:
         announced = _RANGE.fullmatch(headers.get("Content-Range", ""))
         fits = announced is not None and (int(announced[1]), int(announced[3])) == (start, file.size)

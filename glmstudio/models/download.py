@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -19,10 +19,11 @@ from glmstudio.errors import StudioError
 from glmstudio.models import manifest, stamp
 from glmstudio.models.answers import Changed, Failure
 from glmstudio.models.catalogue import SOURCES, Entry
-from glmstudio.models.folder import check_folder
+from glmstudio.models.folder import check_folder, check_weights, present, read_config
 from glmstudio.models.hubs import CONNECTIONS, TITLES, Listing, RemoteFile, list_files
 from glmstudio.models.pieces import PIECE, WORK, Part, Sum, on_disk, sum_of, take_over, unfinished
-from glmstudio.models.transfer import Patience, Transfer
+from glmstudio.models.transfer import Patience, Transfer, disk_problem
+from glmstudio.models.verify import verify
 from glmstudio.units import size
 
 try:
@@ -31,9 +32,17 @@ except ImportError:  # Windows has no flock; there two studios on one folder are
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = "lock"
+_LEFT = (".part", ".pieces", ".pieces~")
 _RESERVE = 64 << 20  # bytes of the disk that are left alone
 _CHANGES = 3  # of a model at the hub, while it is downloaded
-_OUR_SIDE = ("models.disk_full", "models.disk_filled", "models.unwritable", "models.disk_lies", "models.locked")
+_OUR_SIDE = (  # problems that no other source has an answer to
+    "models.disk_full",
+    "models.disk_filled",
+    "models.disk_lies",
+    "models.foreign",
+    "models.not_published",
+    "models.unwritable",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,9 @@ class Options:
 
     sources: tuple[str, ...] = SOURCES
     connections: int = CONNECTIONS
-    layout: str = ""  # "bin" or "safetensors"; what the folder has already, or what the hub has
+    layout: str = ""  # "bin" or "safetensors"; what the folder has already, or what the hub has; "none": no weights
+    replace: bool = False  # sound files that are not the hub's may be replaced, though we did not bring them
+    broken: tuple[str, ...] = ()  # files that a full check found wrong, so that they may be replaced in any case
     piece: int = PIECE
     patience: Patience = field(default_factory=Patience)
 
@@ -72,19 +83,38 @@ def download(model: Entry, folder: Path, options: Options, tell: Tell) -> Listin
     stop.
     """
     with lock(folder):
-        listing = _from_any(model, folder, options, tell)
-        check_folder(folder)
-        stamp.give(folder, stamp.look(folder))
+        try:
+            listing = _from_any(model, folder, options, tell)
+            _stamp(folder, listing)
+        except OSError as error:
+            raise disk_problem(folder, error) from error
         tell(Progress("done", listing.source, listing.size, listing.size))
         for left in (folder / WORK).iterdir():
-            if left.name != _LOCK:
+            if left.suffix in _LEFT:
                 left.unlink()
     return listing
+
+
+def _stamp(folder: Path, listing: Listing) -> None:
+    """Give the stamp to files that were proven one by one. One that somebody changed while the others arrived makes a
+    full check due. Raises StudioError, also where other weights than those of the list are in use."""
+    check_folder(folder)
+    state = stamp.look(folder)
+    known = {file.name for file in listing.files} | set(manifest.converted(folder))
+    if others := sorted(name for name in state if name not in known):
+        raise StudioError("models.other_weights", file=str(folder / others[0]))
+    if all(stamp.noted(folder, name) for name in state):
+        stamp.give(folder, state)
+        return
+    for problem in verify(folder, full=True):
+        raise problem
 
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """The right to write into a model's folder; StudioError where another process has it."""
+    if (folder / WORK).is_symlink():  # it leads to something that is not ours
+        (folder / WORK).unlink()
     file = _locked(folder)
     try:
         yield
@@ -98,19 +128,28 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def discard(folder: Path) -> int:
-    """Throw away what an unfinished download left in `folder`, and the files that it had finished, if the model never
-    was whole. Returns the bytes that became free. Nothing is touched that this program did not write."""
-    freed = unfinished(folder)
-    shutil.rmtree(folder / WORK, ignore_errors=True)
-    if not manifest.read(folder).get("whole"):
-        for name, about in manifest.files(folder).items():
-            file = folder / Path(name).name
-            if file.is_file() and file.stat().st_size == about.get("size"):
-                freed += file.stat().st_size
-                file.unlink()
-        (folder / manifest.NAME).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+    """Throw away what an unfinished download left in `folder`, and the files that it had fetched, if the model never
+    was whole. Returns the bytes that became free. Files that were there before stay."""
+    with lock(folder):
+        freed = unfinished(folder)
+        for left in (folder / WORK).iterdir():
+            if left.suffix in _LEFT:
+                left.unlink()
+        if not manifest.read(folder).get("once_whole"):
+            freed += _discard_fetched(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return freed
+
+
+def _discard_fetched(folder: Path) -> int:
+    freed = 0
+    for name, about in manifest.files(folder).items():
+        file = folder / name
+        if about.get("fetched") is True and file.is_file() and file.stat().st_size == about.get("size"):
+            freed += file.stat().st_size
+            file.unlink()
+    (folder / manifest.NAME).unlink(missing_ok=True)
     return freed
 
 
@@ -130,6 +169,8 @@ def _from_any(model: Entry, folder: Path, options: Options, tell: Tell) -> Listi
 
 def _from(model: Entry, source: str, folder: Path, options: Options, tell: Tell) -> Listing:
     reason: BaseException | None = None
+    if manifest.origin(folder)[1] in (model.modelscope, model.huggingface):  # we brought what is there
+        options = replace(options, replace=True)
     for _ in range(_CHANGES):
         tell(Progress("listing", source))
         listing = list_files(model, source, layout=options.layout)
@@ -150,12 +191,14 @@ def _fetch(listing: Listing, folder: Path, options: Options, tell: Tell) -> None
     progress.files = {file.name: (0, file.size) for file in listing.files}
     head = {"source": listing.source, "repo": listing.repo, "revision": listing.revision}
     missing = []
-    manifest.note(folder, **head)
     for file in listing.files:
         tell(progress)
         if not _is_there(folder, file, progress, tell):
             _count(progress, file.name, 0)
             missing.append(file)
+    if not options.replace:
+        missing = [file for file in missing if not _is_users_own(folder, file, listing, options)]
+    manifest.note(folder, **head, whole=not missing)
     parts = [Part(folder, file, piece=options.piece) for file in missing]
     try:
         _check_room(folder, parts)
@@ -164,15 +207,17 @@ def _fetch(listing: Listing, folder: Path, options: Options, tell: Tell) -> None
     finally:
         for part in parts:
             part.close()
-    manifest.note(folder, whole=True)
+    manifest.note(folder, whole=True, once_whole=True)
 
 
 def _transfer(
     listing: Listing, parts: list[Part], folder: Path, progress: Progress, options: Options, tell: Tell
 ) -> None:
+    placed: set[str] = set()
+
     def tick() -> None:
         for part in parts:
-            if progress.files[part.file.name][0] < part.file.size:
+            if part.file.name not in placed:
                 _count(progress, part.file.name, part.done)
         progress.received, progress.problem = transfer.received, transfer.problem
         progress.connections, progress.limit = transfer.active, transfer.limit
@@ -180,10 +225,14 @@ def _transfer(
 
     def proven(part: Part, found: Sum) -> None:
         sha256 = found.sha256.hexdigest()
+        about = {"size": part.file.size, "sha256": sha256, "fetched": True, "pieces": part.sums()}
         part.place(folder / part.file.name)
-        manifest.add(folder, part.file.name, {"size": part.file.size, "sha256": sha256, "pieces": part.sums()})
+        manifest.add(folder, part.file.name, about)
         stamp.note(folder, part.file.name, sha256)
+        placed.add(part.file.name)
         _count(progress, part.file.name, part.file.size)
+        if part.file.name == "config.json":
+            read_config(folder)  # another kind of model is refused before its weights arrive
         tick()
 
     progress.phase = "fetching"
@@ -201,7 +250,7 @@ def _is_there(folder: Path, file: RemoteFile, progress: Progress, tell: Tell) ->
         tell(progress)
 
     try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size != file.size:
+        if not path.is_file() or path.stat().st_size != file.size:
             return False
         known = manifest.files(folder).get(file.name, {})
         if not file.sha256 or stamp.noted(folder, file.name) != file.sha256:
@@ -216,6 +265,21 @@ def _is_there(folder: Path, file: RemoteFile, progress: Progress, tell: Tell) ->
     except OSError:
         return False
     _count(progress, file.name, file.size)
+    return True
+
+
+def _is_users_own(folder: Path, file: RemoteFile, listing: Listing, options: Options) -> bool:
+    """Whether a file that differs from the hub's is to be left alone: it is small and sound. Raises StudioError for
+    weights and vocabularies that are sound, but others: a tuned model is not thrown away for the published one."""
+    path = folder / file.name
+    if file.name in options.broken or not path.exists():
+        return False
+    try:
+        check_weights(path) if path.suffix in (".bin", ".safetensors") else present(path)
+    except StudioError:
+        return False
+    if path.suffix in (".bin", ".safetensors", ".model"):
+        raise StudioError("models.not_published", file=str(path), id=listing.repo)
     return True
 
 

@@ -32,7 +32,7 @@ def folder_problems(folder: Path) -> Iterator[StudioError]:
     yield from _problem(read_config, folder)
     if not folder.is_dir():
         return
-    yield from _problem(_present, folder / "tokenizer.model")
+    yield from _problem(present, folder / "tokenizer.model")
     try:
         files = weight_files(folder)
     except StudioError as problem:
@@ -42,6 +42,8 @@ def folder_problems(folder: Path) -> Iterator[StudioError]:
     yield from broken
     if not broken:
         yield from _problem(_check_index, folder)
+    if manifest.read(folder).get("whole") is False:
+        yield StudioError("models.unfinished", folder=str(folder))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -83,21 +85,15 @@ def model_files(folder: Path) -> list[Path]:
 
 def check_weights(file: Path) -> None:
     """Raise StudioError unless `file` is there, is no placeholder, and ends where its own header says."""
-    _present(file)
+    present(file)
     if file.suffix == ".safetensors":
         _check_safetensors(file)
     elif not zipfile.is_zipfile(file):
         raise StudioError("models.truncated", file=str(file))
 
 
-def _problem(check: Callable[[Path], Any], path: Path) -> Iterator[StudioError]:
-    try:
-        check(path)
-    except StudioError as problem:
-        yield problem
-
-
-def _present(file: Path) -> None:
+def present(file: Path) -> None:
+    """Raise StudioError unless `file` is there, has bytes, and is no placeholder."""
     if not file.is_file():
         raise StudioError("models.missing_file", file=str(file))
     with file.open("rb") as stream:
@@ -108,9 +104,16 @@ def _present(file: Path) -> None:
         raise StudioError("models.truncated", file=str(file))
 
 
+def _problem(check: Callable[[Path], Any], path: Path) -> Iterator[StudioError]:
+    try:
+        check(path)
+    except StudioError as problem:
+        yield problem
+
+
 def _weight_map(index: Path) -> dict[str, str]:
     """Tensor name -> shard's file name (never a path: the index is input from outside)."""
-    _present(index)
+    present(index)
     table = read_json(index)
     names = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(names, dict) or not names:

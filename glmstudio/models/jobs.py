@@ -38,7 +38,7 @@ WORKERS = {
     "repair": "glmstudio.models.work",
     "convert": "glmstudio.glm.work",
 }
-_GRACE_S = 10.0
+_GRACE_S = 5.0
 _BIRTH_S = 10.0
 _PACE_S = 0.5
 _SMOOTH_S = 20.0  # the speed that is shown is that of so many seconds
@@ -101,7 +101,7 @@ def read(folder: Path) -> Job | None:
     if not about:
         return None
     state = str(status.get("state", "running"))
-    if state == "running" and not _at_work(about):
+    if state == "running" and not _at_work(about, status):
         status = _table(place / "status.json")  # it may have ended between the two looks
         state = str(status.get("state", "running"))
         state = "interrupted" if state == "running" else state
@@ -130,13 +130,16 @@ def read(folder: Path) -> Job | None:
 
 def pause(folder: Path) -> None:
     """End the job's process; what it has done is kept. Returns when the process is gone."""
-    about = _table(_place(folder) / "job.json")
-    identity = Identity.from_json(about.get("identity"))
+    place = _place(folder)
+    identity = _identity(_table(place / "job.json"), _table(place / "status.json"))
     for number in (signal.SIGTERM, signal.SIGKILL):
         if identity is not None and send(identity, number):
             end = time.monotonic() + _GRACE_S
             while alive(identity) and time.monotonic() < end:
                 time.sleep(0.05)
+    status = _table(place / "status.json")
+    if status.get("state", "running") == "running":  # it was ended before it could say so
+        write_json(place / "status.json", status | {"state": "paused", "ended": time.time()})
 
 
 def forget(folder: Path) -> None:
@@ -163,9 +166,12 @@ class Reporter:
         about = _table(place / "job.json")
         self.kind, self.model = str(about["kind"]), str(about["model"])
         self.folder, self.options = Path(about["folder"]), dict(about["options"])
-        self._status: dict[str, Any] = {"state": "running"}
+        me = identify(os.getpid())
+        self._status: dict[str, Any] = {"state": "running", "identity": me.to_json() if me else None}
+        write_json(place / "status.json", self._status)
         self._speed: list[tuple[float, int]] = []
         self._written = 0.0
+        self._run_id = about.get("run_id")
         self.stopping = False
         signal.signal(signal.SIGTERM, self._asked_to_stop)
         with contextlib.suppress(AttributeError):
@@ -178,10 +184,14 @@ class Reporter:
         if now - self._written < _PACE_S:
             return
         self._written = now
-        self._speed = [(then, had) for then, had in self._speed if now - then < _SMOOTH_S and had <= done]
-        self._speed.append((now, done))
+        if self._replaced():
+            self.stopping = True
+            return
+        moved = int(more.get("received") or done)  # what was here before is no speed
+        self._speed = [(then, had) for then, had in self._speed if now - then < _SMOOTH_S and had <= moved]
+        self._speed.append((now, moved))
         first, had = self._speed[0]
-        speed = (done - had) / (now - first) if now - first > 1 else None
+        speed = (moved - had) / (now - first) if now - first > 1 else None
         self._status |= {"bytes_per_second": speed, "seconds_left": (total - done) / speed if speed else None}
         write_json(self.place / "status.json", self._status)
 
@@ -189,16 +199,27 @@ class Reporter:
         """How it ended; the last words."""
         last = {"state": state, "ended": time.time(), "problem": problem.to_json() if problem else None}
         last["problems"] = [each.to_json() for each in problems or []]
-        write_json(self.place / "status.json", self._status | last)
+        if not self._replaced():
+            write_json(self.place / "status.json", self._status | last)
+
+    def _replaced(self) -> bool:
+        """Whether somebody gave this job up, or began another one in its place: then nothing is ours to say."""
+        return _table(self.place / "job.json").get("run_id") != self._run_id
 
     def _asked_to_stop(self, *_: object) -> None:
         self.stopping = True
 
 
-def _at_work(about: dict[str, Any]) -> bool:
-    if "identity" not in about:  # it is being started right now, unless whoever started it was killed in between
+def _at_work(about: dict[str, Any], status: dict[str, Any]) -> bool:
+    identity = _identity(about, status)
+    if identity is None:  # it is being started right now, unless whoever started it was killed in between
         return time.time() - float(about.get("created", 0.0)) < _BIRTH_S
-    return alive(Identity.from_json(about["identity"]))
+    return alive(identity)
+
+
+def _identity(about: dict[str, Any], status: dict[str, Any]) -> Identity | None:
+    """Who does the job: whoever started it wrote that down, and so did the child itself."""
+    return Identity.from_json(about.get("identity")) or Identity.from_json(status.get("identity"))
 
 
 @contextlib.contextmanager

@@ -44,12 +44,16 @@ class Model:
 
 def list_models() -> list[Model]:
     """Every model: the demo first, then what lies in the models folder, then added folders, by name."""
-    models = {DEMO_NAME: _model(DEMO_NAME, DEMO / "model")}
-    for folder in sorted(paths().models.glob("*/config.json")):
-        models.setdefault(folder.parent.name, _model(folder.parent.name, folder.parent))
-    for name, path in sorted(_added().items()):
-        models.setdefault(name, _model(name, Path(path)))
-    return list(models.values())
+    folders = {DEMO_NAME: DEMO / "model"}
+    added = {name: Path(path) for name, path in sorted(_added().items())}
+    known = catalogue()
+    for file in sorted(paths().models.glob("*/config.json")):
+        name = file.parent.name
+        folders.setdefault(name, added.get(name, file.parent) if name in known else file.parent)
+    for name, path in added.items():
+        if name not in known or (path / "config.json").is_file():  # a download that has not begun is no model yet
+            folders.setdefault(name, path)
+    return [_model(name, folder) for name, folder in folders.items()]
 
 
 def find_model(name_or_dir: str) -> Model:
@@ -125,24 +129,24 @@ def owned(folder: Path) -> bool:
     return not folder.is_symlink() and folder.resolve().parent == paths().models.resolve()
 
 
-def delete_model(name: str) -> int:
-    """Delete the files of a downloaded model; returns the bytes that became free. What is not a model's stays.
-
-    Raises StudioError for the demo, and for folders that are the user's own.
-    """
+def check_owned(name: str) -> None:
+    """Raise StudioError for the demo, and for folders that are the user's own."""
     folder = paths().models / name
     if name == DEMO_NAME or Path(name).name != name or not owned(folder) or not folder.is_dir():
         raise StudioError("models.not_ours", name=name)
-    freed = 0
+
+
+def delete_files(name: str) -> int:
+    """Delete the files of a downloaded model; returns the bytes that became free. What is not a model's stays."""
+    check_owned(name)
+    folder, freed = paths().models / name, 0
     for file in _files_of(folder):
-        with contextlib.suppress(FileNotFoundError):
+        if file.is_file() or file.is_symlink():
             freed += file.lstat().st_size
             file.unlink()
     for work in (WORK, ".convert"):
         shutil.rmtree(folder / work, ignore_errors=True)
-    stamp.take(folder)
-    with contextlib.suppress(OSError):  # something of the user's is in it: that stays
-        folder.rmdir()
+    stamp.forget(folder)
     return freed
 
 
@@ -152,7 +156,7 @@ def _files_of(folder: Path) -> list[Path]:
     with contextlib.suppress(StudioError, OSError):
         names |= {file.name for file in model_files(folder)}
     # The config goes last: without it the rest would be a folder that nobody recognises.
-    return [folder / Path(each).name for each in sorted(names, key=lambda each: (each == "config.json", each))]
+    return [folder / each for each in sorted(names, key=lambda each: (each == "config.json", each))]
 
 
 def _folder(path: str) -> Path | None:

@@ -25,14 +25,17 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def files(folder: Path) -> dict[str, dict[str, Any]]:
-    """What is known of each file: those entries that are sound."""
+    """What is known of each file: those entries that are sound, by plain names."""
     listed = read(folder).get("files")
     known = listed.items() if isinstance(listed, dict) else ()
-    return {
-        str(name): about
-        for name, about in known
-        if isinstance(about, dict) and isinstance(about.get("sha256"), str) and _SHA256.fullmatch(about["sha256"])
-    }
+    return {name: about for name, about in known if Path(name).name == name and _is_sound(about)}
+
+
+def converted(folder: Path) -> list[str]:
+    """The weights that were converted here, by plain names; their index among them."""
+    listed = read(folder).get("converted")
+    names = [str(name) for name in listed] if isinstance(listed, list) else []
+    return [name for name in names if Path(name).name == name]
 
 
 def origin(folder: Path) -> tuple[str, str]:
@@ -54,3 +57,8 @@ def add(folder: Path, name: str, about: dict[str, Any]) -> None:
 def drop(folder: Path, names: list[str]) -> None:
     """Forget files that are gone."""
     note(folder, files={name: about for name, about in files(folder).items() if name not in names})
+
+
+def _is_sound(about: Any) -> bool:
+    sha256 = about.get("sha256") if isinstance(about, dict) else None
+    return isinstance(sha256, str) and bool(_SHA256.fullmatch(sha256))

@@ -24,6 +24,8 @@ from glmstudio.models.hubs import RemoteFile
 PIECE = 4 << 20
 WORK = ".download"
 _BLOCK = 1 << 20
+_LONGEST_LINE = 40
+_SMALLEST, _LARGEST = 1 << 12, 1 << 26  # bytes of a piece; a journal is input from outside, too
 
 
 class Part:
@@ -33,6 +35,7 @@ class Part:
         self.file = file
         self.path, self._journal = _paths(folder, file)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        _unlink_links(self.path, self._journal)
         lines = _lines(self._journal)
         kept = _piece_of(lines, file) if _size(self.path) == file.size else 0
         self.piece = kept or piece
@@ -41,7 +44,7 @@ class Part:
         self._unchecked = set(self.crcs)
         self._changed = threading.Condition()
         self._buffer: bytearray | None = None
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | (0 if kept else os.O_TRUNC), 0o644)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (0 if kept else os.O_TRUNC), 0o644)
         os.ftruncate(self._fd, file.size)
         self._log = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._write_journal()
@@ -135,7 +138,8 @@ class Part:
 
     def _line(self, line: str) -> tuple[int, int] | None:
         number, _, crc = line.partition(" ")
-        if number.isdigit() and crc.isdigit() and int(number) < self.count:
+        digits = number.isdecimal() and crc.isdecimal() and len(line) < _LONGEST_LINE
+        if digits and int(number) < self.count:
             return int(number), int(crc)
         return None
 
@@ -182,9 +186,11 @@ def take_over(folder: Path, file: RemoteFile, pieces: Any) -> None:
     """Make a damaged file of ours one that is being fetched: its pieces are told as there, and each is compared with
     its crc32 before it counts, so only those that lost their bytes are fetched. `pieces` is what `Part.sums` gave."""
     size, crcs = (pieces.get("bytes"), pieces.get("crc32")) if isinstance(pieces, dict) else (None, None)
-    if not isinstance(size, int) or size < 1 or not isinstance(crcs, list) or _size(folder / file.name) != file.size:
+    if not isinstance(size, int) or not _SMALLEST <= size <= _LARGEST or not isinstance(crcs, list):
         return
     path, journal = _paths(folder, file)
+    if (folder / file.name).is_symlink():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     told = {number: crc for number, crc in enumerate(crcs) if isinstance(crc, int) and not isinstance(crc, bool)}
     path.unlink(missing_ok=True)
@@ -222,20 +228,28 @@ def _lines(journal: Path) -> list[str]:
 def _write_lines(journal: Path, file: RemoteFile, piece: int, crcs: dict[int, int]) -> None:
     head = json.dumps({"size": file.size, "sum": file.sum, "piece": piece})
     fresh = journal.with_name(journal.name + "~")
+    _unlink_links(fresh)
     fresh.write_text("\n".join([head, *(f"{n} {crc}" for n, crc in sorted(crcs.items())), ""]), encoding="ascii")
     os.replace(fresh, journal)
+
+
+def _unlink_links(*paths: Path) -> None:
+    """A folder from elsewhere may hold links under our names; what they lead to is not ours to write to."""
+    for path in paths:
+        if path.is_symlink():
+            path.unlink()
 
 
 def _piece_of(lines: list[str], file: RemoteFile) -> int:
     """The size of a piece in the journal of exactly this file, in bytes; 0 where it is of another one, or damaged."""
     try:
         head = json.loads(lines[0]) if lines else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return 0
     if not isinstance(head, dict) or (head.get("size"), head.get("sum")) != (file.size, file.sum):
         return 0
     piece = head.get("piece")
-    return piece if isinstance(piece, int) and piece > 0 else 0
+    return piece if isinstance(piece, int) and _SMALLEST <= piece <= _LARGEST else 0
 
 
 def _size(path: Path) -> int:

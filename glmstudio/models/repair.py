@@ -1,7 +1,8 @@
 """A damaged model made whole again, by fetching only what is broken.
 
 Every file is read and compared with what the hub lists. A file of ours that lost a few bytes is fetched by the piece;
-one that nobody wrote sums of is fetched whole.
+one that nobody wrote sums of is fetched whole. Weights that are sound but not the published ones are not replaced,
+unless the user names what the folder should hold.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
-from glmstudio.models import manifest
+from glmstudio.models import manifest, stamp
 from glmstudio.models.catalogue import Entry, catalogue
 from glmstudio.models.download import Options, Progress, Tell, download, lock
 from glmstudio.models.verify import verify
@@ -30,14 +31,17 @@ def repair(model: Entry, folder: Path, options: Options, tell: Tell) -> None:
         tell(progress)
 
     with lock(folder):
+        stamp.forget(folder)
         problems = verify(folder, full=True, tell=reading) if folder.is_dir() else []
-        converted = [str(name) for name in manifest.read(folder).get("converted") or []]
         broken = {Path(str(problem.values.get("file", ""))).name for problem in problems}
+        converted = manifest.converted(folder)
+        broken |= {name for name in converted if not (folder / name).is_file()}
         if broken & set(converted):
             _drop(folder, converted)
             converted = []
     # Converted weights that are right stay in use; at a hub there are only the published ones.
-    download(model, folder, replace(options, layout="none") if converted else options, tell)
+    layout = "none" if converted else layout_of(folder)
+    download(model, folder, replace(options, layout=layout, broken=tuple(broken)), tell)
 
 
 def origin(name: str, folder: Path) -> Entry:
@@ -73,6 +77,6 @@ def layout_of(folder: Path) -> str:
 def _drop(folder: Path, converted: list[str]) -> None:
     """Broken weights that were converted here are at no hub: they make room for the published ones."""
     for name in sorted(converted, key=lambda each: not each.endswith(".index.json")):  # the index is the switch
-        (folder / Path(name).name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
     manifest.drop(folder, converted)
     manifest.note(folder, converted=[])

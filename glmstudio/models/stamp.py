@@ -34,12 +34,6 @@ def give(folder: Path, state: State) -> None:
     write_json(_file(folder), {"folder": str(folder.resolve()), "time": time.time(), "files": files})
 
 
-def take(folder: Path) -> None:
-    """The stamp does not hold any more; what is known of single files stays."""
-    if _file(folder).exists():
-        write_json(_file(folder), _read(folder) | {"time": None})
-
-
 def given(folder: Path) -> float | None:
     """When the folder got its stamp, in seconds since 1970; None where it has none, or a file was changed since."""
     about, state = _read(folder), look(folder)
@@ -52,6 +46,13 @@ def note(folder: Path, name: str, sha256: str) -> None:
     about = _read(folder)
     about["files"][name] = [*_seen(folder / name), sha256]
     write_json(_file(folder), about | {"folder": str(folder.resolve()), "time": None})
+
+
+def forget(folder: Path, *names: str) -> None:
+    """What is known of these files, or of all, does not count any more; nor does the stamp."""
+    about = _read(folder)
+    left = {name: seen for name, seen in about["files"].items() if names and name not in names}
+    write_json(_file(folder), about | {"folder": str(folder.resolve()), "time": None, "files": left})
 
 
 def noted(folder: Path, name: str) -> str:

@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ _SPAN = 16  # pieces that one request asks for, at most
 _SLOWEST = 512  # bytes a second; a connection that brings less for as long as a stall lasts is given up
 _CONNECT_S = 10.0
 _LONGEST_PAUSE_S = 15.0
+_LONGEST_WISH_S = 120.0  # of a server that asks to be left alone for a while
 _CALM_S = 30.0  # without an objection of the server, until one more connection is tried again
 _WRONG_MOST = 2  # times that a whole file may arrive with the wrong sum
 _ODD_MOST = 2  # times that a file may be announced with another length
@@ -45,6 +47,7 @@ class _Span:
     part: Part
     at: int
     end: int
+    whole: bool = False  # the file is asked for as a whole, because the server gives no ranges
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,14 @@ class Transfer:
     def _work(self, index: int) -> None:
         session, failures = requests.Session(), 0
         while span := self._next(index):
-            pause = 0.0
+            pause, begun = 0.0, span.at
             try:
                 self._fetch(session, span)
                 failures = 0
+            except Expired:  # no fault of anybody: the next request asks the hub for a new address
+                pass
             except Failure as failure:
-                failures += 1
+                failures = 1 if span.at > begun else failures + 1
                 pause = self._failed(failure, failures)
             except (StudioError, Changed) as error:
                 self._end(error)
@@ -184,7 +189,7 @@ class Transfer:
             taken = [span for span in self._spans if span.part is part]
             if self._whole:
                 if not taken and any(not part.has(number) for number in range(part.count)):
-                    return _Span(part, 0, part.count)
+                    return _Span(part, 0, part.count, whole=True)
                 continue
             free = [
                 number
@@ -208,24 +213,24 @@ class Transfer:
 
     def _fetch(self, session: requests.Session, span: _Span) -> None:
         part = span.part
-        start = 0 if self._whole else span.at * part.piece
+        start = 0 if span.whole else span.at * part.piece
         last = min(span.end * part.piece, part.file.size) - 1
-        with named(self._host), self._open(session, part, start, last) as response:
+        with named(self._host), self._open(session, span, start, last) as response:
             self._stream(response.raw, span, start)
 
-    def _open(self, session: requests.Session, part: Part, start: int, last: int) -> requests.Response:
+    def _open(self, session: requests.Session, span: _Span, start: int, last: int) -> requests.Response:
         """An answer whose body is the file from `start` to `last`, or the whole file where ranges are refused."""
-        name = part.file.name
+        name = span.part.file.name
         address = self._moved.get(name)
         # A signed address needs no token, and another host must not see it.
         headers = {"Accept-Encoding": "identity", **({} if address else self.listing.headers())}
-        if not self._whole:
+        if not span.whole:
             headers["Range"] = f"bytes={start}-{last}"
         connect_s = min(_CONNECT_S, self.patience.stall_s)
         timeout = (connect_s, self.patience.stall_s)
         response = session.get(address or self._told[name], headers=headers, stream=True, timeout=timeout)
         try:
-            judge(response, part.file, start, host=self._host, signed=bool(address))
+            judge(response, span.part.file, start, host=self._host, signed=bool(address))
         except BaseException as error:
             response.close()
             self._learn(error, name)
@@ -286,7 +291,8 @@ class Transfer:
             waited = time.monotonic() - self._progress
             if waited > self.patience.total_s and times > 2:
                 self._fatal = self._fatal or failure.problem
-        return min(max(failure.pause, 0.1 * 2 ** min(times, 10)), _LONGEST_PAUSE_S, self.patience.total_s / 4 + 0.1)
+        ours = min(0.1 * 2 ** min(times, 10), _LONGEST_PAUSE_S, self.patience.total_s / 4 + 0.1)
+        return max(ours, min(failure.pause, _LONGEST_WISH_S))
 
     def _end(self, error: Exception) -> None:
         with self._lock:
@@ -304,7 +310,11 @@ def _write(part: Part, block: bytes, offset: int) -> None:
     try:
         part.write(block, offset)
     except OSError as error:
-        folder = str(part.path.parent.parent)
-        if error.errno in _DISK:
-            raise StudioError("models.disk_filled", folder=folder) from error
-        raise StudioError("models.unwritable", folder=folder, reason=error.strerror or str(error)) from error
+        raise disk_problem(part.path.parent.parent, error) from error
+
+
+def disk_problem(folder: Path, error: OSError) -> StudioError:
+    """Why nothing could be written into `folder`, in words."""
+    if error.errno in _DISK:
+        return StudioError("models.disk_filled", folder=str(folder))
+    return StudioError("models.unwritable", folder=str(folder), reason=error.strerror or str(error))

@@ -8,6 +8,7 @@ each tensor. A folder in which nothing is wrong gets the stamp that fine-tuning 
 from __future__ import annotations
 
 import hashlib
+import lzma
 import re
 import zipfile
 import zlib
@@ -21,6 +22,8 @@ from glmstudio.models.folder import folder_problems, model_files
 _HUB_NOTES = Path(".cache/huggingface/download")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOCK = 1 << 20
+# The last three are for members that are encrypted or packed in a way that weights never are.
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, lzma.LZMAError)
 
 Tell = Callable[[int, int], None]
 
@@ -31,9 +34,9 @@ def verify(folder: Path, *, full: bool = False, tell: Tell = lambda _done, _tota
     Quick takes milliseconds. Full reads every byte and tells (bytes done, bytes in all); it gives or takes the stamp.
     """
     problems = list(folder_problems(folder))
-    if problems or not full:
+    if not full:
         return problems
-    before, files = stamp.look(folder), model_files(folder)
+    before, files = stamp.look(folder), _to_read(folder, problems)
     sums = known_sums(folder)
     total, done = sum(file.stat().st_size for file in files), 0
     for file in files:
@@ -41,10 +44,20 @@ def verify(folder: Path, *, full: bool = False, tell: Tell = lambda _done, _tota
             done += amount
             tell(done, total)
     if problems:
-        stamp.take(folder)
+        stamp.forget(folder, "", *(Path(str(problem.values.get("file", ""))).name for problem in problems))
     else:
         stamp.give(folder, before)
     return problems
+
+
+def _to_read(folder: Path, problems: list[StudioError]) -> list[Path]:
+    """The files that are worth reading: those of the model that are there, and not known to be wrong already."""
+    wrong = {str(problem.values.get("file", "")) for problem in problems}
+    try:
+        files = model_files(folder)
+    except StudioError:
+        files = [folder / name for name in manifest.files(folder)]
+    return [file for file in files if file.is_file() and str(file) not in wrong]
 
 
 def known_sums(folder: Path) -> dict[str, str]:
@@ -74,7 +87,7 @@ def _check(file: Path, wanted: str | None, problems: list[StudioError]) -> Itera
             problems.append(StudioError("models.wrong_bytes", file=str(file)))
         elif wanted is not None:
             stamp.note(file.parent, file.name, wanted)
-    except (zipfile.BadZipFile, zlib.error, EOFError):
+    except _BROKEN_ZIP:
         problems.append(StudioError("models.wrong_bytes", file=str(file)))
     except OSError as error:
         problems.append(StudioError("models.unreadable_file", file=str(file), reason=error.strerror or str(error)))

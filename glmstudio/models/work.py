@@ -30,6 +30,9 @@ def main(place: Path) -> int:
     except OSError as error:
         report.end("failed", StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
         return 1
+    except Exception as error:
+        report.end("failed", StudioError("models.broken", reason=f"{type(error).__name__}: {error}"))
+        raise  # for the log
     report.end("done", problems=problems)
     return 0
 

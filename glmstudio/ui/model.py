@@ -15,7 +15,6 @@ from glmstudio.errors import StudioError
 from glmstudio.models import actions, add_folder, remove_folder
 from glmstudio.models.catalogue import add_id, is_id
 from glmstudio.models.hubs import CONNECTIONS
-from glmstudio.models.library import delete_model
 from glmstudio.models.shelf import Item
 from glmstudio.paths import paths
 from glmstudio.ui.checkup import CHECKUP
@@ -71,7 +70,7 @@ def act(view: View, data: dict[str, Any]) -> View:
             return _download(view, name, fields if isinstance(fields, dict) else {}, data.get("ticked"))
         if data.get("act") == "delete":
             _unused(name)
-            freed = size(delete_model(name))
+            freed = size(actions.delete(name))
             return replace(view, folder_answer=("ui.model.deleted", {"name": name, "freed": freed}))
         if data.get("act") == "use":
             use_model(name)

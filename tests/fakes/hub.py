@@ -7,177 +7,282 @@ The real clients work against it (`tests/test_fake_hub.py`). As a command:
 from __future__ import annotations
 
 import argparse
+import bisect
+import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
+import select
+import socket
 import struct
+import sys
+import termios
 import threading
 import time
 import zipfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from random import Random
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, TextIO
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 CONFIG = Path(__file__).parents[1] / "golden" / "model" / "config.json"
 _LARGE = 100_000  # bytes; Hugging Face keeps such files apart from git and knows their sha256
-_BLOCK = 1 << 18
+_PIECE = 4 << 20
+_EXTRA = 7  # bytes that a file with a wrong length seems to have more
 
 
 @dataclass
 class Faults:
     """What goes wrong. Numbers and lists are used up as bodies (or listings) are asked for."""
 
-    drop_after: Sequence[int] = ()  # each cuts one body after so many of its bytes
-    forbid_ranges: bool = False  # 403 for every request with a Range
+    drop_after: Sequence[int] = ()  # each resets the connection of the next longer body after so many of its bytes
+    forbid_ranges: bool = False  # 403 for every file asked for with a Range
     ignore_ranges: bool = False  # 200 with the whole file
     too_many: int = 0  # so many bodies get 429
-    most_connections: int = 0  # more bodies than this at once get 429
-    retry_after: str = "0"
+    most_connections: int = 0  # more bodies than this at once get 429; 0: no limit
+    retry_after: str = "0"  # what a 429 says
     errors: Sequence[int] = ()  # statuses of the next bodies
     listing_errors: Sequence[int] = ()
-    wrong_length: int = 0  # so many bodies announce another size of the file than it has
+    wrong_length: int = 0  # so many bodies are of a file that seems to be longer than it is listed
     wrong_bytes: dict[str, int] = field(default_factory=dict)  # path -> so many bodies have one flipped bit; -1: all
-    flip_at: int | None = None  # where; None: in the middle of the file
-    stall_after: Sequence[int] = ()  # each silences one body after so many of its bytes
-    redirect: bool = False  # bodies come from a signed address
+    flip_at: int | None = None  # at which byte; None: in the middle of the file. Other bodies do not count
+    stall_after: Sequence[int] = ()  # each silences the next longer body after so many of its bytes, for 60 s at most
+    redirect: bool = False  # files are at signed addresses
     signature_uses: int = 0  # after so many uses an address answers 403; 0: never
-    truncated: int = 0  # so many bodies end before their announced length
+    truncated: int = 0  # so many bodies end in their middle, without an error
     html: int = 0  # so many bodies are a login page
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it was answered. `sent` counts the body's bytes that were really sent."""
+    """One request as it was answered."""
 
     method: str
-    path: str
-    kind: str  # list, body, other
-    start: int
+    path: str  # of the file in its repository; empty for others
+    kind: str  # list, body, other (as are HEAD and what is sent on to another address)
+    start: int  # first and last byte asked for; 0 and -1 where it is no body
     end: int
     status: int
-    sent: int
+    sent: int  # bytes of the body given to the kernel
     user_agent: str
     authorization: str
+    number: int  # in the order in which they began, from 1
 
 
 class Hub:
-    """A running server; use it in a `with`."""
+    """The server; it runs in a `with`. `faults`, `rate`, `token` and `renamed` may be changed meanwhile."""
 
     def __init__(
         self, root: Path, faults: Faults | None = None, *, rate: float = 0, token: str = "", port: int = 0
     ) -> None:
         self.root, self.faults, self.rate, self.token = root.resolve(), faults or Faults(), rate, token
-        self.requests: list[Request] = []
-        self.renamed: dict[str, str] = {}
-        self.signed: dict[str, tuple[str, str, int]] = {}  # token -> repository, path, uses
-        self.lock = threading.Lock()
-        self.bodies = 0
-        self.stopping = threading.Event()
+        self.renamed: dict[str, str] = {}  # old id -> new id
+        self.log: TextIO | None = None
+        self.signed: dict[str, tuple[str, str, str]] = {}  # token -> whose protocol, repository, path
+        self._uses: Counter[str] = Counter()
+        self._sent: Counter[str] = Counter()
+        self._requests: list[Request] = []
+        self._running = self._begun = self._bodies = 0
+        self._changed = threading.Condition()
         self._sums: dict[tuple[str, int, int], tuple[str, str]] = {}
-        self._open: set[Any] = set()
-        handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self._server.daemon_threads = True
+        self._summing = threading.Lock()
+        self._server = _Server(("127.0.0.1", port), self)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     def __enter__(self) -> Hub:  # noqa: PYI034  Self is not in Python 3.10
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stopping.set()
         self._server.shutdown()
-        self._server.server_close()
         self._thread.join()
-        for connection in list(self._open):
-            with suppress(OSError):
-                connection.shutdown(2)
+        self._server.hang_up()
+        self._server.server_close()  # waits for the threads of all connections
+
+    @property
+    def requests(self) -> list[Request]:
+        """What was answered so far, by its beginning. What just ends is waited for: its client may have it already."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running, 0.3)
+            return self._requests
+
+    @property
+    def commit(self) -> str:
+        """The revision at Hugging Face of the only repository."""
+        (repo,) = [f"{each.parent.name}/{each.name}" for each in self.root.glob("*/*") if each.is_dir()]
+        return self.commit_of(repo)
+
+    def commit_of(self, repo: str) -> str:
+        """The repository's revision at Hugging Face; another one as soon as a file is another."""
+        found = hashlib.sha1(usedforsecurity=False)
+        for path, file in (self.files(repo) or {}).items():
+            found.update(f"{path} {file.stat().st_size} {self.sums(file)[0]}\n".encode())
+        return found.hexdigest()
+
+    def knows(self, repo: str, revision: str) -> bool:
+        """Whether the repository has this revision."""
+        return revision in ("master", "main", "v1.0") or revision == self.commit_of(repo)
 
     def sent(self, path: str = "") -> int:
-        """Body bytes that were sent, of one file or of all."""
-        return sum(each.sent for each in list(self.requests) if each.kind == "body" and path in ("", each.path))
+        """Body bytes sent until now, of one file or of all; never fewer than the clients have."""
+        with self._changed:
+            return self._sent[path] if path else self._sent.total()
 
     def files(self, repo: str) -> dict[str, Path] | None:
         """The files of a repository by their paths in it; None where there is no such repository."""
         base = (self.root / repo).resolve()
         if self.root not in base.parents or not base.is_dir():
             return None
-        return {str(file.relative_to(base)): file for file in sorted(base.rglob("*")) if file.is_file()}
+        return {file.relative_to(base).as_posix(): file for file in sorted(base.rglob("*")) if file.is_file()}
 
     def sums(self, file: Path) -> tuple[str, str]:
         """The sha256 of a file, and the sha1 that git gives it."""
-        about = file.stat()
-        key = (str(file), about.st_size, about.st_mtime_ns)
-        if key not in self._sums:
-            data = file.read_bytes()
-            git = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False)
-            self._sums[key] = (hashlib.sha256(data).hexdigest(), git.hexdigest())
-        return self._sums[key]
+        with self._summing:
+            about = file.stat()
+            key = (str(file), about.st_size, about.st_mtime_ns)
+            if key not in self._sums:
+                whole = hashlib.sha256()
+                git = hashlib.sha1(b"blob %d\0" % about.st_size, usedforsecurity=False)
+                with file.open("rb") as stream:
+                    while block := stream.read(_PIECE):
+                        whole.update(block)
+                        git.update(block)
+                self._sums[key] = (whole.hexdigest(), git.hexdigest())
+            return self._sums[key]
 
-    def commit(self, repo: str) -> str:
-        """The repository's revision at Hugging Face; another one as soon as a file is another."""
-        found = hashlib.sha1(usedforsecurity=False)
-        for name, file in (self.files(repo) or {}).items():
-            found.update(f"{name} {self.sums(file)[0]}\n".encode())
-        return found.hexdigest()
-
-    def use(self, name: str) -> int:
-        """Take one of a fault's list, or count its number down; 0 where it is used up."""
-        with self.lock:
+    def use(self, name: str, below: float = float("inf")) -> int | None:
+        """Take the next of a fault's list if it is small enough, or count its number down; None where none is left."""
+        with self._changed:
             left = getattr(self.faults, name)
-            if isinstance(left, int):
-                setattr(self.faults, name, max(0, left - 1))
-                return left
-            if not left:
-                return 0
-            setattr(self.faults, name, tuple(left[1:]))
-            return int(left[0])
+            if not left or (not isinstance(left, int) and left[0] >= below):
+                return None
+            setattr(self.faults, name, left - 1 if isinstance(left, int) else left[1:])
+            return left if isinstance(left, int) else left[0]
+
+    def flip(self, path: str, size: int, body: range) -> int:
+        """The byte with a wrong bit in this body; -1 for none."""
+        with self._changed:
+            where = size // 2 if self.faults.flip_at is None else self.faults.flip_at
+            left = self.faults.wrong_bytes.get(path, 0)
+            if not left or where not in body or where >= size:
+                return -1
+            if left > 0:
+                self.faults.wrong_bytes[path] = left - 1
+            return where
+
+    def sign(self, protocol: str, repo: str, path: str) -> str:
+        """A new signed address of a file."""
+        token = secrets.token_hex(16)
+        self.signed[token] = (protocol, repo, path)
+        return f"{self.url}/signed/{token}/{quote(path)}"
+
+    def expired(self, token: str) -> bool:
+        """Use a signed address once; True where it was used too often."""
+        with self._changed:
+            self._uses[token] += 1
+            return 0 < self.faults.signature_uses < self._uses[token]
+
+    @contextmanager
+    def body(self) -> Iterator[bool]:
+        """The time of one body; False where there are too many at once.
+
+        One that ends now is waited for: its client may have everything, and ask for the next, before that is noticed.
+        """
+        with self._changed:
+            most = self.faults.most_connections
+            free = not most or self._changed.wait_for(lambda: self._bodies < most, 0.1)
+            self._bodies += free
+        try:
+            yield free
+        finally:
+            with self._changed:
+                self._bodies -= free
+                self._changed.notify_all()
+
+    def begin(self) -> int:
+        """Say that a request is being answered; its number."""
+        with self._changed:
+            self._running += 1
+            self._begun += 1
+            return self._begun
+
+    def note(self, request: Request) -> None:
+        """Say that a request was answered. The next one may be sooner: its client did not wait for this."""
+        with self._changed:
+            self._running -= 1
+            bisect.insort(self._requests, request, key=lambda each: each.number)
+            if self.log:
+                print(json.dumps(asdict(request)), file=self.log, flush=True)
+            self._changed.notify_all()
+
+    def count(self, path: str, number: int) -> None:
+        """Count body bytes."""
+        with self._changed:
+            self._sent[path] += number
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # so that closing waits for them
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], hub: Hub) -> None:
+        super().__init__(address, _Handler)
+        self.hub = hub
+        self._open: set[Any] = set()
+        self._lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        # The base class ends the connection in an orderly way first, which would make a reset look like an end.
+        with self._lock:
+            self._open.discard(request)
+            self.close_request(request)
+
+    def hang_up(self) -> None:
+        """Wake every thread that sends to a client or waits for it."""
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # clients may go whenever they like
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    hub: Hub
-    file, kind, first, last, sent_status, sent = "", "other", 0, -1, 0, 0
-
-    def setup(self) -> None:
-        super().setup()
-        self.hub._open.add(self.connection)
-
-    def finish(self) -> None:
-        self.hub._open.discard(self.connection)
-        with suppress(OSError):
-            super().finish()
+    disable_nagle_algorithm = True
+    server: _Server
+    clock = 0.0  # until when this connection has sent what its rate allows
 
     def log_message(self, *_: Any) -> None:
         pass
 
     def do_GET(self) -> None:
-        self.file, self.kind, self.first, self.last, self.sent_status, self.sent = "", "other", 0, -1, 0, 0
+        self.hub = self.server.hub
+        self.file, self.kind, self.first, self.last, self.status, self.sent = "", "other", 0, -1, 0, 0
+        number = self.hub.begin()
         try:
             self._route()
-        except OSError:  # the client is gone
+        except ConnectionError:  # the client is gone
             self.close_connection = True
         finally:
-            self.hub.requests.append(
-                Request(
-                    self.command,
-                    self.file,
-                    self.kind,
-                    self.first,
-                    self.last,
-                    self.sent_status,
-                    self.sent,
-                    self.headers.get("User-Agent", ""),
-                    self.headers.get("Authorization", ""),
-                )
-            )
+            about = (self.headers.get("User-Agent", ""), self.headers.get("Authorization", ""))
+            what = (self.command, self.file, self.kind, self.first, self.last)
+            self.hub.note(Request(*what, self.status, self.sent, *about, number))
 
     do_HEAD = do_GET  # noqa: N815  the base class asks for this name
 
@@ -186,233 +291,285 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self) -> None:
         address = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(address.query).items()}
-        parts = [unquote(part) for part in address.path.split("/") if part]
-        if parts[:1] == ["signed"] and len(parts) > 1:
-            self._signed(parts[1])
-        elif self.hub.token and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
-            self._json({"Code": 401, "Message": "login required", "error": "login required"}, 401)
-        elif parts[:3] == ["api", "v1", "models"] and len(parts) >= 5:
-            self._modelscope("/".join(parts[3:5]), parts[5:], query)
-        elif parts[:2] == ["api", "models"] and len(parts) >= 4:
-            self._hugging_face("/".join(parts[2:4]), parts[4:], query)
-        elif len(parts) >= 5 and parts[2] == "resolve":
-            self._resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
-        else:
-            self._missing()
+        match [unquote(part) for part in address.path.split("/") if part]:
+            case ["signed", token, *_]:
+                self._signed(token)
+            case _ if not self._allowed():
+                self._json({"Code": 401, "Success": False, "Message": "log in", "error": "log in"}, 401)
+            case ["api", "v1", "models", owner, name, *rest]:
+                self._modelscope(f"{owner}/{name}", rest, query)
+            case parts if repo := self._renamed(parts):
+                self._answer(307, {"Location": self.path.replace(repo, self.hub.renamed[repo], 1)})
+            case ["api", "models", owner, name, *rest]:
+                self._hugging_face(f"{owner}/{name}", rest, query)
+            case [owner, name, "resolve", revision, *path]:
+                self._resolve(f"{owner}/{name}", revision, "/".join(path))
+            case _:
+                self._missing()
+
+    def _allowed(self) -> bool:
+        token, cookie = self.hub.token, self.headers.get("Cookie", "")
+        return not token or self.headers.get("Authorization") == f"Bearer {token}" or f"m_session_id={token}" in cookie
+
+    def _renamed(self, parts: list[str]) -> str:
+        repo = "/".join(parts[2:4] if parts[:2] == ["api", "models"] else parts[:2])
+        return repo if repo in self.hub.renamed else ""
 
     def _modelscope(self, repo: str, rest: list[str], query: dict[str, str]) -> None:
-        files = self.hub.files(repo)
-        if files is None or query.get("Revision", "master") not in ("master", "v1.0"):
+        self.kind, files = "list" if rest == ["repo", "files"] else "other", self.hub.files(repo)
+        if files is None or not self.hub.knows(repo, query.get("Revision", "master")):
             self._missing()
         elif rest == ["repo", "files"]:
-            if self._listing():
-                root = query.get("Root", "").strip("/")
-                deep = query.get("Recursive", "False").lower() == "true"
-                listed = [self._entry(path, file) for path, file in files.items() if deep or "/" not in path]
-                listed = [entry for entry in listed if not root or entry["Path"].startswith(root + "/")]
-                self._json({"Code": 200, "Success": True, "Data": {"Files": listed}})
+            if self._lists():
+                deep = query.get("Recursive", "").lower() == "true"
+                shown = _folder(files, query.get("Root", ""), deep=deep)
+                entries = [self._entry(path, file) for path, file in shown.items()]
+                self._json({"Code": 200, "Success": True, "Data": {"Files": entries, "IsVisual": 0}})
         elif rest == ["repo"] and query.get("FilePath") in files:
-            path = query["FilePath"]
-            self._download(repo, path, files[path], {"X-Linked-ETag": self.hub.sums(files[path])[0]})
+            self._download("modelscope", repo, query["FilePath"], files[query["FilePath"]])
         elif rest == ["revisions"]:
-            branches = [{"Revision": "master", "CreatedAt": 0}]
-            tags = [{"Revision": "v1.0", "CreatedAt": 0}]
-            self._json({"Code": 200, "Data": {"RevisionMap": {"Branches": branches, "Tags": tags}}})
+            branches, tags = ([{"Revision": name, "CreatedAt": 0}] for name in ("master", "v1.0"))
+            self._json({"Code": 200, "Success": True, "Data": {"RevisionMap": {"Branches": branches, "Tags": tags}}})
         elif not rest:
-            owner, _, name = repo.partition("/")
-            self._json({"Code": 200, "Data": {"Name": name, "Path": owner, "Visibility": 5}})
+            about = {"Name": repo.rpartition("/")[2], "Path": repo.partition("/")[0], "Visibility": 5}
+            self._json({"Code": 200, "Success": True, "Data": about})
         else:
             self._missing()
 
-    def _entry(self, path: str, file: Path) -> dict[str, Any]:
-        return {
-            "Path": path,
-            "Name": path.rsplit("/", 1)[-1],
-            "Type": "blob",
-            "Size": file.stat().st_size,
-            "Sha256": self.hub.sums(file)[0],
-        }
+    def _entry(self, path: str, file: Path | None) -> dict[str, Any]:
+        named = {"Path": path, "Name": PurePosixPath(path).name}
+        if file is None:
+            return {**named, "Type": "tree", "Size": 0, "Sha256": "", "IsLFS": False}
+        size = file.stat().st_size
+        return {**named, "Type": "blob", "Size": size, "Sha256": self.hub.sums(file)[0], "IsLFS": _large(file)}
 
     def _hugging_face(self, repo: str, rest: list[str], query: dict[str, str]) -> None:
-        if new := self.hub.renamed.get(repo):
-            self._answer(307, {"Location": self.path.replace(repo, new, 1), "Content-Length": "0"})
-            return
-        files = self.hub.files(repo)
-        revision = rest[1] if len(rest) > 1 else "main"
+        self.kind, files = "list", self.hub.files(repo)
+        deep, blobs = (query.get(name, "").lower() in ("true", "1") for name in ("recursive", "blobs"))
         if files is None:
             self._missing("RepoNotFound")
-        elif revision not in ("main", self.hub.commit(repo)):
+        elif rest and (rest[0] not in ("revision", "tree") or len(rest) < 2):
+            self._missing()
+        elif rest and not self.hub.knows(repo, rest[1]):
             self._missing("RevisionNotFound")
-        elif self._listing():
-            if rest[:1] == ["tree"]:
-                self._json([{"type": "file", "path": path, **self._blob(file)} for path, file in files.items()])
-                return
-            listed = [
-                {"rfilename": path, **(self._blob(file) if query.get("blobs") == "true" else {})}
-                for path, file in files.items()
-            ]
-            commit = self.hub.commit(repo)
-            self._json({"id": repo, "modelId": repo, "sha": commit, "private": False, "tags": [], "siblings": listed})
+        elif not self._lists():
+            pass
+        elif rest[:1] == ["tree"]:
+            shown = _folder(files, "/".join(rest[2:]), deep=deep)
+            self._json([{"path": path, **self._blob(file, tree=True)} for path, file in shown.items()])
+        else:
+            siblings = [{"rfilename": path, **(self._blob(file) if blobs else {})} for path, file in files.items()]
+            about = {"id": repo, "modelId": repo, "sha": self.hub.commit_of(repo), "private": False, "gated": False}
+            self._json({**about, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings})
 
-    def _blob(self, file: Path) -> dict[str, Any]:
-        sha256, git = self.hub.sums(file)
-        size = file.stat().st_size
-        blob = {"size": size, "blobId": git, "oid": git}
-        if size > _LARGE or file.suffix in (".bin", ".safetensors", ".model"):
-            blob["lfs"] = {"sha256": sha256, "oid": sha256, "size": size, "pointerSize": 130}
-        return blob
+    def _blob(self, file: Path | None, *, tree: bool = False) -> dict[str, Any]:
+        """What Hugging Face says about a file; the two kinds of listing name the same things differently."""
+        if file is None:
+            return {"type": "directory", "size": 0, "oid": "0" * 40}
+        size, (sha256, git) = file.stat().st_size, self.hub.sums(file)
+        more: dict[str, Any] = {}
+        if _large(file):  # git has only a note about it
+            note = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+            git = hashlib.sha1(b"blob %d\0" % len(note) + note, usedforsecurity=False).hexdigest()
+            more["lfs"] = {"oid" if tree else "sha256": sha256, "size": size, "pointerSize": len(note)}
+        named = {"type": "file", "oid": git} if tree else {"blobId": git}
+        return {**named, "size": size, **more}
 
     def _resolve(self, repo: str, revision: str, path: str) -> None:
-        if new := self.hub.renamed.get(repo):
-            self._answer(307, {"Location": self.path.replace(repo, new, 1), "Content-Length": "0"})
-            return
-        files = self.hub.files(repo) or {}
-        if revision not in ("main", self.hub.commit(repo)) or path not in files:
+        files = self.hub.files(repo)
+        if files is None:
+            self._missing("RepoNotFound")
+        elif not self.hub.knows(repo, revision):
+            self._missing("RevisionNotFound")
+        elif path not in files:
             self._missing("EntryNotFound")
-            return
-        sha256, git = self.hub.sums(files[path])
-        large = "lfs" in self._blob(files[path])
-        more = {"ETag": f'"{sha256 if large else git}"', "X-Repo-Commit": self.hub.commit(repo)}
-        if large:
-            more |= {"X-Linked-ETag": f'"{sha256}"', "X-Linked-Size": str(files[path].stat().st_size)}
-        self._download(repo, path, files[path], more)
+        else:
+            self._download("hugging face", repo, path, files[path])
 
-    def _listing(self) -> bool:
-        self.kind = "list"
+    def _lists(self) -> bool:
+        """Whether a listing may be answered."""
         if status := self.hub.use("listing_errors"):
-            self._json({"error": "try later"}, status)
+            self._json({"error": "a fault"}, status)
         return not status
 
-    def _signed(self, token: str) -> None:
-        found = self.hub.signed.get(token)
-        most = self.hub.faults.signature_uses
-        if found is None or (most and found[2] >= most):
-            self._json({"error": "expired"}, 403)
-            return
-        repo, path, uses = found
-        self.hub.signed[token] = (repo, path, uses + 1)
-        self._body(path, (self.hub.files(repo) or {})[path], {})
+    def _about(self, protocol: str, repo: str, file: Path) -> dict[str, str]:
+        """Headers that a hub gives with a file."""
+        sha256, git = self.hub.sums(file)
+        if protocol == "modelscope":  # its store has tags of its own that say nothing about the content
+            return {"ETag": f'"{sha256[:32].upper()}"', "X-Linked-ETag": sha256}
+        about = {"X-Repo-Commit": self.hub.commit_of(repo), "ETag": f'"{sha256 if _large(file) else git}"'}
+        if _large(file):
+            about |= {"X-Linked-ETag": f'"{sha256}"', "X-Linked-Size": str(file.stat().st_size)}
+        return about
 
-    def _download(self, repo: str, path: str, file: Path, more: dict[str, str]) -> None:
-        if not self.hub.faults.redirect:
-            self._body(path, file, more)
-            return
-        token = secrets.token_hex(8)
-        self.hub.signed[token] = (repo, path, 0)
-        self._answer(302, {"Location": f"/signed/{token}/{quote(path)}", "Content-Length": "0", **more})
+    def _download(self, protocol: str, repo: str, path: str, file: Path) -> None:
+        about = self._about(protocol, repo, file)
+        if self.hub.faults.redirect and not self._forbidden():
+            self.file = path
+            self._answer(302, {"Location": self.hub.sign(protocol, repo, path), **about})
+        else:
+            self._body(path, file, about)
+
+    def _signed(self, token: str) -> None:
+        """A file without a log-in: the address is enough."""
+        protocol, repo, path = self.hub.signed.get(token, ("", "", ""))
+        file = (self.hub.files(repo) or {}).get(path) if repo else None
+        if file is None:
+            self._missing()
+        elif self.command == "GET" and self.hub.expired(token):
+            self.file, self.kind = path, "body"
+            self._json({"error": "expired"}, 403)
+        else:
+            self._body(path, file, self._about(protocol, repo, file))
 
     # ---- bodies
 
-    def _body(self, path: str, file: Path, more: dict[str, str]) -> None:
-        self.file, self.kind = path, "body"
-        with self.hub.lock:
-            self.hub.bodies += 1
-            crowded = 0 < self.hub.faults.most_connections < self.hub.bodies
-        try:
-            if self._objects(crowded):
+    def _body(self, path: str, file: Path, about: dict[str, str]) -> None:
+        self.file = path
+        if self.command == "HEAD":
+            self._answer(200, {"Content-Length": str(file.stat().st_size), "Accept-Ranges": "bytes", **about})
+            return
+        self.kind = "body"
+        with file.open("rb") as stream, self.hub.body() as free:
+            size = os.fstat(stream.fileno()).st_size
+            asked = self._asked(size, about["ETag"])
+            self.first, self.last = asked or (0, size - 1)
+            if self._objects(free=free):
                 return
-            self._send(path, file, more)
-        finally:
-            with self.hub.lock:
-                self.hub.bodies -= 1
+            if self.hub.use("wrong_length"):
+                size += _EXTRA
+                asked = self._asked(size, about["ETag"])
+            if self.hub.faults.ignore_ranges:
+                asked = None
+            self.first, self.last = asked or (0, size - 1)
+            if asked and self.first >= size:
+                self._answer(416, {"Content-Range": f"bytes */{size}"})
+                return
+            headers = {"Content-Length": str(self.last + 1 - self.first), "Content-Type": "application/octet-stream"}
+            if asked:
+                headers["Content-Range"] = f"bytes {self.first}-{self.last}/{size}"
+            self._answer(206 if asked else 200, {**headers, "Accept-Ranges": "bytes", **about})
+            self._send(stream)
 
-    def _objects(self, crowded: bool) -> bool:
-        """Whether a fault answers instead of the file."""
-        hub = self.hub
-        if crowded or hub.use("too_many"):
-            self._json({"error": "too many"}, 429, {"Retry-After": hub.faults.retry_after})
-        elif status := hub.use("errors"):
-            self._json({"error": "try later"}, status)
-        elif hub.faults.forbid_ranges and self.headers.get("Range"):
-            self._json({"error": "no ranges"}, 403)
-        elif hub.use("html"):
-            page = b"<html>Please log in</html>"
+    def _asked(self, size: int, tag: str) -> tuple[int, int] | None:
+        """First and last byte that are asked for; None for the whole file, as for a range that cannot be read."""
+        found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "").strip())
+        if found is None or not any(found.groups()) or self.headers.get("If-Range", tag) != tag:
+            return None
+        first, last = found.groups()
+        if not first:
+            return max(0, size - int(last)), size - 1
+        if last and int(last) < int(first):
+            return None
+        return int(first), min(int(last or size), size - 1)
+
+    def _forbidden(self) -> bool:
+        return self.hub.faults.forbid_ranges and "Range" in self.headers
+
+    def _objects(self, *, free: bool) -> bool:
+        """Whether something else is answered than the file."""
+        if self._forbidden():
+            self._json({"error": "no ranges here"}, 403)
+        elif status := self.hub.use("errors"):
+            self._json({"error": "a fault"}, status)
+        elif not free or self.hub.use("too_many"):
+            self._json({"error": "too many"}, 429, {"Retry-After": self.hub.faults.retry_after})
+        elif self.hub.use("html"):
+            page = b"<!DOCTYPE html><html><body>Please log in to this network.</body></html>\n"
             self._answer(200, {"Content-Type": "text/html", "Content-Length": str(len(page))})
             self.wfile.write(page)
+            self.sent = len(page)
+            self.hub.count(self.file, self.sent)
         else:
             return False
         return True
 
-    def _send(self, path: str, file: Path, more: dict[str, str]) -> None:
-        size = file.stat().st_size
-        ranged = self.headers.get("Range", "").removeprefix("bytes=") if not self.hub.faults.ignore_ranges else ""
-        first, _, last = ranged.partition("-")
-        self.first, self.last = int(first or 0), min(int(last or size - 1), size - 1)
-        if ranged and self.first >= size > 0:
-            self._answer(416, {"Content-Range": f"bytes */{size}", "Content-Length": "0"})
-            return
-        length = max(0, self.last + 1 - self.first)
-        lie = 7 if self.hub.use("wrong_length") else 0
-        headers = {"Content-Length": str(length + (0 if ranged else lie)), "Accept-Ranges": "bytes", **more}
-        if ranged:
-            headers["Content-Range"] = f"bytes {self.first}-{self.last}/{size + lie}"
-        self._answer(206 if ranged else 200, headers)
-        if lie and not ranged:
-            self.close_connection = True
-        if self.command != "HEAD" and length:
-            self._stream(path, file, length)
+    def _send(self, stream: BinaryIO) -> None:
+        length = self.last + 1 - self.first
+        drop = self.hub.use("drop_after", length)
+        stall = self.hub.use("stall_after", length) if drop is None else None
+        ends = drop if stall is None else stall
+        if ends is None and length and self.hub.use("truncated"):
+            ends = length // 2
+        body = range(self.first, self.first + (length if ends is None else ends))
+        self._stream(stream.fileno(), body)
+        self.close_connection = self.close_connection or ends is not None
+        if drop is not None:
+            self._reset()
+        if stall is not None:
+            select.select([self.connection], [], [], 60)  # until the client goes
 
-    def _stream(self, path: str, file: Path, length: int) -> None:
-        cut, silence = self.hub.use("drop_after"), self.hub.use("stall_after")
-        if self.hub.use("truncated"):
-            cut = cut or max(1, length // 2)
-        flip = self._flip(path, file)
-        begun = time.monotonic()
-        with file.open("rb") as stream:
-            while self.sent < length and not self.hub.stopping.is_set():
-                if cut and self.sent >= cut:
-                    self.close_connection = True
-                    return
-                if silence and self.sent >= silence:
-                    self.close_connection = True
-                    self.hub.stopping.wait(60)
-                    return
-                room = min((mark - self.sent for mark in (cut, silence) if mark), default=length)
-                self._send_block(stream, min(length - self.sent, max(1, room)), flip)
-                if self.hub.rate:
-                    time.sleep(max(0.0, begun + self.sent / self.hub.rate - time.monotonic()))
+    def _stream(self, file: int, body: range) -> None:
+        """Send these bytes: of the file, and zeros past its end."""
+        size = os.fstat(file).st_size
+        flip, place = self.hub.flip(self.file, size, body), body.start
+        self.clock = max(self.clock, time.monotonic())
+        while place < body.stop:
+            rate = self.hub.rate  # which may be changed meanwhile
+            piece = max(1, min(_PIECE, int(rate / 100))) if rate else _PIECE
+            end = min(mark for mark in (place + piece, body.stop, flip, flip + 1, size) if mark > place)
+            data = b""
+            if place == flip:
+                data = bytes(byte ^ 1 for byte in os.pread(file, 1, place))
+            elif place >= size:
+                data = bytes(end - place)
+            done = self._piece(file, place, end - place, data)
+            place += done
+            if rate:  # a delay may be made up for, but not a long one
+                self.clock = max(self.clock, time.monotonic() - 0.1) + done / rate
+                time.sleep(max(0.0, self.clock - time.monotonic()))
 
-    def _send_block(self, stream: Any, most: int, flip: int) -> None:
-        offset = self.first + self.sent
-        if flip < 0 and not self.hub.rate:
-            self.wfile.flush()
-            self.sent += os.sendfile(self.connection.fileno(), stream.fileno(), offset, most)
-            return
-        pace = max(512, min(_BLOCK, int(self.hub.rate / 100))) if self.hub.rate else _BLOCK
-        block = bytearray(os.pread(stream.fileno(), min(most, pace), offset))
-        if offset <= flip < offset + len(block):
-            block[flip - offset] ^= 1
-        self.wfile.write(block)
-        self.sent += len(block)
+    def _piece(self, file: int, place: int, count: int, data: bytes) -> int:
+        """Send one piece, which is counted before the client may have it."""
+        self.hub.count(self.file, count)
+        done = 0
+        try:
+            done = self.connection.send(data) if data else os.sendfile(self.connection.fileno(), file, place, count)
+        finally:
+            self.sent += done
+            self.hub.count(self.file, done - count)
+        if not done:
+            raise ConnectionAbortedError("the file was cut short while it was sent")
+        return done
 
-    def _flip(self, path: str, file: Path) -> int:
-        """The place of the wrong bit in this body; -1 for none."""
-        faults = self.hub.faults
-        where = faults.flip_at if faults.flip_at is not None else file.stat().st_size // 2
-        with self.hub.lock:
-            left = faults.wrong_bytes.get(path, 0)
-            if not left or not self.first <= where <= self.last:
-                return -1
-            if left > 0:
-                faults.wrong_bytes[path] = left - 1
-        return where
+    def _reset(self) -> None:
+        """Let closing reset the connection, once the client has what was sent: a reset throws away the rest."""
+        limit = time.monotonic() + 10
+        while struct.unpack("i", fcntl.ioctl(self.connection, termios.TIOCOUTQ, bytes(4)))[0]:
+            if time.monotonic() > limit:
+                break
+            time.sleep(0.001)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def _answer(self, status: int, headers: dict[str, str]) -> None:
-        self.sent_status = status
+        self.status = status
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in ({"Content-Length": "0"} | headers).items():
             self.send_header(name, value)
         self.end_headers()
 
     def _json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
         text = json.dumps(value).encode()
-        more = {"Content-Type": "application/json", "Content-Length": str(len(text)), **(headers or {})}
-        self._answer(status, more)
+        self._answer(status, {"Content-Type": "application/json", "Content-Length": str(len(text)), **(headers or {})})
         if self.command != "HEAD":
             self.wfile.write(text)
 
     def _missing(self, code: str = "") -> None:
-        self._json({"Code": 404, "Message": "not found", "error": "not found"}, 404, {"X-Error-Code": code})
+        said = {"Code": 10010205001, "Success": False, "Message": "not found", "error": "not found"}
+        self._json(said, 404, {"X-Error-Code": code} if code else None)
+
+
+def _folder(files: dict[str, Path], root: str, *, deep: bool) -> dict[str, Path | None]:
+    """What a listing of the folder `root` shows: files, and folders as None."""
+    found: dict[str, Path | None] = {str(up): None for path in files for up in PurePosixPath(path).parents}
+    found |= files
+    prefix = f"{root.strip('/')}/".lstrip("/")
+    shown = [path for path in sorted(found) if path != "." and path.startswith(prefix)]
+    return {path: found[path] for path in shown if deep or "/" not in path[len(prefix) :]}
+
+
+def _large(file: Path) -> bool:
+    return file.stat().st_size > _LARGE or file.suffix in (".bin", ".safetensors", ".model")
 
 
 def make_model(
@@ -447,7 +604,7 @@ def _weights(folder: Path, kind: str, shards: int, shard_bytes: int, chance: Ran
         data = chance.randbytes(shard_bytes)
         if kind == "bin":
             with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_STORED) as archive:
-                archive.writestr(f"archive/data/{number}", data)
+                archive.writestr(zipfile.ZipInfo(f"archive/data/{number}"), data)  # without the time of day
             continue
         head = {f"tensor.{number}": {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}
         text = json.dumps(head).encode()
@@ -466,14 +623,10 @@ def main() -> None:
     parser.add_argument("--log", type=Path)
     options = parser.parse_args()
     with Hub(options.root, Faults(redirect=options.redirect), rate=options.rate, port=options.port) as hub:
+        if options.log:
+            hub.log = options.log.open("a", encoding="utf-8")
         print(f"READY {hub.url}", flush=True)
-        told = 0
-        while True:
-            time.sleep(0.05)
-            fresh, told = hub.requests[told:], len(hub.requests)
-            if options.log and fresh:
-                with options.log.open("a") as log:
-                    log.writelines(json.dumps(asdict(each)) + "\n" for each in fresh)
+        threading.Event().wait()
 
 
 if __name__ == "__main__":
