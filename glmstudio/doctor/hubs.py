@@ -10,6 +10,7 @@ import urllib.request
 
 from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.models import list_models
+from glmstudio.models.hubs import TITLES, endpoint
 
 _LIMIT = 3.0
 
@@ -33,11 +34,7 @@ def reach(_: Probes) -> Found:
 
 def hubs() -> dict[str, str]:
     """The hubs' names and addresses, moved by the variables that their own programs obey."""
-    return {
-        "ModelScope": os.environ.get("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn"),
-        "Hugging Face": os.environ.get("HF_ENDPOINT", "https://huggingface.co"),
-        "hf-mirror.com": os.environ.get("GLMSTUDIO_MIRROR", "https://hf-mirror.com"),
-    }
+    return {title: endpoint(source) for source, title in TITLES.items()}
 
 
 def _ask(places: dict[str, str]) -> dict[str, float]:

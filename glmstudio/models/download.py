@@ -216,6 +216,8 @@ def _transfer(
     placed: set[str] = set()
 
     def tick() -> None:
+        if shutil.disk_usage(folder).free < _RESERVE // 2:  # the last room is for what must be written down
+            raise StudioError("models.disk_filled", folder=str(folder))
         for part in parts:
             if part.file.name not in placed:
                 _count(progress, part.file.name, part.done)
