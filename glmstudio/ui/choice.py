@@ -6,6 +6,7 @@ from glmstudio.files import read_json, write_json
 from glmstudio.models import Model, find_model
 from glmstudio.models.shelf import Item, shelf
 from glmstudio.paths import paths
+from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.snapshot import shared
 
 
@@ -21,11 +22,14 @@ def models() -> list[Model]:
 
 
 def model_in_use() -> Model | None:
-    """The chosen model, or the first one that is ready; None where there is none at all."""
+    """The chosen model; else the first one that is ready and fits the machine: the demo where there is no GPU."""
     chosen = read_json(paths().state / "choice.json", {})
     wanted = chosen.get("model") if isinstance(chosen, dict) else None
     named = next((model for model in models() if model.name == wanted), None)
-    return named or next((model for model in models() if model.ready), None)
+    ready = [model for model in models() if model.ready]
+    if not CHECKUP.gpus():
+        ready.sort(key=lambda model: model.kind != "demo")
+    return named or next(iter(ready), None)
 
 
 def use_model(name: str) -> None:
