@@ -22,7 +22,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from glmstudio.models.folder import folder_problems
-from tests.fakes.hub import Faults, Hub, make_model
+from tests.fakes.hub import Faults, Hub
+from tests.fakes.published import make_model
 
 REPO = "ZhipuAI/fake-glm"
 SHARD = "pytorch_model-00001-of-00002.bin"

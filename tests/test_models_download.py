@@ -17,8 +17,9 @@ from glmstudio.errors import StudioError
 from glmstudio.models import manifest, stamp
 from glmstudio.models.catalogue import Entry
 from glmstudio.models.download import WORK, Options, discard, download, lock
-from glmstudio.models.transfer import Stopped
-from tests.fakes.hub import Faults, Hub, make_model
+from glmstudio.models.jobs import Stopped
+from tests.fakes.hub import Faults, Hub
+from tests.fakes.published import make_model
 from tests.models import MODEL, NEEDED, PIECE, QUICK, REPO, fetch, weights
 
 SHARD = "pytorch_model-00001-of-00002.bin"

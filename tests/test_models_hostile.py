@@ -16,12 +16,13 @@ from glmstudio.cli import main
 from glmstudio.errors import StudioError
 from glmstudio.models import actions, catalogue, jobs, list_models, manifest, stamp
 from glmstudio.models.download import WORK, discard, lock
+from glmstudio.models.jobs import Stopped
 from glmstudio.models.library import place_of
 from glmstudio.models.shelf import item, shelf
-from glmstudio.models.transfer import Stopped
 from glmstudio.models.verify import verify
 from glmstudio.process import Identity, alive
-from tests.fakes.hub import Hub, make_model
+from tests.fakes.hub import Hub
+from tests.fakes.published import make_model
 from tests.models import REPO, fetch, weights
 from tests.test_models_jobs import NAME, begin, flip, folder, hub, published, total, wait, wait_for_bytes
 

@@ -20,7 +20,8 @@ from glmstudio.models.library import find_model
 from glmstudio.models.shelf import item
 from glmstudio.models.work import options_of
 from glmstudio.process import Identity, send
-from tests.fakes.hub import Faults, Hub, make_model
+from tests.fakes.hub import Faults, Hub
+from tests.fakes.published import make_model
 from tests.models import QUICK, REPO, weights
 
 NAME = "chatglm3-6b"

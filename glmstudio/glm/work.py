@@ -11,43 +11,30 @@ from glmstudio.glm.convert import convert, drop_originals
 from glmstudio.models import manifest, stamp
 from glmstudio.models.download import lock
 from glmstudio.models.folder import weight_files
-from glmstudio.models.jobs import Reporter
-from glmstudio.models.transfer import Stopped
+from glmstudio.models.jobs import Reporter, Stopped, carry_out
 from glmstudio.models.verify import verify
 
 
 def main(place: Path) -> int:
     """Convert, note the new files' sums, give the stamp anew. Returns 0 where it is done."""
-    report = Reporter(place)
+    return carry_out(Reporter(place), _convert)
 
+
+def _convert(report: Reporter) -> list[StudioError]:
     def tell(done: int, total: int) -> None:
         if report.stopping:
             raise Stopped
         report.tell(done=done, total=total, phase="converting")
 
-    try:
-        with lock(report.folder):
-            _prove(report.folder)
-            old = weight_files(report.folder)
-            new = convert(report.folder, dtype=str(report.options["dtype"]), tell=tell)
-            _note(report.folder, new)
-            if report.options["drop_originals"]:
-                drop_originals(report.folder, old)
-                manifest.drop(report.folder, [file.name for file in old] + ["pytorch_model.bin.index.json"])
-    except Stopped:
-        report.end("paused")
-        return 0
-    except StudioError as problem:
-        report.end("failed", problem)
-        return 1
-    except OSError as error:
-        report.end("failed", StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
-        return 1
-    except Exception as error:
-        report.end("failed", StudioError("models.broken", reason=f"{type(error).__name__}: {error}"))
-        raise  # for the log
-    report.end("done")
-    return 0
+    with lock(report.folder):
+        _prove(report.folder)
+        old = weight_files(report.folder)
+        new = convert(report.folder, dtype=str(report.options["dtype"]), tell=tell)
+        _note(report.folder, new)
+        if report.options["drop_originals"]:
+            drop_originals(report.folder, old)
+            manifest.drop(report.folder, [file.name for file in old] + ["pytorch_model.bin.index.json"])
+    return []
 
 
 def _prove(folder: Path) -> None:

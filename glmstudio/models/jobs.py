@@ -17,7 +17,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,30 @@ def all_jobs() -> list[Job]:
         if job:
             found.append(job)
     return found
+
+
+class Stopped(Exception):
+    """Somebody asked a job to stop; what it has done is kept."""
+
+
+def carry_out(report: Reporter, do: Callable[[Reporter], list[StudioError]]) -> int:
+    """Do the job, which returns the problems it found, and write down how it ended. Returns the exit status."""
+    try:
+        problems = do(report)
+    except Stopped:
+        report.end("paused")
+        return 0
+    except StudioError as problem:
+        report.end("failed", problem)
+        return 1
+    except OSError as error:
+        report.end("failed", StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
+        return 1
+    except Exception as error:
+        report.end("failed", StudioError("models.broken", reason=f"{type(error).__name__}: {error}"))
+        raise  # for the log
+    report.end("done", problems=problems)
+    return 0
 
 
 class Reporter:

@@ -36,10 +36,6 @@ _ODD_MOST = 2  # times that a file may be announced with another length
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Stopped(Exception):
-    """Somebody asked to stop; everything that arrived is kept."""
-
-
 @dataclass
 class _Span:
     """Pieces that one connection is at: from `at` to before `end`, which another connection may bring closer."""

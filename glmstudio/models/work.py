@@ -10,31 +10,16 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.models.catalogue import Entry
 from glmstudio.models.download import Options, Progress, download
-from glmstudio.models.jobs import Reporter
+from glmstudio.models.jobs import Reporter, Stopped, carry_out
 from glmstudio.models.repair import repair
-from glmstudio.models.transfer import Patience, Stopped
+from glmstudio.models.transfer import Patience
 from glmstudio.models.verify import verify
 
 
 def main(place: Path) -> int:
     """Do the job and write down how it ended. Returns 0 where it is done."""
     report = Reporter(place)
-    try:
-        problems = {"download": _download, "repair": _repair, "verify": _verify}[report.kind](report)
-    except Stopped:
-        report.end("paused")
-        return 0
-    except StudioError as problem:
-        report.end("failed", problem)
-        return 1
-    except OSError as error:
-        report.end("failed", StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
-        return 1
-    except Exception as error:
-        report.end("failed", StudioError("models.broken", reason=f"{type(error).__name__}: {error}"))
-        raise  # for the log
-    report.end("done", problems=problems)
-    return 0
+    return carry_out(report, {"download": _download, "repair": _repair, "verify": _verify}[report.kind])
 
 
 def options_of(model: Entry, options: Options) -> dict[str, Any]:

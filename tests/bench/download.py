@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.fakes.hub import make_model
+from tests.fakes.published import make_model
 from tests.models import REPO
 
 _FETCH = """

@@ -11,7 +11,8 @@ import pytest
 
 from tests.e2e.browser import CHROMIUM, browser, visit
 from tests.e2e.studio import studio
-from tests.fakes.hub import Hub, make_model
+from tests.fakes.hub import Hub
+from tests.fakes.published import make_model
 from tests.models import weights
 
 pytest.importorskip("playwright")

@@ -21,18 +21,15 @@ import sys
 import termios
 import threading
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
-from random import Random
-from typing import Any, BinaryIO, Literal, TextIO
+from typing import Any, BinaryIO, TextIO
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-CONFIG = Path(__file__).parents[1] / "golden" / "model" / "config.json"
 _LARGE = 100_000  # bytes; Hugging Face keeps such files apart from git and knows their sha256
 _PIECE = 4 << 20
 _EXTRA = 7  # bytes that a file with a wrong length seems to have more
@@ -570,47 +567,6 @@ def _folder(files: dict[str, Path], root: str, *, deep: bool) -> dict[str, Path 
 
 def _large(file: Path) -> bool:
     return file.stat().st_size > _LARGE or file.suffix in (".bin", ".safetensors", ".model")
-
-
-def make_model(
-    root: Path,
-    repo: str,
-    *,
-    layout: Literal["bin", "safetensors", "both"] = "bin",
-    shards: int = 2,
-    shard_bytes: int = 1 << 20,
-    seed: int = 0,
-) -> Path:
-    """A repository that looks like ChatGLM3's: random weights in whole files, and some that nobody needs."""
-    folder, chance = root / repo, Random(seed)
-    (folder / "notes").mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_bytes(CONFIG.read_bytes())
-    (folder / "tokenizer.model").write_bytes(chance.randbytes(30_000))
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ChatGLMTokenizer"}')
-    (folder / "MODEL_LICENSE").write_text("A licence.\n")
-    for name in ("modeling_chatglm.py", "README.md", "notes/more.txt"):
-        (folder / name).write_text("Nobody needs this.\n")
-    for kind in ("bin", "safetensors") if layout == "both" else (layout,):
-        _weights(folder, kind, shards, shard_bytes, chance)
-    return folder
-
-
-def _weights(folder: Path, kind: str, shards: int, shard_bytes: int, chance: Random) -> None:
-    stem = "pytorch_model" if kind == "bin" else "model"
-    table = {}
-    for number in range(1, shards + 1):
-        name = f"{stem}-{number:05d}-of-{shards:05d}.{kind}"
-        table[f"tensor.{number}"] = name
-        data = chance.randbytes(shard_bytes)
-        if kind == "bin":
-            with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_STORED) as archive:
-                archive.writestr(zipfile.ZipInfo(f"archive/data/{number}"), data)  # without the time of day
-            continue
-        head = {f"tensor.{number}": {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}
-        text = json.dumps(head).encode()
-        (folder / name).write_bytes(struct.pack("<Q", len(text)) + text + data)
-    index = {"metadata": {"total_size": shards * shard_bytes}, "weight_map": table}
-    (folder / f"{stem}.{kind}.index.json").write_text(json.dumps(index))
 
 
 def main() -> None:
