@@ -130,7 +130,7 @@ def test_a_fault_that_stays_is_named_and_what_arrived_is_kept(
     before = hub.sent()
     fetch(folder)
     proven(folder, published)
-    assert hub.sent() - before <= sum(len(data) for data in weights(published).values()) - kept + 4 * PIECE
+    assert hub.sent() - before <= sum(len(data) for data in weights(published).values()) - kept + 8 * PIECE
 
 
 def plan(chance: random.Random) -> Faults:
@@ -219,7 +219,8 @@ def test_a_stopped_download_goes_on_without_fetching_again(
     assert 0 < hub.sent() < total
     fetch(folder, source)
     proven(folder, published)
-    assert hub.sent() <= total + 4 * PIECE
+    # A piece for each connection that was cut off, and what was on the way when another took over its rest.
+    assert hub.sent() <= total + 8 * PIECE
 
 
 def test_a_file_that_changed_at_the_hub_is_fetched_anew_and_the_others_stay(
