@@ -57,7 +57,8 @@ def test_only_what_is_needed_is_fetched_and_only_once(source: str, hub: Hub, fol
     fetch(folder, source)
     proven(folder, published)
     assert {each.path for each in hub.requests if each.kind == "body"} == set(NEEDED)
-    assert hub.sent() == sum(len(data) for data in weights(published).values())
+    total = sum(len(data) for data in weights(published).values())
+    assert total <= hub.sent() <= total + 4 * PIECE  # what was on the way when another connection took over the rest
     before = hub.sent()
     fetch(folder, source)
     assert hub.sent() == before
