@@ -69,7 +69,6 @@ class Progress:
     files: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> (done, size)
     received: int = 0
     connections: int = 0
-    limit: int = 0
     problem: StudioError | None = None
 
 
@@ -222,7 +221,7 @@ def _transfer(
             if part.file.name not in placed:
                 _count(progress, part.file.name, part.done)
         progress.received, progress.problem = transfer.received, transfer.problem
-        progress.connections, progress.limit = transfer.active, transfer.limit
+        progress.connections = transfer.active
         tell(progress)
 
     def proven(part: Part, found: Sum) -> None:

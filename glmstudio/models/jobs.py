@@ -147,17 +147,6 @@ def forget(folder: Path) -> None:
     shutil.rmtree(_place(folder), ignore_errors=True)
 
 
-def all_jobs() -> list[Job]:
-    """Every job, of folders that may be gone, too."""
-    found = []
-    for file in sorted((paths().state / "jobs").glob("*/job.json")):
-        folder = _table(file).get("folder")
-        job = read(Path(folder)) if isinstance(folder, str) else None
-        if job:
-            found.append(job)
-    return found
-
-
 class Stopped(Exception):
     """Somebody asked a job to stop; what it has done is kept."""
 

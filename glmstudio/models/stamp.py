@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,10 @@ def note(folder: Path, name: str, sha256: str) -> None:
     write_json(_file(folder), about | {"folder": str(folder.resolve()), "time": None})
 
 
-def forget(folder: Path, *names: str) -> None:
-    """What is known of these files, or of all, does not count any more; nor does the stamp."""
+def forget(folder: Path, names: Collection[str] | None = None) -> None:
+    """What is known of these files (None: of all) does not count any more; nor does the stamp."""
     about = _read(folder)
-    left = {name: seen for name, seen in about["files"].items() if names and name not in names}
+    left = {name: seen for name, seen in about["files"].items() if names is not None and name not in names}
     write_json(_file(folder), about | {"folder": str(folder.resolve()), "time": None, "files": left})
 
 

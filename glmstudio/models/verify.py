@@ -44,7 +44,7 @@ def verify(folder: Path, *, full: bool = False, tell: Tell = lambda _done, _tota
             done += amount
             tell(done, total)
     if problems:
-        stamp.forget(folder, "", *(Path(str(problem.values.get("file", ""))).name for problem in problems))
+        stamp.forget(folder, [Path(str(problem.values.get("file", ""))).name for problem in problems])
     else:
         stamp.give(folder, before)
     return problems
