@@ -138,7 +138,7 @@ def _runs_stop(options: argparse.Namespace) -> int:
     from glmstudio.runs.stop import stop_run
 
     for stage in stop_run(find_run(options.name), now=options.now):
-        print(t(stage))
+        print(stage.text(language()))
     return 0
 
 

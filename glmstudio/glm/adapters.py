@@ -1,4 +1,4 @@
-"""A prefix on disk, in three forms: ours, the official checkpoint, and PEFT's prefix tuning.
+"""What was learned, on disk: a LoRA adapter (`glmstudio.glm.lora`), or a prefix in one of three forms.
 
 - ours: `prefix.safetensors` and `adapter.json`;
 - official: `pytorch_model.bin` and a `config.json` with `pre_seq_len`, as the original scripts write and read them;
@@ -20,9 +20,20 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.glm.checkpoint import read_tensors
 from glmstudio.glm.layout import PREFIX_ENCODER, published_config
-from glmstudio.glm.prefix import Prefix
+from glmstudio.glm.lora import load_lora
+from glmstudio.glm.prefix import Prefix, attach_prefix
 
 FORMAT = "glmstudio-prefix-1"
+
+
+def attach_adapter(model: GlmForCausalLM, folder: Path) -> None:
+    """Put the prefix or the LoRA adapter in `folder` on `model`, for answering. Raises StudioError."""
+    about: Any = read_json(folder / "adapter_config.json")
+    if isinstance(about, dict) and about.get("peft_type") != "PREFIX_TUNING":
+        load_lora(folder, model)
+    else:
+        attach_prefix(model, load_prefix(folder, model))
+    model.eval()
 
 
 def load_prefix(folder: Path, model: GlmForCausalLM) -> Prefix:

@@ -130,6 +130,22 @@ def published_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return result
 
 
+def lora_tensors(name: str, tensor: torch.Tensor, config: GlmConfig) -> dict[str, torch.Tensor]:
+    """As `native_tensors`, for a LoRA matrix of the published model: A goes with each of the split layers as it is,
+    B is split by rows. Unknown names stay as they are."""
+    match = _LAYER.fullmatch(name)
+    if match is None:
+        return {name: tensor}
+    layer, (part, _, which) = f"model.layers.{match[1]}.", match[2].partition(".lora_")
+    if part == "self_attention.query_key_value":
+        rows = _qkv_rows(config)
+        whole = which.startswith("A") or tensor.shape[0] != sum(rows)
+        pieces = [tensor] * 3 if whole else list(tensor.split(rows, dim=0))
+        return {f"{layer}self_attn.{p}_proj.lora_{which}": piece for p, piece in zip("qkv", pieces, strict=True)}
+    native = _IN_LAYER.get(f"{part}.weight", f"{part}.weight").removesuffix(".weight")
+    return {f"{layer}{native}.lora_{which}": tensor}
+
+
 def _qkv_rows(config: GlmConfig) -> list[int]:
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     return [heads * config.head_dim, groups * config.head_dim, groups * config.head_dim]

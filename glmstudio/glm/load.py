@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.glm.adapters import load_prefix
+from glmstudio.glm.adapters import attach_adapter
 from glmstudio.glm.checkpoint import load_base
-from glmstudio.glm.prefix import attach_prefix
 
 
 def load_model(
@@ -23,7 +22,7 @@ def load_model(
 
     Args:
         path: A published folder (6B, Base, 32K; `.bin` or safetensors, one file or shards) or the demo's.
-        adapter: A prefix in any of the three forms of `glmstudio.glm.adapters`, or None for the base model.
+        adapter: A prefix in any of the three forms of `glmstudio.glm.adapters`, a LoRA adapter, or None for the base.
         dtype: The weights' type; None takes the one that suits the device (`best_dtype`).
         device: Where the weights go; None takes the first GPU, else the CPU.
 
@@ -33,7 +32,7 @@ def load_model(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = load_base(Path(path), dtype=dtype or best_dtype(place), device=place)
     if adapter is not None:
-        attach_prefix(model, load_prefix(Path(adapter), model).eval())
+        attach_adapter(model, Path(adapter))
     return model
 
 

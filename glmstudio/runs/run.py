@@ -2,17 +2,21 @@
 
 runs/<name>/
     run.json        what was asked: preset, settings, data, argv, run id, who supervises        (start, supervisor)
-    status.json     starting, running, finished, failed, stopped                                (supervisor)
-    progress.json   phase, step, time: the trainer's heartbeat                                  (trainer)
-    metrics.jsonl   one line for each step                                                      (trainer)
-    records.json    how many conversations are used, cut and left out                          (trainer)
+    status.json     queued, starting, running, finished, failed, stopped                        (start, supervisor)
+    progress.json   phase and time: the trainer's heartbeat                                     (trainer)
+    metrics.jsonl   one line for each step and each validation                                  (trainer)
+    samples.jsonl   what the model said at each save                                            (trainer)
+    records.json    how many conversations are used, mended, cut and left out                   (trainer)
+    notes.json      what its owner wrote about it                                               (manage)
     train.log       what the processes printed
     stop.json       a wish to stop                                                              (stop)
+    ballast         room on the disk for the last words of a run whose disk is full
     checkpoints/    result/
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -26,13 +30,19 @@ from glmstudio.files import read_json
 from glmstudio.paths import paths
 
 ENDED = ("finished", "failed", "stopped", "lost")
+BALLAST = "ballast"
 _TAIL = 8192
-_BIRTH = 10.0  # seconds from the directory to its supervisor's first sign of life
+_BIRTH = 10.0  # seconds from the launch to the supervisor's first sign of life
+_SILENT = 60.0  # seconds
+_gone: set[str] = set()  # run ids of which nothing is left
 
 
 @dataclass(frozen=True)
 class RunState:
-    """What is true of a run now. `state` is one of starting, running, stopping, finished, failed, stopped, lost."""
+    """What is true of a run now. `state` is one of queued, starting, running, stopping, finished, failed, stopped, lost.
+
+    `silent` is for how many seconds a run that trains has made no step, where that is far longer than a step takes.
+    """
 
     state: str
     step: int = 0
@@ -43,11 +53,18 @@ class RunState:
     started: float = 0.0
     ended: float | None = None
     problem: StudioError | None = None
+    validation_loss: float | None = None
+    silent: float | None = None
 
     @property
     def live(self) -> bool:
-        """Whether something may still run."""
+        """Whether it has not come to an end."""
         return self.state not in ENDED
+
+    @property
+    def holds_device(self) -> bool:
+        """Whether something of it may run now."""
+        return self.live and self.state != "queued"
 
 
 @dataclass(frozen=True)
@@ -79,15 +96,25 @@ class Run:
         return str(self.about.get("settings", {}).get("data", ""))
 
     @property
+    def device(self) -> str:
+        """Where it trains: "cpu" or a card's number."""
+        return str(self.about.get("device", "cpu"))
+
+    @property
     def argv(self) -> list[str]:
         """The command that trains, as it was started."""
         return [str(part) for part in self.about.get("argv", [])]
 
     @property
     def result(self) -> Path | None:
-        """The finished prefix, once there is one."""
+        """What was learned, once it is written: an adapter, or after full fine-tuning a whole model."""
         folder = self.path / "result"
-        return folder if (folder / "adapter.json").is_file() else None
+        return folder if any((folder / name).is_file() for name in ("adapter.json", "config.json")) else None
+
+    @property
+    def is_whole_model(self) -> bool:
+        """Whether the result is a model of its own, not an adapter of its base."""
+        return self.about.get("settings", {}).get("method") == "full"
 
     def read_state(self) -> RunState:
         """The run's state from its files and its processes. A state without a living process behind it is not
@@ -102,11 +129,12 @@ class Run:
         return self._state(state, about, status, progress, problem)
 
     def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-        """The steps written since byte `offset`, and the next offset. Costs only what is new."""
-        text, offset = _read_from(self.path / "metrics.jsonl", offset)
-        whole, _, rest = text.rpartition("\n")
-        rows = [json.loads(line) for line in whole.splitlines() if line.startswith("{") and line.endswith("}")]
-        return rows, offset - len(rest.encode())
+        """The steps and validations written since byte `offset`, and the next offset. Costs only what is new."""
+        return _rows_from(self.path / "metrics.jsonl", offset)
+
+    def samples(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """What the model said at the saves since byte `offset`, and the next offset."""
+        return _rows_from(self.path / "samples.jsonl", offset)
 
     def log(self, offset: int = 0) -> tuple[str, int]:
         """What was printed since byte `offset`, and the next offset."""
@@ -117,9 +145,25 @@ class Run:
         cookie = self.about.get("run_id")
         return process.with_cookie(str(cookie)) if cookie else []
 
+    def has_processes(self) -> bool:
+        """Whether anything of it runs. Once an attempt has nothing left, nothing of it can come back: so a run that
+        was lost long ago does not cost a look at every process of the machine at each poll."""
+        cookie = str(self.about.get("run_id", ""))
+        if cookie in _gone:
+            return False
+        if self.processes():
+            return True
+        supervisor = process.Identity.from_json(self.about.get("supervisor"))
+        if supervisor is not None and not process.alive(supervisor):
+            _gone.add(cookie)
+        return False
+
     def _living_state(self, about: dict[str, Any], progress: dict[str, Any], problem: Any) -> tuple[str, Any]:
-        watched = (process.Identity.from_json(about.get(name)) for name in ("supervisor", "agent"))
-        if any(process.alive(each) for each in watched) or self.processes():
+        if self.path.name in self._waiting():
+            return "queued", None
+        watched = [process.Identity.from_json(about.get(name)) for name in ("supervisor", "agent")]
+        rebooted = any(each is not None and not process.same_boot(each) for each in watched)
+        if any(process.alive(each) for each in watched) or (not rebooted and self.has_processes()):
             if (self.path / "stop.json").exists():
                 return "stopping", problem
             return ("running" if progress.get("phase") in ("training", "saving") else "starting"), problem
@@ -131,12 +175,16 @@ class Run:
             return "finished", None
         if progress.get("phase") in ("stopped", "failed"):  # the supervisor was killed, the trainer was not
             return progress["phase"], problem
-        supervisor = process.Identity.from_json(about.get("supervisor"))
-        if supervisor is None and time.time() - float(about.get("created", 0.0)) < _BIRTH:
+        age = time.time() - float(about.get("launched", about.get("created", 0.0)))
+        if watched[0] is None and 0 <= age < _BIRTH:
             return "starting", problem
-        now = process.identify(os.getpid())
-        rebooted = supervisor is not None and now is not None and supervisor.boot_id != now.boot_id
         return "lost", problem or StudioError("runs.lost_reboot" if rebooted else "runs.lost_killed").to_json()
+
+    @staticmethod
+    def _waiting() -> list[str]:
+        from glmstudio.runs.queue import waiting
+
+        return waiting()
 
     def _state(
         self, state: str, about: dict[str, Any], status: dict[str, Any], progress: dict[str, Any], problem: Any
@@ -157,6 +205,8 @@ class Run:
             started=float(about.get("created", 0.0)),
             ended=status.get("ended") or (progress.get("time") if state in ENDED else None),
             problem=_error(problem),
+            validation_loss=last.get("validation_loss"),
+            silent=_silence(progress, last) if state == "running" else None,
         )
 
     def _last_row(self) -> dict[str, Any]:
@@ -166,7 +216,10 @@ class Run:
         except OSError:
             return {}
         rows, _ = self.metrics(max(0, size - _TAIL))
-        return rows[-1] if rows else {}
+        merged: dict[str, Any] = {}
+        for row in rows:
+            merged |= row
+        return merged
 
 
 def list_runs() -> list[Run]:
@@ -196,6 +249,27 @@ def _error(data: Any) -> StudioError | None:
         return StudioError.from_json(data) if data else None
     except (TypeError, KeyError):
         return None
+
+
+def _silence(progress: dict[str, Any], last: dict[str, Any]) -> float | None:
+    """For how long nothing was heard, where that is far longer than the steps so far took; by a clock that nobody
+    can set back."""
+    now, beat = process.identify(os.getpid()), progress.get("monotonic")
+    if now is None or progress.get("boot_id") != now.boot_id or not isinstance(beat, (int, float)):
+        return None
+    quiet = time.monotonic() - beat
+    per_step = float(last.get("seconds") or 0) / max(1, int(last.get("step") or 1))
+    return quiet if quiet > max(_SILENT, 20 * per_step) else None
+
+
+def _rows_from(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    with contextlib.suppress(OSError):
+        if file.stat().st_size < offset:  # a run that goes on from a checkpoint begins its file anew
+            offset = 0
+    text, offset = _read_from(file, offset)
+    whole, _, rest = text.rpartition("\n")
+    rows = [json.loads(line) for line in whole.splitlines() if line.startswith("{") and line.endswith("}")]
+    return rows, offset - len(rest.encode())
 
 
 def _read_from(file: Path, offset: int) -> tuple[str, int]:

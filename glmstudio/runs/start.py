@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shlex
 import sys
@@ -13,17 +14,40 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio import process
-from glmstudio.data.records import check_file
 from glmstudio.errors import StudioError
-from glmstudio.files import write_json
+from glmstudio.files import read_json, write_json
 from glmstudio.models import list_models, ready_model
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
+from glmstudio.runs import queue
+from glmstudio.runs.lease import choose, refuse_held
 from glmstudio.runs.presets import Preset, Settings, change
-from glmstudio.runs.run import Run
+from glmstudio.runs.run import BALLAST, Run, find_run
 
 SAMPLE = DEMO / "sample.jsonl"
 _NAME = re.compile(r"[\w][\w .-]{0,79}", re.UNICODE)
+_BALLAST_BYTES = 64 << 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What somebody wants to train: a preset, its data (None: as the preset says), a name, and other settings."""
+
+    preset: Preset
+    data: Path | None = None
+    name: str | None = None
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def settings(self) -> Settings:
+        """All settings with their paths made absolute. Raises StudioError for wrong ones and for missing data."""
+        settings = change(self.preset.settings, self.changes, source="--set")
+        settings = dataclasses.replace(settings, data=str(_data(settings, self.data)))
+        if settings.validation:
+            settings = dataclasses.replace(settings, validation=str(Path(settings.validation).expanduser().resolve()))
+        model = ready_model(settings.model)
+        if settings.model not in {known.name for known in list_models()}:
+            settings = dataclasses.replace(settings, model=str(model.path))  # the run's folder is not where we stand
+        return settings
 
 
 def start_run(
@@ -32,35 +56,64 @@ def start_run(
     data: Path | None = None,
     name: str | None = None,
     changes: Mapping[str, Any] | None = None,
+    wait: bool = False,
+    beside_chat: bool = False,
 ) -> Run:
     """Check what would surely fail, write the run's directory, and start its supervisor.
 
-    Raises StudioError for a model that is not whole, data that cannot be trained on, a bad or taken name, and wrong
-    settings; nothing is left behind then.
+    Where another run holds the card, `wait` puts this one into the queue; `beside_chat` starts although a chat has a
+    model loaded there. Raises StudioError for a model that is not whole, data that cannot be trained on, a bad or
+    taken name, wrong settings, and a card that is held; nothing is left behind then.
     """
-    settings = change(preset.settings, changes or {}, source="--set")
-    settings = dataclasses.replace(settings, data=str(_data(settings, data)))
-    model = ready_model(settings.model)
-    if settings.model not in {known.name for known in list_models()}:
-        settings = dataclasses.replace(settings, model=str(model.path))  # the run's folder is not where we stand
+    asked = Asked(preset, data, name, changes or {})
+    settings = asked.settings()
+    warm = _warm_start(settings)
     _check_data(settings)
+    device = choose(settings.device)
+    queued = False
+    try:
+        refuse_held(device, chat_too=not beside_chat)
+    except StudioError as held:
+        if not wait or held.key != "runs.device_busy":
+            raise
+        queued = True
     run = _make_folder(name or _free_name(preset))
-    command = [sys.executable, "-m", "glmstudio.runs.supervise", str(run.path)]
-    run_id = uuid.uuid4().hex
     about = {
-        "schema": 1,
-        "run_id": run_id,
+        "schema": 2,
+        "run_id": uuid.uuid4().hex,
         "preset": preset.name,
         "settings": dataclasses.asdict(settings),
+        "device": device,
+        "warm_start": str(warm) if warm else None,
         "created": time.time(),
         "command": command_line(preset, data=Path(settings.data), name=run.name, changes=changes),
     }
     write_json(run.path / "run.json", about)
-    write_json(run.path / "status.json", {"state": "starting"})
-    log = (run.path / "train.log").open("ab")
-    with log:
-        process.spawn(command, log, run_id)
+    (run.path / BALLAST).write_bytes(b"\0" * _BALLAST_BYTES)
+    if queued:
+        write_json(run.path / "status.json", {"state": "queued"})
+        queue.add(run.name)
+        advance()  # the card may have become free just now
+    else:
+        launch(run)
     return run
+
+
+def launch(run: Run) -> None:
+    """Start the supervisor of a run whose directory is written."""
+    about = run.about
+    run_id = uuid.uuid4().hex  # of this attempt: what is left of an earlier one can be told apart
+    for name in ("supervisor", "agent", "port", "argv"):
+        about.pop(name, None)
+    write_json(run.path / "run.json", about | {"run_id": run_id, "launched": time.time()})
+    write_json(run.path / "status.json", {"state": "starting"})
+    with (run.path / "train.log").open("ab") as log:
+        process.spawn([sys.executable, "-m", "glmstudio.runs.supervise", str(run.path)], log, run_id)
+
+
+def advance() -> list[str]:
+    """Start every waiting run whose card is free; returns their names."""
+    return queue.advance(launch)
 
 
 def command_line(
@@ -77,6 +130,16 @@ def command_line(
     return shlex.join(parts)
 
 
+def check_name(name: str) -> Path:
+    """The folder of a run of that name. Raises StudioError for a name that no run can have, or that one has."""
+    if not _NAME.fullmatch(name) or name != name.strip() or ".." in name:
+        raise StudioError("runs.bad_name", name=name)
+    folder = paths().runs / name
+    if os.path.lexists(folder):
+        raise StudioError("runs.name_taken", name=name)
+    return folder
+
+
 def _data(settings: Settings, data: Path | None) -> Path:
     chosen = str(data or settings.data)
     if not chosen and settings.model != DEMO_NAME:
@@ -85,14 +148,36 @@ def _data(settings: Settings, data: Path | None) -> Path:
 
 
 def _check_data(settings: Settings) -> None:
+    """Read the data once; with the length limit it is judged again when its tokens are counted."""
+    from glmstudio.data.records import check_file
+
     check = check_file(settings.data)
     if not check.records:
         raise StudioError("data.file_empty", file=settings.data)
-    if check.problems and not settings.skip_bad_records:
+    if check.problems and settings.bad_records == "stop":
         first = check.problems[0]
         raise StudioError(
             "data.file_problems", file=settings.data, count=len(check.problems), line=first.line, reason=first.reason
         )
+
+
+def _warm_start(settings: Settings) -> Path | None:
+    """The folder with the numbers to go on from: the result of a run of that name, or the folder itself."""
+    if not settings.warm_start:
+        return None
+    folder = Path(settings.warm_start).expanduser()
+    if not folder.is_dir():
+        try:
+            result = find_run(settings.warm_start).result
+        except StudioError as error:
+            raise StudioError("adapters.missing", folder=settings.warm_start) from error
+        if result is None:
+            raise StudioError("runs.no_result", name=settings.warm_start)
+        folder = result
+    lora = (read_json(folder / "adapter_config.json", {}) or {}).get("peft_type") == "LORA"
+    if settings.method == "full" or lora != (settings.method == "lora"):
+        raise StudioError("runs.warm_kind", folder=str(folder))
+    return folder.resolve()
 
 
 def _free_name(preset: Preset) -> str:
@@ -104,9 +189,7 @@ def _free_name(preset: Preset) -> str:
 
 
 def _make_folder(name: str) -> Run:
-    if not _NAME.fullmatch(name) or name != name.strip() or ".." in name:
-        raise StudioError("runs.bad_name", name=name)
-    folder = paths().runs / name
+    folder = check_name(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir()  # the one atomic step: of two clicks at once, one fails here

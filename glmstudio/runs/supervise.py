@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio import process
-from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import ROOT
+from glmstudio.runs.lease import CPU
+from glmstudio.runs.notify import notify
+from glmstudio.runs.reasons import port_was_taken, reason
+from glmstudio.runs.run import BALLAST
+from glmstudio.runs.start import advance
 
-_PORT_TAKEN = ("EADDRINUSE", "address already in use")
 _ATTEMPTS = 3
 
 
 def main(folder: Path) -> int:
-    """Run until the training ends; returns its exit code."""
+    """Run until the training ends, then give the card to the next run that waits; returns the training's exit code."""
     # A terminal that closes, or the studio's, must not end the run; a stop comes through `stop.json` and the agent.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -33,14 +36,17 @@ def main(folder: Path) -> int:
     me = process.identify(os.getpid())
     about["supervisor"] = me.to_json() if me else None
     code = 1
+    log = folder / "train.log"
+    begin = log.stat().st_size
     for _ in range(_ATTEMPTS):
         if (folder / "stop.json").exists():
             break
-        start = (folder / "train.log").stat().st_size
+        start = log.stat().st_size
         code = _attempt(folder, about)
-        if code == 0 or not _port_was_taken(folder, start):
+        if code == 0 or not port_was_taken(log, start) or (folder / "progress.json").exists():
             break
-    write_json(folder / "status.json", _ending(folder, code))
+    _write_ending(folder, code, begin)
+    advance()
     return code
 
 
@@ -54,7 +60,7 @@ def _attempt(folder: Path, about: dict[str, Any]) -> int:
             stdout=log,
             stderr=log,
             cwd=ROOT,
-            env=training_environment(),
+            env=training_environment(str(about.get("device", "cpu"))),
             start_new_session=True,
         )
     identity = process.identify(agent.pid)
@@ -84,24 +90,31 @@ def _raise_limits() -> None:
         pass
 
 
-def training_environment() -> dict[str, str]:
-    """This environment without what another torchrun left in it."""
+def training_environment(device: str | None = None) -> dict[str, str]:
+    """This environment without what another torchrun left in it; a run on `device` sees no other card."""
     kept = {name: value for name, value in os.environ.items() if not process.belongs_to_a_training(name)}
     kept["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     kept["PYTHONUNBUFFERED"] = "1"
     kept.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    if device is not None:
+        kept["CUDA_VISIBLE_DEVICES"] = "" if device == CPU else device
     return kept
 
 
-def _port_was_taken(folder: Path, start: int) -> bool:
-    with (folder / "train.log").open("rb") as log:
-        log.seek(start)
-        text = log.read().decode("utf-8", errors="replace")
-    return any(mark in text for mark in _PORT_TAKEN) and not (folder / "progress.json").exists()
+def _write_ending(folder: Path, code: int, begin: int) -> None:
+    """The last line of the run's story, unless its folder was moved away. On a full disk, the ballast makes room."""
+    if not (folder / "run.json").exists():
+        return
+    ending = _ending(folder, code, begin)
+    try:
+        write_json(folder / "status.json", ending)
+    except OSError:
+        (folder / BALLAST).unlink(missing_ok=True)
+        write_json(folder / "status.json", ending)
+    notify(folder.name, ending)
 
 
-def _ending(folder: Path, code: int) -> dict[str, Any]:
-    """The last line of the run's story."""
+def _ending(folder: Path, code: int, begin: int) -> dict[str, Any]:
     progress = read_json(folder / "progress.json", {}) or {}
     stopping = (folder / "stop.json").exists()
     ended: dict[str, Any] = {"exit_code": code, "ended": time.time()}
@@ -109,23 +122,8 @@ def _ending(folder: Path, code: int) -> dict[str, Any]:
         return ended | {"state": "finished"}
     if progress.get("phase") == "stopped" or (stopping and not progress.get("problem")):
         return ended | {"state": "stopped"}
-    problem = progress.get("problem") or _reason(folder).to_json()
+    problem = progress.get("problem") or reason(folder / "train.log", begin).to_json()
     return ended | {"state": "failed", "problem": problem}
-
-
-def _reason(folder: Path) -> StudioError:
-    """Why the processes ended, from what they printed last."""
-    log = folder / "train.log"
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - 20_000))
-        text = stream.read().decode("utf-8", errors="replace")
-    if "-9 (SIGKILL)" in text or "exitcode: -9" in text:
-        return StudioError("runs.killed")
-    if "No space left on device" in text:
-        return StudioError("runs.disk_full", folder=str(folder))
-    if "OutOfMemoryError" in text or "not enough memory" in text:
-        return StudioError("runs.out_of_memory")
-    return StudioError("runs.crashed", log=str(log))
 
 
 if __name__ == "__main__":

@@ -1,68 +1,74 @@
-"""A data set as batches of token ids: tokenised once, padded only to the longest of the batch."""
+"""A data set as batches of token ids: tokenised once, padded only to the longest of the batch, in a known order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
-from glmstudio.data.prompt import IGNORED, Example, training_example
-from glmstudio.data.records import Record, read_records
-from glmstudio.data.tokenizer import PAD, Tokenizer
-from glmstudio.errors import StudioError
+from glmstudio.data.prompt import IGNORED
+from glmstudio.data.store import Selection, Store
+from glmstudio.data.tokenizer import PAD
 
-
-@dataclass(frozen=True)
-class Counted:
-    """What became of a file's records."""
-
-    used: int
-    cut: int
-    dropped: int
+_GROUPED = 50  # batches whose conversations are sorted by length together
 
 
 class Examples(Dataset[dict[str, Any]]):
-    """The conversations of a file, as `{"input_ids", "labels", "length"}`."""
+    """The chosen conversations of a token store, as `{"input_ids", "labels"}` of one dimension."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self._examples = examples
+    def __init__(self, store: Store, chosen: Selection) -> None:
+        self._store, self._chosen = store, chosen
+        self.lengths = np.asarray(chosen.ends)
 
     def __len__(self) -> int:
-        return len(self._examples)
+        return len(self._chosen.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self._examples[index]
-        return {"input_ids": example.input_ids, "labels": example.labels, "length": len(example.input_ids)}
+        row, end = int(self._chosen.rows[index]), int(self._chosen.ends[index])
+        ids = torch.from_numpy(self._store.ids(row, end).astype(np.int64))
+        learned = torch.from_numpy(np.array(self._store.learned(row, end)))
+        return {"input_ids": ids, "labels": torch.where(learned, ids, IGNORED)}
 
 
-def load_examples(file: str, tokenizer: Tokenizer, max_length: int) -> tuple[Examples, Counted]:
-    """Tokenise a file. A conversation longer than `max_length` tokens is cut, and dropped if nothing to learn is left.
+class Order(Sampler[int]):
+    """The order of an epoch, which `seed` and `epoch` alone decide: so a run that goes on meets what it would have met.
 
-    Raises StudioError where nothing can be trained on.
+    Conversations of like length come together. The longest batch of all is the very first one: what does not fit the
+    memory fails in the first minute, not in the third hour.
     """
-    kept, cut, dropped = [], 0, 0
-    for record in read_records(file):
-        if not isinstance(record, Record):
-            dropped += 1
-            continue
-        example = training_example(tokenizer, record.messages)
-        if len(example.input_ids) > max_length:
-            example, cut = example.cut(max_length), cut + 1
-        if example.trained:
-            kept.append(example)
-        else:
-            dropped += 1
-    if not kept:
-        raise StudioError("data.file_empty", file=file)
-    return Examples(kept), Counted(len(kept), cut, dropped)
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self._lengths, self._batch, self._seed = np.asarray(lengths), batch, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self._seed, self.epoch))
+        shuffled = random.permutation(len(self._lengths))
+        whole = len(shuffled) // self._batch * self._batch
+        rest = shuffled[whole:]  # an incomplete batch can only be the last one
+        span = self._batch * _GROUPED
+        groups = [shuffled[at : min(at + span, whole)] for at in range(0, whole, span)]
+        ordered = [group[np.argsort(-self._lengths[group], kind="stable")] for group in groups]
+        batches = np.concatenate(ordered).reshape(-1, self._batch) if ordered else np.empty((0, self._batch), int)
+        batches = batches[random.permutation(len(batches))]
+        if self.epoch == 0 and len(batches):
+            longest = int(self._lengths[batches].max(axis=1).argmax())
+            batches[[0, longest]] = batches[[longest, 0]]
+        yield from (int(index) for index in np.concatenate([batches.ravel(), rest]))
 
 
 def collate(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """One batch (B, T), padded on the right to its own longest conversation."""
-    length = max(row["length"] for row in rows)
-    ids = [row["input_ids"] + [PAD] * (length - row["length"]) for row in rows]
-    labels = [row["labels"] + [IGNORED] * (length - row["length"]) for row in rows]
-    return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+    length = max(len(row["input_ids"]) for row in rows)
+    ids = torch.full((len(rows), length), PAD)
+    labels = torch.full((len(rows), length), IGNORED)
+    for index, row in enumerate(rows):
+        ids[index, : len(row["input_ids"])] = row["input_ids"]
+        labels[index, : len(row["labels"])] = row["labels"]
+    return {"input_ids": ids, "labels": labels}

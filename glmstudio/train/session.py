@@ -2,74 +2,133 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import GlmForCausalLM, set_seed
 
+from glmstudio.data.store import Store, prepare
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.glm.adapters import save_official, save_prefix
 from glmstudio.glm.load import load_model
-from glmstudio.glm.prefix import Prefix, attach_prefix
-from glmstudio.models import ready_model
+from glmstudio.models import ready_model, stamp
 from glmstudio.runs.presets import Settings
-from glmstudio.train.batches import load_examples
-from glmstudio.train.trainer import make_trainer
+from glmstudio.runs.reasons import out_of_memory
+from glmstudio.runs.run import BALLAST
+from glmstudio.train.batches import Examples
+from glmstudio.train.methods import METHODS, weights_type
+from glmstudio.train.sample import sampler
+from glmstudio.train.trainer import Job, make_trainer
+from glmstudio.train.witness import Witness
 
-_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def train(folder: Path) -> int:
     """Train the run in `folder`; 0 when it finished or was stopped as asked. A reason is left in `progress.json`."""
-    settings = Settings(**read_json(folder / "run.json")["settings"])
+    about = read_json(folder / "run.json")
+    settings = Settings(**about["settings"])
     try:
-        _train(settings, folder)
+        _train(settings, folder, about)
     except StudioError as problem:
         _tell(folder, problem)
-        return 1
-    except torch.OutOfMemoryError:
-        _tell(folder, StudioError("runs.out_of_memory"))
-        return 1
-    return 0
+    except torch.OutOfMemoryError as error:
+        _tell(folder, _out_of_memory(error))
+    except OSError as error:
+        key = "runs.disk_full" if error.errno in _FULL else "runs.system"
+        _tell(folder, StudioError(key, folder=str(folder), reason=error.strerror or str(error)))
+    else:
+        return 0
+    return 1
 
 
-def _train(settings: Settings, folder: Path) -> None:
-    write_json(folder / "progress.json", {"phase": "loading", "steps": settings.steps})
-    model = ready_model(settings.model)
+def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
+    witness = Witness(folder, settings.steps)
+    witness.phase("loading")
+    model, method = ready_model(settings.model), METHODS[settings.method]
     set_seed(settings.seed)
-    glm = load_model(model.path, dtype=_DTYPES[settings.dtype])
-    glm.requires_grad_(False)
-    attach_prefix(glm, fresh_prefix(glm, settings))
-    if settings.gradient_checkpointing:
+    glm = load_model(model.path, dtype=weights_type(settings))
+    method.attach(glm, settings, Path(about["warm_start"]) if about.get("warm_start") else None)
+    glm.train()
+    witness.phase("reading")
+    examples, validation = _data(settings, folder, model.path)
+    if settings.gradient_checkpointing == "on":
         # Its old name in transformers 5.20, the last one for Python 3.10.
         enable = getattr(glm, "activation_checkpointing_enable", glm.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
-    examples, counted = load_examples(settings.data, Tokenizer(model.path), settings.max_length)
-    write_json(folder / "records.json", asdict(counted))
-    trainer, witness = make_trainer(glm, examples, settings, folder)
-    trainer.train()
+    sample = sampler(glm, Tokenizer(model.path), examples, settings.sample_prompt, witness)
+    trainer, watcher = make_trainer(glm, Job(settings, model, folder, examples, validation, witness, sample))
+    resume = about.get("resume")
+    trainer.train(resume_from_checkpoint=str(folder / "checkpoints" / resume) if resume else None)
     witness.phase("saving")
-    save_prefix(glm, folder / "result", base=settings.model)
-    save_official(glm, folder / "result" / "official")
-    witness.phase("stopped" if witness.stopped else "done")
+    _finish(glm, settings, folder)
+    witness.phase("stopped" if watcher.stopped else "done")
 
 
-def fresh_prefix(glm: torch.nn.Module, settings: Settings) -> Prefix:
-    """A prefix that starts from proper random numbers, checked: what is not finite or all zero would learn nothing."""
-    projection = glm.config.hidden_size if settings.prefix_projection else None
-    prefix = Prefix(glm.config, settings.prefix_length, projection=projection, dropout=settings.prefix_dropout)
-    prefix.initialise(settings.prefix_std)
-    table = prefix.table()
-    if not torch.isfinite(table).all() or not table.std() > 0:
-        raise StudioError("runs.bad_start")
-    return prefix
+def _data(settings: Settings, folder: Path, model: Path) -> tuple[Examples, Examples | None]:
+    """What is learned from and what is only looked at; the counts are written down."""
+    store = prepare(Path(settings.data), model)
+    chosen = store.select(settings.bad_records, settings.max_length)
+    kept_back = None
+    if settings.validation:
+        other = prepare(Path(settings.validation), model)
+        kept_back = Examples(other, other.select("drop", settings.max_length))
+    elif settings.validation_share:
+        chosen, rest = store.split(chosen, settings.validation_share, settings.seed)
+        kept_back = Examples(store, rest) if len(rest.rows) else None
+    write_json(folder / "records.json", _counts(store, chosen, kept_back))
+    if not len(chosen.rows):
+        raise StudioError("data.file_empty", file=settings.data)
+    return Examples(store, chosen), kept_back
+
+
+def _finish(glm: GlmForCausalLM, settings: Settings, folder: Path) -> None:
+    """The result, in place of an older one at once."""
+    model = ready_model(settings.model)
+    fresh, old = folder / "result.new", folder / "result"
+    shutil.rmtree(fresh, ignore_errors=True)
+    METHODS[settings.method].finish(glm, fresh, model)
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(fresh, old)
+    if settings.method == "full":
+        stamp.give(old, stamp.look(old))  # every byte of it was written just now
+
+
+def _counts(store: Store, chosen: Any, kept_back: Examples | None) -> dict[str, Any]:
+    counted = {name: int(getattr(chosen, name)) for name in ("used", "mended", "dropped", "cut", "lost", "duplicates")}
+    return counted | {
+        "tokens": int(chosen.tokens),
+        "learned": int(chosen.learned),
+        "validation": len(kept_back) if kept_back else 0,
+        "sha256": store.sha256,
+    }
+
+
+def _out_of_memory(error: Exception) -> StudioError:
+    """What was needed and what was free, in bytes, as the card says it."""
+    if not torch.cuda.is_available():
+        return StudioError("runs.out_of_memory")
+    free, total = torch.cuda.mem_get_info()
+    return out_of_memory(str(error), free=free, total=total)
 
 
 def _tell(folder: Path, problem: StudioError) -> None:
-    progress = read_json(folder / "progress.json", {}) or {}
-    write_json(folder / "progress.json", progress | {"phase": "failed", "problem": problem.to_json()})
+    """Leave the reason; on a full disk, the room for it was kept from the start."""
     sys.stderr.write(f"{problem}\n")
+    if not folder.is_dir():
+        return
+    progress = read_json(folder / "progress.json", {}) or {}
+    last = progress | {"phase": "failed", "problem": problem.to_json()}
+    try:
+        write_json(folder / "progress.json", last)
+    except OSError:
+        (folder / BALLAST).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            write_json(folder / "progress.json", last)

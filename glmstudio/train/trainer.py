@@ -1,28 +1,44 @@
-"""P-Tuning v2 on transformers' Trainer: only the prefix learns, and only learned tokens are scored."""
+"""Transformers' Trainer for GLM: only learned tokens are scored, and a checkpoint counts when it is whole."""
 
 from __future__ import annotations
 
-import json
 import math
-import time
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from glmstudio.data.prompt import IGNORED
-from glmstudio.data.tokenizer import PAD
 from glmstudio.errors import StudioError
-from glmstudio.files import write_json
-from glmstudio.glm.adapters import save_prefix
+from glmstudio.models.library import Model
+from glmstudio.runs.checkpoints import prune, seal
 from glmstudio.runs.presets import Settings
-from glmstudio.train.batches import Examples, collate
+from glmstudio.train.batches import Examples, Order, collate
+from glmstudio.train.health import Health
+from glmstudio.train.methods import METHODS, Method
+from glmstudio.train.witness import Witness
 
-_HEARTBEAT = 5.0
-_MOST_SKIPPED = 20  # steps in a row that 16-bit training leaves out while it looks for its scale
+_FULL = ("No space left on device", "PytorchStreamWriter failed", "Disk quota exceeded")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a trainer is made of, besides the model."""
+
+    settings: Settings
+    base: Model
+    folder: Path
+    examples: Examples
+    validation: Examples | None
+    witness: Witness
+    sample: Callable[[int], None]
 
 
 class Scored(nn.Module):
@@ -41,93 +57,128 @@ class Scored(nn.Module):
         return {"loss": functional.cross_entropy(logits, wanted[rows])}
 
 
-class PrefixTrainer(Trainer):
-    """Trainer whose checkpoints hold the prefix and never the model."""
+class StudioTrainer(Trainer):
+    """Trainer whose order, checkpoints and validation are the studio's."""
 
-    base: str
-    witness: Witness
+    job: Job
+    order: Order
+    method: Method
+
+    @property
+    def glm(self) -> GlmForCausalLM:
+        """The model itself."""
+        return self.accelerator.unwrap_model(self.model).glm
 
     def training_step(self, model: nn.Module, inputs: dict[str, torch.Tensor], *rest: Any, **more: Any) -> torch.Tensor:
         """As in transformers, with the batch counted when it is used; it was fetched a step earlier."""
-        self.witness.count(inputs["input_ids"])
+        self.job.witness.count(inputs["input_ids"])
         return super().training_step(model, inputs, *rest, **more)
 
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The mean loss of all learned tokens of the validation set."""
+        assert self.job.validation is not None
+        total, count, model = 0.0, 0, self.model
+        model.eval()
+        with torch.inference_mode():
+            for batch in DataLoader(self.job.validation, self.job.settings.batch_size, collate_fn=collate):
+                rows = int((batch["labels"][:, 1:] != IGNORED).sum())
+                loss = model(**{name: tensor.to(self.args.device) for name, tensor in batch.items()})["loss"]
+                total, count = total + float(loss) * rows, count + rows
+        model.train()
+        metrics = {"eval_loss": total / max(count, 1)}
+        self.job.witness.validated(self.state.global_step, metrics["eval_loss"])
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _get_train_sampler(self, *_: Any) -> Order:
+        return self.order
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        save_prefix(
-            self.accelerator.unwrap_model(self.model).glm, Path(output_dir or self.args.output_dir), base=self.base
-        )
+        self.method.save(self.glm, Path(output_dir or self.args.output_dir), self.job.base)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self.method.restore(self.glm, Path(resume_from_checkpoint))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """A checkpoint, whole or not at all; then a sample of what the model says now, and room for the next one."""
+        witness, step = self.job.witness, self.state.global_step
+        witness.phase("saving")
+        path = Path(self.args.output_dir) / f"checkpoint-{step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            seal(path, step=step, loss=witness.loss, validation_loss=witness.validation_loss)
+        except Exception as error:
+            shutil.rmtree(path, ignore_errors=True)
+            if any(mark in str(error) for mark in _FULL):
+                raise StudioError("runs.disk_full", folder=str(self.job.folder)) from error
+            raise
+        prune(path.parent, keep=self.job.settings.keep_checkpoints)
+        if not witness.stop_asked:
+            self.job.sample(step)
+        witness.phase("training")
 
 
-class Witness(TrainerCallback):
-    """Writes each step to the run's directory, and stops a run that was asked to stop or that went wrong."""
+class Watcher(TrainerCallback):
+    """Looks after a run: reports each step, and stops it when it was asked to or when it went wrong."""
 
-    def __init__(self, folder: Path, model: GlmForCausalLM, steps: int) -> None:
-        self._folder, self._model, self._steps = folder, model, steps
-        self._tokens: int | torch.Tensor = 0
-        self._spent, self._began, self._beat = 0.0, time.monotonic(), 0.0
+    def __init__(self, job: Job, order: Order, *, scaled: bool) -> None:
+        self._job, self._order = job, order
+        self._health = Health(scaled=scaled)
+        self._learning: list[nn.Parameter] = []
         self.stopped = False
-        self._skipped = 0
 
-    def count(self, ids: torch.Tensor) -> None:
-        """Add the real tokens of one batch (B, T) to the step; nothing waits for the card."""
-        self._tokens = self._tokens + (ids != PAD).sum()
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self._learning = [each for each in model.parameters() if each.requires_grad]
+        self._job.witness.begin()
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._began = time.monotonic()
-        self.phase("training")
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        batches = math.ceil(len(self._order) / self._job.settings.batch_size)
+        self._order.epoch = state.global_step // max(1, math.ceil(batches / self._job.settings.accumulation))
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        gradients = [each.grad for each in self._model.prefix.parameters() if each.grad is not None]
-        self._skipped = 0 if all(torch.isfinite(each).all() for each in gradients) else self._skipped + 1
-        # Before the step, so that the numbers learned so far stay good; fp16's scaler leaves such a step out itself.
-        if self._skipped > (_MOST_SKIPPED if args.fp16 else 0):
-            raise StudioError("runs.gradient_not_finite", step=state.global_step + 1)
+        norms = [torch.linalg.vector_norm(each.grad) for each in self._learning if each.grad is not None]
+        self._health.gradient(bool(torch.isfinite(torch.stack(norms)).all()), state.global_step + 1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if (self._folder / "stop.json").exists():
+        if self._job.witness.stop_asked:
             self.stopped = True
             control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if not logs or "loss" not in logs:
-            return
-        if not math.isfinite(float(logs["loss"])):
-            raise StudioError("runs.loss_not_finite", step=state.global_step)
-        seconds, tokens = time.monotonic() - self._began, int(self._tokens)
-        row = {
-            "step": state.global_step,
-            "loss": float(logs["loss"]),
-            "learning_rate": logs.get("learning_rate"),
-            "grad_norm": float(logs["grad_norm"]) if "grad_norm" in logs else None,
-            "tokens": tokens,
-            "tokens_per_second": round(tokens / max(seconds - self._spent, 1e-9), 1),
-            "seconds": round(seconds, 3),
-        }
-        self._tokens, self._spent = 0, seconds
-        with (self._folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        if time.monotonic() - self._beat > _HEARTBEAT:
-            self.phase("training")
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.phase("training")
-
-    def phase(self, name: str, problem: StudioError | None = None) -> None:
-        """Write the heartbeat: where the trainer is, and what stopped it."""
-        self._beat = time.monotonic()
-        told = {"phase": name, "steps": self._steps, "time": time.time()}
-        write_json(self._folder / "progress.json", told | ({"problem": problem.to_json()} if problem else {}))
+        if logs and "loss" in logs:
+            self._health.loss(float(logs["loss"]), state.global_step)
+            self._job.witness.step_made(state.global_step, logs)
 
 
-def make_trainer(
-    glm: GlmForCausalLM, examples: Examples, settings: Settings, folder: Path
-) -> tuple[PrefixTrainer, Witness]:
-    """The Trainer for a model with a fresh prefix, and the witness that reports to `folder`."""
-    witness = Witness(folder, glm, settings.steps)
+def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]:
+    """The Trainer for a model on which a method was put, and the callback that looks after the run."""
+    settings = job.settings
     on_gpu = glm.device.type == "cuda"
-    arguments = TrainingArguments(
-        output_dir=str(folder / "checkpoints"),
+    whole = settings.method == "full"
+    bf16 = on_gpu and whole and torch.cuda.is_bf16_supported(including_emulation=False)
+    fp16 = on_gpu and (glm.dtype == torch.float16 or (whole and not bf16))
+    order = Order(job.examples.lengths, settings.batch_size, settings.seed)
+    watcher = Watcher(job, order, scaled=fp16)
+    trainer = StudioTrainer(
+        model=Scored(glm),
+        args=_arguments(job, on_gpu=on_gpu, bf16=bf16, fp16=fp16),
+        train_dataset=job.examples,
+        eval_dataset=job.validation,
+        data_collator=collate,
+        callbacks=[watcher],
+    )
+    # As the original: the mean of each batch, then the mean of the batches of a step.
+    trainer.model_accepts_loss_kwargs = False
+    trainer.job, trainer.order, trainer.method = job, order, METHODS[settings.method]
+    return trainer, watcher
+
+
+def _arguments(job: Job, *, on_gpu: bool, bf16: bool, fp16: bool) -> TrainingArguments:
+    settings = job.settings
+    return TrainingArguments(
+        output_dir=str(job.folder / "checkpoints"),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulation,
@@ -137,24 +188,18 @@ def make_trainer(
         max_grad_norm=settings.max_grad_norm,
         weight_decay=0.0,
         save_steps=settings.save_every,
+        eval_strategy="steps" if job.validation else "no",
+        eval_steps=settings.save_every,
         logging_steps=1,
         logging_nan_inf_filter=False,
         seed=settings.seed,
         use_cpu=not on_gpu,
-        fp16=on_gpu and glm.dtype == torch.float16,
-        train_sampling_strategy="group_by_length" if settings.batch_size > 1 else "random",
-        length_column_name="length",
+        bf16=bf16,
+        fp16=fp16,
+        dataloader_num_workers=settings.loader_processes,
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
         ddp_find_unused_parameters=False,
         disable_tqdm=True,
         report_to=[],
     )
-
-    trainer = PrefixTrainer(
-        model=Scored(glm), args=arguments, train_dataset=examples, data_collator=collate, callbacks=[witness]
-    )
-    # As the original: the mean of each batch, then the mean of the batches of a step.
-    trainer.model_accepts_loss_kwargs = False
-    trainer.base, trainer.witness = settings.model, witness
-    return trainer, witness

@@ -240,7 +240,7 @@ def _data(view: View) -> Path:
 
 def _changes(view: View) -> dict[str, str]:
     """What differs from the preset."""
-    return {"skip_bad_records": "true"} if view.skip and _has_bad_records(view) else {}
+    return {"bad_records": "drop"} if view.skip and _has_bad_records(view) else {}
 
 
 def _has_bad_records(view: View) -> bool:

@@ -11,9 +11,10 @@ from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
 from glmstudio.ui.runwatch import WATCH, Known, Reading, live_run, newest_first
 from glmstudio.units import duration, number
-from glmstudio.words import has, say
+from glmstudio.words import say
 
 LOOKS = {
+    "queued": "waiting",
     "starting": "running",
     "running": "running",
     "stopping": "running",
@@ -129,10 +130,10 @@ def _buttons(lang: str, known: Known) -> list[Safe]:
 
 
 def _progress(lang: str, run: Run, state: RunState) -> Safe:
-    stage = WATCH.stage(run.name)
     words = state_words(lang, state)
-    if stage is not None:
-        words = say(lang, stage) if stage and has(stage) else say(lang, "ui.run.stopping")
+    if WATCH.stopping(run.name):
+        stage = WATCH.stage(run.name)
+        words = stage.text(lang) if stage else say(lang, "ui.run.stopping")
     moving = state.live and not state.step
     label = say(lang, "ui.run.progress")
     return tag(

@@ -10,7 +10,7 @@ from functools import partial
 
 from glmstudio.errors import StudioError
 from glmstudio.runs.run import Run, RunState, list_runs
-from glmstudio.runs.stop import stop_run
+from glmstudio.runs.stop import Stage, stop_run
 from glmstudio.ui.charts import Point, thin
 from glmstudio.ui.snapshot import shared
 
@@ -59,7 +59,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._readings: dict[str, Reading] = {}
-        self._stages: dict[str, str] = {}
+        self._stages: dict[str, Stage | None] = {}
         self._problems: dict[str, StudioError] = {}
         self._lock = threading.Lock()
 
@@ -77,12 +77,16 @@ class Watch:
         with self._lock:
             if run.name in self._stages and not now:
                 return
-            self._stages[run.name] = ""
+            self._stages[run.name] = None
             self._problems.pop(run.name, None)
         threading.Thread(target=self._stop, args=(run, now), daemon=True, name=f"stop-{run.name}").start()
 
-    def stage(self, name: str) -> str | None:
-        """The words key of the stage at which stopping this run is; None when nobody stops it."""
+    def stopping(self, name: str) -> bool:
+        """Whether somebody stops this run."""
+        return name in self._stages
+
+    def stage(self, name: str) -> Stage | None:
+        """The stage at which stopping this run is."""
         return self._stages.get(name)
 
     def stop_problem(self, name: str) -> StudioError | None:

@@ -1,0 +1,154 @@
+"""LoRA: small matrices beside the linear layers that a setting names, in PEFT's standard adapter format.
+
+The official scripts tuned one matrix, `query_key_value`; the native model has three. An official adapter loads all the
+same: its A belongs to each of the three, and its B is split by rows, so the product is the same number for number.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import save_file
+from torch import nn
+from transformers import GlmConfig, GlmForCausalLM
+
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json, write_json
+from glmstudio.glm.checkpoint import read_tensors
+from glmstudio.glm.layout import lora_tensors
+
+FORMAT = "glmstudio-lora-1"
+ATTENTION = ("q_proj", "k_proj", "v_proj")
+EVERY = (*ATTENTION, "o_proj", "gate_up_proj", "down_proj")
+_PUBLISHED = {
+    "query_key_value": ATTENTION,
+    "dense": ("o_proj",),
+    "dense_h_to_4h": ("gate_up_proj",),
+    "dense_4h_to_h": ("down_proj",),
+}
+_NAME = "default"
+_UNKNOWN = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "lora_bias")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """What an adapter is: its rank, its factor (`alpha / rank`), its dropout, and the layers that it stands beside."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+
+
+def attach_lora(model: GlmForCausalLM, lora: Lora) -> None:
+    """Put fresh matrices beside the layers: A random, B zero, so that the model is as it was. Only they learn."""
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets), bias="none"
+    )
+    inject_adapter_in_model(config, model, adapter_name=_NAME)
+    model.lora = lora
+    for name, each in model.named_parameters():
+        each.requires_grad_("lora_" in name)
+        if "lora_" in name:
+            each.data = each.data.float()  # 16-bit numbers would lose the small steps of the optimizer
+
+
+def save_lora(model: GlmForCausalLM, folder: Path, *, base: str) -> None:
+    """Write the adapter in PEFT's form, and which model (`base`) it belongs to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"base_model.model.{name}": tensor.cpu().contiguous() for name, tensor in _numbers(model).items()}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    lora: Lora = model.lora
+    about = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": list(lora.targets),
+        "bias": "none",
+        "fan_in_fan_out": False,
+    }
+    write_json(folder / "adapter_config.json", about)
+    write_json(folder / "adapter.json", {"format": FORMAT, "base": base, "rank": lora.rank})
+
+
+def load_lora(folder: Path, model: GlmForCausalLM) -> None:
+    """Attach the adapter in `folder`, ours or an official one. Raises StudioError where it is damaged or foreign."""
+    about: Any = read_json(folder / "adapter_config.json")
+    attach_lora(model, _described(about, folder))
+    restore_lora(model, folder)
+
+
+def restore_lora(model: GlmForCausalLM, folder: Path) -> None:
+    """Put the numbers of `folder` into the adapter that `model` has. Raises StudioError."""
+    file = folder / "adapter_model.safetensors"
+    found = read_tensors(file if file.is_file() else folder / "adapter_model.bin")
+    given = {name.removeprefix("base_model.model."): tensor.float() for name, tensor in found.items()}
+    given = _native(given, model.config)
+    wanted = _numbers(model)
+    if given.keys() != wanted.keys() or any(given[name].shape != wanted[name].shape for name in wanted):
+        raise StudioError("adapters.other_model", folder=str(folder))
+    if not all(torch.isfinite(tensor).all() for tensor in given.values()):
+        raise StudioError("adapters.not_finite", folder=str(folder))
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(given[name])
+
+
+def merge_lora(model: GlmForCausalLM) -> None:
+    """Add the adapter to the layers that it stands beside, and take it away: what is left is a plain model."""
+    for name, layer in [*model.named_modules()]:
+        if isinstance(layer, LoraLayer):
+            assert isinstance(layer, nn.Module)
+            layer.merge(safe_merge=False, adapter_names=[_NAME])
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, layer.get_base_layer())
+    model.lora = None
+
+
+def _numbers(model: GlmForCausalLM) -> dict[str, torch.Tensor]:
+    """The adapter's tensors under the names that PEFT writes, without copying them."""
+    return {
+        name.replace(f".{_NAME}.", "."): each.detach() for name, each in model.named_parameters() if ".lora_" in name
+    }
+
+
+def _described(about: Any, folder: Path) -> Lora:
+    """What an `adapter_config.json` says. It is input from outside: only plain numbers and known names count."""
+    if not isinstance(about, dict) or about.get("peft_type") != "LORA" or any(about.get(name) for name in _UNKNOWN):
+        kind = str(about.get("peft_type")) if isinstance(about, dict) else "?"
+        raise StudioError("adapters.kind", folder=str(folder), kind=kind)
+    named = about.get("target_modules")
+    named = [named] if isinstance(named, str) else named
+    if not isinstance(named, list) or not named:
+        raise StudioError("adapters.kind", folder=str(folder), kind="LORA")
+    targets: list[str] = []
+    for each in named:
+        bare = re.sub(r".*\.", "", str(each))
+        targets += _PUBLISHED.get(bare, (bare,))
+    try:
+        rank, alpha = int(about["r"]), float(about["lora_alpha"])
+        dropout = float(about.get("lora_dropout") or 0.0)
+        scale = rank**0.5 if about.get("use_rslora") else 1.0
+        if not 0 < rank <= 4096 or not 0 <= dropout < 1 or not set(targets) <= set(EVERY):
+            raise ValueError(rank)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StudioError("adapters.kind", folder=str(folder), kind="LORA") from error
+    return Lora(rank, alpha * scale, dropout, tuple(dict.fromkeys(targets)))
+
+
+def _native(given: dict[str, torch.Tensor], config: GlmConfig) -> dict[str, torch.Tensor]:
+    """Names of the published model turned into the native one's; native names stay."""
+    result: dict[str, torch.Tensor] = {}
+    for name, tensor in given.items():
+        result |= lora_tensors(name, tensor, config) if name.startswith("transformer.") else {name: tensor}
+    return result

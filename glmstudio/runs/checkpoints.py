@@ -1,0 +1,115 @@
+"""Checkpoints of a run: which there are, which are whole, and which may go.
+
+A checkpoint counts once it is sealed: `checkpoint.json` in it names every file with its size, and was written after
+all of them had reached the disk. One that was cut short, by a kill, a full disk or a power cut, is never gone on from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from glmstudio.files import read_json, write_json
+
+SEAL = "checkpoint.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint; `size` in bytes, `time` in seconds since 1970. Of the losses, what was known when it was made."""
+
+    step: int
+    path: Path
+    size: int
+    whole: bool
+    time: float | None = None
+    loss: float | None = None
+    validation_loss: float | None = None
+
+
+def list_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Every checkpoint in a run's `checkpoints` folder, by step; one that is cut short is there, and not whole."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            match = _NAME.fullmatch(path.name)
+            if match and path.is_dir() and not path.is_symlink():
+                found.append(_read(path, int(match[1])))
+    return sorted(found, key=lambda each: each.step)
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole."""
+    return next((each for each in reversed(list_checkpoints(folder)) if each.whole), None)
+
+
+def best(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The one with the lowest loss on the validation set; None where nothing was validated."""
+    judged = [each for each in checkpoints if each.whole and each.validation_loss is not None]
+    return min(judged, key=lambda each: (each.validation_loss, each.step), default=None)
+
+
+def seal(path: Path, *, step: int, loss: float | None, validation_loss: float | None) -> None:
+    """Declare a checkpoint whole: every byte of it is on the disk before that is written down."""
+    files = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and file.name != SEAL:
+            _sync(file)
+            files[file.relative_to(path).as_posix()] = file.stat().st_size
+    about = {"step": step, "time": time.time(), "loss": loss, "validation_loss": validation_loss, "files": files}
+    write_json(path / SEAL, about)
+    _sync(path / SEAL)
+    _sync(path)
+
+
+def prune(folder: Path, *, keep: int) -> None:
+    """Delete all but the newest `keep` whole checkpoints and the best one, and what was cut short before the newest."""
+    found = list_checkpoints(folder)
+    whole = [each for each in found if each.whole]
+    good = best(whole)
+    kept = {each.step for each in whole[-keep:]} | ({good.step} if good else set())
+    for each in found:
+        if each.step not in kept and whole and each.step < whole[-1].step:
+            shutil.rmtree(each.path, ignore_errors=True)
+
+
+def _read(path: Path, step: int) -> Checkpoint:
+    about = read_json(path / SEAL, {})
+    about = about if isinstance(about, dict) else {}
+    files = about.get("files")
+    whole = isinstance(files, dict) and bool(files)
+    size = 0
+    for file in path.rglob("*"):
+        with contextlib.suppress(OSError):
+            size += file.stat().st_size if file.is_file() else 0
+    if isinstance(files, dict):
+        whole = whole and all(_size(path / name) == wanted for name, wanted in files.items())
+    return Checkpoint(step, path, size, whole, about.get("time"), about.get("loss"), about.get("validation_loss"))
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has it; some file systems cannot do that for a folder."""
+    with contextlib.suppress(PermissionError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            if path.is_dir():
+                with contextlib.suppress(OSError):
+                    os.fsync(handle)
+            else:
+                os.fsync(handle)
+        finally:
+            os.close(handle)

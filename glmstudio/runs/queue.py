@@ -1,0 +1,107 @@
+"""Runs that wait for their card: kept on disk, started one after another, whatever became of the one before.
+
+    state/queue.json    the names of the waiting runs, in order
+
+Whoever sees that a card became free starts the next one: the supervisor of the run that ended, and every studio that
+looks. A lock makes sure that only one of them does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json, write_json
+from glmstudio.paths import paths
+from glmstudio.runs.lease import refuse_held
+from glmstudio.runs.run import Run, find_run
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+
+def waiting() -> list[str]:
+    """The names of the runs that wait, the next one first."""
+    told = read_json(_file(), [])
+    return [str(name) for name in told] if isinstance(told, list) else []
+
+
+def add(name: str) -> None:
+    """Put a run at the end."""
+    with _alone():
+        _write([*(other for other in waiting() if other != name), name])
+
+
+def remove(name: str) -> bool:
+    """Take a run out; whether it was in."""
+    with _alone():
+        before = waiting()
+        _write([other for other in before if other != name])
+    return name in before
+
+
+def rename(old: str, new: str) -> None:
+    """The run has another name now."""
+    with _alone():
+        _write([new if name == old else name for name in waiting()])
+
+
+def move(name: str, by: int) -> None:
+    """Move a run `by` places towards the end (negative: towards the front)."""
+    with _alone():
+        order = waiting()
+        if name in order:
+            place = max(0, min(len(order) - 1, order.index(name) + by))
+            order.remove(name)
+            order.insert(place, name)
+            _write(order)
+
+
+def advance(launch: Callable[[Run], None]) -> list[str]:
+    """Start every waiting run whose device is free, in order; returns their names.
+
+    A run whose directory is gone leaves the queue. One that cannot start says why, and the next one has its turn.
+    """
+    started: list[str] = []
+    if not waiting():
+        return started
+    with _alone():
+        left: list[str] = []
+        for name in waiting():
+            try:
+                run = find_run(name)
+            except StudioError:
+                continue
+            try:
+                refuse_held(run.device)
+            except StudioError:
+                left.append(name)
+                continue
+            _write([*left, *(other for other in waiting() if other not in {*left, name})])
+            launch(run)
+            started.append(name)
+        _write(left)
+    return started
+
+
+def _file() -> Path:
+    return paths().state / "queue.json"
+
+
+def _write(names: list[str]) -> None:
+    if names != waiting():
+        write_json(_file(), names)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Two clicks at once, or a supervisor and a studio, take turns."""
+    paths().state.mkdir(parents=True, exist_ok=True)
+    with (paths().state / "queue.lock").open("a", encoding="utf-8") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,98 @@
+"""Why a run ended, from what its processes printed: each cause in human words, with what helps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from glmstudio.errors import StudioError
+from glmstudio.units import size
+
+_TAIL = 40_000
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_WANTED = re.compile(r"Tried to allocate ([\d.]+) (B|KiB|MiB|GiB)")
+_FREE = re.compile(r"of which ([\d.]+) (B|KiB|MiB|GiB) is free")
+_TOTAL = re.compile(r"total capacity of ([\d.]+) (B|KiB|MiB|GiB)")
+
+
+def reason(log: Path, start: int = 0) -> StudioError:
+    """The cause that the end of `log` names, from byte `start` on; "it crashed, see the log" where it names none."""
+    text = _tail(log, start)
+    return next((found for look in _CAUSES if (found := look(text, log))), StudioError("runs.crashed", log=str(log)))
+
+
+def port_was_taken(log: Path, start: int) -> bool:
+    """Whether torchrun could not have its port, in what was printed since byte `start`."""
+    return _port(_tail(log, start), log) is not None
+
+
+def out_of_memory(text: str, *, free: int | None = None, total: int | None = None) -> StudioError:
+    """What was asked for and what was free, as far as the message or the caller knows."""
+    wanted, freed, whole = (_bytes(pattern, text) for pattern in (_WANTED, _FREE, _TOTAL))
+    freed, whole = freed if freed is not None else free, whole if whole is not None else total
+    if wanted is None or freed is None or whole is None:
+        return StudioError("runs.out_of_memory")
+    return StudioError("runs.out_of_card_memory", wanted=size(wanted), free=size(freed), total=size(whole))
+
+
+def _memory(text: str, _: Path) -> StudioError | None:
+    marks = ("OutOfMemoryError", "CUDA out of memory", "not enough memory", "Cannot allocate memory")
+    return out_of_memory(text) if any(mark in text for mark in marks) else None
+
+
+def _killed(text: str, _: Path) -> StudioError | None:
+    return StudioError("runs.killed") if "-9 (SIGKILL)" in text or re.search(r"exitcode\s*: -9\b", text) else None
+
+
+def _loader(text: str, _: Path) -> StudioError | None:
+    if "DataLoader worker" not in text:
+        return None
+    return StudioError("runs.shared_memory" if "bus error" in text.lower() else "runs.loader_killed")
+
+
+def _port(text: str, _: Path) -> StudioError | None:
+    return StudioError("runs.port_taken") if "EADDRINUSE" in text or "address already in use" in text else None
+
+
+def _disk(text: str, log: Path) -> StudioError | None:
+    full = "No space left on device" in text or "Disk quota exceeded" in text
+    return StudioError("runs.disk_full", folder=str(log.parent)) if full else None
+
+
+def _driver(text: str, _: Path) -> StudioError | None:
+    marks = (
+        "CUDA driver version is insufficient", "no CUDA-capable device", "device has fallen off", "GPU is lost",
+        "unspecified launch failure", "illegal memory access", "CUDA error: device not ready", "uncorrectable ECC",
+    )  # fmt: skip
+    mark = next((mark for mark in marks if mark in text), None)
+    return StudioError("runs.driver_lost", mark=mark) if mark else None
+
+
+def _nccl(text: str, _: Path) -> StudioError | None:
+    match = re.search(r"(NCCL (?:error|WARN)[^\n]{0,160}|ncclUnhandledCudaError|ncclSystemError|NCCL timeout)", text)
+    return StudioError("runs.nccl", line=match[1].strip()) if match else None
+
+
+def _ended(text: str, _: Path) -> StudioError | None:
+    match = re.search(r"SignalException: .*signal: (\d+)|Received Signals\.(SIG\w+) death signal", text)
+    return StudioError("runs.ended_from_outside", signal=match[2] or match[1]) if match else None
+
+
+_CAUSES: tuple[Callable[[str, Path], StudioError | None], ...] = (
+    _memory, _disk, _loader, _driver, _nccl, _port, _killed, _ended,
+)  # fmt: skip
+
+
+def _bytes(pattern: re.Pattern[str], text: str) -> int | None:
+    match = pattern.search(text)
+    return round(float(match[1]) * _UNITS[match[2]]) if match else None
+
+
+def _tail(log: Path, start: int) -> str:
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(start, log.stat().st_size - _TAIL))
+            return stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,124 @@
+"""Go on with a run that ended: from its newest whole checkpoint in place, from an older one as a run of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from glmstudio.errors import StudioError
+from glmstudio.files import write_json, write_text
+from glmstudio.models import ready_model
+from glmstudio.paths import paths
+from glmstudio.runs import queue
+from glmstudio.runs.checkpoints import Checkpoint, latest, list_checkpoints
+from glmstudio.runs.lease import refuse_held
+from glmstudio.runs.run import BALLAST, Run
+from glmstudio.runs.start import advance, check_name, launch
+
+
+def resume_run(run: Run, *, step: int | None = None, wait: bool = False, beside_chat: bool = False) -> Run:
+    """Continue after the newest whole checkpoint, or after that of `step`; returns the run that goes on.
+
+    The steps after an older checkpoint are not thrown away: such a run goes on under a name of its own. Losses are
+    those of a run that was never interrupted. `wait` and `beside_chat` as for `start_run`. Raises StudioError.
+    """
+    state = run.read_state()
+    if state.live or run.processes():
+        raise StudioError("runs.still_going", name=run.name)
+    if state.state == "finished" and step is None:
+        raise StudioError("runs.complete", name=run.name)
+    found = _checkpoint(run, step)
+    ready_model(run.model)
+    queued = False
+    try:
+        refuse_held(run.device, chat_too=not beside_chat)
+    except StudioError as held:
+        if not wait or held.key != "runs.device_busy":
+            raise
+        queued = True
+    newest = latest(run.path / "checkpoints")
+    if found and newest and found.step < newest.step:
+        run = _branch(run, found)
+    _rewind(run, found)
+    if queued:
+        write_json(run.path / "status.json", {"state": "queued"})
+        queue.add(run.name)
+        advance()
+    else:
+        launch(run)
+    return run
+
+
+def _checkpoint(run: Run, step: int | None) -> Checkpoint | None:
+    """Where to go on; None at the very beginning, where nothing was saved yet."""
+    folder = run.path / "checkpoints"
+    if step is None:
+        return latest(folder)
+    found = next((each for each in list_checkpoints(folder) if each.step == step), None)
+    if found is None or not found.whole:
+        steps = ", ".join(str(each.step) for each in list_checkpoints(folder) if each.whole)
+        raise StudioError("runs.no_checkpoint", name=run.name, step=step, steps=steps or "–")
+    return found
+
+
+def _rewind(run: Run, found: Checkpoint | None) -> None:
+    """Take back what was written after the checkpoint; it will be written again."""
+    last = found.step if found else 0
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        file = run.path / name
+        if file.exists():
+            kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _step(line) <= last]
+            write_text(file, "".join(f"{line}\n" for line in kept))
+    for each in list_checkpoints(run.path / "checkpoints"):
+        if each.step > last:
+            shutil.rmtree(each.path, ignore_errors=True)  # cut short: a whole one would have been gone on from
+    for name in ("stop.json", "progress.json"):
+        (run.path / name).unlink(missing_ok=True)
+    if not (run.path / BALLAST).exists():
+        (run.path / BALLAST).write_bytes(b"\0" * (64 << 10))
+    about = run.about
+    attempts = [*about.get("resumed", []), {"step": last, "time": time.time()}]
+    write_json(run.path / "run.json", about | {"resume": found.path.name if found else None, "resumed": attempts})
+
+
+def _branch(run: Run, found: Checkpoint) -> Run:
+    """A copy of the run as it was at the checkpoint."""
+    folder = _free_folder(f"{run.name}-{found.step}")
+    folder.mkdir(parents=True)
+    target = folder / "checkpoints" / found.path.name
+    shutil.copytree(found.path, target, copy_function=_link)
+    for name in ("run.json", "metrics.jsonl", "samples.jsonl", "records.json"):
+        if (run.path / name).is_file():
+            shutil.copyfile(run.path / name, folder / name)
+    about = run.about | {"created": time.time(), "branched_from": {"run": run.name, "step": found.step}}
+    write_json(folder / "run.json", about)
+    return Run(folder.name, folder)
+
+
+def _free_folder(name: str) -> Path:
+    base, number = name[:70], 1
+    while True:
+        try:
+            return check_name(base if number == 1 else f"{base}-{number}")
+        except StudioError as error:
+            if error.key != "runs.name_taken":
+                return paths().runs / f"resumed-{time.strftime('%m%d-%H%M%S')}"
+            number += 1
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for the same bytes, which nobody changes; a copy where the disk has no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _step(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 1 << 62  # half a line is written again, too

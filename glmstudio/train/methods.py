@@ -1,0 +1,109 @@
+"""The ways to tune: what each puts on the model, writes at a save, and reads back when a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import GlmForCausalLM
+
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json
+from glmstudio.glm.adapters import load_prefix, save_official, save_prefix
+from glmstudio.glm.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, restore_lora, save_lora
+from glmstudio.glm.prefix import Prefix, attach_prefix
+from glmstudio.glm.whole import restore_whole, save_whole
+from glmstudio.models.library import Model
+from glmstudio.runs.presets import Settings
+
+DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Method:
+    """`attach` puts on the model what learns; `save` and `restore` are a checkpoint; `finish` writes the result.
+
+    `attach(glm, settings, warm)`: `warm` is the folder to go on from, or None. `save(glm, folder, model)` and
+    `finish(glm, folder, model)`: `model` is the base.
+    """
+
+    attach: Callable[[GlmForCausalLM, Settings, Path | None], None]
+    save: Callable[[GlmForCausalLM, Path, Model], None]
+    restore: Callable[[GlmForCausalLM, Path], None]
+    finish: Callable[[GlmForCausalLM, Path, Model], None]
+
+
+def weights_type(settings: Settings) -> torch.dtype | None:
+    """The type in which the base is held. What learns must be float32: 16-bit numbers would lose small steps."""
+    return torch.float32 if settings.method == "full" else DTYPES[settings.dtype]
+
+
+def fresh_prefix(glm: GlmForCausalLM, settings: Settings) -> Prefix:
+    """A prefix that starts from proper random numbers, checked: what is not finite or all zero would learn nothing."""
+    projection = glm.config.hidden_size if settings.prefix_projection else None
+    prefix = Prefix(glm.config, settings.prefix_length, projection=projection, dropout=settings.prefix_dropout)
+    prefix.initialise(settings.prefix_std)
+    table = prefix.table()
+    if not torch.isfinite(table).all() or not table.std() > 0:
+        raise StudioError("runs.bad_start")
+    return prefix
+
+
+def _attach_prefix(glm: GlmForCausalLM, settings: Settings, warm: Path | None) -> None:
+    glm.requires_grad_(False)
+    prefix = fresh_prefix(glm, settings) if warm is None else load_prefix(warm, glm)
+    prefix.dropout.p = settings.prefix_dropout
+    attach_prefix(glm, prefix)
+
+
+def _restore_prefix(glm: GlmForCausalLM, folder: Path) -> None:
+    try:
+        glm.prefix.load_state_dict(load_prefix(folder, glm).state_dict())
+    except RuntimeError as error:
+        raise StudioError("adapters.other_model", folder=str(folder)) from error
+
+
+def _finish_prefix(glm: GlmForCausalLM, folder: Path, model: Model) -> None:
+    save_prefix(glm, folder, base=model.name)
+    save_official(glm, folder / "official")
+
+
+def _attach_lora(glm: GlmForCausalLM, settings: Settings, warm: Path | None) -> None:
+    if warm is not None:
+        about = read_json(warm / "adapter_config.json", {})
+        if about.get("peft_type") != "LORA":
+            raise StudioError("runs.warm_kind", folder=str(warm))
+        load_lora(warm, glm)
+        return
+    targets = EVERY if settings.lora_targets == "all" else ATTENTION
+    attach_lora(glm, Lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, targets))
+
+
+def _attach_whole(glm: GlmForCausalLM, _: Settings, warm: Path | None) -> None:
+    if warm is not None:
+        raise StudioError("runs.warm_kind", folder=str(warm))
+    glm.requires_grad_(True)
+
+
+METHODS = {
+    "ptuning_v2": Method(
+        _attach_prefix,
+        lambda glm, folder, model: save_prefix(glm, folder, base=model.name),
+        _restore_prefix,
+        _finish_prefix,
+    ),
+    "lora": Method(
+        _attach_lora,
+        lambda glm, folder, model: save_lora(glm, folder, base=model.name),
+        restore_lora,
+        lambda glm, folder, model: save_lora(glm, folder, base=model.name),
+    ),
+    "full": Method(
+        _attach_whole,
+        lambda glm, folder, model: save_whole(glm, folder, base=model.path),
+        restore_whole,
+        lambda glm, folder, model: save_whole(glm, folder, base=model.path, dtype=torch.float16),
+    ),
+}

@@ -1,0 +1,126 @@
+"""What a run says of itself while it goes on: the lines that the studio reads, and its heartbeat."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glmstudio import process
+from glmstudio.data.tokenizer import PAD
+from glmstudio.errors import StudioError
+from glmstudio.files import write_json
+
+_HEARTBEAT = 2.0
+
+
+class Witness:
+    """Writes `progress.json` and `metrics.jsonl` of the run directory `folder`.
+
+    Never makes that directory: one that was moved away while the run went on must not come back as a ghost.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self._folder, self._steps = folder, steps
+        me = process.identify(os.getpid())
+        self._boot = me.boot_id if me else ""
+        self._tokens: int | torch.Tensor = 0
+        self._began = self._mark = time.monotonic()
+        self._before = _seconds_before(folder)
+        self._beat = 0.0
+        self.step = 0
+        self.loss: float | None = None
+        self.validation_loss: float | None = None
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether somebody wishes the run to save and leave."""
+        return (self._folder / "stop.json").exists()
+
+    def begin(self) -> None:
+        """The first step is about to be made."""
+        self._began = self._mark = time.monotonic()
+        self.phase("training")
+
+    def count(self, ids: torch.Tensor) -> None:
+        """Add the real tokens of one batch (B, T) to the step; nothing waits for the card."""
+        self._tokens = self._tokens + (ids != PAD).sum()
+
+    def step_made(self, step: int, logs: dict[str, Any]) -> None:
+        """One line for one step."""
+        now, tokens = time.monotonic(), int(self._tokens)
+        self.step, self.loss = step, float(logs["loss"])
+        self._write(
+            {
+                "step": step,
+                "loss": self.loss,
+                "learning_rate": logs.get("learning_rate"),
+                "grad_norm": float(logs["grad_norm"]) if "grad_norm" in logs else None,
+                "tokens": tokens,
+                "tokens_per_second": round(tokens / max(now - self._mark, 1e-9), 1),
+                "seconds": round(self._before + now - self._began, 3),
+                "memory": _peak_memory(),
+            }
+        )
+        self._tokens, self._mark = 0, now
+        if now - self._beat > _HEARTBEAT:
+            self.phase("training")
+
+    def validated(self, step: int, loss: float) -> None:
+        """The loss on conversations that are never learned from."""
+        self.validation_loss = loss
+        self._write({"step": step, "validation_loss": loss})
+        self._mark = time.monotonic()  # the next step's speed is that of training
+
+    def sampled(self, step: int, question: str, answer: str) -> None:
+        """What the model answers now to the question that is asked at every save."""
+        self._append("samples.jsonl", {"step": step, "question": question, "answer": answer})
+        self._mark = time.monotonic()
+
+    def phase(self, name: str, problem: StudioError | None = None) -> None:
+        """Write the heartbeat: where the run is, and what stopped it. Raises StudioError where its folder is gone."""
+        self._check()
+        self._beat = time.monotonic()
+        told = {
+            "phase": name,
+            "steps": self._steps,
+            "time": time.time(),
+            "boot_id": self._boot,
+            "monotonic": self._beat,  # a clock that nobody sets back, the same in all processes of this boot
+        }
+        write_json(self._folder / "progress.json", told | ({"problem": problem.to_json()} if problem else {}))
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._append("metrics.jsonl", row)
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        self._check()
+        with (self._folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def _check(self) -> None:
+        if not (self._folder / "run.json").exists():
+            raise StudioError("runs.folder_gone", folder=str(self._folder))
+
+
+def _seconds_before(folder: Path) -> float:
+    """How long the run had gone on when it was interrupted."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    return next((row["seconds"] for line in reversed(lines) if "seconds" in (row := json.loads(line))), 0.0)
+
+
+def _peak_memory() -> int:
+    """The most memory that was held, in bytes: the card's, or the process's where there is none."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
