@@ -15,7 +15,6 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
-from torch import nn
 from transformers import GlmConfig, GlmForCausalLM
 
 from glmstudio.errors import StudioError
@@ -108,7 +107,6 @@ def merge_lora(model: GlmForCausalLM) -> None:
     """Add the adapter to the layers that it stands beside, and take it away: what is left is a plain model."""
     for name, layer in [*model.named_modules()]:
         if isinstance(layer, LoraLayer):
-            assert isinstance(layer, nn.Module)
             layer.merge(safe_merge=False, adapter_names=[_NAME])
             parent, _, own = name.rpartition(".")
             setattr(model.get_submodule(parent), own, layer.get_base_layer())

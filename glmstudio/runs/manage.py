@@ -20,7 +20,7 @@ def rename_run(run: Run, name: str) -> Run:
     """Give the run another name. Raises StudioError while it goes on, and for a name that is bad or taken."""
     _refuse_going(run)
     folder = check_name(name.strip())
-    os.rename(run.path, folder)
+    run.path.rename(folder)
     queue.rename(run.name, folder.name)
     return Run(folder.name, folder)
 

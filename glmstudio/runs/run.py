@@ -39,9 +39,10 @@ _gone: set[str] = set()  # run ids of which nothing is left
 
 @dataclass(frozen=True)
 class RunState:
-    """What is true of a run now. `state` is one of queued, starting, running, stopping, finished, failed, stopped, lost.
+    """What is true of a run now.
 
-    `silent` is for how many seconds a run that trains has made no step, where that is far longer than a step takes.
+    `state` is one of queued, starting, running, stopping, finished, failed, stopped, lost. `silent`: for how many
+    seconds a run that trains has made no step, where that is far longer than a step takes.
     """
 
     state: str

@@ -40,7 +40,7 @@ class Order(Sampler[int]):
     memory fails in the first minute, not in the third hour.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int] | np.ndarray[Any, Any], batch: int, seed: int) -> None:
         self._lengths, self._batch, self._seed = np.asarray(lengths), batch, seed
         self.epoch = 0
 

@@ -63,6 +63,7 @@ class StudioTrainer(Trainer):
     job: Job
     order: Order
     method: Method
+    control: Any
 
     @property
     def glm(self) -> GlmForCausalLM:
@@ -76,11 +77,11 @@ class StudioTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The mean loss of all learned tokens of the validation set."""
-        assert self.job.validation is not None
+        kept_back = self.job.validation or ()
         total, count, model = 0.0, 0, self.model
         model.eval()
         with torch.inference_mode():
-            for batch in DataLoader(self.job.validation, self.job.settings.batch_size, collate_fn=collate):
+            for batch in DataLoader(kept_back, self.job.settings.batch_size, collate_fn=collate):
                 rows = int((batch["labels"][:, 1:] != IGNORED).sum())
                 loss = model(**{name: tensor.to(self.args.device) for name, tensor in batch.items()})["loss"]
                 total, count = total + float(loss) * rows, count + rows
