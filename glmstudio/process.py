@@ -100,7 +100,7 @@ def spawn(command: list[str], log: IO[bytes], run_id: str, *, detached: bool = T
         stdout=log,
         stderr=log,
         cwd=ROOT,
-        env=own | {COOKIE: run_id},
+        env={"OMP_WAIT_POLICY": "PASSIVE"} | own | {COOKIE: run_id},  # waiting threads must not spin: chat beside a run
         start_new_session=detached,
     )
 
