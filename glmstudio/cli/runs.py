@@ -1,107 +1,59 @@
-"""Fine-tuning runs: start, follow, list, show, stop."""
+"""Fine-tuning runs: list, show, stop, resume, export, rename, delete, and the queue."""
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from glmstudio.cli.terminal import command, complain, json_flag, language, print_json, t
-from glmstudio.errors import StudioError
+from glmstudio.cli.terminal import command, confirmed, json_flag, language, print_json, t
+from glmstudio.cli.train import after_start, holding, make_room
+from glmstudio.units import size
 
 
 def add(commands: Any) -> None:
-    """`train` and `runs`."""
-    train = command(commands, "train", _train, epilog=_settings_help())
-    train.add_argument("preset", metavar="PRESET", help=t("cli.preset"))
-    train.add_argument("--data", type=Path, metavar="FILE", help=t("cli.train_data"))
-    train.add_argument("--name", help=t("cli.name"))
-    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=t("cli.set"))
-    train.add_argument("--follow", action="store_true", help=t("cli.follow"))
-    json_flag(train)
+    """`runs`."""
     runs = commands.add_parser("runs", help=t("cli.runs"), description=t("cli.runs"))
     parts = runs.add_subparsers(required=True, metavar="ACTION")
     json_flag(command(parts, "list", _runs_list, "cli.runs_list"))
     show = command(parts, "show", _runs_show, "cli.runs_show")
     show.add_argument("name", metavar="NAME")
     json_flag(show)
-    stop = command(parts, "stop", _runs_stop, "cli.runs_stop")
-    stop.add_argument("name", metavar="NAME")
+    stop = _named(parts, "stop", _stop)
     stop.add_argument("--now", action="store_true", help=t("cli.now"))
+    resume = _named(parts, "resume", _resume)
+    resume.add_argument("--step", type=int, metavar="STEP", help=t("cli.resume_step"))
+    resume.add_argument("--follow", action="store_true", help=t("cli.follow"))
+    holding(resume)
+    json_flag(resume)
+    export = _named(parts, "export", _export)
+    export.add_argument(
+        "--to", required=True, choices=("official", "peft", "merged", "bundle"), help=t("cli.export_to")
+    )
+    export.add_argument("--step", type=int, metavar="STEP", help=t("cli.export_step"))
+    export.add_argument("out", metavar="OUT", type=Path, help=t("cli.export_out"))
+    rename = _named(parts, "rename", _rename)
+    rename.add_argument("new", metavar="NEW_NAME")
+    note = _named(parts, "note", _note)
+    note.add_argument("text", metavar="TEXT", nargs="?", help=t("cli.note_text"))
+    delete = _named(parts, "delete", _delete)
+    delete.add_argument("--yes", action="store_true", help=t("cli.models_yes"))
+    queue = command(parts, "queue", _queue, "cli.runs_queue")
+    queue.add_argument("name", metavar="NAME", nargs="?", help=t("cli.queue_name"))
+    queue.add_argument("--by", type=int, default=0, metavar="PLACES", help=t("cli.queue_by"))
+    json_flag(queue)
 
 
-def _settings_help() -> str:
-    from glmstudio.runs.presets import Settings, field_docs, list_presets
-
-    presets = [f"  {preset.name}: {preset.about(language())}" for preset in list_presets()]
-    settings = [f"  {doc.name} ({doc.value}): {doc.help}" for doc in field_docs(Settings(), language())]
-    return "\n".join([t("cli.presets"), *presets, "", t("cli.settings"), *settings])
-
-
-def _train(options: argparse.Namespace) -> int:
-    from glmstudio.doctor.preflight import preflight
-    from glmstudio.runs.presets import load_preset
-    from glmstudio.runs.start import start_run
-
-    changes = {}
-    for pair in options.set:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise StudioError("cli.bad_set", pair=pair)
-        changes[key.strip()] = value.strip()
-    preflight()
-    run = start_run(load_preset(options.preset), data=options.data, name=options.name, changes=changes)
-    if not options.follow:
-        if options.json:
-            print_json({"name": run.name, "path": str(run.path)})
-        else:
-            print(t("cli.started", name=run.name, folder=run.path))
-        return 0
-    state = _follow(run, quiet=options.json)
-    if options.json:
-        print_json(_run_json(run))
-    elif state.problem:
-        return complain(state.problem)
-    return 0 if state.state in ("finished", "stopped") else 1
-
-
-def _follow(run: Any, *, quiet: bool) -> Any:
-    """Show a run until it ends. Leaving with Ctrl-C leaves the run alone."""
-    shown = -1
-    try:
-        while (state := run.read_state()).live:
-            if state.step != shown and not quiet:
-                _progress(state)
-                shown = state.step
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        print(f"\n{t('cli.left', name=shlex.quote(run.name))}")
-        raise
-    if not quiet:
-        _progress(state)
-        print(f"\n{t('cli.ended', name=run.name, state=t(f'runs.state.{state.state}'))}")
-        if run.result and state.state == "finished":
-            print(t("cli.chat_with", model=shlex.quote(run.model), name=shlex.quote(run.name)))
-    return state
-
-
-def _progress(state: Any) -> None:
-    width = 30
-    done = round(width * state.step / state.steps) if state.steps else 0
-    loss = f"{state.loss:.4f}" if state.loss is not None else "–"
-    left = time.strftime("%H:%M:%S", time.gmtime(state.seconds_left)) if state.seconds_left else "–"
-    values = {"step": state.step, "steps": state.steps, "loss": loss, "left": left}
-    line = f"[{'#' * done}{'.' * (width - done)}] {t('cli.progress', **values)}"
-    print(f"\r{line}  " if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+def _named(parts: Any, name: str, run: Any) -> argparse.ArgumentParser:
+    parser = command(parts, name, run, f"cli.runs_{name}")
+    parser.add_argument("name", metavar="NAME")
+    return parser
 
 
 def _runs_list(options: argparse.Namespace) -> int:
     from glmstudio.runs.run import list_runs
 
-    rows = [_run_json(run) for run in list_runs()]
+    rows = [run_json(run) for run in list_runs()]
     if options.json:
         print_json([{key: row[key] for key in ("name", "state", "step", "steps")} for row in rows])
     elif not rows:
@@ -117,23 +69,25 @@ def _runs_show(options: argparse.Namespace) -> int:
     from glmstudio.runs.run import find_run
 
     run = find_run(options.name)
-    row = _run_json(run)
+    row = run_json(run)
     if options.json:
         print_json(row)
         return 0
     row["state"] = t(f"runs.state.{row['state']}")
-    row["loss"] = None if row["loss"] is None else f"{row['loss']:.4f}"
+    for name in ("loss", "validation_loss"):
+        row[name] = None if row[name] is None else f"{row[name]:.4f}"
+    row["checkpoints"] = ", ".join(map(str, row["checkpoints"]))
     counts = row.pop("records")
     if isinstance(counts, dict) and {"used", "cut", "dropped"} <= counts.keys():
         row["records"] = t("cli.run_counts", **counts)
     for key, value in row.items():
-        if value not in (None, ""):
+        if value not in (None, "", []):
             print(f"{t(f'cli.run_{key}')}: {value}")
     print(f"\n{run.log()[0][-4000:]}")
     return 0
 
 
-def _runs_stop(options: argparse.Namespace) -> int:
+def _stop(options: argparse.Namespace) -> int:
     from glmstudio.runs.run import find_run
     from glmstudio.runs.stop import stop_run
 
@@ -142,8 +96,78 @@ def _runs_stop(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_json(run: Any) -> dict[str, Any]:
+def _resume(options: argparse.Namespace) -> int:
+    from glmstudio.doctor.preflight import preflight
+    from glmstudio.runs.resume import resume_run
+    from glmstudio.runs.run import find_run
+
+    run = find_run(options.name)
+    preflight()
+    make_room(options)
+    gone_on = resume_run(run, step=options.step, wait=options.queue, beside_chat=options.beside_chat)
+    return after_start(gone_on, options)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from glmstudio.runs.export import export_run
+    from glmstudio.runs.run import find_run
+
+    folder = export_run(find_run(options.name), options.to, options.out, step=options.step)
+    print(t("cli.exported", folder=folder))
+    return 0
+
+
+def _rename(options: argparse.Namespace) -> int:
+    from glmstudio.runs.manage import rename_run
+    from glmstudio.runs.run import find_run
+
+    print(t("cli.renamed", name=rename_run(find_run(options.name), options.new).name))
+    return 0
+
+
+def _note(options: argparse.Namespace) -> int:
+    from glmstudio.runs.manage import read_note, write_note
+    from glmstudio.runs.run import find_run
+
+    run = find_run(options.name)
+    if options.text is not None:
+        write_note(run, options.text)
+    print(read_note(run))
+    return 0
+
+
+def _delete(options: argparse.Namespace) -> int:
+    from glmstudio.runs.manage import delete_run, size_of
+    from glmstudio.runs.run import find_run
+
+    run = find_run(options.name)
+    question = t("cli.run_delete", name=run.name, size=size(size_of(run)))
+    if not options.yes and not confirmed(question):
+        return 1
+    print(t("cli.run_deleted", name=run.name, freed=size(delete_run(run))))
+    return 0
+
+
+def _queue(options: argparse.Namespace) -> int:
+    from glmstudio.runs import queue
+    from glmstudio.runs.start import advance
+
+    if options.name and options.by:
+        queue.move(options.name, options.by)
+    advance()
+    names = queue.waiting()
+    if options.json:
+        print_json(names)
+    else:
+        print("\n".join(f"{number}. {name}" for number, name in enumerate(names, 1)) or t("cli.queue_empty"))
+    return 0
+
+
+def run_json(run: Any) -> dict[str, Any]:
+    """A run for another program."""
     from glmstudio.files import read_json
+    from glmstudio.runs.checkpoints import list_checkpoints
+    from glmstudio.runs.manage import read_note
 
     state = run.read_state()
     return {
@@ -152,9 +176,13 @@ def _run_json(run: Any) -> dict[str, Any]:
         "step": state.step,
         "steps": state.steps,
         "loss": state.loss,
+        "validation_loss": state.validation_loss,
         "preset": run.preset,
         "model": run.model,
         "data": run.data,
+        "device": run.device,
+        "checkpoints": [each.step for each in list_checkpoints(run.path / "checkpoints") if each.whole],
+        "note": read_note(run),
         "records": read_json(run.path / "records.json"),
         "path": str(run.path),
         "result": str(run.result) if run.result else None,

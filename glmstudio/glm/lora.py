@@ -15,6 +15,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
+from torch import nn
 from transformers import GlmConfig, GlmForCausalLM
 
 from glmstudio.errors import StudioError
@@ -105,11 +106,15 @@ def restore_lora(model: GlmForCausalLM, folder: Path) -> None:
 
 def merge_lora(model: GlmForCausalLM) -> None:
     """Add the adapter to the layers that it stands beside, and take it away: what is left is a plain model."""
-    for name, layer in [*model.named_modules()]:
-        if isinstance(layer, LoraLayer):
-            layer.merge(safe_merge=False, adapter_names=[_NAME])
-            parent, _, own = name.rpartition(".")
-            setattr(model.get_submodule(parent), own, layer.get_base_layer())
+    with torch.no_grad():
+        for name, layer in [*model.named_modules()]:
+            if isinstance(layer, LoraLayer):
+                plain = layer.get_base_layer()
+                merged = plain.weight.float() + layer.get_delta_weight(_NAME).float()
+                # A new tensor: the old one may be a file that is mapped into memory.
+                plain.weight = nn.Parameter(merged.to(plain.weight.dtype), requires_grad=False)
+                parent, _, own = name.rpartition(".")
+                setattr(model.get_submodule(parent), own, plain)
     model.lora = None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.metadata
 import os
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 from transformers import GlmForCausalLM, set_seed
 
+from glmstudio import __version__
 from glmstudio.data.store import Store, prepare
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
@@ -63,6 +66,7 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
         # Its old name in transformers 5.20, the last one for Python 3.10.
         enable = getattr(glm, "activation_checkpointing_enable", glm.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
+    write_json(folder / "environment.json", _environment(glm))
     sample = sampler(glm, Tokenizer(model.path), examples, settings.sample_prompt, witness)
     trainer, watcher = make_trainer(glm, Job(settings, model, folder, examples, validation, witness, sample))
     resume = about.get("resume")
@@ -108,6 +112,22 @@ def _counts(store: Store, chosen: Any, kept_back: Examples | None) -> dict[str, 
         "learned": int(chosen.learned),
         "validation": len(kept_back) if kept_back else 0,
         "sha256": store.sha256,
+    }
+
+
+def _environment(glm: GlmForCausalLM) -> dict[str, Any]:
+    """What the numbers depend on besides the settings."""
+    known = ("torch", "transformers", "accelerate", "peft", "safetensors", "sentencepiece")
+    card = torch.cuda.get_device_name() if glm.device.type == "cuda" else None
+    packages = {name: importlib.metadata.version(name) for name in known}
+    return {
+        "glmstudio": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "card": card,
+        "cuda": torch.version.cuda,
+        "dtype": str(glm.dtype).removeprefix("torch."),
+        "packages": packages,
     }
 
 

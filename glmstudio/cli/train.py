@@ -1,0 +1,133 @@
+"""Fine-tuning: start a run, or show its plan."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from glmstudio.cli.terminal import command, complain, json_flag, language, print_json, t
+from glmstudio.errors import StudioError
+
+
+def add(commands: Any) -> None:
+    """`train`."""
+    train = command(commands, "train", _train, epilog=_settings_help())
+    train.add_argument("preset", metavar="PRESET", help=t("cli.preset"))
+    train.add_argument("--data", type=Path, metavar="FILE", help=t("cli.train_data"))
+    train.add_argument("--name", help=t("cli.name"))
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=t("cli.set"))
+    train.add_argument("--plan", action="store_true", help=t("cli.plan"))
+    train.add_argument("--follow", action="store_true", help=t("cli.follow"))
+    holding(train)
+    json_flag(train)
+
+
+def holding(parser: argparse.ArgumentParser) -> None:
+    """What to do where the card is held."""
+    parser.add_argument("--queue", action="store_true", help=t("cli.queue"))
+    beside = parser.add_mutually_exclusive_group()
+    beside.add_argument("--unload-chat", action="store_true", help=t("cli.unload_chat"))
+    beside.add_argument("--beside-chat", action="store_true", help=t("cli.beside_chat"))
+
+
+def make_room(options: argparse.Namespace) -> None:
+    """Unload the chat where that was asked for."""
+    if options.unload_chat:
+        from glmstudio.chat.server import ModelServer
+
+        ModelServer.stop()
+
+
+def _settings_help() -> str:
+    from glmstudio.runs.presets import Settings, field_docs, list_presets
+
+    presets = [f"  {preset.name}: {preset.about(language())}" for preset in list_presets()]
+    settings = [f"  {doc.name} ({doc.value}): {doc.help}" for doc in field_docs(Settings(), language())]
+    return "\n".join([t("cli.presets"), *presets, "", t("cli.settings"), *settings])
+
+
+def _train(options: argparse.Namespace) -> int:
+    from glmstudio.doctor.preflight import preflight
+    from glmstudio.runs.presets import load_preset
+    from glmstudio.runs.start import Asked, start_run
+
+    changes: dict[str, str] = {}
+    for pair in options.set:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise StudioError("cli.bad_set", pair=pair)
+        changes[key.strip()] = value.strip()
+    preset = load_preset(options.preset)
+    if options.plan:
+        return _plan(Asked(preset, options.data, options.name, changes), as_json=options.json)
+    preflight()
+    make_room(options)
+    run = start_run(
+        preset,
+        data=options.data,
+        name=options.name,
+        changes=changes,
+        wait=options.queue,
+        beside_chat=options.beside_chat,
+    )
+    return after_start(run, options)
+
+
+def after_start(run: Any, options: argparse.Namespace) -> int:
+    """Say that it has begun, or follow it to its end; returns the exit status."""
+    if not options.follow:
+        if options.json:
+            print_json({"name": run.name, "path": str(run.path)})
+        elif run.read_state().state == "queued":
+            print(t("cli.queued", name=run.name))
+        else:
+            print(t("cli.started", name=run.name, folder=run.path))
+        return 0
+    from glmstudio.cli.runs import run_json
+
+    state = _follow(run, quiet=options.json)
+    if options.json:
+        print_json(run_json(run))
+    elif state.problem:
+        return complain(state.problem)
+    return 0 if state.state in ("finished", "stopped") else 1
+
+
+def _follow(run: Any, *, quiet: bool) -> Any:
+    """Show a run until it ends. Leaving with Ctrl-C leaves the run alone."""
+    shown = -1
+    try:
+        while (state := run.read_state()).live:
+            if state.step != shown and not quiet:
+                _progress(state)
+                shown = state.step
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        print(f"\n{t('cli.left', name=shlex.quote(run.name))}")
+        raise
+    if not quiet:
+        _progress(state)
+        print(f"\n{t('cli.ended', name=run.name, state=t(f'runs.state.{state.state}'))}")
+        if run.result and state.state == "finished":
+            model = str(run.result) if run.is_whole_model else run.model
+            key = "cli.chat_with_model" if run.is_whole_model else "cli.chat_with"
+            print(t(key, model=shlex.quote(model), name=shlex.quote(run.name)))
+    return state
+
+
+def _progress(state: Any) -> None:
+    width = 30
+    done = round(width * state.step / state.steps) if state.steps else 0
+    loss = f"{state.loss:.4f}" if state.loss is not None else "–"
+    left = time.strftime("%H:%M:%S", time.gmtime(state.seconds_left)) if state.seconds_left else "–"
+    values = {"step": state.step, "steps": state.steps, "loss": loss, "left": left}
+    line = f"[{'#' * done}{'.' * (width - done)}] {t('cli.progress', **values)}"
+    print(f"\r{line}  " if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+
+
+def _plan(asked: Any, *, as_json: bool) -> int:
+    raise NotImplementedError

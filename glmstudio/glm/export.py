@@ -1,0 +1,54 @@
+"""The child process of an export: `python -m glmstudio.glm.export MODEL NAME SOURCE FORM OUT`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json
+from glmstudio.glm.adapters import save_official, save_peft
+from glmstudio.glm.load import load_model
+from glmstudio.glm.lora import merge_lora
+from glmstudio.glm.whole import save_whole
+
+
+def main(model: Path, name: str, source: Path, form: str, out: Path) -> int:
+    """Write what lies in `source`, tuned on `model` (called `name`), in `form` to `out`. A problem goes to stdout."""
+    try:
+        export(model, name, source, form, out)
+    except StudioError as problem:
+        sys.stdout.write(json.dumps(problem.to_json(), ensure_ascii=False) + "\n")
+        return 1
+    return 0
+
+
+def export(model: Path, name: str, source: Path, form: str, out: Path) -> None:
+    """As `main`. Raises StudioError."""
+    whole = (source / "config.json").is_file() and not (source / "adapter.json").is_file()
+    if whole:
+        save_whole(load_model(source, dtype=torch.float32, device="cpu"), out, base=model, dtype=torch.float16)
+        return
+    is_lora = (read_json(source / "adapter_config.json", {}) or {}).get("peft_type") == "LORA"
+    if form == "peft" and is_lora:
+        out.mkdir(parents=True)
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(source / file, out / file)
+        return
+    # The published numbers are 16-bit: as such they stay mapped, and 12 GB need not fit the memory twice.
+    glm = load_model(model, source, dtype=torch.float16 if form == "merged" else torch.float32, device="cpu")
+    if form == "official":
+        save_official(glm, out)
+    elif form == "peft":
+        save_peft(glm, out, base=name)
+    else:
+        merge_lora(glm)
+        save_whole(glm, out, base=model, dtype=torch.float16)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4], Path(sys.argv[5])))
