@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from glmstudio.data.formats import Conversation
@@ -60,11 +60,10 @@ def _examine(conversation: Conversation) -> Finding:
     if not found:
         return Finding(as_it_stands, tuple(faults), messages)
     try:
-        return Finding(
-            as_it_stands, tuple(faults), record_messages(record | {"conversations": turns}, conversation.intro)
-        )
-    except StudioError as reason:  # without its end, the record has nothing left to learn
-        return Finding(as_it_stands, (*faults, Fault(reason)))
+        mended = record_messages(record | {"conversations": turns}, conversation.intro)
+    except StudioError:  # without its end, the record has nothing left to learn
+        return Finding(as_it_stands, tuple(replace(fault, fix=None) for fault in faults))
+    return Finding(as_it_stands, tuple(faults), mended)
 
 
 def _with_texts(record: Any) -> tuple[Any, list[Fault]]:

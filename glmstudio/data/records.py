@@ -12,9 +12,10 @@ from typing import Any
 from glmstudio.data.faults import Fault, Finding, examine
 from glmstudio.data.formats import conversations
 from glmstudio.data.prompt import Message
-from glmstudio.data.sources import Moved, source_files
+from glmstudio.data.sources import Moved, source_files, total_size
 from glmstudio.data.turns import record_messages
 from glmstudio.data.values import read_values
+from glmstudio.data.watch import Tell, Watch
 from glmstudio.errors import StudioError
 
 __all__ = ["Check", "Problem", "Record", "check_file", "read_findings", "read_records", "record_messages"]
@@ -55,11 +56,16 @@ class Check:
     problems: tuple[Problem, ...]
 
 
-def check_file(path: str | Path) -> Check:
-    """Examine every record of a file or folder, and count. Raises StudioError where it cannot be read."""
-    records, problems = 0, []
-    seen = Seen()
-    for file, line, finding in read_findings(path):
+def check_file(path: str | Path, *, tell: Tell | None = None) -> Check:
+    """Examine every record of a file or folder, and count. Raises StudioError where it cannot be read.
+
+    `tell(share, records)` hears how far it is.
+    """
+    records, problems = 0, list[Problem]()
+    seen, watch = Seen(), Watch(tell, total=total_size(path))
+    for file, line, finding in read_findings(path, watch.moved):
+        watch.records = records + len(problems)
+        watch.look(Path(path))
         problem = problem_of(file, line, finding)
         if problem is None and finding.messages is not None:
             problem = seen.again(str(file), line, message_hash(finding.messages))

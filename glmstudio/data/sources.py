@@ -41,6 +41,11 @@ def source_files(path: str | Path) -> list[Path]:
     return found
 
 
+def total_size(path: str | Path) -> int:
+    """The bytes of a source's files. Raises StudioError where it cannot be read."""
+    return sum(file.stat().st_size for file in source_files(path))
+
+
 @contextmanager
 def open_text(file: Path, *, newline: str | None = None, moved: Moved | None = None) -> Iterator[io.TextIOWrapper]:
     """A data file as text, in the encoding that it has. `moved` hears of every number of bytes read.

@@ -130,7 +130,8 @@ class _Window:
 
     def _not_json(self, error: Exception) -> StudioError:
         at_first = isinstance(error, json.JSONDecodeError) and "\n" not in self._buffer[: error.pos]
-        return _not_json(error, self._before if at_first else 0)
+        column = _column(error) + (self._before if at_first else 0)
+        return StudioError("data.not_json_rest", column=column)
 
     def _more(self, size: int) -> bool:
         chunk = self._text.read(size)
@@ -205,6 +206,9 @@ def _too_long() -> StudioError:
     return StudioError("data.record_too_long", millions=LONGEST_RECORD >> 20)
 
 
-def _not_json(error: Exception, before: int = 0) -> StudioError:
-    column = error.colno + before if isinstance(error, json.JSONDecodeError) else 1
-    return StudioError("data.not_json", column=column)
+def _not_json(error: Exception) -> StudioError:
+    return StudioError("data.not_json", column=_column(error))
+
+
+def _column(error: Exception) -> int:
+    return error.colno if isinstance(error, json.JSONDecodeError) else 1
