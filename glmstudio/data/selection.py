@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 POLICIES = ("stop", "drop", "fix")
 SHORTEST_LIMIT = 4
+_BLOCK = 1024  # rows at once: numpy widens what it sums, and all of it would fill the memory
 
 Numbers = npt.NDArray[np.int64]
 
@@ -54,9 +55,23 @@ class Over:
 def over(store: Store, limit: int) -> Over:
     """What a limit of tokens does to the records."""
     rows = np.flatnonzero(store.lengths > limit)
-    starts = store.rows["offset"][rows]
-    within = np.array([np.count_nonzero(store.flat_learned[at : at + limit]) for at in starts.tolist()], np.int64)
+    within = np.zeros(len(rows), np.int64)
+    for first in range(0, len(rows), _BLOCK):
+        starts = store.rows["offset"][rows[first : first + _BLOCK]]
+        edges = np.stack([starts, starts + limit], axis=1).ravel() - starts[0]
+        part = store.flat_learned[starts[0] : starts[-1] + limit + 1]
+        sums = np.add.reduceat(part, edges, dtype=np.int64)  # from edge to edge; every second one is wanted
+        within[first : first + _BLOCK] = sums[::2]
     return Over(rows, within, within < store.rows["learned"][rows])
+
+
+def whole_answers(store: Store, limit: int) -> tuple[Numbers, Numbers]:
+    """For each row the end of the last answer that is whole within the limit, and how much is learned up to there."""
+    ends, learned = np.zeros(len(store), np.int64), np.zeros(len(store), np.int64)
+    fitting = (store.flat_ends[:, 0] <= limit) & (store.flat_ends[:, 1] > 0)
+    rows = np.repeat(np.arange(len(store)), store.rows["ends"])[fitting]
+    ends[rows], learned[rows] = store.flat_ends[fitting].T  # of several for one row, the last one stays
+    return ends, learned
 
 
 def select(store: Store, policy: str, max_length: int, *, plain_cut: bool) -> Selection:
@@ -96,17 +111,9 @@ def _shorten(store: Store, ends: Numbers, learned: Numbers, limit: int, how: str
     learned[found.rows] = found.within
     if how == "plain":
         return
-    for row in found.rows[found.bad].tolist():
-        end, count = _last_answer(store, row, limit) if how == "fix" else (0, 0)
-        ends[row], learned[row] = end, count
-
-
-def _last_answer(store: Store, row: int, limit: int) -> tuple[int, int]:
-    """The end of the last answer that is whole within the limit, and how much is learned up to there."""
-    about = store.rows[row]
-    answers = store.flat_ends[int(about["ends_at"]) : int(about["ends_at"]) + int(about["ends"])]
-    fitting = answers[(answers[:, 0] <= limit) & (answers[:, 1] > 0)]
-    return (int(fitting[-1, 0]), int(fitting[-1, 1])) if len(fitting) else (0, 0)
+    rows = found.rows[found.bad]
+    whole = whole_answers(store, limit) if how == "fix" else (np.zeros_like(ends), np.zeros_like(learned))
+    ends[rows], learned[rows] = whole[0][rows], whole[1][rows]
 
 
 def _counted(store: Store, policy: str, limit: int, kept: npt.NDArray[np.bool_], found: tuple[Any, ...]) -> Selection:

@@ -26,7 +26,7 @@ from glmstudio.data.building import MENDED, REPEATED, ROW_FIELDS, build
 from glmstudio.data.pieces import Piece, pieces
 from glmstudio.data.prompt import IGNORED
 from glmstudio.data.records import Problem
-from glmstudio.data.selection import Over, Selection, over, select
+from glmstudio.data.selection import Over, Selection, over, select, whole_answers
 from glmstudio.data.sources import source_files, total_size
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.data.watch import Cancelled, Tell, Watch
@@ -176,16 +176,12 @@ class Store:
 
     def _limit_problems(self, limit: int) -> Iterator[tuple[int, Problem]]:
         rows, lost = self._bad_rows(limit)
+        ends, _ = whole_answers(self, limit)
         for row, nothing_left in zip(rows.tolist(), lost.tolist(), strict=True):
             file, line = self.place(row)
             key = "data.answer_lost" if nothing_left else "data.answer_cut"
             reason = StudioError(key, tokens=int(self.lengths[row]), limit=limit)
-            yield int(self.rows["number"][row]), Problem(file, line, reason, self._fix(row, limit))
-
-    def _fix(self, row: int, limit: int) -> str | None:
-        first, count = int(self.rows["ends_at"][row]), int(self.rows["ends"][row])
-        ends = self.flat_ends[first : first + count]
-        return "fit" if bool(((ends[:, 0] <= limit) & (ends[:, 1] > 0)).any()) else None
+            yield int(self.rows["number"][row]), Problem(file, line, reason, "fit" if ends[row] else None)
 
     def _bad_rows(self, limit: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """The rows whose only fault is the limit, and for each whether it leaves nothing to learn."""

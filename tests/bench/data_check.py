@@ -29,13 +29,13 @@ def peak(): return int([l for l in open('/proc/self/status') if l.startswith('Vm
 told = []
 began = time.monotonic()
 store = prepare(Path(sys.argv[1]), Path(sys.argv[2]), tell=lambda share, records: told.append(share))
-built = time.monotonic() - began
+built, built_peak = time.monotonic() - began, peak()
 began = time.monotonic()
 store = prepare(Path(sys.argv[1]), Path(sys.argv[2]))
 opened = time.monotonic() - began
 began = time.monotonic()
 chosen = store.select("fix", int(sys.argv[3]))
-print(json.dumps({"records": len(store), "tokens": int(store.lengths.sum()), "seconds": built, "peak": peak(),
+print(json.dumps({"records": len(store), "tokens": int(store.lengths.sum()), "seconds": built, "peak": built_peak, "later": peak(),
                   "open": opened, "select": time.monotonic() - began, "told": len(told),
                   "rising": told == sorted(told), "used": chosen.used, "cut": chosen.cut}))
 """
@@ -55,7 +55,10 @@ def main() -> None:
         figures = measure(file, Path(options.model), Path(folder, "home"))
     print(f"{figures['records']:,} records, {figures['tokens']:,} tokens, {size / 1e6:.0f} MB of {options.kind}")
     print(f"prepared in {figures['seconds']:.1f} s, peak {figures['peak'] / 1e6:.0f} MB, told {figures['told']} times")
-    print(f"opened again in {figures['open'] * 1000:.0f} ms, selected in {figures['select'] * 1000:.0f} ms")
+    print(
+        f"opened again in {figures['open'] * 1000:.0f} ms, selected in {figures['select'] * 1000:.0f} ms, "
+        f"peak then {figures['later'] / 1e6:.0f} MB"
+    )
 
 
 def write(file: Path, records: int, seed: int = 1) -> None:
