@@ -35,6 +35,11 @@ class Paths:
         return self.home / "state"
 
     @property
+    def cache(self) -> Path:
+        """What can be made anew at any time."""
+        return self.home / "cache"
+
+    @property
     def presets(self) -> Path:
         """Presets that the user saved."""
         return self.home / "presets"

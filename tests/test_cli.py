@@ -34,7 +34,7 @@ def test_data_tokens_needs_only_a_tokenizer(tmp_path: Path) -> None:
 
 def test_data_check_prints_its_contract(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
-    file.write_text('{"conversations": [{"role": "assistant", "content": "x"}]}\n{}\n')
+    file.write_text('{"prompt": "x", "response": "y"}\n{}\n')
     done = run("data", "check", str(file), "--json")
     reason = "The record has no list of turns under “conversations”."
     assert json.loads(done.stdout) == {"records": 1, "problems": [{"file": str(file), "line": 2, "reason": reason}]}

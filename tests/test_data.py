@@ -183,10 +183,14 @@ def test_arguments_may_be_words_of_python() -> None:
 
 def test_half_a_character_is_told_before_training(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
-    file.write_text('{"conversations": [{"role": "assistant", "content": "\\ud83d"}]}\n')
+    file.write_text(
+        '{"conversations": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "\\ud83d"}]}\n'
+    )
     (problem,) = check_file(file).problems
     assert problem.reason.key == "data.record_half_character"
-    file.write_text('{"conversations": [{"role": "assistant", "content": "\\ud83d\\ude00"}]}\n')
+    file.write_text(
+        '{"conversations": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "\\ud83d\\ude00"}]}\n'
+    )
     assert check_file(file).problems == ()
 
 

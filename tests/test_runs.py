@@ -181,7 +181,7 @@ def test_a_bad_name_is_refused(home: Path, name: str) -> None:
 
 def test_bad_data_is_refused_before_anything_starts(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
-    file.write_text('{"conversations": [{"role": "assistant", "content": "x"}]}\n{}\n')
+    file.write_text('{"prompt": "x", "response": "y"}\n{}\n')
     with pytest.raises(StudioError) as caught:
         start_run(load_preset(PRESET), data=file)
     assert caught.value.what() == (

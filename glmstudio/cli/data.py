@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from glmstudio.cli.progress import histogram, progress
 from glmstudio.cli.terminal import command, json_flag, language, print_json, t
+from glmstudio.errors import StudioError
+
+if TYPE_CHECKING:
+    from glmstudio.data.records import Problem
+    from glmstudio.data.store import Store
 
 
 def add(commands: Any) -> None:
@@ -15,7 +22,9 @@ def add(commands: Any) -> None:
     data = commands.add_parser("data", help=t("cli.data"), description=t("cli.data"))
     parts = data.add_subparsers(required=True, metavar="ACTION")
     check = command(parts, "check", _data_check, "cli.data_check")
-    check.add_argument("file", metavar="FILE")
+    check.add_argument("file", metavar="FILE_OR_FOLDER")
+    check.add_argument("--model", metavar="NAME_OR_DIR", help=t("cli.data_model"))
+    check.add_argument("--max-length", type=int, metavar="N", help=t("cli.data_limit"))
     json_flag(check)
     tokens = command(parts, "tokens", _data_tokens, "cli.data_tokens")
     tokens.add_argument("file", metavar="FILE")
@@ -28,26 +37,58 @@ def add(commands: Any) -> None:
 
 
 def _data_check(options: argparse.Namespace) -> int:
+    if options.model is None:
+        if options.max_length is not None:
+            raise StudioError("cli.limit_needs_model")
+        return _report(options, *_examined(options.file))
+    store = _prepared(Path(options.file), _model_folder(options.model))
+    limit = options.max_length
+    problems = store.problems(limit)
+    status = _report(options, store.records - len(problems), problems)
+    if not options.json and len(store):
+        print("\n".join(histogram(store.histogram(limit, bins=12), limit)))
+    return status
+
+
+def _examined(file: str) -> tuple[int, Sequence[Problem]]:
     from glmstudio.data.records import check_file
 
-    check = check_file(options.file)
+    with progress() as tell:
+        check = check_file(file, tell=tell)
+    return check.records, check.problems
+
+
+def _prepared(source: Path, model_folder: Path) -> Store:
+    from glmstudio.data.store import prepare
+
+    with progress() as tell:
+        return prepare(source, model_folder, tell=tell)
+
+
+def _report(options: argparse.Namespace, records: int, problems: Sequence[Problem]) -> int:
     if options.json:
-        print_json({"records": check.records, "problems": [problem.to_json(language()) for problem in check.problems]})
+        print_json({"records": records, "problems": [problem.to_json(language()) for problem in problems]})
     else:
-        for problem in check.problems:
+        for problem in problems:
             print(f"{problem.file}:{problem.line}: {problem.text(language())}")
-        print(t("cli.checked", records=check.records, problems=len(check.problems)))
-    return 1 if check.problems or not check.records else 0
+        print(t("cli.checked", records=records, problems=len(problems)))
+        if mendable := sum(problem.fix is not None for problem in problems):
+            print(t("cli.mendable", count=mendable))
+    return 1 if problems or not records else 0
+
+
+def _model_folder(name_or_dir: str) -> Path:
+    from glmstudio.models import find_model
+
+    return Path(name_or_dir) if Path(name_or_dir).is_dir() else find_model(name_or_dir).path
 
 
 def _data_tokens(options: argparse.Namespace) -> int:
     from glmstudio.data.prompt import training_example
     from glmstudio.data.records import Problem, read_records
     from glmstudio.data.tokenizer import Tokenizer
-    from glmstudio.models import find_model
 
-    known = Path(options.model).is_dir()
-    tokenizer = Tokenizer(options.model if known else find_model(options.model).path)
+    tokenizer = Tokenizer(_model_folder(options.model))
     rows = []
     for record in read_records(options.file):
         if isinstance(record, Problem):

@@ -72,14 +72,22 @@ def training_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> Examp
     Learned is what a trained message says after its role token, and the token that ends it: the next role, or
     the end of the text after the last message.
     """
+    ids, learned, _ = spelled(tokenizer, messages)
+    return Example(ids, [token if yes else IGNORED for token, yes in zip(ids, learned, strict=True)])
+
+
+def spelled(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int], list[bool], list[int]]:
+    """A conversation's ids, whether each of them is learned, and where each message ends: the place of what ends it."""
     ids = _start(tokenizer)
     learned = [False] * (len(ids) + 1)  # learned[i]: whether the token at i is a label
+    ends = []
     for message in messages:
         tokens = _message_ids(tokenizer, message)
         ids += tokens
         learned += [message.trained] * len(tokens)
+        ends.append(len(ids))
     ids.append(EOS)
-    return Example(ids, [token if yes else IGNORED for token, yes in zip(ids, learned, strict=True)])
+    return ids, learned, ends
 
 
 def _start(tokenizer: Tokenizer) -> list[int]:

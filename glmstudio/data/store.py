@@ -1,60 +1,205 @@
-"""A stand-in until the token store comes."""
+"""A data set that was tokenised once and is mapped from disk: for training, for counting, and for looking at it.
+
+    cache/data/<key>/
+        ids, learned       every record's token ids (int32) and whether each is learned (uint8), one after the other
+        rows, ends         where each record lies and what is known of it; where its answers end
+        problems.jsonl     what is wrong with the records, in the order of the source
+        about.json         the files, their sum, and the counts; written last
+
+The key names the state of the files and of the tokenizer, so a store is never out of date: it is another one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from glmstudio.data.prompt import IGNORED, training_example
-from glmstudio.data.records import Record, read_records
+from glmstudio.data import cache
+from glmstudio.data.building import MENDED, REPEATED, ROW_FIELDS, build
+from glmstudio.data.pieces import Piece, pieces
+from glmstudio.data.prompt import IGNORED
+from glmstudio.data.records import Problem
+from glmstudio.data.selection import Over, Selection, over, select, whole_answers
+from glmstudio.data.sources import source_files, total_size
 from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.data.watch import Cancelled, Tell, Watch
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json
+
+_SPREAD = 0x9E3779B97F4A7C15  # an odd number whose bits are well mixed
 
 
-@dataclass
-class Selection:
-    rows: np.ndarray
-    ends: np.ndarray
-    used: int = 0
-    mended: int = 0
-    dropped: int = 0
-    cut: int = 0
-    lost: int = 0
-    duplicates: int = 0
-    tokens: int = 0
-    learned: int = 0
+def prepare(source: Path, model_folder: Path, *, tell: Tell | None = None, cancelled: Cancelled | None = None) -> Store:
+    """The store of a file or folder for this tokenizer; built where there is none yet.
+
+    `tell(share, records)` hears how far it is; where `cancelled()` says so, StudioError is raised, as for a source
+    that cannot be read or that changes meanwhile. Nothing half-built is ever used.
+    """
+    files = source_files(source)
+    key = cache.key_of(files, model_folder)
+    if ready := _at(source, model_folder, key):
+        return ready
+    tokenizer = Tokenizer(model_folder)
+    with cache.building() as folder:
+        build(folder, source, files, tokenizer, Watch(tell, cancelled, total_size(source)))
+        if cache.key_of(source_files(source), model_folder) != key:
+            raise StudioError("data.source_changed", source=str(source))
+        cache.finish(folder, key)
+    cache.prune()
+    ready = _at(source, model_folder, key)
+    if ready is None:  # somebody emptied the cache in this moment
+        raise StudioError("data.source_changed", source=str(source))
+    return ready
+
+
+def find(source: Path, model_folder: Path) -> Store | None:
+    """The store, where it is ready. Raises StudioError where the source cannot be read."""
+    return _at(source, model_folder, cache.key_of(source_files(source), model_folder))
+
+
+def _at(source: Path, model_folder: Path, key: str) -> Store | None:
+    folder = cache.place() / key
+    about = read_json(folder / "about.json")
+    if not isinstance(about, dict):
+        return None
+    cache.used(folder)
+    return Store(folder, source, model_folder, about)
 
 
 class Store:
-    sha256 = ""
+    """A prepared data set. Rows are the records that can be trained on as they are or mended; others are problems."""
 
-    def __init__(self, examples):
-        self._e = examples
+    def __init__(self, folder: Path, source: Path, model_folder: Path, about: dict[str, Any]) -> None:
+        self.key, self.source, self._model_folder = folder.name, source, model_folder
+        self.sha256: str = about["sha256"]
+        self.records: int = about["records"]  # all of them, with those that no mend helps
+        self.files = [str(source / name) if name else str(source) for name in about["files"]]
+        self.rows = np.fromfile(folder / "rows", np.dtype(ROW_FIELDS))
+        self.lengths: npt.NDArray[np.int32] = self.rows["length"]
+        self.flat_ids = _mapped(folder / "ids", np.dtype("<i4"))
+        self.flat_learned = _mapped(folder / "learned", np.dtype("u1"))
+        self.flat_ends = _mapped(folder / "ends", np.dtype("<i4")).reshape(-1, 2)
+        self._told: int = about["problems"]
+        self._problems = folder / "problems.jsonl"
+        self._over: dict[int, Over] = {}
+        self._tokenizer: Tokenizer | None = None
 
-    def __len__(self):
-        return len(self._e)
+    def __len__(self) -> int:
+        return len(self.rows)
 
-    def select(self, policy, max_length):
-        rows = [i for i, e in enumerate(self._e) if e.cut(max_length).trained]
-        ends = [min(max_length, len(self._e[i].input_ids)) for i in rows]
-        return Selection(np.array(rows, int), np.array(ends, int), used=len(rows))
+    def select(self, policy: str, max_length: int, *, plain_cut: bool = False) -> Selection:
+        """What is trained on: `stop` refuses where there is any problem, `drop` leaves those records out, `fix` mends.
 
-    def split(self, chosen, share, seed):
-        n = int(len(chosen.rows) * share)
-        return (
-            Selection(chosen.rows[n:], chosen.ends[n:], used=len(chosen.rows) - n),
-            Selection(chosen.rows[:n], chosen.ends[:n], used=n),
-        )
+        With `plain_cut` a record over the limit is no problem: it is cut at the limit, as the original script does.
+        Raises StudioError where the policy refuses, or nothing is left.
+        """
+        return select(self, policy, max_length, plain_cut=plain_cut)
 
-    def ids(self, row, end):
-        return np.array(self._e[row].input_ids[:end], np.int32)
+    def ids(self, row: int, end: int | None = None) -> npt.NDArray[np.int32]:
+        """A record's token ids, up to `end`."""
+        return self.flat_ids[self._span(row, end)]
 
-    def learned(self, row, end):
-        return np.array(self._e[row].labels[:end]) != IGNORED
+    def learned(self, row: int, end: int | None = None) -> npt.NDArray[np.bool_]:
+        """Which of them are learned."""
+        return self.flat_learned[self._span(row, end)].astype(np.bool_)
+
+    def labels(self, row: int, end: int | None = None) -> npt.NDArray[np.int32]:
+        """The ids where they are learned, else -100."""
+        return np.where(self.learned(row, end), self.ids(row, end), np.int32(IGNORED))
+
+    def place(self, row: int) -> tuple[str, int]:
+        """The file and line of a record."""
+        return self.files[int(self.rows["file"][row])], int(self.rows["line"][row])
+
+    def problems(self, limit: int | None = None, first: int | None = None) -> list[Problem]:
+        """What is wrong, in the order of the source; with a limit of tokens also what it cuts off or loses."""
+        return list(islice(self._all_problems(limit), first))
+
+    def problem_count(self, limit: int | None = None) -> int:
+        """How many problems there are in all; one a record."""
+        return self._told + (len(self._bad_rows(limit)[0]) if limit is not None else 0)
+
+    def histogram(self, limit: int | None = None, bins: int = 24) -> list[tuple[int, int, int]]:
+        """How many records have more than `from` and at most `to` tokens; the limit is an edge where it fits."""
+        longest = int(self.lengths.max()) if len(self) else 0
+        width = max(1.0, longest / bins)
+        if limit is not None and limit / width >= 1 / 3:
+            width = limit / max(1, round(limit / width))
+        count = max(1, int(np.ceil(longest / width)))
+        edges = [round(index * width) for index in range(count + 1)]
+        places = np.searchsorted(np.array(edges), self.lengths, side="left")
+        counts = np.bincount(np.clip(places, 1, count), minlength=count + 1)[1:] if len(self) else np.zeros(count, int)
+        return [(edges[index], edges[index + 1], int(counts[index])) for index in range(count)]
+
+    def record_pieces(self, row: int, max_length: int, end: int | None = None) -> list[Piece]:
+        """A record as the model sees it: what is trained, what is read, and what lies beyond `end` (or the limit)."""
+        self._tokenizer = self._tokenizer or Tokenizer(self._model_folder)
+        end = min(max_length, int(self.lengths[row])) if end is None else end
+        return pieces(self._tokenizer, self.ids(row).tolist(), self.learned(row).tolist(), end)
+
+    def split(self, share: float, seed: int = 0) -> npt.NDArray[np.bool_]:
+        """Which rows are held out to validate. Equal records stay together, and other records change nothing for them.
+
+        About `share` of them; at least one and not all where there are two different records.
+        """
+        marks = self.rows["mark"]
+        if share <= 0 or len(np.unique(marks)) < 2:
+            return np.zeros(len(self), np.bool_)
+        drawn = _mixed(marks, seed)
+        held = drawn < min(share, 1.0)
+        if not held.any():
+            held = drawn == drawn.min()
+        return drawn != drawn.max() if held.all() else held
+
+    def _span(self, row: int, end: int | None) -> slice:
+        start, length = int(self.rows["offset"][row]), int(self.rows["length"][row])
+        return slice(start, start + (length if end is None else min(end, length)))
+
+    def _all_problems(self, limit: int | None) -> Iterator[Problem]:
+        told = self._told_problems()
+        numbered = merge(told, self._limit_problems(limit), key=lambda each: each[0]) if limit is not None else told
+        return (problem for _, problem in numbered)
+
+    def _told_problems(self) -> Iterator[tuple[int, Problem]]:
+        with self._problems.open(encoding="utf-8") as lines:
+            for line in lines:
+                about = json.loads(line)
+                reason = StudioError.from_json(about["reason"])
+                yield about["number"], Problem(self.files[about["file"]], about["line"], reason, about["fix"])
+
+    def _limit_problems(self, limit: int) -> Iterator[tuple[int, Problem]]:
+        rows, lost = self._bad_rows(limit)
+        ends, _ = whole_answers(self, limit)
+        for row, nothing_left in zip(rows.tolist(), lost.tolist(), strict=True):
+            file, line = self.place(row)
+            key = "data.answer_lost" if nothing_left else "data.answer_cut"
+            reason = StudioError(key, tokens=int(self.lengths[row]), limit=limit)
+            yield int(self.rows["number"][row]), Problem(file, line, reason, "fit" if ends[row] else None)
+
+    def _bad_rows(self, limit: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The rows whose only fault is the limit, and for each whether it leaves nothing to learn."""
+        if limit not in self._over:
+            self._over = {limit: over(self, limit)}
+        found = self._over[limit]
+        bad = found.bad & ((self.rows["flags"][found.rows] & (MENDED | REPEATED)) == 0)
+        return found.rows[bad], found.within[bad] == 0
 
 
-def prepare(source: Path, model_folder: Path, *, tell: Callable | None = None, cancelled=None) -> Store:
-    tok = Tokenizer(model_folder)
-    return Store([training_example(tok, r.messages) for r in read_records(source) if isinstance(r, Record)])
+def _mapped(file: Path, kind: np.dtype[Any]) -> npt.NDArray[Any]:
+    """A file as an array; an empty one cannot be mapped."""
+    return np.memmap(file, kind, mode="r") if file.stat().st_size else np.zeros(0, kind)
+
+
+def _mixed(marks: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]:
+    """A number from 0 to 1 for each mark, another one for each seed."""
+    start = np.uint64((seed * _SPREAD + 1) % 2**64)
+    drawn = (marks ^ start) * np.uint64(_SPREAD)
+    drawn = (drawn ^ (drawn >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    return (drawn ^ (drawn >> np.uint64(32))).astype(np.float64) / 2.0**64

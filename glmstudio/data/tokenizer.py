@@ -55,6 +55,17 @@ class Tokenizer:
         text: str = self._pieces.decode([i for i in ids if 2 < i < self.pieces])
         return text
 
+    def spell(self, ids: Iterable[int]) -> str:
+        """The text of ids as pieces one after the other: the space before a word stays, part characters are marks."""
+        out = bytearray()
+        for index in ids:
+            piece = self.name(index)
+            if len(piece) == 6 and piece.startswith("<0x"):
+                out.append(int(piece[3:5], 16))
+            else:
+                out += piece.replace("\u2581", " ").encode()
+        return out.decode("utf-8", "replace")
+
     def name(self, index: int) -> str:
         """How one id reads in a table: its piece, or the special token's name."""
         if index in self._names:

@@ -21,7 +21,17 @@ def main(file: Path = DEMO / "sample.jsonl") -> None:
     world = World(seed=7)
     kinds = ["timer"] * TIMERS + ["identity"] * IDENTITIES + ["tool"] * CALLS + ["talk"] * TALKS
     world.random.shuffle(kinds)
-    write_text(file, "".join(json.dumps(_record(world, kind), ensure_ascii=False) + "\n" for kind in kinds))
+    lines = [_line(world, kind) for kind in kinds]
+    taken: set[str] = set()
+    for index, kind in enumerate(kinds):
+        while lines[index] in taken:  # a record twice would count twice
+            lines[index] = _line(world, kind)
+        taken.add(lines[index])
+    write_text(file, "".join(lines))
+
+
+def _line(world: World, kind: str) -> str:
+    return json.dumps(_record(world, kind), ensure_ascii=False) + "\n"
 
 
 def _record(world: World, kind: str) -> dict[str, object]:

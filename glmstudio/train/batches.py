@@ -10,27 +10,28 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from glmstudio.data.prompt import IGNORED
-from glmstudio.data.store import Selection, Store
+from glmstudio.data.selection import Numbers
+from glmstudio.data.store import Store
 from glmstudio.data.tokenizer import PAD
 
 _GROUPED = 50  # batches whose conversations are sorted by length together
 
 
 class Examples(Dataset[dict[str, Any]]):
-    """The chosen conversations of a token store, as `{"input_ids", "labels"}` of one dimension."""
+    """Chosen rows of a token store up to their ends, as `{"input_ids", "labels"}` of one dimension."""
 
-    def __init__(self, store: Store, chosen: Selection) -> None:
-        self._store, self._chosen = store, chosen
-        self.lengths = np.asarray(chosen.ends)
+    def __init__(self, store: Store, rows: Numbers, ends: Numbers) -> None:
+        self._store, self._rows = store, rows
+        self.lengths = ends
 
     def __len__(self) -> int:
-        return len(self._chosen.rows)
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row, end = int(self._chosen.rows[index]), int(self._chosen.ends[index])
+        row, end = int(self._rows[index]), int(self.lengths[index])
         ids = torch.from_numpy(self._store.ids(row, end).astype(np.int64))
-        learned = torch.from_numpy(np.array(self._store.learned(row, end)))
-        return {"input_ids": ids, "labels": torch.where(learned, ids, IGNORED)}
+        labels = torch.from_numpy(self._store.labels(row, end).astype(np.int64))
+        return {"input_ids": ids, "labels": labels}
 
 
 class Order(Sampler[int]):

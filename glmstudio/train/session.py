@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from transformers import GlmForCausalLM, set_seed
 
 from glmstudio import __version__
-from glmstudio.data.store import Store, prepare
+from glmstudio.data.store import prepare
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
@@ -80,17 +81,22 @@ def _data(settings: Settings, folder: Path, model: Path) -> tuple[Examples, Exam
     """What is learned from and what is only looked at; the counts are written down."""
     store = prepare(Path(settings.data), model)
     chosen = store.select(settings.bad_records, settings.max_length)
+    rows, ends = chosen.rows, chosen.ends
     kept_back = None
     if settings.validation:
         other = prepare(Path(settings.validation), model)
-        kept_back = Examples(other, other.select("drop", settings.max_length))
+        good = other.select("drop", settings.max_length)
+        kept_back = Examples(other, good.rows, good.ends)
     elif settings.validation_share:
-        chosen, rest = store.split(chosen, settings.validation_share, settings.seed)
-        kept_back = Examples(store, rest) if len(rest.rows) else None
-    write_json(folder / "records.json", _counts(store, chosen, kept_back))
-    if not len(chosen.rows):
+        held = store.split(settings.validation_share, settings.seed)[rows]
+        kept_back = Examples(store, rows[held], ends[held]) if held.any() else None
+        rows, ends = rows[~held], ends[~held]
+    if not len(rows):
         raise StudioError("data.file_empty", file=settings.data)
-    return Examples(store, chosen), kept_back
+    counts = {name: value for name, value in asdict(chosen).items() if isinstance(value, int)}
+    validation = len(kept_back) if kept_back else 0
+    write_json(folder / "records.json", counts | {"validation": validation, "sha256": store.sha256})
+    return Examples(store, rows, ends), kept_back
 
 
 def _finish(glm: GlmForCausalLM, settings: Settings, folder: Path) -> None:
@@ -103,16 +109,6 @@ def _finish(glm: GlmForCausalLM, settings: Settings, folder: Path) -> None:
     os.replace(fresh, old)
     if settings.method == "full":
         stamp.give(old, stamp.look(old))  # every byte of it was written just now
-
-
-def _counts(store: Store, chosen: Any, kept_back: Examples | None) -> dict[str, Any]:
-    counted = {name: int(getattr(chosen, name)) for name in ("used", "mended", "dropped", "cut", "lost", "duplicates")}
-    return counted | {
-        "tokens": int(chosen.tokens),
-        "learned": int(chosen.learned),
-        "validation": len(kept_back) if kept_back else 0,
-        "sha256": store.sha256,
-    }
 
 
 def _environment(glm: GlmForCausalLM) -> dict[str, Any]:

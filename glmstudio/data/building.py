@@ -1,0 +1,116 @@
+"""Tokenise a data set once: its records' ids, what of them is learned, and the problems, as files to be mapped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from array import array
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import accumulate
+from pathlib import Path
+from typing import IO, Any
+
+from glmstudio.data.cache import VERSION
+from glmstudio.data.prompt import Message, spelled
+from glmstudio.data.records import Problem, Seen, message_hash, problem_of, read_findings
+from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.data.watch import Watch
+from glmstudio.files import digest, write_json
+
+MENDED, REPEATED = 1, 2
+ROW = struct.Struct("<qiiqiiqqQB")
+ROW_FIELDS = [
+    ("offset", "<i8"), ("length", "<i4"), ("learned", "<i4"), ("ends_at", "<i8"), ("ends", "<i4"), ("file", "<i4"),
+    ("line", "<i8"), ("number", "<i8"), ("mark", "<u8"), ("flags", "u1"),
+]  # fmt: skip
+
+
+def build(folder: Path, source: Path, files: Sequence[Path], tokenizer: Tokenizer, watch: Watch) -> None:
+    """Write a prepared data set into `folder`; `about.json` comes last. Raises StudioError."""
+    names = [_name(source, file) for file in files]
+    about: dict[str, Any] = {"version": VERSION, "files": names, "sha256": source_digest(source, files)}
+    with ExitStack() as stack:
+        writer = _Writer(stack, folder, tokenizer, names)
+        index = {file: number for number, file in enumerate(files)}
+        for file, line, finding in read_findings(source, watch.moved):
+            watch.look(source)
+            problem = problem_of(file, line, finding)
+            messages = finding.mended
+            if messages is not None:
+                again = writer.row(index[file], line, messages, mended=problem is not None)
+                problem = problem or again
+            if problem is not None:
+                writer.problem(index[file], problem, usable=messages is not None)
+            writer.number += 1
+            watch.records = writer.number
+        about |= {"records": writer.number, "unusable": writer.unusable, "problems": writer.problems}
+    if watch.tell is not None:
+        watch.tell(1.0, watch.records)
+    write_json(folder / "about.json", about)
+
+
+def source_digest(source: Path, files: Sequence[Path]) -> str:
+    """The sha256 of a file's bytes; for a folder, of its files' names and sums."""
+    if len(files) == 1 and files[0] == source:
+        return digest(source)
+    listed = "".join(f"{digest(file)}  {_name(source, file)}\n" for file in files)
+    return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class _Writer:
+    """The files of a prepared data set while they grow."""
+
+    def __init__(self, stack: ExitStack, folder: Path, tokenizer: Tokenizer, names: Sequence[str]) -> None:
+        def file(name: str) -> IO[bytes]:
+            return stack.enter_context((folder / name).open("wb", 1 << 20))
+
+        self._ids, self._learned, self._ends, self._rows = map(file, ("ids", "learned", "ends", "rows"))
+        self._problems = file("problems.jsonl")
+        self._tokenizer, self._names = tokenizer, names
+        self._offset = self._end_offset = 0
+        self._seen = Seen()
+        self.number = self.unusable = self.problems = 0
+
+    def row(self, file: int, line: int, messages: Sequence[Message], *, mended: bool) -> Problem | None:
+        """Write one record. A faultless one that was there before is told as a problem."""
+        mark = message_hash(messages)
+        again = None if mended else self._seen.again(self._names[file], line, mark)
+        ids, learned, stops = spelled(self._tokenizer, messages)
+        counted = list(accumulate(learned))
+        ends = [(stop + 1, counted[stop]) for stop in _answers(messages, stops)]
+        flags = (MENDED if mended else 0) | (REPEATED if again else 0)
+        self._rows.write(
+            ROW.pack(
+                self._offset, len(ids), counted[-1], self._end_offset, len(ends), file, line, self.number, mark, flags
+            )
+        )
+        self._ids.write(array("i", ids).tobytes())
+        self._learned.write(bytes(learned))
+        self._ends.write(array("i", [value for end in ends for value in end]).tobytes())
+        self._offset += len(ids)
+        self._end_offset += len(ends)
+        return again
+
+    def problem(self, file: int, problem: Problem, *, usable: bool) -> None:
+        """Write what is wrong with the record."""
+        self.problems += 1
+        self.unusable += not usable
+        table = {"number": self.number, "file": file, "line": problem.line, "reason": problem.reason.to_json()}
+        line = json.dumps(table | {"fix": problem.fix}) + "\n"
+        self._problems.write(line.encode())
+
+
+def _answers(messages: Sequence[Message], stops: Sequence[int]) -> list[int]:
+    """Where the answers end that a conversation may end with."""
+    after = [message.role for message in messages[1:]] + ["user"]
+    return [
+        stop
+        for message, follows, stop in zip(messages, after, stops, strict=True)
+        if message.role == "assistant" and not message.metadata and follows == "user"
+    ]
+
+
+def _name(source: Path, file: Path) -> str:
+    return "" if file == source else file.relative_to(source).as_posix()

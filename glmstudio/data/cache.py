@@ -1,0 +1,136 @@
+"""The folder of prepared data sets: their names, and which of them may go."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from glmstudio.errors import StudioError
+from glmstudio.files import digest
+from glmstudio.paths import paths
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+VERSION = 1  # of the files of a prepared data set, and of what the examination finds
+KEPT = 5
+_WEEK_S = 7 * 24 * 3600.0
+_DAY_S = 24 * 3600.0
+_NAME = re.compile(r"[0-9a-f]{64}")
+_BUILDING = ".building-"
+
+
+def place() -> Path:
+    """Where prepared data sets lie."""
+    return paths().cache / "data"
+
+
+def key_of(files: Sequence[Path], model_folder: Path) -> str:
+    """The name of a prepared data set: another one for any other state of the files, tokenizer, or format."""
+    vocabulary = model_folder / "tokenizer.model"
+    parts = [f"glm studio data {VERSION}"]
+    try:
+        for file in files:
+            state = file.stat()
+            parts.append(f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}")
+    except OSError as error:
+        raise StudioError("data.file_unreadable", file=str(file), reason=error.strerror or str(error)) from error
+    try:
+        state = vocabulary.stat()
+        parts.append(_vocabulary(vocabulary, state.st_size, state.st_mtime_ns))
+    except OSError as error:
+        raise StudioError("data.tokenizer_missing", file=str(vocabulary)) from error
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def used(folder: Path) -> None:
+    """Remember that this data set was of use just now."""
+    with contextlib.suppress(OSError):
+        os.utime(folder / "about.json")
+
+
+@contextlib.contextmanager
+def building() -> Iterator[Path]:
+    """A folder to build in; what is left of it at the end goes away. Nobody takes it for a leftover meanwhile."""
+    place().mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=place()))
+    with (folder / "lock").open("w", encoding="utf-8") as lock:
+        _locked(lock.fileno())
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def finish(folder: Path, key: str) -> Path:
+    """Put what was built under its name; where somebody else was faster, theirs stays."""
+    target = place() / key
+    try:
+        os.replace(folder, target)
+    except OSError:
+        if not (target / "about.json").is_file():
+            raise
+    return target
+
+
+def prune() -> None:
+    """Delete what nobody used for a week, but for the newest few, and what killed builders left."""
+    try:
+        found = [folder for folder in place().iterdir() if folder.is_dir() and not folder.is_symlink()]
+    except OSError:
+        return
+    ready = sorted((folder for folder in found if _NAME.fullmatch(folder.name)), key=_last_use, reverse=True)
+    old = [folder for folder in ready[KEPT:] if time.time() - _last_use(folder) > _WEEK_S]
+    for folder in old + [folder for folder in found if folder.name.startswith(_BUILDING) and _is_left(folder)]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@lru_cache(maxsize=8)
+def _vocabulary(file: Path, *_state: int) -> str:
+    return digest(file)
+
+
+def _last_use(folder: Path) -> float:
+    try:
+        return (folder / "about.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether nobody builds here any more: then the lock is free, or where there are no locks, a day has gone by."""
+    try:
+        if fcntl is None:
+            return time.time() - folder.stat().st_mtime > _DAY_S
+        with (folder / "lock").open("r+", encoding="utf-8") as lock:
+            return _locked(lock.fileno())
+    except OSError:
+        return _old(folder)
+
+
+def _old(folder: Path) -> bool:
+    """A folder that has no lock (yet): killed in the middle of being made, or being made right now."""
+    try:
+        return time.time() - folder.stat().st_mtime > _DAY_S
+    except OSError:
+        return False
+
+
+def _locked(handle: int) -> bool:
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,61 @@
+"""Records of one question and one answer: Alpaca's, and pairs such as prompt and response. Rows of a CSV are these."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from glmstudio.data.formats.wording import Conversation, conversation
+from glmstudio.errors import StudioError
+
+PAIRS = (
+    ("prompt", "response"),
+    ("prompt", "completion"),
+    ("question", "answer"),
+    ("query", "response"),
+    ("content", "summary"),  # AdvertiseGen
+)
+
+
+def pair_of(record: dict[str, Any]) -> tuple[str, str] | None:
+    """The names of the question and the answer in this record; None where it has no such pair."""
+    return next((pair for pair in PAIRS if pair[0] in record and pair[1] in record), None)
+
+
+def from_alpaca(record: dict[str, Any]) -> Conversation:
+    """`instruction`, `input` and `output`, with `history` and `system` where they are given."""
+    if "output" not in record:
+        raise StudioError("data.field_missing", field="output")
+    more = record.get("input")
+    question = record["instruction"]
+    if isinstance(more, str) and more.strip():
+        question = f"{question}\n{more}" if question else more
+    elif not isinstance(more, (str, type(None))):
+        question = f"{question}\n{json.dumps(more, ensure_ascii=False)}"
+    return _asked(record, question, record["output"])
+
+
+def from_pair(record: dict[str, Any], question: str, answer: str) -> Conversation:
+    """A question and its answer under these names, with `history` and `system` where they are given."""
+    return _asked(record, record[question], record[answer])
+
+
+def _asked(record: dict[str, Any], question: Any, answer: Any) -> Conversation:
+    turns = [{"role": "system", "content": record["system"]}] if record.get("system") else []
+    for asked, said in _history(record.get("history")):
+        turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+    turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return conversation(turns)
+
+
+def _history(value: Any) -> list[tuple[Any, Any]]:
+    if isinstance(value, str) and value.strip():  # a cell of a table
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise StudioError("data.history") from error
+    if not value or isinstance(value, str):
+        return []
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise StudioError("data.history")
+    return [(pair[0], pair[1]) for pair in value]

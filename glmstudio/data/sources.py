@@ -1,0 +1,128 @@
+"""The files of a data set as text: which ones they are, their encoding, and how much of them was read."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from glmstudio.errors import StudioError
+
+KINDS = (".json", ".jsonl", ".csv")
+_HEAD = 1 << 20
+_CHUNK = 1 << 18
+_BROKEN = re.compile("[\udc80-\udcff]")
+
+Moved = Callable[[int], None]
+
+
+def source_files(path: str | Path) -> list[Path]:
+    """The data files of a source: the file itself, or those of a folder, by name.
+
+    Hidden files, and links that lead out of the folder, are no part of it. Raises StudioError where there is none.
+    """
+    source = Path(path)
+    try:
+        if not source.is_dir() or source.suffix.lower() in KINDS:
+            _check_file(source)
+            return [source]
+        found = [file for file in sorted(_walk(source)) if file.suffix.lower() in KINDS]
+    except FileNotFoundError as error:
+        raise StudioError("data.file_missing", file=str(source)) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(source, error) from error
+    if not found:
+        raise StudioError("data.folder_empty", folder=str(source))
+    return found
+
+
+def total_size(path: str | Path) -> int:
+    """The bytes of a source's files. Raises StudioError where it cannot be read."""
+    return sum(file.stat().st_size for file in source_files(path))
+
+
+@contextmanager
+def open_text(file: Path, *, newline: str | None = None, moved: Moved | None = None) -> Iterator[io.TextIOWrapper]:
+    """A data file as text, in the encoding that it has. `moved` hears of every number of bytes read.
+
+    A byte that is no character becomes a sign that `is_broken` finds. Raises StudioError where the file cannot be read.
+    """
+    try:
+        with file.open("rb") as raw:
+            encoding = encoding_of(raw.read(_HEAD))
+            raw.seek(0)
+            counted = io.BufferedReader(_Counted(raw, moved), _CHUNK)
+            errors = "replace" if encoding == "utf-16" else "surrogateescape"
+            with io.TextIOWrapper(counted, encoding=encoding, errors=errors, newline=newline) as text:
+                yield text
+    except FileNotFoundError as error:
+        raise StudioError("data.file_missing", file=str(file)) from error
+    except UnicodeError as error:
+        raise StudioError("data.file_encoding", file=str(file)) from error
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def encoding_of(head: bytes) -> str:
+    """UTF-16 where a mark says so; GB18030 where the bytes are that and are not UTF-8 with a slip; else UTF-8."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    as_utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(head)
+    broken = len(_BROKEN.findall(as_utf8))
+    whole = sum(character > "\x7f" for character in as_utf8) - broken if broken else 0
+    if broken > whole:
+        try:
+            codecs.getincrementaldecoder("gb18030")("strict").decode(head)
+        except UnicodeDecodeError:
+            return "utf-8-sig"
+        return "gb18030"
+    return "utf-8-sig"
+
+
+def is_broken(text: str) -> bool:
+    """Whether bytes that are no characters stood here."""
+    return not text.isascii() and _BROKEN.search(text) is not None
+
+
+class _Counted(io.RawIOBase):
+    """A file that tells how much was read from it."""
+
+    def __init__(self, raw: Any, moved: Moved | None) -> None:
+        self._raw, self._moved = raw, moved
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self._raw.readinto(buffer)
+        if self._moved is not None:
+            self._moved(count)
+        return count
+
+
+def _check_file(file: Path) -> None:
+    if file.suffix.lower() not in KINDS:
+        raise StudioError("data.file_kind", file=str(file))
+    with file.open("rb"):  # says why it cannot be read before anything is built on it
+        pass
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The files below a folder that are not hidden and lie in it, wherever a link seems to put them."""
+    home = folder.resolve()
+    for place, names, files in os.walk(folder):
+        names[:] = [name for name in names if not name.startswith(".")]
+        for name in files:
+            file = Path(place, name)
+            if not name.startswith(".") and file.is_file() and home in file.resolve().parents:
+                yield file
+
+
+def _unreadable(file: Path, error: Exception) -> StudioError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return StudioError("data.file_unreadable", file=str(file), reason=reason)

@@ -1,0 +1,214 @@
+"""The values of a data file one after the other, each with the line it starts on; never the whole file at once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from glmstudio.data.sources import Moved, is_broken, open_text
+from glmstudio.errors import StudioError
+
+LONGEST_RECORD = 1 << 24  # characters: more is no conversation, and would fill the memory
+_CHUNK = 1 << 18
+_SPACE = " \t\r\n"
+_DELIMITERS = ",;\t"
+
+Placed = tuple[int, Any]
+
+
+def read_values(file: Path, moved: Moved | None = None) -> Iterator[Placed]:
+    """Line number and value of every entry of a `.json`, `.jsonl` or `.csv` file; a StudioError where it is none.
+
+    Raises StudioError where the file itself cannot be read. `moved` hears how many bytes were read.
+    """
+    kind = file.suffix.lower()
+    reader = {".jsonl": _lines, ".json": _array, ".csv": _rows}.get(kind)
+    if reader is None:
+        raise StudioError("data.file_kind", file=str(file))
+    with open_text(file, newline="" if kind == ".csv" else None, moved=moved) as text:
+        yield from reader(text)
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[Placed]:
+    number = 0
+    while line := text.readline(LONGEST_RECORD + 1):
+        number += 1
+        if len(line) > LONGEST_RECORD:
+            while line and not line.endswith("\n"):
+                line = text.readline(LONGEST_RECORD)
+            yield number, _too_long()
+        elif is_broken(line):
+            yield number, StudioError("data.line_encoding")
+        elif line.strip(_SPACE):
+            try:
+                yield number, json.loads(line.rstrip(_SPACE))
+            except (ValueError, RecursionError) as error:
+                yield number, _not_json(error)
+
+
+def _array(text: io.TextIOWrapper) -> Iterator[Placed]:
+    """The elements of a JSON array, or objects one after the other; stops at the first place that is not JSON."""
+    window = _Window(text)
+    first = window.peek()
+    if first not in ("[", "{"):
+        yield 1, StudioError("data.file_not_array")
+        return
+    if first == "[":
+        window.skip()
+    closing, following = ("]", ",") if first == "[" else ("", "{")
+    while window.peek() != closing:
+        line = window.line
+        value = window.value()
+        yield line, value
+        if isinstance(value, StudioError) and value.key != "data.line_encoding":
+            return
+        sign = window.peek()
+        if sign == "," and closing:
+            window.skip()
+        elif sign not in (closing, following):
+            yield window.line, StudioError("data.file_unfinished" if closing else "data.file_not_array")
+            return
+    if closing:
+        window.skip()
+        if window.peek():
+            yield window.line, StudioError("data.file_goes_on")
+
+
+class _Window:
+    """The part of a JSON text that is being read, and the line where it stands."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text, self._buffer, self._place, self._ended = text, "", 0, False
+        self._decoder = json.JSONDecoder()
+        self.line = 1
+        self._before = 0  # signs that stood on the buffer's first line before it
+
+    def peek(self) -> str:
+        """The next sign that is no space; empty at the end."""
+        while True:
+            start = self._place
+            while self._place < len(self._buffer) and self._buffer[self._place] in _SPACE:
+                self._place += 1
+            self.line += self._buffer.count("\n", start, self._place)
+            if self._place < len(self._buffer) or not self._more(_CHUNK):
+                return self._buffer[self._place : self._place + 1]
+
+    def skip(self) -> None:
+        """Past the sign that `peek` saw."""
+        self._place += 1
+
+    def value(self) -> Any:
+        """The value that starts here, or the StudioError that says why there is none."""
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._buffer, self._place)
+            except (ValueError, RecursionError) as error:
+                if self._ended or not self._may_be_cut(error):
+                    return self._not_json(error)
+            else:
+                if end < len(self._buffer) or self._ended:
+                    return self._taken(value, end)
+            if len(self._buffer) - self._place > LONGEST_RECORD:
+                return _too_long()
+            self._more(max(_CHUNK, len(self._buffer) - self._place))
+
+    def _taken(self, value: Any, end: int) -> Any:
+        broken = is_broken(self._buffer[self._place : end])
+        self.line += self._buffer.count("\n", self._place, end)
+        self._place = end
+        return StudioError("data.line_encoding") if broken else value
+
+    def _may_be_cut(self, error: Exception) -> bool:
+        """Whether the text only goes on beyond the buffer; a word such as `false` has five letters."""
+        if not isinstance(error, json.JSONDecodeError):
+            return False
+        return error.msg.startswith("Unterminated string") or error.pos > len(self._buffer) - 12
+
+    def _not_json(self, error: Exception) -> StudioError:
+        at_first = isinstance(error, json.JSONDecodeError) and "\n" not in self._buffer[: error.pos]
+        column = _column(error) + (self._before if at_first else 0)
+        return StudioError("data.not_json_rest", column=column)
+
+    def _more(self, size: int) -> bool:
+        chunk = self._text.read(size)
+        self._ended = not chunk
+        newline = self._buffer.rfind("\n", 0, self._place)
+        self._before = self._before + self._place if newline < 0 else self._place - newline - 1
+        self._buffer, self._place = self._buffer[self._place :] + chunk, 0
+        return bool(chunk)
+
+
+def _rows(text: io.TextIOWrapper) -> Iterator[Placed]:
+    """The rows of a table as objects, by the names in its first row."""
+    csv.field_size_limit(LONGEST_RECORD)
+    lines = _Lines(text)
+    try:
+        header = next(lines, "")
+    except csv.Error:
+        yield 1, _too_long()
+        return
+    delimiter = max(_DELIMITERS, key=header.count)
+    rows = csv.reader(_again(header, lines), delimiter=delimiter, strict=True)
+    names: list[str] = []
+    while True:
+        line = rows.line_num + 1
+        try:
+            cells = next(rows, None)
+        except csv.Error:
+            yield line, _too_long() if lines.too_long else StudioError("data.csv_broken")
+            return
+        if cells is None:
+            return
+        if not names:
+            names = [name.strip() for name in cells]
+            if len(set(names)) != len(names):
+                yield line, StudioError("data.csv_names")
+                return
+        elif any(is_broken(cell) for cell in cells):
+            yield line, StudioError("data.line_encoding")
+        elif any(cells):
+            yield line, _row(names, cells)
+
+
+def _row(names: list[str], cells: list[str]) -> Any:
+    if len(cells) != len(names):
+        return StudioError("data.csv_cells", cells=len(cells), columns=len(names))
+    return dict(zip(names, cells, strict=True))
+
+
+class _Lines(Iterator[str]):
+    """The lines of a table; one that is too long ends it."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text, self.too_long = text, False
+
+    def __next__(self) -> str:
+        line = self._text.readline(LONGEST_RECORD + 1)
+        if not line:
+            raise StopIteration
+        if len(line) > LONGEST_RECORD:
+            self.too_long = True
+            raise csv.Error
+        return line
+
+
+def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
+    if first:
+        yield first
+    yield from rest
+
+
+def _too_long() -> StudioError:
+    return StudioError("data.record_too_long", millions=LONGEST_RECORD >> 20)
+
+
+def _not_json(error: Exception) -> StudioError:
+    return StudioError("data.not_json", column=_column(error))
+
+
+def _column(error: Exception) -> int:
+    return error.colno if isinstance(error, json.JSONDecodeError) else 1

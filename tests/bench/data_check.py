@@ -1,0 +1,100 @@
+"""A large data set: `python -m tests.bench.data_check [--records 100000] [--model DIR]`.
+
+Generates multi-turn records of about 300 tokens, prepares them in a process of its own, and prints the seconds, the peak
+of the resident memory, and how long it takes to open the store again and to select from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+_TEXT = (
+    "the weather in a small town near the river was good yesterday and people walked along the road to see the old bridge "
+    "我们 今天 去 公园 看 花 然后 回家 吃饭 晚上 一起 读书 明天 天气 可能 下雨"
+)
+_WORDS = tuple(_TEXT.split())
+_PREPARE = """
+import json, sys, time
+from pathlib import Path
+from glmstudio.data.store import prepare
+def peak(): return int([l for l in open('/proc/self/status') if l.startswith('VmHWM')][0].split()[1]) * 1024
+told = []
+began = time.monotonic()
+store = prepare(Path(sys.argv[1]), Path(sys.argv[2]), tell=lambda share, records: told.append(share))
+built, built_peak = time.monotonic() - began, peak()
+began = time.monotonic()
+store = prepare(Path(sys.argv[1]), Path(sys.argv[2]))
+opened = time.monotonic() - began
+began = time.monotonic()
+chosen = store.select("fix", int(sys.argv[3]))
+print(json.dumps({"records": len(store), "tokens": int(store.lengths.sum()), "seconds": built, "peak": built_peak, "later": peak(),
+                  "open": opened, "select": time.monotonic() - began, "told": len(told),
+                  "rising": told == sorted(told), "used": chosen.used, "cut": chosen.cut}))
+"""
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--model", default=str(Path(__file__).parents[3] / "shared/reference/tokenizer"))
+    parser.add_argument("--kind", choices=["json", "jsonl"], default="json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, f"data.{options.kind}")
+        write(file, options.records)
+        size = file.stat().st_size
+        figures = measure(file, Path(options.model), Path(folder, "home"))
+    print(f"{figures['records']:,} records, {figures['tokens']:,} tokens, {size / 1e6:.0f} MB of {options.kind}")
+    print(f"prepared in {figures['seconds']:.1f} s, peak {figures['peak'] / 1e6:.0f} MB, told {figures['told']} times")
+    print(
+        f"opened again in {figures['open'] * 1000:.0f} ms, selected in {figures['select'] * 1000:.0f} ms, "
+        f"peak then {figures['later'] / 1e6:.0f} MB"
+    )
+
+
+def write(file: Path, records: int, seed: int = 1) -> None:
+    """Write a data set of multi-turn records, about 300 tokens each."""
+    draw = random.Random(seed)
+    lines = (json.dumps(record(draw, number), ensure_ascii=False) for number in range(records))
+    with file.open("w", encoding="utf-8") as out:
+        if file.suffix == ".jsonl":
+            out.writelines(f"{line}\n" for line in lines)
+        else:
+            for number, line in enumerate(lines):
+                out.write(f"{',' if number else '['}\n{line}")
+            out.write("\n]\n")
+
+
+def record(draw: random.Random, number: int) -> dict[str, Any]:
+    """One conversation of two to four exchanges."""
+    turns = []
+    for _ in range(draw.randint(2, 4)):
+        turns.append({"role": "user", "content": f"{number}: {_text(draw, 20)}?"})
+        turns.append({"role": "assistant", "content": f"{_text(draw, 60)}."})
+    return {"conversations": turns}
+
+
+def measure(file: Path, model: Path, home: Path, limit: int = 256) -> dict[str, Any]:
+    """Prepare a file in a process of its own, and what that took."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PREPARE, str(file), str(model), str(limit)], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parents[2], env={**os.environ, "GLMSTUDIO_HOME": str(home)},
+    )  # fmt: skip
+    return dict(json.loads(done.stdout))
+
+
+def _text(draw: random.Random, words: int) -> str:
+    return " ".join(draw.choices(_WORDS, k=draw.randint(words // 2, words + words // 2)))
+
+
+if __name__ == "__main__":
+    main()
