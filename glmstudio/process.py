@@ -88,7 +88,9 @@ def send(identity: Identity, signal: int) -> bool:
         os.close(pinned)
 
 
-def spawn(command: list[str], log: IO[bytes], run_id: str, *, detached: bool = True) -> subprocess.Popen[bytes]:
+def spawn(
+    command: list[str], log: IO[bytes], run_id: str, *, detached: bool = True, **variables: str
+) -> subprocess.Popen[bytes]:
     """Start a child that prints to `log` and carries `run_id`; a detached one outlives this process's terminal.
 
     What another training left in this environment stays out: such a child would pass for a part of that one.
@@ -100,7 +102,10 @@ def spawn(command: list[str], log: IO[bytes], run_id: str, *, detached: bool = T
         stdout=log,
         stderr=log,
         cwd=ROOT,
-        env={"OMP_WAIT_POLICY": "PASSIVE"} | own | {COOKIE: run_id},  # waiting threads must not spin: chat beside a run
+        env={"OMP_WAIT_POLICY": "PASSIVE"}
+        | own
+        | variables
+        | {COOKIE: run_id},  # waiting threads must not spin: chat beside a run
         start_new_session=detached,
     )
 

@@ -16,7 +16,6 @@ runs/<name>/
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -100,6 +99,11 @@ class Run:
     def device(self) -> str:
         """Where it trains: "cpu" or a card's number."""
         return str(self.about.get("device", "cpu"))
+
+    @property
+    def attempts(self) -> int:
+        """How often it was started."""
+        return 1 + len(self.about.get("resumed", []))
 
     @property
     def argv(self) -> list[str]:
@@ -264,9 +268,6 @@ def _silence(progress: dict[str, Any], last: dict[str, Any]) -> float | None:
 
 
 def _rows_from(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    with contextlib.suppress(OSError):
-        if file.stat().st_size < offset:  # a run that goes on from a checkpoint begins its file anew
-            offset = 0
     text, offset = _read_from(file, offset)
     whole, _, rest = text.rpartition("\n")
     rows = [json.loads(line) for line in whole.splitlines() if line.startswith("{") and line.endswith("}")]

@@ -21,8 +21,8 @@ def main(folder: Path) -> int:
 
 def _end_with_the_agent() -> None:
     """A killed torchrun would leave its workers behind, holding the card."""
-    if sys.platform != "linux":
-        return
+    if sys.platform != "linux" or "RANK" not in os.environ:
+        return  # a probe has no agent: whoever started it may be a thread that ends long before it
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended between the two lines

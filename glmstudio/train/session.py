@@ -71,6 +71,11 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
     sample = sampler(glm, Tokenizer(model.path), examples, settings.sample_prompt, witness)
     trainer, watcher = make_trainer(glm, Job(settings, model, folder, examples, validation, witness, sample))
     resume = about.get("resume")
+    if about.get("probe"):
+        trainer.args.save_strategy = "no"
+        trainer.train()
+        witness.phase("done")
+        return
     trainer.train(resume_from_checkpoint=str(folder / "checkpoints" / resume) if resume else None)
     witness.phase("saving")
     _finish(glm, settings, folder)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from glmstudio.ui.markup import Safe, join, tag
 
 Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+COLOURS = 4
 _WIDTH, _HEIGHT = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 20, 12, 28
 
@@ -26,26 +29,55 @@ def sparkline(points: Sequence[Point], *, label: str) -> Safe:
     )
 
 
-def curve(points: Sequence[Point], *, label: str, x_label: str, last_x: float | None = None) -> Safe:
-    """A line chart with its axes: the raw values thin, their running mean strong."""
-    points = _finite(points)
-    if len(points) < 2:
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart: its name, its points, and how it looks.
+
+    `look`: `noisy` is drawn thin with its running mean strong, `mean` as the mean alone, `dots` with a dot at each value.
+    """
+
+    name: str
+    points: Sequence[Point]
+    look: str = "noisy"
+
+
+def curve(series: Sequence[Series], *, label: str, x_label: str, last_x: float | None = None) -> Safe:
+    """A line chart with its axes; several lines are told apart by colour and by a legend in words."""
+    drawn = [Series(each.name, thin(points, 400), each.look) for each in series if (points := _finite(each.points))]
+    every = [point for each in drawn for point in each.points]
+    if len(every) < 2:
         return Safe("")
     box = (_LEFT, _TOP, _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM)
-    shown = thin(points, 400)
-    low, high = _range([y for _, y in shown])
-    right = max(last_x or 0, shown[-1][0])
-    span = (min(shown[0][0], right - 1), right, low, high)
-    raw, smooth = _path(_placed(shown, box, span)), _path(_placed(_smooth(shown), box, span))
+    low, high = _range([y for _, y in every])
+    first, right = min(x for x, _ in every), max(last_x or 0, *(x for x, _ in every))
+    span = (min(first, right - 1), right, low, high)
     return tag(
-        '<figure class="gs-curve"><svg viewBox="0 0 640 240" role="img" aria-label="{label}">{grid}'
-        '<path class="gs-raw" d="{raw}"/><path class="gs-mean" d="{smooth}"/></svg>'
-        "<figcaption>{label}<span>{x_label}</span></figcaption></figure>",
+        '<figure class="gs-curve"><svg viewBox="0 0 640 240" role="img" aria-label="{label}">{grid}{lines}</svg>'
+        "<figcaption>{legend}<span>{x_label}</span></figcaption></figure>",
         label=label,
         grid=_grid(span, box),
-        raw=raw,
-        smooth=smooth,
+        lines=[_line(each, index, box, span) for index, each in enumerate(drawn)],
         x_label=x_label,
+        legend=[_key(each.name, index) for index, each in enumerate(drawn)],
+    )
+
+
+def _key(name: str, index: int) -> Safe:
+    return tag('<span class="gs-key"><i class="gs-line-{index}"></i>{name}</span>', index=index % COLOURS, name=name)
+
+
+def _line(series: Series, index: int, box: Box, span: Box) -> Safe:
+    strong = _smooth(series.points) if series.look in ("noisy", "mean") else series.points
+    placed = _placed(strong, box, span)
+    dots = [(f"{x:.1f}", f"{y:.1f}") for x, y in placed] if series.look == "dots" or len(placed) == 1 else []
+    return tag(
+        '<g class="gs-line-{index}">{raw}<path class="gs-mean" d="{mean}"/>{dots}</g>',
+        index=index % COLOURS,
+        raw=tag('<path class="gs-raw" d="{d}"/>', d=_path(_placed(series.points, box, span)))
+        if series.look == "noisy"
+        else "",
+        mean=_path(placed),
+        dots=[tag('<circle cx="{x}" cy="{y}" r="3.2"/>', x=x, y=y) for x, y in dots],
     )
 
 
@@ -81,8 +113,8 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 def _placed(
     points: Sequence[Point],
-    box: tuple[float, float, float, float],
-    span: tuple[float, float, float, float] | None = None,
+    box: Box,
+    span: Box | None = None,
 ) -> list[Point]:
     left, top, width, height = box
     x0, x1, y0, y1 = span or (points[0][0], points[-1][0], *_range([y for _, y in points]))
@@ -94,7 +126,7 @@ def _path(points: Sequence[Point]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
-def _grid(span: tuple[float, float, float, float], box: tuple[float, float, float, float]) -> Safe:
+def _grid(span: Box, box: Box) -> Safe:
     left, top, width, height = box
     parts: list[Safe] = []
     for value in _ticks(span[2], span[3], 4):

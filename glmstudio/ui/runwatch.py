@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.runs.run import Run, RunState, list_runs
@@ -17,6 +19,9 @@ from glmstudio.ui.snapshot import shared
 log = logging.getLogger(__name__)
 
 LOG_LINES = 200
+PINNED = 8
+SAMPLES = 6
+_ERROR = re.compile(r"\b(Error|Exception|error:|Killed|CUDA|out of memory|exitcode)\b")
 MOST_POINTS = 4000
 
 
@@ -25,29 +30,48 @@ class Reading:
     """One run as far as it has been read."""
 
     points: list[Point] = field(default_factory=list)
+    validation: list[Point] = field(default_factory=list)
+    rates: list[Point] = field(default_factory=list)
+    samples: deque[dict[str, Any]] = field(default_factory=partial(deque, maxlen=SAMPLES))
     lines: deque[str] = field(default_factory=partial(deque, maxlen=LOG_LINES))
+    pinned: deque[str] = field(default_factory=partial(deque, maxlen=PINNED))
     tail: str = ""
     last: dict[str, float] = field(default_factory=dict)
-    metrics_offset: int = 0
-    log_offset: int = 0
+    offsets: dict[str, int] = field(default_factory=dict)
 
     def advance(self, run: Run) -> None:
         """Read what was added since the last look."""
-        rows, self.metrics_offset = run.metrics(self.metrics_offset)
+        rows, self.offsets["metrics"] = run.metrics(self.offsets.get("metrics", 0))
         for row in rows:
-            if isinstance(row.get("step"), (int, float)) and isinstance(row.get("loss"), (int, float)):
-                self.points.append((float(row["step"]), float(row["loss"])))
-                self.last = row
-        if len(self.points) > MOST_POINTS:
-            self.points = thin(self.points, MOST_POINTS // 2)
+            step = row.get("step")
+            if not isinstance(step, (int, float)):
+                continue
+            for name, points in (("loss", self.points), ("learning_rate", self.rates)):
+                if isinstance(row.get(name), (int, float)):
+                    points.append((float(step), float(row[name])))
+                    self.last = self.last | row
+            if isinstance(row.get("validation_loss"), (int, float)):
+                self.validation.append((float(step), float(row["validation_loss"])))
+        for name in ("points", "rates"):
+            if len(points := getattr(self, name)) > MOST_POINTS:
+                setattr(self, name, thin(points, MOST_POINTS // 2))
+
+    def advance_samples(self, run: Run) -> None:
+        """Read on in what the model said at the saves."""
+        rows, self.offsets["samples"] = run.samples(self.offsets.get("samples", 0))
+        self.samples.extend(rows)
 
     def advance_log(self, run: Run) -> None:
         """Read on in the log; a progress bar that rewrites its line counts as one line."""
-        text, self.log_offset = run.log(self.log_offset)
+        text, self.offsets["log"] = run.log(self.offsets.get("log", 0))
         if not text:
             return
         *whole, self.tail = (self.tail + text).split("\n")
-        self.lines.extend(line.rsplit("\r", 1)[-1] for line in whole)
+        for line in whole:
+            shown = line.rstrip("\r").rsplit("\r", 1)[-1]
+            self.lines.append(shown)
+            if _ERROR.search(shown):
+                self.pinned.append(shown)
 
     def log_tail(self) -> str:
         """The last lines of the log."""
@@ -58,7 +82,7 @@ class Watch:
     """Readings of all runs, shared by every open page."""
 
     def __init__(self) -> None:
-        self._readings: dict[str, Reading] = {}
+        self._readings: dict[tuple[str, int], Reading] = {}
         self._stages: dict[str, Stage | None] = {}
         self._problems: dict[str, StudioError] = {}
         self._lock = threading.Lock()
@@ -66,10 +90,12 @@ class Watch:
     def reading(self, run: Run, *, with_log: bool = False) -> Reading:
         """The run, read up to now."""
         with self._lock:
-            known = self._readings.setdefault(str(run.path), Reading())
+            # A run that goes on from a checkpoint writes anew what came after it, so it is read anew.
+            known = self._readings.setdefault((str(run.path), run.attempts), Reading())
             known.advance(run)
             if with_log:
                 known.advance_log(run)
+                known.advance_samples(run)
             return known
 
     def stop(self, run: Run, *, now: bool) -> None:
@@ -140,5 +166,5 @@ def newest_first() -> list[Known]:
 
 
 def live_run() -> Known | None:
-    """The run in progress, if there is one."""
-    return next((known for known in newest_first() if known.state.live), None)
+    """The run in progress, if there is one; one that waits does not count."""
+    return next((known for known in newest_first() if known.state.holds_device), None)
