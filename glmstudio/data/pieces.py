@@ -9,6 +9,7 @@ from itertools import groupby
 from glmstudio.data.tokenizer import BOS, EOS, PAD, Tokenizer
 
 _CONTROL = {PAD: "<unk>", BOS: "<s>", EOS: "</s>"}
+SHOWN_TOKENS = 20_000  # a page with more would be of no use, and slow
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class Piece:
 
 
 def pieces(tokenizer: Tokenizer, ids: Sequence[int], learned: Sequence[bool], end: int) -> list[Piece]:
-    """The pieces of a record that is used up to `end`."""
+    """The pieces of a record that is used up to `end`; of a very long one, the rest is one piece without its text."""
+    rest = max(0, len(ids) - SHOWN_TOKENS)
+    ids = ids[:SHOWN_TOKENS]
     special = {index: name for name, index in tokenizer.special.items()} | _CONTROL
     kinds = ["cut" if at >= end else "trained" if learned[at] else "plain" for at in range(len(ids))]
     out: list[Piece] = []
@@ -33,4 +36,6 @@ def pieces(tokenizer: Tokenizer, ids: Sequence[int], learned: Sequence[bool], en
             out.append(Piece(special[run[0]], kind, special=True))
         else:
             out.append(Piece(tokenizer.spell(run), kind, tokens=len(run)))
+    if rest:
+        out.append(Piece("…", "cut" if end <= SHOWN_TOKENS else "plain", tokens=rest))
     return out
