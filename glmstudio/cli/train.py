@@ -11,6 +11,7 @@ from typing import Any
 
 from glmstudio.cli.terminal import command, complain, json_flag, language, print_json, t
 from glmstudio.errors import StudioError
+from glmstudio.units import duration, size
 
 
 def add(commands: Any) -> None:
@@ -130,4 +131,50 @@ def _progress(state: Any) -> None:
 
 
 def _plan(asked: Any, *, as_json: bool) -> int:
-    raise NotImplementedError
+    """Read the data, look at the machine, measure a few steps; nothing is started that stays."""
+    from glmstudio.cli.progress import progress
+    from glmstudio.data.store import prepare
+    from glmstudio.models import ready_model
+    from glmstudio.runs.lease import choose, run_on
+    from glmstudio.runs.plan import make_plan, place_of
+    from glmstudio.runs.probe import start_probe
+
+    settings = asked.settings()
+    device = choose(settings.device)
+    with progress() as tell:
+        store = prepare(Path(settings.data), ready_model(settings.model).path, tell=tell)
+    chosen = store.select(settings.bad_records, settings.max_length)
+    plan = make_plan(settings, place_of(device), store, chosen)
+    if not plan.problem and run_on(device) is None:
+        start_probe(plan.settings, device, store.key)
+        while (plan := make_plan(settings, place_of(device), store, chosen)).probe.state == "running":
+            time.sleep(0.3)
+    problem = plan.problem or plan.probe.problem
+    if as_json:
+        print_json(
+            plan.to_json() | {"command": asked.command(), "problem": problem.what(language()) if problem else None}
+        )
+    else:
+        for name, value in plan_rows(plan):
+            print(f"{t(f'cli.plan_{name}')}: {value}")
+        print(f"\n{asked.command()}")
+        if problem:
+            return complain(problem)
+    return 1 if problem else 0
+
+
+def plan_rows(plan: Any) -> list[tuple[str, str]]:
+    """A plan as names and figures."""
+    need = plan.need
+    parts = [(name, getattr(need, name)) for name in need.__dataclass_fields__]
+    said = ", ".join(f"{t(f'cli.need_{name}')} {size(amount)}" for name, amount in parts if amount)
+    rows = [
+        ("device", plan.place.name or plan.place.device),
+        ("memory", f"{size(need.total)} ({said}); {t('cli.plan_free', free=size(plan.place.free))}"),
+        ("steps", t("cli.plan_steps_text", steps=plan.settings.steps, epochs=plan.epochs)),
+        ("disk", f"{size(plan.disk)}; {t('cli.plan_free', free=size(plan.disk_free))}"),
+    ]
+    if plan.seconds is not None:
+        rows.append(("time", duration(language(), plan.seconds)))
+        rows.append(("speed", t("cli.plan_speed_text", speed=plan.probe.tokens_per_second)))
+    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,28 @@ from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs.lease import CPU, cards
-from glmstudio.runs.memory import Need, Shape, disk_need, need, shape_of
+from glmstudio.runs.memory import BYTES, Need, Shape, need, shape_of, trained
 from glmstudio.runs.presets import Settings
 from glmstudio.runs.probe import Probe, look_probe
 
-_RESERVE = 0.04  # of the memory that is free: what the estimate may miss
+_MARGIN = 0.96  # of the memory that is free: the rest is what the estimate may miss
 _SHORTEST = 256  # tokens: a shorter limit is proposed to nobody
+
+Largest = Callable[[Settings], tuple[int, int]]  # the tokens of the largest batch with padding, and the learned ones
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run would train; memory in bytes."""
+
+    device: str
+    name: str
+    free: int
+    total: int
+
+    def holds(self, needed: Need) -> bool:
+        """Whether there is room."""
+        return needed.total <= self.free * _MARGIN
 
 
 @dataclass(frozen=True)
@@ -34,12 +50,8 @@ class Plan:
     """
 
     settings: Settings
-    device: str
-    device_name: str
+    place: Place
     need: Need
-    free: int
-    total: int
-    steps: int
     epochs: float
     longest: int
     probe: Probe
@@ -49,74 +61,121 @@ class Plan:
     remedy: dict[str, Any]
 
     @property
-    def fits(self) -> bool:
-        """Whether the memory is enough."""
-        return self.need.total <= self.free * (1 - _RESERVE)
-
-    @property
     def problem(self) -> StudioError | None:
         """Why the run would fail."""
-        if not self.fits:
-            return StudioError("runs.does_not_fit", need=self.need.total / 1e9, free=self.free / 1e9)
+        if not self.place.holds(self.need):
+            return too_big(self.need, self.place, self.remedy)
         if self.disk > self.disk_free:
             return StudioError("runs.disk_small", need=self.disk / 1e9, free=self.disk_free / 1e9)
         return None
 
+    def to_json(self) -> dict[str, Any]:
+        """A form for other programs."""
+        problem = self.problem
+        return {
+            "fits": self.place.holds(self.need),
+            "device": self.place.device,
+            "memory": dataclasses.asdict(self.need) | {"total": self.need.total},
+            "memory_free": self.place.free,
+            "memory_total": self.place.total,
+            "steps": self.settings.steps,
+            "epochs": round(self.epochs, 3),
+            "longest": self.longest,
+            "tokens_per_second": self.probe.tokens_per_second,
+            "seconds": self.seconds,
+            "measured_memory": self.probe.memory,
+            "disk": self.disk,
+            "disk_free": self.disk_free,
+            "gradient_checkpointing": self.settings.gradient_checkpointing == "on",
+            "remedy": self.remedy,
+            "problem": problem.what() if problem else None,
+        }
 
-def make_plan(settings: Settings, device: str, store: Store, chosen: Selection) -> Plan:
+
+def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection) -> Plan:
     """The plan for data that are read. Raises StudioError for a model that cannot be used."""
-    model = ready_model(settings.model)
-    shape = shape_of(model.path)
-    name, free, total = _memory(device)
-    largest = _largest_batch(store, chosen, settings.batch_size)
-    planned = settled(settings, shape, largest, device, free)
-    probe = look_probe(planned, device, store.key)
+    shape = shape_of(ready_model(settings.model).path)
+
+    def largest(other: Settings) -> tuple[int, int]:
+        ends = np.minimum(chosen.ends, other.max_length)
+        rows = np.argsort(-ends, kind="stable")[: other.batch_size]
+        learned = sum(int(store.learned(int(chosen.rows[at]), int(ends[at])).sum()) for at in rows)
+        return int(ends[rows[0]]) * len(rows), learned
+
+    planned = settled(settings, shape, place, largest)
+    needed = estimate(planned, shape, place, largest)
+    probe = look_probe(planned, place.device, store.key)
     per_step = settings.batch_size * settings.accumulation
-    tokens = chosen.tokens / chosen.used * per_step
-    needed = _need(planned, shape, largest, device)
-    fits = needed.total <= free * (1 - _RESERVE)
+    tokens = settings.steps * per_step * chosen.tokens / chosen.used
     return Plan(
         settings=planned,
-        device=device,
-        device_name=name,
+        place=place,
         need=needed,
-        free=free,
-        total=total,
-        steps=settings.steps,
         epochs=settings.steps * per_step / chosen.used,
-        longest=largest[0],
+        longest=int(chosen.ends.max()),
         probe=probe,
-        seconds=settings.steps * tokens / probe.tokens_per_second if probe.tokens_per_second else None,
-        disk=disk_need(shape, settings),
+        seconds=tokens / probe.tokens_per_second if probe.tokens_per_second else None,
+        disk=disk_need(planned, shape),
         disk_free=shutil.disk_usage(_existing(paths().runs)).free,
-        remedy={} if fits else _remedy(settings, shape, store, chosen, device, free),
+        remedy={} if place.holds(needed) else remedy(settings, shape, place, largest),
     )
 
 
-def settled(settings: Settings, shape: Shape, largest: tuple[int, int, int], device: str, free: int) -> Settings:
+def at_most(settings: Settings) -> tuple[int, int]:
+    """The largest batch that the settings allow, for a plan without data; a sixth of the tokens is learned, as in
+    conversations with tools (ToolAlpaca: 16 %)."""
+    tokens = settings.batch_size * settings.max_length
+    return tokens, tokens // 6
+
+
+def place_of(device: str, *, alone: bool = False) -> Place:
+    """The memory of the device; `alone` counts what another run or a chat holds as free, because it will have ended."""
+    if device == CPU:
+        memory = psutil.virtual_memory()
+        return Place(device, "", int(memory.total if alone else memory.available), int(memory.total))
+    name, free, total = cards()[device]
+    return Place(device, name, (total if alone else free) << 20, total << 20)
+
+
+def settled(settings: Settings, shape: Shape, place: Place, largest: Largest) -> Settings:
     """The settings with "auto" decided: gradient checkpointing is on where the memory is not enough without."""
     if settings.gradient_checkpointing != "auto":
         return settings
     off = dataclasses.replace(settings, gradient_checkpointing="off")
-    if _need(off, shape, largest, device).total <= free * (1 - _RESERVE):
-        return off
-    return dataclasses.replace(settings, gradient_checkpointing="on")
+    fits = place.holds(estimate(off, shape, place, largest))
+    return off if fits else dataclasses.replace(settings, gradient_checkpointing="on")
 
 
-def _need(settings: Settings, shape: Shape, largest: tuple[int, int, int], device: str) -> Need:
-    _, tokens, learned = largest
-    return need(shape, settings, tokens=tokens, learned=learned, on_gpu=device != CPU)
+def estimate(settings: Settings, shape: Shape, place: Place, largest: Largest) -> Need:
+    """The memory that a step needs at its peak."""
+    tokens, learned = largest(settings)
+    on_cpu = place.device == CPU
+    dtype = settings.dtype if settings.dtype in BYTES else ("float32" if on_cpu else "bfloat16")
+    return need(shape, settings, tokens=tokens, learned=learned, device="cpu" if on_cpu else "cuda", dtype=dtype)
 
 
-def _remedy(
-    settings: Settings, shape: Shape, store: Store, chosen: Selection, device: str, free: int
-) -> dict[str, Any]:
-    for changes in _gentle(settings, device):
+def remedy(settings: Settings, shape: Shape, place: Place, largest: Largest) -> dict[str, Any]:
+    """The changes that make it fit and change the result least; empty where none does."""
+    for changes in _gentle(settings, place.device):
         other = dataclasses.replace(settings, **changes)
-        largest = _largest_batch(store, chosen, other.batch_size, other.max_length)
-        if _need(settled(other, shape, largest, device, free), shape, largest, device).total <= free * (1 - _RESERVE):
+        if place.holds(estimate(settled(other, shape, place, largest), shape, place, largest)):
             return changes
     return {}
+
+
+def disk_need(settings: Settings, shape: Shape) -> int:
+    """Bytes that the run may take: each checkpoint holds what learns and the optimizer's two numbers for each of it."""
+    numbers = trained(shape, settings)
+    kept = settings.keep_checkpoints + 2  # the best one, and the one that is being written
+    result = (2 if settings.method == "full" else 8) * numbers
+    return kept * 12 * numbers + result + (50 << 20)
+
+
+def too_big(needed: Need, place: Place, changes: dict[str, Any]) -> StudioError:
+    """Why it does not fit, and what would help."""
+    key = "runs.does_not_fit" if changes else "runs.never_fits"
+    said = ", ".join(f"{name}={value}" for name, value in changes.items())
+    return StudioError(key, need=needed.total / 1e9, free=place.free / 1e9, total=place.total / 1e9, changes=said)
 
 
 def _gentle(settings: Settings, device: str) -> Iterator[dict[str, Any]]:
@@ -126,8 +185,8 @@ def _gentle(settings: Settings, device: str) -> Iterator[dict[str, Any]]:
     batch, accumulation = settings.batch_size, settings.accumulation
     while batch > 1:
         batch, accumulation = batch // 2, accumulation * 2
-        changes |= {"batch_size": batch, "accumulation": accumulation}
-        yield dict(changes)
+        changes = changes | {"batch_size": batch, "accumulation": accumulation}
+        yield changes
     if device != CPU and settings.method != "full":
         for bits in ("8", "4"):
             yield (changes := changes | {"base_bits": bits})
@@ -135,23 +194,6 @@ def _gentle(settings: Settings, device: str) -> Iterator[dict[str, Any]]:
     while length // 2 >= _SHORTEST:
         length //= 2
         yield changes | {"max_length": length}
-
-
-def _largest_batch(store: Store, chosen: Selection, batch: int, limit: int | None = None) -> tuple[int, int, int]:
-    """The longest conversation, and of a batch of the longest ones its tokens with padding and its learned tokens."""
-    ends = chosen.ends if limit is None else np.minimum(chosen.ends, limit)
-    longest = np.argsort(-ends, kind="stable")[:batch]
-    learned = sum(int(store.learned(int(chosen.rows[at]), int(ends[at])).sum()) for at in longest)
-    return int(ends[longest[0]]), int(ends[longest[0]]) * len(longest), learned
-
-
-def _memory(device: str) -> tuple[str, int, int]:
-    """Name, free and total memory of the device in bytes."""
-    if device == CPU:
-        memory = psutil.virtual_memory()
-        return "", int(memory.available), int(memory.total)
-    name, free, total = cards()[device]
-    return name, free << 20, total << 20
 
 
 def _existing(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio import process
+from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.models import list_models, ready_model
@@ -21,6 +22,7 @@ from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
 from glmstudio.runs import queue
 from glmstudio.runs.lease import choose, refuse_held
+from glmstudio.runs.plan import Place, make_plan, place_of
 from glmstudio.runs.presets import Preset, Settings, change
 from glmstudio.runs.run import BALLAST, Run, find_run
 
@@ -49,6 +51,10 @@ class Asked:
             settings = dataclasses.replace(settings, model=str(model.path))  # the run's folder is not where we stand
         return settings
 
+    def command(self) -> str:
+        """The same start, as one types it."""
+        return command_line(self.preset, data=self.data, name=self.name, changes=self.changes)
+
 
 def start_run(
     preset: Preset,
@@ -68,7 +74,6 @@ def start_run(
     asked = Asked(preset, data, name, changes or {})
     settings = asked.settings()
     warm = _warm_start(settings)
-    _check_data(settings)
     device = choose(settings.device)
     queued = False
     try:
@@ -77,6 +82,7 @@ def start_run(
         if not wait or held.key != "runs.device_busy":
             raise
         queued = True
+    settings = _planned(settings, place_of(device, alone=queued))
     run = _make_folder(name or _free_name(preset))
     about = {
         "schema": 2,
@@ -147,18 +153,15 @@ def _data(settings: Settings, data: Path | None) -> Path:
     return SAMPLE if chosen in ("", "sample") else Path(chosen).expanduser().resolve()
 
 
-def _check_data(settings: Settings) -> None:
-    """Read the data once; with the length limit it is judged again when its tokens are counted."""
-    from glmstudio.data.records import check_file
-
-    check = check_file(settings.data)
-    if not check.records:
-        raise StudioError("data.file_empty", file=settings.data)
-    if check.problems and settings.bad_records == "stop":
-        first = check.problems[0]
-        raise StudioError(
-            "data.file_problems", file=settings.data, count=len(check.problems), line=first.line, reason=first.reason
-        )
+def _planned(settings: Settings, place: Place) -> Settings:
+    """The settings with "auto" decided. Raises StudioError for data that cannot be used, and for what cannot fit."""
+    store = prepare(Path(settings.data), ready_model(settings.model).path)
+    if settings.validation:
+        prepare(Path(settings.validation), ready_model(settings.model).path)
+    plan = make_plan(settings, place, store, store.select(settings.bad_records, settings.max_length))
+    if plan.problem:
+        raise plan.problem
+    return plan.settings
 
 
 def _warm_start(settings: Settings) -> Path | None:

@@ -33,7 +33,7 @@ def sparkline(points: Sequence[Point], *, label: str) -> Safe:
 class Series:
     """One line of a chart: its name, its points, and how it looks.
 
-    `look`: `noisy` is drawn thin with its running mean strong, `mean` as the mean alone, `dots` with a dot at each value.
+    `look`: `noisy` is drawn thin with its running mean strong, `mean` as that mean alone, `dots` as it is, with dots.
     """
 
     name: str
