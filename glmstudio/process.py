@@ -89,7 +89,7 @@ def send(identity: Identity, signal: int) -> bool:
 
 
 def spawn(
-    command: list[str], log: IO[bytes], run_id: str, *, detached: bool = True, **variables: str
+    command: list[str], log: IO[bytes], run_id: str, *, detached: bool = True, variables: dict[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a child that prints to `log` and carries `run_id`; a detached one outlives this process's terminal.
 
@@ -104,7 +104,7 @@ def spawn(
         cwd=ROOT,
         env={"OMP_WAIT_POLICY": "PASSIVE"}
         | own
-        | variables
+        | (variables or {})
         | {COOKIE: run_id},  # waiting threads must not spin: chat beside a run
         start_new_session=detached,
     )

@@ -9,6 +9,7 @@ from transformers import GlmForCausalLM
 
 from glmstudio.glm.adapters import attach_adapter
 from glmstudio.glm.checkpoint import load_base
+from glmstudio.glm.quantise import quantise
 
 
 def load_model(
@@ -17,6 +18,7 @@ def load_model(
     *,
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
+    bits: int = 16,
 ) -> GlmForCausalLM:
     """Transformers' native GLM from a ChatGLM3 folder, with a prefix or without; no remote code.
 
@@ -25,12 +27,16 @@ def load_model(
         adapter: A prefix in any of the three forms of `glmstudio.glm.adapters`, a LoRA adapter, or None for the base.
         dtype: The weights' type; None takes the one that suits the device (`best_dtype`).
         device: Where the weights go; None takes the first GPU, else the CPU.
+        bits: 8 or 4 store the base's linear layers smaller (`glmstudio.glm.quantise`).
 
     Raises:
         StudioError: The folder or the adapter is wrong or missing; it names the file and the remedy.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_base(Path(path), dtype=dtype or best_dtype(place), device=place)
+    small = bits < 16
+    model = load_base(Path(path), dtype=dtype or best_dtype(place), device=torch.device("cpu") if small else place)
+    if small:
+        quantise(model, bits, place)
     if adapter is not None:
         attach_adapter(model, Path(adapter))
     return model

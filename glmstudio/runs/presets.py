@@ -9,15 +9,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import parse_toml
+from glmstudio.files import parse_toml, write_text
 from glmstudio.paths import SHIPPED_PRESETS, paths
 from glmstudio.words import say
+
+
+_KEY = re.compile(r"""^\s*["']?([\w-]+)["']?\s*=""")
+_NAME = re.compile(r"[\w][\w.-]{0,59}(/[\w][\w.-]{0,59})?", re.UNICODE)
 
 
 def _setting(
@@ -76,6 +81,11 @@ class Preset:
         """The model that it tunes."""
         return self.settings.model
 
+    @property
+    def own(self) -> bool:
+        """Whether its owner saved it; shipped ones are never changed."""
+        return self.path.is_relative_to(paths().presets)
+
     def title(self, lang: str) -> str:
         """The preset's name for people."""
         key = f"presets.{self.name.replace('/', '.')}"
@@ -126,28 +136,31 @@ def load_preset(name: str) -> Preset:
 def parse_settings(file: Path) -> Settings:
     """The settings of a preset file. Raises StudioError."""
     try:
-        table = parse_toml(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        table = parse_toml(text)
     except (OSError, ValueError) as error:
         raise StudioError("presets.not_toml", file=str(file), reason=str(error)) from error
-    return change(Settings(), table, source=str(file))
+    lines = {name: number for number, line in enumerate(text.splitlines(), 1) for name in _KEY.findall(line)}
+    return change(Settings(), table, source=str(file), lines=lines)
 
 
-def change(settings: Settings, changes: Mapping[str, Any], *, source: str) -> Settings:
+def change(
+    settings: Settings, changes: Mapping[str, Any], *, source: str, lines: Mapping[str, int] | None = None
+) -> Settings:
     """Settings with some values replaced; text is turned into the field's type.
 
-    Raises one StudioError for all unknown names and wrong values in `changes`; `source` says where they stand.
+    Raises one StudioError for all unknown names and wrong values in `changes`; `source` says where they stand, and
+    `lines` on which line each of them.
     """
     fields = {each.name: each for each in dataclasses.fields(Settings)}
     values: dict[str, Any] = {}
     wrong: list[StudioError] = []
     for name, value in changes.items():
-        if name not in fields:
-            wrong.append(StudioError("presets.no_setting", name=name))
-            continue
         try:
-            values[name] = _checked(fields[name], value)
+            values[name] = _checked(_field(fields, name), value)
         except StudioError as error:
-            wrong.append(error)
+            line = (lines or {}).get(name)
+            wrong.append(StudioError("presets.on_line", line=line, wrong=error) if line else error)
     if wrong:
         raise StudioError("presets.wrong", source=source, errors=tuple(wrong))
     return dataclasses.replace(settings, **values)
@@ -168,12 +181,47 @@ def field_docs(settings: Settings, lang: str) -> list[FieldDoc]:
     ]
 
 
+def differences(before: Settings, after: Settings, lang: str) -> list[tuple[str, str, str]]:
+    """The settings that differ: label, value before, value after."""
+    return [
+        (say(lang, f"settings.{each.name}.label"), str(getattr(before, each.name)), str(getattr(after, each.name)))
+        for each in dataclasses.fields(Settings)
+        if getattr(before, each.name) != getattr(after, each.name)
+    ]
+
+
+def save_preset(name: str, settings: Settings) -> Preset:
+    """Keep settings under a name of the user's, `folder/name` or `name`. Raises StudioError for a name of a shipped
+    preset and for one that no file can have."""
+    if not _NAME.fullmatch(name):
+        raise StudioError("presets.bad_name", name=name)
+    if (SHIPPED_PRESETS / f"{name}.toml").exists():
+        raise StudioError("presets.shipped", name=name)
+    file = paths().presets / f"{name}.toml"
+    write_text(file, render(settings, header=f"{name}\nStart it with: python launcher.py train {name}"))
+    return Preset(name, file, settings)
+
+
+def delete_preset(name: str) -> None:
+    """Delete a preset of the user's. Raises StudioError for a shipped one."""
+    preset = load_preset(name)
+    if not preset.own:
+        raise StudioError("presets.shipped", name=name)
+    preset.path.unlink(missing_ok=True)
+
+
 def render(settings: Settings, *, header: str) -> str:
     """A preset file: the header, then each setting under its help. `parse_settings` reads it back."""
     lines = [f"# {line}".rstrip() for line in header.splitlines()]
     for doc in field_docs(settings, "en"):
         lines += ["", f"# {doc.help}", f"{doc.name} = {_toml(doc.value)}"]
     return "\n".join(lines) + "\n"
+
+
+def _field(fields: Mapping[str, dataclasses.Field[Any]], name: str) -> dataclasses.Field[Any]:
+    if name not in fields:
+        raise StudioError("presets.no_setting", name=name)
+    return fields[name]
 
 
 def _checked(each: dataclasses.Field[Any], value: Any) -> Any:

@@ -54,7 +54,7 @@ def start_probe(settings: Settings, device: str, data_key: str) -> None:
     write_json(folder / "run.json", about)
     with (folder / "train.log").open("ab") as log:
         visible = {"CUDA_VISIBLE_DEVICES": "" if device == CPU else device, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        child = process.spawn([sys.executable, "-m", "glmstudio.train", str(folder)], log, run_id, **visible)
+        child = process.spawn([sys.executable, "-m", "glmstudio.train", str(folder)], log, run_id, variables=visible)
     identity = process.identify(child.pid)
     write_json(folder / "run.json", about | {"agent": identity.to_json() if identity else None})
 

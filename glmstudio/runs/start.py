@@ -43,6 +43,8 @@ class Asked:
     def settings(self) -> Settings:
         """All settings with their paths made absolute. Raises StudioError for wrong ones and for missing data."""
         settings = change(self.preset.settings, self.changes, source="--set")
+        if settings.method == "full" and settings.base_bits != "16":
+            raise StudioError("runs.full_bits", bits=settings.base_bits)
         settings = dataclasses.replace(settings, data=str(_data(settings, self.data)))
         if settings.validation:
             settings = dataclasses.replace(settings, validation=str(Path(settings.validation).expanduser().resolve()))

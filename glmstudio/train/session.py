@@ -58,7 +58,7 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
     witness.phase("loading")
     model, method = ready_model(settings.model), METHODS[settings.method]
     set_seed(settings.seed)
-    glm = load_model(model.path, dtype=weights_type(settings))
+    glm = load_model(model.path, dtype=weights_type(settings), bits=int(settings.base_bits))
     method.attach(glm, settings, Path(about["warm_start"]) if about.get("warm_start") else None)
     glm.train()
     witness.phase("reading")

@@ -37,9 +37,12 @@ class View:
     data: str = ""
     preset: str = ""
     name: str = ""
-    skip: bool = False
+    changes: tuple[tuple[str, str], ...] = ()  # settings that differ from the preset's
+    record: int = 0  # the conversation that is shown
+    compared: tuple[str, ...] = ()  # runs laid over each other
     ticket: str = ""
     problem: StudioError | None = None
+    settings_problem: StudioError | None = None
     form_problem: StudioError | None = None
     folder_problem: StudioError | None = None
     folder_answer: tuple[str, dict[str, str]] | None = None  # a sentence's key and values

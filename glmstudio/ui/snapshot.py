@@ -30,10 +30,15 @@ def shared(seconds: float) -> Callable[[Callable[[], T]], Callable[[], T]]:
             with lock:
                 kept.clear()
 
-        _forgetters.append(drop)
+        on_forget(drop)
         return looked
 
     return decorate
+
+
+def on_forget(drop: Callable[[], None]) -> None:
+    """Call `drop`, too, whenever something was just changed."""
+    _forgetters.append(drop)
 
 
 def forget() -> None:

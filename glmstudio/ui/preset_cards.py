@@ -1,0 +1,163 @@
+"""Presets as cards: what each needs of this machine and gives; and every setting, one fold away."""
+
+from __future__ import annotations
+
+from glmstudio.errors import StudioError
+from glmstudio.runs.fit import Fit, fit
+from glmstudio.runs.presets import FieldDoc, Preset, Settings, differences, field_docs
+from glmstudio.ui.live import View
+from glmstudio.ui.markup import Safe, bar, button, chip, fold, problem, prose, tag
+from glmstudio.ui.recipe import presets_in_order, recipe
+from glmstudio.ui.snapshot import shared
+from glmstudio.words import say
+
+# What a form shows first; the others follow in the order of the settings.
+_PLACED_ELSEWHERE = ("model", "data")
+
+
+def render_presets(lang: str, view: View) -> Safe:
+    """One card for each preset; the chosen one is marked."""
+    chosen = recipe(view).preset
+    cards = [_card(lang, preset, found, chosen is not None and preset.name == chosen.name) for preset, found in _fits()]
+    return tag(
+        '<fieldset class="gs-presets"><legend>{label}</legend>{cards}</fieldset>',
+        label=say(lang, "ui.preset.label"),
+        cards=cards,
+    )
+
+
+def render_settings(lang: str, view: View) -> Safe:
+    """Every setting as a form, what differs from the preset, and how to keep it as a preset of one's own."""
+    found = recipe(view)
+    if found.preset is None:
+        return Safe("")
+    settings = _shown(found.preset, view)
+    body = tag(
+        '<div data-scope class="gs-stack"><div class="gs-fields gs-settings">{fields}</div>'
+        '<div class="gs-row">{use}{reset}</div></div>{changed}{keep}',
+        fields=[_field(lang, doc) for doc in field_docs(settings, lang) if doc.name not in _PLACED_ELSEWHERE],
+        use=button("settings", say(lang, "ui.preset.use")),
+        reset=button("reset", say(lang, "ui.preset.reset"), look="quiet") if view.changes else "",
+        changed=_changed(lang, found.preset, settings, view),
+        keep=_keep(lang, found.preset),
+    )
+    return fold(say(lang, "ui.preset.settings"), body, key="settings", unfolded=bool(view.changes))
+
+
+@shared(3.0)
+def _fits() -> list[tuple[Preset, Fit]]:
+    return [(preset, fit(preset.settings)) for preset in presets_in_order()]
+
+
+def _card(lang: str, preset: Preset, found: Fit, chosen: bool) -> Safe:
+    return tag(
+        '<button type="button" class="gs-preset" data-key="preset-{name}" data-act="preset" data-preset="{name}"'
+        ' aria-pressed="{chosen}"><b>{title}</b><span class="gs-small">{about}</span>{need}</button>',
+        name=preset.name,
+        chosen="true" if chosen else "false",
+        title=preset.title(lang),
+        about=preset.about(lang),
+        need=_need(lang, found),
+    )
+
+
+def _need(lang: str, found: Fit) -> Safe:
+    if found.need is None or found.place is None:
+        return Safe("")
+    values = {"need": found.need.total / 1e9, "total": found.place.total / 1e9}
+    if found.problem is None:
+        text = say(lang, "ui.preset.needs", **values)
+        return tag(
+            '<span class="gs-small gs-number">{text}</span>{bar}',
+            text=text,
+            bar=bar(found.need.total / found.place.total, label=text),
+        )
+    return tag(
+        '{chip}<span class="gs-small">{why}</span>',
+        chip=chip("attention", say(lang, "ui.preset.cannot")),
+        why=prose(f"{found.problem.what(lang)} {found.problem.fix(lang)}"),
+    )
+
+
+def _shown(preset: Preset, view: View) -> Settings:
+    """The settings as the form has them, as far as they are right."""
+    from glmstudio.runs.presets import change
+
+    try:
+        return change(preset.settings, dict(view.changes), source="")
+    except StudioError:
+        return preset.settings
+
+
+def _field(lang: str, doc: FieldDoc) -> Safe:
+    if doc.choices or doc.kind == "bool":
+        choices = doc.choices or ("true", "false")
+        value = str(doc.value).lower() if doc.kind == "bool" else doc.value
+        options = [
+            tag(
+                '<option value="{choice}"{chosen}>{choice}</option>',
+                choice=choice,
+                chosen=Safe(" selected") if choice == value else "",
+            )
+            for choice in choices
+        ]
+        field = tag('<select data-field="{name}">{options}</select>', name=doc.name, options=options)
+    else:
+        field = tag(
+            '<input data-field="{name}" value="{value}"{mode}>',
+            name=doc.name,
+            value=f"{doc.value:g}" if doc.kind == "float" else doc.value,
+            mode=Safe(' inputmode="decimal"') if doc.kind in ("int", "float") else "",
+        )
+    return tag(
+        '<label title="{help}"><span>{label}</span>{field}<span class="gs-help">{help}</span></label>',
+        help=doc.help,
+        label=doc.label,
+        field=field,
+    )
+
+
+def _changed(lang: str, preset: Preset, settings: Settings, view: View) -> Safe:
+    """What differs from the preset, and what is wrong with what was typed."""
+    rows = [
+        tag("<tr><td>{label}</td><td>{before}</td><td>{after}</td></tr>", label=label, before=before, after=after)
+        for label, before, after in differences(preset.settings, settings, lang)
+    ]
+    wrong = view.settings_problem
+    return tag(
+        "{wrong}{table}",
+        wrong=problem(lang, wrong) if wrong else "",
+        table=tag(
+            '<table class="gs-table"><thead><tr><th>{name}</th><th>{before}</th><th>{after}</th></tr></thead>'
+            "<tbody>{rows}</tbody></table>",
+            name=say(lang, "ui.preset.setting"),
+            before=say(lang, "ui.preset.before"),
+            after=say(lang, "ui.preset.after"),
+            rows=rows,
+        )
+        if rows
+        else "",
+    )
+
+
+def _keep(lang: str, preset: Preset) -> Safe:
+    """Keep the settings under a name; a preset of one's own can also be deleted."""
+    mine = preset.own
+    return tag(
+        '<div data-scope class="gs-row gs-keep"><label class="gs-small">{label} <input data-field="preset_name"'
+        ' value="{name}"></label>{save}{delete}</div>',
+        label=say(lang, "ui.preset.name"),
+        name=preset.name if mine else f"{preset.name}-2",
+        save=button("save-preset", say(lang, "ui.preset.save")),
+        delete=button(
+            "delete-preset",
+            say(lang, "ui.preset.delete"),
+            look="danger",
+            preset=preset.name,
+            confirm=say(lang, "ui.preset.delete_confirm", name=preset.title(lang)),
+            yes=say(lang, "ui.preset.delete"),
+            no=say(lang, "ui.run.keep"),
+        )
+        if mine
+        else "",
+    )

@@ -1,0 +1,130 @@
+"""What the form of the Fine-tune step asks for, and what is known of it: settings, data, plan, and what stands in the way.
+
+A recipe is made once a second for all parts of the page that show it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from glmstudio.data import survey
+from glmstudio.data.selection import Selection
+from glmstudio.data.store import Store
+from glmstudio.errors import StudioError
+from glmstudio.models import ready_model
+from glmstudio.runs.lease import choose
+from glmstudio.runs.plan import Plan, make_plan, place_of
+from glmstudio.runs.presets import Preset, Settings, list_presets, load_preset
+from glmstudio.runs.start import SAMPLE, Asked
+from glmstudio.ui.choice import model_in_use
+from glmstudio.ui.live import View
+from glmstudio.ui.snapshot import on_forget
+
+_FRESH_S = 0.9
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """As far as it is known; `problem` is the first thing that stands in the way."""
+
+    preset: Preset | None = None
+    settings: Settings | None = None
+    asked: Asked | None = None
+    look: survey.Look | None = None
+    chosen: Selection | None = None
+    plan: Plan | None = None
+    device: str = ""
+    problem: StudioError | None = None
+
+    @property
+    def store(self) -> Store | None:
+        """The data, once they are read."""
+        return self.look.store if self.look else None
+
+
+_lock = threading.Lock()
+_kept: dict[tuple[object, ...], tuple[float, Recipe]] = {}
+
+
+def recipe(view: View) -> Recipe:
+    """What the form of this page asks for."""
+    key = (view.source, view.data, view.preset, view.name, view.changes)
+    with _lock:
+        if key not in _kept or time.monotonic() - _kept[key][0] > _FRESH_S:
+            if len(_kept) > 20:
+                _kept.clear()
+            _kept[key] = (time.monotonic(), _make(view))
+        return _kept[key][1]
+
+
+def presets_in_order() -> list[Preset]:
+    """Every preset, those for the model in use first."""
+    used = model_in_use()
+    return sorted(list_presets(), key=lambda preset: preset.model != (used.name if used else "demo"))
+
+
+def data_of(view: View) -> Path:
+    """The file or folder that the form names. Raises StudioError where there is none."""
+    if view.source != "file":
+        return SAMPLE
+    if not view.data.strip():
+        raise StudioError("ui.finetune.no_data")
+    path = Path(view.data.strip()).expanduser()
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError):  # too long, a zero byte
+        pass
+    raise StudioError("ui.finetune.no_file", path=str(path))
+
+
+def _make(view: View) -> Recipe:
+    known = Recipe()
+    try:
+        preset = _preset(view)
+        known = Recipe(preset=preset)
+        asked = Asked(preset, data_of(view), view.name.strip() or None, dict(view.changes))
+        known = Recipe(preset=preset, asked=asked)
+        settings = asked.settings()
+        device = choose(settings.device)
+        model = ready_model(settings.model).path
+        known = Recipe(preset=preset, asked=asked, settings=settings, device=device)
+        return _with_data(known, settings, model)
+    except StudioError as error:
+        return Recipe(known.preset, known.settings, known.asked, device=known.device, problem=error)
+
+
+def _with_data(known: Recipe, settings: Settings, model: Path) -> Recipe:
+    source = Path(settings.data)
+    look = survey.look(source, model)
+    if look.store is None:
+        if not look.running and look.problem is None:
+            survey.start(source, model)
+        problem = look.problem or StudioError("ui.finetune.reading", percent=round(look.share * 100))
+        return Recipe(known.preset, settings, known.asked, look, device=known.device, problem=problem)
+    try:
+        chosen = look.store.select(settings.bad_records, settings.max_length)
+    except StudioError as error:
+        return Recipe(known.preset, settings, known.asked, look, device=known.device, problem=error)
+    plan = make_plan(settings, place_of(known.device), look.store, chosen)
+    return Recipe(known.preset, settings, known.asked, look, chosen, plan, known.device, plan.problem)
+
+
+def _preset(view: View) -> Preset:
+    if view.preset:
+        return load_preset(view.preset)
+    first = next(iter(presets_in_order()), None)
+    if first is None:
+        raise StudioError("ui.finetune.no_preset")
+    return first
+
+
+def _drop() -> None:
+    with _lock:
+        _kept.clear()
+
+
+on_forget(_drop)
