@@ -18,8 +18,7 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.files import parse_toml, write_text
 from glmstudio.paths import SHIPPED_PRESETS, paths
-from glmstudio.words import say
-
+from glmstudio.words import has, say
 
 _KEY = re.compile(r"""^\s*["']?([\w-]+)["']?\s*=""")
 _NAME = re.compile(r"[\w][\w.-]{0,59}(/[\w][\w.-]{0,59})?", re.UNICODE)
@@ -184,10 +183,20 @@ def field_docs(settings: Settings, lang: str) -> list[FieldDoc]:
 def differences(before: Settings, after: Settings, lang: str) -> list[tuple[str, str, str]]:
     """The settings that differ: label, value before, value after."""
     return [
-        (say(lang, f"settings.{each.name}.label"), str(getattr(before, each.name)), str(getattr(after, each.name)))
+        (
+            say(lang, f"settings.{each.name}.label"),
+            choice_words(lang, getattr(before, each.name)),
+            choice_words(lang, getattr(after, each.name)),
+        )
         for each in dataclasses.fields(Settings)
         if getattr(before, each.name) != getattr(after, each.name)
     ]
+
+
+def choice_words(lang: str, value: Any) -> str:
+    """A value as a person reads it: a choice by its words, anything else as it is."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return say(lang, f"settings.choice.{text}") if has(f"settings.choice.{text}") else text
 
 
 def save_preset(name: str, settings: Settings) -> Preset:

@@ -62,6 +62,11 @@ class RunState:
         return self.state not in ENDED
 
     @property
+    def silence(self) -> StudioError | None:
+        """A word about a run that has made no step for long, where it has."""
+        return None if self.silent is None else StudioError("runs.silent", minutes=self.silent / 60)
+
+    @property
     def holds_device(self) -> bool:
         """Whether something of it may run now."""
         return self.live and self.state != "queued"

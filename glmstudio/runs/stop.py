@@ -85,11 +85,20 @@ def _proof(run: Run, held: int) -> Stage:
     about = run.about
     port = about.get("port")
     free = port is None or process.port_is_free(int(port))
-    proof = {"processes": 0, "port": port, "port_free": free, "memory": held, "time": time.time()}
-    write_json(run.path / "proof.json", proof)
-    values = {"port": str(port or "–"), "memory": size(held)}
+    stage = Stage(
+        "runs.stage.gone" if free else "runs.stage.gone_port", {"port": str(port or "–"), "memory": size(held)}
+    )
+    write_json(run.path / "proof.json", {"run_id": about.get("run_id"), "key": stage.key, "values": stage.values})
     advance()
-    return Stage("runs.stage.gone" if free else "runs.stage.gone_port", values)
+    return stage
+
+
+def proof_of(run: Run) -> Stage | None:
+    """What the stop of the run's last attempt has proven; None where it was not stopped."""
+    told = read_json(run.path / "proof.json", {})
+    if not isinstance(told, dict) or not told or told.get("run_id") != run.about.get("run_id"):
+        return None
+    return Stage(str(told["key"]), dict(told["values"]))
 
 
 def _memory(run: Run) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,7 @@ import gradio as gr
 from glmstudio.chat.server import ModelServer, ServerState
 from glmstudio.chat.tools import TOOLS
 from glmstudio.errors import StudioError
+from glmstudio.paths import paths
 from glmstudio.ui.chat_view import render_log
 from glmstudio.ui.choice import model_in_use, models
 from glmstudio.ui.conversation import CONVERSATION
@@ -148,12 +150,14 @@ def server_state() -> ServerState:
 def model_choices(lang: str, view: View) -> dict[str, Any]:
     """The models that can be loaded."""
     names = [(literal(model.title), model.name) for model in models() if model.ready]
+    names += [(literal(_short(each)), each) for each in _tuned_models(view)]
     return {"label": say(lang, "ui.chat.model"), "choices": names, "value": _chosen_model(view) or None}
 
 
 def adapter_choices(lang: str, view: View) -> dict[str, Any]:
     """No adapter, or one of the finished runs of the chosen model."""
-    names = [(say(lang, "ui.chat.no_adapter"), ""), *((literal(name), name) for name in _adapters(_chosen_model(view)))]
+    found = _adapters(_chosen_model(view), view)
+    names = [(say(lang, "ui.chat.no_adapter"), ""), *((literal(_short(name)), name) for name in found)]
     return {"label": say(lang, "ui.chat.adapter"), "choices": names, "value": _chosen_adapter(view)}
 
 
@@ -208,7 +212,7 @@ def _may_change() -> bool:
 
 
 def _chosen_model(view: View) -> str:
-    names = [model.name for model in models() if model.ready]
+    names = [*(model.name for model in models() if model.ready), *_tuned_models(view)]
     used, state = model_in_use(), server_state()
     wanted = (view.chat_model, state.model if state.state != "absent" else None, used.name if used else None)
     return next((name for name in wanted if name in names), names[0] if names else "")
@@ -220,13 +224,36 @@ def _chosen_adapter(view: View) -> str:
         wanted = view.chat_adapter
     else:
         wanted = (state.adapter or "") if state.state != "absent" and state.model == model else ""
-    return wanted if wanted in _adapters(model) else ""
+    return wanted if wanted in _adapters(model, view) else ""
 
 
-def _adapters(model: str) -> list[str]:
-    return [known.name for known in newest_first() if known.model == model and known.has_result]
+def _adapters(model: str, view: View) -> list[str]:
+    """The runs that tuned the model, and the checkpoint that a run's button named or that is loaded."""
+    found = [
+        known.name
+        for known in newest_first()
+        if known.model == model and known.has_result and not known.run.is_whole_model
+    ]
+    named = {view.chat_adapter, server_state().adapter or ""} - {"", *found}
+    return found + sorted(each for each in named if _is_ours(each))
+
+
+def _tuned_models(view: View) -> list[str]:
+    """Whole models that runs made: those that are loaded or that a run's button named, and every finished one."""
+    results = [str(known.run.result) for known in newest_first() if known.has_result and known.run.is_whole_model]
+    return results + sorted({each for each in (view.chat_model, server_state().model) if _is_ours(each)} - {*results})
+
+
+def _is_ours(path: str) -> bool:
+    """Whether it is a folder inside a run: results and checkpoints are loaded from nowhere else."""
+    return bool(path) and Path(path).is_absolute() and Path(path).is_relative_to(paths().runs)
+
+
+def _short(name: str) -> str:
+    """A result or checkpoint of a run as a person reads it."""
+    return " · ".join(Path(name).relative_to(paths().runs).parts) if _is_ours(name) else name
 
 
 def _loaded(state: ServerState) -> str:
-    title = next((model.title for model in models() if model.name == state.model), state.model)
-    return f"{title} + {state.adapter}" if state.adapter else title
+    title = next((model.title for model in models() if model.name == state.model), _short(state.model))
+    return f"{title} + {_short(state.adapter)}" if state.adapter else title

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmstudio.errors import StudioError
 from glmstudio.runs.fit import Fit, fit
-from glmstudio.runs.presets import FieldDoc, Preset, Settings, differences, field_docs
+from glmstudio.runs.presets import FieldDoc, Preset, Settings, change, choice_words, differences, field_docs
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, button, chip, fold, problem, prose, tag
 from glmstudio.ui.recipe import presets_in_order, recipe
@@ -81,8 +81,6 @@ def _need(lang: str, found: Fit) -> Safe:
 
 def _shown(preset: Preset, view: View) -> Settings:
     """The settings as the form has them, as far as they are right."""
-    from glmstudio.runs.presets import change
-
     try:
         return change(preset.settings, dict(view.changes), source="")
     except StudioError:
@@ -90,13 +88,15 @@ def _shown(preset: Preset, view: View) -> Settings:
 
 
 def _field(lang: str, doc: FieldDoc) -> Safe:
+    """One setting as a labelled field with its help."""
     if doc.choices or doc.kind == "bool":
         choices = doc.choices or ("true", "false")
         value = str(doc.value).lower() if doc.kind == "bool" else doc.value
         options = [
             tag(
-                '<option value="{choice}"{chosen}>{choice}</option>',
+                '<option value="{choice}"{chosen}>{words}</option>',
                 choice=choice,
+                words=choice_words(lang, choice),
                 chosen=Safe(" selected") if choice == value else "",
             )
             for choice in choices

@@ -1,4 +1,4 @@
-"""What the form of the Fine-tune step asks for, and what is known of it: settings, data, plan, and what stands in the way.
+"""What the form asks for, and what is known of it: settings, data, plan, and what stands in the way.
 
 A recipe is made once a second for all parts of the page that show it.
 """

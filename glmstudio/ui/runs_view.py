@@ -1,16 +1,19 @@
-"""Runs as HTML: the list, and the one that is open. Pure functions of what is on disk."""
+"""Runs as HTML: the list with the queue, and the one that is open. Pure functions of what is on disk."""
 
 from __future__ import annotations
 
 import shlex
 from datetime import datetime
 
+from glmstudio.runs.checkpoints import latest
+from glmstudio.runs.queue import waiting
 from glmstudio.runs.run import Run, RunState
-from glmstudio.ui.charts import curve, sparkline
+from glmstudio.ui import run_detail
+from glmstudio.ui.charts import sparkline
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
 from glmstudio.ui.runwatch import WATCH, Known, Reading, live_run, newest_first
-from glmstudio.units import duration, number
+from glmstudio.units import duration
 from glmstudio.words import say
 
 LOOKS = {
@@ -26,15 +29,19 @@ LOOKS = {
 
 
 def render_list(lang: str, view: View) -> Safe:
-    """Every run, newest first."""
+    """Every run, newest first; two or more that are ticked can be laid over each other."""
     runs = newest_first()
     if not runs:
         return empty(say(lang, "ui.finetune.empty"), say(lang, "ui.finetune.empty_text"), icon_name="finetune")
     opened = shown(view)
-    rows = [_row(lang, known, opened is not None and known.name == opened.name) for known in runs]
+    queue = waiting()
+    rows = [_row(lang, known, opened is not None and known.name == opened.name, queue) for known in runs]
+    compare = button("compare", say(lang, "ui.compare.button"), look="quiet", needs_ticks="") if len(runs) > 1 else ""
     return tag(
-        '<div class="gs-stack"><h3>{title}</h3><div class="gs-runs">{rows}</div></div>',
+        '<div class="gs-stack" data-scope><div class="gs-row gs-spread"><h3>{title}</h3>{compare}</div>'
+        '<div class="gs-runs">{rows}</div></div>',
         title=say(lang, "ui.finetune.runs"),
+        compare=compare,
         rows=rows,
     )
 
@@ -46,14 +53,19 @@ def render_open(lang: str, view: View) -> Safe:
         return Safe("")
     run, state, quoted = known.run, known.state, shlex.quote(known.name)
     reading = WATCH.reading(run, with_log=True)
+    commands = [f"python launcher.py runs {action} {quoted}" for action in ("show", "stop", "resume")]
     parts = [
         _head(lang, known),
         _progress(lang, run, state),
         _trouble(lang, run, state),
-        _figures(lang, state, reading),
-        curve(reading.points, label=say(lang, "ui.run.loss"), x_label=say(lang, "ui.run.step"), last_x=state.steps),
+        run_detail.render_figures(lang, known, reading),
+        run_detail.render_curves(lang, state, reading),
+        run_detail.render_samples(lang, reading),
+        run_detail.render_after(lang, known),
+        run_detail.render_checkpoints(lang, known),
         _log(lang, state, reading),
-        terminal(lang, f"python launcher.py runs show {quoted}", f"python launcher.py runs stop {quoted}", key="run"),
+        run_detail.render_keeping(lang, known),
+        terminal(lang, *commands, key="run"),
     ]
     return tag(
         '<section class="gs-card gs-stack" data-key="run-{name}">{parts}</section>',
@@ -81,19 +93,47 @@ def state_words(lang: str, state: RunState) -> str:
     return say(lang, key, percent=int(share(state) * 100))
 
 
-def _row(lang: str, known: Known, opened: bool) -> Safe:
+def _row(lang: str, known: Known, opened: bool, queue: list[str]) -> Safe:
     state, reading = known.state, WATCH.reading(known.run)
     return tag(
-        '<button type="button" class="gs-run" data-key="row-{name}" data-act="open"'
-        ' data-run="{name}" aria-pressed="{opened}">'
-        '<b>{name}</b>{spark}<span class="gs-small">{chip}<span>{steps}</span><span>{when}</span></span>{bar}</button>',
+        '<div class="gs-runrow" data-key="row-{name}"><input type="checkbox" data-tick="{name}" value="{name}"'
+        ' aria-label="{tick}"><button type="button" class="gs-run" data-act="open" data-run="{name}"'
+        ' aria-pressed="{opened}"><b>{name}</b>{spark}<span class="gs-small">{chip}<span>{steps}</span>'
+        "<span>{when}</span></span>{bar}</button>{order}</div>",
         name=known.name,
+        tick=say(lang, "ui.compare.tick", name=known.name),
         opened="true" if opened else "false",
         spark=sparkline(reading.points, label=say(lang, "ui.run.loss")),
         chip=chip(LOOKS[state.state], state_words(lang, state)),
         steps=say(lang, "ui.run.steps", step=state.step, steps=state.steps) if state.steps else "",
         when=datetime.fromtimestamp(state.started).astimezone().strftime("%m-%d %H:%M") if state.started else "",
-        bar=bar(share(state), label=say(lang, "ui.run.progress")) if state.live else "",
+        bar=bar(share(state), label=say(lang, "ui.run.progress")) if state.holds_device else "",
+        order=_order(lang, known.name, queue) if known.name in queue else "",
+    )
+
+
+def _order(lang: str, name: str, queue: list[str]) -> Safe:
+    """Where a waiting run stands, and the buttons that move it."""
+    place = queue.index(name)
+    up = _arrow("earlier", "↑", say(lang, "ui.run.earlier"), name) if place else ""
+    down = _arrow("later", "↓", say(lang, "ui.run.later"), name) if place + 1 < len(queue) else ""
+    return tag(
+        '<span class="gs-row gs-order"><span class="gs-small">{place}</span>{up}{down}{leave}</span>',
+        place=say(lang, "ui.run.place", n=place + 1),
+        up=up,
+        down=down,
+        leave=button("stop", say(lang, "ui.run.leave_queue"), look="quiet", run=name),
+    )
+
+
+def _arrow(act: str, sign: str, label: str, name: str) -> Safe:
+    return tag(
+        '<button type="button" class="gs-button gs-look-quiet" data-act="{act}" data-run="{name}" aria-label="{label}"'
+        ' title="{label}">{sign}</button>',
+        act=act,
+        name=name,
+        label=label,
+        sign=sign,
     )
 
 
@@ -109,24 +149,23 @@ def _head(lang: str, known: Known) -> Safe:
 
 
 def _buttons(lang: str, known: Known) -> list[Safe]:
+    if known.state.state == "queued":
+        return [button("stop", say(lang, "ui.run.leave_queue"), run=known.name)]
     if known.state.live:
-        words = {"yes": say(lang, "ui.run.stop_now"), "no": say(lang, "ui.run.keep")}
+        words = {"yes": say(lang, "ui.run.stop_now"), "no": say(lang, "ui.run.keep_running")}
         confirm = say(lang, "ui.run.stop_now_confirm", name=known.name)
         return [
             button("stop", say(lang, "ui.run.stop"), run=known.name),
             button("stop-now", say(lang, "ui.run.stop_now"), look="danger", run=known.name, confirm=confirm, **words),
         ]
+    made: list[Safe] = []
+    if known.state.state in ("stopped", "failed", "lost"):
+        found = latest(known.run.path / "checkpoints")
+        words_ = say(lang, "ui.run.resume", step=found.step) if found else say(lang, "ui.run.resume_start")
+        made.append(button("resume", words_, look="plain" if known.has_result else "primary", run=known.name))
     if known.has_result:
-        # `data-go` opens the chat at once; the same click tells the server which adapter to load there.
-        return [
-            tag(
-                '<button type="button" class="gs-button gs-look-primary" data-act="chat" data-go="chat"'
-                ' data-run="{name}">{label}</button>',
-                name=known.name,
-                label=say(lang, "ui.run.chat"),
-            )
-        ]
-    return []
+        made.append(run_detail.chat_button(lang, known))
+    return made
 
 
 def _progress(lang: str, run: Run, state: RunState) -> Safe:
@@ -134,44 +173,35 @@ def _progress(lang: str, run: Run, state: RunState) -> Safe:
     if WATCH.stopping(run.name):
         stage = WATCH.stage(run.name)
         words = stage.text(lang) if stage else say(lang, "ui.run.stopping")
-    moving = state.live and not state.step
+    moving = state.holds_device and not state.step
     label = say(lang, "ui.run.progress")
     return tag(
         '<div class="gs-run-progress"><div class="gs-row gs-spread">'
-        '{chip}<span class="gs-small gs-number">{left}</span></div>{bar}</div>',
+        '{chip}<span class="gs-small gs-number">{left}</span></div>{bar}{proof}</div>',
         chip=chip(LOOKS[state.state], words),
         left=say(lang, "ui.run.left", time=duration(lang, state.seconds_left))
         if state.live and state.seconds_left is not None
         else "",
         bar=busy(label) if moving else bar(share(state), label=label, kind=LOOKS[state.state]),
+        proof=_proof(lang, run, state),
     )
 
 
+def _proof(lang: str, run: Run, state: RunState) -> Safe:
+    """What a stop has proven: it stays on the page for whoever comes later."""
+    stage = WATCH.proof(run) if state.state == "stopped" else None
+    return tag('<p class="gs-small gs-proof">{text}</p>', text=stage.text(lang)) if stage else Safe("")
+
+
 def _trouble(lang: str, run: Run, state: RunState) -> Safe:
-    found = [error for error in (state.problem, WATCH.stop_problem(run.name)) if error]
+    found = [error for error in (state.problem, WATCH.problem(run.name), state.silence) if error]
     return tag("{found}", found=[problem(lang, error) for error in found])
-
-
-def _figures(lang: str, state: RunState, reading: Reading) -> Safe:
-    loss = state.loss if state.loss is not None else reading.last.get("loss")
-    seconds = (state.ended - state.started) if state.ended else None
-    figures = [
-        ("step", f"{state.step:,} / {state.steps:,}" if state.steps else None),
-        ("loss", number(loss) if isinstance(loss, (int, float)) else None),
-        ("speed", number(state.tokens_per_second) if state.tokens_per_second else None),
-        ("took", duration(lang, seconds) if seconds is not None else None),
-    ]
-    cells = [
-        tag("<div><dt>{name}</dt><dd>{value}</dd></div>", name=say(lang, f"ui.run.figure_{name}"), value=value)
-        for name, value in figures
-        if value
-    ]
-    return tag('<dl class="gs-figures">{cells}</dl>', cells=cells) if cells else Safe("")
 
 
 def _log(lang: str, state: RunState, reading: Reading) -> Safe:
     text = reading.log_tail()
     if not text.strip():
         return Safe("")
-    body = tag('<pre class="gs-log" data-scroll tabindex="0">{text}</pre>', text=text)
+    pinned = tag('<pre class="gs-log gs-pinned">{text}</pre>', text="\n".join(reading.pinned)) if reading.pinned else ""
+    body = tag('{pinned}<pre class="gs-log" data-scroll tabindex="0">{text}</pre>', pinned=pinned, text=text)
     return fold(say(lang, "ui.run.log"), body, key="log", unfolded=state.state == "failed")

@@ -12,7 +12,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.runs.run import Run, RunState, list_runs
-from glmstudio.runs.stop import Stage, stop_run
+from glmstudio.runs.stop import Stage, proof_of, stop_run
 from glmstudio.ui.charts import Point, thin
 from glmstudio.ui.snapshot import shared
 
@@ -115,9 +115,19 @@ class Watch:
         """The stage at which stopping this run is."""
         return self._stages.get(name)
 
-    def stop_problem(self, name: str) -> StudioError | None:
-        """Why the last stop of this run did not work."""
+    def problem(self, name: str) -> StudioError | None:
+        """Why the last stop of this run, or another wish for it, was not fulfilled."""
         return self._problems.get(name)
+
+    def complain(self, name: str, problem: StudioError | None) -> None:
+        """Show a problem with the run, or take the last one away."""
+        self._problems.pop(name, None)
+        if problem:
+            self._problems[name] = problem
+
+    def proof(self, run: Run) -> Stage | None:
+        """What the last stop of this run has proven."""
+        return proof_of(run)
 
     def _stop(self, run: Run, now: bool) -> None:
         try:

@@ -1,0 +1,150 @@
+"""The buttons of the form: what each of them does, and the start itself."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from glmstudio.chat.server import ModelServer
+from glmstudio.doctor.preflight import preflight
+from glmstudio.errors import StudioError
+from glmstudio.runs.lease import chat_on
+from glmstudio.runs.presets import change, delete_preset, load_preset, save_preset
+from glmstudio.runs.probe import end_probes, start_probe
+from glmstudio.runs.start import start_run
+from glmstudio.ui.live import View
+from glmstudio.ui.recipe import recipe
+from glmstudio.ui.runwatch import live_run
+from glmstudio.ui.snapshot import forget
+from glmstudio.words import say
+
+_starting = threading.Lock()
+_started: dict[str, str] = {}
+
+
+def act(view: View, data: dict[str, Any]) -> View:
+    """A button of the form's own parts was pressed; what goes wrong is shown beside Start."""
+    try:
+        do = _ACTIONS.get(str(data.get("act")))
+        return do(view, data) if do else view
+    except StudioError as error:
+        return replace(view, form_problem=error)
+
+
+def new_ticket() -> str:
+    """What makes two clicks on one form the same start."""
+    return uuid.uuid4().hex
+
+
+def start(view: View, *, unload: bool = False, beside: bool = False) -> View:
+    """Start the run that the view describes; a second click on the same form starts nothing."""
+    with _starting:
+        if view.ticket and view.ticket in _started:
+            return replace(view, run=_started[view.ticket], ticket=new_ticket())
+        try:
+            forget()
+            found = recipe(view)
+            if found.problem:
+                raise found.problem
+            if found.asked is None:
+                raise StudioError("ui.finetune.no_preset")
+            end_probes()
+            preflight()
+            if unload:
+                ModelServer.stop()
+            asked = found.asked
+            run = start_run(
+                asked.preset, data=asked.data, name=asked.name, changes=asked.changes, wait=True, beside_chat=beside
+            )
+        except StudioError as error:
+            return replace(view, form_problem=error)
+        _started[view.ticket] = run.name
+    return replace(view, run=run.name, ticket=new_ticket(), form_problem=None)
+
+
+def _preset(view: View, data: dict[str, Any]) -> View:
+    return replace(view, preset=str(data.get("preset", "")), changes=(), settings_problem=None, form_problem=None)
+
+
+def _record(view: View, data: dict[str, Any]) -> View:
+    row = str(data.get("row", ""))
+    return replace(view, record=int(row)) if row.isdecimal() else view
+
+
+def _settings(view: View, data: dict[str, Any]) -> View:
+    """Take over what the settings form says; everything that is wrong is told at once, and nothing taken over."""
+    preset, fields = recipe(view).preset, _fields(data)
+    if preset is None:
+        return view
+    try:
+        after = change(preset.settings, fields, source=say("en", "ui.preset.form"))
+    except StudioError as error:
+        return replace(view, settings_problem=error)
+    kept = {name: fields[name] for name in fields if getattr(after, name) != getattr(preset.settings, name)}
+    return replace(view, changes=tuple(kept.items()), settings_problem=None, form_problem=None)
+
+
+def _reset(view: View, _: dict[str, Any]) -> View:
+    return replace(view, changes=(), settings_problem=None, form_problem=None)
+
+
+def _policy(view: View, data: dict[str, Any]) -> View:
+    return _changed(view, {"bad_records": data.get("policy")})
+
+
+def _save_preset(view: View, data: dict[str, Any]) -> View:
+    preset = load_preset(view.preset) if view.preset else recipe(view).preset
+    if preset is None:
+        raise StudioError("ui.finetune.no_preset")
+    settings = change(preset.settings, dict(view.changes), source="")
+    return replace(view, preset=save_preset(_fields(data).get("preset_name", "").strip(), settings).name, changes=())
+
+
+def _delete_preset(view: View, data: dict[str, Any]) -> View:
+    delete_preset(str(data.get("preset", "")))
+    return replace(view, preset="", changes=())
+
+
+def _remedy(view: View, _: dict[str, Any]) -> View:
+    plan = recipe(view).plan
+    return _changed(view, plan.remedy) if plan else view
+
+
+def _measure(view: View, _: dict[str, Any]) -> View:
+    found = recipe(view)
+    if found.plan is None or found.store is None:
+        return view
+    if running := live_run():
+        raise StudioError("runs.device_busy", name=running.name)
+    if model := chat_on(found.device):
+        raise StudioError("ui.finetune.chat_measures", model=model)
+    start_probe(found.plan.settings, found.device, found.store.key)
+    return view
+
+
+def _changed(view: View, values: dict[str, Any]) -> View:
+    changes = dict(view.changes) | {name: str(value) for name, value in values.items()}
+    return replace(view, changes=tuple(changes.items()), form_problem=None)
+
+
+def _fields(data: dict[str, Any]) -> dict[str, str]:
+    fields = data.get("fields")
+    return {str(name): str(value) for name, value in fields.items()} if isinstance(fields, dict) else {}
+
+
+_ACTIONS: dict[str, Callable[[View, dict[str, Any]], View]] = {
+    "preset": _preset,
+    "record": _record,
+    "settings": _settings,
+    "reset": _reset,
+    "policy": _policy,
+    "save-preset": _save_preset,
+    "delete-preset": _delete_preset,
+    "remedy": _remedy,
+    "measure": _measure,
+    "unload-start": lambda view, _: start(view, unload=True),
+    "beside-start": lambda view, _: start(view, beside=True),
+}

@@ -1,0 +1,177 @@
+"""The review before a start: what is wrong with the data, what the run needs of this machine, and its command."""
+
+from __future__ import annotations
+
+from glmstudio.data.store import Store
+from glmstudio.runs.memory import Need
+from glmstudio.runs.plan import Plan
+from glmstudio.runs.presets import Settings
+from glmstudio.ui import data_view
+from glmstudio.ui.live import View
+from glmstudio.ui.markup import Safe, bar, button, fold, problem, tag, terminal
+from glmstudio.ui.recipe import Recipe, recipe
+from glmstudio.units import duration, number, size
+from glmstudio.words import say
+
+POLICIES = ("stop", "drop", "fix")
+_PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits", "fixed")
+
+
+def render_data(lang: str, view: View) -> Safe:
+    """The verdict on the data, what to do with bad records, how long they are, and one of them."""
+    found = recipe(view)
+    if found.look is None:
+        return problem(lang, found.problem, kind="attention") if found.problem else Safe("")
+    if found.store is None:
+        return _reading(lang, found)
+    settings = found.settings
+    if settings is None:
+        return Safe("")
+    limit = settings.max_length
+    count = found.store.problem_count(limit)
+    shown = found.store.problems(limit, data_view.SHOWN_PROBLEMS)
+    return tag(
+        '<div class="gs-stack">{verdict}{policy}{more}</div>',
+        verdict=data_view.verdict(lang, found.store.records, shown, count, found.chosen),
+        policy=_policies(lang, settings) if count else "",
+        more=_closer(lang, view, found.store, settings),
+    )
+
+
+def render_plan(lang: str, view: View) -> Safe:
+    """Memory, time, disk and the command; where it does not fit, what would make it fit, one click away."""
+    found = recipe(view)
+    parts: list[Safe] = []
+    if found.plan is not None:
+        parts += [_memory(lang, found.plan), _figures(lang, found.plan)]
+        if found.plan.probe.problem:
+            parts.append(problem(lang, found.plan.probe.problem))
+    if found.problem and found.look is not None and found.look.store is not None:
+        parts.append(_trouble(lang, found))
+    elif found.problem and found.look is None and found.settings is not None:
+        parts.append(problem(lang, found.problem, kind="attention"))
+    if found.asked is not None:
+        parts.append(terminal(lang, found.asked.command(), f"{found.asked.command()} --plan", key="train"))
+    return tag('<div class="gs-stack gs-review">{parts}</div>', parts=parts)
+
+
+def _reading(lang: str, found: Recipe) -> Safe:
+    look = found.look
+    if look is None or look.problem:
+        return problem(lang, found.problem)
+    text = say(lang, "ui.data.reading", records=look.records)
+    return tag(
+        '<div class="gs-run-progress"><span class="gs-small">{text}</span>{bar}</div>',
+        text=text,
+        bar=bar(look.share, label=text),
+    )
+
+
+def _policies(lang: str, settings: Settings) -> Safe:
+    buttons = [
+        tag(
+            '<button type="button" data-act="policy" data-policy="{name}" aria-pressed="{on}">{label}</button>',
+            name=name,
+            on="true" if settings.bad_records == name else "false",
+            label=say(lang, f"ui.data.policy_{name}"),
+        )
+        for name in POLICIES
+    ]
+    return tag(
+        '<div class="gs-row"><span class="gs-small">{label}</span><span class="gs-segment" role="group">{buttons}'
+        "</span></div>",
+        label=say(lang, "ui.data.policy"),
+        buttons=buttons,
+    )
+
+
+def _closer(lang: str, view: View, store: Store, settings: Settings) -> Safe:
+    """How long the records are, and one of them as the model sees it."""
+    if not len(store):
+        return Safe("")
+    row = min(max(0, view.record), len(store) - 1)
+    pieces = store.record_pieces(row, settings.max_length)
+    return tag(
+        "{lengths}{record}",
+        lengths=fold(
+            say(lang, "ui.data.lengths"),
+            data_view.histogram(lang, store.histogram(settings.max_length), settings.max_length),
+            key="data-lengths",
+        ),
+        record=fold(say(lang, "ui.data.look"), data_view.record(lang, pieces, row, len(store)), key="data-look"),
+    )
+
+
+def _memory(lang: str, plan: Plan) -> Safe:
+    """The need as a bar against what is free, part by part."""
+    place, needed = plan.place, plan.need
+    whole = max(place.free, needed.total, 1)
+    fits = place.holds(needed)
+    text = say(
+        lang,
+        "ui.plan.memory",
+        need=size(needed.total),
+        free=size(place.free),
+        device=place.name or say(lang, "ui.plan.cpu"),
+    )
+    shares = [(name, getattr(needed, name)) for name in _PARTS if getattr(needed, name)]
+    return tag(
+        '<div class="gs-memory{over}"><div class="gs-row gs-spread"><b>{title}</b><span class="gs-small gs-number">'
+        '{text}</span></div><div class="gs-bar gs-split" role="img" aria-label="{text}">{parts}</div>{legend}</div>',
+        over="" if fits else " gs-over",
+        title=say(lang, "ui.plan.memory_title"),
+        text=text,
+        parts=[
+            tag('<i class="gs-need-{name}" style="width:{share}%"></i>', name=name, share=f"{amount / whole * 100:.2f}")
+            for name, amount in shares
+        ],
+        legend=_legend(lang, needed),
+    )
+
+
+def _legend(lang: str, needed: Need) -> Safe:
+    items = [
+        tag(
+            '<span><i class="gs-swatch gs-need-{name}"></i>{label} {amount}</span>',
+            name=name,
+            label=say(lang, f"cli.need_{name}"),
+            amount=size(getattr(needed, name)),
+        )
+        for name in _PARTS
+        if getattr(needed, name)
+    ]
+    return fold(say(lang, "ui.plan.parts"), tag('<div class="gs-legend-row">{items}</div>', items=items), key="need")
+
+
+def _figures(lang: str, plan: Plan) -> Safe:
+    figures = [
+        ("steps", f"{plan.settings.steps:,}"),
+        ("epochs", number(plan.epochs)),
+        ("time", duration(lang, plan.seconds) if plan.seconds is not None else _measure(lang, plan)),
+        ("disk", size(plan.disk)),
+    ]
+    cells = [
+        tag("<div><dt>{name}</dt><dd>{value}</dd></div>", name=say(lang, f"ui.plan.{name}"), value=value)
+        for name, value in figures
+    ]
+    return tag('<dl class="gs-figures gs-plan">{cells}</dl>', cells=cells)
+
+
+def _measure(lang: str, plan: Plan) -> Safe:
+    """Time is measured, not guessed: a few steps on the longest batch, where somebody asks for it."""
+    if plan.probe.state == "running":
+        return tag('<span class="gs-small">{text}</span>', text=say(lang, "ui.plan.measuring"))
+    return button("measure", say(lang, "ui.plan.measure"), look="quiet")
+
+
+def _trouble(lang: str, found: Recipe) -> Safe:
+    """What stands in the way, with the one click that helps where there is one."""
+    plan = found.plan
+    buttons: list[Safe] = []
+    if plan is not None and plan.remedy:
+        buttons.append(button("remedy", say(lang, "ui.plan.remedy"), look="primary"))
+    return tag(
+        '{what}<div class="gs-row">{buttons}</div>' if buttons else "{what}",
+        what=problem(lang, found.problem, kind="attention"),
+        buttons=buttons,
+    )

@@ -1,0 +1,156 @@
+"""The buttons of the runs: what each of them does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from glmstudio.chat.server import ModelServer
+from glmstudio.errors import StudioError
+from glmstudio.models import ready_model
+from glmstudio.paths import ROOT, child_environment, paths
+from glmstudio.runs import queue
+from glmstudio.runs.export import FORMS, export_run, learned
+from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
+from glmstudio.runs.resume import resume_run
+from glmstudio.runs.run import Run, find_run
+from glmstudio.ui import chat, runs_view
+from glmstudio.ui.choice import use_model
+from glmstudio.ui.errands import ERRANDS
+from glmstudio.ui.live import View
+from glmstudio.ui.runwatch import WATCH
+
+_LONGEST_QUESTION = 2000
+
+
+def act(view: View, data: dict[str, Any]) -> View:
+    """A button was pressed; what goes wrong is shown with the run that it belongs to."""
+    if data.get("act") == "compare":
+        ticked = data.get("ticked")
+        return replace(view, compared=tuple(str(name) for name in ticked) if isinstance(ticked, list) else ())
+    if data.get("act") == "uncompare":
+        return replace(view, compared=())
+    run = find_run(str(data.get("run", "")))
+    WATCH.complain(run.name, None)
+    try:
+        do = _ACTIONS.get(str(data.get("act")))
+        return do(view, run, data) if do else view
+    except StudioError as error:
+        WATCH.complain(run.name, error)
+        return replace(view, run=run.name)
+
+
+def _open(view: View, run: Run, _: dict[str, Any]) -> View:
+    shown = runs_view.shown(view)
+    ERRANDS.start(run.name, "size", lambda: size_of(run))
+    return replace(view, run="" if shown and shown.name == run.name else run.name)
+
+
+def _stop(view: View, run: Run, data: dict[str, Any]) -> View:
+    WATCH.stop(run, now=data["act"] == "stop-now")
+    return view
+
+
+def _resume(view: View, run: Run, data: dict[str, Any]) -> View:
+    step = data.get("step")
+    if data.get("unload"):
+        ModelServer.stop()
+    gone_on = resume_run(run, step=int(step) if step else None, wait=True)
+    return replace(view, run=gone_on.name)
+
+
+def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
+    step = data.get("step")
+    if run.is_whole_model:
+        model, adapter = str(learned(run, int(step) if step else None)), ""
+    else:
+        model, adapter = run.model, str(learned(run, int(step))) if step else run.name
+        use_model(model)
+    chat.load(model, adapter)
+    return replace(view, chat_model=model, chat_adapter=adapter, chat_problem=None)
+
+
+def _export(view: View, run: Run, data: dict[str, Any]) -> View:
+    form = str(data.get("form"))
+    if form in FORMS:
+        folder = paths().home / "exports"
+        name, number = f"{run.name}-{form}", 2
+        while (folder / name).exists():
+            name, number = f"{run.name}-{form}-{number}", number + 1
+        ERRANDS.start(run.name, "export", lambda: str(export_run(run, form, folder / name)))
+    return replace(view, run=run.name)
+
+
+def _versus(view: View, run: Run, data: dict[str, Any]) -> View:
+    fields = data.get("fields")
+    asked = str(fields.get("question", "")).strip() if isinstance(fields, dict) else ""
+    samples = run.samples()[0]
+    question = asked[:_LONGEST_QUESTION] or str(samples[-1]["question"] if samples else "")
+    if question:
+        ERRANDS.start(run.name, "versus", lambda: versus(run, question))
+    return replace(view, run=run.name)
+
+
+def versus(run: Run, question: str) -> dict[str, str]:
+    """The same question, answered by the base and by what the run learned; greedily, one after the other."""
+    model = ready_model(run.model)
+    command = [sys.executable, "-m", "glmstudio.serve.versus", str(model.path), str(learned(run)), question]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        told = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        raise StudioError("ui.run.versus_broke", reason=done.stderr.strip()[-300:]) from error
+    if "key" in told:
+        raise StudioError.from_json(told)
+    return {"question": question, **told}
+
+
+def _rename(view: View, run: Run, data: dict[str, Any]) -> View:
+    fields = data.get("fields")
+    renamed = rename_run(run, str(fields.get("new_name", "")) if isinstance(fields, dict) else "")
+    return replace(view, run=renamed.name)
+
+
+def _note(view: View, run: Run, data: dict[str, Any]) -> View:
+    fields = data.get("fields")
+    if isinstance(fields, dict):
+        write_note(run, str(fields.get("note", "")))
+    return view
+
+
+def _delete(view: View, run: Run, _: dict[str, Any]) -> View:
+    delete_run(run)
+    return replace(view, run=None, compared=tuple(name for name in view.compared if name != run.name))
+
+
+def _move(view: View, run: Run, data: dict[str, Any]) -> View:
+    queue.move(run.name, -1 if data["act"] == "earlier" else 1)
+    return view
+
+
+_ACTIONS: dict[str, Callable[[View, Run, dict[str, Any]], View]] = {
+    "open": _open,
+    "stop": _stop,
+    "stop-now": _stop,
+    "resume": _resume,
+    "chat": _chat,
+    "export": _export,
+    "versus": _versus,
+    "rename": _rename,
+    "note": _note,
+    "delete": _delete,
+    "earlier": _move,
+    "later": _move,
+}
