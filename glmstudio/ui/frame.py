@@ -78,6 +78,7 @@ def render_header(lang: str, _view: View) -> Safe:
 def render_rail(lang: str, _view: View) -> Safe:
     """The four steps as buttons, each with its state."""
     found = steps(lang)
+    mark, news = _news(lang)
     buttons = [
         tag(
             '<button type="button" data-go="{name}" data-key="{name}">{icon}<b>{title}</b>{chip}</button>',
@@ -89,7 +90,11 @@ def render_rail(lang: str, _view: View) -> Safe:
         for step in found
     ]
     return tag(
-        '<nav class="gs-rail" aria-label="{label}" data-landing="{landing}" data-lang="{lang}">{buttons}</nav>',
+        '<nav class="gs-rail" aria-label="{label}" data-landing="{landing}" data-lang="{lang}" data-busy="{busy}"'
+        ' data-news="{mark}" data-news-text="{news}">{buttons}</nav>',
+        busy=found[2].words if found[2].look == "running" else "",
+        mark=mark,
+        news=news,
         label=say(lang, "ui.frame.steps"),
         landing=landing(found),
         lang=lang,
@@ -118,6 +123,15 @@ def _machine(lang: str) -> list[Safe]:
         )
         for gpu in gpus
     ]
+
+
+def _news(lang: str) -> tuple[str, str]:
+    """The run that ended last, as a mark that differs for each end, and in words: the browser notifies once."""
+    ended = [known for known in newest_first() if known.state.ended and not known.state.live]
+    last = max(ended, key=lambda known: known.state.ended or 0.0, default=None)
+    if last is None:
+        return "", ""
+    return f"{last.name}:{last.state.ended}", say(lang, f"ui.run.news_{last.state.state}", name=last.name)
 
 
 def _doctor(lang: str) -> Step:

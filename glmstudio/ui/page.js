@@ -46,6 +46,21 @@ window.studio = (() => {
     document.cookie = "glmstudio_lang=" + (lang === "zh" ? "zh" : "en") + ";path=/;max-age=31536000;samesite=strict";
   }
 
+  // ---- how far a run is stands in the title; its end is notified once, in whichever page is open
+  let unread = "";
+  function tell({ busy, news, newsText }) {
+    const known = remembered("news");
+    if (news && known !== null && known !== news && document.hidden !== undefined) {
+      unread = newsText;
+      if ("Notification" in window && Notification.permission === "granted") {
+        try { new Notification("GLM Studio", { body: newsText, tag: news }); } catch { /* phones refuse */ }
+      }
+    }
+    if (known !== news) remember("news", news);
+    if (!document.hidden && document.hasFocus() && unread && !tell.shown) { tell.shown = setTimeout(() => { unread = ""; tell.shown = 0; }, 8000); }
+    document.title = unread ? "● " + unread : busy ? busy + " · GLM Studio" : "GLM Studio";
+  }
+
   // ---- redrawing: the new HTML is compared with the old one, so that focus, selection and open details survive
   const keyOf = (node) => (node.nodeType === 1 ? node.dataset.key : undefined);
   function morph(from, to) {
@@ -85,7 +100,7 @@ window.studio = (() => {
       const now = slot.querySelector("[data-scroll]");
       if (now && follow) now.scrollTop = now.scrollHeight;
       const frame = slot.querySelector("[data-landing]");
-      if (frame) arrive(frame.dataset.landing, frame.dataset.lang);
+      if (frame) { arrive(frame.dataset.landing, frame.dataset.lang); tell(frame.dataset); }
       mark();
     };
     draw();
@@ -136,6 +151,9 @@ window.studio = (() => {
 
   // ---- one listener for what needs no server
   document.addEventListener("click", (event) => {
+    if (event.target.closest("#finetune-start") && "Notification" in window && Notification.permission === "default") {
+      Notification.requestPermission();  // only a click may ask
+    }
     const target = event.target.closest("[data-go], [data-theme-toggle], [data-copy], [data-say]");
     if (!target) return;
     if (target.dataset.go) { show(target.dataset.go); scrollTo({ top: 0 }); }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from glmstudio.errors import StudioError
 from glmstudio.runs.fit import Fit, fit
 from glmstudio.runs.presets import FieldDoc, Preset, Settings, change, choice_words, differences, field_docs
+from glmstudio.ui.choice import model_in_use
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, button, chip, fold, problem, prose, tag
 from glmstudio.ui.recipe import presets_in_order, recipe
@@ -16,13 +17,25 @@ _PLACED_ELSEWHERE = ("model", "data")
 
 
 def render_presets(lang: str, view: View) -> Safe:
-    """One card for each preset; the chosen one is marked."""
-    chosen = recipe(view).preset
-    cards = [_card(lang, preset, found, chosen is not None and preset.name == chosen.name) for preset, found in _fits()]
+    """One card for each preset; the chosen one is marked, and those of other models are one fold away."""
+    chosen, used = recipe(view).preset, model_in_use()
+    mine: list[Safe] = []
+    others: list[Safe] = []
+    for preset, found in _fits():
+        picked = chosen is not None and preset.name == chosen.name
+        near = picked or preset.model == (used.name if used else "demo")
+        (mine if near else others).append(_card(lang, preset, found, picked))
     return tag(
-        '<fieldset class="gs-presets"><legend>{label}</legend>{cards}</fieldset>',
+        '<fieldset class="gs-choice"><legend>{label}</legend><div class="gs-presets">{mine}</div>{others}</fieldset>',
         label=say(lang, "ui.preset.label"),
-        cards=cards,
+        mine=mine,
+        others=fold(
+            say(lang, "ui.preset.others", n=len(others)),
+            tag('<div class="gs-presets">{cards}</div>', cards=others),
+            key="other-presets",
+        )
+        if others
+        else "",
     )
 
 

@@ -24,6 +24,7 @@ from glmstudio.ui.live import View
 from glmstudio.ui.snapshot import on_forget
 
 _FRESH_S = 0.9
+_USUAL = ("ptuning_v2", "lora", "full", "smoke")
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,15 @@ def recipe(view: View) -> Recipe:
 
 
 def presets_in_order() -> list[Preset]:
-    """Every preset, those for the model in use first."""
+    """Every preset, those for the model in use first, and of these the usual ones."""
     used = model_in_use()
-    return sorted(list_presets(), key=lambda preset: preset.model != (used.name if used else "demo"))
+
+    def place(preset: Preset) -> tuple[bool, str, bool, int, str]:
+        kind = preset.name.rpartition("/")[2]
+        usual = next((at for at, name in enumerate(_USUAL) if kind.startswith(name)), len(_USUAL))
+        return preset.model != (used.name if used else "demo"), preset.model, preset.own, usual, kind
+
+    return sorted(list_presets(), key=place)
 
 
 def data_of(view: View) -> Path:
