@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -153,8 +154,10 @@ def test_a_limit_is_told_cut_or_mended(tmp_path: Path) -> None:
     plain = store.select("stop", limit, plain_cut=True)
     assert plain.rows.tolist() == [0, 1, 3]
     assert (plain.ends.tolist(), plain.cut, plain.lost) == ([limit, int(store.lengths[1]), limit], 2, 1)
-    with pytest.raises(StudioError, match="too small"):
-        store.select("fix", 2)
+    for ask in (lambda: store.select("fix", 2), lambda: store.problems(0), lambda: store.problem_count(-5)):
+        with pytest.raises(StudioError, match="too small"):
+            ask()
+    assert store.select("stop", 10**15).used == 4
     with pytest.raises(StudioError, match="holds no conversation"):
         prepare(jsonl(tmp_path / "one.jsonl", pair("q " * 100, "r")), MODEL).select("fix", 20)
 
@@ -227,6 +230,9 @@ def test_a_store_is_made_once_for_each_state_of_source_and_tokenizer(tmp_path: P
     (other / "tokenizer.model").write_bytes((MODEL / "tokenizer.model").read_bytes())
     assert prepare(file, other).key == second.key  # the same bytes elsewhere
     assert len(list(cache.place().iterdir())) == 2
+    copy = pickle.loads(pickle.dumps(second))  # noqa: S301  made here
+    assert len(pickle.dumps(second)) < 2000
+    assert copy.ids(1).tolist() == second.ids(1).tolist()
 
 
 def test_a_stopped_or_changing_source_leaves_nothing(tmp_path: Path) -> None:

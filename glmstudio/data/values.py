@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from glmstudio.data.formats.plain import pair_of
 from glmstudio.data.sources import Moved, is_broken, open_text
 from glmstudio.errors import StudioError
 
@@ -164,14 +165,21 @@ def _rows(text: io.TextIOWrapper) -> Iterator[Placed]:
         if cells is None:
             return
         if not names:
-            names = [name.strip() for name in cells]
-            if len(set(names)) != len(names):
-                yield line, StudioError("data.csv_names")
+            names = [name.strip().lower() for name in cells]
+            if wrong := _wrong_names(names):
+                yield line, wrong
                 return
         elif any(is_broken(cell) for cell in cells):
             yield line, StudioError("data.line_encoding")
         elif any(cells):
             yield line, _row(names, cells)
+
+
+def _wrong_names(names: list[str]) -> StudioError | None:
+    if len(set(names)) != len(names):
+        return StudioError("data.csv_names")
+    known = {"instruction", "output"} <= set(names) or pair_of(dict.fromkeys(names))
+    return None if known else StudioError("data.csv_columns")
 
 
 def _row(names: list[str], cells: list[str]) -> Any:
