@@ -310,3 +310,21 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         check_file(tmp_path / "a.jsonl")
     with pytest.raises(StudioError, match=r"cannot be read|There is no file"):
         check_file(tmp_path / "a\0b.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "fine"),
+    [
+        ({"type": "integer"}, 2.0, True), ({"type": "integer"}, 2.5, False), ({"type": "number"}, True, False),
+        ({"enum": [1, "a"]}, 1.0, True), ({"enum": [1]}, True, False), ({"type": "string", "nullable": True}, None, True),
+        ({"type": "string"}, None, False), ({"type": ["string", "null"]}, None, True), ({"type": "str"}, 5, True),
+        ({"type": "object", "properties": {}}, {"x": 1}, False), ({"type": "object"}, {"x": 1}, True),
+        ({"type": "object", "properties": {}, "additionalProperties": {}}, {"x": 1}, True),
+        ({"type": "object", "properties": {}, "patternProperties": {"x": {}}}, {"x": 1}, True),
+        ({"type": "array", "items": {"enum": ["a"]}}, ["a", "b"], False), ({"anyOf": [{"type": "null"}]}, 1, True),
+        ({"type": {}, "enum": 5, "items": 1, "properties": [], "required": 3}, [1], True), (7, 1, True),
+    ],
+)  # fmt: skip
+def test_values_against_their_schema(tmp_path: Path, schema: Any, value: Any, fine: bool) -> None:
+    tools = [{"name": "f", "parameters": {"type": "object", "properties": {"v": schema}}}]
+    assert (check(tmp_path, called(tools=tools, v=value)).problems == ()) == fine

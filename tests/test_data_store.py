@@ -401,3 +401,20 @@ def test_check_with_a_model_prints_lengths(tmp_path: Path) -> None:
     assert list(found) == ["records", "problems"]
     assert found["records"] == 1
     assert [list(each) for each in found["problems"]] == [["file", "line", "reason"]] * 2
+
+
+def test_a_terminal_sees_a_bar_after_a_second(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from glmstudio.cli import progress
+
+    def said(terminal: bool, patience: float) -> str:
+        monkeypatch.setattr(progress, "_PATIENCE_S", patience)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+        with progress.progress() as tell:
+            tell(0.5, 1234)
+        return capsys.readouterr().err
+
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    assert said(True, 0.0) == "\r" + "█" * 15 + "░" * 15 + " 50 %, 1,234 records\x1b[K" + "\r\x1b[K"
+    assert said(True, 1.0) == said(False, 0.0) == ""
