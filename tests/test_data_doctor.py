@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from glmstudio.data import values
 from glmstudio.data.prompt import Message
 from glmstudio.data.records import Check, check_file, read_findings
+from glmstudio.errors import StudioError
 from glmstudio.words import LANGUAGES
 
 GOOD = '{"prompt": "good", "response": "yes"}'
@@ -195,7 +197,8 @@ FILES: list[tuple[str, bytes, list[tuple[int, str]]]] = [
     ("a.csv", b"prompt,response\na\nb,c,d\ne,f\n", [
         (2, "The row has 1 cells, but the table has 2 columns."), (3, "The row has 3 cells, but the table has 2 columns.")]),
     ("a.csv", b"prompt,prompt\na,b\n", [(1, "Two columns of the table have the same name.")]),
-    ("a.csv", b"x,y\na,b\n", [(2, "The record has no list of turns under \u201cconversations\u201d.")]),
+    ("a.csv", b"x,y\na,b\nc,d\n", [
+        (1, "The columns of the table are those of no known format, such as prompt and response.")]),
     ("a.csv", b'prompt,response\n"a\nb",c\nd,""\n', [(4, "Turn 2 is an empty answer.")]),
     ("a.csv", b'prompt,response\na,b\nc,"d\ne\n', [
         (3, "The table cannot be read from here on: a quotation mark is missing or stands in a wrong place. "
@@ -284,3 +287,44 @@ def test_a_faultless_record_is_left_as_it_is(tmp_path: Path) -> None:
     assert (
         check(tmp_path, called(tools=[{"name": "f", "parameters": [{"name": "a", "type": "str"}]}], z=1)).problems == ()
     )
+
+
+def test_slips_in_other_encodings_are_told(tmp_path: Path) -> None:
+    lines = ['{"prompt": "你好你好", "response": "再见"}', '{"prompt": "天气天气", "response": "很好"}']
+    wide = b"\xff\xfe" + "\n".join(lines).encode("utf-16-le")
+    assert check(tmp_path, wide).records == 2
+    with pytest.raises(StudioError, match="is not text in its encoding"):
+        check(tmp_path, wide[:-30] + b"\x00\xd8" + wide[-30:])
+    head = (GOOD + "\n").encode() * 30_000  # more than what the encoding is known by
+    chinese = "\n".join(lines).encode("gb18030")
+    late = check(tmp_path, chinese + b"\n" + head + chinese.replace("再见".encode("gb18030"), b"\xff\xff") + b"\n")
+    assert [(each.line, each.reason.key) for each in late.problems if each.fix is None] == [
+        (30_003, "data.line_encoding")
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(StudioError, match="cannot be read"):
+        check_file(tmp_path / "a.jsonl")
+    with pytest.raises(StudioError, match=r"cannot be read|There is no file"):
+        check_file(tmp_path / "a\0b.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "fine"),
+    [
+        ({"type": "integer"}, 2.0, True), ({"type": "integer"}, 2.5, False), ({"type": "number"}, True, False),
+        ({"enum": [1, "a"]}, 1.0, True), ({"enum": [1]}, True, False), ({"type": "string", "nullable": True}, None, True),
+        ({"type": "string"}, None, False), ({"type": ["string", "null"]}, None, True), ({"type": "str"}, 5, True),
+        ({"type": "object", "properties": {}}, {"x": 1}, False), ({"type": "object"}, {"x": 1}, True),
+        ({"type": "object", "properties": {}, "additionalProperties": {}}, {"x": 1}, True),
+        ({"type": "object", "properties": {}, "patternProperties": {"x": {}}}, {"x": 1}, True),
+        ({"type": "array", "items": {"enum": ["a"]}}, ["a", "b"], False), ({"anyOf": [{"type": "null"}]}, 1, True),
+        ({"type": {}, "enum": 5, "items": 1, "properties": [], "required": 3}, [1], True), (7, 1, True),
+    ],
+)  # fmt: skip
+def test_values_against_their_schema(tmp_path: Path, schema: Any, value: Any, fine: bool) -> None:
+    tools = [{"name": "f", "parameters": {"type": "object", "properties": {"v": schema}}}]
+    assert (check(tmp_path, called(tools=tools, v=value)).problems == ()) == fine

@@ -189,7 +189,7 @@ def test_toolalpaca_is_read_without_converting(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_tables(tmp_path: Path, delimiter: str, end: str) -> None:
-    rows = [["prompt", "response"], ["Hi", "Hello"], ['"two', 'lines, ""here"""'], ["a", "b"]]
+    rows = [["Prompt", "response "], ["Hi", "Hello"], ['"two', 'lines, ""here"""'], ["a", "b"]]
     rows[2] = [f'"two{end}lines; here"', '"say ""x"", y\tz"']
     file = tmp_path / "data.csv"
     file.write_bytes(end.join(delimiter.join(row) for row in rows).encode("utf-8-sig"))

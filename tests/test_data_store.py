@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -153,8 +154,10 @@ def test_a_limit_is_told_cut_or_mended(tmp_path: Path) -> None:
     plain = store.select("stop", limit, plain_cut=True)
     assert plain.rows.tolist() == [0, 1, 3]
     assert (plain.ends.tolist(), plain.cut, plain.lost) == ([limit, int(store.lengths[1]), limit], 2, 1)
-    with pytest.raises(StudioError, match="too small"):
-        store.select("fix", 2)
+    for ask in (lambda: store.select("fix", 2), lambda: store.problems(0), lambda: store.problem_count(-5)):
+        with pytest.raises(StudioError, match="too small"):
+            ask()
+    assert store.select("stop", 10**15).used == 4
     with pytest.raises(StudioError, match="holds no conversation"):
         prepare(jsonl(tmp_path / "one.jsonl", pair("q " * 100, "r")), MODEL).select("fix", 20)
 
@@ -227,6 +230,9 @@ def test_a_store_is_made_once_for_each_state_of_source_and_tokenizer(tmp_path: P
     (other / "tokenizer.model").write_bytes((MODEL / "tokenizer.model").read_bytes())
     assert prepare(file, other).key == second.key  # the same bytes elsewhere
     assert len(list(cache.place().iterdir())) == 2
+    copy = pickle.loads(pickle.dumps(second))  # noqa: S301  made here
+    assert len(pickle.dumps(second)) < 2000
+    assert copy.ids(1).tolist() == second.ids(1).tolist()
 
 
 def test_a_stopped_or_changing_source_leaves_nothing(tmp_path: Path) -> None:
@@ -395,3 +401,20 @@ def test_check_with_a_model_prints_lengths(tmp_path: Path) -> None:
     assert list(found) == ["records", "problems"]
     assert found["records"] == 1
     assert [list(each) for each in found["problems"]] == [["file", "line", "reason"]] * 2
+
+
+def test_a_terminal_sees_a_bar_after_a_second(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from glmstudio.cli import progress
+
+    def said(terminal: bool, patience: float) -> str:
+        monkeypatch.setattr(progress, "_PATIENCE_S", patience)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+        with progress.progress() as tell:
+            tell(0.5, 1234)
+        return capsys.readouterr().err
+
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    assert said(True, 0.0) == "\r" + "█" * 15 + "░" * 15 + " 50 %, 1,234 records\x1b[K" + "\r\x1b[K"
+    assert said(True, 1.0) == said(False, 0.0) == ""

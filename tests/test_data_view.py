@@ -66,7 +66,10 @@ def test_the_histogram_has_a_labelled_limit() -> None:
     assert heights[1] == max(heights)
     assert heights[2] > 1
     assert not re.search(r"#[0-9a-f]{3,6}\b|rgb\(", histogram("en", bars, 100))
+    assert [each.text for each in tree.iter("text")][3:7] == ["0", "50", "100", "150"]
     assert "gs-limit" not in histogram("en", bars)
+    for right in (1, 7, 99, 100, 999, 8192, 123_456):
+        assert 1 <= histogram("en", [(0, right, 1)]).count('text-anchor="middle"') <= 6
     assert "beyond the longest record" in histogram("en", bars, 500)
     assert histogram("en", [(0, 1, 0)], 5) == ""
 

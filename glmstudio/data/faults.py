@@ -12,13 +12,12 @@ from glmstudio.data.schema import wrong_calls
 from glmstudio.data.turns import number_of, record_messages
 from glmstudio.errors import StudioError
 
-FIXES = ("text", "joined", "end", "duplicate", "fit")
 _TEXTS = ("system", "user", "assistant", "observation")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong; `fix` names its mend, None where it has none."""
+    """One thing that is wrong; `fix` names its mend (text, joined, end, duplicate, fit), None where it has none."""
 
     reason: StudioError
     fix: str | None = None

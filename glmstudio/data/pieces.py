@@ -35,7 +35,7 @@ def pieces(tokenizer: Tokenizer, ids: Sequence[int], learned: Sequence[bool], en
         if single is not None:
             out.append(Piece(special[run[0]], kind, special=True))
         else:
-            out.append(Piece(tokenizer.spell(run), kind, tokens=len(run)))
+            out.append(Piece(tokenizer.spell(run).replace("\0", "␀"), kind, tokens=len(run)))
     if rest:
         out.append(Piece("…", "cut" if end <= SHOWN_TOKENS else "plain", tokens=rest))
     return out

@@ -69,12 +69,14 @@ def _differences(schema: Any, value: Any, place: str, depth: int = 0) -> Iterato
     """Where a value breaks its schema: the place, the key of what is wrong there, and what was expected."""
     if not isinstance(schema, dict) or depth > _DEEPEST:
         return
+    if value is None and schema.get("nullable") is True:
+        return
     kinds = _kinds(schema.get("type"))
     if kinds and not any(_is(value, kind) for kind in kinds):
         yield place, "data.call_kind", {"kind": " / ".join(kinds), "value": short(_shown(value))}
         return
     allowed = schema.get("enum")
-    if isinstance(allowed, list) and not any(value == each and type(value) is type(each) for each in allowed):
+    if isinstance(allowed, list) and not any(_equal(value, each) for each in allowed):
         choices = short(", ".join(map(_shown, allowed[:20])), 120)
         yield place, "data.call_choice", {"choices": choices, "value": short(_shown(value))}
         return
@@ -87,6 +89,8 @@ def _differences(schema: Any, value: Any, place: str, depth: int = 0) -> Iterato
 
 def _inside(schema: Any, value: dict[str, Any], place: str, depth: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
     known = schema["properties"]
+    more = schema.get("additionalProperties")
+    open_to_more = more is True or isinstance(more, dict) or "patternProperties" in schema
     required = schema.get("required")
     for name in required if isinstance(required, list) else ():
         if isinstance(name, str) and name not in value:
@@ -94,7 +98,7 @@ def _inside(schema: Any, value: dict[str, Any], place: str, depth: int) -> Itera
     for name, inner in value.items():
         if name in known:
             yield from _differences(known[name], inner, _joined(place, name), depth + 1)
-        elif not schema.get("additionalProperties"):
+        elif not open_to_more:
             yield _joined(place, name), "data.call_extra", {}
 
 
@@ -108,6 +112,11 @@ def _is(value: Any, kind: str) -> bool:
     if kind == "integer" and isinstance(value, float):
         return value.is_integer()
     return isinstance(value, _KINDS[kind]) and (kind == "boolean" or not isinstance(value, bool))
+
+
+def _equal(first: Any, second: Any) -> bool:
+    """As JSON has it: 1 and 1.0 are equal, true is no number."""
+    return bool(first == second) and isinstance(first, bool) == isinstance(second, bool)
 
 
 def _joined(place: str, name: str) -> str:

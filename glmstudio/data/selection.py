@@ -53,7 +53,9 @@ class Over:
 
 
 def over(store: Store, limit: int) -> Over:
-    """What a limit of tokens does to the records."""
+    """What a limit of tokens does to the records. Raises StudioError where there can be no such limit."""
+    if limit < SHORTEST_LIMIT:
+        raise StudioError("data.bad_limit", limit=limit)
     rows = np.flatnonzero(store.lengths > limit)
     within = np.zeros(len(rows), np.int64)
     for first in range(0, len(rows), _BLOCK):
@@ -78,8 +80,6 @@ def select(store: Store, policy: str, max_length: int, *, plain_cut: bool) -> Se
     """What is trained on. Raises StudioError where the policy refuses, or where nothing is left."""
     if policy not in POLICIES:
         raise StudioError("data.bad_policy", policy=policy)
-    if max_length < SHORTEST_LIMIT:
-        raise StudioError("data.bad_limit", limit=max_length)
     limit = None if plain_cut else max_length
     if policy == "stop" and (count := store.problem_count(limit)):
         first = store.problems(limit, 1)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import re
@@ -57,7 +58,7 @@ def open_text(file: Path, *, newline: str | None = None, moved: Moved | None = N
             encoding = encoding_of(raw.read(_HEAD))
             raw.seek(0)
             counted = io.BufferedReader(_Counted(raw, moved), _CHUNK)
-            errors = "replace" if encoding == "utf-16" else "surrogateescape"
+            errors = "strict" if encoding == "utf-16" else "surrogateescape"  # half of two bytes has no sign
             with io.TextIOWrapper(counted, encoding=encoding, errors=errors, newline=newline) as text:
                 yield text
     except FileNotFoundError as error:
@@ -108,6 +109,8 @@ class _Counted(io.RawIOBase):
 def _check_file(file: Path) -> None:
     if file.suffix.lower() not in KINDS:
         raise StudioError("data.file_kind", file=str(file))
+    if file.exists() and not file.is_file() and not file.is_dir():  # a pipe would be waited for
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     with file.open("rb"):  # says why it cannot be read before anything is built on it
         pass
 

@@ -78,6 +78,7 @@ class Store:
 
     def __init__(self, folder: Path, source: Path, model_folder: Path, about: dict[str, Any]) -> None:
         self.key, self.source, self._model_folder = folder.name, source, model_folder
+        self._folder, self._about = folder, about
         self.sha256: str = about["sha256"]
         self.records: int = about["records"]  # all of them, with those that no mend helps
         self.files = [str(source / name) if name else str(source) for name in about["files"]]
@@ -90,6 +91,10 @@ class Store:
         self._problems = folder / "problems.jsonl"
         self._over: dict[int, Over] = {}
         self._tokenizer: Tokenizer | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process maps the same files instead of getting a copy of them."""
+        return Store, (self._folder, self.source, self._model_folder, self._about)
 
     def __len__(self) -> int:
         return len(self.rows)

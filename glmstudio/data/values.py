@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from glmstudio.data.formats.plain import pair_of
 from glmstudio.data.sources import Moved, is_broken, open_text
 from glmstudio.errors import StudioError
 
 LONGEST_RECORD = 1 << 24  # characters: more is no conversation, and would fill the memory
 _CHUNK = 1 << 18
 _SPACE = " \t\r\n"
+_SPACES = re.compile(f"[{_SPACE}]*")
 _DELIMITERS = ",;\t"
 
 Placed = tuple[int, Any]
@@ -78,6 +81,11 @@ def _array(text: io.TextIOWrapper) -> Iterator[Placed]:
             yield window.line, StudioError("data.file_goes_on")
 
 
+def _after_space(text: str, place: int) -> int:
+    found = _SPACES.match(text, place)
+    return found.end() if found else place
+
+
 class _Window:
     """The part of a JSON text that is being read, and the line where it stands."""
 
@@ -90,9 +98,7 @@ class _Window:
     def peek(self) -> str:
         """The next sign that is no space; empty at the end."""
         while True:
-            start = self._place
-            while self._place < len(self._buffer) and self._buffer[self._place] in _SPACE:
-                self._place += 1
+            start, self._place = self._place, _after_space(self._buffer, self._place)
             self.line += self._buffer.count("\n", start, self._place)
             if self._place < len(self._buffer) or not self._more(_CHUNK):
                 return self._buffer[self._place : self._place + 1]
@@ -164,14 +170,21 @@ def _rows(text: io.TextIOWrapper) -> Iterator[Placed]:
         if cells is None:
             return
         if not names:
-            names = [name.strip() for name in cells]
-            if len(set(names)) != len(names):
-                yield line, StudioError("data.csv_names")
+            names = [name.strip().lower() for name in cells]
+            if wrong := _wrong_names(names):
+                yield line, wrong
                 return
         elif any(is_broken(cell) for cell in cells):
             yield line, StudioError("data.line_encoding")
         elif any(cells):
             yield line, _row(names, cells)
+
+
+def _wrong_names(names: list[str]) -> StudioError | None:
+    if len(set(names)) != len(names):
+        return StudioError("data.csv_names")
+    known = {"instruction", "output"} <= set(names) or pair_of(dict.fromkeys(names))
+    return None if known else StudioError("data.csv_columns")
 
 
 def _row(names: list[str], cells: list[str]) -> Any:

@@ -164,9 +164,7 @@ def _bar(bar: Bar, bars: Sequence[Bar], limit: int | None) -> Safe:
 def _axes(lang: str, bars: Sequence[Bar]) -> Safe:
     right, tallest = bars[-1][1], max(count for _, _, count in bars)
     floor = _HEIGHT - _BOTTOM
-    places = [
-        _text(_x(share * right, right), floor + 18, f"{round(share * right):,}") for share in (0, 0.25, 0.5, 0.75)
-    ]
+    places = [_text(_x(tokens, right), floor + 18, f"{tokens:,}") for tokens in _round_numbers(right)]
     return join(
         [
             tag('<path class="gs-grid" d="M{x} {y}H{to}"/>', x=_LEFT, y=floor, to=_WIDTH - _RIGHT),
@@ -178,6 +176,13 @@ def _axes(lang: str, bars: Sequence[Bar]) -> Safe:
             _text(_WIDTH - _RIGHT, floor + 18, f"{right:,} {say(lang, 'ui.data.tokens')}", "end"),
         ]
     )
+
+
+def _round_numbers(right: int) -> range:
+    """Places for numbers on the axis: steps of 1, 2 or 5 times a power of ten, none near the end, which has its own."""
+    power = 10 ** max(0, len(str(right)) - 2)
+    step = next(power * factor for factor in (1, 2, 5, 10, 20) if power * factor * 6 >= right)
+    return range(0, max(1, round(right * 0.85)), step)
 
 
 def _limit_line(lang: str, limit: int, right: int) -> Safe:
