@@ -11,13 +11,15 @@ from glmstudio.chat.server import adapter_folder
 from glmstudio.errors import StudioError
 from glmstudio.models import add_folder, find_model
 from glmstudio.paths import SHIPPED_PRESETS
+from glmstudio.runs import lease, plan
+from glmstudio.runs.fit import fit
 from glmstudio.runs.presets import Settings, change, field_docs, list_presets, load_preset, parse_settings, render
 
 
 def test_every_shipped_preset_is_parsed() -> None:
     files = sorted(SHIPPED_PRESETS.rglob("*.toml"))
-    assert len(files) == 2
-    assert len(list_presets()) == 2
+    assert len(files) == 13
+    assert len(list_presets()) == 13
     for file in files:
         name = file.relative_to(SHIPPED_PRESETS).with_suffix("").as_posix()
         preset = load_preset(name)
@@ -61,6 +63,60 @@ def test_all_errors_are_told_at_once() -> None:
     )
 
 
+def test_errors_in_a_file_name_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('# mine\nsteps = 0\n\n  wrong_name = 3\n"seed" = "x"\nmodel = "demo"\n')
+    with pytest.raises(StudioError) as caught:
+        parse_settings(file)
+    assert caught.value.what() == (
+        f"Some settings in {file} are wrong. "
+        "Line 2: The setting steps cannot be 0; it must lie between 1 and 10000000. "
+        "Line 4: There is no setting wrong_name. "
+        "Line 5: The setting seed cannot be x; it must be of the kind int."
+    )
+    assert "第 4 行：没有名为 wrong_name 的设置。" in caught.value.what("zh")
+
+
+CARDS = {"24": 23.5, "16": 15.7, "12": 11.8}  # what a card of that many GB has free, beside a desktop
+
+
+@pytest.mark.parametrize(
+    ("preset", "card"),
+    [
+        ("chatglm3-6b/ptuning_v2", "24"),
+        ("chatglm3-6b/ptuning_v2_16gb", "16"),
+        ("chatglm3-6b/ptuning_v2_12gb", "12"),
+        ("chatglm3-6b/lora", "24"),
+        ("chatglm3-6b/lora_16gb", "16"),
+        ("chatglm3-6b/lora_12gb", "12"),
+        ("chatglm3-6b/smoke", "16"),
+        ("chatglm3-6b-32k/ptuning_v2", "24"),
+        ("chatglm3-6b-32k/lora", "24"),
+    ],
+)
+def test_a_preset_fits_the_card_that_it_is_made_for(preset: str, card: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = round(CARDS[card] * 1024)
+    monkeypatch.setattr(lease, "cards", lambda: {"0": ("a card", free, free)})
+    monkeypatch.setattr(plan, "cards", lambda: {"0": ("a card", free, free)})
+    found = fit(load_preset(preset).settings)
+
+    assert found.need is not None
+    assert (found.problem, found.place and found.place.device) == (None, "0")
+
+
+def test_a_preset_that_cannot_run_here_says_why_and_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "cards", lambda: {"0": ("a card", 11000, 11264)})
+    monkeypatch.setattr(plan, "cards", lambda: {"0": ("a card", 11000, 11264)})
+    found = fit(load_preset("chatglm3-6b/ptuning_v2_16gb").settings)
+
+    assert found.problem is not None
+    assert found.need is not None
+    assert found.problem.what() == (
+        f"This run needs about {found.need.total / 1e9:.1f} GB of memory, and 11.8 of 11.8 GB are free."
+    )
+    assert found.problem.fix() == "It would fit with: gradient_checkpointing=on, base_bits=8."
+
+
 def test_text_becomes_the_fields_type() -> None:
     changed = change(Settings(), {"steps": "7", "learning_rate": "5e-5", "prefix_projection": "true"}, source="--set")
     assert (changed.steps, changed.learning_rate, changed.prefix_projection) == (7, 5e-5, True)
@@ -81,7 +137,9 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nope", "../../etc/passwd", "/etc/passwd", "", "x" * 300, "a\0b"])
 def test_an_unknown_preset_names_those_there_are(home: Path, name: str) -> None:
-    with pytest.raises(StudioError, match="there are demo/ptuning_v2, chatglm3-6b/ptuning_v2"):
+    with pytest.raises(
+        StudioError, match="there are demo/full, demo/lora, demo/ptuning_v2, demo/smoke, chatglm3-6b-32k/lora, "
+    ):
         load_preset(name)
 
 

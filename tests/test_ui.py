@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import string
 import subprocess
@@ -21,15 +20,13 @@ from glmstudio.models import Model
 from glmstudio.models.catalogue import Entry
 from glmstudio.models.jobs import Job
 from glmstudio.models.shelf import Item
-from glmstudio.ui import chat_view, doctor_stale, finetune, live, markup, runs_view, runwatch
-from glmstudio.ui.charts import curve, sparkline, thin
+from glmstudio.ui import chat_view, doctor_stale, live, markup
+from glmstudio.ui.charts import Series, curve, sparkline, thin
 from glmstudio.ui.conversation import Call, Conversation, Turn
 from glmstudio.ui.environment import quiet_import
 from glmstudio.ui.live import View
 from glmstudio.ui.model_cards import card
 from glmstudio.ui.page import language
-from glmstudio.ui.runwatch import Reading, Watch
-from glmstudio.ui.snapshot import forget
 from glmstudio.units import literal
 from glmstudio.words import has, words
 
@@ -102,10 +99,6 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         silent_s=5.0,
         gpu_mib=5,
     )
-    state = runwatch.RunState("failed", 1, 2, problem=StudioError("ui.finetune.no_file", path=HOSTILE), started=1.0)
-    run = SimpleNamespace(name=HOSTILE, path=HOSTILE, metrics=lambda offset: ([], 0), log=lambda offset: (HOSTILE, 1))
-    known = runwatch.Known(run, state, HOSTILE, HOSTILE, HOSTILE, has_result=True)  # type: ignore[arg-type]
-    monkeypatch.setattr(runs_view, "newest_first", lambda: [known])
     view = View(run=HOSTILE)
 
     entry = Entry(HOSTILE, HOSTILE, HOSTILE, HOSTILE, licence=HOSTILE)
@@ -116,12 +109,10 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         assert harmless(card(lang, item, view, used=False))
     assert harmless(chat_view.render_log(lang, conversation, ready=True))
     assert harmless(doctor_stale.render_stale(lang, (process,)))  # type: ignore[arg-type]
-    assert harmless(runs_view.render_list(lang, view))
-    assert harmless(runs_view.render_open(lang, view))
     assert harmless(markup.problem(lang, StudioError("ui.finetune.no_file", path=HOSTILE)))
     assert harmless(markup.terminal(lang, HOSTILE, key=HOSTILE))
     assert harmless(markup.button("x", HOSTILE, value=HOSTILE))
-    assert harmless(curve([(1, 2.0), (2, 1.0)], label=HOSTILE, x_label=HOSTILE))
+    assert harmless(curve([Series(HOSTILE, [(1, 2.0), (2, 1.0)])], label=HOSTILE, x_label=HOSTILE))
 
 
 def test_model_text_keeps_its_code_and_paragraphs() -> None:
@@ -190,120 +181,25 @@ def test_the_first_language(remembered: str | None, accepted: str | None, spoken
     assert language(remembered, accepted) == spoken
 
 
+def drawn(points: list[tuple[float, float]]) -> str:
+    return curve([Series("loss", points)], label="loss", x_label="step")
+
+
 def test_charts_draw_what_is_finite_and_keep_both_ends() -> None:
     points = [(float(step), 1.0 / step) for step in range(1, 5001)]
 
     assert thin(points, 100)[0] == points[0]
     assert thin(points, 100)[-1] == points[-1]
     assert len(thin(points, 100)) <= 101
-    assert "nan" not in curve([(1, 1.0), (2, float("nan")), (3, 0.5)], label="loss", x_label="step")
-    assert curve([(1, 1.0)], label="loss", x_label="step") == ""
+    assert "nan" not in drawn([(1, 1.0), (2, float("nan")), (3, 0.5)])
+    assert drawn([(1, 1.0)]) == ""
     assert "<path" not in sparkline([], label="loss")
-    assert "<path" in curve([(1, 2.0), (2, 2.0)], label="loss", x_label="step")
-
-
-def test_a_run_is_read_on_from_where_the_last_look_ended() -> None:
-    rows: list[dict[str, Any]] = []
-    text = ""
-    offsets: list[tuple[int, int]] = []
-
-    def metrics(offset: int) -> tuple[list[dict[str, Any]], int]:
-        return rows[offset:], len(rows)
-
-    def log(offset: int) -> tuple[str, int]:
-        offsets.append((offset, len(text)))
-        return text[offset:], len(text)
-
-    run, reading = SimpleNamespace(metrics=metrics, log=log), Reading()
-    for _ in range(3):
-        rows.append({"step": len(rows) + 1, "loss": 1.0})
-        text += "10 %\r20 %\nhalf"
-        reading.advance(run)  # type: ignore[arg-type]
-        reading.advance_log(run)  # type: ignore[arg-type]
-
-    assert [step for step, _ in reading.points] == [1, 2, 3]
-    assert reading.log_tail() == "20 %\n20 %\n20 %\nhalf"
-    assert offsets == [(0, 14), (14, 28), (28, 42)]
-
-
-def test_a_stop_that_breaks_is_told_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(run: Any, *, now: bool) -> Any:
-        yield "runs.stage.asked"
-        raise StudioError("ui.finetune.no_data")
-
-    monkeypatch.setattr(runwatch, "stop_run", refuses)
-    watch = Watch()
-    watch.stop(SimpleNamespace(name="a"), now=False)  # type: ignore[arg-type]
-
-    wait_until(lambda: watch.stage("a") is None)
-    assert (
-        str(watch.stop_problem("a")) == "No data file has been chosen. Enter its path, upload it, or take the sample."
+    assert "<path" in drawn([(1, 2.0), (2, 2.0)])
+    two = curve(
+        [Series("loss", [(1, 2.0), (2, 1.0)]), Series("kept", [(2, 1.5)], "dots")], label="loss", x_label="step"
     )
-
-
-def test_two_clicks_at_once_start_one_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[str] = []
-
-    def slow_start(preset: Any, *, data: Any, name: Any, changes: Any) -> Any:
-        started.append(preset.name)
-        time.sleep(0.1)
-        return SimpleNamespace(name=f"run-{len(started)}")
-
-    monkeypatch.setattr(finetune, "start_run", slow_start)
-    forget()
-    view, after = View(ticket=finetune.new_ticket()), []
-    clicks = [
-        threading.Thread(
-            target=lambda: after.append(finetune.start_from_form(view, "sample", "", "demo/ptuning_v2", "", False))
-        )
-        for _ in range(2)
-    ]
-    for click in clicks:
-        click.start()
-    for click in clicks:
-        click.join()
-
-    assert started == ["demo/ptuning_v2"]
-    assert [one.run for one in after] == ["run-1", "run-1"]
-    assert [one.form_problem for one in after] == [None, None]
-
-
-@pytest.mark.parametrize(
-    ("source", "data", "said"),
-    [
-        ("file", "  ", "No data file has been chosen. Enter its path, upload it, or take the sample."),
-        ("file", "/no/such", "There is no file “/no/such” on this machine. Check the path, or upload the file."),
-    ],
-)
-def test_a_form_without_data_starts_nothing(home: Path, source: str, data: str, said: str) -> None:
-    forget()
-    view = finetune.start_from_form(View(ticket=finetune.new_ticket()), source, data, "demo/ptuning_v2", "", False)
-
-    assert str(view.form_problem) == said
-    assert not (home / "runs").exists()
-
-
-def test_an_upload_cannot_leave_its_folder(home: Path, tmp_path: Path) -> None:
-    given = tmp_path / "..evil name $(x).jsonl"
-    given.write_text("{}")
-    first, path = finetune.take_upload(View(), SimpleNamespace(name=str(given)))
-    second, other = finetune.take_upload(View(), SimpleNamespace(name=str(given)))
-
-    assert Path(path) == home / "data" / "evil_name_x_.jsonl"
-    assert Path(other).parent == home / "data"
-    assert path != other
-    assert (first.source, first.data, second.data) == ("file", path, other)
-
-
-def test_the_verdict_names_lines(home: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data.jsonl"
-    good = {"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-    data.write_text("\n".join([json.dumps(good), "not json", *["{}"] * 7]))
-    html = finetune.render_review("en", View(source="file", data=str(data), preset="demo/ptuning_v2"))
-
-    assert "1 records can be used, 8 cannot" in html
-    assert "Line 2:" in html
-    assert "… and 3 more" in html
+    assert two.count('class="gs-key"') == 2
+    assert two.count("<circle") == 1
 
 
 def test_an_action_that_breaks_says_so_and_changes_nothing_else(caplog: pytest.LogCaptureFixture) -> None:

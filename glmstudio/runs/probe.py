@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import signal
 import sys
 import time
@@ -27,6 +28,7 @@ from glmstudio.runs.reasons import reason
 from glmstudio.runs.run import Run
 
 STEPS = 3
+_GRACE = 5.0
 _IRRELEVANT = ("steps", "save_every", "keep_checkpoints", "sample_prompt", "validation", "validation_share", "seed")
 
 
@@ -81,14 +83,14 @@ def look_probe(settings: Settings, device: str, data_key: str) -> Probe:
 
 
 def end_probes() -> None:
-    """End every probe that goes on: the card is wanted for the real thing."""
+    """End every probe that goes on, and forget it: the card is wanted for the real thing."""
     for file in (paths().state / "probes").glob("*/run.json"):
         identity = process.Identity.from_json((read_json(file, {}) or {}).get("agent"))
         if identity is not None and process.send(identity, signal.SIGKILL):
-            for _ in range(50):
-                if not process.alive(identity):
-                    break
-                time.sleep(0.1)
+            end = time.monotonic() + _GRACE
+            while process.alive(identity) and time.monotonic() < end:
+                time.sleep(0.05)
+            shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def _place(settings: Settings, device: str, data_key: str) -> Path:

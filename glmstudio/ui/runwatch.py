@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 LOG_LINES = 200
 PINNED = 8
 SAMPLES = 6
-_ERROR = re.compile(r"\b(Error|Exception|error:|Killed|CUDA|out of memory|exitcode)\b")
+_ERROR = re.compile(r"(Error|Exception|error)\b|\bKilled\b|out of memory|exitcode")
 MOST_POINTS = 4000
 
 

@@ -1,0 +1,353 @@
+"""The Fine-tune step without a browser: the form, the review, the runs, and what hostile names do to them."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from glmstudio.data.store import prepare
+from glmstudio.errors import StudioError
+from glmstudio.files import write_json
+from glmstudio.paths import DEMO
+from glmstudio.runs.presets import load_preset
+from glmstudio.runs.run import find_run
+from glmstudio.runs.start import SAMPLE
+from glmstudio.ui import compare, finetune, form_actions, preset_cards, review, run_actions, runs_view, runwatch
+from glmstudio.ui.errands import Errands
+from glmstudio.ui.live import View
+from glmstudio.ui.recipe import recipe
+from glmstudio.ui.runwatch import Reading, Watch
+from glmstudio.ui.snapshot import forget
+from tests.test_ui import HOSTILE, harmless, wait_until
+
+PRESET = "demo/ptuning_v2"
+GOOD = {"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+
+
+@pytest.fixture
+def read(home: Path) -> None:
+    """The sample is read, so a start need not wait."""
+    prepare(SAMPLE, DEMO / "model")
+    forget()
+
+
+def a_run(home: Path, name: str, **more: Any) -> None:
+    """A run that ended long ago."""
+    settings = {"model": "demo", "method": "ptuning_v2", "steps": 3, "data": "/x/y.jsonl"} | more.pop("settings", {})
+    folder = home / "runs" / name
+    write_json(folder / "run.json", {"run_id": name, "settings": settings, "preset": PRESET, "created": 1.0} | more)
+    write_json(folder / "status.json", {"state": "stopped", "ended": 5.0})
+    rows = [{"step": step, "loss": 3.0 / step, "learning_rate": 0.1, "seconds": step} for step in (1, 2, 3)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    forget()
+
+
+def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, Any]] = []
+
+    def slow_start(preset: Any, **more: Any) -> Any:
+        started.append({"preset": preset.name, **more})
+        time.sleep(0.1)
+        return SimpleNamespace(name=f"run-{len(started)}")
+
+    monkeypatch.setattr(form_actions, "start_run", slow_start)
+    view, after = View(ticket=form_actions.new_ticket(), changes=(("steps", "5"),)), []
+    clicks = [
+        threading.Thread(target=lambda: after.append(finetune.start_from_form(view, "sample", "", " mine ")))
+        for _ in range(2)
+    ]
+    for click in clicks:
+        click.start()
+    for click in clicks:
+        click.join()
+
+    assert started == [
+        {
+            "preset": PRESET,
+            "data": SAMPLE,
+            "name": "mine",
+            "changes": {"steps": "5"},
+            "wait": True,
+            "beside_chat": False,
+        }
+    ]
+    assert [one.run for one in after] == ["run-1", "run-1"]
+    assert [one.form_problem for one in after] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("source", "data", "said"),
+    [
+        ("file", "  ", "No data file has been chosen. Enter its path, upload it, or take the sample."),
+        (
+            "file",
+            "/no/such",
+            "There is no file or folder “/no/such” on this machine. Check the path, or upload the file.",
+        ),
+        (
+            "file",
+            "x" * 5000,
+            f"There is no file or folder “{'x' * 5000}” on this machine. Check the path, or upload the file.",
+        ),
+    ],
+)
+def test_a_form_without_data_starts_nothing(home: Path, source: str, data: str, said: str) -> None:
+    forget()
+    view = finetune.start_from_form(View(ticket=form_actions.new_ticket()), source, data, "")
+
+    assert str(view.form_problem) == said
+    assert not (home / "runs").exists()
+
+
+def test_an_upload_cannot_leave_its_folder(home: Path, tmp_path: Path) -> None:
+    given = tmp_path / "..evil name $(x).jsonl"
+    given.write_text("{}")
+    first, path = finetune.take_upload(View(), SimpleNamespace(name=str(given)))
+    second, other = finetune.take_upload(View(), SimpleNamespace(name=str(given)))
+
+    assert Path(path) == home / "data" / "evil_name_x_.jsonl"
+    assert Path(other).parent == home / "data"
+    assert path != other
+    assert (first.source, first.data, second.data) == ("file", path, other)
+
+
+def test_bad_records_are_named_by_line_and_are_the_users_choice(home: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join([json.dumps(GOOD), "not json", *["{}"] * 7]))
+    prepare(data, DEMO / "model")
+    view = View(source="file", data=str(data), preset=PRESET)
+    html = review.render_data("en", view)
+
+    assert "Records with a problem: 8 of 9." in html
+    assert "Line 2" in html
+    assert "More of them: 3." in html
+    assert recipe(view).problem is not None
+    dropped = form_actions.act(view, {"act": "policy", "policy": "drop"})
+    assert dropped.changes == (("bad_records", "drop"),)
+    assert recipe(dropped).problem is None
+    assert "Left out: 8." in review.render_data("en", dropped)
+    assert "--set bad_records=drop" in review.render_plan("en", dropped)
+
+
+def test_settings_are_taken_over_all_or_not_at_all(read: None) -> None:
+    preset = load_preset(PRESET).settings
+    fields = {"steps": "7", "learning_rate": f"{preset.learning_rate:g}", "dtype": preset.dtype}
+    view = form_actions.act(View(), {"act": "settings", "fields": fields})
+
+    assert (view.changes, view.settings_problem) == ((("steps", "7"),), None)
+    wrong = form_actions.act(view, {"act": "settings", "fields": {"steps": "0", "dtype": "int7", "nonsense": "1"}})
+    assert wrong.changes == view.changes
+    assert wrong.settings_problem is not None
+    assert wrong.settings_problem.what() == (
+        "Some settings in the form are wrong. The setting steps cannot be 0; it must lie between 1 and 10000000. "
+        "The setting dtype cannot be int7; it must be one of auto, float32, bfloat16, float16. "
+        "There is no setting nonsense."
+    )
+    html = preset_cards.render_settings("en", wrong)
+    assert "Some settings in the form are wrong." in html
+    assert "<td>Steps</td><td>1450</td><td>7</td>" in html
+
+
+def test_a_preset_of_ones_own_is_saved_used_and_deleted(read: None, home: Path) -> None:
+    changed = View(preset=PRESET, changes=(("steps", "9"),))
+    saved = form_actions.act(changed, {"act": "save-preset", "fields": {"preset_name": "demo/mine"}})
+
+    assert (saved.preset, saved.changes) == ("demo/mine", ())
+    assert load_preset("demo/mine").settings.steps == 9
+    assert (home / "presets/demo/mine.toml").is_file()
+    assert 'data-preset="demo/mine"' in preset_cards.render_presets("zh", saved)
+    refused = form_actions.act(changed, {"act": "save-preset", "fields": {"preset_name": PRESET}})
+    assert refused.form_problem is not None
+    assert refused.form_problem.what() == f"The preset {PRESET} comes with the studio and stays as it is."
+    for name in ("../x", "a/b/c", "", "/etc/x"):
+        refused = form_actions.act(changed, {"act": "save-preset", "fields": {"preset_name": name}})
+        assert refused.form_problem is not None
+        assert refused.form_problem.key == "presets.bad_name"
+    form_actions.act(saved, {"act": "delete-preset", "preset": "demo/mine"})
+    assert not (home / "presets/demo/mine.toml").exists()
+    kept = form_actions.act(saved, {"act": "delete-preset", "preset": PRESET})
+    assert kept.form_problem is not None
+    assert load_preset(PRESET)
+
+
+def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from glmstudio.runs.plan import Place
+
+    monkeypatch.setattr("glmstudio.ui.recipe.place_of", lambda device: Place(device, "", 680_000_000, 1_000_000_000))
+    forget()
+    view = View(preset=PRESET, changes=(("gradient_checkpointing", "off"),))
+    found = recipe(view)
+
+    assert found.problem is not None
+    assert found.problem.key == "runs.does_not_fit"
+    assert 'data-act="remedy"' in review.render_plan("en", view)
+    fitting = form_actions.act(view, {"act": "remedy"})
+    assert recipe(fitting).problem is None
+    assert dict(fitting.changes)["gradient_checkpointing"] == "on"
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_hostile_names_stay_text(lang: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = runwatch.RunState("failed", 1, 2, problem=StudioError("ui.finetune.no_file", path=HOSTILE), started=1.0)
+    sample = {"step": 1, "question": HOSTILE, "answer": HOSTILE}
+    run = SimpleNamespace(
+        name=HOSTILE,
+        path=home,
+        attempts=1,
+        is_whole_model=False,
+        about={"settings": {"method": "lora", "model": HOSTILE}},
+        metrics=lambda offset: ([{"step": step, "loss": 1.0} for step in range(2 - offset)], 2),
+        samples=lambda offset: ([sample], 1),
+        log=lambda offset: (f"Error: {HOSTILE}\n", 1),
+    )
+    known = [runwatch.Known(run, state, HOSTILE, HOSTILE, HOSTILE, has_result=True)] * 2  # type: ignore[arg-type]
+    write_json(home / "notes.json", {"note": f"{HOSTILE}</textarea>"})
+    for module in (runs_view, compare):
+        monkeypatch.setattr(module, "newest_first", lambda: known)
+    view = View(run=HOSTILE, compared=(HOSTILE, HOSTILE), changes=((HOSTILE, HOSTILE),), preset=HOSTILE, data=HOSTILE)
+
+    for html in (
+        runs_view.render_list(lang, view),
+        runs_view.render_open(lang, view),
+        compare.render_compare(lang, view),
+        review.render_plan(lang, view),
+        preset_cards.render_presets(lang, view),
+    ):
+        assert harmless(html)
+    assert "gs-pinned" in runs_view.render_open(lang, view)
+
+
+def test_a_run_is_read_on_from_where_the_last_look_ended() -> None:
+    rows: list[dict[str, Any]] = []
+    text = ""
+    offsets: list[tuple[int, int]] = []
+
+    def metrics(offset: int) -> tuple[list[dict[str, Any]], int]:
+        return rows[offset:], len(rows)
+
+    def log(offset: int) -> tuple[str, int]:
+        offsets.append((offset, len(text)))
+        return text[offset:], len(text)
+
+    run, reading = SimpleNamespace(metrics=metrics, log=log), Reading()
+    for _ in range(3):
+        rows.append({"step": len(rows) + 1, "loss": 1.0})
+        rows.append({"step": len(rows), "validation_loss": 2.0})
+        text += "10 %\r20 %\nRuntimeError: lost\nhalf"
+        reading.advance(run)  # type: ignore[arg-type]
+        reading.advance_log(run)  # type: ignore[arg-type]
+
+    assert [step for step, _ in reading.points] == [1, 3, 5]
+    assert [step for step, _ in reading.validation] == [1, 3, 5]
+    assert reading.log_tail().splitlines() == [*["20 %", "RuntimeError: lost"] * 3, "half"]
+    assert list(reading.pinned) == ["RuntimeError: lost"] * 3
+    assert [start for start, _ in offsets] == [0, *[end for _, end in offsets[:-1]]]
+
+
+def test_a_stop_that_breaks_is_told_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(run: Any, *, now: bool) -> Any:
+        yield "runs.stage.asked"
+        raise StudioError("ui.finetune.no_data")
+
+    monkeypatch.setattr(runwatch, "stop_run", refuses)
+    watch = Watch()
+    watch.stop(SimpleNamespace(name="a"), now=False)  # type: ignore[arg-type]
+
+    wait_until(lambda: not watch.stopping("a"))
+    assert str(watch.problem("a")) == "No data file has been chosen. Enter its path, upload it, or take the sample."
+
+
+def test_an_errand_is_run_once_and_its_failure_told() -> None:
+    errands, gate, done = Errands(), threading.Event(), []
+
+    def work() -> str:
+        gate.wait(5)
+        done.append(1)
+        return "there"
+
+    for _ in range(3):
+        errands.start("run", "export", work)
+    gate.set()
+    wait_until(lambda: not errands.get("run", "export").running)  # type: ignore[union-attr]
+    assert (done, errands.get("run", "export").result) == ([1], "there")  # type: ignore[union-attr]
+
+    def fails() -> str:
+        raise StudioError("runs.unknown", name="x")
+
+    errands.start("run", "export", fails)
+    wait_until(lambda: not errands.get("run", "export").running)  # type: ignore[union-attr]
+    assert errands.get("run", "export").problem.what() == "There is no run named x."  # type: ignore[union-attr]
+
+
+def test_runs_are_compared_by_curve_and_by_what_differs(home: Path) -> None:
+    a_run(home, "one", settings={"learning_rate": 0.1})
+    a_run(home, "two", settings={"learning_rate": 0.2})
+    view = run_actions.act(View(), {"act": "compare", "ticked": ["one", "two"]})
+    html = compare.render_compare("en", view)
+
+    assert html.count('class="gs-mean"') == 2
+    assert "<td>Learning rate</td><td>0.1</td><td>0.2</td>" in html
+    assert "<td>Steps</td>" not in html, "what is equal is not listed"
+    assert compare.render_compare("en", run_actions.act(view, {"act": "uncompare"})) == ""
+
+
+def test_a_run_is_renamed_noted_and_deleted_by_its_buttons(home: Path) -> None:
+    a_run(home, "old")
+    view = run_actions.act(View(run="old"), {"act": "note", "run": "old", "fields": {"note": "the good one"}})
+    view = run_actions.act(view, {"act": "rename", "run": "old", "fields": {"new_name": "new"}})
+
+    assert view.run == "new"
+    assert "the good one" in runs_view.render_open("en", view)
+    refused = run_actions.act(view, {"act": "rename", "run": "new", "fields": {"new_name": "../new"}})
+    assert "cannot be used for a run" in runs_view.render_open("en", refused)
+    run_actions.act(view, {"act": "delete", "run": "new"})
+    assert not (home / "runs/new").exists()
+    with pytest.raises(StudioError, match="There is no run named new"):
+        find_run("new")
+
+
+def test_a_poll_costs_the_same_after_many_steps(home: Path) -> None:
+    a_run(home, "long")
+    metrics = home / "runs/long/metrics.jsonl"
+    with metrics.open("a") as file:
+        file.writelines(json.dumps({"step": step, "loss": 1.0, "seconds": step}) + "\n" for step in range(4, 100_001))
+    run, reading = find_run("long"), Reading()
+    reading.advance(run)
+    assert run.read_state().step == 100_000
+    assert len(reading.points) <= 4000
+    read: list[int] = []
+    original = Path.open
+
+    class Counting:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def seek(self, place: int) -> int:
+            return int(self.file.seek(place))
+
+        def read(self) -> bytes:
+            data: bytes = self.file.read()
+            read.append(len(data))
+            return data
+
+    def counted(path: Path, *arguments: Any, **more: Any) -> Any:
+        file = original(path, *arguments, **more)
+        return Counting(file) if path == metrics else file
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", counted)
+        reading.advance(run)
+        run.read_state()
+    assert sum(read) <= 8192, "a poll reads what is new, and the end of the file for the state"
