@@ -23,14 +23,11 @@ import torch
 from transformers import set_seed
 
 from glmstudio.data.prompt import IGNORED, Example
-from glmstudio.glm import load_model
-from glmstudio.glm.prefix import attach_prefix
 from glmstudio.runs.presets import Settings
-from glmstudio.train.batches import Examples
-from glmstudio.train.session import fresh_prefix
-from glmstudio.train.trainer import PrefixTrainer, make_trainer
+from glmstudio.train.trainer import StudioTrainer
 from tests import old_recipe
 from tests.published import Shape, write_model
+from tests.training import prepared, trainer_for
 
 LENGTH, PREFIX, STEPS = 256, 16, 3  # 2,048 and 128 divided by 8
 MANY = 384  # conversations to choose from where batches are made of equally long ones; ToolAlpaca has 4,048
@@ -100,17 +97,13 @@ def our_speed(model: Path, vocabulary: int, *, batch_size: int) -> tuple[int, fl
     return sum(json.loads(line)["tokens"] for line in lines), seconds
 
 
-def our_trainer(model: Path, folder: Path, examples: list[Example], batch_size: int) -> PrefixTrainer:
+def our_trainer(model: Path, folder: Path, examples: list[Example], batch_size: int) -> StudioTrainer:
     """The trainer of a run, as `glmstudio.train.session` makes it."""
     settings = Settings(
         prefix_length=PREFIX, max_length=LENGTH, batch_size=batch_size, accumulation=16 // batch_size, steps=STEPS,
         save_every=1000, dtype="float32", seed=0,
     )  # fmt: skip
-    set_seed(0)
-    glm = load_model(model, dtype=torch.float32, device="cpu")
-    glm.requires_grad_(False)
-    attach_prefix(glm, fresh_prefix(glm, settings))
-    return make_trainer(glm, Examples(examples), settings, folder)[0]
+    return trainer_for(prepared(model, settings), settings, examples, folder)
 
 
 def conversations(vocabulary: int, count: int = STEPS * 16) -> list[Example]:
