@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -26,7 +27,20 @@ class Shape:
 def write_model(folder: Path, shape: Shape, *, seed: int = 0) -> None:
     """Write `config.json` and `model.safetensors` with random float32 weights (about 0.02 wide)."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {
+    (folder / "config.json").write_text(json.dumps(config_of(shape)), encoding="utf-8")
+    random = torch.Generator().manual_seed(seed)
+    save_file(
+        {
+            name: torch.ones(size) if name.endswith("norm.weight") else 0.02 * torch.randn(*size, generator=random)
+            for name, size in sizes(shape).items()
+        },
+        folder / "model.safetensors",
+    )
+
+
+def config_of(shape: Shape) -> dict[str, Any]:
+    """Its `config.json`."""
+    return {
         "model_type": "chatglm",
         "padded_vocab_size": shape.vocabulary,
         "hidden_size": shape.hidden,
@@ -41,15 +55,6 @@ def write_model(folder: Path, shape: Shape, *, seed: int = 0) -> None:
         "add_qkv_bias": True,
         "tie_word_embeddings": False,
     }
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    random = torch.Generator().manual_seed(seed)
-    save_file(
-        {
-            name: torch.ones(size) if name.endswith("norm.weight") else 0.02 * torch.randn(*size, generator=random)
-            for name, size in sizes(shape).items()
-        },
-        folder / "model.safetensors",
-    )
 
 
 def sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
