@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.runs.presets import Settings
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-FIXED = {"cpu": 600_000_000, "cuda": 700_000_000}  # Python and its libraries; a card's context and its workspaces
+FIXED = {"cpu": 500_000_000, "cuda": 700_000_000}  # Python and its libraries; a card's context and its workspaces
 # 8 bits: one factor for each row. 4 bits: one float32 factor for each 64 weights.
 _QUANTISED = {"8": 1.0, "4": 0.5 + 4 / 64}
 _PUBLISHED = {
@@ -114,7 +113,8 @@ def shape_of(model_folder: Path) -> Shape:
 
 
 def need(shape: Shape, settings: Settings, *, tokens: int, learned: int, device: str, dtype: str) -> Need:
-    """What training takes on one card or on the CPU.
+    """What training takes on one card or on the CPU: live bytes. What an allocator holds beyond them, and what further
+    cards need to add up their gradients, comes on top.
 
     Args:
         shape: The model's.
@@ -183,8 +183,9 @@ class _Batch:
         self.length = -(-tokens // settings.batch_size)
         self.amp = cuda and settings.method == "full" and self.size == 2
         self.learner = 2 if dtype == "float16" else 4  # LoRA's matrices are float32; only float16 has autocast
-        # Grouped keys need the flash kernel. float32 has none, and who takes float16 has a card without it. The prefix's
-        # own attention expands its keys, which every kernel takes.
+        # Only the flash kernel and the plain one take grouped keys (PyTorch's documentation). float32 has no flash
+        # kernel, and who takes float16 has a card without it, so the whole matrix of scores is kept. The prefix's own
+        # attention expands its keys, which every kernel takes.
         self.matrix = cuda and not self.prefix and dtype != "bfloat16"
 
     def kept(self) -> int:
@@ -276,8 +277,3 @@ class _Batch:
         if settings.prefix_projection:
             kept += 4 * 2 * (self.prefix * shape.hidden + once)
         return kept
-
-
-def describe(need: Need) -> dict[str, Any]:
-    """Its parts and its total, as JSON says them."""
-    return {each.name: getattr(need, each.name) for each in fields(need)} | {"total": need.total}

@@ -1,0 +1,168 @@
+"""The memory plan: counts that must be exact, figures that are known, and one real training step."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from glmstudio.errors import StudioError
+from glmstudio.glm.layout import native_config
+from glmstudio.paths import DEMO
+from glmstudio.runs.memory import Need, Shape, _Batch, need, shape_of, trained
+from glmstudio.runs.presets import Settings
+from glmstudio.train.trainer import Scored
+from tests.published import Shape as Published
+from tests.published import config_of, write_model
+from tests.training import prepared
+
+SIX_BILLION = Shape(28, 4096, 13696, 32, 2, 128, 65024)
+METHODS: list[dict[str, Any]] = [
+    {"method": "ptuning_v2"},
+    {"method": "ptuning_v2", "prefix_projection": True},
+    {"method": "lora"},
+    {"method": "lora", "lora_targets": "all", "lora_dropout": 0.0},
+    {"method": "full"},
+]
+
+
+def plan(
+    *, tokens: int = 2048, learned: int = 330, device: str = "cuda", dtype: str = "bfloat16", **settings: Any
+) -> Need:
+    return need(SIX_BILLION, Settings(**settings), tokens=tokens, learned=learned, device=device, dtype=dtype)
+
+
+def test_chatglm3_6b_has_its_parameters() -> None:
+    assert SIX_BILLION.parameters == 6_243_584_000
+
+
+@pytest.mark.parametrize("layout", ["published", "native"])
+def test_a_shape_is_read_from_either_layout(layout: str, tmp_path: Path) -> None:
+    config = config_of(Published(65024, 4096, 13696, 28, 32, 2, 128))
+    if layout == "native":
+        config = native_config(config, "config.json").to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert shape_of(tmp_path) == SIX_BILLION
+
+
+def test_the_count_is_that_of_the_model_and_of_what_learns() -> None:
+    shape = shape_of(DEMO / "model")
+    for given in METHODS:
+        settings = Settings(prefix_length=9, lora_rank=5, **given)
+        glm = prepared(DEMO / "model", settings)
+        learning = sum(each.numel() for each in glm.parameters() if each.requires_grad)
+        assert trained(shape, settings) == learning
+        if settings.method == "full":
+            assert shape.parameters == learning
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "has no config.json"), ("[]", "is damaged"), ('{"model_type": "chatglm"}', "lacks the numbers")],
+)
+def test_a_folder_without_a_shape_is_an_error(text: str | None, words: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(StudioError, match=words):
+        shape_of(tmp_path)
+
+
+@pytest.mark.parametrize("checkpointing", ["on", "off"])
+@pytest.mark.parametrize("given", METHODS)
+@pytest.mark.parametrize(("device", "dtype"), [("cuda", "bfloat16"), ("cuda", "float16"), ("cpu", "float32")])
+def test_more_tokens_never_need_less(device: str, dtype: str, given: dict[str, Any], checkpointing: str) -> None:
+    def total(tokens: int, learned: int) -> int:
+        made = given | {"gradient_checkpointing": checkpointing}
+        return plan(tokens=tokens, learned=learned, device=device, dtype=dtype, **made).total
+
+    by_tokens = [total(tokens, 100) for tokens in (128, 512, 2048, 8192)]
+    by_learned = [total(8192, learned) for learned in (1, 512, 8192)]
+    assert by_tokens == sorted(set(by_tokens))
+    assert by_learned == sorted(by_learned)
+
+
+@pytest.mark.parametrize("given", METHODS)
+def test_checkpointing_saves_most_of_the_activations(given: dict[str, Any]) -> None:
+    less = plan(**given, gradient_checkpointing="on")
+    more = plan(**given, gradient_checkpointing="off")
+    assert less.activations < more.activations / 6
+    assert less == dataclasses.replace(more, activations=less.activations)
+
+
+def test_chatglm3_6b_fits_where_it_is_said_to_fit() -> None:
+    without, with_it = plan(), plan(gradient_checkpointing="on")
+    assert without.weights == 12_487_168_000
+    assert without.weights / 2**30 == pytest.approx(11.63, abs=0.005)
+    per_token = (plan(tokens=4096).activations - without.activations) / 2048
+    assert 3.0e6 < per_token < 4.5e6  # the keys and values of the prefix's attention are expanded to all heads
+    assert without.total < 24e9
+    assert with_it.total < 16e9
+    assert plan(base_bits="4", gradient_checkpointing="on").total < 8e9
+
+
+@pytest.mark.parametrize(
+    ("settings", "megabytes"),
+    [
+        ({}, 22_038),
+        ({"gradient_checkpointing": "on"}, 14_240),
+        ({"prefix_projection": True}, 23_936),
+        ({"method": "lora"}, 24_620),
+        ({"method": "lora", "gradient_checkpointing": "on"}, 14_351),
+        ({"method": "lora", "lora_targets": "all"}, 31_108),
+        ({"method": "full", "gradient_checkpointing": "on"}, 115_417),
+        ({"base_bits": "8", "gradient_checkpointing": "on"}, 8_754),
+        ({"base_bits": "4", "gradient_checkpointing": "on"}, 6_255),
+    ],
+)
+def test_known_totals_of_chatglm3_6b_stay(settings: dict[str, Any], megabytes: int) -> None:
+    assert round(plan(**settings).total / 1e6) == megabytes
+
+
+def test_the_parts_are_the_total() -> None:
+    parts = dataclasses.asdict(plan())
+    assert plan().total == sum(parts.values())
+    assert all(value > 0 for value in parts.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [(each, "float32") for each in METHODS] + [(each, "bfloat16") for each in METHODS if each["method"] != "full"],
+)
+def test_what_autograd_keeps_is_what_is_planned(given: dict[str, Any], dtype: str, tmp_path: Path) -> None:
+    """Every tensor that the forward pass saves for the backward pass, counted once; indices are what is left out."""
+    write_model(tmp_path, Published(1000, 64, 200, 2, 4, 2, 16))
+    settings = Settings(prefix_length=6, batch_size=2, prefix_dropout=0.0, **given)
+    scored = Scored(prepared(tmp_path, settings, dtype=getattr(torch, dtype)))
+    own = {each.untyped_storage().data_ptr() for each in [*scored.parameters(), *scored.buffers()]}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    ids = torch.randint(1, 1000, (2, 50))
+    labels = ids.clone()
+    labels[:, :-10] = -100
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = scored(ids, labels)["loss"]
+    assert loss.requires_grad
+    batch = _Batch(shape_of(tmp_path), settings, tokens=100, cuda=False, dtype=dtype)
+    log_probabilities = 4 * 20 * 1000
+    found = sum(storage.nbytes() for storage in kept.values())
+    assert batch.kept() - batch._prefix() + log_probabilities == pytest.approx(found, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ptuning_v2", "lora", "full"])
+def test_a_real_step_needs_what_is_planned(method: str) -> None:
+    from tests.bench.plan_memory import Case, measure, planned
+
+    case = Case(1024, settings={"method": method, "gradient_checkpointing": "off"})
+    wanted = planned(case)
+    assert measure(case) == pytest.approx(wanted.total - wanted.fixed, rel=0.15)

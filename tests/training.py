@@ -1,0 +1,58 @@
+"""The trainer that a run uses, on any model and any examples: what the tests and the measurements share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GlmForCausalLM, set_seed
+
+from glmstudio.data.prompt import Example
+from glmstudio.files import write_json
+from glmstudio.glm import load_model
+from glmstudio.models.library import Model
+from glmstudio.runs.presets import Settings
+from glmstudio.train.batches import Examples
+from glmstudio.train.methods import METHODS
+from glmstudio.train.trainer import Job, StudioTrainer, make_trainer
+from glmstudio.train.witness import Witness
+
+
+class Listed(Examples):
+    """Examples that are simply at hand, in place of those of a token store."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = examples
+        self.lengths = np.array([len(each.input_ids) for each in examples])
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = self._examples[index]
+        return {"input_ids": torch.tensor(example.input_ids), "labels": torch.tensor(example.labels)}
+
+
+def prepared(
+    model: Path, settings: Settings, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> GlmForCausalLM:
+    """A model with what `settings` puts on it, ready to learn, as `glmstudio.train.session` makes it."""
+    set_seed(settings.seed)
+    glm = load_model(model, dtype=dtype, device=device)
+    METHODS[settings.method].attach(glm, settings, None)
+    glm.train()
+    if settings.gradient_checkpointing == "on":
+        enable = getattr(glm, "activation_checkpointing_enable", glm.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
+    return glm
+
+
+def trainer_for(glm: GlmForCausalLM, settings: Settings, examples: Sequence[Example], folder: Path) -> StudioTrainer:
+    """Its trainer, which reports to `folder`."""
+    write_json(folder / "run.json", {})
+    base = Model(settings.model, settings.model, folder, "local", 0, None)
+    witness = Witness(folder, settings.steps)
+    return make_trainer(glm, Job(settings, base, folder, Listed(examples), None, witness, lambda step: None))[0]
