@@ -43,14 +43,18 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` so that a reader sees the old file or the new one, never half of one."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+def write_json(path: Path, value: Any, *, parents: bool = True) -> None:
+    """Write `value` so that a reader sees the old file or the new one, never half of one; folders as `write_text`."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n", parents=parents)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` atomically: a temporary file beside `path`, then a rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_text(path: Path, text: str, *, parents: bool = True) -> None:
+    """Write `text` atomically: a temporary file beside `path`, then a rename.
+
+    With `parents` the folders are made where they are missing, else that raises FileNotFoundError.
+    """
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

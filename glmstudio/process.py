@@ -55,7 +55,7 @@ def identify(pid: int) -> Identity | None:
     if pid <= 0:
         return None
     started = _started(pid) if _HAS_PROC else _started_elsewhere(pid)
-    return None if started is None else Identity(_boot_id(), pid, started)
+    return None if started is None else Identity(boot_id(), pid, started)
 
 
 def alive(identity: Identity | None) -> bool:
@@ -65,7 +65,7 @@ def alive(identity: Identity | None) -> bool:
 
 def same_boot(identity: Identity) -> bool:
     """Whether it was seen since the computer was started; if not, it is surely gone."""
-    return identity.boot_id == _boot_id()
+    return identity.boot_id == boot_id()
 
 
 def send(identity: Identity, signal: int) -> bool:
@@ -162,7 +162,8 @@ def free_port(preferred: int = 0) -> int:
 
 
 @cache
-def _boot_id() -> str:
+def boot_id() -> str:
+    """The name of the time since the computer was started; `time.monotonic()` means the same within it."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -1,7 +1,8 @@
 """Checkpoints of a run: which there are, which are whole, and which may go.
 
-A checkpoint counts once it is sealed: `checkpoint.json` in it names every file with its size, and was written after
-all of them had reached the disk. One that was cut short, by a kill, a full disk or a power cut, is never gone on from.
+A checkpoint counts once it is sealed: `checkpoint.json` in it names every file with its size and check sum, and was
+written after all of them had reached the disk. One that was cut short, by a kill, a full disk or a power cut, is never
+gone on from; one whose bytes changed later is refused.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import os
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 
 SEAL = "checkpoint.json"
@@ -58,15 +61,23 @@ def best(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
 
 def seal(path: Path, *, step: int, loss: float | None, validation_loss: float | None) -> None:
     """Declare a checkpoint whole: every byte of it is on the disk before that is written down."""
-    files = {}
+    files, sums = {}, {}
     for file in sorted(path.rglob("*")):
         if file.is_file() and file.name != SEAL:
             _sync(file)
-            files[file.relative_to(path).as_posix()] = file.stat().st_size
-    about = {"step": step, "time": time.time(), "loss": loss, "validation_loss": validation_loss, "files": files}
-    write_json(path / SEAL, about)
+            name = file.relative_to(path).as_posix()
+            files[name], sums[name] = file.stat().st_size, _sum(file)
+    losses = {"loss": loss, "validation_loss": validation_loss}
+    write_json(path / SEAL, {"step": step, "time": time.time(), **losses, "files": files, "crc32": sums})
     _sync(path / SEAL)
     _sync(path)
+
+
+def verify(path: Path) -> None:
+    """Read every byte of a sealed checkpoint. Raises StudioError where one is not what was written."""
+    for name, wanted in (read_json(path / SEAL, {}) or {}).get("crc32", {}).items():
+        if _sum(path / name) != wanted:
+            raise StudioError("runs.checkpoint_broken", folder=str(path), file=name)
 
 
 def prune(folder: Path, *, keep: int) -> None:
@@ -84,7 +95,7 @@ def _read(path: Path, step: int) -> Checkpoint:
     about = read_json(path / SEAL, {})
     about = about if isinstance(about, dict) else {}
     files = about.get("files")
-    whole = isinstance(files, dict) and bool(files)
+    whole = isinstance(files, dict) and bool(files) and about.get("step") == step
     size = 0
     for file in path.rglob("*"):
         with contextlib.suppress(OSError):
@@ -99,6 +110,14 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return -1
+
+
+def _sum(file: Path) -> int:
+    found = 0
+    with contextlib.suppress(OSError), file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return found
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.runs import queue
-from glmstudio.runs.run import Run
+from glmstudio.runs.run import Run, wait_until_gone
 from glmstudio.runs.start import check_name
 
 LONGEST_NOTE = 4000
@@ -19,9 +19,11 @@ LONGEST_NOTE = 4000
 def rename_run(run: Run, name: str) -> Run:
     """Give the run another name. Raises StudioError while it goes on, and for a name that is bad or taken."""
     _refuse_going(run)
-    folder = check_name(name.strip())
-    run.path.rename(folder)
-    queue.rename(run.name, folder.name)
+    with queue.turn():
+        _refuse_going(run)
+        folder = check_name(name.strip())
+        run.path.rename(folder)
+        queue.rename(run.name, folder.name)
     return Run(folder.name, folder)
 
 
@@ -33,7 +35,7 @@ def read_note(run: Run) -> str:
 
 def write_note(run: Run, note: str) -> None:
     """Keep a note with the run."""
-    write_json(run.path / "notes.json", {"note": note[:LONGEST_NOTE]})
+    write_json(run.path / "notes.json", {"note": note[:LONGEST_NOTE]}, parents=False)
 
 
 def size_of(run: Run) -> int:
@@ -53,20 +55,22 @@ def delete_run(run: Run) -> int:
     if run.path.is_symlink():
         raise StudioError("runs.not_ours", name=run.name)
     freed = size_of(run)
-    queue.remove(run.name)
-    # Without its run.json it is no run any more, whatever becomes of the rest.
-    (run.path / "run.json").unlink(missing_ok=True)
+    with queue.turn():
+        _refuse_going(run)
+        queue.remove(run.name)
+        # Without its run.json it is no run any more, whatever becomes of the rest.
+        (run.path / "run.json").unlink(missing_ok=True)
     shutil.rmtree(run.path, ignore_errors=True)
     return freed
 
 
 def leave_queue(run: Run) -> None:
     """Take a run that waits out of the queue; it counts as stopped and can be started later."""
-    if queue.remove(run.name):
-        write_json(run.path / "status.json", {"state": "stopped"})
+    with queue.turn():
+        if queue.remove(run.name):
+            write_json(run.path / "status.json", {"state": "stopped"}, parents=False)
 
 
 def _refuse_going(run: Run) -> None:
-    state = run.read_state()
-    if state.holds_device or run.processes():
+    if run.read_state().holds_device or not wait_until_gone(run):
         raise StudioError("runs.still_going", name=run.name)

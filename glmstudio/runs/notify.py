@@ -9,15 +9,23 @@ import subprocess
 import sys
 from typing import Any
 
+from glmstudio.process import COOKIE
 from glmstudio.words import say
 
 
 def notify(name: str, ending: dict[str, Any]) -> None:
     """Show how the run ended, where there is a desktop and a program for it; silent everywhere else."""
     command = _command("GLM Studio", say(_language(), f"runs.notify.{ending['state']}", name=name))
+    stranger = {key: value for key, value in os.environ.items() if key != COOKIE}  # it is no part of the run
     if command:
         with contextlib.suppress(OSError):
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=stranger,
+            )
 
 
 def _command(title: str, text: str) -> list[str] | None:

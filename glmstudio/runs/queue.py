@@ -9,6 +9,7 @@ looks. A lock makes sure that only one of them does.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ try:
 except ImportError:
     fcntl = None  # type: ignore[assignment]
 
+_turns = threading.local()
+
 
 def waiting() -> list[str]:
     """The names of the runs that wait, the next one first."""
@@ -32,13 +35,13 @@ def waiting() -> list[str]:
 
 def add(name: str) -> None:
     """Put a run at the end."""
-    with _alone():
+    with turn():
         _write([*(other for other in waiting() if other != name), name])
 
 
 def remove(name: str) -> bool:
     """Take a run out; whether it was in."""
-    with _alone():
+    with turn():
         before = waiting()
         _write([other for other in before if other != name])
     return name in before
@@ -46,13 +49,13 @@ def remove(name: str) -> bool:
 
 def rename(old: str, new: str) -> None:
     """The run has another name now."""
-    with _alone():
+    with turn():
         _write([new if name == old else name for name in waiting()])
 
 
 def move(name: str, by: int) -> None:
     """Move a run `by` places towards the end (negative: towards the front)."""
-    with _alone():
+    with turn():
         order = waiting()
         if name in order:
             place = max(0, min(len(order) - 1, order.index(name) + by))
@@ -64,12 +67,12 @@ def move(name: str, by: int) -> None:
 def advance(launch: Callable[[Run], None]) -> list[str]:
     """Start every waiting run whose device is free, in order; returns their names.
 
-    A run whose directory is gone leaves the queue. One that cannot start says why, and the next one has its turn.
+    A run whose directory is gone leaves the queue. One that the system lets nobody start, as on a full disk, stays.
     """
     started: list[str] = []
     if not waiting():
         return started
-    with _alone():
+    with turn():
         left: list[str] = []
         for name in waiting():
             try:
@@ -81,11 +84,32 @@ def advance(launch: Callable[[Run], None]) -> list[str]:
             except StudioError:
                 left.append(name)
                 continue
-            _write([*left, *(other for other in waiting() if other not in {*left, name})])
-            launch(run)
-            started.append(name)
+            try:
+                _write([*left, *(other for other in waiting() if other not in {*left, name})])
+                launch(run)
+                started.append(name)
+            except OSError:
+                left.append(name)
         _write(left)
     return started
+
+
+@contextlib.contextmanager
+def turn() -> Iterator[None]:
+    """Whoever starts, resumes, renames or deletes a run does it alone: two clicks at once, or a supervisor and a
+    studio, take turns. Within its turn a thread may take it again; a process that dies gives it back."""
+    if getattr(_turns, "taken", False):
+        yield
+        return
+    paths().state.mkdir(parents=True, exist_ok=True)
+    with (paths().state / "queue.lock").open("a", encoding="utf-8") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        _turns.taken = True
+        try:
+            yield
+        finally:
+            _turns.taken = False
 
 
 def _file() -> Path:
@@ -95,13 +119,3 @@ def _file() -> Path:
 def _write(names: list[str]) -> None:
     if names != waiting():
         write_json(_file(), names)
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Two clicks at once, or a supervisor and a studio, take turns."""
-    paths().state.mkdir(parents=True, exist_ok=True)
-    with (paths().state / "queue.lock").open("a", encoding="utf-8") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

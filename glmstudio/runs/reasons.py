@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,17 @@ from glmstudio.units import size
 _TAIL = 40_000
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _WANTED = re.compile(r"Tried to allocate ([\d.]+) (B|KiB|MiB|GiB)")
-_FREE = re.compile(r"of which ([\d.]+) (B|KiB|MiB|GiB) is free")
-_TOTAL = re.compile(r"total capacity of ([\d.]+) (B|KiB|MiB|GiB)")
+_FREE = re.compile(r"(?:of which |already allocated; )([\d.]+) (B|KiB|MiB|GiB) (?:is )?free")  # PyTorch 2.1 and before
+_TOTAL = re.compile(r"(?:total capacity of |GPU \d+; )([\d.]+) (B|KiB|MiB|GiB)")
+
+_NCCL = re.compile(
+    r"(NCCL (?:error|WARN)[^\n]{0,160}|ncclUnhandledCudaError|ncclSystemError|NCCL timeout"
+    r"|Watchdog caught collective operation timeout[^\n]{0,160})"
+)
+# A worker that crashes by itself dies of other signals.
+_OUTSIDE = re.compile(
+    r"(?:Received (?:Signals\.)?|Signal \d+ \()(SIG(?:TERM|HUP|INT|QUIT|USR1|USR2))\b|got signal: (\d+)"
+)
 
 
 def reason(log: Path, start: int = 0) -> StudioError:
@@ -27,6 +37,13 @@ def port_was_taken(log: Path, start: int) -> bool:
     return _port(_tail(log, start), log) is not None
 
 
+def by_signal(number: int) -> StudioError:
+    """Why a process ended that a signal ended and that said nothing."""
+    if number == signal.SIGKILL:
+        return StudioError("runs.killed")
+    return StudioError("runs.ended_from_outside", signal=signal.Signals(number).name)
+
+
 def out_of_memory(text: str, *, free: int | None = None, total: int | None = None) -> StudioError:
     """What was asked for and what was free, as far as the message or the caller knows."""
     wanted, freed, whole = (_bytes(pattern, text) for pattern in (_WANTED, _FREE, _TOTAL))
@@ -37,7 +54,10 @@ def out_of_memory(text: str, *, free: int | None = None, total: int | None = Non
 
 
 def _memory(text: str, _: Path) -> StudioError | None:
-    marks = ("OutOfMemoryError", "CUDA out of memory", "not enough memory", "Cannot allocate memory")
+    marks = (
+        "OutOfMemoryError", "CUDA out of memory", "not enough memory", "Cannot allocate memory",
+        "can't allocate memory", "MemoryError", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED", "Unable to allocate",
+    )  # fmt: skip
     return out_of_memory(text) if any(mark in text for mark in marks) else None
 
 
@@ -52,7 +72,7 @@ def _loader(text: str, _: Path) -> StudioError | None:
 
 
 def _port(text: str, _: Path) -> StudioError | None:
-    return StudioError("runs.port_taken") if "EADDRINUSE" in text or "address already in use" in text else None
+    return StudioError("runs.port_taken") if "EADDRINUSE" in text or "address already in use" in text.lower() else None
 
 
 def _disk(text: str, log: Path) -> StudioError | None:
@@ -64,19 +84,22 @@ def _driver(text: str, _: Path) -> StudioError | None:
     marks = (
         "CUDA driver version is insufficient", "no CUDA-capable device", "device has fallen off", "GPU is lost",
         "unspecified launch failure", "illegal memory access", "CUDA error: device not ready", "uncorrectable ECC",
+        "no kernel image is available", "No CUDA GPUs are available", "CUDA unknown error",
     )  # fmt: skip
     mark = next((mark for mark in marks if mark in text), None)
     return StudioError("runs.driver_lost", mark=mark) if mark else None
 
 
 def _nccl(text: str, _: Path) -> StudioError | None:
-    match = re.search(r"(NCCL (?:error|WARN)[^\n]{0,160}|ncclUnhandledCudaError|ncclSystemError|NCCL timeout)", text)
+    match = _NCCL.search(text)
     return StudioError("runs.nccl", line=match[1].strip()) if match else None
 
 
 def _ended(text: str, _: Path) -> StudioError | None:
-    match = re.search(r"SignalException: .*signal: (\d+)|Received Signals\.(SIG\w+) death signal", text)
-    return StudioError("runs.ended_from_outside", signal=match[2] or match[1]) if match else None
+    match = _OUTSIDE.search(text)
+    if match is None:
+        return None
+    return StudioError("runs.ended_from_outside", signal=match[1] or signal.Signals(int(match[2])).name)
 
 
 _CAUSES: tuple[Callable[[str, Path], StudioError | None], ...] = (

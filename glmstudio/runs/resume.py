@@ -14,9 +14,8 @@ from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs import queue
 from glmstudio.runs.checkpoints import Checkpoint, latest, list_checkpoints
-from glmstudio.runs.lease import refuse_held
-from glmstudio.runs.run import BALLAST, Run
-from glmstudio.runs.start import advance, check_name, launch
+from glmstudio.runs.run import BALLAST, Run, wait_until_gone
+from glmstudio.runs.start import begin, check_name, must_wait, write_ballast
 
 
 def resume_run(run: Run, *, step: int | None = None, wait: bool = False, beside_chat: bool = False) -> Run:
@@ -25,30 +24,22 @@ def resume_run(run: Run, *, step: int | None = None, wait: bool = False, beside_
     The steps after an older checkpoint are not thrown away: such a run goes on under a name of its own. Losses are
     those of a run that was never interrupted. `wait` and `beside_chat` as for `start_run`. Raises StudioError.
     """
-    state = run.read_state()
-    if state.live or run.processes():
-        raise StudioError("runs.still_going", name=run.name)
-    if state.state == "finished" and step is None:
-        raise StudioError("runs.complete", name=run.name)
-    found = _checkpoint(run, step)
     ready_model(run.model)
-    queued = False
-    try:
-        refuse_held(run.device, chat_too=not beside_chat)
-    except StudioError as held:
-        if not wait or held.key != "runs.device_busy":
-            raise
-        queued = True
-    newest = latest(run.path / "checkpoints")
-    if found and newest and found.step < newest.step:
-        run = _branch(run, found)
-    _rewind(run, found)
-    if queued:
-        write_json(run.path / "status.json", {"state": "queued"})
-        queue.add(run.name)
-        advance()
-    else:
-        launch(run)
+    if not run.read_state().live:
+        wait_until_gone(run)
+    with queue.turn():
+        state = run.read_state()
+        if state.live or run.processes():
+            raise StudioError("runs.still_going", name=run.name)
+        if state.state == "finished" and step is None:
+            raise StudioError("runs.complete", name=run.name)
+        found = _checkpoint(run, step)
+        queued = must_wait(run.device, wait=wait, beside_chat=beside_chat)
+        newest = latest(run.path / "checkpoints")
+        if found and newest and found.step < newest.step:
+            run = _branch(run, found)
+        _rewind(run, found)
+        begin(run, queued=queued)
     return run
 
 
@@ -75,10 +66,10 @@ def _rewind(run: Run, found: Checkpoint | None) -> None:
     for each in list_checkpoints(run.path / "checkpoints"):
         if each.step > last:
             shutil.rmtree(each.path, ignore_errors=True)  # cut short: a whole one would have been gone on from
-    for name in ("stop.json", "progress.json"):
+    for name in ("stop.json", "proof.json", "progress.json"):
         (run.path / name).unlink(missing_ok=True)
     if not (run.path / BALLAST).exists():
-        (run.path / BALLAST).write_bytes(b"\0" * (64 << 10))
+        write_ballast(run)
     about = run.about
     attempts = [*about.get("resumed", []), {"step": last, "time": time.time()}]
     write_json(run.path / "run.json", about | {"resume": found.path.name if found else None, "resumed": attempts})

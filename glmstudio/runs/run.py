@@ -10,14 +10,14 @@ runs/<name>/
     notes.json      what its owner wrote about it                                               (manage)
     train.log       what the processes printed
     stop.json       a wish to stop                                                              (stop)
+    proof.json      what a stop left: no process, a free port, the memory it gave back          (stop)
     ballast         room on the disk for the last words of a run whose disk is full
     checkpoints/    result/
 """
 
 from __future__ import annotations
 
-import json
-import os
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +25,17 @@ from typing import Any
 
 from glmstudio import process
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json
+from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
+from glmstudio.runs.rows import bytes_from, rows_from
 
 ENDED = ("finished", "failed", "stopped", "lost")
 BALLAST = "ballast"
 _TAIL = 8192
 _BIRTH = 10.0  # seconds from the launch to the supervisor's first sign of life
 _SILENT = 60.0  # seconds
+_SILENT_FIRST = 600.0  # seconds without a first step, to which none can be compared
+_BEFORE_TRAINING = (None, "loading", "reading")
 _gone: set[str] = set()  # run ids of which nothing is left
 
 
@@ -140,15 +143,16 @@ class Run:
 
     def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """The steps and validations written since byte `offset`, and the next offset. Costs only what is new."""
-        return _rows_from(self.path / "metrics.jsonl", offset)
+        return rows_from(self.path / "metrics.jsonl", offset)
 
     def samples(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """What the model said at the saves since byte `offset`, and the next offset."""
-        return _rows_from(self.path / "samples.jsonl", offset)
+        return rows_from(self.path / "samples.jsonl", offset)
 
     def log(self, offset: int = 0) -> tuple[str, int]:
         """What was printed since byte `offset`, and the next offset."""
-        return _read_from(self.path / "train.log", offset)
+        data = bytes_from(self.path / "train.log", offset)
+        return data.decode("utf-8", errors="replace"), offset + len(data)
 
     def processes(self) -> list[process.Identity]:
         """Every process that carries this run's id."""
@@ -172,11 +176,13 @@ class Run:
         if self.path.name in self._waiting():
             return "queued", None
         watched = [process.Identity.from_json(about.get(name)) for name in ("supervisor", "agent")]
-        rebooted = any(each is not None and not process.same_boot(each) for each in watched)
+        rebooted = about.get("boot", process.boot_id()) != process.boot_id() or any(
+            each is not None and not process.same_boot(each) for each in watched
+        )
         if any(process.alive(each) for each in watched) or (not rebooted and self.has_processes()):
             if (self.path / "stop.json").exists():
                 return "stopping", problem
-            return ("running" if progress.get("phase") in ("training", "saving") else "starting"), problem
+            return ("starting" if progress.get("phase") in _BEFORE_TRAINING else "running"), problem
         # The supervisor may have written the end between the two reads.
         status = read_json(self.path / "status.json", {}) or {}
         if status.get("state") in ENDED:
@@ -185,8 +191,8 @@ class Run:
             return "finished", None
         if progress.get("phase") in ("stopped", "failed"):  # the supervisor was killed, the trainer was not
             return progress["phase"], problem
-        age = time.time() - float(about.get("launched", about.get("created", 0.0)))
-        if watched[0] is None and 0 <= age < _BIRTH:
+        born = about.get("monotonic")
+        if watched[0] is None and not rebooted and born is not None and 0 <= time.monotonic() - born < _BIRTH:
             return "starting", problem
         return "lost", problem or StudioError("runs.lost_reboot" if rebooted else "runs.lost_killed").to_json()
 
@@ -254,6 +260,16 @@ def wait_for_end(run: Run, *, seconds: float, every: float = 0.2) -> RunState:
     return state
 
 
+def last_word(folder: Path, name: str, value: Any) -> None:
+    """Write a run's file although the disk may be full: then the ballast makes room. Never makes the folder."""
+    try:
+        write_json(folder / name, value, parents=False)
+    except OSError:
+        (folder / BALLAST).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            write_json(folder / name, value, parents=False)
+
+
 def _error(data: Any) -> StudioError | None:
     try:
         return StudioError.from_json(data) if data else None
@@ -264,26 +280,19 @@ def _error(data: Any) -> StudioError | None:
 def _silence(progress: dict[str, Any], last: dict[str, Any]) -> float | None:
     """For how long nothing was heard, where that is far longer than the steps so far took; by a clock that nobody
     can set back."""
-    now, beat = process.identify(os.getpid()), progress.get("monotonic")
-    if now is None or progress.get("boot_id") != now.boot_id or not isinstance(beat, (int, float)):
+    beat, step = progress.get("monotonic"), int(last.get("step") or 0)
+    if progress.get("boot_id") != process.boot_id() or not isinstance(beat, (int, float)):
         return None
     quiet = time.monotonic() - beat
-    per_step = float(last.get("seconds") or 0) / max(1, int(last.get("step") or 1))
-    return quiet if quiet > max(_SILENT, 20 * per_step) else None
+    usual = max(_SILENT, 20 * float(last.get("seconds") or 0) / step) if step else _SILENT_FIRST
+    return quiet if quiet > usual else None
 
 
-def _rows_from(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    text, offset = _read_from(file, offset)
-    whole, _, rest = text.rpartition("\n")
-    rows = [json.loads(line) for line in whole.splitlines() if line.startswith("{") and line.endswith("}")]
-    return rows, offset - len(rest.encode())
-
-
-def _read_from(file: Path, offset: int) -> tuple[str, int]:
-    try:
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read()
-    except OSError:
-        return "", offset
-    return data.decode("utf-8", errors="replace"), offset + len(data)
+def wait_until_gone(run: Run, seconds: float = 5.0) -> bool:
+    """Whether nothing of the run is left within `seconds`: what has told its end is given a moment to leave."""
+    end = time.monotonic() + seconds
+    while run.processes():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True

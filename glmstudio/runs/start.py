@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
 import shlex
+import shutil
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,46 +79,66 @@ def start_run(
     settings = asked.settings()
     warm = _warm_start(settings)
     device = choose(settings.device)
-    queued = False
+    with queue.turn():
+        queued = must_wait(device, wait=wait, beside_chat=beside_chat)
+        settings = _planned(settings, place_of(device, alone=queued))
+        with _new_folder(name or _free_name(preset)) as run:
+            about = {
+                "schema": 2,
+                "preset": preset.name,
+                "settings": dataclasses.asdict(settings),
+                "device": device,
+                "warm_start": str(warm) if warm else None,
+                "created": time.time(),
+                "command": command_line(preset, data=Path(settings.data), name=run.name, changes=changes),
+            }
+            write_json(run.path / "run.json", about | _attempt())
+            write_ballast(run)
+            begin(run, queued=queued)
+    return run
+
+
+def must_wait(device: str, *, wait: bool, beside_chat: bool) -> bool:
+    """Whether the run has to queue for its device. Raises StudioError where it would have to and nobody said so."""
     try:
         refuse_held(device, chat_too=not beside_chat)
     except StudioError as held:
         if not wait or held.key != "runs.device_busy":
             raise
-        queued = True
-    settings = _planned(settings, place_of(device, alone=queued))
-    run = _make_folder(name or _free_name(preset))
-    about = {
-        "schema": 2,
-        "run_id": uuid.uuid4().hex,
-        "preset": preset.name,
-        "settings": dataclasses.asdict(settings),
-        "device": device,
-        "warm_start": str(warm) if warm else None,
-        "created": time.time(),
-        "command": command_line(preset, data=Path(settings.data), name=run.name, changes=changes),
-    }
-    write_json(run.path / "run.json", about)
-    (run.path / BALLAST).write_bytes(b"\0" * _BALLAST_BYTES)
+        return True
+    return False
+
+
+def begin(run: Run, *, queued: bool) -> None:
+    """Launch a run whose directory is written, or put it into the queue."""
     if queued:
         write_json(run.path / "status.json", {"state": "queued"})
         queue.add(run.name)
-        advance()  # the card may have become free just now
+        advance()
     else:
         launch(run)
-    return run
 
 
 def launch(run: Run) -> None:
     """Start the supervisor of a run whose directory is written."""
-    about = run.about
-    run_id = uuid.uuid4().hex  # of this attempt: what is left of an earlier one can be told apart
+    about, attempt = run.about, _attempt()
     for name in ("supervisor", "agent", "port", "argv"):
         about.pop(name, None)
-    write_json(run.path / "run.json", about | {"run_id": run_id, "launched": time.time()})
-    write_json(run.path / "status.json", {"state": "starting"})
+    write_json(run.path / "run.json", about | attempt | {"launched": time.time()}, parents=False)
+    write_json(run.path / "status.json", {"state": "starting"}, parents=False)
+    run_id = str(attempt["run_id"])
     with (run.path / "train.log").open("ab") as log:
         process.spawn([sys.executable, "-m", "glmstudio.runs.supervise", str(run.path)], log, run_id)
+
+
+def write_ballast(run: Run) -> None:
+    """Keep room on the disk for the run's last words."""
+    (run.path / BALLAST).write_bytes(b"\0" * _BALLAST_BYTES)
+
+
+def _attempt() -> dict[str, Any]:
+    """What tells this attempt from an earlier one, and when it was; by a clock that nobody can set back."""
+    return {"run_id": uuid.uuid4().hex, "boot": process.boot_id(), "monotonic": time.monotonic()}
 
 
 def advance() -> list[str]:
@@ -191,6 +213,17 @@ def _free_name(preset: Preset) -> str:
     while (paths().runs / name).exists():
         name, number = f"{base}-{number}", number + 1
     return name
+
+
+@contextlib.contextmanager
+def _new_folder(name: str) -> Iterator[Run]:
+    """A new run's folder, to be filled; where the system refuses that, nothing stays."""
+    run = _make_folder(name)
+    try:
+        yield run
+    except OSError as error:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise StudioError("runs.no_folder", folder=str(run.path), reason=error.strerror or str(error)) from error
 
 
 def _make_folder(name: str) -> Run:

@@ -18,6 +18,7 @@ import psutil
 from glmstudio import process
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
+from glmstudio.runs import queue
 from glmstudio.runs.manage import leave_queue
 from glmstudio.runs.run import Run
 from glmstudio.runs.start import advance
@@ -54,67 +55,87 @@ def stop_run(run: Run, *, now: bool = False) -> Iterator[Stage]:
     if not state.live:
         yield Stage("runs.stage.over")
         return
-    write_json(run.path / "stop.json", {"now": now, "time": time.time()})
-    held = _memory(run)
-    if not now:
-        yield Stage("runs.stage.saving")
-        if _wait(run, SAVE_GRACE):
-            yield _proof(run, held)
-            return
-    yield Stage("runs.stage.asking")
-    agent = process.Identity.from_json(run.about.get("agent"))
-    if agent is not None and process.send(agent, signal.SIGTERM):
-        _wait(run, AGENT_GRACE)
-    for number, stage in ((signal.SIGTERM, "runs.stage.terminating"), (signal.SIGKILL, "runs.stage.killing")):
-        rest = run.processes()
-        if rest:
-            yield Stage(stage)
-            for each in rest:
-                process.send(each, number)
-            _wait(run, REST_GRACE)
-    yield _proof(run, held)
-
-
-def _proof(run: Run, held: int) -> Stage:
-    rest = run.processes()
-    if rest:
-        raise StudioError("runs.cannot_stop", pids=", ".join(str(each.pid) for each in rest))
-    status = read_json(run.path / "status.json", {}) or {}
-    if status.get("state") not in ("finished", "failed", "stopped"):
-        write_json(run.path / "status.json", {"state": "stopped", "ended": time.time()})
-    about = run.about
-    port = about.get("port")
-    free = port is None or process.port_is_free(int(port))
-    stage = Stage(
-        "runs.stage.gone" if free else "runs.stage.gone_port", {"port": str(port or "–"), "memory": size(held)}
-    )
-    write_json(run.path / "proof.json", {"run_id": about.get("run_id"), "key": stage.key, "values": stage.values})
-    advance()
-    return stage
+    yield from _Stop(run).stages(now=now)
 
 
 def proof_of(run: Run) -> Stage | None:
     """What the stop of the run's last attempt has proven; None where it was not stopped."""
     told = read_json(run.path / "proof.json", {})
-    if not isinstance(told, dict) or not told or told.get("run_id") != run.about.get("run_id"):
+    if not isinstance(told, dict) or "key" not in told or told.get("run_id") != run.about.get("run_id"):
         return None
     return Stage(str(told["key"]), dict(told["values"]))
 
 
-def _memory(run: Run) -> int:
-    """The main memory that the run's processes hold, in bytes; what several of them share counts once each."""
+class _Stop:
+    """Ends one attempt of a run: another one that begins in the meantime is none of its business."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._about = run, run.about
+        self._id = str(self._about.get("run_id"))
+        self._asked_before = (read_json(run.path / "stop.json", {}) or {}).get("now") is True
+
+    def stages(self, *, now: bool) -> Iterator[Stage]:
+        with contextlib.suppress(FileNotFoundError):  # its folder was moved away; its processes may still be there
+            told = {"now": now or self._asked_before, "time": time.time()}
+            write_json(self._run.path / "stop.json", told, parents=False)
+        held = _memory(self._rest())
+        self._signal(signal.SIGCONT)  # who is suspended hears nothing
+        if not now:
+            yield Stage("runs.stage.saving")
+            if self._wait(SAVE_GRACE):
+                yield self._proof(held)
+                return
+        yield Stage("runs.stage.asking")
+        agent = process.Identity.from_json(self._run.about.get("agent"))
+        if agent is not None and (self._asked_before or process.send(agent, signal.SIGTERM)):
+            self._wait(AGENT_GRACE)
+        for number, stage in ((signal.SIGTERM, "runs.stage.terminating"), (signal.SIGKILL, "runs.stage.killing")):
+            if self._rest():
+                yield Stage(stage)
+                self._signal(number)
+                self._wait(REST_GRACE)
+        yield self._proof(held)
+
+    def _rest(self) -> list[process.Identity]:
+        return process.with_cookie(self._id)
+
+    def _signal(self, number: int) -> None:
+        for each in self._rest():
+            process.send(each, number)
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether all processes ended within `seconds`."""
+        end = time.monotonic() + seconds
+        while self._rest():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.2)
+        return True
+
+    def _proof(self, held: int) -> Stage:
+        if rest := self._rest():
+            raise StudioError("runs.cannot_stop", pids=", ".join(str(each.pid) for each in rest))
+        with queue.turn():
+            about = self._run.about
+            same = about.get("run_id") == self._id
+            port = (about if same else self._about).get("port")
+            free = port is None or process.port_is_free(int(port))
+            key = "runs.stage.gone" if free else "runs.stage.gone_port"
+            stage = Stage(key, {"port": str(port or "–"), "memory": size(held)})
+            if same:
+                proof = {"processes": 0, "port": port, "port_free": free, "memory": held, "time": time.time()}
+                proof |= {"run_id": self._id, "key": stage.key, "values": stage.values}
+                write_json(self._run.path / "proof.json", proof, parents=False)
+                if self._run.read_state().state == "lost":  # nobody was left to write down how it ended
+                    write_json(self._run.path / "status.json", {"state": "stopped", "ended": time.time()})
+        advance()
+        return stage
+
+
+def _memory(processes: list[process.Identity]) -> int:
+    """The main memory that the processes hold, in bytes; what several of them share counts once each."""
     held = 0
-    for each in run.processes():
+    for each in processes:
         with contextlib.suppress(psutil.Error):
             held += psutil.Process(each.pid).memory_info().rss
     return held
-
-
-def _wait(run: Run, seconds: float) -> bool:
-    """Whether all processes of the run ended within `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not run.processes():
-            return True
-        time.sleep(0.2)
-    return False

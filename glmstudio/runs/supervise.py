@@ -6,6 +6,7 @@ and no root: a static rendezvous on 127.0.0.1 (`docs/runs.md`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio import process
-from glmstudio.files import read_json, write_json
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json
 from glmstudio.paths import ROOT
 from glmstudio.runs.lease import CPU
 from glmstudio.runs.notify import notify
-from glmstudio.runs.reasons import port_was_taken, reason
-from glmstudio.runs.run import BALLAST
+from glmstudio.runs.reasons import by_signal, port_was_taken, reason
+from glmstudio.runs.run import last_word
 from glmstudio.runs.start import advance
 
 _ATTEMPTS = 3
+_LEAVE, _SWEEP = 2.0, 8.0  # seconds: what the training left may leave by itself, and is given up
+_HERE = Path()
 
 
 def main(folder: Path) -> int:
@@ -32,43 +36,117 @@ def main(folder: Path) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _raise_limits()
-    about = read_json(folder / "run.json")
-    me = process.identify(os.getpid())
-    about["supervisor"] = me.to_json() if me else None
-    code = 1
-    log = folder / "train.log"
-    begin = log.stat().st_size
-    for _ in range(_ATTEMPTS):
-        if (folder / "stop.json").exists():
-            break
-        start = log.stat().st_size
-        code = _attempt(folder, about)
-        if code == 0 or not port_was_taken(log, start) or (folder / "progress.json").exists():
-            break
-    _write_ending(folder, code, begin)
-    advance()
+    code = Supervisor(folder).run()
+    with contextlib.suppress(OSError):  # whoever looks next will advance the queue
+        advance()
     return code
 
 
-def _attempt(folder: Path, about: dict[str, Any]) -> int:
-    port = process.free_port()
-    argv = launch_line("glmstudio.train", str(folder), port=port)
-    with (folder / "train.log").open("ab") as log:
-        agent = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=ROOT,
-            env=training_environment(str(about.get("device", "cpu"))),
-            start_new_session=True,
-        )
-    identity = process.identify(agent.pid)
-    write_json(
-        folder / "run.json", about | {"argv": argv, "port": port, "agent": identity.to_json() if identity else None}
-    )
-    write_json(folder / "status.json", {"state": "running"})
-    return agent.wait()
+class Supervisor:
+    """Owns the run in `folder`.
+
+    It stands in that folder: where the folder is moved, it goes along and can still tell the end; where it is deleted,
+    nothing is made anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        os.chdir(folder)
+        me = process.identify(os.getpid())
+        self._about: dict[str, Any] = read_json(Path("run.json")) | {"supervisor": me.to_json() if me else None}
+        self._agent: subprocess.Popen[bytes] | None = None
+        self._ended_by: str | None = None
+        signal.signal(signal.SIGTERM, self._pass_on)
+
+    def run(self) -> int:
+        """Train, and write down how it ended once nothing of it is left."""
+        last_word(_HERE, "run.json", self._about)
+        code, begin = 1, _log_size()
+        for _ in range(_ATTEMPTS):
+            if Path("stop.json").exists() or self._ended_by:
+                break
+            start = _log_size()
+            code = self._attempt()
+            if code == 0 or not port_was_taken(Path("train.log"), start) or Path("progress.json").exists():
+                break
+        self._sweep()
+        if Path("run.json").exists():
+            ending = self._ending(code, begin)
+            last_word(_HERE, "status.json", ending)
+            notify(self._folder.name, ending)
+        return code
+
+    def _attempt(self) -> int:
+        port = process.free_port()
+        argv = launch_line("glmstudio.train", str(self._folder), port=port)
+        with Path("train.log").open("ab") as log:
+            self._agent = agent = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=training_environment(str(self._about.get("device", "cpu"))),
+                start_new_session=True,
+            )
+        if self._ended_by:  # told in between
+            agent.terminate()
+        identity = process.identify(agent.pid)
+        known = {"argv": argv, "port": port, "agent": identity.to_json() if identity else None}
+        last_word(_HERE, "run.json", self._about | known)
+        last_word(_HERE, "status.json", {"state": "running"})
+        return agent.wait()
+
+    def _pass_on(self, number: int, _: Any) -> None:
+        """Whoever ends this process means the run: torchrun is told, once, and ends its workers."""
+        if self._ended_by is None:
+            self._ended_by = signal.Signals(number).name
+            if self._agent is not None:
+                self._agent.terminate()
+
+    def _sweep(self) -> None:
+        """End what the training left, as a data loader whose parent was killed; most of it leaves by itself."""
+        begun = time.monotonic()
+        while (quiet := time.monotonic() - begun) < _SWEEP:
+            mine = process.with_cookie(str(self._about.get("run_id")))
+            rest = [each for each in mine if each.pid != os.getpid()]
+            if not rest:
+                return
+            for each in rest if quiet > _LEAVE else ():
+                process.send(each, signal.SIGKILL)
+            time.sleep(0.1)
+
+    def _ending(self, code: int, begin: int) -> dict[str, Any]:
+        progress = read_json(Path("progress.json"), {}) or {}
+        ended: dict[str, Any] = {"exit_code": code, "ended": time.time()}
+        if progress.get("phase") == "done":  # whatever torchrun met while it left, the result is on disk
+            return ended | {"state": "finished"}
+        problem = progress.get("problem")
+        if progress.get("phase") == "stopped" or (Path("stop.json").exists() and not problem):
+            return ended | {"state": "stopped"}
+        return ended | {"state": "failed", "problem": problem or self._reason(code, begin).to_json()}
+
+    def _reason(self, code: int, begin: int) -> StudioError:
+        """What the trainer could not tell itself."""
+        if not _here(self._folder):
+            return StudioError("runs.folder_gone", folder=str(self._folder))
+        if self._ended_by:
+            return StudioError("runs.ended_from_outside", signal=self._ended_by)
+        found = reason(self._folder / "train.log", begin)
+        return by_signal(-code) if found.key == "runs.crashed" and code < 0 else found
+
+
+def _here(folder: Path) -> bool:
+    try:
+        return folder.samefile(_HERE)
+    except OSError:
+        return False
+
+
+def _log_size() -> int:
+    with contextlib.suppress(OSError):
+        return Path("train.log").stat().st_size
+    return 0
 
 
 def launch_line(module: str, *arguments: str, port: int, processes: int = 1) -> list[str]:
@@ -101,31 +179,6 @@ def training_environment(device: str | None = None) -> dict[str, str]:
     if device is not None:
         kept["CUDA_VISIBLE_DEVICES"] = "" if device == CPU else device
     return kept
-
-
-def _write_ending(folder: Path, code: int, begin: int) -> None:
-    """The last line of the run's story, unless its folder was moved away. On a full disk, the ballast makes room."""
-    if not (folder / "run.json").exists():
-        return
-    ending = _ending(folder, code, begin)
-    try:
-        write_json(folder / "status.json", ending)
-    except OSError:
-        (folder / BALLAST).unlink(missing_ok=True)
-        write_json(folder / "status.json", ending)
-    notify(folder.name, ending)
-
-
-def _ending(folder: Path, code: int, begin: int) -> dict[str, Any]:
-    progress = read_json(folder / "progress.json", {}) or {}
-    stopping = (folder / "stop.json").exists()
-    ended: dict[str, Any] = {"exit_code": code, "ended": time.time()}
-    if progress.get("phase") == "done":  # whatever torchrun met while it left, the result is on disk
-        return ended | {"state": "finished"}
-    if progress.get("phase") == "stopped" or (stopping and not progress.get("problem")):
-        return ended | {"state": "stopped"}
-    problem = progress.get("problem") or reason(folder / "train.log", begin).to_json()
-    return ended | {"state": "failed", "problem": problem}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,10 @@ def _end_with_the_agent() -> None:
     if sys.platform != "linux" or "RANK" not in os.environ:
         return  # a probe has no agent: whoever started it may be a thread that ends long before it
     parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    control = ctypes.CDLL(None).prctl
+    control(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # What loads the data ends with this process in turn; left alone, it would hold the card and the port.
+    os.register_at_fork(after_in_child=lambda: control(_PR_SET_PDEATHSIG, signal.SIGKILL))
     if os.getppid() != parent:  # it ended between the two lines
         os.kill(os.getpid(), signal.SIGKILL)
 

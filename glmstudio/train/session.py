@@ -23,9 +23,10 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.glm.load import load_model
 from glmstudio.models import ready_model, stamp
+from glmstudio.runs.checkpoints import verify
 from glmstudio.runs.presets import Settings
 from glmstudio.runs.reasons import out_of_memory
-from glmstudio.runs.run import BALLAST
+from glmstudio.runs.run import last_word
 from glmstudio.train.batches import Examples
 from glmstudio.train.methods import METHODS, weights_type
 from glmstudio.train.sample import sampler
@@ -33,14 +34,16 @@ from glmstudio.train.trainer import Job, make_trainer
 from glmstudio.train.witness import Witness
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_MARKS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed", "inline_container.cc")
 
 
 def train(folder: Path) -> int:
     """Train the run in `folder`; 0 when it finished or was stopped as asked. A reason is left in `progress.json`."""
     about = read_json(folder / "run.json")
-    settings = Settings(**about["settings"])
     try:
-        _train(settings, folder, about)
+        if about is None:
+            raise StudioError("runs.folder_gone", folder=str(folder))
+        _train(Settings(**about["settings"]), folder, about)
     except StudioError as problem:
         _tell(folder, problem)
     except torch.OutOfMemoryError as error:
@@ -48,6 +51,10 @@ def train(folder: Path) -> int:
     except OSError as error:
         key = "runs.disk_full" if error.errno in _FULL else "runs.system"
         _tell(folder, StudioError(key, folder=str(folder), reason=error.strerror or str(error)))
+    except Exception as error:
+        if not any(mark in str(error) for mark in _FULL_MARKS):  # as torch and safetensors say it
+            raise
+        _tell(folder, StudioError("runs.disk_full", folder=str(folder)))
     else:
         return 0
     return 1
@@ -57,6 +64,9 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
     witness = Witness(folder, settings.steps)
     witness.phase("loading")
     model, method = ready_model(settings.model), METHODS[settings.method]
+    resume = folder / "checkpoints" / about["resume"] if about.get("resume") else None
+    if resume:
+        verify(resume)
     set_seed(settings.seed)
     glm = load_model(model.path, dtype=weights_type(settings), bits=int(settings.base_bits))
     method.attach(glm, settings, Path(about["warm_start"]) if about.get("warm_start") else None)
@@ -67,16 +77,15 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
         # Its old name in transformers 5.20, the last one for Python 3.10.
         enable = getattr(glm, "activation_checkpointing_enable", glm.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
-    write_json(folder / "environment.json", _environment(glm))
+    write_json(folder / "environment.json", _environment(glm), parents=False)
     sample = sampler(glm, Tokenizer(model.path), examples, settings.sample_prompt, witness)
     trainer, watcher = make_trainer(glm, Job(settings, model, folder, examples, validation, witness, sample))
-    resume = about.get("resume")
     if about.get("probe"):
         trainer.args.save_strategy = "no"
         trainer.train()
         witness.phase("done")
         return
-    trainer.train(resume_from_checkpoint=str(folder / "checkpoints" / resume) if resume else None)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     witness.phase("saving")
     _finish(glm, settings, folder)
     witness.phase("stopped" if watcher.stopped else "done")
@@ -100,7 +109,7 @@ def _data(settings: Settings, folder: Path, model: Path) -> tuple[Examples, Exam
         raise StudioError("data.file_empty", file=settings.data)
     counts = {name: value for name, value in asdict(chosen).items() if isinstance(value, int)}
     validation = len(kept_back) if kept_back else 0
-    write_json(folder / "records.json", counts | {"validation": validation, "sha256": store.sha256})
+    write_json(folder / "records.json", counts | {"validation": validation, "sha256": store.sha256}, parents=False)
     return Examples(store, rows, ends), kept_back
 
 
@@ -142,14 +151,8 @@ def _out_of_memory(error: Exception) -> StudioError:
 
 def _tell(folder: Path, problem: StudioError) -> None:
     """Leave the reason; on a full disk, the room for it was kept from the start."""
-    sys.stderr.write(f"{problem}\n")
-    if not folder.is_dir():
-        return
     progress = read_json(folder / "progress.json", {}) or {}
-    last = progress | {"phase": "failed", "problem": problem.to_json()}
-    try:
-        write_json(folder / "progress.json", last)
-    except OSError:
-        (folder / BALLAST).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            write_json(folder / "progress.json", last)
+    last_word(folder, "progress.json", progress | {"phase": "failed", "problem": problem.to_json()})
+    with contextlib.suppress(OSError):  # the log lies on the same disk
+        sys.stderr.write(f"{problem}\n")
+        sys.stderr.flush()

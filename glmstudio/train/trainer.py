@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from glmstudio.data.prompt import IGNORED
-from glmstudio.errors import StudioError
 from glmstudio.models.library import Model
 from glmstudio.runs.checkpoints import prune, seal
 from glmstudio.runs.presets import Settings
@@ -24,8 +23,6 @@ from glmstudio.train.batches import Examples, Order, collate
 from glmstudio.train.health import Health
 from glmstudio.train.methods import METHODS, Method
 from glmstudio.train.witness import Witness
-
-_FULL = ("No space left on device", "PytorchStreamWriter failed", "Disk quota exceeded")
 
 
 @dataclass(frozen=True)
@@ -105,13 +102,13 @@ class StudioTrainer(Trainer):
         witness, step = self.job.witness, self.state.global_step
         witness.phase("saving")
         path = Path(self.args.output_dir) / f"checkpoint-{step}"
+        if path.is_symlink():
+            path.unlink()  # nothing is ever written where somebody else's link leads
         try:
             super()._save_checkpoint(model, trial)
             seal(path, step=step, loss=witness.loss, validation_loss=witness.validation_loss)
-        except Exception as error:
+        except Exception:
             shutil.rmtree(path, ignore_errors=True)
-            if any(mark in str(error) for mark in _FULL):
-                raise StudioError("runs.disk_full", folder=str(self.job.folder)) from error
             raise
         prune(path.parent, keep=self.job.settings.keep_checkpoints)
         if not witness.stop_asked:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
@@ -28,8 +27,6 @@ class Witness:
 
     def __init__(self, folder: Path, steps: int) -> None:
         self._folder, self._steps = folder, steps
-        me = process.identify(os.getpid())
-        self._boot = me.boot_id if me else ""
         self._tokens: int | torch.Tensor = 0
         self._began = self._mark = time.monotonic()
         self._before = _seconds_before(folder)
@@ -91,10 +88,11 @@ class Witness:
             "phase": name,
             "steps": self._steps,
             "time": time.time(),
-            "boot_id": self._boot,
+            "boot_id": process.boot_id(),
             "monotonic": self._beat,  # a clock that nobody sets back, the same in all processes of this boot
         }
-        write_json(self._folder / "progress.json", told | ({"problem": problem.to_json()} if problem else {}))
+        problems = {"problem": problem.to_json()} if problem else {}
+        write_json(self._folder / "progress.json", told | problems, parents=False)
 
     def _write(self, row: dict[str, Any]) -> None:
         self._append("metrics.jsonl", row)

@@ -1,0 +1,35 @@
+"""Files that grow while they are read: each look costs only what is new."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def rows_from(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """The JSON objects on the whole lines since byte `offset`, and the offset after the last of them.
+
+    A line that is none, as a full disk or a power cut leaves it, is passed over.
+    """
+    whole, newline, _ = bytes_from(file, offset).rpartition(b"\n")
+    rows = (_row(line) for line in whole.splitlines())
+    return [row for row in rows if row is not None], offset + len(whole) + len(newline)
+
+
+def bytes_from(file: Path, offset: int) -> bytes:
+    """What was written since byte `offset`; nothing where there is no such file."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read()
+    except OSError:
+        return b""
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
