@@ -39,13 +39,18 @@ def run_on(device: str) -> Run | None:
 
 
 def chat_on(device: str) -> str | None:
-    """The model that a chat holds on the device now; its server takes the first card."""
+    """The model that a chat holds on the device now."""
     from glmstudio.chat.server import ModelServer
 
     server = ModelServer.current()
     if server.state not in ("loading", "ready"):
         return None
-    return server.model if device == ("0" if cards() else CPU) else None
+    return server.model if device == chat_device() else None
+
+
+def chat_device() -> str:
+    """Where a chat loads its model: the first card, or the CPU."""
+    return "0" if cards() else CPU
 
 
 def refuse_held(device: str, *, chat_too: bool = True) -> None:

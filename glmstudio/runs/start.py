@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio import process
-from glmstudio.data.store import prepare
+from glmstudio.data.store import Store, prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.models import list_models, ready_model
@@ -79,9 +79,10 @@ def start_run(
     settings = asked.settings()
     warm = _warm_start(settings)
     device = choose(settings.device)
+    store = _read(settings)  # may take minutes, so before anybody has to wait for this turn
     with queue.turn():
         queued = must_wait(device, wait=wait, beside_chat=beside_chat)
-        settings = _planned(settings, place_of(device, alone=queued))
+        settings = _planned(settings, place_of(device, alone=queued), store)
         with _new_folder(name or _free_name(preset)) as run:
             about = {
                 "schema": 2,
@@ -177,11 +178,16 @@ def _data(settings: Settings, data: Path | None) -> Path:
     return SAMPLE if chosen in ("", "sample") else Path(chosen).expanduser().resolve()
 
 
-def _planned(settings: Settings, place: Place) -> Settings:
-    """The settings with "auto" decided. Raises StudioError for data that cannot be used, and for what cannot fit."""
-    store = prepare(Path(settings.data), ready_model(settings.model).path)
+def _read(settings: Settings) -> Store:
+    """The data, read and tokenised once. Raises StudioError for what cannot be read."""
+    model = ready_model(settings.model).path
     if settings.validation:
-        prepare(Path(settings.validation), ready_model(settings.model).path)
+        prepare(Path(settings.validation), model)
+    return prepare(Path(settings.data), model)
+
+
+def _planned(settings: Settings, place: Place, store: Store) -> Settings:
+    """The settings with "auto" decided. Raises StudioError for data that are refused, and for what cannot fit."""
     plan = make_plan(settings, place, store, store.select(settings.bad_records, settings.max_length))
     if plan.problem:
         raise plan.problem

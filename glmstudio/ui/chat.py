@@ -14,6 +14,7 @@ from glmstudio.chat.server import ModelServer, ServerState
 from glmstudio.chat.tools import TOOLS
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
+from glmstudio.runs.lease import chat_device, run_on
 from glmstudio.ui.chat_view import render_log
 from glmstudio.ui.choice import model_in_use, models
 from glmstudio.ui.conversation import CONVERSATION
@@ -125,17 +126,20 @@ def act_server(view: View, data: dict[str, Any]) -> View:
         if data.get("act") == "unload":
             CONVERSATION.stop()
             SERVER.stop()
-        elif data.get("act") == "load":
-            load(_chosen_model(view), _chosen_adapter(view))
+        elif data.get("act") in ("load", "load-anyway"):
+            load(_chosen_model(view), _chosen_adapter(view), beside_run=data["act"] == "load-anyway")
     except StudioError as error:
         return replace(view, chat_problem=error)
     return replace(view, chat_problem=None)
 
 
-def load(model: str, adapter: str) -> None:
-    """Load a model, and the result of a run on top of it. Raises StudioError."""
+def load(model: str, adapter: str, *, beside_run: bool = False) -> None:
+    """Load a model, and the result of a run on top of it. Raises StudioError; where a run trains on the same device,
+    it is an error, too, unless somebody knows (`beside_run`)."""
     if not model:
         raise StudioError("ui.chat.no_model")
+    if not beside_run and (run := run_on(chat_device())):
+        raise StudioError("ui.chat.training_there", name=run.name)
     CONVERSATION.stop()
     SERVER.start(model, adapter or None)
     forget()
@@ -170,6 +174,8 @@ def render_server(lang: str, view: View) -> Safe:
     buttons: list[Safe] = []
     if state.state in ("absent", "failed") or not same:
         buttons.append(button("load", say(lang, "ui.chat.load"), look="primary"))
+    if view.chat_problem and view.chat_problem.key == "ui.chat.training_there":
+        buttons = [button("load-anyway", say(lang, "ui.chat.load_anyway"))]
     if state.state in ("ready", "loading"):
         buttons.append(button("unload", say(lang, "ui.chat.unload")))
     return tag(

@@ -18,6 +18,7 @@ from glmstudio.runs.export import FORMS, export_run, learned
 from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.run import Run, find_run
+from glmstudio.runs.start import advance
 from glmstudio.ui import chat, runs_view
 from glmstudio.ui.choice import use_model
 from glmstudio.ui.errands import ERRANDS
@@ -63,6 +64,12 @@ def _resume(view: View, run: Run, data: dict[str, Any]) -> View:
     return replace(view, run=gone_on.name)
 
 
+def _unload(view: View, run: Run, _: dict[str, Any]) -> View:
+    ModelServer.stop()
+    advance()
+    return replace(view, run=run.name)
+
+
 def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
     step = data.get("step")
     if run.is_whole_model:
@@ -70,8 +77,12 @@ def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
     else:
         model, adapter = run.model, str(learned(run, int(step))) if step else run.name
         use_model(model)
-    chat.load(model, adapter)
-    return replace(view, chat_model=model, chat_adapter=adapter, chat_problem=None)
+    view = replace(view, chat_model=model, chat_adapter=adapter, chat_problem=None)
+    try:
+        chat.load(model, adapter)
+    except StudioError as error:  # the chat is what the click has opened, so that is where it is told
+        return replace(view, chat_problem=error)
+    return view
 
 
 def _export(view: View, run: Run, data: dict[str, Any]) -> View:
@@ -145,6 +156,7 @@ _ACTIONS: dict[str, Callable[[View, Run, dict[str, Any]], View]] = {
     "stop": _stop,
     "stop-now": _stop,
     "resume": _resume,
+    "unload": _unload,
     "chat": _chat,
     "export": _export,
     "versus": _versus,

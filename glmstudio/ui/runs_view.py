@@ -26,6 +26,7 @@ LOOKS = {
     "failed": "bad",
     "lost": "attention",
 }
+_CHAT_THERE = ("runs.chat_loaded", "runs.waits_for_chat")
 
 
 def render_list(lang: str, view: View) -> Safe:
@@ -195,7 +196,17 @@ def _proof(lang: str, run: Run, state: RunState) -> Safe:
 
 def _trouble(lang: str, run: Run, state: RunState) -> Safe:
     found = [error for error in (state.problem, WATCH.problem(run.name), state.silence) if error]
-    return tag("{found}", found=[problem(lang, error) for error in found])
+    held = WATCH.held(run) if state.state == "queued" else None
+    chat_there = [error for error in (WATCH.problem(run.name), held) if error and error.key in _CHAT_THERE]
+    unload = {"run": run.name, "unload": "yes"}
+    return tag(
+        "{found}{held}{unload}",
+        found=[problem(lang, error) for error in found],
+        held=problem(lang, held, kind="note") if held else "",
+        unload=button("unload" if held else "resume", say(lang, "ui.finetune.unload_start"), look="primary", **unload)
+        if chat_there
+        else "",
+    )
 
 
 def _log(lang: str, state: RunState, reading: Reading) -> Safe:

@@ -11,7 +11,10 @@ from functools import partial
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.runs.lease import chat_on, run_on
+from glmstudio.runs.queue import waiting
 from glmstudio.runs.run import Run, RunState, list_runs
+from glmstudio.runs.start import advance
 from glmstudio.runs.stop import Stage, proof_of, stop_run
 from glmstudio.ui.charts import Point, thin
 from glmstudio.ui.snapshot import shared
@@ -86,6 +89,7 @@ class Watch:
         self._stages: dict[str, Stage | None] = {}
         self._problems: dict[str, StudioError] = {}
         self._lock = threading.Lock()
+        self._advancing = threading.Lock()
 
     def reading(self, run: Run, *, with_log: bool = False) -> Reading:
         """The run, read up to now."""
@@ -106,6 +110,25 @@ class Watch:
             self._stages[run.name] = None
             self._problems.pop(run.name, None)
         threading.Thread(target=self._stop, args=(run, now), daemon=True, name=f"stop-{run.name}").start()
+
+    def advance(self) -> None:
+        """Start in the background what waits for a card that is free: its supervisor may have been killed."""
+        if waiting() and not self._advancing.locked():
+            threading.Thread(target=self._advance, daemon=True, name="queue").start()
+
+    def _advance(self) -> None:
+        with self._advancing:
+            try:
+                advance()
+            except (StudioError, OSError):
+                log.exception("The queue could not go on")
+
+    def held(self, run: Run) -> StudioError | None:
+        """What a run in the queue waits for."""
+        if other := run_on(run.device):
+            return StudioError("runs.waits_for_run", name=other.name)
+        model = chat_on(run.device)
+        return StudioError("runs.waits_for_chat", model=model) if model else None
 
     def stopping(self, name: str) -> bool:
         """Whether somebody stops this run."""
@@ -165,7 +188,8 @@ class Known:
 
 @shared(0.5)
 def newest_first() -> list[Known]:
-    """Every run with its state, the newest on top."""
+    """Every run with its state, the newest on top. Whoever looks also starts what waits and has its turn."""
+    WATCH.advance()
     found = [
         Known(
             run, run.read_state(), model=run.model, preset=run.preset, data=run.data, has_result=run.result is not None
