@@ -27,6 +27,7 @@ from glmstudio.ui.snapshot import forget
 from tests.test_ui import HOSTILE, harmless, wait_until
 
 PRESET = "demo/ptuning_v2"
+FREE = 0
 GOOD = {"conversations": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 
 
@@ -179,9 +180,14 @@ def test_a_preset_of_ones_own_is_saved_used_and_deleted(read: None, home: Path) 
 def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from glmstudio.runs.plan import Place
 
-    monkeypatch.setattr("glmstudio.ui.recipe.place_of", lambda device: Place(device, "", 680_000_000, 1_000_000_000))
+    monkeypatch.setattr("glmstudio.ui.recipe.place_of", lambda device: Place(device, "", FREE, 1_000_000_000))
     forget()
     view = View(preset=PRESET, changes=(("gradient_checkpointing", "off"),))
+    monkeypatch.setitem(globals(), "FREE", 10**10)
+    plan = recipe(view).plan
+    assert plan is not None
+    monkeypatch.setitem(globals(), "FREE", plan.need.total - 10_000_000)
+    forget()
     found = recipe(view)
 
     assert found.problem is not None

@@ -63,7 +63,8 @@ def _form(page: Page) -> list[Any]:
     name = gr.Textbox(max_lines=1, max_length=60, elem_id="finetune-name")
     page.words(name, label="ui.finetune.name", placeholder="ui.finetune.name_example", info="ui.finetune.name_info")
     form = [source, path, name]
-    for trigger in (source.input, path.input, name.input):
+    # A box that was just made visible misses gradio's `input` for what is pasted into it; `change` hears everything.
+    for trigger in (source.input, path.change, name.change):
         page.on(trigger, remember_form, inputs=form, mode="always_last")
     page.on(upload.upload, take_upload, inputs=[upload], outputs=[path])
     return form

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -23,6 +26,7 @@ from glmstudio.words import say
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+_MOST_VISITS = 200
 # Quick handlers never wait behind a stream in gradio's queue, and nothing on the page flickers while they run.
 _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _STREAM: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -68,6 +72,39 @@ class _Binding:
     event: bool = False
 
 
+class Visitors:
+    """What each open page looks at, by gradio's mark of the visit.
+
+    gradio hands a handler the view as it was when the click came in and keeps what the handler returns, so of two
+    clicks in a row the second would undo the first. Here they take turns, and each begins where the last one ended.
+    """
+
+    def __init__(self) -> None:
+        self._views: OrderedDict[str, tuple[threading.Lock, list[View]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def latest(self, request: gr.Request, given: View) -> View:
+        """What the page looks at now."""
+        return next(iter(self._visit(request)[1]), given)
+
+    def turn(self, request: gr.Request, given: View, act: Action, *values: Any) -> tuple[Any, ...]:
+        """`act(view, *values)` -> (view, *more), one at a time for each page."""
+        lock, kept = self._visit(request)
+        with lock:
+            result: tuple[Any, ...] = act(next(iter(kept), given), *values)
+            kept[:] = [result[0]]
+            return result
+
+    def _visit(self, request: gr.Request) -> tuple[threading.Lock, list[View]]:
+        mark = str(getattr(request, "session_hash", None))
+        with self._lock:
+            found = self._views.setdefault(mark, (threading.Lock(), []))
+            self._views.move_to_end(mark)
+            if len(self._views) > _MOST_VISITS:
+                self._views.popitem(last=False)
+            return found
+
+
 @dataclass
 class Page:
     """The components of one page and what keeps them true. Build inside `gr.Blocks`, then `connect`.
@@ -81,6 +118,7 @@ class Page:
     _live: list[tuple[Component, Renderer]] = field(default_factory=list)
     _bindings: list[_Binding] = field(default_factory=list)
     _followed: list[tuple[Component, Any, Any]] = field(default_factory=list)
+    _visitors: Visitors = field(default_factory=Visitors)
 
     def live(self, component: Any, render: Renderer) -> Any:
         """Keep the properties of `component` as `render(lang, view)` says."""
@@ -131,7 +169,9 @@ class Page:
     def connect(self, arrive: Callable[[], View], load: Callable[..., Any]) -> None:
         """Wire all that was registered, the clock, and the arrival of a browser, whose view `arrive` makes."""
         looks, lives = [self.view, self.seen], [component for component, _ in self._live]
-        tick = _typed(lambda view, seen, request: self._refresh(self.speaks(request), view, seen))
+        tick = _typed(
+            lambda view, seen, request: self._refresh(self.speaks(request), self._visitors.latest(request, view), seen)
+        )
         for binding in self._bindings:
             event = binding.trigger(
                 self._clicked(binding.action) if binding.event else self._called(binding),
@@ -166,14 +206,15 @@ class Page:
     def _clicked(self, action: Action) -> Callable[..., Any]:
         def clicked(view: View, seen: dict[int, int], request: gr.Request, event: gr.EventData, *values: Any) -> Any:
             data = event._data  # noqa: SLF001  gradio offers the whole only there
-            view, *_ = _acted(action, view, data if isinstance(data, dict) else {}, *values)
+            acted = partial(_acted, action)
+            view, *_ = self._visitors.turn(request, view, acted, data if isinstance(data, dict) else {}, *values)
             return [view, *self._refresh(self.speaks(request), view, seen)]
 
         return _typed(clicked)
 
     def _called(self, binding: _Binding) -> Callable[..., Any]:
         def called(view: View, seen: dict[int, int], request: gr.Request, *values: Any) -> Any:
-            view, *extras = _acted(binding.action, view, *values)
+            view, *extras = self._visitors.turn(request, view, partial(_acted, binding.action), *values)
             now, *updates = self._refresh(self.speaks(request), view, seen)
             return [view, now, *(extras or [gr.skip() for _ in binding.outputs]), *updates]
 
