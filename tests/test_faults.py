@@ -41,18 +41,28 @@ def clean(home: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], list[tuple[int, float]]]:
-    """The losses of a run that was never interrupted; it goes on beside the first test."""
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[tuple[int, float]]]:
+    """The losses of a run of so many steps that was never interrupted; one goes on beside the first test."""
     folder = tmp_path_factory.mktemp("reference")
     environment = {**os.environ, "GLMSTUDIO_HOME": str(folder / "home")}
-    code = f"from pathlib import Path; from tests.trainings import begin; print(begin(Path({str(folder)!r})).path)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    run = Run("run", Path(done.stdout.strip()))
+    begun: dict[int, Run] = {}
 
-    def look() -> list[tuple[int, float]]:
+    def start(steps: int) -> Run:
+        code = (
+            "import pathlib, tests.trainings as trainings\n"
+            f"print(trainings.begin(pathlib.Path({str(folder)!r}), 'of {steps}', steps={steps}, wait=True).path)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        return begun.setdefault(steps, Run(f"of {steps}", Path(done.stdout.strip())))
+
+    def look(steps: int = STEPS) -> list[tuple[int, float]]:
+        run = begun.get(steps) or start(steps)
         assert wait_for_end(run, seconds=240).state == "finished", run.log()[0][-3000:]
         return losses(run)
 
+    start(STEPS)
     return look
 
 
@@ -69,12 +79,12 @@ def shown(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def finish(run: Run, reference: Callable[[], list[tuple[int, float]]]) -> None:
+def finish(run: Run, reference: Callable[..., list[tuple[int, float]]], steps: int = STEPS) -> None:
     """Go on to the end: the losses are those of the run that was never interrupted."""
     if not run.read_state().live:
         resume_run(run)
     assert ended(run, 240) == ("finished", None), run.log()[0][-3000:]
-    same(losses(run), reference())
+    same(losses(run), reference(steps))
 
 
 KILLED = {"rank": "runs.killed", "agent": "runs.killed", "loader": "runs.loader_killed"}
@@ -116,26 +126,27 @@ def test_whatever_is_killed_nothing_is_lost(
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments(clean: Path, reference: Any, tmp_path: Path) -> None:
-    dice = random.Random(20)
-    run = begin(tmp_path, loader_processes=1)
-    for _ in range(20):
-        # At any moment: while it starts, reads, trains, saves.
-        moment = time.monotonic() + dice.uniform(0, 9)
-        while time.monotonic() < moment and run.read_state().live:
-            time.sleep(0.05)
-        parts = sorted(who(run).items()) if run.read_state().live else []
-        if not parts:
-            break
-        process.send(dice.choice(parts)[1], signal.SIGKILL)
-        if wait_for_end(run, seconds=20).live:  # without its supervisor the training goes on
-            for each in run.processes():
-                process.send(each, signal.SIGKILL)
+    dice, kills, steps = random.Random(20), 0, 450
+    run = begin(tmp_path, steps=steps, loader_processes=1)
+    while kills < 20:
+        step = int((run.about.get("resumed") or [{"step": 0}])[-1]["step"])
+        if dice.random() < 0.75:
+            wait_for_step(run, min(steps - 1, step + dice.randint(1, 8)))
+            time.sleep(dice.uniform(0, 0.2))
+        else:
+            time.sleep(dice.uniform(0, 4))  # while it starts, or reads
+        while run.read_state().live and (parts := sorted(who(run).items())):
+            part, victim = dice.choice(parts)
+            kills += process.send(victim, signal.SIGKILL)
+            if part != "supervisor":  # without that one the training goes on
+                break
         state, _ = ended(run)
         if state == "finished":
             break
         assert state in ("failed", "lost"), run.log()[0][-3000:]
         resume_run(run)
-    finish(run, reference)
+    assert kills >= 20, "it finished too early to be hit often enough"
+    finish(run, reference, steps)
 
 
 @pytest.mark.slow
