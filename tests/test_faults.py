@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,41 +29,6 @@ from glmstudio.runs.stop import stop_run
 from tests.trainings import LONG, STEPS, begin, ended, losses, problem, same, wait_for_step, who
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def clean(home: Path) -> Iterator[Path]:
-    """A home whose runs are all stopped after the test."""
-    yield home
-    for run in list_runs():
-        for each in run.processes():
-            process.send(each, signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[tuple[int, float]]]:
-    """The losses of a run of so many steps that was never interrupted; one goes on beside the first test."""
-    folder = tmp_path_factory.mktemp("reference")
-    environment = {**os.environ, "GLMSTUDIO_HOME": str(folder / "home")}
-    begun: dict[int, Run] = {}
-
-    def start(steps: int) -> Run:
-        code = (
-            "import pathlib, tests.trainings as trainings\n"
-            f"print(trainings.begin(pathlib.Path({str(folder)!r}), 'of {steps}', steps={steps}, wait=True).path)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-        )
-        return begun.setdefault(steps, Run(f"of {steps}", Path(done.stdout.strip())))
-
-    def look(steps: int = STEPS) -> list[tuple[int, float]]:
-        run = begun.get(steps) or start(steps)
-        assert wait_for_end(run, seconds=240).state == "finished", run.log()[0][-3000:]
-        return losses(run)
-
-    start(STEPS)
-    return look
 
 
 def hit(run: Run, part: str, number: int) -> None:
@@ -170,7 +135,7 @@ def test_signals_end_a_run_that_says_so(clean: Path, reference: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
-def test_a_run_outlives_whoever_started_it(clean: Path, reference: Any, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_run_outlives_whoever_started_it(clean: Path, tmp_path: Path, how: signal.Signals) -> None:
     code = (
         "import sys, time; from pathlib import Path; from tests.trainings import begin\n"
         f"begin(Path({str(tmp_path)!r})); print('begun', flush=True); time.sleep(60)"
@@ -182,8 +147,9 @@ def test_a_run_outlives_whoever_started_it(clean: Path, reference: Any, tmp_path
     assert parent.stdout.readline() == b"begun\n"
     os.killpg(parent.pid, how)
     assert parent.wait() == -how
-    assert find_run("run").read_state().live
-    finish(find_run("run"), reference)
+    run = find_run("run")
+    wait_for_step(run, 3)
+    assert run.read_state().state == "running"
 
 
 def test_a_run_moved_away_ends_and_goes_on_where_it_is_put_back(clean: Path, reference: Any, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from glmstudio.paths import DEMO
 from glmstudio.runs.presets import load_preset
 from glmstudio.runs.run import find_run, list_runs, wait_for_end
 from glmstudio.runs.start import SAMPLE, command_line, start_run
+from glmstudio.runs.stop import stop_run
 
 PRESET = "demo/ptuning_v2"
 

@@ -11,6 +11,7 @@ import psutil
 
 from glmstudio import process
 from glmstudio.errors import StudioError
+from glmstudio.files import write_text
 from glmstudio.runs.presets import load_preset
 from glmstudio.runs.run import Run, RunState, wait_for_end, wait_until_gone
 from glmstudio.runs.start import SAMPLE, start_run
@@ -27,7 +28,8 @@ LONG = {"steps": 100_000, "save_every": 50_000}
 def small_data(folder: Path) -> Path:
     """Sixty conversations of the sample."""
     file = folder / "data.jsonl"
-    file.write_text("".join(SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)[:60]), encoding="utf-8")
+    if not file.exists():
+        write_text(file, "".join(SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)[:60]))
     return file
 
 
