@@ -104,7 +104,11 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[tu
             f"print(trainings.begin(pathlib.Path({str(folder)!r}), 'of {steps}', steps={steps}, wait=True).path)"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=Path(__file__).parents[1], env=environment, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[1],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         return begun.setdefault(steps, Run(f"of {steps}", Path(done.stdout.strip())))
 
