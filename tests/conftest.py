@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from glmstudio.process import Identity, environment, identify, send
+from glmstudio.runs.run import Run, list_runs, wait_for_end
+from tests.trainings import STEPS, losses
 
 # No test asks a hub outside: their addresses lead to a port of this machine where nobody listens, for children, too.
 for _name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
@@ -78,3 +80,42 @@ def orphan(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[..., Identit
         return left
 
     return start
+
+
+@pytest.fixture
+def clean(home: Path) -> Iterator[Path]:
+    """A home whose runs are all stopped after the test."""
+    yield home
+    for run in list_runs():
+        for each in run.processes():
+            send(each, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[tuple[int, float]]]:
+    """The losses of a run of so many steps that was never interrupted; one goes on beside the first test."""
+    folder = tmp_path_factory.mktemp("reference")
+    environment = {**os.environ, "GLMSTUDIO_HOME": str(folder / "home")}
+    begun: dict[int, Run] = {}
+
+    def start(steps: int) -> Run:
+        code = (
+            "import pathlib, tests.trainings as trainings\n"
+            f"print(trainings.begin(pathlib.Path({str(folder)!r}), 'of {steps}', steps={steps}, wait=True).path)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[1],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return begun.setdefault(steps, Run(f"of {steps}", Path(done.stdout.strip())))
+
+    def look(steps: int = STEPS) -> list[tuple[int, float]]:
+        run = begun.get(steps) or start(steps)
+        assert wait_for_end(run, seconds=240).state == "finished", run.log()[0][-3000:]
+        return losses(run)
+
+    start(STEPS)
+    return look

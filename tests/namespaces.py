@@ -41,3 +41,15 @@ def finding(data: dict[str, Any], check: str) -> dict[str, str]:
     """The only finding of a check."""
     (found,) = [found for found in data["findings"] if found["id"] == check]
     return dict(found)
+
+
+def python_on_small_disk(code: str, home: Path, *, size: str) -> Any:
+    """What `code` prints as JSON on its last line; `home` is a disk of its own of that size, which vanishes after it."""
+    start = 'mount --make-rprivate /; mount -t tmpfs -o "size=$SIZE" tmpfs "$GLMSTUDIO_HOME"; exec "$0" -c "$1"'
+    home.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-ec", start, sys.executable, code],
+        cwd=ROOT, env={**os.environ, "GLMSTUDIO_HOME": str(home), "SIZE": size}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    return json.loads(done.stdout.splitlines()[-1])

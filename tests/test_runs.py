@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from glmstudio import process
 from glmstudio.cli import main
@@ -21,30 +18,19 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO
 from glmstudio.runs.presets import load_preset
-from glmstudio.runs.run import Run, find_run, list_runs, wait_for_end
+from glmstudio.runs.run import find_run, list_runs, wait_for_end
 from glmstudio.runs.start import SAMPLE, command_line, start_run
 from glmstudio.runs.stop import stop_run
 
 PRESET = "demo/ptuning_v2"
-LONG = {"steps": 100_000, "batch_size": 2}
 
 
-def wait_for_step(run: Run, step: int, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while (state := run.read_state()).step < step:
-        assert state.live, (state, run.log()[0][-3000:])
-        assert time.monotonic() < end, run.log()[0][-3000:]
-        time.sleep(0.1)
-
-
-def start(home: Path, **changes: Any) -> Run:
-    return start_run(load_preset(PRESET), changes=changes)
-
-
-def test_a_run_finishes_and_leaves_both_formats(home: Path) -> None:
-    run = start_run(
-        load_preset(PRESET), name="first run", changes={"steps": 6, "save_every": 4, "gradient_checkpointing": True}
-    )
+def test_a_run_finishes_and_leaves_both_formats(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(DEMO / "model", home / "mine")
+    monkeypatch.chdir(home)  # the model's folder is found from wherever it was named
+    changes = {"model": "mine", "steps": 6, "save_every": 4, "gradient_checkpointing": "on"}
+    run = start_run(load_preset(PRESET), name="first run", changes=changes)
+    assert run.model == str(home / "mine")
     assert run.read_state().live
     state = wait_for_end(run, seconds=180)
     assert (state.state, state.step, state.steps, state.problem) == ("finished", 6, 6, None), run.log()[0][-3000:]
@@ -63,77 +49,6 @@ def test_a_run_finishes_and_leaves_both_formats(home: Path) -> None:
     assert list_runs() == [run]
     with pytest.raises(StudioError, match="There is already a run named first run"):
         start_run(load_preset(PRESET), name="first run")
-    again = start_run(load_preset(PRESET), name="same seed", changes={"steps": 6})
-    wait_for_end(again, seconds=180)
-    assert [row["loss"] for row in again.metrics()[0]] == [row["loss"] for row in rows], "the seed decides everything"
-
-
-def test_a_run_outlives_whoever_started_it_and_stops_with_a_save(home: Path) -> None:
-    code = (
-        "from glmstudio.runs.presets import load_preset; from glmstudio.runs.start import start_run; import time\n"
-        f"start_run(load_preset({PRESET!r}), name='orphan', changes={LONG!r}); time.sleep(60)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1])
-    while not (home / "runs/orphan/run.json").exists():
-        time.sleep(0.1)
-    run = find_run("orphan")
-    wait_for_step(run, 1)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    wait_for_step(run, run.read_state().step + 2)
-    assert run.read_state().state == "running"
-    stages = list(stop_run(run))
-    assert stages == ["runs.stage.saving", "runs.stage.gone"]
-    state = run.read_state()
-    assert state.state == "stopped"
-    assert run.result is not None
-    assert (run.path / "checkpoints" / f"checkpoint-{state.step}").is_dir()
-    assert list(stop_run(run)) == ["runs.stage.over"]
-
-
-@pytest.mark.parametrize("victim", ["agent", "supervisor", "worker"])
-def test_whatever_is_killed_the_state_is_true_and_nothing_is_left(home: Path, victim: str) -> None:
-    run = start(home, **LONG)
-    wait_for_step(run, 1)
-    known = {name: process.Identity.from_json(run.about[name]) for name in ("agent", "supervisor")}
-    if victim == "worker":
-        (identity,) = [each for each in run.processes() if each not in known.values()]
-    else:
-        identity = known[victim]  # type: ignore[assignment]
-    os.kill(identity.pid, signal.SIGKILL)
-    if victim == "supervisor":  # the training itself goes on
-        wait_for_step(run, run.read_state().step + 2)
-        assert run.read_state().state == "running"
-        assert list(stop_run(run, now=True))[-1] == "runs.stage.gone"
-        assert run.read_state().state == "stopped"
-    else:
-        state = wait_for_end(run, seconds=60)
-        assert state.state == "failed"
-        assert state.problem is not None
-        assert state.problem.key == ("runs.killed" if victim == "worker" else "runs.crashed")
-    assert run.processes() == []
-
-
-def test_stop_now_leaves_nothing(home: Path) -> None:
-    run = start(home, **LONG)
-    wait_for_step(run, 1)
-    began = time.monotonic()
-    assert list(stop_run(run, now=True)) == ["runs.stage.asking", "runs.stage.gone"]
-    assert time.monotonic() - began < 45
-    assert (run.read_state().state, run.processes()) == ("stopped", [])
-
-
-def test_a_run_whose_numbers_break_says_why(home: Path) -> None:
-    model = shutil.copytree(DEMO / "model", home / "broken")
-    tensors = load_file(model / "model.safetensors")
-    tensors["transformer.encoder.final_layernorm.weight"][0] = float("nan")
-    save_file(tensors, model / "model.safetensors")
-    state = wait_for_end(start(home, model=str(model)), seconds=180)
-    assert (state.state, state.step) == ("failed", 0)
-    assert state.problem is not None
-    assert (
-        state.problem.what() == "The gradient at step 1 is not finite, so the run was stopped before it could do harm."
-    )
 
 
 def test_lost_runs_are_told_apart(home: Path) -> None:
@@ -203,7 +118,7 @@ def test_two_clicks_at_once_start_one_run(home: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(click, range(4))) == [False, False, False, True]
-    wait_for_end(find_run("same"), seconds=120)
+    assert list(stop_run(find_run("same"), now=True))[-1].key == "runs.stage.gone"
 
 
 def test_the_command_is_the_same_start(home: Path) -> None:
@@ -232,14 +147,6 @@ def test_the_trainers_last_word_counts_without_a_supervisor(home: Path, phase: s
     write_json(folder / "status.json", {"state": "running"})
     write_json(folder / "progress.json", {"phase": phase})
     assert find_run("alone").read_state().state == phase
-
-
-def test_a_model_folder_is_found_from_wherever_it_was_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(DEMO / "model", home / "mine")
-    monkeypatch.chdir(home)
-    run = start_run(load_preset(PRESET), name="elsewhere", changes={"model": "mine", "steps": 1})
-    assert run.model == str(home / "mine")
-    assert wait_for_end(run, seconds=120).state == "finished", run.log()[0][-3000:]
 
 
 def test_what_the_system_refuses_is_told_without_a_stack_trace(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,27 +1,53 @@
-"""What the trainer does with numbers that are not finite."""
+"""What stops a run whose numbers go wrong."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
+import math
 
 import pytest
-import torch
 
 from glmstudio.errors import StudioError
-from glmstudio.train.trainer import Witness
+from glmstudio.train.health import Health
 
 
-@pytest.mark.parametrize(("fp16", "forgiven"), [(False, 0), (True, 20)])
-def test_gradients_that_are_not_finite_stop_the_run(tmp_path: Path, fp16: bool, forgiven: int) -> None:
-    prefix = torch.nn.Linear(2, 2)
-    witness = Witness(tmp_path, SimpleNamespace(prefix=prefix), steps=9)  # type: ignore[arg-type]
+def losses(health: Health, *values: float) -> StudioError | None:
+    for step, value in enumerate(values, 1):
+        try:
+            health.loss(value, step)
+        except StudioError as error:
+            return error
+    return None
 
-    def step(value: float) -> None:
-        prefix.weight.grad = torch.full((2, 2), value)
-        witness.on_pre_optimizer_step(SimpleNamespace(fp16=fp16), SimpleNamespace(global_step=4), None)
 
-    for value in [*[float("nan")] * forgiven, 1.0, *[float("inf")] * forgiven]:
-        step(value)
-    with pytest.raises(StudioError, match="The gradient at step 5 is not finite"):
-        step(float("nan"))
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_a_number_stops_at_once(bad: float) -> None:
+    error = losses(Health(scaled=False), 2.0, 1.9, bad)
+    assert error is not None
+    assert (error.key, error.values) == ("runs.loss_not_finite", {"step": 3})
+
+
+def test_a_loss_of_zero_stops_after_five_steps_in_a_row() -> None:
+    error = losses(Health(scaled=False), 1.0, *[0.0] * 4, 1e-30, *[0.0] * 9)
+    assert error is not None
+    assert (error.key, error.values) == ("runs.loss_zero", {"step": 11})
+
+
+def test_a_loss_that_runs_away_stops_and_a_noisy_one_does_not() -> None:
+    assert losses(Health(scaled=False), *[0.05, 6.0] * 200) is None, "as of single conversations"
+    assert losses(Health(scaled=False), *[8.0 - step / 50 for step in range(300)]) is None
+    assert losses(Health(scaled=False), *[0.5] * 50, *[2.9] * 50) is None, "worse, but not lost"
+    error = losses(Health(scaled=False), *[1.0] * 20, *[9.0] * 20)
+    assert error is not None
+    # Four of the last ten are 9: their mean is the first above 2 x 1 + 2.
+    assert (error.key, error.values) == ("runs.loss_exploded", {"step": 24, "loss": 4.2, "best": 1.0})
+    assert error.what() == "The loss ran away: it is 4.20 at step 24 and was 1.00 before, so the run was stopped."
+
+
+@pytest.mark.parametrize(("scaled", "forgiven"), [(False, 0), (True, 20)])
+def test_gradients_that_are_not_finite_stop_the_run(scaled: bool, forgiven: int) -> None:
+    health = Health(scaled=scaled)
+    for finite in [*[False] * forgiven, True, *[False] * forgiven]:
+        health.gradient(finite, 5)
+    with pytest.raises(StudioError) as stopped:
+        health.gradient(False, 5)
+    assert (stopped.value.key, stopped.value.values) == ("runs.gradient_not_finite", {"step": 5})

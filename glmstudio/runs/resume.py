@@ -36,10 +36,13 @@ def resume_run(run: Run, *, step: int | None = None, wait: bool = False, beside_
         found = _checkpoint(run, step)
         queued = must_wait(run.device, wait=wait, beside_chat=beside_chat)
         newest = latest(run.path / "checkpoints")
-        if found and newest and found.step < newest.step:
-            run = _branch(run, found)
-        _rewind(run, found)
-        begin(run, queued=queued)
+        try:
+            if found and newest and found.step < newest.step:
+                run = _branch(run, found)
+            _rewind(run, found)
+            begin(run, queued=queued)
+        except OSError as error:
+            raise StudioError("runs.system", folder=str(run.path), reason=error.strerror or str(error)) from error
     return run
 
 

@@ -1,0 +1,454 @@
+"""Runs that survive anything: real runs, real faults. After each one the state is true, nothing is left, and the run
+goes on to the losses of a run that was never interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glmstudio import process
+from glmstudio.cli import main
+from glmstudio.files import read_json, write_json
+from glmstudio.paths import DEMO
+from glmstudio.runs import run as run_module
+from glmstudio.runs.checkpoints import SEAL, latest, list_checkpoints
+from glmstudio.runs.resume import resume_run
+from glmstudio.runs.run import Run, find_run, list_runs, wait_for_end, wait_until_gone
+from glmstudio.runs.stop import stop_run
+from tests.trainings import LONG, STEPS, begin, ended, losses, problem, same, wait_for_step, who
+
+ROOT = Path(__file__).parents[1]
+
+
+def hit(run: Run, part: str, number: int) -> None:
+    """Signal one part of the run."""
+    assert process.send(who(run)[part], number), part
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What `runs list --json` prints."""
+    capsys.readouterr()
+    assert main(["runs", "list", "--json"]) == 0
+    rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return rows
+
+
+def finish(run: Run, reference: Callable[..., list[tuple[int, float]]], steps: int = STEPS) -> None:
+    """Go on to the end: the losses are those of the run that was never interrupted."""
+    if not run.read_state().live:
+        resume_run(run)
+    assert ended(run, 240) == ("finished", None), run.log()[0][-3000:]
+    same(losses(run), reference(steps))
+
+
+KILLED = {"rank": "runs.killed", "agent": "runs.killed", "loader": "runs.loader_killed"}
+
+
+def kill_in_a_row(run: Run, parts: list[str], wait: Callable[[], float]) -> None:
+    """Kill one part after another, each a few steps after the last save, and go on after each."""
+    for part in parts:
+        step = int((run.about.get("resumed") or [{"step": 0}])[-1]["step"])
+        wait_for_step(run, min(step + 1, STEPS - 1))
+        time.sleep(wait())
+        victims = who(run)
+        if part not in victims or not process.send(victims[part], signal.SIGKILL):
+            break  # it has finished
+        if part == "supervisor":
+            # The training goes on; whoever ends it then, nobody is left to write that down.
+            before = run.read_state()
+            assert (before.state, before.problem) == ("running", None)
+            wait_for_step(run, before.step + 2)
+            hit(run, "agent", signal.SIGKILL)
+            assert ended(run) == ("lost", "runs.lost_killed")
+        else:
+            assert ended(run) == ("failed", KILLED[part]), (part, run.log()[0][-3000:])
+        newest = latest(run.path / "checkpoints")
+        resume_run(run)
+        assert run.about["resume"] == (newest.path.name if newest else None)
+
+
+def test_whatever_is_killed_nothing_is_lost(
+    clean: Path, reference: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin(tmp_path, loader_processes=1)
+    kill_in_a_row(run, ["rank", "loader", "agent", "supervisor"], lambda: 0.3)
+    assert [row["state"] for row in shown(capsys)] in (["starting"], ["running"])
+    assert len(run.about["resumed"]) == 4
+    finish(run, reference)
+    assert shown(capsys) == [{"name": "run", "state": "finished", "step": STEPS, "steps": STEPS}]
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(clean: Path, reference: Any, tmp_path: Path) -> None:
+    dice, kills, steps = random.Random(20), 0, 600
+    run = begin(tmp_path, steps=steps, loader_processes=1)
+    while kills < 20:
+        step = int((run.about.get("resumed") or [{"step": 0}])[-1]["step"])
+        if dice.random() < 0.75:
+            wait_for_step(run, min(steps - 1, step + dice.randint(1, 8)))
+            time.sleep(dice.uniform(0, 0.2))
+        else:
+            time.sleep(dice.uniform(0, 4))  # while it starts, or reads
+        while run.read_state().live and (parts := sorted(who(run).items())):
+            part, victim = dice.choice(parts)
+            kills += process.send(victim, signal.SIGKILL)
+            if part != "supervisor":  # without that one the training goes on
+                break
+        state, _ = ended(run)
+        if state == "finished":
+            break
+        assert state in ("failed", "lost"), run.log()[0][-3000:]
+        resume_run(run)
+    assert kills >= 20, "it finished too early to be hit often enough"
+    finish(run, reference, steps)
+
+
+@pytest.mark.slow
+def test_signals_end_a_run_that_says_so_in_any_home(
+    home: Path, reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLMSTUDIO_HOME", str(home / "我的 工作 间"))
+    run = begin(tmp_path, "第 一 次")
+    for part, number in (
+        ("supervisor", signal.SIGTERM), ("agent", signal.SIGTERM), ("rank", signal.SIGTERM),
+        ("agent", signal.SIGHUP), ("rank", signal.SIGHUP),
+    ):  # fmt: skip
+        step = int((run.about.get("resumed") or [{"step": 0}])[-1]["step"])
+        wait_for_step(run, step + 6)
+        hit(run, "supervisor", signal.SIGHUP)  # a terminal that closes
+        hit(run, "supervisor", signal.SIGINT)
+        hit(run, part, number)
+        assert ended(run) == ("failed", "runs.ended_from_outside"), (part, number, run.log()[0][-3000:])
+        told = run.read_state().problem
+        assert told is not None
+        assert told.what() == f"The training was ended from outside with the signal {number.name}.", part
+        resume_run(run)
+    finish(run, reference)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+def test_a_run_outlives_whoever_started_it(clean: Path, tmp_path: Path, how: signal.Signals) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from tests.trainings import begin\n"
+        f"begin(Path({str(tmp_path)!r})); print('begun', flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )  # fmt: skip
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"begun\n"
+    os.killpg(parent.pid, how)
+    assert parent.wait() == -how
+    run = find_run("run")
+    wait_for_step(run, 3)
+    assert run.read_state().state == "running"
+
+
+def test_a_run_moved_away_ends_and_goes_on_where_it_is_put_back(clean: Path, reference: Any, tmp_path: Path) -> None:
+    run = begin(tmp_path)
+    wait_for_step(run, 6)
+    run_id, port = run.about["run_id"], run.about["port"]
+    away = run.path.rename(tmp_path / "away")
+    end = time.monotonic() + 60
+    while process.with_cookie(run_id):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert process.port_is_free(port)
+    assert list(clean.joinpath("runs").iterdir()) == [], "no ghost comes back"
+    away.rename(run.path)
+    state = run.read_state()
+    assert state.problem is not None
+    assert (state.state, state.problem.what()) == (
+        "failed", f"The folder {run.path} was moved or deleted while the run went on, so the run ended.",
+    )  # fmt: skip
+    finish(run, reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["starting", "training"])
+def test_a_run_deleted_in_the_middle_leaves_nothing(clean: Path, tmp_path: Path, when: str) -> None:
+    run = begin(tmp_path, **LONG)
+    if when == "training":
+        wait_for_step(run, 2)
+    run_id = run.about["run_id"]
+    shutil.rmtree(run.path)
+    end = time.monotonic() + 60
+    while process.with_cookie(run_id):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert list(clean.joinpath("runs").iterdir()) == []
+    assert list_runs() == []
+
+
+def test_a_run_that_hangs_says_so_and_is_ended(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "_SILENT", 4.0)
+    run = begin(tmp_path, **LONG)
+    wait_for_step(run, 20)
+    assert run.read_state().silent is None
+    hit(run, "rank", signal.SIGSTOP)
+    time.sleep(7)
+    state = run.read_state()
+    assert state.state == "running"
+    assert state.silent is not None
+    assert 4 < state.silent < 12
+    hit(run, "agent", signal.SIGSTOP)
+    began = time.monotonic()
+    stages = list(stop_run(run, now=True))
+    assert time.monotonic() - began < 15, "who is suspended is woken up first"
+    assert [stage.key for stage in stages] == ["runs.stage.asking", "runs.stage.gone"]
+    proof = read_json(run.path / "proof.json")
+    assert (proof["processes"], proof["port"], proof["port_free"]) == (0, run.about["port"], True)
+    assert proof["memory"] > 100e6
+    text = stages[-1].text()
+    assert text.startswith(f"Nothing of the run is left: 0 processes, port {run.about['port']} is free, ")
+    assert text.endswith(" of memory were given back.")
+    assert ended(run) == ("stopped", None)
+
+
+@pytest.mark.slow
+def test_ranks_that_ignore_the_signal_are_ended_in_time(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = tmp_path / "deaf"
+    deaf.mkdir()
+    (deaf / "sitecustomize.py").write_text(
+        "import os, signal, time\n"
+        "def hang(*_):\n    while True:\n        time.sleep(1)\n"
+        "if 'RANK' in os.environ:\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    signal.signal(signal.SIGUSR1, hang)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(deaf))
+    run = begin(tmp_path, **LONG)
+    wait_for_step(run, 2)
+    hit(run, "rank", signal.SIGUSR1)
+    began = time.monotonic()
+    stages = [stage.key for stage in stop_run(run, now=True)]
+    assert 20 < time.monotonic() - began < 45, "the rank was not deaf, or the stop too slow"
+    assert stages[-1] == "runs.stage.gone"
+    assert ended(run) == ("stopped", None)
+
+
+def test_stop_and_save_takes_a_step_and_a_save(clean: Path, tmp_path: Path) -> None:
+    run = begin(tmp_path, **LONG)
+    before = wait_for_step(run, 3)
+    began = time.monotonic()
+    stages = list(stop_run(run))
+    took = time.monotonic() - began
+    assert [stage.key for stage in stages] == ["runs.stage.saving", "runs.stage.gone"]
+    state = run.read_state()
+    assert (state.state, state.problem) == ("stopped", None)
+    # Of the demo a step takes less than 0.2 s; what is left is the polling, the save and torchrun's leaving.
+    assert state.step - before.step < 40
+    assert took < 20
+    newest = latest(run.path / "checkpoints")
+    assert newest is not None
+    assert newest.step == state.step
+    assert run.result is not None
+    assert read_json(run.path / "proof.json")["processes"] == 0
+    assert [stage.key for stage in stop_run(run)] == ["runs.stage.over"]
+    # A step taken back: the same run again, without its last save, has the step before it to go on from.
+    assert problem(resume_run, run, step=state.step + 1).key == "runs.no_checkpoint"
+
+
+def spoil(folder: Path, how: str) -> None:
+    """Cut a checkpoint short, or change its bytes."""
+    if how == "truncated":
+        os.truncate(folder / "optimizer.pt", 100)
+    elif how == "unsealed":
+        (folder / SEAL).unlink()
+    elif how == "empty":
+        for file in folder.iterdir():
+            file.unlink()
+    elif how == "link":
+        real = folder.rename(folder.with_name("elsewhere"))
+        folder.symlink_to(real)
+    elif how == "dangling":
+        (folder / "optimizer.pt").unlink()
+        (folder / "optimizer.pt").symlink_to("/nowhere")
+    elif how == "renumbered":
+        step = int(folder.name.removeprefix("checkpoint-"))
+        folder.rename(folder.with_name(f"checkpoint-{step + 1}"))
+    else:
+        file = folder / how
+        file.write_bytes(b"\xa5" * file.stat().st_size)
+
+
+CUT = ["truncated", "unsealed", "empty", "link", "dangling", "renumbered"]
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that was killed a while after two saves."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLMSTUDIO_HOME", str(folder / "home"))
+        run = begin(folder)
+        wait_for_step(run, 12)
+        hit(run, "rank", signal.SIGKILL)
+        assert ended(run) == ("failed", "runs.killed")
+        for each in list_checkpoints(run.path / "checkpoints"):
+            if not each.whole:  # it was killed at a save
+                shutil.rmtree(each.path)
+        assert len(list_checkpoints(run.path / "checkpoints")) == 2
+    return run.path
+
+
+def copy_of(interrupted: Path, home: Path) -> Run:
+    shutil.copytree(interrupted, home / "runs" / "run", symlinks=True)
+    return find_run("run")
+
+
+@pytest.mark.parametrize("how", CUT)
+def test_a_checkpoint_cut_short_is_not_gone_on_from(clean: Path, interrupted: Path, how: str) -> None:
+    run = copy_of(interrupted, clean)
+    older, newer = list_checkpoints(run.path / "checkpoints")
+    spoil(newer.path, how)
+    found = latest(run.path / "checkpoints")
+    assert found is not None
+    assert found.step == older.step
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_the_checkpoint_before_a_broken_one(clean: Path, interrupted: Path, reference: Any) -> None:
+    run = copy_of(interrupted, clean)
+    older, newer = list_checkpoints(run.path / "checkpoints")
+    spoil(newer.path, "link")  # and nothing is written through the link
+    elsewhere = newer.path.with_name("elsewhere")
+    before = {file.name: file.read_bytes() for file in elsewhere.iterdir()}
+    resume_run(run)
+    assert run.about["resume"] == older.path.name
+    finish(run, reference)
+    assert {file.name: file.read_bytes() for file in elsewhere.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_refused_and_an_older_one_works(clean: Path, interrupted: Path, reference: Any) -> None:
+    run = copy_of(interrupted, clean)
+    older, newer = list_checkpoints(run.path / "checkpoints")
+    spoil(newer.path, "optimizer.pt")
+    resume_run(run)
+    assert ended(run) == ("failed", "runs.checkpoint_broken")
+    told = run.read_state().problem
+    assert told is not None
+    assert told.what() == f"The checkpoint {newer.path} is damaged: optimizer.pt is not what was written."
+    assert "Traceback" not in run.log()[0].split("is damaged")[0].rpartition("checkpoint")[2]
+    other = resume_run(run, step=older.step)
+    assert (other.name, other.about["branched_from"]) == (f"run-{older.step}", {"run": "run", "step": older.step})
+    finish(other, reference)
+
+
+def test_a_model_that_vanished_is_named(clean: Path, interrupted: Path, tmp_path: Path) -> None:
+    run = copy_of(interrupted, clean)
+    about = run.about
+    gone = str(tmp_path / "gone")
+    write_json(run.path / "run.json", about | {"settings": about["settings"] | {"model": gone}})
+    rows = (run.path / "metrics.jsonl").read_bytes()
+    error = problem(resume_run, run)
+    assert gone in error.what()
+    assert (run.path / "metrics.jsonl").read_bytes() == rows
+    assert run.read_state().state == "failed"
+
+
+def test_after_a_reboot_no_process_is_looked_for(
+    clean: Path, interrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(interrupted, clean)
+    about = run.about
+    for name in ("supervisor", "agent"):
+        about[name] = about[name] | {"boot_id": "another boot", "pid": os.getpid()}
+    write_json(run.path / "run.json", about)
+    write_json(run.path / "status.json", {"state": "running"})
+    (run.path / "progress.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "with_cookie", lambda _: pytest.fail("a scan of all processes"))
+        state = run.read_state()
+    assert state.problem is not None
+    assert (state.state, state.problem.what()) == ("lost", "The computer was restarted while this run was going on.")
+    # It was restarted before the supervisor could write who it is.
+    for name in ("supervisor", "agent"):
+        del about[name]
+    write_json(run.path / "run.json", about | {"boot": "another boot"})
+    told = run.read_state().problem
+    assert told is not None
+    assert told.key == "runs.lost_reboot"
+
+
+def test_a_clock_that_was_set_back_changes_no_state(clean: Path, interrupted: Path, tmp_path: Path) -> None:
+    run = copy_of(interrupted, clean)
+    later = time.time() + 1e6
+    progress = read_json(run.path / "progress.json")
+    write_json(run.path / "run.json", run.about | {"created": later, "launched": later})
+    write_json(run.path / "progress.json", progress | {"time": later})
+    write_json(run.path / "status.json", {"state": "running"})
+    assert ended(run) == ("lost", "runs.lost_killed")
+    live = begin(tmp_path, "live", **LONG)
+    about = live.about
+    write_json(live.path / "run.json", about | {"created": later, "launched": later})
+    assert live.read_state().state == "starting"
+    assert [stage.key for stage in stop_run(live, now=True)][-1] == "runs.stage.gone"
+    assert wait_until_gone(live)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("times", "outcome"), [(2, ("finished", None)), (3, ("failed", "runs.port_taken"))])
+def test_a_port_taken_in_the_last_moment(clean: Path, tmp_path: Path, times: int, outcome: Any) -> None:
+    import socket
+
+    run = begin(tmp_path, steps=3)
+    taken: list[socket.socket] = []
+    ports: set[int] = set()
+    end = time.monotonic() + 120
+    while len(taken) < times:
+        assert time.monotonic() < end, run.log()[0][-3000:]
+        port = run.about.get("port")
+        if port and port not in ports:
+            ports.add(port)
+            thief = socket.socket(socket.AF_INET6)
+            thief.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            thief.bind(("::", port))
+            thief.listen()
+            taken.append(thief)
+        time.sleep(0.02)
+    state = wait_for_end(run, seconds=120)
+    for thief in taken:
+        thief.close()
+    assert ended(run) == outcome, (state, run.log()[0][-3000:])
+    assert len(ports) == times
+
+
+@pytest.mark.slow
+def test_a_loss_that_runs_away_stops_the_run_with_its_last_checkpoint(clean: Path, tmp_path: Path) -> None:
+    run = begin(tmp_path, learning_rate=10.0, max_grad_norm=1e6, prefix_std=1e-3, save_every=5)
+    assert ended(run, 120) == ("failed", "runs.loss_exploded"), (run.read_state(), run.log()[0][-2000:])
+    told, newest = run.read_state().problem, latest(run.path / "checkpoints")
+    assert told is not None
+    assert newest is not None
+    assert newest.step <= told.values["step"]
+    assert told.values["loss"] > 2 * told.values["best"] + 2
+
+
+def test_a_model_whose_numbers_break_is_stopped_before_the_step(clean: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    model = shutil.copytree(DEMO / "model", tmp_path / "broken")
+    tensors = load_file(model / "model.safetensors")
+    tensors["transformer.encoder.final_layernorm.weight"][0] = float("nan")
+    save_file(tensors, model / "model.safetensors")
+    run = begin(tmp_path, model=str(model))
+    assert ended(run, 120) == ("failed", "runs.gradient_not_finite")
+    state = run.read_state()
+    assert state.problem is not None
+    assert (state.step, state.problem.what()) == (
+        0, "The gradient at step 1 is not finite, so the run was stopped before it could do harm.",
+    )  # fmt: skip

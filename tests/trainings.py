@@ -1,0 +1,94 @@
+"""What the tests of runs share: a small real run, who is who in it, and what must hold once it ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from glmstudio import process
+from glmstudio.errors import StudioError
+from glmstudio.files import write_text
+from glmstudio.runs.presets import load_preset
+from glmstudio.runs.run import Run, RunState, wait_for_end, wait_until_gone
+from glmstudio.runs.start import SAMPLE, start_run
+
+PRESET = "demo/ptuning_v2"
+STEPS = 100  # more than three epochs
+SMALL: dict[str, Any] = {
+    "steps": STEPS, "batch_size": 2, "prefix_length": 4, "max_length": 256, "save_every": 5, "keep_checkpoints": 2,
+    "prefix_dropout": 0.1,
+}  # fmt: skip
+LONG = {"steps": 100_000, "save_every": 50_000}
+
+
+def small_data(folder: Path) -> Path:
+    """Sixty conversations of the sample."""
+    file = folder / "data.jsonl"
+    if not file.exists():
+        write_text(file, "".join(SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)[:60]))
+    return file
+
+
+def begin(folder: Path, name: str = "run", *, wait: bool = False, **changes: Any) -> Run:
+    """Start a small run on a device of its own home."""
+    return start_run(load_preset(PRESET), data=small_data(folder), name=name, changes=SMALL | changes, wait=wait)
+
+
+def wait_for_step(run: Run, step: int, seconds: float = 180) -> RunState:
+    """The state once the run has made the step; it must not end before."""
+    end = time.monotonic() + seconds
+    while (state := run.read_state()).step < step:
+        assert state.live, (state, run.log()[0][-3000:])
+        assert time.monotonic() < end, (state, run.log()[0][-3000:])
+        time.sleep(0.05)
+    return state
+
+
+def who(run: Run) -> dict[str, process.Identity]:
+    """The run's processes by their part: supervisor, agent (torchrun), rank, loader."""
+    about = run.about
+    found = {name: process.Identity.from_json(about.get(name)) for name in ("supervisor", "agent")}
+    parts = {name: each for name, each in found.items() if each is not None}
+    for child, parent in (("rank", "agent"), ("loader", "rank")):
+        if parent in parts:
+            for each in psutil.Process(parts[parent].pid).children():
+                identity = process.identify(each.pid)
+                if identity in run.processes():
+                    parts[child] = identity
+    return parts
+
+
+def ended(run: Run, seconds: float = 60) -> tuple[str, str | None]:
+    """State and problem once the run has ended, with nothing of it left: no process, and a free port."""
+    state = wait_for_end(run, seconds=seconds, every=0.1)
+    assert not state.live, (state, run.log()[0][-3000:])
+    assert wait_until_gone(run), run.processes()
+    port = run.about.get("port")
+    assert port is None or process.port_is_free(int(port))
+    return state.state, state.problem.key if state.problem else None
+
+
+def losses(run: Run) -> list[tuple[int, float]]:
+    """Step and loss of every line that has one."""
+    rows = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [(row["step"], row["loss"]) for row in rows if "loss" in row]
+
+
+def same(found: list[Any], wanted: list[Any]) -> None:
+    """Every step exactly once, in order, with the losses of the other run."""
+    assert [step for step, _ in found] == [step for step, _ in wanted]
+    worst = max(abs(a - b) for (_, a), (_, b) in zip(found, wanted, strict=True))
+    assert worst < 1e-6, f"the losses differ by {worst}"
+
+
+def problem(call: Any, *arguments: Any, **more: Any) -> StudioError:
+    """The StudioError that the call raises."""
+    try:
+        call(*arguments, **more)
+    except StudioError as error:
+        return error
+    raise AssertionError("nothing was raised")
