@@ -211,6 +211,6 @@ def test_a_preset_is_changed_saved_and_used(running: Studio, chromium: Any, home
         page.wait_for_selector("[data-preset='demo/mine'][aria-pressed=true]", timeout=10_000)
         assert "steps = 33" in (home / "presets/demo/mine.toml").read_text()
         end = time.monotonic() + 10
-        while "demo/mine" not in page.inner_text("#panel-plan details[data-key=terminal-train]", timeout=5000):
+        while "demo/mine" not in page.locator("#panel-plan details[data-key=terminal-train]").text_content():
             assert time.monotonic() < end
         assert visitor.complaints == []

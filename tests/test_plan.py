@@ -1,0 +1,162 @@
+"""The plan before a start: does it fit, what would make it fit, how long it takes, and its command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glmstudio import process
+from glmstudio.data.store import prepare
+from glmstudio.errors import StudioError
+from glmstudio.paths import DEMO, ROOT
+from glmstudio.runs.memory import Shape
+from glmstudio.runs.plan import Place, at_most, estimate, make_plan, place_of, remedy, settled
+from glmstudio.runs.presets import Settings, load_preset
+from glmstudio.runs.probe import end_probes, look_probe, start_probe
+from glmstudio.runs.run import Run
+from glmstudio.runs.start import SAMPLE, start_run
+
+SIX_B = Shape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)
+SETTINGS = dataclasses.replace(load_preset("demo/ptuning_v2").settings, data=str(SAMPLE))
+
+
+def card(gib: float) -> Place:
+    return Place("0", "a card", round(gib * 2**30), round(gib * 2**30))
+
+
+def test_automatic_checkpointing_is_on_only_where_it_must_be() -> None:
+    settings = load_preset("chatglm3-6b/ptuning_v2").settings
+
+    assert settled(settings, SIX_B, card(23.5), at_most).gradient_checkpointing == "off"
+    assert settled(settings, SIX_B, card(15.7), at_most).gradient_checkpointing == "on"
+    chosen = dataclasses.replace(settings, gradient_checkpointing="off")
+    assert settled(chosen, SIX_B, card(15.7), at_most) == chosen, "what was chosen is not changed"
+
+
+@pytest.mark.parametrize(
+    ("gib", "changes", "expected"),
+    [
+        (15.7, {}, {"gradient_checkpointing": "on"}),
+        (
+            15.7,
+            {"batch_size": 4, "accumulation": 4},
+            {"gradient_checkpointing": "on", "batch_size": 2, "accumulation": 8},
+        ),
+        (11.8, {}, {"gradient_checkpointing": "on", "base_bits": "8"}),
+        (7.5, {}, {"gradient_checkpointing": "on", "base_bits": "4"}),
+        (5.0, {}, {}),
+        (23.5, {"method": "full"}, {}),
+    ],
+)
+def test_the_remedy_is_the_gentlest_change_that_fits(
+    gib: float, changes: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    settings = dataclasses.replace(
+        load_preset("chatglm3-6b/ptuning_v2").settings, **({"gradient_checkpointing": "off"} | changes)
+    )
+    found = remedy(settings, SIX_B, card(gib), at_most)
+
+    assert found == expected
+    if found:
+        assert card(gib).holds(estimate(dataclasses.replace(settings, **found), SIX_B, card(gib), at_most))
+
+
+def test_a_plan_counts_what_the_data_hold(home: Path) -> None:
+    store = prepare(SAMPLE, DEMO / "model")
+    chosen = store.select("stop", SETTINGS.max_length)
+    plan = make_plan(SETTINGS, place_of("cpu"), store, chosen)
+
+    assert plan.longest == int(store.lengths.max())
+    assert plan.epochs == pytest.approx(SETTINGS.steps * 8 / 2000)
+    assert (plan.seconds, plan.probe.state, plan.problem) == (None, "absent", None)
+    shorter = store.select("fix", 64)
+    less = make_plan(dataclasses.replace(SETTINGS, max_length=64), place_of("cpu"), store, shorter)
+    assert less.longest == 64
+    assert less.need.activations < plan.need.activations
+
+
+def test_a_full_disk_and_a_full_memory_are_told_before_the_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = prepare(SAMPLE, DEMO / "model")
+    chosen = store.select("stop", 512)
+    tight = make_plan(SETTINGS, Place("cpu", "", 10**8, 10**9), store, chosen)
+    assert tight.problem is not None
+    assert tight.problem.key == "runs.never_fits"
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**7})())
+    full = make_plan(SETTINGS, place_of("cpu"), store, chosen)
+    assert full.problem is not None
+    assert full.problem.what() == f"This run may take {full.disk / 1e9:.1f} GB of disk, and 0.0 GB are free."
+    with pytest.raises(StudioError, match="of disk"):
+        start_run(load_preset("demo/ptuning_v2"))
+    assert not (home / "runs").exists()
+
+
+def wait(settings: Settings, key: str) -> Any:
+    end = time.monotonic() + 90
+    while (probe := look_probe(settings, "cpu", key)).state == "running":
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return probe
+
+
+def test_a_probe_measures_once_and_leaves_nothing(home: Path) -> None:
+    store = prepare(SAMPLE, DEMO / "model")
+    chosen = store.select("stop", 512)
+    settings = make_plan(SETTINGS, place_of("cpu"), store, chosen).settings
+    start_probe(settings, "cpu", store.key)
+    start_probe(settings, "cpu", store.key)
+    probe = wait(settings, store.key)
+
+    assert probe.state == "done", probe.problem
+    assert probe.tokens_per_second > 0
+    assert probe.memory > 10**8
+    plan = make_plan(SETTINGS, place_of("cpu"), store, chosen)
+    per_step = chosen.tokens / chosen.used * 8
+    assert plan.seconds == pytest.approx(SETTINGS.steps * per_step / probe.tokens_per_second)
+    (folder,) = (home / "state/probes").iterdir()
+    assert not (folder / "checkpoints").exists() or not list((folder / "checkpoints").iterdir())
+    assert not (folder / "result").exists()
+    end = time.monotonic() + 10
+    while Run("probe", folder).processes():
+        assert time.monotonic() < end
+    longer = dataclasses.replace(settings, steps=9999, save_every=3)
+    assert look_probe(longer, "cpu", store.key) == probe, "how many steps there are does not change how long one takes"
+    assert look_probe(dataclasses.replace(settings, batch_size=2), "cpu", store.key).state == "absent"
+
+
+def test_a_probe_that_is_ended_is_forgotten(home: Path) -> None:
+    store = prepare(SAMPLE, DEMO / "model")
+    start_probe(SETTINGS, "cpu", store.key)
+    (file,) = (home / "state/probes").glob("*/run.json")
+    identity = process.Identity.from_json(json.loads(file.read_text())["agent"])
+    assert process.alive(identity)
+    end_probes()
+    assert not process.alive(identity)
+    assert look_probe(SETTINGS, "cpu", store.key).state == "absent"
+
+
+def test_the_plan_as_a_command(home: Path) -> None:
+    command = [sys.executable, "-m", "glmstudio", "train", "demo/smoke", "--set", "steps=10", "--plan", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+
+    assert set(told) == {
+        "fits", "device", "memory", "memory_free", "memory_total", "steps", "epochs", "longest", "tokens_per_second",
+        "seconds", "measured_memory", "disk", "disk_free", "gradient_checkpointing", "remedy", "problem", "command",
+    }  # fmt: skip
+    assert (told["fits"], told["device"], told["steps"], told["remedy"], told["problem"]) == (True, "cpu", 10, {}, None)
+    assert sum(value for name, value in told["memory"].items() if name != "total") == told["memory"]["total"]
+    assert told["seconds"] > 0
+    assert told["command"] == "python launcher.py train demo/smoke --set steps=10"
+    assert not (home / "runs").exists()
+    bad = subprocess.run(
+        [*command[:-2], "--set", "data=/no/such.jsonl", "--plan"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert bad.returncode == 1
+    assert bad.stderr.startswith("error: There is no file /no/such.jsonl.")
