@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from glmstudio.chat.server import ModelServer, wait_until_ready
 from glmstudio.chat.tools import TOOLS
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.files import write_json
 from glmstudio.paths import DEMO
 from glmstudio.serve.app import Service
 from glmstudio.serve.engine import Engine
@@ -176,6 +178,13 @@ def test_cancel_frees_the_engine_at_once(port: int) -> None:
 def test_a_server_that_is_gone_is_told(home: object) -> None:
     with pytest.raises(StudioError, match="The model server does not answer"):
         list(converse(process.free_port(), [{"role": "user", "content": "hi"}], []))
+
+
+def test_an_adapter_of_another_model_is_not_loaded_in_silence(home: Path, tmp_path: Path) -> None:
+    write_json(tmp_path / "adapter.json", {"base": "chatglm3-6b-base"})
+    with pytest.raises(StudioError) as caught:
+        ModelServer.start("demo", str(tmp_path))
+    assert caught.value.what() == f"What lies in {tmp_path} was tuned on chatglm3-6b-base, not on demo."
 
 
 def test_a_missing_adapter_is_an_error_before_anything_starts(home: object) -> None:

@@ -198,7 +198,7 @@ def test_a_run_is_started_once_shown_live_and_stopped(running: Studio, chromium:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#finetune")
         page.get_by_label("Name").fill("from the page")
-        page.dblclick("#finetune-start")
+        page.dblclick("#finetune-start:not([disabled])", timeout=60_000)
         page.wait_for_selector(".gs-rail [data-go=finetune] .gs-running", timeout=20_000)
         assert "You can close this window; training goes on." in page.inner_text("#panel-start")
         page.wait_for_selector("#panel-run .gs-curve", timeout=120_000)

@@ -58,7 +58,7 @@ def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.Monkey
         return SimpleNamespace(name=f"run-{len(started)}")
 
     monkeypatch.setattr(form_actions, "start_run", slow_start)
-    view, after = View(ticket=form_actions.new_ticket(), changes=(("steps", "5"),)), []
+    view, after = View(changes=(("steps", "5"),)), []
     clicks = [
         threading.Thread(target=lambda: after.append(finetune.start_from_form(view, "sample", "", " mine ")))
         for _ in range(2)
@@ -100,7 +100,7 @@ def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.Monkey
 )
 def test_a_form_without_data_starts_nothing(home: Path, source: str, data: str, said: str) -> None:
     forget()
-    view = finetune.start_from_form(View(ticket=form_actions.new_ticket()), source, data, "")
+    view = finetune.start_from_form(View(), source, data, "")
 
     assert str(view.form_problem) == said
     assert not (home / "runs").exists()

@@ -15,7 +15,8 @@ import httpx
 from glmstudio import process
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.models import ready_model
+from glmstudio.models import list_models, ready_model
+from glmstudio.models.catalogue import catalogue
 from glmstudio.paths import paths
 from glmstudio.runs.run import find_run
 
@@ -58,6 +59,8 @@ class ModelServer:
         """
         ready_model(model)
         folder = adapter_folder(adapter)
+        if folder:
+            _check_base(model, folder)
         ModelServer.stop()
         port, run_id = process.free_port(), os.urandom(16).hex()
         command = [
@@ -103,6 +106,16 @@ def adapter_folder(adapter: str | None) -> Path | None:
     if run.result is None:
         raise StudioError("chat.run_unfinished", name=adapter)
     return run.result
+
+
+def _check_base(model: str, folder: Path) -> None:
+    """Raise StudioError where the adapter says that it was made on another model: the sizes of 6B, Base and 32K are
+    equal, so nothing else would notice."""
+    about = read_json(folder / "adapter.json", {})
+    base = about.get("base") if isinstance(about, dict) else None
+    known = {each.name for each in list_models()} | set(catalogue())
+    if base in known and model in known and base != model:
+        raise StudioError("adapters.other_base", folder=str(folder), base=base, model=model)
 
 
 def wait_until_ready(seconds: float) -> ServerState:

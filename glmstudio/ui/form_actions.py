@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-import uuid
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,8 @@ from glmstudio.ui.snapshot import forget
 from glmstudio.words import say
 
 _starting = threading.Lock()
-_started: dict[str, str] = {}
+_started: dict[tuple[object, ...], tuple[str, float]] = {}
+_MOMENT_S = 3.0
 
 
 def act(view: View, data: dict[str, Any]) -> View:
@@ -34,35 +35,36 @@ def act(view: View, data: dict[str, Any]) -> View:
         return replace(view, form_problem=error)
 
 
-def new_ticket() -> str:
-    """What makes two clicks on one form the same start."""
-    return uuid.uuid4().hex
-
-
 def start(view: View, *, unload: bool = False, beside: bool = False) -> View:
-    """Start the run that the view describes; a second click on the same form starts nothing."""
+    """Start the run that the view describes; a second click on the same form within a moment starts nothing."""
+    form = (view.source, view.data, view.preset, view.name, view.changes)
     with _starting:
-        if view.ticket and view.ticket in _started:
-            return replace(view, run=_started[view.ticket], ticket=new_ticket())
+        last = _started.get(form)
+        if last and time.monotonic() - last[1] < _MOMENT_S:
+            return replace(view, run=last[0])
         try:
             forget()
-            found = recipe(view)
-            if found.problem:
-                raise found.problem
-            if found.asked is None:
-                raise StudioError("ui.finetune.no_preset")
-            end_probes()
-            preflight()
-            if unload:
-                ModelServer.stop()
-            asked = found.asked
-            run = start_run(
-                asked.preset, data=asked.data, name=asked.name, changes=asked.changes, wait=True, beside_chat=beside
-            )
+            run = _started_run(view, unload=unload, beside=beside)
         except StudioError as error:
             return replace(view, form_problem=error)
-        _started[view.ticket] = run.name
-    return replace(view, run=run.name, ticket=new_ticket(), form_problem=None)
+        _started.clear()
+        _started[form] = run, time.monotonic()
+    return replace(view, run=run, form_problem=None)
+
+
+def _started_run(view: View, *, unload: bool, beside: bool) -> str:
+    found = recipe(view)
+    if found.problem:
+        raise found.problem
+    if found.asked is None:
+        raise StudioError("ui.finetune.no_preset")
+    end_probes()
+    preflight()
+    if unload:
+        ModelServer.stop()
+    asked = found.asked
+    more: dict[str, Any] = {"data": asked.data, "name": asked.name, "changes": asked.changes}
+    return start_run(asked.preset, **more, wait=True, beside_chat=beside).name
 
 
 def _preset(view: View, data: dict[str, Any]) -> View:

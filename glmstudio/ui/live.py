@@ -44,7 +44,6 @@ class View:
     changes: tuple[tuple[str, str], ...] = ()  # settings that differ from the preset's
     record: int = 0  # the conversation that is shown
     compared: tuple[str, ...] = ()  # runs laid over each other
-    ticket: str = ""
     problem: StudioError | None = None
     settings_problem: StudioError | None = None
     form_problem: StudioError | None = None
