@@ -17,7 +17,7 @@ from glmstudio.runs.run import Run, RunState, wait_for_end, wait_until_gone
 from glmstudio.runs.start import SAMPLE, start_run
 
 PRESET = "demo/ptuning_v2"
-STEPS = 100  # more than three epochs
+STEPS = 80  # more than two epochs
 SMALL: dict[str, Any] = {
     "steps": STEPS, "batch_size": 2, "prefix_length": 4, "max_length": 256, "save_every": 5, "keep_checkpoints": 2,
     "prefix_dropout": 0.1,

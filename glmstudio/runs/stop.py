@@ -126,7 +126,8 @@ class _Stop:
                 proof = {"processes": 0, "port": port, "port_free": free, "memory": held, "time": time.time()}
                 proof |= {"run_id": self._id, "key": stage.key, "values": stage.values}
                 write_json(self._run.path / "proof.json", proof, parents=False)
-                if self._run.read_state().state == "lost":  # nobody was left to write down how it ended
+                # Nobody was left to write down how it ended; one that was hardly born still passes for starting.
+                if self._run.read_state().state not in ("finished", "failed", "stopped"):
                     write_json(self._run.path / "status.json", {"state": "stopped", "ended": time.time()})
         advance()
         return stage
