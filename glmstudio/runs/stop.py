@@ -28,6 +28,7 @@ from glmstudio.words import say
 AGENT_GRACE = 34.0  # torchrun itself waits 30 s for workers that ignore its SIGTERM
 REST_GRACE = 4.0
 SAVE_GRACE = 600.0
+PORT_GRACE = 2.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class _Stop:
             about = self._run.about
             same = about.get("run_id") == self._id
             port = (about if same else self._about).get("port")
-            free = port is None or process.port_is_free(int(port))
+            free = port is None or _becomes_free(int(port))
             key = "runs.stage.gone" if free else "runs.stage.gone_port"
             stage = Stage(key, {"port": str(port or "–"), "memory": size(held)})
             if same:
@@ -131,6 +132,16 @@ class _Stop:
                     write_json(self._run.path / "status.json", {"state": "stopped", "ended": time.time()})
         advance()
         return stage
+
+
+def _becomes_free(port: int) -> bool:
+    """Whether the port is free: the threads of a process that was just killed may hold it for a moment."""
+    end = time.monotonic() + PORT_GRACE
+    while not process.port_is_free(port):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _memory(processes: list[process.Identity]) -> int:
