@@ -136,7 +136,7 @@ def test_twenty_kills_at_random_moments(clean: Path, reference: Any, tmp_path: P
             kills += process.send(victim, signal.SIGKILL)
             if not supervises:  # without a supervisor the training goes on
                 break
-        state, _ = ended(run)
+        state, _ = ended(run, 20)
         if state == "finished":
             break
         assert state in ("failed", "lost"), run.log()[0][-3000:]
