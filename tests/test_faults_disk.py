@@ -18,12 +18,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux" or not _CAN, reason="nee
 
 _FULL = """
 import json, os, pathlib
-from glmstudio.cli import main
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
 from glmstudio.runs.checkpoints import list_checkpoints
 from glmstudio.runs.resume import resume_run
-from glmstudio.runs.start import launch
 from tests.trainings import begin, ended, losses, wait_for_step
 
 home, told = paths().home, {}
@@ -31,7 +29,7 @@ def fill():
     with (home / "filler").open("ab", buffering=0) as file:
         try:
             while True:
-                file.write(b"0" * 4096)
+                file.write(b"0" * 65536)
         except OSError:
             pass
 
@@ -66,7 +64,7 @@ print(json.dumps(told))
 
 def on_full_disk(folder: Path, every: int, reference: Any) -> dict[str, Any]:
     code = _FULL.replace("FOLDER", repr(str(folder))).replace("EVERY", str(every))
-    told: dict[str, Any] = python_on_small_disk(code, folder / "home", size="6m")
+    told: dict[str, Any] = python_on_small_disk(code, folder / "home", size="200m")
     assert told["end"] == ["failed", "runs.disk_full"], json.dumps(told)
     run = folder / "home" / "runs" / "run"
     assert told["what"] == f"The disk is full, so the run in {run} could not go on."
@@ -74,7 +72,7 @@ def on_full_disk(folder: Path, every: int, reference: Any) -> dict[str, Any]:
     # Going on, or starting, on the full disk loses nothing and leaves nothing.
     assert told["again"] == f"The system refused something that the run in {run} needs: No space left on device."
     assert told["kept"] is True
-    assert (told["start"], told["other"]) == ("runs.no_folder", False)
+    assert (told["start"], told["other"]) == ("runs.disk_small", False)
     assert told["finished"] == ["finished", None]
     same(told["losses"], reference())
     return told

@@ -28,6 +28,7 @@ from glmstudio.words import say
 AGENT_GRACE = 34.0  # torchrun itself waits 30 s for workers that ignore its SIGTERM
 REST_GRACE = 4.0
 SAVE_GRACE = 600.0
+PORT_GRACE = 2.0
 
 
 @dataclass(frozen=True)
@@ -119,17 +120,28 @@ class _Stop:
             about = self._run.about
             same = about.get("run_id") == self._id
             port = (about if same else self._about).get("port")
-            free = port is None or process.port_is_free(int(port))
+            free = port is None or _becomes_free(int(port))
             key = "runs.stage.gone" if free else "runs.stage.gone_port"
             stage = Stage(key, {"port": str(port or "–"), "memory": size(held)})
             if same:
                 proof = {"processes": 0, "port": port, "port_free": free, "memory": held, "time": time.time()}
                 proof |= {"run_id": self._id, "key": stage.key, "values": stage.values}
                 write_json(self._run.path / "proof.json", proof, parents=False)
-                if self._run.read_state().state == "lost":  # nobody was left to write down how it ended
+                # Nobody was left to write down how it ended; one that was hardly born still passes for starting.
+                if self._run.read_state().state not in ("finished", "failed", "stopped"):
                     write_json(self._run.path / "status.json", {"state": "stopped", "ended": time.time()})
         advance()
         return stage
+
+
+def _becomes_free(port: int) -> bool:
+    """Whether the port is free: the threads of a process that was just killed may hold it for a moment."""
+    end = time.monotonic() + PORT_GRACE
+    while not process.port_is_free(port):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _memory(processes: list[process.Identity]) -> int:

@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+from glmstudio import process
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -23,12 +25,12 @@ def _end_with_the_agent() -> None:
     """A killed torchrun would leave its workers behind, holding the card."""
     if sys.platform != "linux" or "RANK" not in os.environ:
         return  # a probe has no agent: whoever started it may be a thread that ends long before it
-    parent = os.getppid()
     control = ctypes.CDLL(None).prctl
     control(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # What loads the data ends with this process in turn; left alone, it would hold the card and the port.
     os.register_at_fork(after_in_child=lambda: control(_PR_SET_PDEATHSIG, signal.SIGKILL))
-    if os.getppid() != parent:  # it ended between the two lines
+    # An agent that ended before this line left another parent, which does not carry the run's id.
+    if process.environment(os.getppid()).get(process.COOKIE) != os.environ.get(process.COOKIE):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
