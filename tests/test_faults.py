@@ -268,6 +268,14 @@ def test_stop_and_save_takes_a_step_and_a_save(clean: Path, tmp_path: Path) -> N
     assert problem(resume_run, run, step=state.step + 1).key == "runs.no_checkpoint"
 
 
+def test_a_worker_whose_torchrun_is_gone_does_not_begin(tmp_path: Path) -> None:
+    told = {"RANK": "0", process.COOKIE: "f" * 32}  # this process, its parent, does not carry that
+    done = subprocess.run(
+        [sys.executable, "-m", "glmstudio.train", str(tmp_path)], cwd=ROOT, env=os.environ | told, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+
+
 def spoil(folder: Path, how: str) -> None:
     """Cut a checkpoint short, or change its bytes."""
     if how == "truncated":
