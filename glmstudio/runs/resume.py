@@ -14,7 +14,7 @@ from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs import queue
 from glmstudio.runs.checkpoints import Checkpoint, latest, list_checkpoints
-from glmstudio.runs.run import BALLAST, Run, wait_until_gone
+from glmstudio.runs.run import Run, wait_until_gone
 from glmstudio.runs.start import begin, check_name, must_wait, write_ballast
 
 
@@ -60,6 +60,7 @@ def _checkpoint(run: Run, step: int | None) -> Checkpoint | None:
 
 def _rewind(run: Run, found: Checkpoint | None) -> None:
     """Take back what was written after the checkpoint; it will be written again."""
+    write_ballast(run)  # first of all: on a disk that is full still, nothing is taken back
     last = found.step if found else 0
     for name in ("metrics.jsonl", "samples.jsonl"):
         file = run.path / name
@@ -71,8 +72,6 @@ def _rewind(run: Run, found: Checkpoint | None) -> None:
             shutil.rmtree(each.path, ignore_errors=True)  # cut short: a whole one would have been gone on from
     for name in ("stop.json", "proof.json", "progress.json"):
         (run.path / name).unlink(missing_ok=True)
-    if not (run.path / BALLAST).exists():
-        write_ballast(run)
     about = run.about
     attempts = [*about.get("resumed", []), {"step": last, "time": time.time()}]
     write_json(run.path / "run.json", about | {"resume": found.path.name if found else None, "resumed": attempts})
