@@ -193,6 +193,17 @@ def differences(before: Settings, after: Settings, lang: str) -> list[tuple[str,
     ]
 
 
+def shipped_like(preset: Preset) -> Preset:
+    """The shipped preset that is nearest: of the same model and method where there is one, with the fewest
+    differences; the preset itself where none is shipped for its model."""
+
+    def distance(other: Preset) -> tuple[bool, int]:
+        return other.settings.method != preset.settings.method, len(differences(other.settings, preset.settings, "en"))
+
+    shipped = [each for each in list_presets() if not each.own and each.model == preset.model]
+    return min(shipped, key=distance, default=preset)
+
+
 def choice_words(lang: str, value: Any) -> str:
     """A value as a person reads it: a choice by its words, anything else as it is."""
     text = str(value).lower() if isinstance(value, bool) else str(value)

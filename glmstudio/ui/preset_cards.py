@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from glmstudio.errors import StudioError
 from glmstudio.runs.fit import Fit, fit
-from glmstudio.runs.presets import FieldDoc, Preset, Settings, change, choice_words, differences, field_docs
+from glmstudio.runs.presets import (
+    FieldDoc,
+    Preset,
+    Settings,
+    change,
+    choice_words,
+    differences,
+    field_docs,
+    shipped_like,
+)
 from glmstudio.ui.choice import model_in_use
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, button, chip, fold, problem, prose, tag
@@ -131,10 +140,11 @@ def _field(lang: str, doc: FieldDoc) -> Safe:
 
 
 def _changed(lang: str, preset: Preset, settings: Settings, view: View) -> Safe:
-    """What differs from the preset, and what is wrong with what was typed."""
+    """What differs from the preset (of one's own: from the shipped one), and what is wrong with what was typed."""
+    origin = shipped_like(preset) if preset.own else preset
     rows = [
         tag("<tr><td>{label}</td><td>{before}</td><td>{after}</td></tr>", label=label, before=before, after=after)
-        for label, before, after in differences(preset.settings, settings, lang)
+        for label, before, after in differences(origin.settings, settings, lang)
     ]
     wrong = view.settings_problem
     return tag(
@@ -144,7 +154,7 @@ def _changed(lang: str, preset: Preset, settings: Settings, view: View) -> Safe:
             '<table class="gs-table"><thead><tr><th>{name}</th><th>{before}</th><th>{after}</th></tr></thead>'
             "<tbody>{rows}</tbody></table>",
             name=say(lang, "ui.preset.setting"),
-            before=say(lang, "ui.preset.before"),
+            before=origin.title(lang),
             after=say(lang, "ui.preset.after"),
             rows=rows,
         )

@@ -7,8 +7,9 @@ from glmstudio.runs.memory import Need
 from glmstudio.runs.plan import Plan
 from glmstudio.runs.presets import Settings
 from glmstudio.ui import data_view
+from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.live import View
-from glmstudio.ui.markup import Safe, bar, button, fold, problem, tag, terminal
+from glmstudio.ui.markup import Safe, bar, button, fold, go, problem, tag, terminal
 from glmstudio.ui.recipe import Recipe, recipe
 from glmstudio.units import duration, number, size
 from glmstudio.words import say
@@ -41,7 +42,7 @@ def render_data(lang: str, view: View) -> Safe:
 def render_plan(lang: str, view: View) -> Safe:
     """Memory, time, disk and the command; where it does not fit, what would make it fit, one click away."""
     found = recipe(view)
-    parts: list[Safe] = []
+    parts: list[Safe] = _doctor(lang)
     if found.plan is not None:
         parts += [_memory(lang, found.plan), _figures(lang, found.plan)]
         if found.plan.probe.problem:
@@ -53,6 +54,16 @@ def render_plan(lang: str, view: View) -> Safe:
     if found.asked is not None:
         parts.append(terminal(lang, found.asked.command(), f"{found.asked.command()} --plan", key="train"))
     return tag('<div class="gs-stack gs-review">{parts}</div>', parts=parts)
+
+
+def _doctor(lang: str) -> list[Safe]:
+    """What the doctor found that would make a start fail; it looks again when Start is pressed."""
+    report = CHECKUP.report
+    worst = next((finding for finding in report.findings if finding.status == "error"), None) if report else None
+    if worst is None:
+        return []
+    look = go("doctor", say(lang, "ui.plan.doctor"), look="plain")
+    return [tag("{what}<div>{look}</div>", what=problem(lang, worst.to_error(), kind="attention"), look=look)]
 
 
 def _reading(lang: str, found: Recipe) -> Safe:

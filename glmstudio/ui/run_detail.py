@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from glmstudio.files import read_json
 from glmstudio.runs.checkpoints import Checkpoint, best, list_checkpoints
 from glmstudio.runs.export import forms_of
 from glmstudio.runs.manage import read_note
 from glmstudio.runs.run import RunState
 from glmstudio.ui.charts import Series, curve
+from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.errands import ERRANDS
 from glmstudio.ui.markup import Safe, button, chip, copyable, fold, problem, tag
 from glmstudio.ui.runwatch import Known, Reading
@@ -28,6 +30,7 @@ def render_figures(lang: str, known: Known, reading: Reading) -> Safe:
         ("rate", number(last["learning_rate"]) if isinstance(last.get("learning_rate"), (int, float)) else None),
         ("speed", number(state.tokens_per_second) if state.tokens_per_second else None),
         ("memory", size(last["memory"]) if isinstance(last.get("memory"), (int, float)) else None),
+        ("gpu", _gpu_use(known)),
         ("took", duration(lang, seconds) if seconds is not None and seconds >= 0 else None),
     ]
     cells = [
@@ -36,6 +39,25 @@ def render_figures(lang: str, known: Known, reading: Reading) -> Safe:
         if value
     ]
     return tag('<dl class="gs-figures">{cells}</dl>', cells=cells) if cells else Safe("")
+
+
+def _gpu_use(known: Known) -> str | None:
+    """How busy the run's card is right now."""
+    if not known.state.holds_device:
+        return None
+    gpu = next((gpu for gpu in CHECKUP.gpus() if str(gpu.index) == known.run.device), None)
+    return f"{gpu.utilization} %" if gpu is not None and gpu.utilization is not None else None
+
+
+def render_records(lang: str, known: Known) -> Safe:
+    """What became of the data: how much is learned from, and what was mended or left out by the owner's choice."""
+    counts = read_json(known.run.path / "records.json", {})
+    if not isinstance(counts, dict) or not isinstance(counts.get("used"), int):
+        return Safe("")
+    named = [(name, counts.get(name)) for name in ("mended", "cut", "dropped", "validation")]
+    said = [say(lang, "ui.run.used", count=counts["used"])]
+    said += [say(lang, f"ui.run.{name}", count=count) for name, count in named if isinstance(count, int) and count]
+    return tag('<p class="gs-small">{text}</p>', text=" · ".join(said))
 
 
 def render_curves(lang: str, state: RunState, reading: Reading) -> Safe:

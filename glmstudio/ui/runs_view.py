@@ -60,6 +60,7 @@ def render_open(lang: str, view: View) -> Safe:
         _progress(lang, run, state),
         _trouble(lang, run, state),
         run_detail.render_figures(lang, known, reading),
+        run_detail.render_records(lang, known),
         run_detail.render_curves(lang, state, reading),
         run_detail.render_samples(lang, reading),
         run_detail.render_after(lang, known),
