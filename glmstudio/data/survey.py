@@ -24,7 +24,7 @@ from glmstudio.data import cache
 from glmstudio.data.sources import source_files
 from glmstudio.data.store import Store, find, prepare
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
 from glmstudio.process import Identity, alive, identify, spawn
 
@@ -79,7 +79,7 @@ def look(source: Path, model_folder: Path) -> Look:
         return Look(1.0, store.records, store)
     place = _place(source, model_folder)
     working = _at_work(place)
-    status = _table(place / "status.json")
+    status = read_table(place / "status.json")
     share, records = float(status.get("share", 0.0)), int(status.get("records", 0))
     if isinstance(status.get("problem"), dict):
         return Look(share, records, problem=StudioError.from_json(status["problem"]))
@@ -130,7 +130,7 @@ def _ready(source: Path, model_folder: Path) -> Store | None:
 
 
 def _at_work(place: Path) -> bool:
-    about = _table(place / "job.json")
+    about = read_table(place / "job.json")
     if not about:
         return False
     identity = Identity.from_json(about.get("identity"))
@@ -159,11 +159,6 @@ def _forget_old(place: Path) -> None:
 
 def _place(source: Path, model_folder: Path) -> Path:
     return paths().state / "surveys" / cache.key_of(source_files(source), model_folder)[:20]
-
-
-def _table(file: Path) -> dict[str, Any]:
-    table = read_json(file, {})
-    return table if isinstance(table, dict) else {}
 
 
 if __name__ == "__main__":

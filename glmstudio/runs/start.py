@@ -18,7 +18,7 @@ from typing import Any
 from glmstudio import process
 from glmstudio.data.store import Store, prepare
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.models import list_models, ready_model
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
@@ -207,7 +207,7 @@ def _warm_start(settings: Settings) -> Path | None:
         if result is None:
             raise StudioError("runs.no_result", name=settings.warm_start)
         folder = result
-    lora = (read_json(folder / "adapter_config.json", {}) or {}).get("peft_type") == "LORA"
+    lora = read_table(folder / "adapter_config.json").get("peft_type") == "LORA"
     if settings.method == "full" or lora != (settings.method == "lora"):
         raise StudioError("runs.warm_kind", folder=str(folder))
     return folder.resolve()

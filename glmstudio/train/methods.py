@@ -10,7 +10,7 @@ import torch
 from transformers import GlmForCausalLM
 
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json
+from glmstudio.files import read_table
 from glmstudio.glm.adapters import load_prefix, save_official, save_prefix
 from glmstudio.glm.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, restore_lora, save_lora
 from glmstudio.glm.prefix import Prefix, attach_prefix
@@ -72,8 +72,7 @@ def _finish_prefix(glm: GlmForCausalLM, folder: Path, model: Model) -> None:
 
 def _attach_lora(glm: GlmForCausalLM, settings: Settings, warm: Path | None) -> None:
     if warm is not None:
-        about = read_json(warm / "adapter_config.json", {})
-        if about.get("peft_type") != "LORA":
+        if read_table(warm / "adapter_config.json").get("peft_type") != "LORA":
             raise StudioError("runs.warm_kind", folder=str(warm))
         load_lora(warm, glm)
         return

@@ -20,7 +20,7 @@ from glmstudio import __version__
 from glmstudio.data.store import prepare
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_json, read_table, write_json
 from glmstudio.glm.load import load_model
 from glmstudio.models import ready_model, stamp
 from glmstudio.runs.checkpoints import verify
@@ -151,7 +151,7 @@ def _out_of_memory(error: Exception) -> StudioError:
 
 def _tell(folder: Path, problem: StudioError) -> None:
     """Leave the reason; on a full disk, the room for it was kept from the start."""
-    progress = read_json(folder / "progress.json", {}) or {}
+    progress = read_table(folder / "progress.json")
     last_word(folder, "progress.json", progress | {"phase": "failed", "problem": problem.to_json()})
     with contextlib.suppress(OSError):  # the log lies on the same disk
         sys.stderr.write(f"{problem}\n")

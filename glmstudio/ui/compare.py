@@ -43,7 +43,7 @@ def _differences(lang: str, runs: list[Known]) -> Safe:
         (say(lang, "ui.run.loss"), [_loss(known.state.loss) for known in runs]),
         (say(lang, "ui.run.figure_validation"), [_loss(known.state.validation_loss) for known in runs]),
     ]
-    settings = [known.run.about.get("settings", {}) for known in runs]
+    settings = [known.run.settings for known in runs]
     for doc in field_docs(Settings(), lang):
         values = [str(each.get(doc.name, "–")) for each in settings]
         if len(set(values)) > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from datetime import datetime
 
 from glmstudio.runs.checkpoints import latest
 from glmstudio.runs.queue import waiting
@@ -13,7 +12,7 @@ from glmstudio.ui.charts import sparkline
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
 from glmstudio.ui.runwatch import WATCH, Known, Reading, live_run, newest_first
-from glmstudio.units import duration
+from glmstudio.units import duration, moment
 from glmstudio.words import say
 
 LOOKS = {
@@ -107,7 +106,7 @@ def _row(lang: str, known: Known, opened: bool, queue: list[str]) -> Safe:
         spark=sparkline(reading.points, label=say(lang, "ui.run.loss")),
         chip=chip(LOOKS[state.state], state_words(lang, state)),
         steps=say(lang, "ui.run.steps", step=state.step, steps=state.steps) if state.steps else "",
-        when=datetime.fromtimestamp(state.started).astimezone().strftime("%m-%d %H:%M") if state.started else "",
+        when=moment(state.started),
         bar=bar(share(state), label=say(lang, "ui.run.progress")) if state.holds_device else "",
         order=_order(lang, known.name, queue) if known.name in queue else "",
     )
