@@ -11,8 +11,8 @@ import pytest
 
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.runs.presets import Settings
 from glmstudio.runs.run import find_run, list_runs
+from glmstudio.runs.settings import Settings
 from glmstudio.ui import compare, finetune, runs_view
 from glmstudio.ui.live import View
 from glmstudio.ui.snapshot import forget

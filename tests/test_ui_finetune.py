@@ -15,8 +15,10 @@ from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.paths import DEMO
-from glmstudio.runs.presets import load_preset
+from glmstudio.runs import presets
+from glmstudio.runs.presets import load_preset, save_preset
 from glmstudio.runs.run import find_run
+from glmstudio.runs.settings import change
 from glmstudio.runs.start import SAMPLE
 from glmstudio.ui import compare, finetune, form_actions, preset_cards, review, run_actions, runs_view, runwatch
 from glmstudio.ui.errands import Errands
@@ -151,7 +153,8 @@ def test_settings_are_taken_over_all_or_not_at_all(read: None) -> None:
         "There is no setting nonsense."
     )
     html = preset_cards.render_settings("en", wrong)
-    assert "Some settings in the form are wrong." in html
+    assert "These values cannot be used. The setting “Number format” cannot be int7; it must be one of auto" in html
+    assert "这些值不能采用。设置 “" in preset_cards.render_settings("zh", wrong)
     assert "<td>Steps</td><td>1450</td><td>7</td>" in html
 
 
@@ -175,6 +178,58 @@ def test_a_preset_of_ones_own_is_saved_used_and_deleted(read: None, home: Path) 
     kept = form_actions.act(saved, {"act": "delete-preset", "preset": PRESET})
     assert kept.form_problem is not None
     assert load_preset(PRESET)
+
+
+@pytest.mark.parametrize(
+    "text", ['say "hi"', "a\\b", "two\nlines", 'x"\nsteps = 1\n#', "\x00\x1f\x7f", "\x85 \u2028 你好 😀"]
+)
+def test_any_text_survives_in_a_preset_and_nothing_else_comes_in(text: str, home: Path) -> None:
+    settings = change(load_preset(PRESET).settings, {"sample_prompt": text, "learning_rate": 0.000123456789}, source="")
+    save_preset("mine", settings)
+    assert load_preset("mine").settings == settings
+    # A form that was drawn and sent back unchanged changes nothing.
+    drawn = preset_cards.render_settings("en", View(preset="mine"))
+    assert 'value="0.000123456789"' in drawn
+
+
+def test_half_a_character_is_refused(home: Path) -> None:
+    wrong = form_actions.act(View(preset=PRESET), {"act": "settings", "fields": {"sample_prompt": "\ud800"}})
+    assert wrong.settings_problem is not None
+    assert wrong.changes == ()
+
+
+def test_a_preset_is_deleted_by_its_name_only(home: Path) -> None:
+    (home / "presets").mkdir(parents=True)
+    outside = home / "other.toml"
+    outside.write_text("")
+    for name in (f"{home}/presets/../other.toml", "../other", str(outside), f"{home}/other"):
+        view = form_actions.act(View(), {"act": "delete-preset", "preset": name})
+        assert view.form_problem is not None, name
+        assert recipe(View(preset=name)).preset is None, name
+    assert outside.exists()
+
+
+def test_a_preset_that_cannot_be_read_is_told_and_can_go(home: Path) -> None:
+    file = home / "presets" / "broken.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("steps = many")
+    forget()
+    for lang in ("en", "zh"):
+        assert str(file) in preset_cards.render_presets(lang, View())
+    assert form_actions.act(View(), {"act": "delete-preset", "preset": "broken"}).form_problem is None
+    assert not file.exists()
+
+
+def test_a_full_disk_is_told_when_a_preset_is_saved(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(presets, "write_text", full)
+    view = form_actions.act(View(preset=PRESET), {"act": "save-preset", "fields": {"preset_name": "mine"}})
+    assert str(view.form_problem) == (
+        f"The preset {home}/presets/mine.toml could not be saved: No space left on device. "
+        "Free some disk space, or check that you may write there."
+    )
 
 
 def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch: pytest.MonkeyPatch) -> None:

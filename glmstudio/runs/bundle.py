@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.files import read_table, write_json, write_text
-from glmstudio.runs.presets import Settings, render
+from glmstudio.runs.presets import render
 from glmstudio.runs.run import Run
+from glmstudio.runs.settings import Settings
 from glmstudio.words import say
 
 _COPIED = ("metrics.jsonl", "samples.jsonl", "records.json", "environment.json", "notes.json")

@@ -23,9 +23,9 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
 from glmstudio.runs.lease import CPU
-from glmstudio.runs.presets import Settings
 from glmstudio.runs.reasons import reason
 from glmstudio.runs.run import Run
+from glmstudio.runs.settings import Settings
 
 STEPS = 3
 _GRACE = 5.0

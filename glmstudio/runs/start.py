@@ -25,8 +25,9 @@ from glmstudio.paths import DEMO, paths
 from glmstudio.runs import queue
 from glmstudio.runs.lease import choose, refuse_held
 from glmstudio.runs.plan import Place, make_plan, place_of
-from glmstudio.runs.presets import Preset, Settings, change
+from glmstudio.runs.presets import Preset
 from glmstudio.runs.run import BALLAST, Run, find_run
+from glmstudio.runs.settings import Settings, change
 
 SAMPLE = DEMO / "sample.jsonl"
 _NAME = re.compile(r"[\w][\w .-]{0,79}", re.UNICODE)

@@ -16,7 +16,7 @@ from glmstudio.glm.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, r
 from glmstudio.glm.prefix import Prefix, attach_prefix
 from glmstudio.glm.whole import restore_whole, save_whole
 from glmstudio.models.library import Model
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -24,9 +24,9 @@ from glmstudio.files import read_json, read_table, write_json
 from glmstudio.glm.load import load_model
 from glmstudio.models import ready_model, stamp
 from glmstudio.runs.checkpoints import verify
-from glmstudio.runs.presets import Settings
 from glmstudio.runs.reasons import out_of_memory
 from glmstudio.runs.run import last_word
+from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples
 from glmstudio.train.methods import METHODS, weights_type
 from glmstudio.train.sample import sampler

@@ -18,7 +18,7 @@ from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArgum
 from glmstudio.data.prompt import IGNORED
 from glmstudio.models.library import Model
 from glmstudio.runs.checkpoints import prune, seal
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples, Order, collate
 from glmstudio.train.health import Health
 from glmstudio.train.methods import METHODS, Method

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from glmstudio.runs.presets import Settings, field_docs
+from glmstudio.runs.settings import Settings, field_docs
 from glmstudio.ui.charts import Series, curve
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, button, tag

@@ -17,7 +17,8 @@ from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
 from glmstudio.runs.lease import choose
 from glmstudio.runs.plan import Plan, make_plan, place_of
-from glmstudio.runs.presets import Preset, Settings, list_presets, load_preset
+from glmstudio.runs.presets import Preset, find_preset, list_presets
+from glmstudio.runs.settings import Settings
 from glmstudio.runs.start import SAMPLE, Asked
 from glmstudio.ui.choice import model_in_use
 from glmstudio.ui.live import View
@@ -122,7 +123,7 @@ def _with_data(known: Recipe, settings: Settings, model: Path) -> Recipe:
 
 def _preset(view: View) -> Preset:
     if view.preset:
-        return load_preset(view.preset)
+        return find_preset(view.preset)
     first = next(iter(presets_in_order()), None)
     if first is None:
         raise StudioError("ui.finetune.no_preset")
