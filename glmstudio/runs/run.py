@@ -36,8 +36,6 @@ ENDED = ("finished", "failed", "stopped", "lost")
 BALLAST = "ballast"
 _TAIL = 8192
 _BIRTH = 10.0  # seconds from the launch to the supervisor's first sign of life
-_SILENT = 60.0  # seconds
-_SILENT_FIRST = 600.0  # seconds without a first step, to which none can be compared
 _BEFORE_TRAINING = (None, "loading", "reading")
 _gone: set[str] = set()  # run ids of which nothing is left
 
@@ -230,7 +228,7 @@ class Run:
             ended=told.number(ended) or None,
             problem=told.problem(problem),
             validation_loss=last.get("validation_loss"),
-            silent=_silence(progress, last) if state == "running" else None,
+            silent=told.silence(progress, last) if state == "running" else None,
         )
 
     def _last_row(self) -> dict[str, Any]:
@@ -246,10 +244,14 @@ class Run:
         return merged
 
 
+def every_run() -> list[Run]:
+    """Every run, in no order."""
+    return [Run(file.parent.name, file.parent) for file in paths().runs.glob("*/run.json")]
+
+
 def list_runs() -> list[Run]:
     """Every run, newest first."""
-    found = [Run(file.parent.name, file.parent) for file in paths().runs.glob("*/run.json")]
-    return sorted(found, key=lambda run: told.number(run.about.get("created")), reverse=True)
+    return sorted(every_run(), key=lambda run: told.number(run.about.get("created")), reverse=True)
 
 
 def find_run(name: str) -> Run:
@@ -277,17 +279,6 @@ def last_word(folder: Path, name: str, value: Any) -> None:
         (folder / BALLAST).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             write_json(folder / name, value, parents=False)
-
-
-def _silence(progress: dict[str, Any], last: dict[str, Any]) -> float | None:
-    """For how long nothing was heard, where that is far longer than the steps so far took; by a clock that nobody
-    can set back."""
-    beat, step = told.number(progress.get("monotonic"), math.nan), last.get("step", 0)
-    if progress.get("boot_id") != process.boot_id() or math.isnan(beat):
-        return None
-    quiet = time.monotonic() - beat
-    usual = max(_SILENT, 20 * last.get("seconds", 0) / step) if step else _SILENT_FIRST
-    return quiet if quiet > usual else None
 
 
 def wait_until_gone(run: Run, seconds: float = 5.0) -> bool:

@@ -15,7 +15,6 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.words import has, say
 
-
 _KINDS = {
     "int": StudioError("presets.kind_int"),
     "float": StudioError("presets.kind_float"),

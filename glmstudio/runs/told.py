@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from typing import Any
 
+from glmstudio import process
 from glmstudio.errors import StudioError
 
 _MOST = 1e18  # no step, loss, time or size is larger
+_SILENT = 60.0  # seconds
+_SILENT_FIRST = 600.0  # seconds without a first step, to which none can be compared
 
 
 def table(value: Any) -> dict[str, Any]:
@@ -42,3 +46,14 @@ def problem(data: Any) -> StudioError | None:
             error.fix(lang)
         return error
     return None
+
+
+def silence(progress: dict[str, Any], last: dict[str, Any]) -> float | None:
+    """For how long nothing was heard, where that is far longer than the steps so far took; by a clock that nobody
+    can set back."""
+    beat, step = number(progress.get("monotonic"), math.nan), last.get("step", 0)
+    if progress.get("boot_id") != process.boot_id() or math.isnan(beat):
+        return None
+    quiet = time.monotonic() - beat
+    usual = max(_SILENT, 20 * last.get("seconds", 0) / step) if step else _SILENT_FIRST
+    return quiet if quiet > usual else None

@@ -20,11 +20,11 @@ def render_compare(lang: str, view: View) -> Safe:
     runs = [known for known in newest_first() if known.name in view.compared][:MOST]
     if len(runs) < 2:
         return Safe("")
-    lines = [Series(known.name, WATCH.reading(known.run).points, "mean") for known in runs]
+    lines = [Series(known.name, WATCH.reading(known).points, "mean") for known in runs]
     kept = [
         Series(f"{known.name} · {say(lang, 'ui.run.figure_validation')}", points, "dots")
         for known in runs
-        if (points := WATCH.reading(known.run).validation)
+        if (points := WATCH.reading(known).validation)
     ]
     x_label = say(lang, "ui.run.step")
     return tag(

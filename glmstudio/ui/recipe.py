@@ -22,7 +22,7 @@ from glmstudio.runs.settings import Settings
 from glmstudio.runs.start import SAMPLE, Asked
 from glmstudio.ui.choice import model_in_use
 from glmstudio.ui.live import View
-from glmstudio.ui.snapshot import on_forget
+from glmstudio.ui.snapshot import on_forget, shared
 
 _FRESH_S = 0.9
 _USUAL = ("ptuning_v2", "lora", "full", "smoke")
@@ -62,6 +62,7 @@ def recipe(view: View) -> Recipe:
         return _kept[key][1]
 
 
+@shared(3.0)
 def presets_in_order() -> list[Preset]:
     """Every preset, those for the model in use first, and of these the usual ones."""
     used = model_in_use()
