@@ -74,7 +74,7 @@ def _attach_lora(glm: GlmForCausalLM, settings: Settings, warm: Path | None) -> 
     if warm is not None:
         if read_table(warm / "adapter_config.json").get("peft_type") != "LORA":
             raise StudioError("runs.warm_kind", folder=str(warm))
-        load_lora(warm, glm)
+        load_lora(warm, glm, dropout=settings.lora_dropout)
         return
     targets = EVERY if settings.lora_targets == "all" else ATTENTION
     attach_lora(glm, Lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, targets))

@@ -69,7 +69,9 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
         verify(resume)
     set_seed(settings.seed)
     glm = load_model(model.path, dtype=weights_type(settings), bits=int(settings.base_bits))
-    method.attach(glm, settings, Path(about["warm_start"]) if about.get("warm_start") else None)
+    warm = Path(about["warm_start"]) if about.get("warm_start") else None
+    # A checkpoint holds all of it: where the run began may be gone by now.
+    method.attach(glm, settings, resume if warm and resume else warm)
     glm.train()
     witness.phase("reading")
     examples, validation = _data(settings, folder, model.path)
