@@ -34,6 +34,12 @@ def read_json(path: Path, default: Any = None) -> Any:
         return default
 
 
+def read_table(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where it is absent or holds anything else."""
+    table = read_json(path, {})
+    return table if isinstance(table, dict) else {}
+
+
 def digest(path: Path) -> str:
     """The sha256 of a file's bytes."""
     found = hashlib.sha256()

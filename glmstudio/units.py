@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import datetime
+
 from glmstudio.words import say
 
 
@@ -29,6 +32,13 @@ def duration(lang: str, seconds: float) -> str:
     if whole < 86400:
         return say(lang, "units.hours", h=whole // 3600, m=whole % 3600 // 60)
     return say(lang, "units.days", d=whole // 86400, h=whole % 86400 // 3600)
+
+
+def moment(seconds: float | None) -> str:
+    """A time since 1970 as day and time of day; empty for none, and for one that no calendar has."""
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%m-%d %H:%M") if seconds else ""
+    return ""
 
 
 def number(value: float) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from glmstudio.data.prompt import TOOL_PROMPT, Message, tools_message
 from glmstudio.data.records import Record, check_file, read_records, record_messages
-from glmstudio.data.sources import source_files
+from glmstudio.data.sources import MOST, source_files
 from glmstudio.data.toolalpaca import convert_toolalpaca
 from glmstudio.data.values import read_values
 from glmstudio.errors import StudioError
@@ -279,3 +279,17 @@ def test_a_folder_is_read_by_name_and_nothing_outside(tmp_path: Path) -> None:
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StudioError, match=r"no \.json, \.jsonl or \.csv file in the folder"):
         check_file(tmp_path)
+
+
+def test_a_folder_that_is_no_data_set_is_refused_before_it_is_walked(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text("{}")
+    for number in range(MOST // 1000 + 1):
+        (tmp_path / str(number)).mkdir()
+        for name in range(1000):
+            (tmp_path / str(number) / str(name)).touch()
+    with pytest.raises(StudioError) as raised:
+        source_files(tmp_path)
+    assert str(raised.value) == (
+        f"The folder {tmp_path} holds more than 10,000 files and folders, so it is hardly one of training data. "
+        "Choose the folder in which only your conversations are."
+    )

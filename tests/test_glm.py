@@ -189,7 +189,7 @@ def test_a_wrong_folder_is_one_clear_error(tmp_path: Path, how: str, words: str)
     ("make", "words"),
     [
         (lambda folder: folder / "nowhere", "There is no tuned model at"),
-        (lambda folder: folder, "holds no prefix"),
+        (lambda folder: folder, "holds neither a prefix nor an adapter"),
         (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"x") and folder, "is cut off or damaged"),
         (
             lambda folder: torch.save({"transformer.prefix_encoder.embedding.weight": torch.ones(4, 9)}, folder / "pytorch_model.bin") or folder,

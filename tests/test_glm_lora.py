@@ -133,6 +133,13 @@ def test_an_export_writes_each_form(tmp_path: Path) -> None:
         {"rank_pattern": {"q_proj": 2}},
         {"peft_type": "IA3"},
         {"lora_dropout": 2},
+        {"r": float("inf")},
+        {"lora_alpha": float("nan")},
+        {"lora_alpha": float("inf")},
+        {"init_lora_weights": "pissa_niter_4"},
+        {"init_lora_weights": "olora"},
+        {"use_qalora": True},
+        {"alora_invocation_tokens": [1]},
     ],
 )
 def test_an_adapter_that_is_something_else_is_refused_in_words(tmp_path: Path, change: dict[str, Any]) -> None:

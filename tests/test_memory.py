@@ -14,7 +14,7 @@ from glmstudio.errors import StudioError
 from glmstudio.glm.layout import native_config
 from glmstudio.paths import DEMO
 from glmstudio.runs.memory import Need, Shape, _Batch, need, shape_of, trained
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 from glmstudio.train.trainer import Scored
 from tests.published import Shape as Published
 from tests.published import config_of, write_model

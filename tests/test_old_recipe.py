@@ -21,7 +21,7 @@ from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.glm import load_model
 from glmstudio.glm.adapters import save_official
 from glmstudio.paths import DEMO
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 from tests import old_recipe
 from tests.training import prepared, trainer_for
 

@@ -13,7 +13,8 @@ from glmstudio.models import add_folder, find_model
 from glmstudio.paths import SHIPPED_PRESETS
 from glmstudio.runs import lease, plan
 from glmstudio.runs.fit import fit
-from glmstudio.runs.presets import Settings, change, field_docs, list_presets, load_preset, parse_settings, render
+from glmstudio.runs.presets import list_presets, load_preset, parse_settings, render
+from glmstudio.runs.settings import Settings, change, field_docs
 
 
 def test_every_shipped_preset_is_parsed() -> None:
@@ -56,10 +57,10 @@ def test_all_errors_are_told_at_once() -> None:
         )
     assert caught.value.what() == (
         "Some settings in --set are wrong. There is no setting stepz. "
-        "The setting steps cannot be many; it must be of the kind int. "
+        "The setting steps cannot be many; it must be a whole number. "
         "The setting dtype cannot be int8; it must be one of auto, float32, bfloat16, float16. "
         "The setting seed cannot be -1; it must lie between 0 and 4294967295. "
-        "The setting batch_size cannot be True; it must be of the kind int."
+        "The setting batch_size cannot be True; it must be a whole number."
     )
 
 
@@ -72,7 +73,7 @@ def test_errors_in_a_file_name_their_lines(tmp_path: Path) -> None:
         f"Some settings in {file} are wrong. "
         "Line 2: The setting steps cannot be 0; it must lie between 1 and 10000000. "
         "Line 4: There is no setting wrong_name. "
-        "Line 5: The setting seed cannot be x; it must be of the kind int."
+        "Line 5: The setting seed cannot be x; it must be a whole number."
     )
     assert "第 4 行：没有名为 wrong_name 的设置。" in caught.value.what("zh")
 

@@ -139,8 +139,10 @@ def test_the_queue_outlives_failures_and_starts_one_at_a_time(clean: Path, tmp_p
     assert state.problem is not None
     assert str(model) in state.problem.what()
     # Its supervisor is killed, and with it all that would go on; nobody advances the queue now.
-    for each in (who(new).get("supervisor"), *new.processes()):
-        if each is not None:
+    supervisor = who(new).get("supervisor")
+    while rest := [each for each in (supervisor, *new.processes()) if process.alive(each)]:
+        for each in rest:  # again until nobody is left: it may be starting the training in this very moment
+            assert each is not None
             process.send(each, signal.SIGKILL)
     assert ended(new)[0] == "lost"
     assert queue.waiting() == ["earlier", "last"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -15,8 +16,10 @@ from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.paths import DEMO
-from glmstudio.runs.presets import load_preset
+from glmstudio.runs import presets
+from glmstudio.runs.presets import load_preset, save_preset
 from glmstudio.runs.run import find_run
+from glmstudio.runs.settings import change
 from glmstudio.runs.start import SAMPLE
 from glmstudio.ui import compare, finetune, form_actions, preset_cards, review, run_actions, runs_view, runwatch
 from glmstudio.ui.errands import Errands
@@ -145,13 +148,13 @@ def test_settings_are_taken_over_all_or_not_at_all(read: None) -> None:
     wrong = form_actions.act(view, {"act": "settings", "fields": {"steps": "0", "dtype": "int7", "nonsense": "1"}})
     assert wrong.changes == view.changes
     assert wrong.settings_problem is not None
-    assert wrong.settings_problem.what() == (
-        "Some settings in the form are wrong. The setting steps cannot be 0; it must lie between 1 and 10000000. "
-        "The setting dtype cannot be int7; it must be one of auto, float32, bfloat16, float16. "
-        "There is no setting nonsense."
-    )
     html = preset_cards.render_settings("en", wrong)
-    assert "Some settings in the form are wrong." in html
+    assert (
+        "These values cannot be used. The setting “Steps” cannot be 0; it must lie between 1 and 10000000. "
+        "The setting “Number format” cannot be int7; it must be one of auto, float32, bfloat16, float16. "
+        "There is no setting nonsense."
+    ) in html
+    assert "这些值不能采用。设置 “" in preset_cards.render_settings("zh", wrong)
     assert "<td>Steps</td><td>1450</td><td>7</td>" in html
 
 
@@ -175,6 +178,58 @@ def test_a_preset_of_ones_own_is_saved_used_and_deleted(read: None, home: Path) 
     kept = form_actions.act(saved, {"act": "delete-preset", "preset": PRESET})
     assert kept.form_problem is not None
     assert load_preset(PRESET)
+
+
+@pytest.mark.parametrize(
+    "text", ['say "hi"', "a\\b", "two\nlines", 'x"\nsteps = 1\n#', "\x00\x1f\x7f", "\x85 \u2028 你好 😀"]
+)
+def test_any_text_survives_in_a_preset_and_nothing_else_comes_in(text: str, home: Path) -> None:
+    settings = change(load_preset(PRESET).settings, {"sample_prompt": text, "learning_rate": 0.000123456789}, source="")
+    save_preset("mine", settings)
+    assert load_preset("mine").settings == settings
+    # A form that was drawn and sent back unchanged changes nothing.
+    drawn = preset_cards.render_settings("en", View(preset="mine"))
+    assert 'value="0.000123456789"' in drawn
+
+
+def test_half_a_character_is_refused(home: Path) -> None:
+    wrong = form_actions.act(View(preset=PRESET), {"act": "settings", "fields": {"sample_prompt": "\ud800"}})
+    assert wrong.settings_problem is not None
+    assert wrong.changes == ()
+
+
+def test_a_preset_is_deleted_by_its_name_only(home: Path) -> None:
+    (home / "presets").mkdir(parents=True)
+    outside = home / "other.toml"
+    outside.write_text("")
+    for name in (f"{home}/presets/../other.toml", "../other", str(outside), f"{home}/other"):
+        view = form_actions.act(View(), {"act": "delete-preset", "preset": name})
+        assert view.form_problem is not None, name
+        assert recipe(View(preset=name)).preset is None, name
+    assert outside.exists()
+
+
+def test_a_preset_that_cannot_be_read_is_told_and_can_go(home: Path) -> None:
+    file = home / "presets" / "broken.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("steps = many")
+    forget()
+    for lang in ("en", "zh"):
+        assert str(file) in preset_cards.render_presets(lang, View())
+    assert form_actions.act(View(), {"act": "delete-preset", "preset": "broken"}).form_problem is None
+    assert not file.exists()
+
+
+def test_a_full_disk_is_told_when_a_preset_is_saved(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(presets, "write_text", full)
+    view = form_actions.act(View(preset=PRESET), {"act": "save-preset", "fields": {"preset_name": "mine"}})
+    assert str(view.form_problem) == (
+        f"The preset {home}/presets/mine.toml could not be saved: No space left on device. "
+        "Free some disk space, or check that you may write there."
+    )
 
 
 def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +262,8 @@ def test_hostile_names_stay_text(lang: str, home: Path, monkeypatch: pytest.Monk
         path=home,
         attempts=1,
         is_whole_model=False,
-        about={"settings": {"method": "lora", "model": HOSTILE}},
+        about={},
+        settings={"method": "lora", "model": HOSTILE},
         metrics=lambda offset: ([{"step": step, "loss": 1.0} for step in range(2 - offset)], 2),
         samples=lambda offset: ([sample], 1),
         log=lambda offset: (f"Error: {HOSTILE}\n", 1),
@@ -316,6 +372,28 @@ def test_a_run_is_renamed_noted_and_deleted_by_its_buttons(home: Path) -> None:
     assert not (home / "runs/new").exists()
     with pytest.raises(StudioError, match="There is no run named new"):
         find_run("new")
+
+
+def test_runs_that_are_over_are_not_read_again_until_their_files_change(home: Path) -> None:
+    for number in range(20):
+        a_run(home, f"run-{number}")
+    runs_view.render_list("en", View(run=""))
+    opened: list[Path] = []
+    original = io.open
+
+    def counted(file: Any, *arguments: Any, **more: Any) -> Any:
+        opened.append(Path(str(file)))
+        return original(file, *arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(io, "open", counted)
+        forget()
+        runs_view.render_list("en", View(run=""))
+        assert [file for file in opened if "runs" in file.parts] == []
+        write_json(home / "runs/run-7/status.json", {"state": "failed", "ended": 6.0})
+        forget()
+        assert "Failed" in runs_view.render_list("en", View(run=""))
+    assert {file.parent.name for file in opened if "runs" in file.parts} == {"run-7"}
 
 
 def test_a_poll_costs_the_same_after_many_steps(home: Path) -> None:

@@ -14,7 +14,7 @@ from glmstudio.data.prompt import Example
 from glmstudio.files import write_json
 from glmstudio.glm import load_model
 from glmstudio.models.library import Model
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples
 from glmstudio.train.methods import METHODS
 from glmstudio.train.trainer import Job, StudioTrainer, make_trainer

@@ -44,7 +44,8 @@ def make_room(options: argparse.Namespace) -> None:
 
 
 def _settings_help() -> str:
-    from glmstudio.runs.presets import Settings, field_docs, list_presets
+    from glmstudio.runs.presets import list_presets
+    from glmstudio.runs.settings import Settings, field_docs
 
     presets = [f"  {preset.name}: {preset.about(language())}" for preset in list_presets()]
     settings = [f"  {doc.name} ({doc.value}): {doc.help}" for doc in field_docs(Settings(), language())]

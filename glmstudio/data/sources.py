@@ -15,6 +15,7 @@ from typing import Any
 from glmstudio.errors import StudioError
 
 KINDS = (".json", ".jsonl", ".csv")
+MOST = 10_000  # files and folders in a folder of data: whoever types a path passes through those above it
 _HEAD = 1 << 20
 _CHUNK = 1 << 18
 _BROKEN = re.compile("[\udc80-\udcff]")
@@ -25,14 +26,15 @@ Moved = Callable[[int], None]
 def source_files(path: str | Path) -> list[Path]:
     """The data files of a source: the file itself, or those of a folder, by name.
 
-    Hidden files, and links that lead out of the folder, are no part of it. Raises StudioError where there is none.
+    Hidden files, and links that lead out of the folder, are no part of it. Raises StudioError where there is none, and
+    for a folder that holds far more than data, as a whole disk does.
     """
     source = Path(path)
     try:
         if not source.is_dir() or source.suffix.lower() in KINDS:
             _check_file(source)
             return [source]
-        found = [file for file in sorted(_walk(source)) if file.suffix.lower() in KINDS]
+        found = sorted(_walk(source))
     except FileNotFoundError as error:
         raise StudioError("data.file_missing", file=str(source)) from error
     except (OSError, ValueError) as error:
@@ -116,13 +118,18 @@ def _check_file(file: Path) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The files below a folder that are not hidden and lie in it, wherever a link seems to put them."""
-    home = folder.resolve()
+    """The data files below a folder that are not hidden and lie in it, wherever a link seems to put them."""
+    home, seen = folder.resolve(), 0
     for place, names, files in os.walk(folder):
         names[:] = [name for name in names if not name.startswith(".")]
+        seen += len(names) + len(files)
+        if seen > MOST:
+            raise StudioError("data.folder_large", folder=str(folder), most=MOST)
         for name in files:
             file = Path(place, name)
-            if not name.startswith(".") and file.is_file() and home in file.resolve().parents:
+            if name.startswith(".") or file.suffix.lower() not in KINDS:
+                continue
+            if file.is_file() and home in file.resolve().parents:
                 yield file
 
 

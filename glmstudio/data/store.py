@@ -44,7 +44,7 @@ def prepare(source: Path, model_folder: Path, *, tell: Tell | None = None, cance
     """
     files = source_files(source)
     key = cache.key_of(files, model_folder)
-    if ready := _at(source, model_folder, key):
+    if ready := store_at(source, model_folder, key):
         return ready
     tokenizer = Tokenizer(model_folder)
     with cache.building() as folder:
@@ -53,18 +53,14 @@ def prepare(source: Path, model_folder: Path, *, tell: Tell | None = None, cance
             raise StudioError("data.source_changed", source=str(source))
         cache.finish(folder, key)
     cache.prune()
-    ready = _at(source, model_folder, key)
+    ready = store_at(source, model_folder, key)
     if ready is None:  # somebody emptied the cache in this moment
         raise StudioError("data.source_changed", source=str(source))
     return ready
 
 
-def find(source: Path, model_folder: Path) -> Store | None:
-    """The store, where it is ready. Raises StudioError where the source cannot be read."""
-    return _at(source, model_folder, cache.key_of(source_files(source), model_folder))
-
-
-def _at(source: Path, model_folder: Path, key: str) -> Store | None:
+def store_at(source: Path, model_folder: Path, key: str) -> Store | None:
+    """The store of that key, where it is ready."""
     folder = cache.place() / key
     about = read_json(folder / "about.json")
     if not isinstance(about, dict):

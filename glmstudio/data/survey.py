@@ -22,9 +22,9 @@ from typing import Any
 
 from glmstudio.data import cache
 from glmstudio.data.sources import source_files
-from glmstudio.data.store import Store, find, prepare
+from glmstudio.data.store import Store, prepare, store_at
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
 from glmstudio.process import Identity, alive, identify, spawn
 
@@ -54,9 +54,10 @@ class Look:
 
 def start(source: Path, model_folder: Path) -> None:
     """Begin to prepare a source in the background, unless it is ready or somebody is at it. Raises StudioError."""
-    if find(source, model_folder) is not None:
+    key = _key(source, model_folder)
+    if store_at(source, model_folder, key) is not None:
         return
-    place = _place(source, model_folder)
+    place = _place(key)
     place.mkdir(parents=True, exist_ok=True)
     with _alone(place):
         if _at_work(place):
@@ -75,17 +76,18 @@ def start(source: Path, model_folder: Path) -> None:
 
 def look(source: Path, model_folder: Path) -> Look:
     """How far it is. Raises StudioError where the source or the tokenizer cannot be read."""
-    if store := _ready(source, model_folder):
+    key = _key(source, model_folder)
+    if store := _ready(source, model_folder, key):
         return Look(1.0, store.records, store)
-    place = _place(source, model_folder)
+    place = _place(key)
     working = _at_work(place)
-    status = _table(place / "status.json")
+    status = read_table(place / "status.json")
     share, records = float(status.get("share", 0.0)), int(status.get("records", 0))
     if isinstance(status.get("problem"), dict):
         return Look(share, records, problem=StudioError.from_json(status["problem"]))
     if working:
         return Look(share, records, running=True)
-    if store := _ready(source, model_folder):  # it may have ended between the two looks
+    if store := _ready(source, model_folder, key):  # it may have ended between the two looks
         return Look(1.0, store.records, store)
     if (place / "job.json").exists():
         return Look(share, records, problem=StudioError("data.survey_died", source=str(source)))
@@ -94,7 +96,7 @@ def look(source: Path, model_folder: Path) -> Look:
 
 def main(source: Path, model_folder: Path) -> int:
     """Prepare, and write down how far it is. Returns 0 where the store is ready."""
-    place = _place(source, model_folder)
+    place = _place(_key(source, model_folder))
     status: dict[str, Any] = {"share": 0.0, "records": 0}
 
     def tell(share: float, records: int) -> None:
@@ -117,20 +119,19 @@ def main(source: Path, model_folder: Path) -> int:
     return 0
 
 
-def _ready(source: Path, model_folder: Path) -> Store | None:
+def _ready(source: Path, model_folder: Path, key: str) -> Store | None:
     """The store, opened once for all the looks at it."""
-    key = cache.key_of(source_files(source), model_folder)
     store = _open.get(key)
     if store is None or store.source != source or not (cache.place() / key).is_dir():
         _open.clear()
-        store = find(source, model_folder)
+        store = store_at(source, model_folder, key)
         if store is not None:
             _open[key] = store
     return store
 
 
 def _at_work(place: Path) -> bool:
-    about = _table(place / "job.json")
+    about = read_table(place / "job.json")
     if not about:
         return False
     identity = Identity.from_json(about.get("identity"))
@@ -157,13 +158,12 @@ def _forget_old(place: Path) -> None:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def _place(source: Path, model_folder: Path) -> Path:
-    return paths().state / "surveys" / cache.key_of(source_files(source), model_folder)[:20]
+def _key(source: Path, model_folder: Path) -> str:
+    return cache.key_of(source_files(source), model_folder)
 
 
-def _table(file: Path) -> dict[str, Any]:
-    table = read_json(file, {})
-    return table if isinstance(table, dict) else {}
+def _place(key: str) -> Path:
+    return paths().state / "surveys" / key[:20]
 
 
 if __name__ == "__main__":

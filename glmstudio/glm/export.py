@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json
+from glmstudio.files import read_table
 from glmstudio.glm.adapters import save_official, save_peft
 from glmstudio.glm.load import load_model
 from glmstudio.glm.lora import merge_lora
@@ -33,7 +33,7 @@ def export(model: Path, name: str, source: Path, form: str, out: Path) -> None:
     if whole:
         save_whole(load_model(source, dtype=torch.float32, device="cpu"), out, base=model, dtype=torch.float16)
         return
-    is_lora = (read_json(source / "adapter_config.json", {}) or {}).get("peft_type") == "LORA"
+    is_lora = read_table(source / "adapter_config.json").get("peft_type") == "LORA"
     if form == "peft" and is_lora:
         out.mkdir(parents=True)
         for file in ("adapter_config.json", "adapter_model.safetensors"):

@@ -6,8 +6,9 @@ same: its A belongs to each of the three, and its B is split by rows, so the pro
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,16 @@ _PUBLISHED = {
     "dense_4h_to_h": ("down_proj",),
 }
 _NAME = "default"
-_UNKNOWN = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "lora_bias")
+_UNKNOWN = (
+    "use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "lora_bias", "use_qalora",
+    "alora_invocation_tokens", "layer_replication", "target_parameters", "trainable_token_indices",
+)  # fmt: skip
+_MOVES_THE_BASE = (
+    "pissa",
+    "olora",
+    "corda",
+    "loftq",
+)  # starts that take away from the base what the adapter begins with
 
 
 @dataclass(frozen=True)
@@ -81,10 +91,13 @@ def save_lora(model: GlmForCausalLM, folder: Path, *, base: str) -> None:
     write_json(folder / "adapter.json", {"format": FORMAT, "base": base, "rank": lora.rank})
 
 
-def load_lora(folder: Path, model: GlmForCausalLM) -> None:
-    """Attach the adapter in `folder`, ours or an official one. Raises StudioError where it is damaged or foreign."""
+def load_lora(folder: Path, model: GlmForCausalLM, *, dropout: float = 0.0) -> None:
+    """Attach the adapter in `folder`, ours or an official one; `dropout` is for going on with its training.
+
+    Raises StudioError where it is damaged or foreign.
+    """
     about: Any = read_json(folder / "adapter_config.json")
-    attach_lora(model, _described(about, folder))
+    attach_lora(model, replace(_described(about, folder), dropout=dropout))
     restore_lora(model, folder)
 
 
@@ -127,7 +140,8 @@ def _numbers(model: GlmForCausalLM) -> dict[str, torch.Tensor]:
 
 def _described(about: Any, folder: Path) -> Lora:
     """What an `adapter_config.json` says. It is input from outside: only plain numbers and known names count."""
-    if not isinstance(about, dict) or about.get("peft_type") != "LORA" or any(about.get(name) for name in _UNKNOWN):
+    plain = isinstance(about, dict) and about.get("peft_type") == "LORA" and not any(map(about.get, _UNKNOWN))
+    if not plain or str(about.get("init_lora_weights")).lower().startswith(_MOVES_THE_BASE):
         kind = str(about.get("peft_type")) if isinstance(about, dict) else "?"
         raise StudioError("adapters.kind", folder=str(folder), kind=kind)
     named = about.get("target_modules")
@@ -142,9 +156,10 @@ def _described(about: Any, folder: Path) -> Lora:
         rank, alpha = int(about["r"]), float(about["lora_alpha"])
         dropout = float(about.get("lora_dropout") or 0.0)
         scale = rank**0.5 if about.get("use_rslora") else 1.0
-        if not 0 < rank <= 4096 or not 0 <= dropout < 1 or not set(targets) <= set(EVERY):
+        known = 0 < rank <= 4096 and math.isfinite(alpha) and 0 <= dropout < 1 and set(targets) <= set(EVERY)
+        if not known:
             raise ValueError(rank)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StudioError("adapters.kind", folder=str(folder), kind="LORA") from error
     return Lora(rank, alpha * scale, dropout, tuple(dict.fromkeys(targets)))
 

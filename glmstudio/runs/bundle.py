@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from glmstudio.files import read_json, write_json, write_text
-from glmstudio.runs.presets import Settings, render
+from glmstudio.files import read_table, write_json, write_text
+from glmstudio.runs.presets import render
 from glmstudio.runs.run import Run
+from glmstudio.runs.settings import Settings
 from glmstudio.words import say
 
 _COPIED = ("metrics.jsonl", "samples.jsonl", "records.json", "environment.json", "notes.json")
@@ -25,7 +26,7 @@ def write_bundle(run: Run, learned: Path, folder: Path) -> None:
     here = Path(settings.data).name
     portable = dataclasses.replace(settings, data="", validation="", warm_start="", device="auto")
     write_text(folder / "preset.toml", render(portable, header=f"{run.name}\nThe data were {here}."))
-    records = read_json(run.path / "records.json", {}) or {}
+    records = read_table(run.path / "records.json")
     write_json(folder / "data.json", {"name": here, "sha256": records.get("sha256"), "records": records.get("used")})
     rows = [row for row in run.metrics()[0] if isinstance(row.get("loss"), (int, float))]
     write_text(folder / "loss.svg", _curve([(row["step"], row["loss"]) for row in rows]))

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_table, write_json
+from glmstudio.runs.told import numbers, table
 
 SEAL = "checkpoint.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -75,7 +76,7 @@ def seal(path: Path, *, step: int, loss: float | None, validation_loss: float | 
 
 def verify(path: Path) -> None:
     """Read every byte of a sealed checkpoint. Raises StudioError where one is not what was written."""
-    for name, wanted in (read_json(path / SEAL, {}) or {}).get("crc32", {}).items():
+    for name, wanted in table(read_table(path / SEAL).get("crc32")).items():
         if _sum(path / name) != wanted:
             raise StudioError("runs.checkpoint_broken", folder=str(path), file=name)
 
@@ -92,8 +93,7 @@ def prune(folder: Path, *, keep: int) -> None:
 
 
 def _read(path: Path, step: int) -> Checkpoint:
-    about = read_json(path / SEAL, {})
-    about = about if isinstance(about, dict) else {}
+    about = read_table(path / SEAL)
     files = about.get("files")
     whole = isinstance(files, dict) and bool(files) and about.get("step") == step
     size = 0
@@ -102,7 +102,8 @@ def _read(path: Path, step: int) -> Checkpoint:
             size += file.stat().st_size if file.is_file() else 0
     if isinstance(files, dict):
         whole = whole and all(_size(path / name) == wanted for name, wanted in files.items())
-    return Checkpoint(step, path, size, whole, about.get("time"), about.get("loss"), about.get("validation_loss"))
+    known = numbers(about | {"step": step})
+    return Checkpoint(step, path, size, whole, known.get("time"), known.get("loss"), known.get("validation_loss"))
 
 
 def _size(file: Path) -> int:

@@ -21,7 +21,7 @@ FORMS = ("official", "peft", "merged", "bundle")
 
 def forms_of(run: Run) -> tuple[str, ...]:
     """The forms that what this run learned can have."""
-    method = run.about.get("settings", {}).get("method")
+    method = run.settings.get("method")
     return {"ptuning_v2": ("official", "peft", "bundle"), "lora": ("peft", "merged", "bundle")}.get(
         str(method), ("merged", "bundle")
     )

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.runs import queue
 from glmstudio.runs.run import Run, wait_until_gone
 from glmstudio.runs.start import check_name
@@ -29,8 +29,7 @@ def rename_run(run: Run, name: str) -> Run:
 
 def read_note(run: Run) -> str:
     """What its owner wrote about the run."""
-    told = read_json(run.path / "notes.json", {})
-    return str(told.get("note", "")) if isinstance(told, dict) else ""
+    return str(read_table(run.path / "notes.json").get("note", ""))
 
 
 def write_note(run: Run, note: str) -> None:

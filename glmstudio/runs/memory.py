@@ -11,7 +11,7 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FIXED = {"cpu": 500_000_000, "cuda": 700_000_000}  # Python and its libraries; a card's context and its workspaces

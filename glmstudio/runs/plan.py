@@ -19,8 +19,8 @@ from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs.lease import CPU, cards
 from glmstudio.runs.memory import BYTES, Need, Shape, need, shape_of, trained
-from glmstudio.runs.presets import Settings
 from glmstudio.runs.probe import Probe, look_probe
+from glmstudio.runs.settings import Settings
 
 _MARGIN = 0.96  # of the memory that is free: the rest is what the estimate may miss
 _SHORTEST = 256  # tokens: a shorter limit is proposed to nobody

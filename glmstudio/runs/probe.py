@@ -20,12 +20,12 @@ from pathlib import Path
 
 from glmstudio import process
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
 from glmstudio.runs.lease import CPU
-from glmstudio.runs.presets import Settings
 from glmstudio.runs.reasons import reason
 from glmstudio.runs.run import Run
+from glmstudio.runs.settings import Settings
 
 STEPS = 3
 _GRACE = 5.0
@@ -65,7 +65,7 @@ def look_probe(settings: Settings, device: str, data_key: str) -> Probe:
     """What is known by now."""
     folder = _place(settings, device, data_key)
     run = Run("probe", folder)
-    about, progress = run.about, read_json(folder / "progress.json", {}) or {}
+    about, progress = run.about, read_table(folder / "progress.json")
     if not about:
         return Probe("absent")
     if progress.get("phase") == "done":
@@ -85,7 +85,7 @@ def look_probe(settings: Settings, device: str, data_key: str) -> Probe:
 def end_probes() -> None:
     """End every probe that goes on, and forget it: the card is wanted for the real thing."""
     for file in (paths().state / "probes").glob("*/run.json"):
-        identity = process.Identity.from_json((read_json(file, {}) or {}).get("agent"))
+        identity = process.Identity.from_json(read_table(file).get("agent"))
         if identity is not None and process.send(identity, signal.SIGKILL):
             end = time.monotonic() + _GRACE
             while process.alive(identity) and time.monotonic() < end:

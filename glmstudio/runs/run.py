@@ -18,6 +18,8 @@ runs/<name>/
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +27,15 @@ from typing import Any
 
 from glmstudio import process
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
+from glmstudio.runs import told
 from glmstudio.runs.rows import bytes_from, rows_from
 
 ENDED = ("finished", "failed", "stopped", "lost")
 BALLAST = "ballast"
 _TAIL = 8192
 _BIRTH = 10.0  # seconds from the launch to the supervisor's first sign of life
-_SILENT = 60.0  # seconds
-_SILENT_FIRST = 600.0  # seconds without a first step, to which none can be compared
 _BEFORE_TRAINING = (None, "loading", "reading")
 _gone: set[str] = set()  # run ids of which nothing is left
 
@@ -85,8 +86,12 @@ class Run:
     @property
     def about(self) -> dict[str, Any]:
         """`run.json`; empty where it is gone."""
-        data = read_json(self.path / "run.json", {})
-        return data if isinstance(data, dict) else {}
+        return read_table(self.path / "run.json")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that it was started with; empty where nobody can read them."""
+        return told.table(self.about.get("settings"))
 
     @property
     def preset(self) -> str:
@@ -96,12 +101,12 @@ class Run:
     @property
     def model(self) -> str:
         """The model's name."""
-        return str(self.about.get("settings", {}).get("model", ""))
+        return str(self.settings.get("model", ""))
 
     @property
     def data(self) -> str:
         """The data set's path."""
-        return str(self.about.get("settings", {}).get("data", ""))
+        return str(self.settings.get("data", ""))
 
     @property
     def device(self) -> str:
@@ -111,12 +116,12 @@ class Run:
     @property
     def attempts(self) -> int:
         """How often it was started."""
-        return 1 + len(self.about.get("resumed", []))
+        return 1 + len(told.items(self.about.get("resumed")))
 
     @property
     def argv(self) -> list[str]:
         """The command that trains, as it was started."""
-        return [str(part) for part in self.about.get("argv", [])]
+        return [str(part) for part in told.items(self.about.get("argv"))]
 
     @property
     def result(self) -> Path | None:
@@ -127,14 +132,13 @@ class Run:
     @property
     def is_whole_model(self) -> bool:
         """Whether the result is a model of its own, not an adapter of its base."""
-        return self.about.get("settings", {}).get("method") == "full"
+        return self.settings.get("method") == "full"
 
     def read_state(self) -> RunState:
         """The run's state from its files and its processes. A state without a living process behind it is not
         believed: the run is then finished (it said so), or lost."""
         about = self.about
-        status = read_json(self.path / "status.json", {}) or {}
-        progress = read_json(self.path / "progress.json", {}) or {}
+        status, progress = read_table(self.path / "status.json"), read_table(self.path / "progress.json")
         state = str(status.get("state", "starting"))
         problem = status.get("problem") or progress.get("problem")
         if state not in ENDED:
@@ -143,11 +147,13 @@ class Run:
 
     def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """The steps and validations written since byte `offset`, and the next offset. Costs only what is new."""
-        return rows_from(self.path / "metrics.jsonl", offset)
+        rows, end = rows_from(self.path / "metrics.jsonl", offset)
+        return [row for row in map(told.numbers, rows) if row], end
 
     def samples(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """What the model said at the saves since byte `offset`, and the next offset."""
-        return rows_from(self.path / "samples.jsonl", offset)
+        rows, end = rows_from(self.path / "samples.jsonl", offset)
+        return [row | told.numbers(row) for row in rows if told.numbers(row)], end
 
     def log(self, offset: int = 0) -> tuple[str, int]:
         """What was printed since byte `offset`, and the next offset."""
@@ -184,15 +190,15 @@ class Run:
                 return "stopping", problem
             return ("starting" if progress.get("phase") in _BEFORE_TRAINING else "running"), problem
         # The supervisor may have written the end between the two reads.
-        status = read_json(self.path / "status.json", {}) or {}
-        if status.get("state") in ENDED:
-            return status["state"], status.get("problem")
+        status = read_table(self.path / "status.json")
+        if str(status.get("state")) in ENDED:
+            return str(status["state"]), status.get("problem")
         if progress.get("phase") == "done" and self.result:
             return "finished", None
         if progress.get("phase") in ("stopped", "failed"):  # the supervisor was killed, the trainer was not
             return progress["phase"], problem
-        born = about.get("monotonic")
-        if watched[0] is None and not rebooted and born is not None and 0 <= time.monotonic() - born < _BIRTH:
+        age = time.monotonic() - told.number(about.get("monotonic"), math.inf)
+        if watched[0] is None and not rebooted and 0 <= age < _BIRTH:
             return "starting", problem
         return "lost", problem or StudioError("runs.lost_reboot" if rebooted else "runs.lost_killed").to_json()
 
@@ -206,8 +212,8 @@ class Run:
         self, state: str, about: dict[str, Any], status: dict[str, Any], progress: dict[str, Any], problem: Any
     ) -> RunState:
         last = self._last_row()
-        steps = int(about.get("settings", {}).get("steps", 0))
-        step = int(last.get("step", 0))
+        steps, step = int(told.number(told.table(about.get("settings")).get("steps"))), int(last.get("step", 0))
+        ended = status.get("ended") or (progress.get("time") if state in ENDED else None)
         seconds = last.get("seconds")
         speed = last.get("tokens_per_second")
         left = seconds / step * (steps - step) if seconds and step and state == "running" else None
@@ -218,11 +224,11 @@ class Run:
             loss=last.get("loss"),
             tokens_per_second=speed,
             seconds_left=left,
-            started=float(about.get("created", 0.0)),
-            ended=status.get("ended") or (progress.get("time") if state in ENDED else None),
-            problem=_error(problem),
+            started=told.number(about.get("created")),
+            ended=told.number(ended) or None,
+            problem=told.problem(problem),
             validation_loss=last.get("validation_loss"),
-            silent=_silence(progress, last) if state == "running" else None,
+            silent=told.silence(progress, last) if state == "running" else None,
         )
 
     def _last_row(self) -> dict[str, Any]:
@@ -238,16 +244,21 @@ class Run:
         return merged
 
 
+def every_run() -> list[Run]:
+    """Every run, in no order."""
+    return [Run(file.parent.name, file.parent) for file in paths().runs.glob("*/run.json")]
+
+
 def list_runs() -> list[Run]:
     """Every run, newest first."""
-    found = [Run(file.parent.name, file.parent) for file in paths().runs.glob("*/run.json")]
-    return sorted(found, key=lambda run: float(run.about.get("created", 0.0)), reverse=True)
+    return sorted(every_run(), key=lambda run: told.number(run.about.get("created")), reverse=True)
 
 
 def find_run(name: str) -> Run:
     """The run of that name. Raises StudioError."""
     run = Run(name, paths().runs / name)
-    if name in ("", ".", "..") or "/" in name or "\\" in name or not (run.path / "run.json").is_file():
+    # `os.path.isfile` never raises, whatever the name.
+    if name in ("", ".", "..") or "/" in name or "\\" in name or not os.path.isfile(run.path / "run.json"):  # noqa: PTH113
         raise StudioError("runs.unknown", name=name)
     return run
 
@@ -268,24 +279,6 @@ def last_word(folder: Path, name: str, value: Any) -> None:
         (folder / BALLAST).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             write_json(folder / name, value, parents=False)
-
-
-def _error(data: Any) -> StudioError | None:
-    try:
-        return StudioError.from_json(data) if data else None
-    except (TypeError, KeyError):
-        return None
-
-
-def _silence(progress: dict[str, Any], last: dict[str, Any]) -> float | None:
-    """For how long nothing was heard, where that is far longer than the steps so far took; by a clock that nobody
-    can set back."""
-    beat, step = progress.get("monotonic"), int(last.get("step") or 0)
-    if progress.get("boot_id") != process.boot_id() or not isinstance(beat, (int, float)):
-        return None
-    quiet = time.monotonic() - beat
-    usual = max(_SILENT, 20 * float(last.get("seconds") or 0) / step) if step else _SILENT_FIRST
-    return quiet if quiet > usual else None
 
 
 def wait_until_gone(run: Run, seconds: float = 5.0) -> bool:

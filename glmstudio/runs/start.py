@@ -18,15 +18,16 @@ from typing import Any
 from glmstudio import process
 from glmstudio.data.store import Store, prepare
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.models import list_models, ready_model
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
 from glmstudio.runs import queue
 from glmstudio.runs.lease import choose, refuse_held
 from glmstudio.runs.plan import Place, make_plan, place_of
-from glmstudio.runs.presets import Preset, Settings, change
+from glmstudio.runs.presets import Preset
 from glmstudio.runs.run import BALLAST, Run, find_run
+from glmstudio.runs.settings import Settings, change
 
 SAMPLE = DEMO / "sample.jsonl"
 _NAME = re.compile(r"[\w][\w .-]{0,79}", re.UNICODE)
@@ -207,7 +208,7 @@ def _warm_start(settings: Settings) -> Path | None:
         if result is None:
             raise StudioError("runs.no_result", name=settings.warm_start)
         folder = result
-    lora = (read_json(folder / "adapter_config.json", {}) or {}).get("peft_type") == "LORA"
+    lora = read_table(folder / "adapter_config.json").get("peft_type") == "LORA"
     if settings.method == "full" or lora != (settings.method == "lora"):
         raise StudioError("runs.warm_kind", folder=str(folder))
     return folder.resolve()

@@ -17,11 +17,12 @@ import psutil
 
 from glmstudio import process
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.runs import queue
 from glmstudio.runs.manage import leave_queue
 from glmstudio.runs.run import Run
 from glmstudio.runs.start import advance
+from glmstudio.runs.told import table
 from glmstudio.units import size
 from glmstudio.words import say
 
@@ -61,10 +62,11 @@ def stop_run(run: Run, *, now: bool = False) -> Iterator[Stage]:
 
 def proof_of(run: Run) -> Stage | None:
     """What the stop of the run's last attempt has proven; None where it was not stopped."""
-    told = read_json(run.path / "proof.json", {})
-    if not isinstance(told, dict) or "key" not in told or told.get("run_id") != run.about.get("run_id"):
-        return None
-    return Stage(str(told["key"]), dict(told["values"]))
+    told = read_table(run.path / "proof.json")
+    stage = Stage(str(told.get("key")), table(told.get("values")))
+    with contextlib.suppress(KeyError, ValueError):  # words that are not known here
+        return stage if told.get("run_id") == run.about.get("run_id") and stage.text() else None
+    return None
 
 
 class _Stop:
@@ -73,7 +75,7 @@ class _Stop:
     def __init__(self, run: Run) -> None:
         self._run, self._about = run, run.about
         self._id = str(self._about.get("run_id"))
-        self._asked_before = (read_json(run.path / "stop.json", {}) or {}).get("now") is True
+        self._asked_before = read_table(run.path / "stop.json").get("now") is True
 
     def stages(self, *, now: bool) -> Iterator[Stage]:
         with contextlib.suppress(FileNotFoundError):  # its folder was moved away; its processes may still be there

@@ -17,7 +17,7 @@ from typing import Any
 
 from glmstudio import process
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json
+from glmstudio.files import read_table
 from glmstudio.paths import ROOT
 from glmstudio.runs.lease import CPU
 from glmstudio.runs.notify import notify
@@ -53,7 +53,7 @@ class Supervisor:
         self._folder = folder
         os.chdir(folder)
         me = process.identify(os.getpid())
-        self._about: dict[str, Any] = read_json(Path("run.json")) | {"supervisor": me.to_json() if me else None}
+        self._about: dict[str, Any] = read_table(Path("run.json")) | {"supervisor": me.to_json() if me else None}
         self._agent: subprocess.Popen[bytes] | None = None
         self._ended_by: str | None = None
         signal.signal(signal.SIGTERM, self._pass_on)
@@ -117,7 +117,7 @@ class Supervisor:
             time.sleep(0.1)
 
     def _ending(self, code: int, begin: int) -> dict[str, Any]:
-        progress = read_json(Path("progress.json"), {}) or {}
+        progress = read_table(Path("progress.json"))
         ended: dict[str, Any] = {"exit_code": code, "ended": time.time()}
         if progress.get("phase") == "done":  # whatever torchrun met while it left, the result is on disk
             return ended | {"state": "finished"}

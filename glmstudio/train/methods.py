@@ -10,13 +10,13 @@ import torch
 from transformers import GlmForCausalLM
 
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json
+from glmstudio.files import read_table
 from glmstudio.glm.adapters import load_prefix, save_official, save_prefix
 from glmstudio.glm.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, restore_lora, save_lora
 from glmstudio.glm.prefix import Prefix, attach_prefix
 from glmstudio.glm.whole import restore_whole, save_whole
 from glmstudio.models.library import Model
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -72,10 +72,9 @@ def _finish_prefix(glm: GlmForCausalLM, folder: Path, model: Model) -> None:
 
 def _attach_lora(glm: GlmForCausalLM, settings: Settings, warm: Path | None) -> None:
     if warm is not None:
-        about = read_json(warm / "adapter_config.json", {})
-        if about.get("peft_type") != "LORA":
+        if read_table(warm / "adapter_config.json").get("peft_type") != "LORA":
             raise StudioError("runs.warm_kind", folder=str(warm))
-        load_lora(warm, glm)
+        load_lora(warm, glm, dropout=settings.lora_dropout)
         return
     targets = EVERY if settings.lora_targets == "all" else ATTENTION
     attach_lora(glm, Lora(settings.lora_rank, settings.lora_alpha, settings.lora_dropout, targets))

@@ -20,13 +20,13 @@ from glmstudio import __version__
 from glmstudio.data.store import prepare
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_json, read_table, write_json
 from glmstudio.glm.load import load_model
 from glmstudio.models import ready_model, stamp
 from glmstudio.runs.checkpoints import verify
-from glmstudio.runs.presets import Settings
 from glmstudio.runs.reasons import out_of_memory
 from glmstudio.runs.run import last_word
+from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples
 from glmstudio.train.methods import METHODS, weights_type
 from glmstudio.train.sample import sampler
@@ -69,7 +69,9 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
         verify(resume)
     set_seed(settings.seed)
     glm = load_model(model.path, dtype=weights_type(settings), bits=int(settings.base_bits))
-    method.attach(glm, settings, Path(about["warm_start"]) if about.get("warm_start") else None)
+    warm = Path(about["warm_start"]) if about.get("warm_start") else None
+    # A checkpoint holds all of it: where the run began may be gone by now.
+    method.attach(glm, settings, resume if warm and resume else warm)
     glm.train()
     witness.phase("reading")
     examples, validation = _data(settings, folder, model.path)
@@ -151,7 +153,7 @@ def _out_of_memory(error: Exception) -> StudioError:
 
 def _tell(folder: Path, problem: StudioError) -> None:
     """Leave the reason; on a full disk, the room for it was kept from the start."""
-    progress = read_json(folder / "progress.json", {}) or {}
+    progress = read_table(folder / "progress.json")
     last_word(folder, "progress.json", progress | {"phase": "failed", "problem": problem.to_json()})
     with contextlib.suppress(OSError):  # the log lies on the same disk
         sys.stderr.write(f"{problem}\n")

@@ -18,7 +18,7 @@ from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArgum
 from glmstudio.data.prompt import IGNORED
 from glmstudio.models.library import Model
 from glmstudio.runs.checkpoints import prune, seal
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples, Order, collate
 from glmstudio.train.health import Health
 from glmstudio.train.methods import METHODS, Method
@@ -76,9 +76,11 @@ class StudioTrainer(Trainer):
         """The mean loss of all learned tokens of the validation set."""
         kept_back = self.job.validation or ()
         total, count, model = 0.0, 0, self.model
+        # A generator of its own: else it would draw from the one that training draws its dropout from.
+        apart = torch.Generator()
         model.eval()
         with torch.inference_mode():
-            for batch in DataLoader(kept_back, self.job.settings.batch_size, collate_fn=collate):
+            for batch in DataLoader(kept_back, self.job.settings.batch_size, collate_fn=collate, generator=apart):
                 rows = int((batch["labels"][:, 1:] != IGNORED).sum())
                 loss = model(**{name: tensor.to(self.args.device) for name, tensor in batch.items()})["loss"]
                 total, count = total + float(loss) * rows, count + rows

@@ -53,6 +53,7 @@ class Witness:
         """One line for one step."""
         now, tokens = time.monotonic(), int(self._tokens)
         self.step, self.loss = step, float(logs["loss"])
+        self.validation_loss = None  # what was measured before is not this step's
         self._write(
             {
                 "step": step,

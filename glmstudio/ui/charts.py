@@ -17,10 +17,10 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 20, 12, 28
 
 def sparkline(points: Sequence[Point], *, label: str) -> Safe:
     """The shape of a curve in the height of a line of text; nothing where there is no curve yet."""
-    points = _finite(points)
+    points = _finite(thin(points, 60))
     if len(points) < 2:
         return Safe('<span class="gs-spark"></span>')
-    path = _path(_placed(thin(points, 60), (1, 1, 118, 26)))
+    path = _path(_placed(points, (1, 1, 118, 26)))
     return tag(
         '<svg class="gs-spark" viewBox="0 0 120 28" preserveAspectRatio="none" role="img" aria-label="{label}">'
         '<path d="{path}"/></svg>',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from glmstudio.runs.presets import Settings, field_docs
+from glmstudio.runs.settings import Settings, field_docs
 from glmstudio.ui.charts import Series, curve
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, button, tag
@@ -20,11 +20,11 @@ def render_compare(lang: str, view: View) -> Safe:
     runs = [known for known in newest_first() if known.name in view.compared][:MOST]
     if len(runs) < 2:
         return Safe("")
-    lines = [Series(known.name, WATCH.reading(known.run).points, "mean") for known in runs]
+    lines = [Series(known.name, WATCH.reading(known).points, "mean") for known in runs]
     kept = [
         Series(f"{known.name} · {say(lang, 'ui.run.figure_validation')}", points, "dots")
         for known in runs
-        if (points := WATCH.reading(known.run).validation)
+        if (points := WATCH.reading(known).validation)
     ]
     x_label = say(lang, "ui.run.step")
     return tag(
@@ -43,7 +43,7 @@ def _differences(lang: str, runs: list[Known]) -> Safe:
         (say(lang, "ui.run.loss"), [_loss(known.state.loss) for known in runs]),
         (say(lang, "ui.run.figure_validation"), [_loss(known.state.validation_loss) for known in runs]),
     ]
-    settings = [known.run.about.get("settings", {}) for known in runs]
+    settings = [known.run.settings for known in runs]
     for doc in field_docs(Settings(), lang):
         values = [str(each.get(doc.name, "–")) for each in settings]
         if len(set(values)) > 1:

@@ -12,14 +12,14 @@ from glmstudio.chat.server import ModelServer
 from glmstudio.doctor.preflight import preflight
 from glmstudio.errors import StudioError
 from glmstudio.runs.lease import chat_on
-from glmstudio.runs.presets import change, delete_preset, load_preset, save_preset
+from glmstudio.runs.presets import delete_preset, find_preset, save_preset
 from glmstudio.runs.probe import end_probes, start_probe
+from glmstudio.runs.settings import change
 from glmstudio.runs.start import start_run
 from glmstudio.ui.live import View
 from glmstudio.ui.recipe import recipe
 from glmstudio.ui.runwatch import live_run
 from glmstudio.ui.snapshot import forget
-from glmstudio.words import say
 
 _starting = threading.Lock()
 _started: dict[tuple[object, ...], tuple[str, float]] = {}
@@ -73,7 +73,7 @@ def _preset(view: View, data: dict[str, Any]) -> View:
 
 def _record(view: View, data: dict[str, Any]) -> View:
     row = str(data.get("row", ""))
-    return replace(view, record=int(row)) if row.isdecimal() else view
+    return replace(view, record=int(row[:9])) if row.isdecimal() else view
 
 
 def _settings(view: View, data: dict[str, Any]) -> View:
@@ -82,7 +82,7 @@ def _settings(view: View, data: dict[str, Any]) -> View:
     if preset is None:
         return view
     try:
-        after = change(preset.settings, fields, source=say("en", "ui.preset.form"))
+        after = change(preset.settings, fields, source="")
     except StudioError as error:
         return replace(view, settings_problem=error)
     kept = {name: fields[name] for name in fields if getattr(after, name) != getattr(preset.settings, name)}
@@ -98,7 +98,7 @@ def _policy(view: View, data: dict[str, Any]) -> View:
 
 
 def _save_preset(view: View, data: dict[str, Any]) -> View:
-    preset = load_preset(view.preset) if view.preset else recipe(view).preset
+    preset = find_preset(view.preset) if view.preset else recipe(view).preset
     if preset is None:
         raise StudioError("ui.finetune.no_preset")
     settings = change(preset.settings, dict(view.changes), source="")

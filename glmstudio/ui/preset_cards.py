@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from glmstudio.errors import StudioError
 from glmstudio.runs.fit import Fit, fit
-from glmstudio.runs.presets import (
-    FieldDoc,
-    Preset,
-    Settings,
-    change,
-    choice_words,
-    differences,
-    field_docs,
-    shipped_like,
-)
+from glmstudio.runs.presets import Preset, read_presets, shipped_like
+from glmstudio.runs.settings import FieldDoc, Settings, change, choice_words, differences, field_docs
 from glmstudio.ui.choice import model_in_use
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, button, chip, fold, problem, prose, tag
 from glmstudio.ui.recipe import presets_in_order, recipe
 from glmstudio.ui.snapshot import shared
-from glmstudio.words import say
+from glmstudio.words import has, say
 
 # What a form shows first; the others follow in the order of the settings.
 _PLACED_ELSEWHERE = ("model", "data")
+_MOST_WRONG = 3  # presets that cannot be read
 
 
 def render_presets(lang: str, view: View) -> Safe:
@@ -35,7 +28,8 @@ def render_presets(lang: str, view: View) -> Safe:
         near = picked or preset.model == (used.name if used else "demo")
         (mine if near else others).append(_card(lang, preset, found, picked))
     return tag(
-        '<fieldset class="gs-choice"><legend>{label}</legend><div class="gs-presets">{mine}</div>{others}</fieldset>',
+        '<fieldset class="gs-choice"><legend>{label}</legend><div class="gs-presets">{mine}</div>{others}{wrong}'
+        "</fieldset>",
         label=say(lang, "ui.preset.label"),
         mine=mine,
         others=fold(
@@ -45,6 +39,7 @@ def render_presets(lang: str, view: View) -> Safe:
         )
         if others
         else "",
+        wrong=[problem(lang, error, kind="attention") for error in _wrong()[:_MOST_WRONG]],
     )
 
 
@@ -64,6 +59,11 @@ def render_settings(lang: str, view: View) -> Safe:
         keep=_keep(lang, found.preset),
     )
     return fold(say(lang, "ui.preset.settings"), body, key="settings", unfolded=bool(view.changes))
+
+
+@shared(3.0)
+def _wrong() -> list[StudioError]:
+    return read_presets()[1]
 
 
 @shared(3.0)
@@ -128,7 +128,7 @@ def _field(lang: str, doc: FieldDoc) -> Safe:
         field = tag(
             '<input data-field="{name}" value="{value}"{mode}>',
             name=doc.name,
-            value=f"{doc.value:g}" if doc.kind == "float" else doc.value,
+            value=f"{doc.value:.12g}" if doc.kind == "float" else doc.value,
             mode=Safe(' inputmode="decimal"') if doc.kind in ("int", "float") else "",
         )
     return tag(
@@ -146,7 +146,7 @@ def _changed(lang: str, preset: Preset, settings: Settings, view: View) -> Safe:
         tag("<tr><td>{label}</td><td>{before}</td><td>{after}</td></tr>", label=label, before=before, after=after)
         for label, before, after in differences(origin.settings, settings, lang)
     ]
-    wrong = view.settings_problem
+    wrong = _labelled(lang, view.settings_problem) if view.settings_problem else None
     return tag(
         "{wrong}{table}",
         wrong=problem(lang, wrong) if wrong else "",
@@ -161,6 +161,17 @@ def _changed(lang: str, preset: Preset, settings: Settings, view: View) -> Safe:
         if rows
         else "",
     )
+
+
+def _labelled(lang: str, wrong: StudioError) -> StudioError:
+    """What is wrong with the form, by the names that the form shows."""
+    errors = [
+        StudioError(each.key, **each.values | {"name": f"“{say(lang, label)}”"})
+        if has(label := f"settings.{each.values['name']}.label")
+        else each
+        for each in wrong.values["errors"]
+    ]
+    return StudioError("ui.preset.wrong", errors=tuple(errors))
 
 
 def _keep(lang: str, preset: Preset) -> Safe:

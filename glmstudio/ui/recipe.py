@@ -17,11 +17,12 @@ from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
 from glmstudio.runs.lease import choose
 from glmstudio.runs.plan import Plan, make_plan, place_of
-from glmstudio.runs.presets import Preset, Settings, list_presets, load_preset
+from glmstudio.runs.presets import Preset, find_preset, list_presets
+from glmstudio.runs.settings import Settings
 from glmstudio.runs.start import SAMPLE, Asked
 from glmstudio.ui.choice import model_in_use
 from glmstudio.ui.live import View
-from glmstudio.ui.snapshot import on_forget
+from glmstudio.ui.snapshot import on_forget, shared
 
 _FRESH_S = 0.9
 _USUAL = ("ptuning_v2", "lora", "full", "smoke")
@@ -61,6 +62,7 @@ def recipe(view: View) -> Recipe:
         return _kept[key][1]
 
 
+@shared(3.0)
 def presets_in_order() -> list[Preset]:
     """Every preset, those for the model in use first, and of these the usual ones."""
     used = model_in_use()
@@ -122,7 +124,7 @@ def _with_data(known: Recipe, settings: Settings, model: Path) -> Recipe:
 
 def _preset(view: View) -> Preset:
     if view.preset:
-        return load_preset(view.preset)
+        return find_preset(view.preset)
     first = next(iter(presets_in_order()), None)
     if first is None:
         raise StudioError("ui.finetune.no_preset")

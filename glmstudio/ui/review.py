@@ -5,7 +5,7 @@ from __future__ import annotations
 from glmstudio.data.store import Store
 from glmstudio.runs.memory import Need
 from glmstudio.runs.plan import Plan
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 from glmstudio.ui import data_view
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.live import View

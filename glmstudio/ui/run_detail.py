@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from glmstudio.files import read_json
 from glmstudio.runs.checkpoints import Checkpoint, best, list_checkpoints
 from glmstudio.runs.export import forms_of
@@ -14,7 +12,7 @@ from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.errands import ERRANDS
 from glmstudio.ui.markup import Safe, button, chip, copyable, fold, problem, tag
 from glmstudio.ui.runwatch import Known, Reading
-from glmstudio.units import duration, number, size
+from glmstudio.units import duration, moment, number, size
 from glmstudio.words import say
 
 
@@ -87,7 +85,7 @@ def render_samples(lang: str, reading: Reading) -> Safe:
     said = [
         tag(
             '<div class="gs-sample"><span class="gs-small">{step}</span><p>{answer}</p></div>',
-            step=say(lang, "ui.run.at_step", step=int(each.get("step", 0))),
+            step=say(lang, "ui.run.at_step", step=each["step"]),
             answer=str(each.get("answer", "")),
         )
         for each in newest
@@ -135,7 +133,7 @@ def _checkpoint(lang: str, known: Known, each: Checkpoint, is_best: bool) -> Saf
         loss="–" if each.loss is None else number(each.loss),
         validation="–" if each.validation_loss is None else number(each.validation_loss),
         size=size(each.size),
-        time=datetime.fromtimestamp(each.time).astimezone().strftime("%m-%d %H:%M") if each.time else "–",
+        time=moment(each.time) or "–",
         buttons=buttons,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from datetime import datetime
+from functools import lru_cache
 
 from glmstudio.runs.checkpoints import latest
 from glmstudio.runs.queue import waiting
@@ -13,7 +13,7 @@ from glmstudio.ui.charts import sparkline
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
 from glmstudio.ui.runwatch import WATCH, Known, Reading, live_run, newest_first
-from glmstudio.units import duration
+from glmstudio.units import duration, moment
 from glmstudio.words import say
 
 LOOKS = {
@@ -35,8 +35,10 @@ def render_list(lang: str, view: View) -> Safe:
     if not runs:
         return empty(say(lang, "ui.finetune.empty"), say(lang, "ui.finetune.empty_text"), icon_name="finetune")
     opened = shown(view)
+    name = opened.name if opened else None
     queue = waiting()
-    rows = [_row(lang, known, opened is not None and known.name == opened.name, queue) for known in runs]
+    places = {name: place for place, name in enumerate(queue, 1)}
+    rows = [_row(lang, known, known.name == name, places.get(known.name, 0), len(queue)) for known in runs]
     compare = button("compare", say(lang, "ui.compare.button"), look="quiet", needs_ticks="") if len(runs) > 1 else ""
     return tag(
         '<div class="gs-stack" data-scope><div class="gs-row gs-spread"><h3>{title}</h3>{compare}</div>'
@@ -53,7 +55,7 @@ def render_open(lang: str, view: View) -> Safe:
     if known is None:
         return Safe("")
     run, state, quoted = known.run, known.state, shlex.quote(known.name)
-    reading = WATCH.reading(run, with_log=True)
+    reading = WATCH.reading(known, with_log=True)
     commands = [f"python launcher.py runs {action} {quoted}" for action in ("show", "stop", "resume")]
     parts = [
         _head(lang, known),
@@ -95,8 +97,9 @@ def state_words(lang: str, state: RunState) -> str:
     return say(lang, key, percent=int(share(state) * 100))
 
 
-def _row(lang: str, known: Known, opened: bool, queue: list[str]) -> Safe:
-    state, reading = known.state, WATCH.reading(known.run)
+@lru_cache(maxsize=1000)  # of a run whose files are as they were, the row is, too
+def _row(lang: str, known: Known, opened: bool, place: int, of: int) -> Safe:
+    state, reading = known.state, WATCH.reading(known)
     return tag(
         '<div class="gs-runrow" data-key="row-{name}"><input type="checkbox" data-tick="{name}" value="{name}"'
         ' aria-label="{tick}"><button type="button" class="gs-run" data-act="open" data-run="{name}"'
@@ -108,20 +111,19 @@ def _row(lang: str, known: Known, opened: bool, queue: list[str]) -> Safe:
         spark=sparkline(reading.points, label=say(lang, "ui.run.loss")),
         chip=chip(LOOKS[state.state], state_words(lang, state)),
         steps=say(lang, "ui.run.steps", step=state.step, steps=state.steps) if state.steps else "",
-        when=datetime.fromtimestamp(state.started).astimezone().strftime("%m-%d %H:%M") if state.started else "",
+        when=moment(state.started),
         bar=bar(share(state), label=say(lang, "ui.run.progress")) if state.holds_device else "",
-        order=_order(lang, known.name, queue) if known.name in queue else "",
+        order=_order(lang, known.name, place, of) if place else "",
     )
 
 
-def _order(lang: str, name: str, queue: list[str]) -> Safe:
-    """Where a waiting run stands, and the buttons that move it."""
-    place = queue.index(name)
-    up = _arrow("earlier", "↑", say(lang, "ui.run.earlier"), name) if place else ""
-    down = _arrow("later", "↓", say(lang, "ui.run.later"), name) if place + 1 < len(queue) else ""
+def _order(lang: str, name: str, place: int, of: int) -> Safe:
+    """Where a waiting run stands, counted from 1, and the buttons that move it."""
+    up = _arrow("earlier", "↑", say(lang, "ui.run.earlier"), name) if place > 1 else ""
+    down = _arrow("later", "↓", say(lang, "ui.run.later"), name) if place < of else ""
     return tag(
         '<span class="gs-row gs-order"><span class="gs-small">{place}</span>{up}{down}{leave}</span>',
-        place=say(lang, "ui.run.place", n=place + 1),
+        place=say(lang, "ui.run.place", n=place),
         up=up,
         down=down,
         leave=button("stop", say(lang, "ui.run.leave_queue"), look="quiet", run=name),

@@ -8,12 +8,13 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.runs.lease import chat_on, run_on
 from glmstudio.runs.queue import waiting
-from glmstudio.runs.run import Run, RunState, list_runs
+from glmstudio.runs.run import Run, RunState, every_run
 from glmstudio.runs.start import advance
 from glmstudio.runs.stop import Stage, proof_of, stop_run
 from glmstudio.ui.charts import Point, thin
@@ -26,6 +27,7 @@ PINNED = 8
 SAMPLES = 6
 _ERROR = re.compile(r"(Error|Exception|error)\b|\bKilled\b|out of memory|exitcode")
 MOST_POINTS = 4000
+_TELLING = ("run.json", "status.json", "progress.json", "metrics.jsonl", "result")
 
 
 @dataclass
@@ -91,16 +93,16 @@ class Watch:
         self._lock = threading.Lock()
         self._advancing = threading.Lock()
 
-    def reading(self, run: Run, *, with_log: bool = False) -> Reading:
+    def reading(self, known: Known, *, with_log: bool = False) -> Reading:
         """The run, read up to now."""
         with self._lock:
             # A run that goes on from a checkpoint writes anew what came after it, so it is read anew.
-            known = self._readings.setdefault((str(run.path), run.attempts), Reading())
-            known.advance(run)
+            reading = self._readings.setdefault((str(known.run.path), known.attempts), Reading())
+            reading.advance(known.run)
             if with_log:
-                known.advance_log(run)
-                known.advance_samples(run)
-            return known
+                reading.advance_log(known.run)
+                reading.advance_samples(known.run)
+            return reading
 
     def stop(self, run: Run, *, now: bool) -> None:
         """Stop a run in the background; asking again while it stops changes nothing, unless it asks for more haste."""
@@ -171,14 +173,16 @@ WATCH = Watch()
 
 @dataclass(frozen=True)
 class Known:
-    """A run as every part of the page sees it in this tick."""
+    """A run as every part of the page sees it in this tick. `stamps`: what its files looked like then."""
 
-    run: Run
+    run: Run = field(hash=False)  # its name and its files' stamps tell it apart
     state: RunState
     model: str
     preset: str
     data: str
     has_result: bool
+    attempts: int = 1
+    stamps: tuple[Any, ...] = ()
 
     @property
     def name(self) -> str:
@@ -186,17 +190,35 @@ class Known:
         return self.run.name
 
 
+_ended: dict[str, Known] = {}  # runs that are over, by folder: read again only when a file of theirs has changed
+
+
 @shared(0.5)
 def newest_first() -> list[Known]:
     """Every run with its state, the newest on top. Whoever looks also starts what waits and has its turn."""
     WATCH.advance()
-    found = [
-        Known(
-            run, run.read_state(), model=run.model, preset=run.preset, data=run.data, has_result=run.result is not None
-        )
-        for run in list_runs()
-    ]
+    found = [_known(run) for run in every_run()]
+    for gone in _ended.keys() - {str(known.run.path) for known in found}:
+        del _ended[gone]
     return sorted(found, key=lambda known: known.state.started, reverse=True)
+
+
+def _known(run: Run) -> Known:
+    stamps = tuple(_stamp(run.path / name) for name in _TELLING)
+    if (known := _ended.pop(str(run.path), None)) is None or known.stamps != stamps:
+        state, has_result = run.read_state(), run.result is not None
+        known = Known(run, state, run.model, run.preset, run.data, has_result, run.attempts, stamps)
+    if not known.state.live:
+        _ended[str(run.path)] = known
+    return known
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def live_run() -> Known | None:

@@ -23,7 +23,7 @@ import torch
 from transformers import set_seed
 
 from glmstudio.data.prompt import IGNORED, Example
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 from glmstudio.train.trainer import StudioTrainer
 from tests import old_recipe
 from tests.published import Shape, write_model

@@ -28,7 +28,7 @@ from transformers import GlmForCausalLM
 from glmstudio.data.prompt import IGNORED, Example
 from glmstudio.glm.layout import native_config
 from glmstudio.runs.memory import Need, need, shape_of
-from glmstudio.runs.presets import Settings
+from glmstudio.runs.settings import Settings
 from glmstudio.train.methods import METHODS
 from tests.published import Shape, config_of, write_model
 from tests.training import prepared, trainer_for
