@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from glmstudio.runs.settings import Settings, field_docs
+from glmstudio.runs.settings import Settings, choice_words, field_docs
 from glmstudio.ui.charts import Series, curve
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, button, tag
@@ -45,7 +45,7 @@ def _differences(lang: str, runs: list[Known]) -> Safe:
     ]
     settings = [known.run.settings for known in runs]
     for doc in field_docs(Settings(), lang):
-        values = [str(each.get(doc.name, "–")) for each in settings]
+        values = [choice_words(lang, each.get(doc.name, "–")) for each in settings]
         if len(set(values)) > 1:
             rows.append((doc.label, values))
     return tag(

@@ -19,7 +19,7 @@ from glmstudio.words import say
 def render_figures(lang: str, known: Known, reading: Reading) -> Safe:
     """The numbers that one looks for first."""
     state, last = known.state, reading.last
-    seconds = (state.ended - state.started) if state.ended else None
+    seconds = None if state.live else last.get("seconds")
     loss = state.loss if state.loss is not None else last.get("loss")
     figures = [
         ("step", f"{state.step:,} / {state.steps:,}" if state.steps else None),
@@ -29,7 +29,7 @@ def render_figures(lang: str, known: Known, reading: Reading) -> Safe:
         ("speed", number(state.tokens_per_second) if state.tokens_per_second else None),
         ("memory", size(last["memory"]) if isinstance(last.get("memory"), (int, float)) else None),
         ("gpu", _gpu_use(known)),
-        ("took", duration(lang, seconds) if seconds is not None and seconds >= 0 else None),
+        ("took", duration(lang, seconds) if isinstance(seconds, (int, float)) else None),
     ]
     cells = [
         tag("<div><dt>{name}</dt><dd>{value}</dd></div>", name=say(lang, f"ui.run.figure_{name}"), value=value)
