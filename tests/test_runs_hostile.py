@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,12 @@ import pytest
 
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.runs.run import find_run, list_runs
+from glmstudio.process import COOKIE, identify
+from glmstudio.runs.copies import folder_mark
+from glmstudio.runs.manage import delete_run
+from glmstudio.runs.run import Run, find_run, list_runs
 from glmstudio.runs.settings import Settings
+from glmstudio.runs.stop import stop_run
 from glmstudio.ui import compare, finetune, runs_view
 from glmstudio.ui.live import View
 from glmstudio.ui.snapshot import forget
@@ -75,6 +82,31 @@ def test_a_damaged_run_breaks_no_part_of_the_page(files: dict[str, Any], home: P
         compare.render_compare(lang, View(compared=("odd", "good")))
         finetune.render_start(lang, View())
     assert {run.name for run in list_runs()} == {"odd", "good"}
+
+
+def test_a_copy_of_a_run_that_goes_on_has_none_of_its_processes(
+    home: Path, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
+    folder = home / "runs" / "first"
+    child = spawn("-S", "-c", "import time; time.sleep(100)", **{COOKIE: "of the first"})
+    who = identify(child.pid)
+    assert who is not None
+    about = {"run_id": "of the first", "supervisor": who.to_json(), "settings": {}}
+    folder.mkdir(parents=True)
+    write_json(folder / "run.json", about | {"place": folder_mark(folder)})
+    write_json(folder / "status.json", {"state": "running"})
+    copy = Run("copy", Path(shutil.copytree(folder, folder.with_name("copy"))))
+    first = Run("first", folder)
+
+    assert (first.read_state().live, [each.pid for each in first.processes()]) == (True, [child.pid])
+    state = copy.read_state()
+    assert (state.state, state.problem and state.problem.key, copy.processes()) == ("lost", "runs.copied", [])
+    assert [stage.key for stage in stop_run(copy, now=True)] == ["runs.stage.over"]
+    delete_run(copy)
+    assert child.poll() is None
+    # Where a disk gives a folder another mark, and there is no second one, it is the run.
+    write_json(folder / "run.json", about | {"place": "1:1"})
+    assert first.read_state().live
 
 
 def test_a_run_name_that_no_disk_can_hold_is_unknown(home: Path) -> None:

@@ -121,6 +121,35 @@ def test_an_upload_cannot_leave_its_folder(home: Path, tmp_path: Path) -> None:
     assert (first.source, first.data, second.data) == ("file", path, other)
 
 
+def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Any, target: Any) -> None:
+        Path(target).write_text("ha")
+        raise OSError(28, "No space left on device")
+
+    given = tmp_path / "data.jsonl"
+    given.write_text("half")
+    monkeypatch.setattr(finetune.shutil, "copyfile", full)
+    view, path = finetune.take_upload(View(data="before"), SimpleNamespace(name=str(given)))
+    assert (path, view.data, list((home / "data").iterdir())) == ("before", "before", [])
+    assert "No space left on device" in finetune.render_start("en", view)
+
+    a_run(home, "kept")
+    monkeypatch.setattr(run_actions, "write_note", lambda *_: full(0, tmp_path / "x"))
+    run_actions.act(View(), {"act": "note", "run": "kept", "fields": {"note": "x"}})
+    assert "No space left on device" in runs_view.render_open("en", View(run="kept"))
+
+
+@pytest.mark.parametrize("step", ["abc", "-1", "9" * 6000, ["1"], "1.5"])
+@pytest.mark.parametrize("act", ["resume", "chat"])
+def test_a_step_that_is_none_is_told(act: str, step: Any, home: Path) -> None:
+    a_run(home, "kept")
+    view = run_actions.act(View(), {"act": act, "run": "kept", "step": step})
+    assert view.run == "kept"
+    assert "has no whole checkpoint" in runs_view.render_open("en", view)
+
+
 def test_bad_records_are_named_by_line_and_are_the_users_choice(home: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join([json.dumps(GOOD), "not json", *["{}"] * 7]))

@@ -30,6 +30,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
 from glmstudio.runs import told
+from glmstudio.runs.copies import is_copy
 from glmstudio.runs.rows import bytes_from, rows_from
 
 ENDED = ("finished", "failed", "stopped", "lost")
@@ -142,7 +143,9 @@ class Run:
         state = str(status.get("state", "starting"))
         problem = status.get("problem") or progress.get("problem")
         if state not in ENDED:
-            state, problem = self._living_state(about, progress, problem)
+            copied = is_copy(self.path, about)
+            told_so = "lost", StudioError("runs.copied").to_json()
+            state, problem = told_so if copied else self._living_state(about, progress, problem)
         return self._state(state, about, status, progress, problem)
 
     def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
@@ -162,8 +165,9 @@ class Run:
 
     def processes(self) -> list[process.Identity]:
         """Every process that carries this run's id."""
-        cookie = self.about.get("run_id")
-        return process.with_cookie(str(cookie)) if cookie else []
+        about = self.about
+        cookie = about.get("run_id")
+        return process.with_cookie(str(cookie)) if cookie and not is_copy(self.path, about) else []
 
     def has_processes(self) -> bool:
         """Whether anything of it runs. Once an attempt has nothing left, nothing of it can come back: so a run that

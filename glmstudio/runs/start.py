@@ -23,6 +23,7 @@ from glmstudio.models import list_models, ready_model
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
 from glmstudio.runs import queue
+from glmstudio.runs.copies import folder_mark
 from glmstudio.runs.lease import choose, refuse_held
 from glmstudio.runs.plan import Place, make_plan, place_of
 from glmstudio.runs.presets import Preset
@@ -126,7 +127,11 @@ def launch(run: Run) -> None:
     about, attempt = run.about, _attempt()
     for name in ("supervisor", "agent", "port", "argv"):
         about.pop(name, None)
-    write_json(run.path / "run.json", about | attempt | {"launched": time.time()}, parents=False)
+    write_json(
+        run.path / "run.json",
+        about | attempt | {"launched": time.time(), "place": folder_mark(run.path)},
+        parents=False,
+    )
     write_json(run.path / "status.json", {"state": "starting"}, parents=False)
     run_id = str(attempt["run_id"])
     with (run.path / "train.log").open("ab") as log:

@@ -81,11 +81,15 @@ def take_upload(view: View, upload: Any) -> tuple[View, str]:
     given = Path(str(getattr(upload, "name", upload)))
     name = re.sub(r"[^\w.-]+", "_", given.name).lstrip(".")[-80:] or "data.jsonl"
     folder = paths().home / "data"
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / name
     if target.exists():
         target = folder / f"{uuid.uuid4().hex[:6]}-{name}"
-    shutil.copyfile(given, target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(given, target)
+    except OSError as error:
+        target.unlink(missing_ok=True)  # half of a file would be taken for the whole
+        return replace(view, form_problem=form_actions.refused(error)), view.data
     return replace(view, source="file", data=str(target), record=0), str(target)
 
 

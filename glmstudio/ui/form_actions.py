@@ -33,6 +33,13 @@ def act(view: View, data: dict[str, Any]) -> View:
         return do(view, data) if do else view
     except StudioError as error:
         return replace(view, form_problem=error)
+    except OSError as error:
+        return replace(view, form_problem=refused(error))
+
+
+def refused(error: OSError) -> StudioError:
+    """What the system said no to."""
+    return StudioError("cli.system", reason=error.strerror or str(error), file=error.filename or "")
 
 
 def start(view: View, *, unload: bool = False, beside: bool = False) -> View:

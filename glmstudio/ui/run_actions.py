@@ -42,7 +42,18 @@ def act(view: View, data: dict[str, Any]) -> View:
         return do(view, run, data) if do else view
     except StudioError as error:
         WATCH.complain(run.name, error)
-        return replace(view, run=run.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        WATCH.complain(run.name, StudioError("runs.system", folder=str(run.path), reason=reason))
+    return replace(view, run=run.name)
+
+
+def _step(run: Run, data: dict[str, Any]) -> int | None:
+    """The step of the checkpoint that the button belongs to; None for the run itself. Raises StudioError."""
+    told = str(data.get("step") or "")
+    if told and not (told.isdecimal() and len(told) < 10):
+        raise StudioError("runs.no_checkpoint", name=run.name, step=told[:20], steps="–")
+    return int(told) if told else None
 
 
 def _open(view: View, run: Run, _: dict[str, Any]) -> View:
@@ -57,10 +68,10 @@ def _stop(view: View, run: Run, data: dict[str, Any]) -> View:
 
 
 def _resume(view: View, run: Run, data: dict[str, Any]) -> View:
-    step = data.get("step")
+    step = _step(run, data)
     if data.get("unload"):
         ModelServer.stop()
-    gone_on = resume_run(run, step=int(step) if step else None, wait=True)
+    gone_on = resume_run(run, step=step, wait=True)
     return replace(view, run=gone_on.name)
 
 
@@ -71,11 +82,11 @@ def _unload(view: View, run: Run, _: dict[str, Any]) -> View:
 
 
 def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
-    step = data.get("step")
+    step = _step(run, data)
     if run.is_whole_model:
-        model, adapter = str(learned(run, int(step) if step else None)), ""
+        model, adapter = str(learned(run, step)), ""
     else:
-        model, adapter = run.model, str(learned(run, int(step))) if step else run.name
+        model, adapter = run.model, str(learned(run, step)) if step else run.name
         use_model(model)
     view = replace(view, chat_model=model, chat_adapter=adapter, chat_problem=None)
     try:
