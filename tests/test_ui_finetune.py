@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from glmstudio.data import survey
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
@@ -148,6 +149,27 @@ def test_a_step_that_is_none_is_told(act: str, step: Any, home: Path) -> None:
     view = run_actions.act(View(), {"act": act, "run": "kept", "step": step})
     assert view.run == "kept"
     assert "has no whole checkpoint" in runs_view.render_open("en", view)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "holds no conversation that can be trained on"), ("bad\n{}\n", "Line 1")]
+)
+def test_a_file_without_a_usable_record_says_so(text: str, said: str, home: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(text)
+    view = View(source="file", data=str(data), preset=PRESET)
+    look = recipe(view).look
+    wait_until(lambda: survey.look(data, DEMO / "model").store is not None)
+    forget()
+
+    assert look is not None
+    found = recipe(view)
+    assert found.problem is not None
+    assert found.problem.key in ("data.file_empty", "data.file_problems")
+    html = review.render_data("en", view)
+    assert "gs-good" not in html
+    assert "ended from outside" not in html
+    assert said in html
 
 
 def test_bad_records_are_named_by_line_and_are_the_users_choice(home: Path, tmp_path: Path) -> None:

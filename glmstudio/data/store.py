@@ -44,7 +44,7 @@ def prepare(source: Path, model_folder: Path, *, tell: Tell | None = None, cance
     """
     files = source_files(source)
     key = cache.key_of(files, model_folder)
-    if ready := store_at(source, model_folder, key):
+    if (ready := store_at(source, model_folder, key)) is not None:
         return ready
     tokenizer = Tokenizer(model_folder)
     with cache.building() as folder:

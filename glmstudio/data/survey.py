@@ -77,7 +77,7 @@ def start(source: Path, model_folder: Path) -> None:
 def look(source: Path, model_folder: Path) -> Look:
     """How far it is. Raises StudioError where the source or the tokenizer cannot be read."""
     key = _key(source, model_folder)
-    if store := _ready(source, model_folder, key):
+    if (store := _ready(source, model_folder, key)) is not None:
         return Look(1.0, store.records, store)
     place = _place(key)
     working = _at_work(place)
@@ -87,7 +87,7 @@ def look(source: Path, model_folder: Path) -> Look:
         return Look(share, records, problem=StudioError.from_json(status["problem"]))
     if working:
         return Look(share, records, running=True)
-    if store := _ready(source, model_folder, key):  # it may have ended between the two looks
+    if (store := _ready(source, model_folder, key)) is not None:  # it may have ended between the two looks
         return Look(1.0, store.records, store)
     if (place / "job.json").exists():
         return Look(share, records, problem=StudioError("data.survey_died", source=str(source)))

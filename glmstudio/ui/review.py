@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glmstudio.data.store import Store
+from glmstudio.errors import StudioError
 from glmstudio.runs.memory import Need
 from glmstudio.runs.plan import Plan
 from glmstudio.runs.settings import Settings
@@ -28,6 +29,8 @@ def render_data(lang: str, view: View) -> Safe:
     settings = found.settings
     if settings is None:
         return Safe("")
+    if not found.store.records:
+        return problem(lang, StudioError("data.file_empty", file=str(found.store.source)), kind="attention")
     limit = settings.max_length
     count = found.store.problem_count(limit)
     shown = found.store.problems(limit, data_view.SHOWN_PROBLEMS)
