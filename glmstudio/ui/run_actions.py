@@ -22,6 +22,7 @@ from glmstudio.runs.start import advance
 from glmstudio.ui import chat, runs_view
 from glmstudio.ui.choice import use_model
 from glmstudio.ui.errands import ERRANDS
+from glmstudio.ui.form_actions import refused
 from glmstudio.ui.live import View
 from glmstudio.ui.runwatch import WATCH
 
@@ -43,8 +44,7 @@ def act(view: View, data: dict[str, Any]) -> View:
     except StudioError as error:
         WATCH.complain(run.name, error)
     except OSError as error:
-        reason = error.strerror or str(error)
-        WATCH.complain(run.name, StudioError("runs.system", folder=str(run.path), reason=reason))
+        WATCH.complain(run.name, refused(error))
     return replace(view, run=run.name)
 
 
