@@ -16,10 +16,12 @@ from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.process import COOKIE, identify
 from glmstudio.runs.copies import folder_mark
+from glmstudio.runs.export import export_run
 from glmstudio.runs.manage import delete_run
 from glmstudio.runs.run import Run, find_run, list_runs
 from glmstudio.runs.settings import Settings
 from glmstudio.runs.stop import stop_run
+from glmstudio.train.session import train
 from glmstudio.ui import compare, finetune, runs_view
 from glmstudio.ui.live import View
 from glmstudio.ui.snapshot import forget
@@ -107,6 +109,21 @@ def test_a_copy_of_a_run_that_goes_on_has_none_of_its_processes(
     # Where a disk gives a folder another mark, and there is no second one, it is the run.
     write_json(folder / "run.json", about | {"place": "1:1"})
     assert first.read_state().live
+
+
+def test_settings_of_another_version_are_told_and_missing_ones_are_the_usual(home: Path, tmp_path: Path) -> None:
+    settings = dataclasses.asdict(Settings())
+    make_run(home / "runs" / "newer", {"run.json": {"settings": settings | {"later": 1}}})
+    assert train(home / "runs" / "newer") == 1
+    told = find_run("newer").read_state().problem
+    assert told is not None
+    assert "There is no setting later." in told.what()
+    with pytest.raises(StudioError):
+        export_run(find_run("newer"), "bundle", tmp_path / "newer")
+    del settings["seed"]
+    make_run(home / "runs" / "older", {"run.json": {"settings": settings}})
+    folder = export_run(find_run("older"), "bundle", tmp_path / "older")
+    assert "seed = 42" in (folder / "preset.toml").read_text()
 
 
 def test_a_run_name_that_no_disk_can_hold_is_unknown(home: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from glmstudio.files import read_table, write_json, write_text
 from glmstudio.runs.presets import render
 from glmstudio.runs.run import Run
-from glmstudio.runs.settings import Settings
+from glmstudio.runs.settings import Settings, change
 from glmstudio.words import say
 
 _COPIED = ("metrics.jsonl", "samples.jsonl", "records.json", "environment.json", "notes.json")
@@ -18,7 +18,7 @@ _COPIED = ("metrics.jsonl", "samples.jsonl", "records.json", "environment.json",
 
 def write_bundle(run: Run, learned: Path, folder: Path) -> None:
     """Write the bundle of `run`, whose result or checkpoint lies in `learned`, to the new `folder`."""
-    settings = Settings(**run.about["settings"])
+    settings = change(Settings(), run.settings, source=str(run.path / "run.json"))
     shutil.copytree(learned, folder / "result")
     for name in _COPIED:
         if (run.path / name).is_file():

@@ -26,7 +26,7 @@ from glmstudio.models import ready_model, stamp
 from glmstudio.runs.checkpoints import verify
 from glmstudio.runs.reasons import out_of_memory
 from glmstudio.runs.run import last_word
-from glmstudio.runs.settings import Settings
+from glmstudio.runs.settings import Settings, change
 from glmstudio.train.batches import Examples
 from glmstudio.train.methods import METHODS, weights_type
 from glmstudio.train.sample import sampler
@@ -43,7 +43,7 @@ def train(folder: Path) -> int:
     try:
         if about is None:
             raise StudioError("runs.folder_gone", folder=str(folder))
-        _train(Settings(**about["settings"]), folder, about)
+        _train(change(Settings(), about["settings"], source=str(folder / "run.json")), folder, about)
     except StudioError as problem:
         _tell(folder, problem)
     except torch.OutOfMemoryError as error:
