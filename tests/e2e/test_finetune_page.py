@@ -204,8 +204,8 @@ def test_a_preset_is_changed_saved_and_used(running: Studio, chromium: Any, home
         page.click("#panel-settings [data-act=settings]")
         page.wait_for_selector("#panel-settings [role=alert]")
         said = page.inner_text("#panel-settings [role=alert]")
-        assert "The setting steps cannot be none" in said
-        assert "The setting batch_size cannot be 0" in said
+        assert "The setting “Steps” cannot be none" in said
+        assert "The setting “Batch size” cannot be 0" in said
         page.locator("#panel-settings [data-field=preset_name]").fill("demo/mine")
         page.click("#panel-settings [data-act=save-preset]")
         page.wait_for_selector("[data-preset='demo/mine'][aria-pressed=true]", timeout=10_000)
