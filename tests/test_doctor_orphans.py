@@ -358,7 +358,7 @@ def test_runs_that_cannot_be_read_are_named_and_stop_nothing(home: Path, spawn: 
     assert set(result.values["names"].split(", ")) == {"cut", "list", "nothing", "folder"}
     assert diagnose(only=["proc.stale"]).results[0].status != "crash"
     (paths().runs / "whole" / "status.json").write_text("[1]")
-    assert past() == [("info", "unreadable")]
+    assert past() == [("info", "died"), ("info", "unreadable")], "nobody says that it finished, and nothing of it runs"
 
 
 def test_a_thousand_runs_are_looked_through_in_a_moment(home: Path) -> None:

@@ -50,10 +50,12 @@ def files(folder: Path) -> list[str]:
     ("name", "form", "expected"),
     [
         ("ptuning_v2", "official", ["config.json", "pytorch_model.bin"]),
-        ("ptuning_v2", "peft", ["adapter_config.json", "adapter_model.safetensors"]),
-        ("lora", "peft", ["adapter_config.json", "adapter_model.safetensors"]),
+        pytest.param(
+            "ptuning_v2", "peft", ["adapter_config.json", "adapter_model.safetensors"], marks=pytest.mark.slow
+        ),
+        pytest.param("lora", "peft", ["adapter_config.json", "adapter_model.safetensors"], marks=pytest.mark.slow),
         ("lora", "merged", ["config.json", "model.safetensors", "tokenizer.model"]),
-        ("full", "merged", ["config.json", "model.safetensors", "tokenizer.model"]),
+        pytest.param("full", "merged", ["config.json", "model.safetensors", "tokenizer.model"], marks=pytest.mark.slow),
     ],
 )
 def test_each_form_of_each_method(runs: Path, tmp_path: Path, name: str, form: str, expected: list[str]) -> None:
@@ -108,6 +110,7 @@ def losses(run: Run) -> list[float]:
     return [row["loss"] for row in run.metrics()[0] if "loss" in row]
 
 
+@pytest.mark.slow
 def test_the_export_as_a_command(runs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "glmstudio", "runs", "export", "full", "--to", "merged", str(tmp_path / "m")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

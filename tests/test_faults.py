@@ -22,7 +22,7 @@ from glmstudio import process
 from glmstudio.cli import main
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO
-from glmstudio.runs import run as run_module
+from glmstudio.runs import told
 from glmstudio.runs.checkpoints import SEAL, latest, list_checkpoints
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.run import Run, find_run, list_runs, wait_for_end, wait_until_gone
@@ -104,6 +104,7 @@ def wait_for_none(run_id: str) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_whatever_is_killed_or_moved_nothing_is_lost(
     clean: Path, reference: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,7 +201,7 @@ def test_a_run_deleted_in_the_middle_leaves_nothing(clean: Path, tmp_path: Path,
 
 
 def test_a_run_that_hangs_says_so_and_is_ended(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "_SILENT", 3.0)
+    monkeypatch.setattr(told, "_SILENT", 3.0)
     run = begin(tmp_path, **LONG)
     wait_for_step(run, 20)
     assert run.read_state().silent is None

@@ -78,6 +78,7 @@ def on_full_disk(folder: Path, every: int, reference: Any) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_a_save(tmp_path: Path, reference: Any) -> None:
     told = on_full_disk(tmp_path, 5, reference)
     steps = [step for step, whole in told["checkpoints"] if whole]

@@ -350,6 +350,7 @@ except StudioError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
@@ -519,6 +520,7 @@ def test_a_link_gives_nothing_back_and_what_it_leads_to_stays(tmp_path: Path) ->
     assert files(store) == before
 
 
+@pytest.mark.slow
 def test_no_shard_is_ever_held_twice() -> None:
     from tests.bench.convert_memory import measure
 

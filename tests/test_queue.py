@@ -117,6 +117,7 @@ def test_different_runs_started_at_once_are_one(clean: Path, tmp_path: Path) -> 
     assert len(list_runs()) == len(supervisors(clean)) == 1
 
 
+@pytest.mark.slow
 def test_the_queue_outlives_failures_and_starts_one_at_a_time(clean: Path, tmp_path: Path) -> None:
     first = begin(tmp_path, "first", **LONG)
     assert problem(begin, tmp_path, "refused").key == "runs.device_busy"

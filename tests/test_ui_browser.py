@@ -141,6 +141,7 @@ def test_the_rail_works_by_keyboard(running: Studio, chromium: Any) -> None:
         assert page.evaluate("document.documentElement.dataset.step") == "model"
 
 
+@pytest.mark.slow
 def test_a_page_says_that_its_studio_is_gone_and_recovers(chromium: Any, tmp_path: Path) -> None:
     with studio(tmp_path) as first, visit(chromium, locale="zh-CN") as visitor:
         page = visitor.open(first.url + "#model")

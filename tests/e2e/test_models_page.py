@@ -42,9 +42,10 @@ def chip(page: Any, look: str) -> str:
     ("locale", "words"),
     [
         ("en-US", {"paused": r"Paused at \d+ %", "ready": "Ready", "broken": "Damaged", "sum": "not the bytes that were published"}),
-        pytest.param("zh-CN", {"paused": r"已暂停在 \d+%", "ready": "可用", "broken": "已损坏", "sum": "内容与发布的不一致"}, marks=pytest.mark.slow),
+        ("zh-CN", {"paused": r"已暂停在 \d+%", "ready": "可用", "broken": "已损坏", "sum": "内容与发布的不一致"}),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_start_pause_restart_resume_corrupt_verify_repair(
     locale: str, words: dict[str, str], hub: Hub, tmp_path: Path
 ) -> None:
