@@ -174,7 +174,7 @@ def training_environment(device: str | None = None) -> dict[str, str]:
     kept["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     kept["PYTHONUNBUFFERED"] = "1"
     kept.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
-    # Threads that spin while they wait slow a second program on the same cores ten times (`docs/benchmarks.md`).
+    # Threads that spin while they wait slow whatever else runs on the same cores (`docs/benchmarks.md`).
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if device is not None:
         kept["CUDA_VISIBLE_DEVICES"] = "" if device == CPU else device
