@@ -12,6 +12,7 @@ import pytest
 
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO, ROOT
+from glmstudio.runs.child import ask
 from glmstudio.runs.export import export_run, forms_of
 from glmstudio.runs.manage import write_note
 from glmstudio.runs.presets import load_preset
@@ -82,6 +83,13 @@ def test_forms_and_steps_that_there_are_not(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(StudioError, match="has no whole checkpoint at step 3; it has: 2, 4"):
         export_run(find_run("lora"), "peft", tmp_path / "x", step=3)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_child_that_says_nothing_of_use_is_told() -> None:
+    with pytest.raises(StudioError, match="The export broke: "):
+        ask("glmstudio.runs.child", broke="runs.export_broke")
+    with pytest.raises(StudioError, match="No module named"):
+        ask("glmstudio.nowhere", broke="runs.export_broke")
 
 
 def test_a_bundle_repeats_the_run(runs: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,12 +19,13 @@ from glmstudio.glm.whole import save_whole
 
 
 def main(model: Path, name: str, source: Path, form: str, out: Path) -> int:
-    """Write what lies in `source`, tuned on `model` (called `name`), in `form` to `out`. A problem goes to stdout."""
+    """Write what lies in `source`, tuned on `model` (called `name`), in `form` to `out`; tells stdout of a problem."""
+    told: dict[str, Any] = {}
     try:
         export(model, name, source, form, out)
     except StudioError as problem:
-        sys.stdout.write(json.dumps(problem.to_json(), ensure_ascii=False) + "\n")
-        return 1
+        told = {"problem": problem.to_json()}
+    sys.stdout.write(json.dumps(told) + "\n")
     return 0
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
-from glmstudio.paths import ROOT, child_environment
 from glmstudio.runs.bundle import write_bundle
 from glmstudio.runs.checkpoints import list_checkpoints
+from glmstudio.runs.child import ask
 from glmstudio.runs.run import Run
 
 FORMS = ("official", "peft", "merged", "bundle")
@@ -71,24 +68,6 @@ def learned(run: Run, step: int | None = None) -> Path:
 
 
 def _convert(run: Run, source: Path, form: str, part: Path) -> None:
-    """A child does it: torch never comes into this process."""
     model = ready_model(run.model)
-    command = [sys.executable, "-m", "glmstudio.glm.export", str(model.path), model.name, str(source), form, str(part)]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=child_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    if done.returncode:
-        raise _told(done.stdout) or StudioError("runs.export_broke", reason=done.stderr.strip()[-300:])
-
-
-def _told(output: str) -> StudioError | None:
-    try:
-        return StudioError.from_json(json.loads(output.splitlines()[-1]))
-    except (ValueError, IndexError, KeyError, TypeError):
-        return None
+    arguments = (str(model.path), model.name, str(source), form, str(part))
+    ask("glmstudio.glm.export", *arguments, broke="runs.export_broke")

@@ -26,7 +26,7 @@ def main(model: Path, learned: Path, question: str) -> int:
     try:
         answers = ask_both(model, learned, question)
     except StudioError as problem:
-        answers = problem.to_json()
+        answers = {"problem": problem.to_json()}
     sys.stdout.write(json.dumps(answers) + "\n")
     return 0
 

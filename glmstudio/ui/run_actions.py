@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,9 +9,11 @@ from typing import Any
 from glmstudio.chat.server import ModelServer
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
-from glmstudio.paths import ROOT, child_environment, paths
+from glmstudio.paths import paths
 from glmstudio.runs import queue
+from glmstudio.runs.child import ask
 from glmstudio.runs.export import FORMS, export_run, learned
+from glmstudio.runs.lease import chat_device, run_on
 from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.run import Run, find_run
@@ -119,23 +118,11 @@ def _versus(view: View, run: Run, data: dict[str, Any]) -> View:
 
 def versus(run: Run, question: str) -> dict[str, str]:
     """The same question, answered by the base and by what the run learned; greedily, one after the other."""
+    if other := run_on(chat_device()):
+        raise StudioError("ui.run.versus_busy", name=other.name)
     model = ready_model(run.model)
-    command = [sys.executable, "-m", "glmstudio.serve.versus", str(model.path), str(learned(run)), question]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=child_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    try:
-        told = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError) as error:
-        raise StudioError("ui.run.versus_broke", reason=done.stderr.strip()[-300:]) from error
-    if "key" in told:
-        raise StudioError.from_json(told)
+    arguments = (str(model.path), str(learned(run)), question)
+    told: dict[str, str] = ask("glmstudio.serve.versus", *arguments, broke="ui.run.versus_broke")
     return {"question": question, **told}
 
 
