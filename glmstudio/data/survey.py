@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,9 @@ from glmstudio.data import cache
 from glmstudio.data.sources import source_files
 from glmstudio.data.store import Store, prepare, store_at
 from glmstudio.errors import StudioError
-from glmstudio.files import read_table, write_json
+from glmstudio.files import alone, read_table, write_json
 from glmstudio.paths import paths
 from glmstudio.process import Identity, alive, identify, spawn
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
 
 _BIRTH_S = 10.0
 _WEEK_S = 7 * 24 * 3600.0
@@ -59,7 +53,7 @@ def start(source: Path, model_folder: Path) -> None:
         return
     place = _place(key)
     place.mkdir(parents=True, exist_ok=True)
-    with _alone(place):
+    with alone(place):
         if _at_work(place):
             return
         _forget_old(place)
@@ -138,16 +132,6 @@ def _at_work(place: Path) -> bool:
     if identity is None:  # it is being started right now, unless whoever started it was killed in between
         return time.time() - float(about.get("created", 0.0)) < _BIRTH_S
     return alive(identity)
-
-
-@contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Two clicks at once start one survey."""
-    with (place / "lock").open("a", encoding="utf-8") as file:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _forget_old(place: Path) -> None:

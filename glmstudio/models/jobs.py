@@ -17,20 +17,15 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import alone, read_json, write_json
 from glmstudio.paths import paths
 from glmstudio.process import Identity, alive, identify, send, spawn
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
 
 WORKERS = {
     "download": "glmstudio.models.work",
@@ -80,7 +75,7 @@ def start(kind: str, model: str, folder: Path, options: dict[str, Any]) -> None:
     """Begin a job in the background. Raises StudioError where one is at this folder already."""
     place = _place(folder)
     place.mkdir(parents=True, exist_ok=True)
-    with _alone(place):
+    with alone(place):
         if (now := read(folder)) and now.live:
             raise StudioError("models.job_busy", model=model)
         run_id = os.urandom(16).hex()
@@ -233,16 +228,6 @@ def _at_work(about: dict[str, Any], status: dict[str, Any]) -> bool:
 def _identity(about: dict[str, Any], status: dict[str, Any]) -> Identity | None:
     """Who does the job: whoever started it wrote that down, and so did the child itself."""
     return Identity.from_json(about.get("identity")) or Identity.from_json(status.get("identity"))
-
-
-@contextlib.contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Two clicks at once start one job."""
-    with (place / "lock").open("a", encoding="utf-8") as file:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _place(folder: Path) -> Path:
