@@ -17,6 +17,7 @@ from glmstudio.models.library import Model
 from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples
 from glmstudio.train.methods import METHODS
+from glmstudio.train.team import Team
 from glmstudio.train.trainer import Job, StudioTrainer, make_trainer
 from glmstudio.train.witness import Witness
 
@@ -54,5 +55,5 @@ def trainer_for(glm: GlmForCausalLM, settings: Settings, examples: Sequence[Exam
     """Its trainer, which reports to `folder`."""
     write_json(folder / "run.json", {})
     base = Model(settings.model, settings.model, folder, "local", 0, None)
-    witness = Witness(folder, settings.steps)
-    return make_trainer(glm, Job(settings, base, folder, Listed(examples), None, witness, lambda step: None))[0]
+    witness = Witness(folder, settings.steps, Team())
+    return make_trainer(glm, Job(settings, base, folder, Listed(examples), None, witness, lambda step: None, Team()))[0]

@@ -141,15 +141,16 @@ def _plan(asked: Any, *, as_json: bool) -> int:
     from glmstudio.runs.probe import start_probe
 
     settings = asked.settings()
-    device = choose(settings.device)
+    device = choose(settings.device, settings.processes)
     with progress() as tell:
         store = prepare(Path(settings.data), ready_model(settings.model).path, tell=tell)
     chosen = store.select(settings.bad_records, settings.max_length)
-    plan = make_plan(settings, place_of(device), store, chosen)
+    plan = make_plan(settings, place_of(device, settings.processes), store, chosen)
     if not plan.problem and run_on(device) is None:
         start_probe(plan.settings, device, store.key)
-        while (plan := make_plan(settings, place_of(device), store, chosen)).probe.state == "running":
+        while plan.probe.state in ("absent", "running"):
             time.sleep(0.3)
+            plan = make_plan(settings, place_of(device, settings.processes), store, chosen)
     problem = plan.problem or plan.probe.problem
     if as_json:
         print_json(

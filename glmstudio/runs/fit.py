@@ -29,7 +29,7 @@ def fit(settings: Settings) -> Fit:
     """Judge a preset on the device that it would take, with the card to itself. Never raises StudioError."""
     try:
         shape = _KNOWN.get(settings.model) or shape_of(find_model(settings.model).path)
-        place = place_of(choose(settings.device), alone=True)
+        place = place_of(choose(settings.device, settings.processes), settings.processes, alone=True)
     except StudioError as error:
         return Fit(None, None, error)
     planned = settled(settings, shape, place, at_most)

@@ -1,9 +1,12 @@
 """Who has which card: one run at a time on each, and never a run and a chat on one without a word.
 
-A device is "cpu" or a card's number, as NVML counts. A run without a card of its own leases "cpu".
+A device is "cpu", or the cards of a run by their UUIDs, joined by commas: a number changes when a card is added or
+fails, a UUID does not. A run without a card of its own leases "cpu".
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from glmstudio.errors import StudioError
 from glmstudio.runs.run import Run, list_runs
@@ -11,31 +14,72 @@ from glmstudio.runs.run import Run, list_runs
 CPU = "cpu"
 
 
-def cards() -> dict[str, tuple[str, int, int]]:
-    """The cards by number: name, free and total memory in MiB. Empty where there is none."""
+@dataclass(frozen=True)
+class Card:
+    """One card; memory in MiB. `uuid` is its number where the driver gives none."""
+
+    uuid: str
+    index: int
+    name: str
+    free: int
+    total: int
+
+
+def cards() -> list[Card]:
+    """The cards that are there."""
     from glmstudio.doctor.nvml import read_cards
 
-    return {str(gpu.index): (gpu.name, gpu.free_mib, gpu.total_mib) for gpu in read_cards().gpus}
+    return [
+        Card(gpu.uuid or str(gpu.index), gpu.index, gpu.name, gpu.free_mib, gpu.total_mib) for gpu in read_cards().gpus
+    ]
 
 
-def choose(wanted: str) -> str:
-    """The device for the setting `device`: a card that is there, or for "auto" the one with the most free memory.
+def choose(wanted: str, processes: int = 0) -> str:
+    """The device for the settings `device` and `processes`.
 
-    Raises StudioError for a card that is not there.
+    "auto" takes the cards with the most free memory, as many as there are processes (0: one). Raises StudioError for
+    a card that is not there or is named twice, and for fewer cards than processes.
     """
     if wanted == CPU:
         return CPU
-    known = cards()
+    known = sorted(cards(), key=lambda card: -card.free)
+    if not known and wanted in ("", "auto", "all"):
+        return CPU
     if wanted in ("", "auto"):
-        return max(known, key=lambda number: known[number][1], default=CPU)
-    if wanted not in known:
-        raise StudioError("runs.no_card", card=wanted, cards=", ".join([CPU, *known]))
-    return wanted
+        named = known[: processes or 1]
+    elif wanted == "all":
+        named = known
+    else:
+        named = [_card(each.strip(), known) for each in wanted.split(",")]
+    if len(set(named)) < len(named):
+        raise StudioError("runs.card_twice", cards=wanted)
+    if processes > len(named) or (processes and wanted not in ("", "auto", "all") and processes < len(named)):
+        raise StudioError("runs.cards_and_processes", processes=processes, cards=len(named))
+    named = named[: processes or len(named)]
+    return ",".join(card.uuid for card in sorted(named, key=lambda card: card.index))
+
+
+def processes_on(device: str, processes: int) -> int:
+    """How many processes train on the device: one on each card, on the CPU as many as asked for (0: one)."""
+    return max(1, processes) if device == CPU else len(device.split(","))
+
+
+def cards_of(device: str) -> list[Card]:
+    """The cards of a device that are there now; also those of older runs, which noted numbers."""
+    names = set(device.split(","))
+    return [card for card in cards() if card.uuid in names or str(card.index) in names]
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two devices have a card, or the CPU, in common."""
+    if set(one.split(",")) & set(other.split(",")):
+        return True
+    return bool({card.uuid for card in cards_of(one)} & {card.uuid for card in cards_of(other)})
 
 
 def run_on(device: str) -> Run | None:
-    """The run that holds the device now."""
-    return next((run for run in list_runs() if run.device == device and run.read_state().holds_device), None)
+    """The run that holds the device, or a card of it, now."""
+    return next((run for run in list_runs() if overlap(run.device, device) and run.read_state().holds_device), None)
 
 
 def chat_on(device: str) -> str | None:
@@ -45,12 +89,12 @@ def chat_on(device: str) -> str | None:
     server = ModelServer.current()
     if server.state not in ("loading", "ready"):
         return None
-    return server.model if device == chat_device() else None
+    return server.model if overlap(device, chat_device()) else None
 
 
 def chat_device() -> str:
     """Where a chat loads its model: the first card, or the CPU."""
-    return "0" if cards() else CPU
+    return next((card.uuid for card in cards()), CPU)
 
 
 def refuse_held(device: str, *, chat_too: bool = True) -> None:
@@ -59,3 +103,11 @@ def refuse_held(device: str, *, chat_too: bool = True) -> None:
         raise StudioError("runs.device_busy", name=held.name)
     if chat_too and (model := chat_on(device)):
         raise StudioError("runs.chat_loaded", model=model)
+
+
+def _card(name: str, known: list[Card]) -> Card:
+    for card in known:
+        if name in (card.uuid, str(card.index)):
+            return card
+    numbers = ", ".join([CPU, *(str(card.index) for card in sorted(known, key=lambda card: card.index))])
+    raise StudioError("runs.no_card", card=name, cards=numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
-from glmstudio.runs.lease import CPU, cards
+from glmstudio.runs.lease import CPU, cards, cards_of, processes_on
 from glmstudio.runs.memory import BYTES, Need, Shape, need, shape_of, trained
 from glmstudio.runs.probe import Probe, look_probe
 from glmstudio.runs.settings import Settings
@@ -30,12 +31,14 @@ Largest = Callable[[Settings], tuple[int, int]]  # the tokens of the largest bat
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run would train; memory in bytes."""
+    """Where a run would train. Memory in bytes, for each of its processes: that of the fullest card, or a share of the
+    main memory."""
 
     device: str
     name: str
     free: int
     total: int
+    processes: int = 1
 
     def holds(self, needed: Need) -> bool:
         """Whether there is room."""
@@ -128,13 +131,24 @@ def at_most(settings: Settings) -> tuple[int, int]:
     return tokens, tokens // 6
 
 
-def place_of(device: str, *, alone: bool = False) -> Place:
-    """The memory of the device; `alone` counts what another run or a chat holds as free, because it will have ended."""
+def place_of(device: str, processes: int = 0, *, alone: bool = False) -> Place:
+    """The memory of the device; `alone` counts what another run or a chat holds as free, because it will have ended.
+
+    Raises StudioError where a card of it is gone.
+    """
+    count = processes_on(device, processes)
     if device == CPU:
         memory = psutil.virtual_memory()
-        return Place(device, "", int(memory.total if alone else memory.available), int(memory.total))
-    name, free, total = cards()[device]
-    return Place(device, name, (total if alone else free) << 20, total << 20)
+        free = memory.total if alone else memory.available
+        return Place(device, "", int(free) // count, int(memory.total) // count, count)
+    found = cards_of(device)
+    if len(found) < count:
+        raise StudioError("runs.no_card", card=device, cards=", ".join([CPU, *(str(card.index) for card in cards())]))
+    names = " + ".join(
+        f"{number} × {name}" if number > 1 else name for name, number in Counter(card.name for card in found).items()
+    )
+    free, total = (min(getattr(card, amount) for card in found) << 20 for amount in ("free", "total"))
+    return Place(device, names, total if alone else free, total, count)
 
 
 def settled(settings: Settings, shape: Shape, place: Place, largest: Largest) -> Settings:

@@ -16,7 +16,7 @@ from pathlib import Path
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
-from glmstudio.runs.lease import refuse_held
+from glmstudio.runs.lease import overlap, refuse_held
 from glmstudio.runs.run import Run, find_run
 
 try:
@@ -67,22 +67,23 @@ def move(name: str, by: int) -> None:
 def advance(launch: Callable[[Run], None]) -> list[str]:
     """Start every waiting run whose device is free, in order; returns their names.
 
-    A run whose directory is gone leaves the queue. One that the system lets nobody start, as on a full disk, stays.
+    Nobody overtakes on a card for which an earlier run waits: else one that needs four cards would wait for ever. A run
+    whose directory is gone leaves the queue. One that the system lets nobody start, as on a full disk, stays.
     """
     started: list[str] = []
     if not waiting():
         return started
     with turn():
         left: list[str] = []
+        wanted: list[str] = []  # the devices of those that go on waiting
         for name in waiting():
             try:
                 run = find_run(name)
             except StudioError:
                 continue
-            try:
-                refuse_held(run.device)
-            except StudioError:
+            if any(overlap(run.device, other) for other in wanted) or _held(run.device):
                 left.append(name)
+                wanted.append(run.device)
                 continue
             try:
                 _write([*left, *(other for other in waiting() if other not in {*left, name})])
@@ -92,6 +93,14 @@ def advance(launch: Callable[[Run], None]) -> list[str]:
                 left.append(name)
         _write(left)
     return started
+
+
+def _held(device: str) -> bool:
+    try:
+        refuse_held(device)
+    except StudioError:
+        return True
+    return False
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ runs/<name>/
     status.json     queued, starting, running, finished, failed, stopped                        (start, supervisor)
     progress.json   phase and time: the trainer's heartbeat                                     (trainer)
     metrics.jsonl   one line for each step and each validation                                  (trainer)
+    ranks.jsonl     of several processes, a line for each every ten steps: its times, its memory (trainer)
     samples.jsonl   what the model said at each save                                            (trainer)
     records.json    how many conversations are used, mended, cut and left out                   (trainer)
     notes.json      what its owner wrote about it                                               (manage)
@@ -46,7 +47,8 @@ class RunState:
     """What is true of a run now.
 
     `state` is one of queued, starting, running, stopping, finished, failed, stopped, lost. `silent`: for how many
-    seconds a run that trains has made no step, where that is far longer than a step takes.
+    seconds a run that trains has made no step, where that is far longer than a step takes. `slow`: which of its
+    processes keeps the others waiting.
     """
 
     state: str
@@ -60,6 +62,7 @@ class RunState:
     problem: StudioError | None = None
     validation_loss: float | None = None
     silent: float | None = None
+    slow: StudioError | None = None
 
     @property
     def live(self) -> bool:
@@ -111,8 +114,13 @@ class Run:
 
     @property
     def device(self) -> str:
-        """Where it trains: "cpu" or a card's number."""
+        """Where it trains: "cpu", or its cards (`glmstudio.runs.lease`)."""
         return str(self.about.get("device", "cpu"))
+
+    @property
+    def world(self) -> int:
+        """How many processes train it on this machine."""
+        return max(1, int(told.number(self.about.get("processes"), 1)))
 
     @property
     def attempts(self) -> int:
@@ -152,6 +160,19 @@ class Run:
         """The steps and validations written since byte `offset`, and the next offset. Costs only what is new."""
         rows, end = rows_from(self.path / "metrics.jsonl", offset)
         return [row for row in map(told.numbers, rows) if row], end
+
+    def ranks(self) -> list[dict[str, Any]]:
+        """Of a run of several processes, the last figures of each, by rank: step, machine, memory in bytes, seconds of
+        a step for reading and for computing."""
+        try:
+            size = (self.path / "ranks.jsonl").stat().st_size
+        except OSError:
+            return []
+        rows, _ = rows_from(self.path / "ranks.jsonl", max(0, size - _TAIL))
+        newest = {
+            int(told.number(row.get("rank"))): told.numbers(row) | {"machine": str(row.get("machine"))} for row in rows
+        }
+        return [newest[rank] for rank in sorted(newest)]
 
     def samples(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """What the model said at the saves since byte `offset`, and the next offset."""
@@ -233,6 +254,7 @@ class Run:
             problem=told.problem(problem),
             validation_loss=last.get("validation_loss"),
             silent=told.silence(progress, last) if state == "running" else None,
+            slow=told.problem(progress.get("slow")) if state == "running" else None,
         )
 
     def _last_row(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
 from glmstudio.runs import queue
 from glmstudio.runs.copies import folder_mark
-from glmstudio.runs.lease import choose, refuse_held
+from glmstudio.runs.lease import choose, processes_on, refuse_held
 from glmstudio.runs.plan import Place, make_plan, place_of
 from glmstudio.runs.presets import Preset
 from glmstudio.runs.run import BALLAST, Run, find_run
@@ -80,17 +80,18 @@ def start_run(
     asked = Asked(preset, data, name, changes or {})
     settings = asked.settings()
     warm = _warm_start(settings)
-    device = choose(settings.device)
+    device = choose(settings.device, settings.processes)
     store = _read(settings)  # may take minutes, so before anybody has to wait for this turn
     with queue.turn():
         queued = must_wait(device, wait=wait, beside_chat=beside_chat)
-        settings = _planned(settings, place_of(device, alone=queued), store)
+        settings = _planned(settings, place_of(device, settings.processes, alone=queued), store)
         with _new_folder(name or _free_name(preset)) as run:
             about = {
                 "schema": 2,
                 "preset": preset.name,
                 "settings": dataclasses.asdict(settings),
                 "device": device,
+                "processes": processes_on(device, settings.processes),
                 "warm_start": str(warm) if warm else None,
                 "created": time.time(),
                 "command": command_line(preset, data=Path(settings.data), name=run.name, changes=changes),

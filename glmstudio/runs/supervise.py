@@ -78,7 +78,8 @@ class Supervisor:
 
     def _attempt(self) -> int:
         port = process.free_port()
-        argv = launch_line("glmstudio.train", str(self._folder), port=port)
+        processes = max(1, int(self._about.get("processes", 1)))
+        argv = launch_line("glmstudio.train", str(self._folder), port=port, processes=processes)
         with Path("train.log").open("ab") as log:
             self._agent = agent = subprocess.Popen(
                 argv,
@@ -86,7 +87,7 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=training_environment(str(self._about.get("device", "cpu"))),
+                env=training_environment(str(self._about.get("device", "cpu")), processes),
                 start_new_session=True,
             )
         if self._ended_by:  # told in between
@@ -168,12 +169,13 @@ def _raise_limits() -> None:
         pass
 
 
-def training_environment(device: str | None = None) -> dict[str, str]:
-    """This environment without what another torchrun left in it; a run on `device` sees no other card."""
+def training_environment(device: str | None = None, processes: int = 1) -> dict[str, str]:
+    """This environment without what another torchrun left in it; a run on `device` sees no other card, and its
+    processes share the CPU."""
     kept = {name: value for name, value in os.environ.items() if not process.belongs_to_a_training(name)}
     kept["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     kept["PYTHONUNBUFFERED"] = "1"
-    kept.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    kept.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     # Threads that spin while they wait slow whatever else runs on the same cores (`docs/benchmarks.md`).
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if device is not None:

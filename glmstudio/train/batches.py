@@ -1,7 +1,11 @@
-"""A data set as batches of token ids: tokenised once, padded only to the longest of the batch, in a known order."""
+"""A data set as batches of token ids: tokenised once, padded only to the longest of the batch, in a known order.
+
+The order and the steps do not depend on how many processes train: a step is the same batches on one card as on eight.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +17,7 @@ from glmstudio.data.prompt import IGNORED
 from glmstudio.data.selection import Numbers
 from glmstudio.data.store import Store
 from glmstudio.data.tokenizer import PAD
+from glmstudio.train.team import Team
 
 _GROUPED = 50  # batches whose conversations are sorted by length together
 
@@ -32,6 +37,20 @@ class Examples(Dataset[dict[str, Any]]):
         ids = torch.from_numpy(self._store.ids(row, end).astype(np.int64))
         labels = torch.from_numpy(self._store.labels(row, end).astype(np.int64))
         return {"input_ids": ids, "labels": labels}
+
+
+class Weighted(Dataset[dict[str, Any]]):
+    """Examples by `(index, weight)`: what `Deal` deals."""
+
+    def __init__(self, examples: Examples) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, dealt: tuple[int, float]) -> dict[str, Any]:
+        index, weight = dealt
+        return self._examples[index] | {"weight": weight}
 
 
 class Order(Sampler[int]):
@@ -64,12 +83,43 @@ class Order(Sampler[int]):
         yield from (int(index) for index in np.concatenate([batches.ravel(), rest]))
 
 
-def collate(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """One batch (B, T), padded on the right to its own longest conversation."""
+class Deal(Sampler[list[tuple[int, float]]]):
+    """The batches of one process: those of every step are dealt out among all of them.
+
+    A step has `accumulation` batches (the last one of an epoch may have fewer, k). Of W processes each gets the same
+    number n of them, so that nobody waits in vain; where that makes more than k, some batches come again with weight 0.
+    The others weigh W n / k, which makes the mean over processes and batches the mean over the k batches.
+    """
+
+    def __init__(self, order: Order | range, batch: int, accumulation: int, team: Team) -> None:
+        self._order, self._batch, self._accumulation, self._team = order, batch, accumulation, team
+
+    def __len__(self) -> int:
+        batches = math.ceil(len(self._order) / self._batch)
+        whole, rest = divmod(batches, self._accumulation)
+        return whole * self._share(self._accumulation) + self._share(rest)
+
+    def __iter__(self) -> Iterator[list[tuple[int, float]]]:
+        order = list(self._order)
+        batches = [order[at : at + self._batch] for at in range(0, len(order), self._batch)]
+        for at in range(0, len(batches), self._accumulation):
+            step = batches[at : at + self._accumulation]
+            dealt = self._share(len(step)) * self._team.world
+            for place in range(self._team.rank, dealt, self._team.world):
+                weight = dealt / len(step) if place < len(step) else 0.0
+                yield [(index, weight) for index in step[place % len(step)]]
+
+    def _share(self, batches: int) -> int:
+        return math.ceil(batches / self._team.world)
+
+
+def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One batch (B, T), padded on the right to its own longest conversation, and its weight where it has one."""
     length = max(len(row["input_ids"]) for row in rows)
     ids = torch.full((len(rows), length), PAD)
     labels = torch.full((len(rows), length), IGNORED)
     for index, row in enumerate(rows):
         ids[index, : len(row["input_ids"])] = row["input_ids"]
         labels[index, : len(row["labels"])] = row["labels"]
-    return {"input_ids": ids, "labels": labels}
+    batch = {"input_ids": ids, "labels": labels}
+    return batch | {"weight": rows[0]["weight"]} if "weight" in rows[0] else batch

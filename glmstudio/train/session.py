@@ -27,9 +27,11 @@ from glmstudio.runs.checkpoints import verify
 from glmstudio.runs.reasons import out_of_memory
 from glmstudio.runs.run import last_word
 from glmstudio.runs.settings import Settings, change
+from glmstudio.train.agreement import agree
 from glmstudio.train.batches import Examples
 from glmstudio.train.methods import METHODS, weights_type
 from glmstudio.train.sample import sampler
+from glmstudio.train.team import Team, join
 from glmstudio.train.trainer import Job, make_trainer
 from glmstudio.train.witness import Witness
 
@@ -43,7 +45,7 @@ def train(folder: Path) -> int:
     try:
         if about is None:
             raise StudioError("runs.folder_gone", folder=str(folder))
-        _train(change(Settings(), about["settings"], source=str(folder / "run.json")), folder, about)
+        _train(change(Settings(), about["settings"], source=str(folder / "run.json")), folder, about, join())
     except StudioError as problem:
         _tell(folder, problem)
     except torch.OutOfMemoryError as error:
@@ -60,8 +62,8 @@ def train(folder: Path) -> int:
     return 1
 
 
-def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
-    witness = Witness(folder, settings.steps)
+def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) -> None:
+    witness = Witness(folder, settings.steps, team)
     witness.phase("loading")
     model, method = ready_model(settings.model), METHODS[settings.method]
     resume = folder / "checkpoints" / about["resume"] if about.get("resume") else None
@@ -73,15 +75,20 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
     # A checkpoint holds all of it: where the run began may be gone by now.
     method.attach(glm, settings, resume if warm and resume else warm)
     glm.train()
+    set_seed(settings.seed + team.rank)  # all begin alike; what each switches off at random is its own
     witness.phase("reading")
-    examples, validation = _data(settings, folder, model.path)
+    with team.first_goes_first():
+        examples, validation, counts = _data(settings, model.path)
+    agree(team, settings, model.path, counts["sha256"])
     if settings.gradient_checkpointing == "on":
         # Its old name in transformers 5.20, the last one for Python 3.10.
         enable = getattr(glm, "activation_checkpointing_enable", glm.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
-    write_json(folder / "environment.json", _environment(glm), parents=False)
+    if team.first:
+        write_json(folder / "records.json", counts, parents=False)
+        write_json(folder / "environment.json", _environment(glm, team), parents=False)
     sample = sampler(glm, Tokenizer(model.path), examples, settings.sample_prompt, witness)
-    trainer, watcher = make_trainer(glm, Job(settings, model, folder, examples, validation, witness, sample))
+    trainer, watcher = make_trainer(glm, Job(settings, model, folder, examples, validation, witness, sample, team))
     if about.get("probe"):
         trainer.args.save_strategy = "no"
         trainer.train()
@@ -89,12 +96,13 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any]) -> None:
         return
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     witness.phase("saving")
-    _finish(glm, settings, folder)
+    if team.first:
+        _finish(glm, settings, folder)
     witness.phase("stopped" if watcher.stopped else "done")
 
 
-def _data(settings: Settings, folder: Path, model: Path) -> tuple[Examples, Examples | None]:
-    """What is learned from and what is only looked at; the counts are written down."""
+def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, dict[str, Any]]:
+    """What is learned from, what is only looked at, and how many conversations became what."""
     store = prepare(Path(settings.data), model)
     chosen = store.select(settings.bad_records, settings.max_length)
     rows, ends = chosen.rows, chosen.ends
@@ -110,9 +118,8 @@ def _data(settings: Settings, folder: Path, model: Path) -> tuple[Examples, Exam
     if not len(rows):
         raise StudioError("data.file_empty", file=settings.data)
     counts = {name: value for name, value in asdict(chosen).items() if isinstance(value, int)}
-    validation = len(kept_back) if kept_back else 0
-    write_json(folder / "records.json", counts | {"validation": validation, "sha256": store.sha256}, parents=False)
-    return Examples(store, rows, ends), kept_back
+    counts |= {"validation": len(kept_back) if kept_back else 0}
+    return Examples(store, rows, ends), kept_back, counts | {"sha256": store.sha256}
 
 
 def _finish(glm: GlmForCausalLM, settings: Settings, folder: Path) -> None:
@@ -127,7 +134,7 @@ def _finish(glm: GlmForCausalLM, settings: Settings, folder: Path) -> None:
         stamp.give(old, stamp.look(old))  # every byte of it was written just now
 
 
-def _environment(glm: GlmForCausalLM) -> dict[str, Any]:
+def _environment(glm: GlmForCausalLM, team: Team) -> dict[str, Any]:
     """What the numbers depend on besides the settings."""
     known = ("torch", "transformers", "accelerate", "peft", "safetensors", "sentencepiece")
     card = torch.cuda.get_device_name() if glm.device.type == "cuda" else None
@@ -139,6 +146,7 @@ def _environment(glm: GlmForCausalLM) -> dict[str, Any]:
         "card": card,
         "cuda": torch.version.cuda,
         "dtype": str(glm.dtype).removeprefix("torch."),
+        "processes": team.world,
         "packages": packages,
     }
 
@@ -152,9 +160,10 @@ def _out_of_memory(error: Exception) -> StudioError:
 
 
 def _tell(folder: Path, problem: StudioError) -> None:
-    """Leave the reason; on a full disk, the room for it was kept from the start."""
+    """Leave the reason, unless another process has left one; on a full disk, room for it was kept from the start."""
     progress = read_table(folder / "progress.json")
-    last_word(folder, "progress.json", progress | {"phase": "failed", "problem": problem.to_json()})
+    if not progress.get("problem"):
+        last_word(folder, "progress.json", progress | {"phase": "failed", "problem": problem.to_json()})
     with contextlib.suppress(OSError):  # the log lies on the same disk
         sys.stderr.write(f"{problem}\n")
         sys.stderr.flush()

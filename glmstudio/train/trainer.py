@@ -19,9 +19,10 @@ from glmstudio.data.prompt import IGNORED
 from glmstudio.models.library import Model
 from glmstudio.runs.checkpoints import prune, seal
 from glmstudio.runs.settings import Settings
-from glmstudio.train.batches import Examples, Order, collate
+from glmstudio.train.batches import Deal, Examples, Order, Weighted, collate
 from glmstudio.train.health import Health
 from glmstudio.train.methods import METHODS, Method
+from glmstudio.train.team import Team
 from glmstudio.train.witness import Witness
 
 
@@ -36,6 +37,7 @@ class Job:
     validation: Examples | None
     witness: Witness
     sample: Callable[[int], None]
+    team: Team
 
 
 class Scored(nn.Module):
@@ -45,13 +47,13 @@ class Scored(nn.Module):
         super().__init__()
         self.glm = glm
 
-    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`input_ids` and `labels` are (B, T); logits are made only for the rows that are scored."""
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> dict[str, torch.Tensor]:
+        """`input_ids` and `labels` are (B, T); logits are made only for the rows that are scored. `weight`: `Deal`."""
         hidden = self.glm.model(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T - 1, H)
         wanted = labels[:, 1:]
         rows = wanted != IGNORED
         logits = self.glm.lm_head(hidden[rows]).float()
-        return {"loss": functional.cross_entropy(logits, wanted[rows])}
+        return {"loss": functional.cross_entropy(logits, wanted[rows]) * weight}
 
 
 class StudioTrainer(Trainer):
@@ -60,6 +62,7 @@ class StudioTrainer(Trainer):
     job: Job
     order: Order
     method: Method
+    watcher: Watcher
     control: Any
 
     @property
@@ -67,31 +70,51 @@ class StudioTrainer(Trainer):
         """The model itself."""
         return self.accelerator.unwrap_model(self.model).glm
 
-    def training_step(self, model: nn.Module, inputs: dict[str, torch.Tensor], *rest: Any, **more: Any) -> torch.Tensor:
-        """As in transformers, with the batch counted when it is used; it was fetched a step earlier."""
-        self.job.witness.count(inputs["input_ids"])
-        return super().training_step(model, inputs, *rest, **more)
+    def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """This process's batches. They are dealt out here: accelerate would give the last ones of an epoch twice."""
+        settings = self.job.settings
+        return DataLoader(
+            Weighted(self.job.examples),
+            batch_sampler=Deal(self.order, settings.batch_size, settings.accumulation, self.job.team),
+            collate_fn=collate,
+            num_workers=settings.loader_processes,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def get_batch_samples(self, *arguments: Any) -> Any:
+        """As in transformers, with the time taken."""
+        with self.job.witness.stopwatch.reading():
+            return super().get_batch_samples(*arguments)
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        """As in transformers, with the time taken, and the batch counted when it is used; it was fetched earlier."""
+        if inputs["weight"]:
+            self.job.witness.count(inputs["input_ids"])
+        with self.job.witness.stopwatch.computing():
+            return super().compute_loss(model, inputs, *rest, **more)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The mean loss of all learned tokens of the validation set."""
-        kept_back = self.job.validation or ()
-        total, count, model = 0.0, 0, self.model
+        """The mean loss of all learned tokens of the validation set, whose batches all processes share out."""
+        team, model, validation = self.job.team, self.model, self.job.validation
+        if validation is None:
+            return {}
+        total, count = 0.0, 0
         # A generator of its own: else it would draw from the one that training draws its dropout from.
         apart = torch.Generator()
+        deal = Deal(range(len(validation)), self.job.settings.batch_size, team.world, team)
         model.eval()
         with torch.inference_mode():
-            for batch in DataLoader(kept_back, self.job.settings.batch_size, collate_fn=collate, generator=apart):
-                rows = int((batch["labels"][:, 1:] != IGNORED).sum())
+            for batch in DataLoader(Weighted(validation), batch_sampler=deal, collate_fn=collate, generator=apart):
+                weight = batch.pop("weight")
                 loss = model(**{name: tensor.to(self.args.device) for name, tensor in batch.items()})["loss"]
+                rows = int((batch["labels"][:, 1:] != IGNORED).sum()) if weight else 0
                 total, count = total + float(loss) * rows, count + rows
         model.train()
+        total, count = (sum(column) for column in zip(*team.table(total, count), strict=True))
         metrics = {"eval_loss": total / max(count, 1)}
         self.job.witness.validated(self.state.global_step, metrics["eval_loss"])
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-    def _get_train_sampler(self, *_: Any) -> Order:
-        return self.order
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         self.method.save(self.glm, Path(output_dir or self.args.output_dir), self.job.base)
@@ -101,20 +124,26 @@ class StudioTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """A checkpoint, whole or not at all; then a sample of what the model says now, and room for the next one."""
-        witness, step = self.job.witness, self.state.global_step
+        witness, step, team = self.job.witness, self.state.global_step, self.job.team
         witness.phase("saving")
         path = Path(self.args.output_dir) / f"checkpoint-{step}"
-        if path.is_symlink():
+        if team.first and path.is_symlink():
             path.unlink()  # nothing is ever written where somebody else's link leads
+        team.barrier()
         try:
             super()._save_checkpoint(model, trial)
-            seal(path, step=step, loss=witness.loss, validation_loss=witness.validation_loss)
+            team.barrier()  # every process has written its random numbers
+            if team.first:
+                seal(path, step=step, loss=witness.loss, validation_loss=witness.validation_loss)
         except Exception:
             shutil.rmtree(path, ignore_errors=True)
             raise
-        prune(path.parent, keep=self.job.settings.keep_checkpoints)
-        if not witness.stop_asked:
+        if team.first:
+            prune(path.parent, keep=self.job.settings.keep_checkpoints)
+        # A model that is divided among the processes can only speak when all of them take part.
+        if not self.watcher.stopped and (team.first or self.job.settings.engine != "ddp"):
             self.job.sample(step)
+        team.barrier()
         witness.phase("training")
 
 
@@ -140,7 +169,7 @@ class Watcher(TrainerCallback):
         self._health.gradient(bool(torch.isfinite(torch.stack(norms)).all()), state.global_step + 1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if self._job.witness.stop_asked:
+        if self._job.team.any(self._job.witness.stop_asked):
             self.stopped = True
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
@@ -171,7 +200,7 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
     )
     # As the original: the mean of each batch, then the mean of the batches of a step.
     trainer.model_accepts_loss_kwargs = False
-    trainer.job, trainer.order, trainer.method = job, order, METHODS[settings.method]
+    trainer.job, trainer.order, trainer.method, trainer.watcher = job, order, METHODS[settings.method], watcher
     return trainer, watcher
 
 
@@ -181,7 +210,7 @@ def _arguments(job: Job, *, on_gpu: bool, bf16: bool, fp16: bool) -> TrainingArg
         output_dir=str(job.folder / "checkpoints"),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
+        gradient_accumulation_steps=math.ceil(settings.accumulation / job.team.world),
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=settings.warmup_steps,
@@ -200,6 +229,7 @@ def _arguments(job: Job, *, on_gpu: bool, bf16: bool, fp16: bool) -> TrainingArg
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
         ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # nothing in them changes
         disable_tqdm=True,
         report_to=[],
     )

@@ -1,4 +1,7 @@
-"""What a run says of itself while it goes on: the lines that the studio reads, and its heartbeat."""
+"""What a run says of itself while it goes on: the lines that the studio reads, and its heartbeat.
+
+Of several processes only the first writes; it knows of the others what `step_made` has gathered.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,24 @@ from glmstudio import process
 from glmstudio.data.tokenizer import PAD
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
+from glmstudio.train.pace import SPAN, Stopwatch, slowest
+from glmstudio.train.team import Team
 
 _HEARTBEAT = 2.0
 
 
 class Witness:
-    """Writes `progress.json` and `metrics.jsonl` of the run directory `folder`.
+    """Writes `progress.json`, `metrics.jsonl` and `ranks.jsonl` of the run directory `folder`.
 
     Never makes that directory: one that was moved away while the run went on must not come back as a ghost.
     """
 
-    def __init__(self, folder: Path, steps: int) -> None:
-        self._folder, self._steps = folder, steps
+    def __init__(self, folder: Path, steps: int, team: Team) -> None:
+        self._folder, self._steps, self._team = folder, steps, team
+        self.stopwatch = Stopwatch()
+        self._spans: list[list[list[float]]] = []  # of each step since the last comparison, each rank's seconds
+        self._machines: list[str] = []
+        self._slow: StudioError | None = None
         self._tokens: int | torch.Tensor = 0
         self._began = self._mark = time.monotonic()
         self._before = _seconds_before(folder)
@@ -42,6 +51,7 @@ class Witness:
 
     def begin(self) -> None:
         """The first step is about to be made."""
+        self._machines = self._team.gather(self._team.machine)
         self._began = self._mark = time.monotonic()
         self.phase("training")
 
@@ -50,8 +60,9 @@ class Witness:
         self._tokens = self._tokens + (ids != PAD).sum()
 
     def step_made(self, step: int, logs: dict[str, Any]) -> None:
-        """One line for one step."""
-        now, tokens = time.monotonic(), int(self._tokens)
+        """One line for one step. All processes call it together."""
+        ranks = self._team.table(int(self._tokens), _peak_memory(), *self.stopwatch.take())
+        now, tokens = time.monotonic(), int(sum(row[0] for row in ranks))
         self.step, self.loss = step, float(logs["loss"])
         self.validation_loss = None  # what was measured before is not this step's
         self._write(
@@ -63,12 +74,31 @@ class Witness:
                 "tokens": tokens,
                 "tokens_per_second": round(tokens / max(now - self._mark, 1e-9), 1),
                 "seconds": round(self._before + now - self._began, 3),
-                "memory": _peak_memory(),
+                "memory": int(max(row[1] for row in ranks)),
             }
         )
         self._tokens, self._mark = 0, now
+        if self._team.world > 1:
+            self._compare(step, ranks)
         if now - self._beat > _HEARTBEAT:
             self.phase("training")
+
+    def _compare(self, step: int, ranks: list[list[float]]) -> None:
+        """A line for each process now and then, and who of them keeps the others waiting."""
+        self._spans.append([row[2:] for row in ranks])
+        if len(self._spans) < SPAN:
+            return
+        means = [[sum(span[rank][at] for span in self._spans) / SPAN for at in (0, 1)] for rank in range(len(ranks))]
+        self._spans.clear()
+        for rank, (reading, computing) in enumerate(means):
+            row = {"step": step, "rank": rank, "machine": self._machines[rank], "memory": int(ranks[rank][1])}
+            self._append("ranks.jsonl", row | {"reading": round(reading, 4), "computing": round(computing, 4)})
+        found = slowest([sum(each) for each in means])
+        self._slow = (
+            StudioError("runs.slow_rank", rank=found[0], machine=self._machines[found[0]], times=found[1])
+            if found
+            else None
+        )
 
     def validated(self, step: int, loss: float) -> None:
         """The loss on conversations that are never learned from."""
@@ -83,8 +113,10 @@ class Witness:
 
     def phase(self, name: str, problem: StudioError | None = None) -> None:
         """Write the heartbeat: where the run is, and what stopped it. Raises StudioError where its folder is gone."""
-        self._check()
         self._beat = time.monotonic()
+        if not self._team.first:
+            return
+        self._check()
         told = {
             "phase": name,
             "steps": self._steps,
@@ -92,6 +124,8 @@ class Witness:
             "boot_id": process.boot_id(),
             "monotonic": self._beat,  # a clock that nobody sets back, the same in all processes of this boot
         }
+        if self._slow:
+            told["slow"] = self._slow.to_json()
         problems = {"problem": problem.to_json()} if problem else {}
         write_json(self._folder / "progress.json", told | problems, parents=False)
 
@@ -99,6 +133,8 @@ class Witness:
         self._append("metrics.jsonl", row)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
+        if not self._team.first:
+            return
         self._check()
         with (self._folder / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

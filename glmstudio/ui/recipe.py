@@ -98,7 +98,7 @@ def _make(view: View) -> Recipe:
         asked = Asked(preset, data_of(view), view.name.strip() or None, dict(view.changes))
         known = Recipe(preset=preset, asked=asked)
         settings = asked.settings()
-        device = choose(settings.device)
+        device = choose(settings.device, settings.processes)
         model = ready_model(settings.model).path
         known = Recipe(preset=preset, asked=asked, settings=settings, device=device)
         return _with_data(known, settings, model)
@@ -118,7 +118,7 @@ def _with_data(known: Recipe, settings: Settings, model: Path) -> Recipe:
         chosen = look.store.select(settings.bad_records, settings.max_length)
     except StudioError as error:
         return Recipe(known.preset, settings, known.asked, look, device=known.device, problem=error)
-    plan = make_plan(settings, place_of(known.device), look.store, chosen)
+    plan = make_plan(settings, place_of(known.device, settings.processes), look.store, chosen)
     return Recipe(known.preset, settings, known.asked, look, chosen, plan, known.device, plan.problem)
 
 

@@ -1,0 +1,78 @@
+"""The processes that train together: who is who, and the few things that they tell each other besides gradients."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+_PATIENCE = dt.timedelta(minutes=30)  # the first process may write tens of GB while the others wait
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among those that train one run. Alone, nothing here waits or sends."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    machine: str = ""
+
+    @property
+    def first(self) -> bool:
+        """Whether it is this process that writes the run's files."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait until all are here."""
+        self.gather(None)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The small values of all processes, by rank; every process gets them."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def table(self, *numbers: float) -> list[list[float]]:
+        """The numbers of all processes, a row for each rank; every process gets them. Quick enough for every step."""
+        row = torch.tensor(numbers, dtype=torch.float64)
+        if self.world == 1:
+            return [row.tolist()]
+        rows = [torch.empty_like(row) for _ in range(self.world)]
+        dist.all_gather(rows, row)
+        return [each.tolist() for each in rows]
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true for one of them: then all of them know."""
+        return any(row[0] for row in self.table(flag))
+
+    @contextmanager
+    def first_goes_first(self) -> Iterator[None]:
+        """The first process of each machine does it before the others: what it leaves in a cache they find there."""
+        if self.local_rank:
+            self.barrier()
+        yield
+        if not self.local_rank:
+            self.barrier()
+
+
+def join() -> Team:
+    """Meet the others that torchrun started; a process that was started alone is a team of one."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Team()
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+    # Small values go over main memory, so that they never wait for what a card is doing.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    return Team(dist.get_rank(), world, local_rank, socket.gethostname())
