@@ -19,6 +19,12 @@ from glmstudio.runs.settings import Settings
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft")
 _SOURCE = ("data", "glm", "train")  # what decides the numbers
+_WORDS = {
+    "program": StudioError("runs.fact_program"),
+    "settings": StudioError("runs.fact_settings"),
+    "data": StudioError("runs.fact_data"),
+    "model": StudioError("runs.fact_model"),
+}
 _PLACES = ("model", "data", "validation", "device", "processes", "warm_start")  # paths and cards are each machine's own
 
 
@@ -45,8 +51,7 @@ def difference(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str,
 def differs(rank: int, machine: str, found: tuple[str, str, str]) -> StudioError:
     """The error for a process that is not like the first one."""
     name, ours, theirs = found
-    kind = name if name in ("program", "settings", "data", "model") else "package"
-    what = StudioError(f"runs.fact_{kind}", name=name)
+    what = _WORDS.get(name) or StudioError("runs.fact_package", name=name)
     return StudioError("runs.rank_differs", rank=rank, machine=machine, what=what, ours=ours, theirs=theirs)
 
 

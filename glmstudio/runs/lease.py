@@ -105,9 +105,13 @@ def refuse_held(device: str, *, chat_too: bool = True) -> None:
         raise StudioError("runs.chat_loaded", model=model)
 
 
+def no_card(name: str) -> StudioError:
+    """The error for a card that is not there: which there are."""
+    return StudioError("runs.no_card", card=name, cards=", ".join([CPU, *(str(card.index) for card in cards())]))
+
+
 def _card(name: str, known: list[Card]) -> Card:
-    for card in known:
-        if name in (card.uuid, str(card.index)):
-            return card
-    numbers = ", ".join([CPU, *(str(card.index) for card in sorted(known, key=lambda card: card.index))])
-    raise StudioError("runs.no_card", card=name, cards=numbers)
+    found = next((card for card in known if name in (card.uuid, str(card.index))), None)
+    if found is None:
+        raise no_card(name)
+    return found

@@ -18,7 +18,7 @@ from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
-from glmstudio.runs.lease import CPU, cards, cards_of, processes_on
+from glmstudio.runs.lease import CPU, cards_of, no_card, processes_on
 from glmstudio.runs.memory import BYTES, Need, Shape, need, shape_of, trained
 from glmstudio.runs.probe import Probe, look_probe
 from glmstudio.runs.settings import Settings
@@ -143,7 +143,7 @@ def place_of(device: str, processes: int = 0, *, alone: bool = False) -> Place:
         return Place(device, "", int(free) // count, int(memory.total) // count, count)
     found = cards_of(device)
     if len(found) < count:
-        raise StudioError("runs.no_card", card=device, cards=", ".join([CPU, *(str(card.index) for card in cards())]))
+        raise no_card(device)
     names = " + ".join(
         f"{number} × {name}" if number > 1 else name for name, number in Counter(card.name for card in found).items()
     )
