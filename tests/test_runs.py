@@ -18,7 +18,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO
 from glmstudio.runs.presets import load_preset
-from glmstudio.runs.run import find_run, list_runs, wait_for_end
+from glmstudio.runs.run import find_run, list_runs, wait_for_end, wait_until_gone
 from glmstudio.runs.start import SAMPLE, command_line, start_run
 from glmstudio.runs.stop import stop_run
 
@@ -45,7 +45,7 @@ def test_a_run_finishes_and_leaves_both_formats(home: Path, monkeypatch: pytest.
         "-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=1", "--master-addr=127.0.0.1",
         f"--master-port={run.about['port']}",
     ]  # fmt: skip
-    assert run.processes() == []
+    assert wait_until_gone(run)
     assert list_runs() == [run]
     with pytest.raises(StudioError, match="There is already a run named first run"):
         start_run(load_preset(PRESET), name="first run")

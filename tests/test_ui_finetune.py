@@ -286,7 +286,7 @@ def test_a_full_disk_is_told_when_a_preset_is_saved(home: Path, monkeypatch: pyt
 def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from glmstudio.runs.plan import Place
 
-    monkeypatch.setattr("glmstudio.ui.recipe.place_of", lambda device: Place(device, "", FREE, 1_000_000_000))
+    monkeypatch.setattr("glmstudio.ui.recipe.place_of", lambda device, _: Place(device, "", FREE, 1_000_000_000))
     forget()
     view = View(preset=PRESET, changes=(("gradient_checkpointing", "off"),))
     monkeypatch.setitem(globals(), "FREE", 10**10)
