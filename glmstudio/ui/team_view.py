@@ -19,8 +19,8 @@ def render_ranks(lang: str, known: Known) -> Safe:
         return Safe("")
     heads = [tag("<th>{text}</th>", text=say(lang, f"ui.team.{name}")) for name in _COLUMNS]
     table = tag(
-        '<p class="gs-small">{text}</p><div class="gs-wide-table"><table class="gs-table"><thead><tr>{heads}</tr></thead>'
-        "<tbody>{rows}</tbody></table></div>",
+        '<p class="gs-small">{text}</p><div class="gs-wide-table"><table class="gs-table"><thead><tr>{heads}</tr>'
+        "</thead><tbody>{rows}</tbody></table></div>",
         text=say(lang, "ui.team.about", step=max(each["step"] for each in ranks)),
         heads=heads,
         rows=[_rank(rank, each) for rank, each in enumerate(ranks)],
