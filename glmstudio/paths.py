@@ -25,6 +25,11 @@ class Paths:
         return self.home / "runs"
 
     @property
+    def joined(self) -> Path:
+        """One folder for each part that this machine took in a run of another one."""
+        return self.home / "joined"
+
+    @property
     def models(self) -> Path:
         """Downloaded models."""
         return self.home / "models"

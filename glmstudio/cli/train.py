@@ -23,8 +23,18 @@ def add(commands: Any) -> None:
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=t("cli.set"))
     train.add_argument("--plan", action="store_true", help=t("cli.plan"))
     train.add_argument("--follow", action="store_true", help=t("cli.follow"))
+    cluster_flags(train)
     holding(train)
     json_flag(train)
+
+
+def cluster_flags(parser: argparse.ArgumentParser) -> None:
+    """Other machines that take part."""
+    parser.add_argument("--machines", metavar="LIST", help=t("cli.machines"))
+    parser.add_argument("--port", default="29400", metavar="PORT", help=t("cli.machines_port"))
+    parser.add_argument("--least", default="", metavar="NUMBER", help=t("cli.machines_least"))
+    parser.add_argument("--join-seconds", default="600", metavar="SECONDS", help=t("cli.machines_wait"))
+    parser.add_argument("--script", choices=("shell", "slurm"), help=t("cli.script"))
 
 
 def holding(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +65,7 @@ def _settings_help() -> str:
 def _train(options: argparse.Namespace) -> int:
     from glmstudio.doctor.preflight import preflight
     from glmstudio.runs.presets import load_preset
-    from glmstudio.runs.start import Asked, start_run
+    from glmstudio.runs.start import Asked, start
 
     changes: dict[str, str] = {}
     for pair in options.set:
@@ -64,19 +74,38 @@ def _train(options: argparse.Namespace) -> int:
             raise StudioError("cli.bad_set", pair=pair)
         changes[key.strip()] = value.strip()
     preset = load_preset(options.preset)
+    asked = Asked(preset, options.data, options.name, changes, _cluster(options))
+    if options.script:
+        return _script(asked, options.script)
     if options.plan:
-        return _plan(Asked(preset, options.data, options.name, changes), as_json=options.json)
+        return _plan(asked, as_json=options.json)
     preflight()
     make_room(options)
-    run = start_run(
-        preset,
-        data=options.data,
-        name=options.name,
-        changes=changes,
-        wait=options.queue,
-        beside_chat=options.beside_chat,
-    )
+    run = start(asked, wait=options.queue, beside_chat=options.beside_chat)
     return after_start(run, options)
+
+
+def _cluster(options: argparse.Namespace) -> Any:
+    """The machines that were named; None for this one alone."""
+    if options.machines is None:
+        return None
+    from glmstudio.runs.cluster import make_cluster, split
+
+    return make_cluster(
+        split(options.machines), port=options.port, least=options.least, join_seconds=options.join_seconds
+    )
+
+
+def _script(asked: Any, kind: str) -> int:
+    """Print a script for all machines; whoever has it can join, for the code is in it."""
+    from glmstudio.runs.code import new_code
+    from glmstudio.runs.scripts import shell_script, slurm_script
+
+    if asked.cluster is None:
+        raise StudioError("cluster.machines_needed")
+    first, code = asked.parts(with_machines=kind == "shell"), new_code()
+    print((shell_script if kind == "shell" else slurm_script)(asked.cluster, first, code), end="")
+    return 0
 
 
 def after_start(run: Any, options: argparse.Namespace) -> int:
@@ -88,15 +117,27 @@ def after_start(run: Any, options: argparse.Namespace) -> int:
             print(t("cli.queued", name=run.name))
         else:
             print(t("cli.started", name=run.name, folder=run.path))
+            _others(run)
         return 0
     from glmstudio.cli.runs import run_json
 
+    if not options.json:
+        _others(run)
     state = _follow(run, quiet=options.json)
     if options.json:
         print_json(run_json(run))
     elif state.problem:
         return complain(state.problem)
     return 0 if state.state in ("finished", "stopped") else 1
+
+
+def _others(run: Any) -> None:
+    """The commands for the other machines of a run."""
+    from glmstudio.runs.clusterview import read_cluster
+
+    view = read_cluster(run)
+    for each in view.machines[1:] if view else ():
+        print(t("cli.on_machine", number=each.number, command=each.command), flush=True)
 
 
 def _follow(run: Any, *, quiet: bool) -> Any:

@@ -51,8 +51,14 @@ def difference(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str,
 def differs(rank: int, machine: str, found: tuple[str, str, str]) -> StudioError:
     """The error for a process that is not like the first one."""
     name, ours, theirs = found
-    what = _WORDS.get(name) or StudioError("runs.fact_package", name=name)
-    return StudioError("runs.rank_differs", rank=rank, machine=machine, what=what, ours=ours, theirs=theirs)
+    return StudioError(
+        "runs.rank_differs", rank=rank, machine=machine, what=what_differs(name), ours=ours, theirs=theirs
+    )
+
+
+def what_differs(name: str) -> StudioError:
+    """The words for a fact."""
+    return _WORDS.get(name) or StudioError("runs.fact_package", name=name)
 
 
 def _sizes(model: Path) -> dict[str, int]:

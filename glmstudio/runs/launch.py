@@ -6,7 +6,11 @@ import os
 import sys
 
 from glmstudio import process
+from glmstudio.runs.cluster import Cluster
 from glmstudio.runs.lease import CPU
+
+_LAST_CALL = 12  # seconds for which machines that may still come are waited for at each meeting
+_RESTARTS = 100  # of torchrun's workers; who counts is `glmstudio.runs.head`
 
 
 def launch_line(module: str, *arguments: str, port: int, processes: int = 1) -> list[str]:
@@ -14,6 +18,27 @@ def launch_line(module: str, *arguments: str, port: int, processes: int = 1) -> 
     return [
         sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={processes}",
         "--master-addr=127.0.0.1", f"--master-port={port}", "-m", module, *arguments,
+    ]  # fmt: skip
+
+
+def cluster_line(cluster: Cluster, number: int, job: str, ip: str, folder: str) -> list[str]:
+    """The torchrun command that trains the run directory `folder` as machine `number` of several.
+
+    torchrun numbers machines in the order of their addresses as text. The first one must be its first one too, for it
+    owns the run directory; so the others write theirs in a form that sorts after every IPv4 address.
+    """
+    first = number == 1
+    conf = {
+        "is_host": int(first), "join_timeout": cluster.join_seconds, "last_call_timeout": _LAST_CALL,
+        "keep_alive_interval": 2, "keep_alive_max_attempt": 4, "read_timeout": 30,
+    }  # fmt: skip
+    return [
+        sys.executable, "-m", "torch.distributed.run", f"--nnodes={cluster.least}:{len(cluster.machines)}",
+        f"--nproc-per-node={cluster.machines[number - 1].processes}", "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={cluster.machines[0].ip}:{cluster.port}", f"--rdzv-id={job}",
+        "--rdzv-conf=" + ",".join(f"{name}={value}" for name, value in conf.items()),
+        f"--local-addr={ip if first else f'::ffff:{ip}'}", f"--max-restarts={_RESTARTS}", "--monitor-interval=1",
+        "-m", "glmstudio.train", folder,
     ]  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import write_json, write_text
+from glmstudio.files import write_json
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs import queue
 from glmstudio.runs.checkpoints import Checkpoint, latest, list_checkpoints
 from glmstudio.runs.lease import choose, processes_on
+from glmstudio.runs.rewind import take_back
 from glmstudio.runs.run import Run, wait_until_gone
 from glmstudio.runs.start import begin, check_name, must_wait, write_ballast
 
@@ -87,14 +87,7 @@ def _rewind(run: Run, found: Checkpoint | None, where: dict[str, Any]) -> None:
     """Take back what was written after the checkpoint; it will be written again."""
     write_ballast(run)  # first of all: on a disk that is full still, nothing is taken back
     last = found.step if found else 0
-    for name in ("metrics.jsonl", "samples.jsonl", "ranks.jsonl"):
-        file = run.path / name
-        if file.exists():
-            kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _step(line) <= last]
-            write_text(file, "".join(f"{line}\n" for line in kept))
-    for each in list_checkpoints(run.path / "checkpoints"):
-        if each.step > last:
-            shutil.rmtree(each.path, ignore_errors=True)  # cut short: a whole one would have been gone on from
+    take_back(run.path, last)
     for name in ("stop.json", "proof.json", "progress.json"):
         (run.path / name).unlink(missing_ok=True)
     about = run.about
@@ -134,10 +127,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _step(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return 1 << 62  # half a line is written again, too

@@ -23,11 +23,14 @@ from glmstudio.models import list_models, ready_model
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
 from glmstudio.runs import queue
+from glmstudio.runs.cluster import Cluster
+from glmstudio.runs.code import write_code
 from glmstudio.runs.copies import folder_mark
 from glmstudio.runs.lease import choose, processes_on, refuse_held
 from glmstudio.runs.plan import Place, make_plan, place_of
 from glmstudio.runs.presets import Preset
 from glmstudio.runs.run import BALLAST, Run, find_run
+from glmstudio.runs.scripts import cluster_flags
 from glmstudio.runs.settings import Settings, change
 
 SAMPLE = DEMO / "sample.jsonl"
@@ -37,12 +40,14 @@ _BALLAST_BYTES = 64 << 10
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What somebody wants to train: a preset, its data (None: as the preset says), a name, and other settings."""
+    """What somebody wants to train: a preset, its data (None: as the preset says), a name, other settings, and the
+    machines (None: this one alone)."""
 
     preset: Preset
     data: Path | None = None
     name: str | None = None
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    cluster: Cluster | None = None
 
     def settings(self) -> Settings:
         """All settings with their paths made absolute. Raises StudioError for wrong ones and for missing data."""
@@ -55,11 +60,20 @@ class Asked:
         model = ready_model(settings.model)
         if settings.model not in {known.name for known in list_models()}:
             settings = dataclasses.replace(settings, model=str(model.path))  # the run's folder is not where we stand
+        if self.cluster:
+            settings = dataclasses.replace(settings, processes=self.cluster.machines[0].processes)
+            if settings.checkpoint_form == "sharded":
+                raise StudioError("cluster.sharded")
         return settings
 
     def command(self) -> str:
         """The same start, as one types it."""
-        return command_line(self.preset, data=self.data, name=self.name, changes=self.changes)
+        return shlex.join(self.parts())
+
+    def parts(self, *, with_machines: bool = True) -> list[str]:
+        """The words of that command."""
+        parts = command_parts(self.preset, data=self.data, name=self.name, changes=self.changes)
+        return parts + (cluster_flags(self.cluster) if self.cluster and with_machines else [])
 
 
 def start_run(
@@ -77,7 +91,11 @@ def start_run(
     model loaded there. Raises StudioError for a model that is not whole, data that cannot be trained on, a bad or
     taken name, wrong settings, and a card that is held; nothing is left behind then.
     """
-    asked = Asked(preset, data, name, changes or {})
+    return start(Asked(preset, data, name, changes or {}), wait=wait, beside_chat=beside_chat)
+
+
+def start(asked: Asked, *, wait: bool = False, beside_chat: bool = False) -> Run:
+    """As `start_run`, also on several machines: those join with the code in the run's folder (`join_code`)."""
     settings = asked.settings()
     warm = _warm_start(settings)
     device = choose(settings.device, settings.processes)
@@ -85,17 +103,20 @@ def start_run(
     with queue.turn():
         queued = must_wait(device, wait=wait, beside_chat=beside_chat)
         settings = _planned(settings, place_of(device, settings.processes, alone=queued), store)
-        with _new_folder(name or _free_name(preset)) as run:
+        with _new_folder(asked.name or _free_name(asked.preset)) as run:
             about = {
                 "schema": 2,
-                "preset": preset.name,
+                "preset": asked.preset.name,
                 "settings": dataclasses.asdict(settings),
                 "device": device,
                 "processes": processes_on(device, settings.processes),
                 "warm_start": str(warm) if warm else None,
                 "created": time.time(),
-                "command": command_line(preset, data=Path(settings.data), name=run.name, changes=changes),
+                "command": dataclasses.replace(asked, data=Path(settings.data), name=run.name).command(),
             }
+            if asked.cluster:
+                about["cluster"] = asked.cluster.to_json()
+                write_code(run.path)
             write_json(run.path / "run.json", about | _attempt())
             write_ballast(run)
             begin(run, queued=queued)
@@ -158,6 +179,13 @@ def command_line(
     preset: Preset, *, data: Path | None = None, name: str | None = None, changes: Mapping[str, Any] | None = None
 ) -> str:
     """The same start, as one types it."""
+    return shlex.join(command_parts(preset, data=data, name=name, changes=changes))
+
+
+def command_parts(
+    preset: Preset, *, data: Path | None = None, name: str | None = None, changes: Mapping[str, Any] | None = None
+) -> list[str]:
+    """The words of that command."""
     parts = ["python", "launcher.py", "train", preset.name]
     if data is not None and data != SAMPLE:
         parts += ["--data", str(data)]
@@ -165,7 +193,7 @@ def command_line(
         parts += ["--name", name]
     for key, value in (changes or {}).items():
         parts += ["--set", f"{key}={value}"]
-    return shlex.join(parts)
+    return parts
 
 
 def check_name(name: str) -> Path:

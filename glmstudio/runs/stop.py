@@ -19,6 +19,7 @@ from glmstudio import process
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.runs import queue
+from glmstudio.runs.clusterview import read_cluster
 from glmstudio.runs.manage import leave_queue
 from glmstudio.runs.run import Run
 from glmstudio.runs.start import advance
@@ -124,7 +125,7 @@ class _Stop:
             port = (about if same else self._about).get("port")
             free = port is None or _becomes_free(int(port))
             key = "runs.stage.gone" if free else "runs.stage.gone_port"
-            stage = Stage(key, {"port": str(port or "–"), "memory": size(held)})
+            stage = _with_machines(self._run, Stage(key, {"port": str(port or "–"), "memory": size(held)}))
             if same:
                 proof = {"processes": 0, "port": port, "port_free": free, "memory": held, "time": time.time()}
                 proof |= {"run_id": self._id, "key": stage.key, "values": stage.values}
@@ -134,6 +135,16 @@ class _Stop:
                     write_json(self._run.path / "status.json", {"state": "stopped", "ended": time.time()})
         advance()
         return stage
+
+
+def _with_machines(run: Run, stage: Stage) -> Stage:
+    """The proof of a run of several machines says what became of the others."""
+    view = read_cluster(run)
+    if view is None:
+        return stage
+    left = ", ".join(f"{each.number} ({each.host or each.address})" for each in view.left_behind)
+    key = "cluster.stage.gone_but" if left else "cluster.stage.gone"
+    return Stage(key, stage.values | {"count": str(len(view.machines)), "left": left})
 
 
 def _becomes_free(port: int) -> bool:

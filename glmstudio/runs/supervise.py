@@ -19,6 +19,7 @@ from glmstudio import process
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.paths import ROOT
+from glmstudio.runs.head import Head
 from glmstudio.runs.launch import launch_line, training_environment
 from glmstudio.runs.notify import notify
 from glmstudio.runs.reasons import by_signal, port_was_taken, reason
@@ -55,6 +56,8 @@ class Supervisor:
         me = process.identify(os.getpid())
         self._about: dict[str, Any] = read_table(Path("run.json")) | {"supervisor": me.to_json() if me else None}
         self._agent: subprocess.Popen[bytes] | None = None
+        self._head: Head | None = None  # of several machines, this one is the first
+        self._problem: StudioError | None = None
         self._ended_by: str | None = None
         signal.signal(signal.SIGTERM, self._pass_on)
 
@@ -62,26 +65,51 @@ class Supervisor:
         """Train, and write down how it ended once nothing of it is left."""
         last_word(_HERE, "run.json", self._about)
         code, begin = 1, _log_size()
+        try:
+            self._head = Head.of(self._folder, self._about)
+            code = self._with_others(self._head) if self._head else self._alone()
+        except StudioError as problem:
+            self._problem = problem
+        self._sweep()
+        ending = self._ending(code, begin)
+        if self._head:
+            self._head.dismiss(str(ending["state"]))
+        if Path("run.json").exists():
+            last_word(_HERE, "status.json", ending)
+            notify(self._folder.name, ending)
+        return code
+
+    def _alone(self) -> int:
+        """Train on this machine; another port is tried where somebody took it."""
+        code = 1
         for _ in range(_ATTEMPTS):
-            if Path("stop.json").exists() or self._ended_by:
+            if self._shall_leave():
                 break
             start = _log_size()
             code = self._attempt()
             if code == 0 or not port_was_taken(Path("train.log"), start) or Path("progress.json").exists():
                 break
-        self._sweep()
-        if Path("run.json").exists():
-            ending = self._ending(code, begin)
-            last_word(_HERE, "status.json", ending)
-            notify(self._folder.name, ending)
         return code
+
+    def _with_others(self, head: Head) -> int:
+        """Train as the first of several machines. Raises StudioError for what torchrun cannot tell."""
+        head.gather(self._shall_leave)
+        if self._shall_leave():
+            return 1
+        with Path("train.log").open("ab") as log:
+            agent = head.start(log)
+        self._began(agent.child, agent.argv, head.port)
+        return head.tend(agent)
+
+    def _shall_leave(self) -> bool:
+        return Path("stop.json").exists() or self._ended_by is not None
 
     def _attempt(self) -> int:
         port = process.free_port()
         processes = max(1, int(self._about.get("processes", 1)))
         argv = launch_line("glmstudio.train", str(self._folder), port=port, processes=processes)
         with Path("train.log").open("ab") as log:
-            self._agent = agent = subprocess.Popen(
+            agent = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -90,13 +118,18 @@ class Supervisor:
                 env=training_environment(str(self._about.get("device", "cpu")), processes),
                 start_new_session=True,
             )
+        self._began(agent, argv, port)
+        return agent.wait()
+
+    def _began(self, agent: subprocess.Popen[bytes], argv: list[str], port: int) -> None:
+        """Write down that torchrun was started."""
+        self._agent = agent
         if self._ended_by:  # told in between
             agent.terminate()
         identity = process.identify(agent.pid)
         known = {"argv": argv, "port": port, "agent": identity.to_json() if identity else None}
         last_word(_HERE, "run.json", self._about | known)
         last_word(_HERE, "status.json", {"state": "running"})
-        return agent.wait()
 
     def _pass_on(self, number: int, _: Any) -> None:
         """Whoever ends this process means the run: torchrun is told, once, and ends its workers."""
@@ -122,7 +155,7 @@ class Supervisor:
         ended: dict[str, Any] = {"exit_code": code, "ended": time.time()}
         if progress.get("phase") == "done":  # whatever torchrun met while it left, the result is on disk
             return ended | {"state": "finished"}
-        problem = progress.get("problem")
+        problem = self._problem.to_json() if self._problem else progress.get("problem")
         if progress.get("phase") == "stopped" or (Path("stop.json").exists() and not problem):
             return ended | {"state": "stopped"}
         return ended | {"state": "failed", "problem": problem or self._reason(code, begin).to_json()}

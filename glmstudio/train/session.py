@@ -31,6 +31,7 @@ from glmstudio.train.agreement import agree
 from glmstudio.train.batches import Examples
 from glmstudio.train.methods import METHODS, weights_type
 from glmstudio.train.sample import sampler
+from glmstudio.train.share import start_of
 from glmstudio.train.team import Team, join, of_this_process
 from glmstudio.train.trainer import Job, make_trainer
 from glmstudio.train.witness import Witness
@@ -63,15 +64,14 @@ def train(folder: Path) -> int:
 
 
 def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) -> None:
+    resume, warm = start_of(team, folder, about)
     witness = Witness(folder, settings.steps, team)
     witness.phase("loading")
     model, method = ready_model(settings.model), METHODS[settings.method]
-    resume = folder / "checkpoints" / about["resume"] if about.get("resume") else None
     if resume:
         verify(resume)
     set_seed(settings.seed)
     glm = load_model(model.path, dtype=weights_type(settings), bits=int(settings.base_bits))
-    warm = Path(about["warm_start"]) if about.get("warm_start") else None
     # A checkpoint holds all of it: where the run began may be gone by now.
     method.attach(glm, settings, resume if warm and resume else warm)
     glm.train()
@@ -88,7 +88,9 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
         write_json(folder / "records.json", counts, parents=False)
         write_json(folder / "environment.json", _environment(glm, team), parents=False)
     sample = sampler(glm, Tokenizer(model.path), examples, settings.sample_prompt, witness)
-    trainer, watcher = make_trainer(glm, Job(settings, model, folder, examples, validation, witness, sample, team))
+    trainer, watcher = make_trainer(
+        glm, Job(settings, model, folder, examples, validation, witness, sample, team, about)
+    )
     if about.get("probe"):
         trainer.args.save_strategy = "no"
         trainer.train()

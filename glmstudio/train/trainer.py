@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Deal, Examples, Order, Weighted, collate
 from glmstudio.train.health import Health
 from glmstudio.train.methods import METHODS, Method
+from glmstudio.train.share import collect
 from glmstudio.train.team import Team
 from glmstudio.train.witness import Witness
 
@@ -38,6 +39,7 @@ class Job:
     witness: Witness
     sample: Callable[[int], None]
     team: Team
+    about: Mapping[str, Any] = field(default_factory=dict)  # `run.json`
 
 
 class Scored(nn.Module):
@@ -133,6 +135,7 @@ class StudioTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
             team.barrier()  # every process has written its random numbers
+            collect(team, path, self.job.about)
             if team.first:
                 seal(path, step=step, loss=witness.loss, validation_loss=witness.validation_loss)
         except Exception:

@@ -1,0 +1,55 @@
+"""Join a run of several machines that another one has started."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from glmstudio.cli.terminal import command, json_flag, language, print_json, t
+from glmstudio.errors import StudioError
+
+
+def add(commands: Any) -> None:
+    """`join`."""
+    join = command(commands, "join", _join)
+    join.add_argument("address", metavar="ADDRESS[:PORT]", help=t("cli.join_address"))
+    join.add_argument("--code", metavar="CODE", help=t("cli.join_code"))
+    join.add_argument("--machine", type=int, metavar="NUMBER", help=t("cli.join_machine"))
+    join.add_argument("--data", default="", metavar="FILE", help=t("cli.join_data"))
+    join.add_argument("--validation", default="", metavar="FILE", help=t("cli.join_validation"))
+    join.add_argument("--model", default="", metavar="NAME_OR_FOLDER", help=t("cli.join_model"))
+    join.add_argument("--device", default="auto", help=t("cli.join_device"))
+    json_flag(join)
+
+
+def _join(options: argparse.Namespace) -> int:
+    from glmstudio.runs.cluster import PORT
+    from glmstudio.runs.code import VARIABLE
+    from glmstudio.runs.join import Joiner, Wish
+    from glmstudio.runs.stop import Stage
+
+    address, colon, port = options.address.partition(":")
+    if not address or (colon and not (port.isdecimal() and 0 < int(port) < 65536)):
+        raise StudioError("cluster.bad_target", target=options.address)
+
+    def tell(stage: Stage) -> None:
+        if options.json:
+            print_json({"stage": stage.key, **stage.values})
+        else:
+            print(stage.text(language()), flush=True)
+
+    wish = Wish(
+        address=address,
+        port=int(port) if colon else PORT + 1,
+        code=options.code or os.environ.get(VARIABLE, ""),
+        machine=options.machine,
+        data=options.data,
+        model=options.model,
+        validation=options.validation,
+        device=options.device,
+    )
+    tell(Stage("cluster.stage.waiting", {"address": address}))
+    outcome = Joiner(wish, tell).run()
+    tell(Stage("cluster.stage.ended", {"outcome": t(f"cluster.outcome.{outcome}")}))
+    return 0 if outcome in ("finished", "stopped") else 1
