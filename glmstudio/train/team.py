@@ -65,6 +65,11 @@ class Team:
             self.barrier()
 
 
+def backend() -> str:
+    """How the processes talk. Small values go over main memory, so that they never wait for what a card is doing."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
 def join() -> Team:
     """Meet the others that torchrun started; a process that was started alone is a team of one."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -73,6 +78,5 @@ def join() -> Team:
     local_rank = int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
-    # Small values go over main memory, so that they never wait for what a card is doing.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    dist.init_process_group(backend(), timeout=_PATIENCE)
     return Team(dist.get_rank(), world, local_rank, socket.gethostname())
