@@ -34,6 +34,11 @@ def duration(lang: str, seconds: float) -> str:
     return say(lang, "units.days", d=whole // 86400, h=whole % 86400 // 3600)
 
 
+def milliseconds(seconds: float) -> str:
+    """A short span: `12.3 ms`."""
+    return f"{seconds * 1000:,.1f} ms"
+
+
 def moment(seconds: float | None) -> str:
     """A time since 1970 as day and time of day; empty for none, and for one that no calendar has."""
     with contextlib.suppress(ValueError, OverflowError, OSError):

@@ -154,3 +154,17 @@ def test_what_an_earlier_attempt_printed_is_not_the_cause(tmp_path: Path) -> Non
 def test_a_signal_that_nobody_could_tell_of() -> None:
     assert by_signal(9).key == "runs.killed"
     assert by_signal(15).what() == "The training was ended from outside with the signal SIGTERM."
+
+
+def test_of_several_processes_the_one_that_was_killed_is_named(tmp_path: Path) -> None:
+    """Rank 0 only lost its connection, and torchrun saw that first."""
+    log = tmp_path / "train.log"
+    block = "[{n}]:\n  time      : now\n  host      : {host}\n  rank      : {rank} (local_rank: 0)\n  exitcode  : {code} (pid: 1)\n"
+    failures = block.format(n=1, host="node2", rank=1, code=-9) + block.format(n=0, host="node1", rank=0, code=1)
+    log.write_text(f"Connection closed by peer\nFailures:\n{failures}", encoding="utf-8")
+    found = reason(log)
+    assert found.what() == (
+        "The system killed the training, most likely because the main memory was full. "
+        "It was process 1, on node2, that failed first."
+    )
+    assert found.fix() == by_signal(9).fix()

@@ -317,6 +317,7 @@ def test_hostile_names_stay_text(lang: str, home: Path, monkeypatch: pytest.Monk
         settings={"method": "lora", "model": HOSTILE},
         metrics=lambda offset: ([{"step": step, "loss": 1.0} for step in range(2 - offset)], 2),
         samples=lambda offset: ([sample], 1),
+        ranks=lambda: [{"rank": rank, "step": 10, "machine": HOSTILE} for rank in (0, 1)],
         log=lambda offset: (f"Error: {HOSTILE}\n", 1),
     )
     known = [runwatch.Known(run, state, HOSTILE, HOSTILE, HOSTILE, has_result=True)] * 2  # type: ignore[arg-type]

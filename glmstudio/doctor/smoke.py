@@ -11,7 +11,7 @@ import uuid
 from glmstudio import process
 from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.paths import ROOT
-from glmstudio.runs.supervise import launch_line, training_environment
+from glmstudio.runs.launch import launch_line, training_environment
 
 _LIMIT = 60.0
 

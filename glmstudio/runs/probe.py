@@ -22,7 +22,8 @@ from glmstudio import process
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
-from glmstudio.runs.lease import CPU
+from glmstudio.runs.launch import launch_line, training_environment
+from glmstudio.runs.lease import processes_on
 from glmstudio.runs.reasons import reason
 from glmstudio.runs.run import Run
 from glmstudio.runs.settings import Settings
@@ -52,11 +53,15 @@ def start_probe(settings: Settings, device: str, data_key: str) -> None:
         (folder / name).unlink(missing_ok=True)
     short = dataclasses.replace(settings, steps=STEPS, save_every=10_000_000, validation="", validation_share=0.0)
     run_id = uuid.uuid4().hex
-    about = {"run_id": run_id, "settings": dataclasses.asdict(short), "device": device, "probe": True}
+    processes = processes_on(device, settings.processes)
+    about = {"run_id": run_id, "settings": dataclasses.asdict(short), "device": device, "processes": processes}
+    about["probe"] = True
     write_json(folder / "run.json", about)
+    command = [sys.executable, "-m", "glmstudio.train", str(folder)]
+    if processes > 1:
+        command = launch_line("glmstudio.train", str(folder), port=process.free_port(), processes=processes)
     with (folder / "train.log").open("ab") as log:
-        visible = {"CUDA_VISIBLE_DEVICES": "" if device == CPU else device, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        child = process.spawn([sys.executable, "-m", "glmstudio.train", str(folder)], log, run_id, variables=visible)
+        child = process.spawn(command, log, run_id, variables=training_environment(device, processes))
     identity = process.identify(child.pid)
     write_json(folder / "run.json", about | {"agent": identity.to_json() if identity else None})
 

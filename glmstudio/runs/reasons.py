@@ -16,6 +16,7 @@ _WANTED = re.compile(r"Tried to allocate ([\d.]+) (B|KiB|MiB|GiB)")
 _FREE = re.compile(r"(?:of which |already allocated; )([\d.]+) (B|KiB|MiB|GiB) (?:is )?free")  # PyTorch 2.1 and before
 _TOTAL = re.compile(r"(?:total capacity of |GPU \d+; )([\d.]+) (B|KiB|MiB|GiB)")
 
+_FAILED = re.compile(r"host\s*: (\S+)\s+rank\s*: (\d+) \(local_rank: \d+\)\s+exitcode\s*: (-?\d+)")
 _NCCL = re.compile(
     r"(NCCL (?:error|WARN)[^\n]{0,160}|ncclUnhandledCudaError|ncclSystemError|NCCL timeout"
     r"|Watchdog caught collective operation timeout[^\n]{0,160})"
@@ -27,9 +28,11 @@ _OUTSIDE = re.compile(
 
 
 def reason(log: Path, start: int = 0) -> StudioError:
-    """The cause that the end of `log` names, from byte `start` on; "it crashed, see the log" where it names none."""
+    """The cause that the end of `log` names, from byte `start` on; "it crashed, see the log" where it names none.
+    Of several processes, the one that failed first is named, too."""
     text = _tail(log, start)
-    return next((found for look in _CAUSES if (found := look(text, log))), StudioError("runs.crashed", log=str(log)))
+    cause = next((found for look in _CAUSES if (found := look(text, log))), StudioError("runs.crashed", log=str(log)))
+    return _of_a_process(cause, text)
 
 
 def port_was_taken(log: Path, start: int) -> bool:
@@ -51,6 +54,19 @@ def out_of_memory(text: str, *, free: int | None = None, total: int | None = Non
     if wanted is None or freed is None or whole is None:
         return StudioError("runs.out_of_memory")
     return StudioError("runs.out_of_card_memory", wanted=size(wanted), free=size(freed), total=size(whole))
+
+
+def _of_a_process(cause: StudioError, text: str) -> StudioError:
+    """The cause with the process that failed first, where torchrun's summary lists several.
+
+    One that was killed comes before those that only lost their connection to it, whatever torchrun saw first.
+    """
+    found = [(host, int(rank), int(code)) for host, rank, code in _FAILED.findall(text)]
+    if len({rank for _, rank, _ in found}) < 2:
+        return cause
+    killed = next((each for each in found if each[2] == -signal.SIGKILL), None)
+    machine, rank, _ = killed or found[-1]  # torchrun's own root cause comes last
+    return StudioError("runs.in_rank", cause=cause, rank=rank, machine=machine)
 
 
 def _memory(text: str, _: Path) -> StudioError | None:

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json, write_text
@@ -14,15 +16,27 @@ from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs import queue
 from glmstudio.runs.checkpoints import Checkpoint, latest, list_checkpoints
+from glmstudio.runs.lease import choose, processes_on
 from glmstudio.runs.run import Run, wait_until_gone
 from glmstudio.runs.start import begin, check_name, must_wait, write_ballast
 
 
-def resume_run(run: Run, *, step: int | None = None, wait: bool = False, beside_chat: bool = False) -> Run:
+@dataclass(frozen=True)
+class Cards:
+    """Where a run is to go on, as the settings of these names say it."""
+
+    device: str = "auto"
+    processes: int = 0
+
+
+def resume_run(
+    run: Run, *, step: int | None = None, cards: Cards | None = None, wait: bool = False, beside_chat: bool = False
+) -> Run:
     """Continue after the newest whole checkpoint, or after that of `step`; returns the run that goes on.
 
     The steps after an older checkpoint are not thrown away: such a run goes on under a name of its own. Losses are
-    those of a run that was never interrupted. `wait` and `beside_chat` as for `start_run`. Raises StudioError.
+    those of a run that was never interrupted, also on other `cards` and another number of them (None: those that it
+    had). `wait` and `beside_chat` as for `start_run`. Raises StudioError.
     """
     ready_model(run.model)
     if not run.read_state().live:
@@ -34,12 +48,13 @@ def resume_run(run: Run, *, step: int | None = None, wait: bool = False, beside_
         if state.state == "finished" and step is None:
             raise StudioError("runs.complete", name=run.name)
         found = _checkpoint(run, step)
-        queued = must_wait(run.device, wait=wait, beside_chat=beside_chat)
+        where = _where(run, cards)
+        queued = must_wait(where["device"], wait=wait, beside_chat=beside_chat)
         newest = latest(run.path / "checkpoints")
         try:
             if found and newest and found.step < newest.step:
                 run = _branch(run, found)
-            _rewind(run, found)
+            _rewind(run, found, where)
             begin(run, queued=queued)
         except OSError as error:
             raise StudioError("runs.system", folder=str(run.path), reason=error.strerror or str(error)) from error
@@ -58,11 +73,21 @@ def _checkpoint(run: Run, step: int | None) -> Checkpoint | None:
     return found
 
 
-def _rewind(run: Run, found: Checkpoint | None) -> None:
+def _where(run: Run, cards: Cards | None) -> dict[str, Any]:
+    """What `run.json` says of the place: device, number of processes, and the settings with both."""
+    settings = dict(run.settings)
+    if cards is None:
+        return {"device": run.device, "processes": run.world, "settings": settings}
+    device = choose(cards.device, cards.processes)
+    settings |= {"device": cards.device, "processes": cards.processes}
+    return {"device": device, "processes": processes_on(device, cards.processes), "settings": settings}
+
+
+def _rewind(run: Run, found: Checkpoint | None, where: dict[str, Any]) -> None:
     """Take back what was written after the checkpoint; it will be written again."""
     write_ballast(run)  # first of all: on a disk that is full still, nothing is taken back
     last = found.step if found else 0
-    for name in ("metrics.jsonl", "samples.jsonl"):
+    for name in ("metrics.jsonl", "samples.jsonl", "ranks.jsonl"):
         file = run.path / name
         if file.exists():
             kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _step(line) <= last]
@@ -74,7 +99,8 @@ def _rewind(run: Run, found: Checkpoint | None) -> None:
         (run.path / name).unlink(missing_ok=True)
     about = run.about
     attempts = [*about.get("resumed", []), {"step": last, "time": time.time()}]
-    write_json(run.path / "run.json", about | {"resume": found.path.name if found else None, "resumed": attempts})
+    again = {"resume": found.path.name if found else None, "resumed": attempts}
+    write_json(run.path / "run.json", about | where | again)
 
 
 def _branch(run: Run, found: Checkpoint) -> Run:

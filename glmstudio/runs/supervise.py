@@ -19,7 +19,7 @@ from glmstudio import process
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.paths import ROOT
-from glmstudio.runs.lease import CPU
+from glmstudio.runs.launch import launch_line, training_environment
 from glmstudio.runs.notify import notify
 from glmstudio.runs.reasons import by_signal, port_was_taken, reason
 from glmstudio.runs.run import last_word
@@ -150,14 +150,6 @@ def _log_size() -> int:
     return 0
 
 
-def launch_line(module: str, *arguments: str, port: int, processes: int = 1) -> list[str]:
-    """The torchrun command that starts `module` in each of `processes`."""
-    return [
-        sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={processes}",
-        "--master-addr=127.0.0.1", f"--master-port={port}", "-m", module, *arguments,
-    ]  # fmt: skip
-
-
 def _raise_limits() -> None:
     """As many open files as this user may have: the usual 1,024 are few for data loaders and connections."""
     try:
@@ -167,20 +159,6 @@ def _raise_limits() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536) if most > 0 else 65536, most))
     except (ImportError, OSError, ValueError):
         pass
-
-
-def training_environment(device: str | None = None, processes: int = 1) -> dict[str, str]:
-    """This environment without what another torchrun left in it; a run on `device` sees no other card, and its
-    processes share the CPU."""
-    kept = {name: value for name, value in os.environ.items() if not process.belongs_to_a_training(name)}
-    kept["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    kept["PYTHONUNBUFFERED"] = "1"
-    kept.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    # Threads that spin while they wait slow whatever else runs on the same cores (`docs/benchmarks.md`).
-    kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if device is not None:
-        kept["CUDA_VISIBLE_DEVICES"] = "" if device == CPU else device
-    return kept
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from glmstudio.train.engines import Engine, engine_of
 from glmstudio.train.methods import METHODS
 from glmstudio.train.sample import sampler
 from glmstudio.train.state import save_result
-from glmstudio.train.team import Team, join
+from glmstudio.train.team import Team, join, of_this_process
 from glmstudio.train.trainer import Job, make_trainer
 from glmstudio.train.witness import Witness
 
@@ -50,10 +50,10 @@ def train(folder: Path) -> int:
     except StudioError as problem:
         _tell(folder, problem)
     except torch.OutOfMemoryError as error:
-        _tell(folder, _out_of_memory(error))
+        _tell(folder, of_this_process(_out_of_memory(error)))
     except OSError as error:
         key = "runs.disk_full" if error.errno in _FULL else "runs.system"
-        _tell(folder, StudioError(key, folder=str(folder), reason=error.strerror or str(error)))
+        _tell(folder, of_this_process(StudioError(key, folder=str(folder), reason=error.strerror or str(error))))
     except Exception as error:
         if not any(mark in str(error) for mark in _FULL_MARKS):  # as torch and safetensors say it
             raise

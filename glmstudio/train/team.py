@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from glmstudio.errors import StudioError
+
 _PATIENCE = dt.timedelta(minutes=30)  # the first process may write tens of GB while the others wait
 
 
@@ -80,3 +82,10 @@ def join() -> Team:
         torch.cuda.set_device(local_rank)
     dist.init_process_group(backend(), timeout=_PATIENCE)
     return Team(dist.get_rank(), world, local_rank, socket.gethostname())
+
+
+def of_this_process(problem: StudioError) -> StudioError:
+    """The problem with the process that met it, where several train."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return problem
+    return StudioError("runs.in_rank", cause=problem, rank=int(os.environ["RANK"]), machine=socket.gethostname())

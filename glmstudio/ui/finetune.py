@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.paths import paths
-from glmstudio.ui import compare, form_actions, preset_cards, review, run_actions, runs_view
+from glmstudio.ui import cards_view, compare, form_actions, preset_cards, review, run_actions, runs_view
 from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, button, icon, problem, tag
 from glmstudio.ui.recipe import recipe
@@ -59,6 +59,7 @@ def _form(page: Page) -> list[Any]:
     page.live(upload, lambda lang, view: {"label": say(lang, "ui.finetune.upload"), "visible": view.source == "file"})
     page.panel("data", review.render_data, form_actions.act)
     page.panel("presets", preset_cards.render_presets, form_actions.act)
+    page.panel("cards", cards_view.render_cards, form_actions.act)
     page.panel("settings", preset_cards.render_settings, form_actions.act)
     name = gr.Textbox(max_lines=1, max_length=60, elem_id="finetune-name")
     page.words(name, label="ui.finetune.name", placeholder="ui.finetune.name_example", info="ui.finetune.name_info")

@@ -11,7 +11,7 @@ from typing import Any
 from glmstudio.chat.server import ModelServer
 from glmstudio.doctor.preflight import preflight
 from glmstudio.errors import StudioError
-from glmstudio.runs.lease import chat_on
+from glmstudio.runs.lease import cards_of, chat_on
 from glmstudio.runs.presets import delete_preset, find_preset, save_preset
 from glmstudio.runs.probe import end_probes, start_probe
 from glmstudio.runs.settings import change
@@ -104,6 +104,16 @@ def _policy(view: View, data: dict[str, Any]) -> View:
     return _changed(view, {"bad_records": data.get("policy")})
 
 
+def _card(view: View, data: dict[str, Any]) -> View:
+    """Take a card, or leave it; with none left, the studio chooses again."""
+    clicked = cards_of(str(data.get("card", "")))
+    if not clicked:
+        return view
+    taken = cards_of(recipe(view).device)
+    after = [card for card in taken if card not in clicked] if clicked[0] in taken else [*taken, *clicked]
+    return _changed(view, {"device": ",".join(card.uuid for card in after) or "auto", "processes": 0})
+
+
 def _save_preset(view: View, data: dict[str, Any]) -> View:
     preset = find_preset(view.preset) if view.preset else recipe(view).preset
     if preset is None:
@@ -154,6 +164,7 @@ _ACTIONS: dict[str, Callable[[View, dict[str, Any]], View]] = {
     "delete-preset": _delete_preset,
     "remedy": _remedy,
     "measure": _measure,
+    "card": _card,
     "unload-start": lambda view, _: start(view, unload=True),
     "beside-start": lambda view, _: start(view, beside=True),
 }

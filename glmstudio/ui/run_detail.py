@@ -5,6 +5,7 @@ from __future__ import annotations
 from glmstudio.files import read_json
 from glmstudio.runs.checkpoints import Checkpoint, best, list_checkpoints
 from glmstudio.runs.export import forms_of
+from glmstudio.runs.lease import cards_of
 from glmstudio.runs.manage import read_note
 from glmstudio.runs.run import RunState
 from glmstudio.ui.charts import Series, curve
@@ -40,11 +41,12 @@ def render_figures(lang: str, known: Known, reading: Reading) -> Safe:
 
 
 def _gpu_use(known: Known) -> str | None:
-    """How busy the run's card is right now."""
+    """How busy the run's cards are right now."""
     if not known.state.holds_device:
         return None
-    gpu = next((gpu for gpu in CHECKUP.gpus() if str(gpu.index) == known.run.device), None)
-    return f"{gpu.utilization} %" if gpu is not None and gpu.utilization is not None else None
+    mine = {card.index for card in cards_of(known.run.device)}
+    used = [gpu.utilization for gpu in CHECKUP.gpus() if gpu.index in mine and gpu.utilization is not None]
+    return " · ".join(f"{percent} %" for percent in used) or None
 
 
 def render_records(lang: str, known: Known) -> Safe:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from glmstudio.runs.checkpoints import latest
 from glmstudio.runs.queue import waiting
 from glmstudio.runs.run import Run, RunState
-from glmstudio.ui import run_detail
+from glmstudio.ui import run_detail, team_view
 from glmstudio.ui.charts import sparkline
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
@@ -63,6 +63,7 @@ def render_open(lang: str, view: View) -> Safe:
         _trouble(lang, run, state),
         run_detail.render_figures(lang, known, reading),
         run_detail.render_records(lang, known),
+        team_view.render_ranks(lang, known),
         run_detail.render_curves(lang, state, reading),
         run_detail.render_samples(lang, reading),
         run_detail.render_after(lang, known),
@@ -198,7 +199,7 @@ def _proof(lang: str, run: Run, state: RunState) -> Safe:
 
 
 def _trouble(lang: str, run: Run, state: RunState) -> Safe:
-    found = [error for error in (state.problem, WATCH.problem(run.name), state.silence) if error]
+    found = [error for error in (state.problem, WATCH.problem(run.name), state.silence, state.slow) if error]
     held = WATCH.held(run) if state.state == "queued" else None
     chat_there = [error for error in (WATCH.problem(run.name), held) if error and error.key in _CHAT_THERE]
     unload = {"run": run.name, "unload": "yes"}
