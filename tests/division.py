@@ -35,6 +35,7 @@ def main() -> None:
     for folder in options.folders:
         AcceleratorState._reset_state(reset_partial_state=True)
         train(folder, team)
+    team.leave()
 
 
 def train(folder: Path, team: Team) -> None:

@@ -46,7 +46,9 @@ def train(folder: Path) -> int:
     try:
         if about is None:
             raise StudioError("runs.folder_gone", folder=str(folder))
-        _train(change(Settings(), about["settings"], source=str(folder / "run.json")), folder, about, join())
+        team = join()
+        _train(change(Settings(), about["settings"], source=str(folder / "run.json")), folder, about, team)
+        team.leave()
     except StudioError as problem:
         _tell(folder, problem)
     except torch.OutOfMemoryError as error:

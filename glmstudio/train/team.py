@@ -57,6 +57,13 @@ class Team:
         """Whether it is true for one of them: then all of them know."""
         return any(row[0] for row in self.table(flag))
 
+    def leave(self) -> None:
+        """End the talks, all together: one that was still connected when it ended would now and then crash doing so,
+        and torchrun would end the others, who may be writing the result."""
+        if dist.is_initialized():
+            self.barrier()
+            dist.destroy_process_group()
+
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
         """The first process of each machine does it before the others: what it leaves in a cache they find there."""
