@@ -141,7 +141,7 @@ def test_an_optimizer_of_another_model_is_refused(plain: Path, folder: Path, har
     assert read_json(spoilt / "progress.json")["problem"]["key"] == wanted
 
 
-@pytest.mark.slow  # 45 s
+@pytest.mark.slow  # 30 s
 def test_any_number_of_processes_goes_on_with_any_checkpoint(plain: Path, fsdp: Path, folder: Path) -> None:
     together(
         3, run(folder / "three", engine="fsdp", after=fsdp), run(folder / "three-of-plain", engine="fsdp", after=plain)
@@ -154,7 +154,7 @@ def test_any_number_of_processes_goes_on_with_any_checkpoint(plain: Path, fsdp: 
         alike(folder / name, losses(plain), since=SAVED + 1)
 
 
-@pytest.mark.slow  # 25 s
+@pytest.mark.slow  # 15 s
 def test_a_process_killed_while_it_writes_its_part_leaves_the_checkpoint_before(plain: Path, folder: Path) -> None:
     killed = run(folder / "killed", engine="fsdp", checkpoint_form="sharded")
     assert together(2, killed, die=2 * SAVED) != 0
@@ -165,7 +165,7 @@ def test_a_process_killed_while_it_writes_its_part_leaves_the_checkpoint_before(
     alike(folder / "after-the-kill", losses(plain), since=SAVED + 1)
 
 
-@pytest.mark.slow  # 20 s
+@pytest.mark.slow  # 7 s
 def test_a_run_is_started_with_an_engine_and_ends_in_a_model(home: Path, tmp_path: Path) -> None:
     changes = {
         "engine": "fsdp",
@@ -206,7 +206,7 @@ def separate() -> SimpleNamespace:
     return SimpleNamespace(python=str(python), site=site, variables={"TORCH_EXTENSIONS_DIR": str(place / "compiled")})
 
 
-@pytest.mark.slow  # 80 s, and a minute more where DeepSpeed has to be installed and to compile first
+@pytest.mark.slow  # 30 s each, and a minute once where DeepSpeed has to be installed and to compile
 @pytest.mark.parametrize("engine", ["zero2", "zero3", "zero3_offload"])
 def test_deepspeed_learns_what_one_process_learns(
     engine: str, plain: Path, fsdp: Path, folder: Path, separate: SimpleNamespace
@@ -225,7 +225,7 @@ def test_deepspeed_learns_what_one_process_learns(
     alike(again, losses(plain), since=SAVED + 1)
 
 
-@pytest.mark.slow  # 25 s
+@pytest.mark.slow  # 11 s
 def test_a_run_is_started_with_deepspeed(
     home: Path, tmp_path: Path, separate: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
