@@ -17,7 +17,7 @@ from glmstudio.errors import StudioError
 from glmstudio.glm.export import export
 from glmstudio.glm.load import load_model
 from glmstudio.glm.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, merge_lora, save_lora
-from glmstudio.glm.whole import restore_whole, save_whole
+from glmstudio.glm.whole import read_whole, save_whole
 from glmstudio.models.folder import check_folder
 
 MODEL = Path(__file__).parent / "golden/model"
@@ -169,7 +169,7 @@ def test_an_adapter_with_wrong_numbers_is_refused_in_words(tmp_path: Path, harm:
         load_lora(tmp_path, fresh())
 
 
-def test_a_whole_model_is_written_in_shards_and_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_model_is_written_in_shards_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glmstudio.glm.whole._SHARD", "200KB")
     model = fresh()
     with torch.no_grad():
@@ -178,12 +178,17 @@ def test_a_whole_model_is_written_in_shards_and_restored(tmp_path: Path, monkeyp
     save_whole(model, tmp_path, base=MODEL)
     check_folder_but_tokenizer(tmp_path)
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
-    other = fresh()
-    restore_whole(other, tmp_path)
-    assert torch.equal(logits(other), logits(model))
+    numbers = dict(model.named_parameters())
+    shapes = {name: each.shape for name, each in numbers.items()}
+    found = dict(read_whole(tmp_path, shapes, model.config))
+    assert found.keys() == numbers.keys()
+    assert all(torch.equal(found[name], each) for name, each in numbers.items())
+    for wrong in ({"model.norm.weight": torch.Size([3])}, {"another": torch.Size([3])}):
+        with pytest.raises(StudioError):
+            dict(read_whole(tmp_path, shapes | wrong, model.config))
     next(tmp_path.glob("model-*.safetensors")).unlink()
     with pytest.raises(StudioError):
-        restore_whole(other, tmp_path)
+        dict(read_whole(tmp_path, shapes, model.config))
 
 
 def check_folder_but_tokenizer(folder: Path) -> None:

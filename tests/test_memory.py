@@ -13,8 +13,9 @@ import torch
 from glmstudio.errors import StudioError
 from glmstudio.glm.layout import native_config
 from glmstudio.paths import DEMO
-from glmstudio.runs.memory import Need, Shape, _Batch, need, shape_of, trained
+from glmstudio.runs.memory import Computing, Need, _Batch, need, trained
 from glmstudio.runs.settings import Settings
+from glmstudio.runs.shape import Shape, shape_of
 from glmstudio.train.trainer import Scored
 from tests.published import Shape as Published
 from tests.published import config_of, write_model
@@ -33,7 +34,7 @@ METHODS: list[dict[str, Any]] = [
 def plan(
     *, tokens: int = 2048, learned: int = 330, device: str = "cuda", dtype: str = "bfloat16", **settings: Any
 ) -> Need:
-    return need(SIX_BILLION, Settings(**settings), tokens=tokens, learned=learned, device=device, dtype=dtype)
+    return need(SIX_BILLION, Settings(**settings), tokens=tokens, learned=learned, on=Computing(device, dtype))
 
 
 def test_chatglm3_6b_has_its_parameters() -> None:
@@ -125,7 +126,28 @@ def test_known_totals_of_chatglm3_6b_stay(settings: dict[str, Any], megabytes: i
 def test_the_parts_are_the_total() -> None:
     parts = dataclasses.asdict(plan())
     assert plan().total == sum(parts.values())
-    assert all(value > 0 for value in parts.values())
+    assert all(value > 0 for name, value in parts.items() if name != "host")
+
+
+@pytest.mark.parametrize("engine", ["fsdp", "zero2", "zero3", "zero3_offload"])
+def test_a_divided_model_needs_less_on_each_of_more_cards(engine: str) -> None:
+    """ChatGLM3-6B in full; what a card holds falls towards what none of them can give away."""
+    settings = Settings(method="full", engine=engine, accumulation=16, gradient_checkpointing="on")
+    needs = [
+        need(SIX_BILLION, settings, tokens=2048, learned=330, on=Computing("cuda", "bfloat16", cards))
+        for cards in (1, 2, 4, 8, 64)
+    ]
+    totals = [each.total for each in needs]
+    assert totals == sorted(totals, reverse=True)
+    if engine == "zero3_offload":
+        assert needs[0].total < 24e9
+        assert 100e9 < needs[0].host < 130e9
+        assert needs[3].host < needs[0].host / 6
+    else:
+        assert needs[0].total > 100e9
+        assert needs[3].total < needs[0].total / 3 if engine != "zero2" else needs[3].total < needs[0].total / 2
+    on_cpu = need(SIX_BILLION, settings, tokens=2048, learned=330, on=Computing("cpu", "float32", 2))
+    assert on_cpu.host == 0
 
 
 @pytest.mark.parametrize(
@@ -152,7 +174,7 @@ def test_what_autograd_keeps_is_what_is_planned(given: dict[str, Any], dtype: st
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = scored(ids, labels)["loss"]
     assert loss.requires_grad
-    batch = _Batch(shape_of(tmp_path), settings, tokens=100, cuda=False, dtype=dtype)
+    batch = _Batch(shape_of(tmp_path), settings, tokens=100, on=Computing("cpu", dtype))
     log_probabilities = 4 * 20 * 1000
     found = sum(storage.nbytes() for storage in kept.values())
     assert batch.kept() - batch._prefix() + log_probabilities == pytest.approx(found, rel=0.01)

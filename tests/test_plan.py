@@ -16,11 +16,11 @@ from glmstudio import process
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO, ROOT
-from glmstudio.runs.memory import Shape
 from glmstudio.runs.plan import Place, at_most, estimate, make_plan, place_of, remedy, settled
 from glmstudio.runs.presets import Settings, load_preset
 from glmstudio.runs.probe import end_probes, look_probe, start_probe
 from glmstudio.runs.run import Run
+from glmstudio.runs.shape import Shape
 from glmstudio.runs.start import SAMPLE, start_run
 
 SIX_B = Shape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)
@@ -147,11 +147,13 @@ def test_the_plan_as_a_command(home: Path) -> None:
     told = json.loads(done.stdout)
 
     assert set(told) == {
-        "fits", "device", "memory", "memory_free", "memory_total", "steps", "epochs", "longest", "tokens_per_second",
-        "seconds", "measured_memory", "disk", "disk_free", "gradient_checkpointing", "remedy", "problem", "command",
+        "fits", "device", "processes", "memory", "memory_free", "memory_total", "steps", "epochs", "longest",
+        "tokens_per_second", "seconds", "measured_memory", "disk", "disk_free", "gradient_checkpointing", "remedy", "problem", "command",
     }  # fmt: skip
     assert (told["fits"], told["device"], told["steps"], told["remedy"], told["problem"]) == (True, "cpu", 10, {}, None)
-    assert sum(value for name, value in told["memory"].items() if name != "total") == told["memory"]["total"]
+    assert (
+        sum(value for name, value in told["memory"].items() if name not in ("total", "host")) == told["memory"]["total"]
+    )
     assert told["seconds"] > 0
     assert told["command"] == "python launcher.py train demo/smoke --set steps=10"
     assert not (home / "runs").exists()

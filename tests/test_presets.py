@@ -20,8 +20,8 @@ from glmstudio.runs.settings import Settings, change, field_docs
 
 def test_every_shipped_preset_is_parsed() -> None:
     files = sorted(SHIPPED_PRESETS.rglob("*.toml"))
-    assert len(files) == 13
-    assert len(list_presets()) == 13
+    assert len(files) == 19
+    assert len(list_presets()) == 19
     for file in files:
         name = file.relative_to(SHIPPED_PRESETS).with_suffix("").as_posix()
         preset = load_preset(name)
@@ -42,6 +42,24 @@ def test_the_published_preset_has_the_old_scripts_numbers() -> None:
         16,
     )
     assert (settings.learning_rate, settings.steps, settings.save_every, settings.prefix_std) == (2e-2, 1000, 500, 1.0)
+
+
+def test_the_full_presets_make_the_old_scripts_steps() -> None:
+    """Sixteen conversations on each of four cards, in whatever portions they are computed."""
+    for name in ("full_zero2", "full_zero3", "full_zero3_offload", "full_fsdp"):
+        settings = load_preset(f"chatglm3-6b/{name}").settings
+        assert (settings.max_length, settings.steps, settings.save_every, settings.learning_rate) == (
+            2048,
+            200,
+            50,
+            1e-4,
+        )
+        assert settings.batch_size * settings.accumulation == 64
+        assert settings.processes == (1 if name.endswith("offload") else 4)
+        assert settings.engine == name.removeprefix("full_")
+    for method in ("ptuning_v2", "lora"):
+        one, four = (load_preset(f"chatglm3-6b/{name}").settings for name in (method, f"{method}_4cards"))
+        assert four == dataclasses.replace(one, processes=4)
 
 
 def test_every_setting_has_words_in_both_languages() -> None:

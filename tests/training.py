@@ -16,6 +16,7 @@ from glmstudio.glm import load_model
 from glmstudio.models.library import Model
 from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples
+from glmstudio.train.engines import Engine
 from glmstudio.train.methods import METHODS
 from glmstudio.train.team import Team
 from glmstudio.train.trainer import Job, StudioTrainer, make_trainer
@@ -54,6 +55,7 @@ def prepared(
 def trainer_for(glm: GlmForCausalLM, settings: Settings, examples: Sequence[Example], folder: Path) -> StudioTrainer:
     """Its trainer, which reports to `folder`."""
     write_json(folder / "run.json", {})
-    base = Model(settings.model, settings.model, folder, "local", 0, None)
-    witness = Witness(folder, settings.steps, Team())
-    return make_trainer(glm, Job(settings, base, folder, Listed(examples), None, witness, lambda step: None, Team()))[0]
+    base, team = Model(settings.model, settings.model, folder, "local", 0, None), Team()
+    witness, engine = Witness(folder, settings.steps, team), Engine(settings, team)
+    job = Job(settings, base, folder, Listed(examples), None, witness, lambda step: None, team, engine)
+    return make_trainer(glm, job)[0]

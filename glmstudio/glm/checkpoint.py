@@ -25,9 +25,8 @@ def load_base(folder: Path, *, dtype: torch.dtype, device: torch.device) -> GlmF
 
     Raises StudioError, naming the file and the remedy, for a folder that is wrong, cut off, foreign or not whole.
     """
-    config = native_config(read_config(folder), str(folder / "config.json"))
-    with torch.device("meta"):
-        model = GlmForCausalLM(config)
+    model = empty_base(folder)
+    config = model.config
     wanted = dict(model.named_parameters())
     for file in weight_files(folder):
         check_weights(file)
@@ -46,11 +45,22 @@ def load_base(folder: Path, *, dtype: torch.dtype, device: torch.device) -> GlmF
             wanted.pop(native, None)
     if wanted:
         raise StudioError("models.missing_tensor", folder=str(folder), count=len(wanted), name=min(wanted))
-    with device:  # its angles are computed, not loaded
-        model.model.rotary_emb = GlmRotaryEmbedding(config=config)
+    set_angles(model, device)
     model.requires_grad_(True)
     model.eval()
     return model
+
+
+def empty_base(folder: Path) -> GlmForCausalLM:
+    """The model of a published folder without its numbers, which take no memory yet. Raises StudioError."""
+    with torch.device("meta"):
+        return GlmForCausalLM(native_config(read_config(folder), str(folder / "config.json")))
+
+
+def set_angles(model: GlmForCausalLM, device: torch.device) -> None:
+    """Compute the rotary angles, which no file holds, on the device."""
+    with device:
+        model.model.rotary_emb = GlmRotaryEmbedding(config=model.config)
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:

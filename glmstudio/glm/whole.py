@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
-from transformers import GlmForCausalLM
+from transformers import GlmConfig, GlmForCausalLM
 
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
@@ -38,21 +39,28 @@ def save_whole(model: GlmForCausalLM, folder: Path, *, base: Path, dtype: torch.
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         write_json(folder / "model.safetensors.index.json", index)
-    write_json(folder / "config.json", published_config(model.config))
+    write_beside(folder, model.config, base)
+
+
+def write_beside(folder: Path, config: GlmConfig, base: Path) -> None:
+    """What makes a folder of weights a model: `config.json`, and the tokenizer of `base`."""
+    write_json(folder / "config.json", published_config(config))
     for name in _BESIDE:
         if (base / name).is_file():
             shutil.copyfile(base / name, folder / name)
 
 
-def restore_whole(model: GlmForCausalLM, folder: Path) -> None:
-    """Put the weights of `folder` into `model`, tensor by tensor. Raises StudioError where they do not fit."""
-    wanted = dict(model.named_parameters())
-    with torch.no_grad():
-        for file in weight_files(folder):
-            for name, tensor in read_tensors(file).items():
-                for native, piece in native_tensors(name, tensor, model.config).items():
-                    if native not in wanted or wanted[native].shape != piece.shape:
-                        raise StudioError("models.foreign_tensor", file=str(file), name=name)
-                    wanted.pop(native).copy_(piece)
+def read_whole(folder: Path, shapes: Mapping[str, torch.Size], config: GlmConfig) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights of `folder` under their native names, one by one and mapped rather than read.
+
+    `shapes` are all that the model has. Raises StudioError where the folder's are others, or not all of them.
+    """
+    wanted = dict(shapes)
+    for file in weight_files(folder):
+        for name, tensor in read_tensors(file).items():
+            for native, piece in native_tensors(name, tensor, config).items():
+                if wanted.pop(native, None) != piece.shape:
+                    raise StudioError("models.foreign_tensor", file=str(file), name=name)
+                yield native, piece
     if wanted:
         raise StudioError("models.missing_tensor", folder=str(folder), count=len(wanted), name=min(wanted))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from glmstudio.errors import StudioError
 from glmstudio.models import find_model
 from glmstudio.runs.lease import choose
-from glmstudio.runs.memory import Need, Shape, shape_of
+from glmstudio.runs.memory import Need
 from glmstudio.runs.plan import Place, at_most, estimate, place_of, remedy, settled, too_big
 from glmstudio.runs.settings import Settings
+from glmstudio.runs.shape import Shape, shape_of
 
 # Published numbers of the models in the catalogue (config.json of ChatGLM3-6B), for a plan before the download.
 _CHATGLM3_6B = Shape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)

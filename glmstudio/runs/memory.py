@@ -7,70 +7,15 @@ figures are checked against real training steps in `tests/test_memory.py` and `t
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 
-from glmstudio.errors import StudioError
-from glmstudio.files import read_json
 from glmstudio.runs.settings import Settings
+from glmstudio.runs.shape import Shape
+from glmstudio.runs.sharing import held
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FIXED = {"cpu": 500_000_000, "cuda": 700_000_000}  # Python and its libraries; a card's context and its workspaces
 # 8 bits: one factor for each row. 4 bits: one float32 factor for each 64 weights.
 _QUANTISED = {"8": 1.0, "4": 0.5 + 4 / 64}
-_PUBLISHED = {
-    "layers": "num_layers", "hidden": "hidden_size", "ffn": "ffn_hidden_size", "heads": "num_attention_heads",
-    "groups": "multi_query_group_num", "head_dim": "kv_channels", "vocab": "padded_vocab_size",
-}  # fmt: skip
-_NATIVE = {
-    "layers": "num_hidden_layers", "hidden": "hidden_size", "ffn": "intermediate_size", "heads": "num_attention_heads",
-    "groups": "num_key_value_heads", "head_dim": "head_dim", "vocab": "vocab_size",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a GLM: `hidden` wide, `heads` query heads that share `groups` keys and values of `head_dim`."""
-
-    layers: int
-    hidden: int
-    ffn: int
-    heads: int
-    groups: int
-    head_dim: int
-    vocab: int
-
-    @property
-    def inner(self) -> int:
-        """The width of all query heads together."""
-        return self.heads * self.head_dim
-
-    @property
-    def shared(self) -> int:
-        """The width of all keys, which is that of all values."""
-        return self.groups * self.head_dim
-
-    @property
-    def linear(self) -> dict[str, tuple[int, int]]:
-        """The linear layers of one block: name -> (in, out)."""
-        return {
-            "q_proj": (self.hidden, self.inner),
-            "k_proj": (self.hidden, self.shared),
-            "v_proj": (self.hidden, self.shared),
-            "o_proj": (self.inner, self.hidden),
-            "gate_up_proj": (self.hidden, 2 * self.ffn),
-            "down_proj": (self.ffn, self.hidden),
-        }
-
-    @property
-    def linear_parameters(self) -> int:
-        """The numbers in the linear layers of all blocks, without biases: what can be quantised."""
-        return self.layers * sum(a * b for a, b in self.linear.values())
-
-    @property
-    def parameters(self) -> int:
-        """All numbers of the model; 6,243,584,000 for ChatGLM3-6B."""
-        small = self.layers * (self.inner + 2 * self.shared + 2 * self.hidden) + self.hidden  # biases and norms
-        return self.linear_parameters + small + 2 * self.vocab * self.hidden
 
 
 @dataclass(frozen=True)
@@ -78,7 +23,8 @@ class Need:
     """Bytes of one process at the peak of a step, by what they are for.
 
     `activations` is what the backward pass needs, and the intermediate results of the layer where the peak is; `logits`
-    is the head's and the loss's share of that peak; `fixed` is there before a model is.
+    is the head's and the loss's share of that peak; `fixed` is there before a model is; `host` is what a run on a card
+    puts into main memory.
     """
 
     weights: int
@@ -88,50 +34,45 @@ class Need:
     activations: int
     logits: int
     fixed: int
+    host: int = 0
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return sum(int(getattr(self, each.name)) for each in fields(self))
+        """All of it that lies where it is computed."""
+        return sum(int(getattr(self, each.name)) for each in fields(self)) - self.host
 
 
-def shape_of(model_folder: Path) -> Shape:
-    """The shape in a folder's `config.json`, in the published layout or transformers' own. Raises StudioError."""
-    file = model_folder / "config.json"
-    if not file.is_file():
-        raise StudioError("models.no_config", folder=str(model_folder))
-    config = read_json(file)
-    if not isinstance(config, dict):
-        raise StudioError("models.bad_json", file=str(file))
-    names = _PUBLISHED if config.get("model_type") == "chatglm" else _NATIVE
-    if names is _PUBLISHED and not config.get("multi_query_attention"):
-        config = config | {"multi_query_group_num": config.get("num_attention_heads")}
-    missing = [name for name in names.values() if not isinstance(config.get(name), int)]
-    if missing:
-        raise StudioError("models.config_incomplete", file=str(file), names=", ".join(missing))
-    return Shape(**{own: int(config[name]) for own, name in names.items()})
+@dataclass(frozen=True)
+class Computing:
+    """How it is computed: "cpu" or "cuda"; in "float32", "bfloat16" or "float16"; by how many processes in all.
+
+    Full fine-tuning holds float32 weights all the same.
+    """
+
+    device: str
+    dtype: str
+    processes: int = 1
 
 
-def need(shape: Shape, settings: Settings, *, tokens: int, learned: int, device: str, dtype: str) -> Need:
-    """What training takes on one card or on the CPU: live bytes. What an allocator holds beyond them, and what further
-    cards need to add up their gradients, comes on top.
+def need(shape: Shape, settings: Settings, *, tokens: int, learned: int, on: Computing) -> Need:
+    """What each process needs on its card, or on the CPU: live bytes. What an allocator holds beyond them comes on top.
 
     Args:
         shape: The model's.
-        settings: Method, batch size, accumulation, prefix, LoRA, bits of the base; `gradient_checkpointing` counts as
-            off unless it is "on".
+        settings: Method, batch size, accumulation, prefix, LoRA, bits of the base, engine; `gradient_checkpointing`
+            counts as off unless it is "on".
         tokens: In the largest batch, padding included: `settings.batch_size` times its longest conversation.
         learned: The positions of that batch which are scored.
-        device: "cpu" or "cuda".
-        dtype: "float32", "bfloat16" or "float16": in what the model computes. Full fine-tuning holds float32 weights
-            all the same.
+        on: How it is computed.
     """
-    batch = _Batch(shape, settings, tokens, device == "cuda", dtype)
+    batch = _Batch(shape, settings, tokens, on)
     count = trained(shape, settings)
     whole = settings.method == "full"
-    gradients = 4 * count
     kept, layer, head = batch.kept(), batch.layer_work(), batch.head_work(learned)
-    if whole and settings.accumulation == 1:
+    if settings.engine != "ddp" and whole:
+        return _divided(shape, batch, on, kept + max(0, layer - head), head)
+    gradients = 4 * count
+    if whole and settings.accumulation <= on.processes:
         # No gradient is left from an earlier batch: they come as the activations go, the head's first.
         early = 4 * shape.vocab * shape.hidden
         kept = max(kept, gradients - early) - (gradients - early)
@@ -139,10 +80,33 @@ def need(shape: Shape, settings: Settings, *, tokens: int, learned: int, device:
         weights=_weights(shape, settings, batch),
         adapter=0 if whole else 4 * count,
         optimizer=8 * count,
-        gradients=gradients,
+        gradients=gradients * (2 if on.processes > 1 else 1),  # DDP collects them in buckets to send them
         activations=kept + max(0, layer - head),
         logits=head,
-        fixed=FIXED[device],
+        fixed=FIXED[on.device],
+    )
+
+
+def _divided(shape: Shape, batch: _Batch, on: Computing, activations: int, logits: int) -> Need:
+    """A model that an engine divides among the processes."""
+    layer = sum(a * b for a, b in shape.linear.values())
+    share = held(
+        batch.settings.engine,
+        parameters=shape.parameters,
+        largest=max(layer, shape.vocab * shape.hidden),
+        size=batch.size,
+        processes=on.processes,
+    )
+    on_card = on.device != "cpu"
+    return Need(
+        weights=share.weights + (0 if on_card else share.host),
+        adapter=0,
+        optimizer=share.optimizer,
+        gradients=share.gradients,
+        activations=activations,
+        logits=logits,
+        fixed=FIXED[on.device],
+        host=share.host if on_card else 0,
     )
 
 
@@ -176,17 +140,18 @@ def _weights(shape: Shape, settings: Settings, batch: _Batch) -> int:
 class _Batch:
     """What one forward and backward pass over the largest batch keeps and works with, in bytes."""
 
-    def __init__(self, shape: Shape, settings: Settings, tokens: int, cuda: bool, dtype: str) -> None:
-        self.shape, self.settings, self.tokens, self.cuda = shape, settings, tokens, cuda
-        self.size = BYTES[dtype]
+    def __init__(self, shape: Shape, settings: Settings, tokens: int, on: Computing) -> None:
+        self.shape, self.settings, self.tokens, self.cuda = shape, settings, tokens, on.device == "cuda"
+        self.size = BYTES[on.dtype]
         self.prefix = settings.prefix_length if settings.method == "ptuning_v2" else 0
         self.length = -(-tokens // settings.batch_size)
-        self.amp = cuda and settings.method == "full" and self.size == 2
-        self.learner = 2 if dtype == "float16" else 4  # LoRA's matrices are float32; only float16 has autocast
+        # An engine that divides the model computes in 16 bits throughout; else autocast turns to them and back.
+        self.amp = self.cuda and settings.method == "full" and self.size == 2 and settings.engine == "ddp"
+        self.learner = 2 if on.dtype == "float16" else 4  # LoRA's matrices are float32; only float16 has autocast
         # Only the flash kernel and the plain one take grouped keys (PyTorch's documentation). float32 has no flash
         # kernel, and who takes float16 has a card without it, so the whole matrix of scores is kept. The prefix's own
         # attention expands its keys, which every kernel takes.
-        self.matrix = cuda and not self.prefix and dtype != "bfloat16"
+        self.matrix = self.cuda and not self.prefix and on.dtype != "bfloat16"
 
     def kept(self) -> int:
         """What stays from the forward pass until the backward pass comes to it, without the head."""

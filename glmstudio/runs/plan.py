@@ -19,9 +19,10 @@ from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs.lease import CPU, cards_of, no_card, processes_on
-from glmstudio.runs.memory import BYTES, Need, Shape, need, shape_of, trained
+from glmstudio.runs.memory import BYTES, Computing, Need, need, trained
 from glmstudio.runs.probe import Probe, look_probe
 from glmstudio.runs.settings import Settings
+from glmstudio.runs.shape import Shape, shape_of
 
 _MARGIN = 0.96  # of the memory that is free: the rest is what the estimate may miss
 _SHORTEST = 256  # tokens: a shorter limit is proposed to nobody
@@ -68,6 +69,9 @@ class Plan:
         """Why the run would fail."""
         if not self.place.holds(self.need):
             return too_big(self.need, self.place, self.remedy)
+        host, free = self.need.host * self.place.processes, psutil.virtual_memory().available
+        if host > free * _MARGIN:
+            return StudioError("runs.host_small", need=host / 1e9, free=free / 1e9)
         if self.disk > self.disk_free:
             return StudioError("runs.disk_small", need=self.disk / 1e9, free=self.disk_free / 1e9)
         return None
@@ -78,6 +82,7 @@ class Plan:
         return {
             "fits": self.place.holds(self.need),
             "device": self.place.device,
+            "processes": self.place.processes,
             "memory": dataclasses.asdict(self.need) | {"total": self.need.total},
             "memory_free": self.place.free,
             "memory_total": self.place.total,
@@ -165,7 +170,8 @@ def estimate(settings: Settings, shape: Shape, place: Place, largest: Largest) -
     tokens, learned = largest(settings)
     on_cpu = place.device == CPU
     dtype = settings.dtype if settings.dtype in BYTES else ("float32" if on_cpu else "bfloat16")
-    return need(shape, settings, tokens=tokens, learned=learned, device="cpu" if on_cpu else "cuda", dtype=dtype)
+    on = Computing("cpu" if on_cpu else "cuda", dtype, place.processes)
+    return need(shape, settings, tokens=tokens, learned=learned, on=on)
 
 
 def remedy(settings: Settings, shape: Shape, place: Place, largest: Largest) -> dict[str, Any]:

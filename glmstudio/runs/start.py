@@ -26,6 +26,7 @@ from glmstudio.runs import queue
 from glmstudio.runs.cluster import Cluster
 from glmstudio.runs.code import write_code
 from glmstudio.runs.copies import folder_mark
+from glmstudio.runs.engines import problem as engine_problem
 from glmstudio.runs.lease import choose, processes_on, refuse_held
 from glmstudio.runs.plan import Place, make_plan, place_of
 from glmstudio.runs.presets import Preset
@@ -99,6 +100,8 @@ def start(asked: Asked, *, wait: bool = False, beside_chat: bool = False) -> Run
     settings = asked.settings()
     warm = _warm_start(settings)
     device = choose(settings.device, settings.processes)
+    if wrong := engine_problem(settings, device):
+        raise wrong
     store = _read(settings)  # may take minutes, so before anybody has to wait for this turn
     with queue.turn():
         queued = must_wait(device, wait=wait, beside_chat=beside_chat)

@@ -36,6 +36,17 @@ def set_up(build: str | None, testing: bool) -> None:
         raise Stop(_explain(error)) from error
 
 
+def add(requirements: Path) -> None:
+    """Install what is optional into the environment that is there; torch stays as it is. Raises Stop."""
+    try:
+        with _only_launcher():
+            LOG.unlink(missing_ok=True)
+            _pin_torch()
+            packages.install("1/1", _named(requirements), ["-r", str(requirements), "-c", str(_TORCH_PIN)])
+    except OSError as error:
+        raise Stop(_explain(error)) from error
+
+
 def _set_up(build: str | None, testing: bool) -> None:
     begun = time.monotonic()
     asked = build or read_stamp().get("build", "")
@@ -93,6 +104,10 @@ def _install_torch(position: str, build: str, reason: str) -> None:
         arguments.append("--force-reinstall")  # the same version counts as installed, though it cannot use the card
     title = say("step_torch", version=build.lstrip("+"), reason=reason)
     packages.install(position, title, arguments)
+    _pin_torch()
+
+
+def _pin_torch() -> None:
     _TORCH_PIN.write_text(f"torch=={packages.installed_version('torch')}\n", encoding="utf-8")
 
 

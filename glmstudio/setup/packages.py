@@ -26,6 +26,7 @@ def install(position: str, title: str, arguments: list[str]) -> None:
     _TEMPORARY.mkdir(exist_ok=True)
     environment = {**os.environ, "TMPDIR": str(_TEMPORARY), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     environment.pop("PYTHONPATH", None)
+    environment["DS_BUILD_OPS"] = "0"  # DeepSpeed compiles what it needs when it needs it, not all it has now
     tail: deque[str] = deque(maxlen=400)
     with step(position, title, progress.part), LOG.open("a", encoding="utf-8") as log:
         log.write(" ".join(command) + "\n")

@@ -14,7 +14,6 @@ from glmstudio.files import read_table
 from glmstudio.glm.adapters import load_prefix, save_official, save_prefix
 from glmstudio.glm.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, restore_lora, save_lora
 from glmstudio.glm.prefix import Prefix, attach_prefix
-from glmstudio.glm.whole import restore_whole, save_whole
 from glmstudio.models.library import Model
 from glmstudio.runs.settings import Settings
 
@@ -22,17 +21,26 @@ DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "f
 
 
 @dataclass(frozen=True)
-class Method:
-    """`attach` puts on the model what learns; `save` and `restore` are a checkpoint; `finish` writes the result.
+class AdapterFiles:
+    """`save` and `restore` are a checkpoint; `finish` writes the result.
 
-    `attach(glm, settings, warm)`: `warm` is the folder to go on from, or None. `save(glm, folder, model)` and
-    `finish(glm, folder, model)`: `model` is the base.
+    `save(glm, folder, model)` and `finish(glm, folder, model)`: `model` is the base.
     """
 
-    attach: Callable[[GlmForCausalLM, Settings, Path | None], None]
     save: Callable[[GlmForCausalLM, Path, Model], None]
     restore: Callable[[GlmForCausalLM, Path], None]
     finish: Callable[[GlmForCausalLM, Path, Model], None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """`attach(glm, settings, warm)` puts on the model what learns; `warm` is the folder to go on from, or None.
+
+    `files` is None where the model learns as a whole, which `glmstudio.train.state` writes and reads.
+    """
+
+    attach: Callable[[GlmForCausalLM, Settings, Path | None], None]
+    files: AdapterFiles | None = None
 
 
 def weights_type(settings: Settings) -> torch.dtype | None:
@@ -89,20 +97,17 @@ def _attach_whole(glm: GlmForCausalLM, _: Settings, warm: Path | None) -> None:
 METHODS = {
     "ptuning_v2": Method(
         _attach_prefix,
-        lambda glm, folder, model: save_prefix(glm, folder, base=model.name),
-        _restore_prefix,
-        _finish_prefix,
+        AdapterFiles(
+            lambda glm, folder, model: save_prefix(glm, folder, base=model.name), _restore_prefix, _finish_prefix
+        ),
     ),
     "lora": Method(
         _attach_lora,
-        lambda glm, folder, model: save_lora(glm, folder, base=model.name),
-        restore_lora,
-        lambda glm, folder, model: save_lora(glm, folder, base=model.name),
+        AdapterFiles(
+            lambda glm, folder, model: save_lora(glm, folder, base=model.name),
+            restore_lora,
+            lambda glm, folder, model: save_lora(glm, folder, base=model.name),
+        ),
     ),
-    "full": Method(
-        _attach_whole,
-        lambda glm, folder, model: save_whole(glm, folder, base=model.path),
-        restore_whole,
-        lambda glm, folder, model: save_whole(glm, folder, base=model.path, dtype=torch.float16),
-    ),
+    "full": Method(_attach_whole),
 }

@@ -26,7 +26,7 @@ def sampler(
 
     def sample(step: int) -> None:
         glm.eval()
-        with torch.inference_mode():
+        with torch.no_grad():  # as in `StudioTrainer.evaluate`
             ids = torch.tensor([prompt], device=glm.device)
             answer = glm.generate(
                 ids,

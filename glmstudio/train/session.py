@@ -21,7 +21,6 @@ from glmstudio.data.store import prepare
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, read_table, write_json
-from glmstudio.glm.load import load_model
 from glmstudio.models import ready_model, stamp
 from glmstudio.runs.checkpoints import verify
 from glmstudio.runs.reasons import out_of_memory
@@ -29,9 +28,11 @@ from glmstudio.runs.run import last_word
 from glmstudio.runs.settings import Settings, change
 from glmstudio.train.agreement import agree
 from glmstudio.train.batches import Examples
-from glmstudio.train.methods import METHODS, weights_type
+from glmstudio.train.engines import Engine, engine_of
+from glmstudio.train.methods import METHODS
 from glmstudio.train.sample import sampler
 from glmstudio.train.share import start_of
+from glmstudio.train.state import save_result
 from glmstudio.train.team import Team, join, of_this_process
 from glmstudio.train.trainer import Job, make_trainer
 from glmstudio.train.witness import Witness
@@ -46,7 +47,9 @@ def train(folder: Path) -> int:
     try:
         if about is None:
             raise StudioError("runs.folder_gone", folder=str(folder))
-        _train(change(Settings(), about["settings"], source=str(folder / "run.json")), folder, about, join())
+        team = join()
+        _train(change(Settings(), about["settings"], source=str(folder / "run.json")), folder, about, team)
+        team.leave()
     except StudioError as problem:
         _tell(folder, problem)
     except torch.OutOfMemoryError as error:
@@ -71,7 +74,8 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
     if resume:
         verify(resume)
     set_seed(settings.seed)
-    glm = load_model(model.path, dtype=weights_type(settings), bits=int(settings.base_bits))
+    engine = engine_of(settings, team)
+    glm = engine.build(model.path)
     # A checkpoint holds all of it: where the run began may be gone by now.
     method.attach(glm, settings, resume if warm and resume else warm)
     glm.train()
@@ -89,7 +93,7 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
         write_json(folder / "environment.json", _environment(glm, team), parents=False)
     sample = sampler(glm, Tokenizer(model.path), examples, settings.sample_prompt, witness)
     trainer, watcher = make_trainer(
-        glm, Job(settings, model, folder, examples, validation, witness, sample, team, about)
+        glm, Job(settings, model, folder, examples, validation, witness, sample, team, engine, about)
     )
     if about.get("probe"):
         trainer.args.save_strategy = "no"
@@ -98,8 +102,7 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
         return
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     witness.phase("saving")
-    if team.first:
-        _finish(glm, settings, folder)
+    _finish(glm, engine, folder)
     witness.phase("stopped" if watcher.stopped else "done")
 
 
@@ -124,16 +127,22 @@ def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, d
     return Examples(store, rows, ends), kept_back, counts | {"sha256": store.sha256}
 
 
-def _finish(glm: GlmForCausalLM, settings: Settings, folder: Path) -> None:
-    """The result, in place of an older one at once."""
+def _finish(glm: GlmForCausalLM, engine: Engine, folder: Path) -> None:
+    """The result, in place of an older one at once; every process calls it."""
+    settings, first, files = engine.settings, engine.team.first, METHODS[engine.settings.method].files
     model = ready_model(settings.model)
     fresh, old = folder / "result.new", folder / "result"
-    shutil.rmtree(fresh, ignore_errors=True)
-    METHODS[settings.method].finish(glm, fresh, model)
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(fresh, old)
-    if settings.method == "full":
-        stamp.give(old, stamp.look(old))  # every byte of it was written just now
+    if first:
+        shutil.rmtree(fresh, ignore_errors=True)
+    if files is None:
+        save_result(engine, fresh, model.path)
+    elif first:
+        files.finish(glm, fresh, model)
+    if first:
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(fresh, old)
+        if files is None:
+            stamp.give(old, stamp.look(old))  # every byte of it was written just now
 
 
 def _environment(glm: GlmForCausalLM, team: Team) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from glmstudio.files import read_table
-from glmstudio.runs.checkpoints import SEAL, latest, verify
+from glmstudio.runs.checkpoints import SEAL, latest
 from glmstudio.runs.rewind import take_back
 from glmstudio.train.team import Team
 
@@ -28,7 +28,7 @@ def start_of(team: Team, folder: Path, about: Mapping[str, Any]) -> tuple[Path |
 
     A run of one machine goes on where `run.json` says. One of several is started anew with every machine that comes or
     goes: from its newest whole checkpoint, and what was written after that is taken back. All processes call it
-    together. Raises StudioError for a checkpoint that is not what was written.
+    together.
     """
     warm = Path(about["warm_start"]) if about.get("warm_start") else None
     if not about.get("cluster"):
@@ -40,8 +40,6 @@ def start_of(team: Team, folder: Path, about: Mapping[str, Any]) -> tuple[Path |
         take_back(folder, newest.step if newest else 0)
     name = team.gather(name)[0]
     resume = folder / "checkpoints" / name if name else None
-    if resume and team.first:
-        verify(resume)
     for each in (resume, warm):
         if each:
             _send(team, each, on_first=_on_first(about))

@@ -57,6 +57,13 @@ class Team:
         """Whether it is true for one of them: then all of them know."""
         return any(row[0] for row in self.table(flag))
 
+    def leave(self) -> None:
+        """End the talks, all together: one that was still connected when it ended would now and then crash doing so,
+        and torchrun would end the others, who may be writing the result."""
+        if dist.is_initialized():
+            self.barrier()
+            dist.destroy_process_group()
+
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:
         """The first process of each machine does it before the others: what it leaves in a cache they find there."""
@@ -67,6 +74,11 @@ class Team:
             self.barrier()
 
 
+def backend() -> str:
+    """How the processes talk. Small values go over main memory, so that they never wait for what a card is doing."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
 def join() -> Team:
     """Meet the others that torchrun started; a process that was started alone is a team of one."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -75,8 +87,7 @@ def join() -> Team:
     local_rank = int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
-    # Small values go over main memory, so that they never wait for what a card is doing.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    dist.init_process_group(backend(), timeout=_PATIENCE)
     return Team(dist.get_rank(), world, local_rank, socket.gethostname())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArguments
@@ -20,9 +21,11 @@ from glmstudio.models.library import Model
 from glmstudio.runs.checkpoints import prune, seal
 from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Deal, Examples, Order, Weighted, collate
+from glmstudio.train.engines import Engine
 from glmstudio.train.health import Health
 from glmstudio.train.methods import METHODS, Method
 from glmstudio.train.share import collect
+from glmstudio.train.state import restore_state, save_state
 from glmstudio.train.team import Team
 from glmstudio.train.witness import Witness
 
@@ -39,7 +42,11 @@ class Job:
     witness: Witness
     sample: Callable[[int], None]
     team: Team
+    engine: Engine
     about: Mapping[str, Any] = field(default_factory=dict)  # `run.json`
+
+
+_SCHEDULE = "scheduler.pt"  # transformers' name for it
 
 
 class Scored(nn.Module):
@@ -105,7 +112,7 @@ class StudioTrainer(Trainer):
         apart = torch.Generator()
         deal = Deal(range(len(validation)), self.job.settings.batch_size, team.world, team)
         model.eval()
-        with torch.inference_mode():
+        with torch.no_grad():  # a divided model keeps what it put together, and learns with it afterwards
             for batch in DataLoader(Weighted(validation), batch_sampler=deal, collate_fn=collate, generator=apart):
                 weight = batch.pop("weight")
                 loss = model(**{name: tensor.to(self.args.device) for name, tensor in batch.items()})["loss"]
@@ -118,11 +125,55 @@ class StudioTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        """As in transformers; where the whole model learns, its numbers are put in their places only then."""
+        job, whole = self.job, self.method.files is None
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None if whole else resume_from_checkpoint)
+        job.engine.bind(self.model_wrapped, self.glm, self.optimizer)
+        if whole and (resume_from_checkpoint or job.engine.starts_empty):
+            restore_state(job.engine, Path(resume_from_checkpoint or job.base.path), self._optimizer_order)
+        if whole and resume_from_checkpoint:
+            schedule = torch.load(Path(resume_from_checkpoint) / _SCHEDULE, weights_only=True)
+            self.lr_scheduler.load_state_dict(schedule)
+            for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+                group["lr"] = rate
+            self._load_scaler(resume_from_checkpoint)
+        return prepared
+
+    def _optimizer_order(self) -> list[str]:
+        """The native names in the order in which the optimizer of one process has the parameters."""
+        decayed = set(self.get_decay_parameter_names(self.model))
+        names = [name for name, _ in self.model.named_parameters()]
+        return [name.removeprefix("glm.") for name in sorted(names, key=lambda name: name not in decayed)]
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in transformers; where the whole model learns, with what the optimizer remembers."""
+        job = self.job
+        if self.method.files:
+            super().save_model(output_dir, _internal_call)
+            return
+        spread = job.settings.checkpoint_form == "sharded"
+        save_state(job.engine, Path(output_dir or self.args.output_dir), job.base.path, spread=spread)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.method.files:
+            super()._save_optimizer_and_scheduler(output_dir)
+        elif self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / _SCHEDULE)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        self.watcher.gradient(norm, self.state.global_step + 1)
+        return norm
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        self.method.save(self.glm, Path(output_dir or self.args.output_dir), self.job.base)
+        if self.method.files:
+            self.method.files.save(self.glm, Path(output_dir or self.args.output_dir), self.job.base)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.method.restore(self.glm, Path(resume_from_checkpoint))
+        if self.method.files:
+            self.method.files.restore(self.glm, Path(resume_from_checkpoint))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """A checkpoint, whole or not at all; then a sample of what the model says now, and room for the next one."""
@@ -156,20 +207,18 @@ class Watcher(TrainerCallback):
     def __init__(self, job: Job, order: Order, *, scaled: bool) -> None:
         self._job, self._order = job, order
         self._health = Health(scaled=scaled)
-        self._learning: list[nn.Parameter] = []
         self.stopped = False
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self._learning = [each for each in model.parameters() if each.requires_grad]
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._job.witness.begin()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         batches = math.ceil(len(self._order) / self._job.settings.batch_size)
         self._order.epoch = state.global_step // max(1, math.ceil(batches / self._job.settings.accumulation))
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        norms = [torch.linalg.vector_norm(each.grad) for each in self._learning if each.grad is not None]
-        self._health.gradient(bool(torch.isfinite(torch.stack(norms)).all()), state.global_step + 1)
+    def gradient(self, norm: float | torch.Tensor, step: int) -> None:
+        """Before the optimizer's step: the norm of all gradients, which is finite only where each of them is."""
+        self._health.gradient(math.isfinite(norm), step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         if self._job.team.any(self._job.witness.stop_asked):
@@ -193,8 +242,10 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
     fp16 = on_gpu and (glm.dtype == torch.float16 or (whole and not bf16))
     order = Order(job.examples.lengths, settings.batch_size, settings.seed)
     watcher = Watcher(job, order, scaled=fp16)
+    scored = Scored(glm)
+    job.engine.divide(scored)
     trainer = StudioTrainer(
-        model=Scored(glm),
+        model=scored,
         args=_arguments(job, on_gpu=on_gpu, bf16=bf16, fp16=fp16),
         train_dataset=job.examples,
         eval_dataset=job.validation,
@@ -209,30 +260,31 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
 
 def _arguments(job: Job, *, on_gpu: bool, bf16: bool, fp16: bool) -> TrainingArguments:
     settings = job.settings
-    return TrainingArguments(
-        output_dir=str(job.folder / "checkpoints"),
-        max_steps=settings.steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=math.ceil(settings.accumulation / job.team.world),
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=settings.warmup_steps,
-        max_grad_norm=settings.max_grad_norm,
-        weight_decay=0.0,
-        save_steps=settings.save_every,
-        eval_strategy="steps" if job.validation else "no",
-        eval_steps=settings.save_every,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        seed=settings.seed,
-        use_cpu=not on_gpu,
-        bf16=bf16,
-        fp16=fp16,
-        dataloader_num_workers=settings.loader_processes,
-        remove_unused_columns=False,
-        dataloader_pin_memory=on_gpu,
-        ddp_find_unused_parameters=False,
-        ddp_broadcast_buffers=False,  # nothing in them changes
-        disable_tqdm=True,
-        report_to=[],
-    )
+    common = {
+        "output_dir": str(job.folder / "checkpoints"),
+        "max_steps": settings.steps,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": math.ceil(settings.accumulation / job.team.world),
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": settings.warmup_steps,
+        "max_grad_norm": settings.max_grad_norm,
+        "weight_decay": 0.0,
+        "save_steps": settings.save_every,
+        "eval_strategy": "steps" if job.validation else "no",
+        "eval_steps": settings.save_every,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "seed": settings.seed,
+        "use_cpu": not on_gpu,
+        "bf16": bf16,
+        "fp16": fp16,
+        "dataloader_num_workers": settings.loader_processes,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": on_gpu,
+        "ddp_find_unused_parameters": False,
+        "ddp_broadcast_buffers": False,  # nothing in them changes
+        "disable_tqdm": True,
+        "report_to": [],
+    }
+    return TrainingArguments(**(common | job.engine.arguments()))

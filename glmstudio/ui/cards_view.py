@@ -60,4 +60,4 @@ def _who(lang: str, gpu: Gpu) -> str:
     if not gpu.processes:
         return say(lang, "ui.cards.nobody")
     names = [f"{each.name} ({each.user})" if each.user else each.name for each in gpu.processes]
-    return say(lang, "ui.cards.others", names=", ".join(names[:_NAMED]), count=len(names))
+    return say(lang, "ui.cards.others", names=", ".join(names[:_NAMED] + ["…"] * (len(names) > _NAMED)))

@@ -11,6 +11,7 @@ from typing import Any
 from glmstudio.chat.server import ModelServer
 from glmstudio.doctor.preflight import preflight
 from glmstudio.errors import StudioError
+from glmstudio.runs import deepspeed
 from glmstudio.runs.lease import cards_of, chat_on
 from glmstudio.runs.presets import delete_preset, find_preset, save_preset
 from glmstudio.runs.probe import end_probes, start_probe
@@ -144,6 +145,11 @@ def _measure(view: View, _: dict[str, Any]) -> View:
     return view
 
 
+def _install(view: View, _: dict[str, Any]) -> View:
+    deepspeed.install()
+    return view
+
+
 def _changed(view: View, values: dict[str, Any]) -> View:
     changes = dict(view.changes) | {name: str(value) for name, value in values.items()}
     return replace(view, changes=tuple(changes.items()), form_problem=None)
@@ -165,6 +171,7 @@ _ACTIONS: dict[str, Callable[[View, dict[str, Any]], View]] = {
     "remedy": _remedy,
     "measure": _measure,
     "card": _card,
+    "install-deepspeed": _install,
     "unload-start": lambda view, _: start(view, unload=True),
     "beside-start": lambda view, _: start(view, beside=True),
 }

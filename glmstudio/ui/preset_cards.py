@@ -15,6 +15,7 @@ from glmstudio.words import has, say
 
 # What a form shows first; the others follow in the order of the settings.
 _PLACED_ELSEWHERE = ("model", "data")
+_CARDS_MISSING = ("runs.cards_and_processes", "runs.no_card")
 _MOST_WRONG = 3  # presets that cannot be read
 
 
@@ -84,16 +85,16 @@ def _card(lang: str, preset: Preset, found: Fit, chosen: bool) -> Safe:
 
 
 def _need(lang: str, found: Fit) -> Safe:
-    if found.need is None or found.place is None:
-        return Safe("")
-    values = {"need": found.need.total / 1e9, "total": found.place.total / 1e9}
-    if found.problem is None:
+    if found.problem is None and found.need is not None and found.place is not None:
+        values = {"need": found.need.total / 1e9, "total": found.place.total / 1e9}
         text = say(lang, "ui.preset.needs", **values)
         return tag(
             '<span class="gs-small gs-number">{text}</span>{bar}',
             text=text,
             bar=bar(found.need.total / found.place.total, label=text),
         )
+    if found.problem is None or (found.need is None and found.problem.key not in _CARDS_MISSING):
+        return Safe("")  # a model that is not there yet: the Model step tells
     return tag(
         '{chip}<span class="gs-small">{why}</span>',
         chip=chip("attention", say(lang, "ui.preset.cannot")),

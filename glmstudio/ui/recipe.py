@@ -15,6 +15,7 @@ from glmstudio.data.selection import Selection
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
+from glmstudio.runs import engines
 from glmstudio.runs.lease import choose
 from glmstudio.runs.plan import Plan, make_plan, place_of
 from glmstudio.runs.presets import Preset, find_preset, list_presets
@@ -25,6 +26,7 @@ from glmstudio.ui.live import View
 from glmstudio.ui.snapshot import on_forget, shared
 
 _FRESH_S = 0.9
+_ENGINE_S = 20.0
 _USUAL = ("ptuning_v2", "lora", "full", "smoke")
 
 
@@ -48,6 +50,7 @@ class Recipe:
 
 
 _lock = threading.Lock()
+_engines: dict[tuple[str, ...], tuple[float, StudioError | None]] = {}
 _kept: dict[tuple[object, ...], tuple[float, Recipe]] = {}
 
 
@@ -119,7 +122,16 @@ def _with_data(known: Recipe, settings: Settings, model: Path) -> Recipe:
     except StudioError as error:
         return Recipe(known.preset, settings, known.asked, look, device=known.device, problem=error)
     plan = make_plan(settings, place_of(known.device, settings.processes), look.store, chosen)
-    return Recipe(known.preset, settings, known.asked, look, chosen, plan, known.device, plan.problem)
+    wrong = _engine_problem(settings, known.device) or plan.problem
+    return Recipe(known.preset, settings, known.asked, look, chosen, plan, known.device, wrong)
+
+
+def _engine_problem(settings: Settings, device: str) -> StudioError | None:
+    """What the engine misses here; looked at now and then, for DeepSpeed takes seconds to load."""
+    key = (settings.engine, settings.method, settings.dtype, device)
+    if key not in _engines or time.monotonic() - _engines[key][0] > _ENGINE_S:
+        _engines[key] = time.monotonic(), engines.problem(settings, device)
+    return _engines[key][1]
 
 
 def _preset(view: View) -> Preset:
@@ -134,6 +146,7 @@ def _preset(view: View) -> Preset:
 def _drop() -> None:
     with _lock:
         _kept.clear()
+        _engines.clear()
 
 
 on_forget(_drop)

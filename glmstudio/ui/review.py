@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
+from glmstudio.runs.deepspeed import installation
 from glmstudio.runs.memory import Need
 from glmstudio.runs.plan import Plan
 from glmstudio.runs.settings import Settings
 from glmstudio.ui import data_view
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.live import View
-from glmstudio.ui.markup import Safe, bar, button, fold, go, problem, tag, terminal
+from glmstudio.ui.markup import Safe, bar, busy, button, fold, go, problem, tag, terminal
 from glmstudio.ui.recipe import Recipe, recipe
 from glmstudio.units import duration, number, size
 from glmstudio.words import say
 
 POLICIES = ("stop", "drop", "fix")
+_NEEDS_DEEPSPEED = ("engines.no_deepspeed", "engines.deepspeed_broken")
 _PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits", "fixed")
 
 
@@ -184,8 +186,29 @@ def _trouble(lang: str, found: Recipe) -> Safe:
     buttons: list[Safe] = []
     if plan is not None and plan.remedy:
         buttons.append(button("remedy", say(lang, "ui.plan.remedy"), look="primary"))
+    if found.problem and found.problem.key in _NEEDS_DEEPSPEED:
+        return tag("{what}{install}", what=problem(lang, found.problem, kind="attention"), install=_deepspeed(lang))
     return tag(
         '{what}<div class="gs-row">{buttons}</div>' if buttons else "{what}",
         what=problem(lang, found.problem, kind="attention"),
         buttons=buttons,
+    )
+
+
+def _deepspeed(lang: str) -> Safe:
+    """DeepSpeed is installed by a click; what pip says last is shown, and why it failed."""
+    last = installation()
+    if last.state == "running":
+        label = say(lang, "ui.plan.installing")
+        return tag(
+            '<div class="gs-run-progress"><span class="gs-small">{label}</span>{bar}<span class="gs-path">{line}</span>'
+            "</div>",
+            label=label,
+            bar=busy(label),
+            line=last.line[-120:],
+        )
+    return tag(
+        '{failed}<div class="gs-row">{install}</div>',
+        failed=problem(lang, last.problem) if last.problem else "",
+        install=button("install-deepspeed", say(lang, "ui.plan.install"), look="primary"),
     )

@@ -27,8 +27,9 @@ from transformers import GlmForCausalLM
 
 from glmstudio.data.prompt import IGNORED, Example
 from glmstudio.glm.layout import native_config
-from glmstudio.runs.memory import Need, need, shape_of
+from glmstudio.runs.memory import Computing, Need, need
 from glmstudio.runs.settings import Settings
+from glmstudio.runs.shape import shape_of
 from glmstudio.train.methods import METHODS
 from tests.published import Shape, config_of, write_model
 from tests.training import prepared, trainer_for
@@ -111,7 +112,7 @@ def planned(case: Case, *, card: bool = False) -> Need:
         (Path(folder) / "config.json").write_text(json.dumps(config_of(SIX_BILLION if card else WIDE)))
         shape = shape_of(Path(folder))
     place, dtype = ("cuda", "bfloat16") if card else ("cpu", "float32")
-    return need(shape, case.made(), tokens=case.batch * case.length, learned=case.rows, device=place, dtype=dtype)
+    return need(shape, case.made(), tokens=case.batch * case.length, learned=case.rows, on=Computing(place, dtype))
 
 
 def measure(case: Case, *, quiet: bool = True) -> int:

@@ -1,0 +1,81 @@
+"""The sizes of a GLM, as its `config.json` tells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json
+
+_PUBLISHED = {
+    "layers": "num_layers", "hidden": "hidden_size", "ffn": "ffn_hidden_size", "heads": "num_attention_heads",
+    "groups": "multi_query_group_num", "head_dim": "kv_channels", "vocab": "padded_vocab_size",
+}  # fmt: skip
+_NATIVE = {
+    "layers": "num_hidden_layers", "hidden": "hidden_size", "ffn": "intermediate_size", "heads": "num_attention_heads",
+    "groups": "num_key_value_heads", "head_dim": "head_dim", "vocab": "vocab_size",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a GLM: `hidden` wide, `heads` query heads that share `groups` keys and values of `head_dim`."""
+
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    groups: int
+    head_dim: int
+    vocab: int
+
+    @property
+    def inner(self) -> int:
+        """The width of all query heads together."""
+        return self.heads * self.head_dim
+
+    @property
+    def shared(self) -> int:
+        """The width of all keys, which is that of all values."""
+        return self.groups * self.head_dim
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """The linear layers of one block: name -> (in, out)."""
+        return {
+            "q_proj": (self.hidden, self.inner),
+            "k_proj": (self.hidden, self.shared),
+            "v_proj": (self.hidden, self.shared),
+            "o_proj": (self.inner, self.hidden),
+            "gate_up_proj": (self.hidden, 2 * self.ffn),
+            "down_proj": (self.ffn, self.hidden),
+        }
+
+    @property
+    def linear_parameters(self) -> int:
+        """The numbers in the linear layers of all blocks, without biases: what can be quantised."""
+        return self.layers * sum(a * b for a, b in self.linear.values())
+
+    @property
+    def parameters(self) -> int:
+        """All numbers of the model; 6,243,584,000 for ChatGLM3-6B."""
+        small = self.layers * (self.inner + 2 * self.shared + 2 * self.hidden) + self.hidden  # biases and norms
+        return self.linear_parameters + small + 2 * self.vocab * self.hidden
+
+
+def shape_of(model_folder: Path) -> Shape:
+    """The shape in a folder's `config.json`, in the published layout or transformers' own. Raises StudioError."""
+    file = model_folder / "config.json"
+    if not file.is_file():
+        raise StudioError("models.no_config", folder=str(model_folder))
+    config = read_json(file)
+    if not isinstance(config, dict):
+        raise StudioError("models.bad_json", file=str(file))
+    names = _PUBLISHED if config.get("model_type") == "chatglm" else _NATIVE
+    if names is _PUBLISHED and not config.get("multi_query_attention"):
+        config = config | {"multi_query_group_num": config.get("num_attention_heads")}
+    missing = [name for name in names.values() if not isinstance(config.get(name), int)]
+    if missing:
+        raise StudioError("models.config_incomplete", file=str(file), names=", ".join(missing))
+    return Shape(**{own: int(config[name]) for own, name in names.items()})

@@ -1,0 +1,52 @@
+"""A torchrun worker of the tests: trains runs one after another in the same processes.
+
+    -m tests.division FOLDER... [--die STEP]
+
+With `--die`, the last process is killed while it writes its part of that step's checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+from accelerate.state import AcceleratorState
+
+from glmstudio.files import read_table
+from glmstudio.runs.settings import Settings, change
+from glmstudio.train import session, state
+from glmstudio.train.team import Team, join
+
+write = state._write
+
+
+def main() -> None:
+    """Raises what the first run that fails raises."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--die", type=int)
+    options, team = parser.parse_args(), join()
+    if options.die and team.rank == team.world - 1:
+        state._write = lambda file, tensors: (
+            die(file) if file.parent.name == f"checkpoint-{options.die}" else write(file, tensors)
+        )
+    for folder in options.folders:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        train(folder, team)
+    team.leave()
+
+
+def train(folder: Path, team: Team) -> None:
+    about = read_table(folder / "run.json")
+    session._train(change(Settings(), about["settings"], source=""), folder, about, team)
+
+
+def die(file: Path) -> None:
+    file.write_bytes(b"\0" * 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
