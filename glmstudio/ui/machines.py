@@ -57,10 +57,11 @@ def render_joined(lang: str, known: Known) -> Safe:
     heads = [tag("<th>{text}</th>", text=say(lang, f"ui.machines.column_{name}")) for name in _COLUMNS]
     table = tag(
         '{waits}<div class="gs-wide-table"><table class="gs-table"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>'
-        "</table></div>{commands}",
+        "</table></div>{problems}{commands}",
         waits=_waits(lang, found),
         heads=heads,
         rows=[_machine(lang, each) for each in found.machines],
+        problems=[problem(lang, each.problem, kind="attention") for each in found.machines if each.problem],
         commands=[_command(lang, each) for each in found.machines if each.command] if known.state.live else "",
     )
     return fold(say(lang, "ui.machines.used", n=len(found.machines)), table, key="joined", unfolded=known.state.live)
@@ -84,15 +85,13 @@ def _waits(lang: str, found: ClusterView) -> Safe:
 def _machine(lang: str, each: MachineView) -> Safe:
     state = each.state if each.number > 1 or each.state != "missing" else "joined"
     heard = each.heard if state in ("joined", "training", "lost") else None
-    why = f"{each.problem.what(lang)} {each.problem.fix(lang)}" if each.problem else ""
     return tag(
         "<tr><td>{number}</td><td>{address}<br><span class='gs-small'>{host}</span></td>"
-        "<td>{state}{problem}</td><td>{heard}</td><td>{memory}</td></tr>",
+        "<td>{state}</td><td>{heard}</td><td>{memory}</td></tr>",
         number=each.number,
         address=f"{each.address} × {each.processes}",
         host=each.host,
         state=chip(_LOOKS[state], say(lang, f"cluster.state.{state}")),
-        problem=tag('<br><span class="gs-small">{why}</span>', why=why) if why else "",
         heard=duration(lang, time.time() - heard) if heard else "–",
         memory=size(each.memory) if each.memory else "–",
     )
@@ -109,9 +108,9 @@ def _command(lang: str, each: MachineView) -> Safe:
 def _row(lang: str, number: int, address: str, processes: str) -> Safe:
     label = say(lang, "ui.machines.first" if number == 1 else "ui.machines.other", n=number)
     return tag(
-        '<div class="gs-row gs-machine"><label class="gs-grow">{label} <input data-field="address_{number}"'
-        ' value="{address}" placeholder="10.0.0.{number}"></label><label>{processes_label} <input inputmode="numeric"'
-        ' size="3" data-field="processes_{number}" value="{processes}"></label></div>',
+        '<div class="gs-fields"><label>{label}<input data-field="address_{number}" value="{address}"'
+        ' placeholder="10.0.0.{number}"></label><label>{processes_label}<input inputmode="numeric"'
+        ' data-field="processes_{number}" value="{processes}"></label></div>',
         label=label,
         number=number,
         address=address,
@@ -157,7 +156,8 @@ def _wrong(lang: str, error: StudioError) -> Safe:
     if not isinstance(errors, tuple):
         return problem(lang, error)
     return tag(
-        '<div class="gs-problem gs-bad" role="alert"><div><strong>{title}</strong><ul>{errors}</ul></div></div>',
+        '<div class="gs-problem gs-bad" role="alert"><div><strong>{title}</strong><ul class="gs-list">{errors}</ul>'
+        "</div></div>",
         title=say(lang, "ui.machines.wrong", n=len(errors)),
         errors=[tag("<li>{what}</li>", what=each.what(lang)) for each in errors],
     )
@@ -167,7 +167,7 @@ def act_use(view: View, data: dict[str, Any]) -> View:
     """Take the list over, or say everything that is wrong with it."""
     rows, meeting = _typed(data)
     view = replace(view, machines=rows, meeting=meeting, form_problem=None)
-    filled = [row for row in rows if row[0]] or list(rows)
+    filled = [row for number, row in enumerate(rows) if row[0] or number == 0]  # rows that nobody filled in do no harm
     numbers: dict[str, Any] = dict(meeting)
     try:
         return replace(view, cluster=make_cluster(filled, **numbers), machines_problem=None)
