@@ -111,7 +111,8 @@ def _card(view: View, data: dict[str, Any]) -> View:
         return view
     taken = cards_of(recipe(view).device)
     after = [card for card in taken if card not in clicked] if clicked[0] in taken else [*taken, *clicked]
-    return _changed(view, {"device": ",".join(card.uuid for card in after) or "auto", "processes": 0})
+    named = ",".join(card.uuid for card in sorted(after, key=lambda card: card.index))
+    return _changed(view, {"device": named or "auto", "processes": 0})
 
 
 def _save_preset(view: View, data: dict[str, Any]) -> View:
