@@ -103,7 +103,7 @@ def make_cluster(
     machines = _machines(rows, wrong, looks)
     values = {
         "port": _port(port, wrong),
-        "least": _whole(least if str(least).strip() else len(rows), "least", (1, max(1, len(rows))), wrong),
+        "least": _whole(least if str(least).strip() else max(1, len(rows)), "least", (1, max(1, len(rows))), wrong),
         "join_seconds": _whole(join_seconds, "join", (10, _LONGEST_WAIT), wrong),
     }
     if wrong:
@@ -202,7 +202,7 @@ def _resolved(
         if ip and (ip in own) != (place == 0):
             key = "cluster.not_here" if place == 0 else "cluster.here_too"
             wrong.append(StudioError(key, address=machine.address, own=", ".join(sorted(own - {"127.0.0.1"}))))
-        elif ip and ip in holders:
+        elif ip and holders.get(ip, machine.address) != machine.address:  # one that is named twice was told before
             wrong.append(StudioError("cluster.same_machine", one=holders[ip], other=machine.address, ip=ip))
         holders.setdefault(ip, machine.address)
         ready.append(Machine(machine.address, machine.processes, ip))
