@@ -76,6 +76,7 @@ class Joiner:
         self._said = 0  # bytes of the log that the first machine has
         self._ip = self._job = ""
         self._begun = 0
+        self._heard = 0.0  # when the first machine spoke last
 
     def run(self) -> str:
         """Do this machine's part until the run is over; returns how it ended: finished, stopped, failed, left.
@@ -84,21 +85,23 @@ class Joiner:
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._end)
-        outcome, away = "", time.monotonic()
+        outcome, refused = "", 0.0
+        self._heard = time.monotonic()
         try:
             while not outcome:
                 if self._told:
                     return "left"
                 try:
                     cluster = self._join()
+                    refused = 0.0
                     outcome = self._take_part(cluster)
-                    away = time.monotonic()
                 except Cut as error:
-                    if time.monotonic() - away > self._patience:
+                    if time.monotonic() - self._heard > self._patience:
                         raise StudioError("cluster.first_gone", address=self._wish.address) from error
                     time.sleep(_EVERY)
                 except StudioError as problem:
-                    if problem.key not in _PASSING or time.monotonic() - away > _PASSES:
+                    refused = refused or time.monotonic()
+                    if problem.key not in _PASSING or time.monotonic() - refused > _PASSES:
                         raise
                     time.sleep(_EVERY)
         finally:
@@ -166,13 +169,12 @@ class Joiner:
 
     def _take_part(self, cluster: Cluster) -> str:
         """Do as the first machine says; returns how the run ended, "" where this machine has to join anew."""
-        silent, restarts, news = time.monotonic(), None, {"state": "joined"}
+        restarts, news = None, {"state": "joined"}
         while not self._told:
             try:
                 answer = self._news(news)
-                silent = time.monotonic()
             except Cut:
-                if time.monotonic() - silent > _CUT_OFF:
+                if time.monotonic() - self._heard > _CUT_OFF:
                     self._tell(Stage("cluster.stage.cut", {"address": self._wish.address}))
                     self._end_agent()
                     raise
@@ -267,6 +269,7 @@ class Joiner:
             line.close()
         if not isinstance(found, dict):
             raise StudioError("cluster.not_understood")
+        self._heard = time.monotonic()
         if answer.status != 200:
             raise told.problem(found.get("problem")) or StudioError("cluster.not_understood")
         return found
