@@ -72,8 +72,8 @@ class Host:
     def run(self, *command: str, program: Path = ROOT, **variables: str) -> subprocess.Popen[str]:
         """Start a command here."""
         child = subprocess.Popen(
-            [*self._inside(), *command],
-            cwd=program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [*self._inside(program), *command],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, "GLMSTUDIO_HOME": str(self.home), "LC_ALL": "C", "OMP_NUM_THREADS": "1", **variables},
         )  # fmt: skip
         self.lab.children.append(child)
@@ -118,7 +118,7 @@ class Host:
         )
         return {name for name in found if name}
 
-    def _inside(self) -> list[str]:
+    def _inside(self, folder: Path = ROOT) -> list[str]:
         return [
             "nsenter",
             "--target",
@@ -127,7 +127,7 @@ class Host:
             "--uts",
             "--mount",
             "--pid",
-            f"--wdns={os.getcwd()}",
+            f"--wdns={folder}",
             "--",
         ]
 

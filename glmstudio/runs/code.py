@@ -11,12 +11,12 @@ from glmstudio.errors import StudioError
 
 VARIABLE = "GLMSTUDIO_JOIN_CODE"  # what a script that was written beforehand has chosen
 _FILE = "join.code"
-_CODE = re.compile(r"[\w-]{16,128}", re.ASCII)
+_CODE = re.compile(r"\w[\w-]{15,127}", re.ASCII)  # no hyphen in front: it stands in commands
 
 
 def new_code() -> str:
     """A code that nobody can guess."""
-    return secrets.token_urlsafe(24)
+    return secrets.token_hex(24)
 
 
 def write_code(folder: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from glmstudio.runs.checkpoints import latest
 from glmstudio.runs.cluster import Cluster
 from glmstudio.runs.code import read_code
 from glmstudio.runs.facts import facts
-from glmstudio.runs.member import HERE, why_missing
+from glmstudio.runs.member import HERE, Member, why_missing
 from glmstudio.runs.node import Agent, start_agent
 from glmstudio.runs.reasons import reason
 from glmstudio.runs.rollcall import Offer, RollCall
@@ -75,7 +76,6 @@ class Head:
         with contextlib.closing(self._hold()):
             while not leave() and any(each.state != "joined" for each in self._calls.others):
                 if time.monotonic() > until:
-                    self._ask_for_the_missing()
                     self._enough("cluster.too_few")
                     break
                 if time.monotonic() - asked > _ASK:
@@ -201,9 +201,15 @@ class Head:
             raise StudioError(key, least=self._cluster.least, here=here, reasons=reasons)
 
     def _ask_for_the_missing(self) -> None:
+        """Look why they are missing, all at once: one that is off answers to nobody for seconds."""
         for each in self._calls.others:
             if each.state == "missing":
-                each.problem = why_missing(each, self._cluster.port)
+                threading.Thread(target=self._ask_for, args=(each,), daemon=True).start()
+
+    def _ask_for(self, member: Member) -> None:
+        found = why_missing(member, self._cluster.port)
+        if member.state == "missing":
+            member.problem = found
 
     def _hold(self) -> socket.socket:
         """Listen at torchrun's port until it comes itself: nobody else takes it, and who joins can try to reach it."""

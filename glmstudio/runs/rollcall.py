@@ -148,9 +148,9 @@ class RollCall:
         }
         if facts is None:
             return about
-        problem = told.problem(message.get("problem")) or self._unfit(member, told.table(facts), message, sender)
+        member.host = _text(message.get("host"), 64)
+        problem = self._unfit(member, told.table(facts), message, sender)
         with self._lock:
-            member.host = _text(message.get("host"), 64)
             member.problem = problem
             if problem:
                 member.turn("refused")
