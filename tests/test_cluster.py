@@ -1,4 +1,4 @@
-"""The list of machines: everything that can be wrong with it, each in its own words, all told at once."""
+"""The list of machines: what it means, and each thing that can be wrong with it in both languages."""
 
 from __future__ import annotations
 
@@ -8,132 +8,118 @@ from typing import Any
 import pytest
 
 from glmstudio import process
-from glmstudio.errors import StudioError
-from glmstudio.runs import cluster
-from glmstudio.runs.cluster import Cluster, Machine, make_cluster, split
+from glmstudio.doctor import names
+from glmstudio.runs import cluster as module
+from glmstudio.runs.cluster import Cluster, Machine, interface_of, make_cluster, own_addresses, split
+from glmstudio.runs.launch import cluster_line
+from tests.trainings import problem
 
-OWN = "10.0.0.1"
-GOOD = (OWN, "2"), ("10.0.0.2", "2")
+HERE = {"127.0.0.1", "10.0.0.1"}
+ANSWERS: dict[str, dict[str, Any]] = {
+    "gone": {"code": socket.EAI_NONAME}, "again": {"code": socket.EAI_AGAIN}, "fail": {"code": socket.EAI_FAIL},
+    "nodata": {"code": socket.EAI_NODATA}, "odd": {"code": -99},
+    "six": {"addresses": ["fd00::5"]}, "debian": {"addresses": ["127.0.1.1"]}, "me": {"addresses": ["10.0.0.1"]},
+    "alias": {"addresses": ["::ffff:10.0.0.2"]},
+}  # fmt: skip
+TAKEN = (30000, 31001)
 
 
 @pytest.fixture(autouse=True)
-def this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "own_addresses", lambda: {"127.0.0.1", OWN})
+def network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network in which this machine is 10.0.0.1: the tests' own machine may have no address at all."""
+
+    def ask(*asked: str) -> list[dict[str, Any]] | None:
+        return None if "slow" in asked else [{"name": name, "addresses": [], **ANSWERS[name]} for name in asked]
+
+    monkeypatch.setattr(names, "ask_names", ask)
+    monkeypatch.setattr(module, "own_addresses", lambda: HERE)
+    monkeypatch.setattr(process, "port_is_free", lambda port: port not in TAKEN)
 
 
-def looks(*names: str) -> list[dict[str, Any]] | None:
-    """A name server that knows some names."""
-    known = {
-        "node2": (["10.0.0.2"], 0), "self": (["127.0.1.1"], 0), "six": (["fd00::2"], 0),
-        "gone": ([], socket.EAI_NONAME), "mute": ([], socket.EAI_AGAIN), "here": ([OWN], 0),
-    }  # fmt: skip
-    if "slow" in names:
-        return None
-    return [{"name": name, "addresses": known[name][0], "code": known[name][1], "local": False} for name in names]
+WRONG: list[tuple[str, dict[str, Any], str, str]] = [
+    ('', {}, 'No machine is named.', '没有填写机器。'),
+    ('10.0.0.1', {}, 'Only one machine is named; a run on this machine alone needs no list.', '只填写了一台机器；只在本机训练时不需要列表。'),
+    ('10.0.0.1,', {}, 'Row 2 has no address.', '第 2 行没有地址。'),
+    ('10.0.0.1,http://b', {}, "“http://b” is an address of a page; only the machine's name belongs here.", '“http://b”是网页地址；这里只填机器名。'),
+    ('10.0.0.1,b:22', {}, '“b:22” has the port 22 in it; the port has a place of its own.', '“b:22”里带有端口 22；端口有单独的位置。'),
+    ('10.0.0.1,fd00::1', {}, '“fd00::1” is an IPv6 address; the machines meet over IPv4.', '“fd00::1”是 IPv6 地址；机器之间使用 IPv4。'),
+    ('10.0.0.1,a_b', {}, "“a_b” is no machine's name: a name has only letters, digits, hyphens and dots.", '“a_b”不是机器名：只能有字母、数字、连字符和点。'),
+    ('10.0.0.1,10.0.0.256', {}, '“10.0.0.256” is no IPv4 address: it has four numbers from 0 to 255.', '“10.0.0.256”不是 IPv4 地址：应是四个 0 到 255 的数。'),
+    ('10.0.0.1,10.0.0.2,10.0.0.2', {}, '10.0.0.2 is named twice, in row 2 and in row 3.', '10.0.0.2 出现了两次：第 2 行和第 3 行。'),
+    ('127.0.0.1,10.0.0.2', {}, '127.0.0.1 is, on every machine, that machine itself; the others would never find this one.', '127.0.0.1 在每台机器上都指它自己，其他机器永远找不到本机。'),
+    ('10.0.0.1,localhost', {}, 'localhost is, on every machine, that machine itself; the others would never find this one.', 'localhost 在每台机器上都指它自己，其他机器永远找不到本机。'),
+    ('0.0.0.0,10.0.0.2', {}, '0.0.0.0 means all addresses of a machine; one of them is needed.', '0.0.0.0 表示机器的所有地址；这里需要其中一个。'),
+    ('10.0.0.1,224.0.0.1', {}, '224.0.0.1 is an address of many machines at once.', '224.0.0.1 是同时指向多台机器的地址。'),
+    ('10.0.0.1,slow', {}, 'Nobody told within 5 seconds where to find slow.', '5 秒内没有查到 slow 在哪里。'),
+    ('10.0.0.1,gone', {}, 'The name gone leads nowhere: no such name is known.', '名称 gone 查不到：没有这个名称。'),
+    ('10.0.0.1,again', {}, 'The name again leads nowhere: the name server does not answer.', '名称 again 查不到：域名服务器没有回答。'),
+    ('10.0.0.1,fail', {}, 'The name fail leads nowhere: the name server failed.', '名称 fail 查不到：域名服务器出错。'),
+    ('10.0.0.1,nodata', {}, 'The name nodata leads nowhere: the name is known, but has no address.', '名称 nodata 查不到：名称存在，但没有地址。'),
+    ('10.0.0.1,odd', {}, 'The name odd leads nowhere: the system says error -99.', '名称 odd 查不到：系统返回错误 -99。'),
+    ('10.0.0.1,six', {}, 'The name six leads only to IPv6 addresses (fd00::5); the machines meet over IPv4.', '名称 six 只指向 IPv6 地址（fd00::5）；机器之间使用 IPv4。'),
+    ('10.0.0.1,debian', {}, 'The name debian leads to 127.0.1.1 here, which is, on every machine, that machine itself; name the address instead.', '名称 debian 在本机指向 127.0.1.1，而它在每台机器上都指它自己；请改填地址。'),
+    ('10.0.0.2,10.0.0.3', {}, 'The first machine, 10.0.0.2, is not this one, whose addresses are 10.0.0.1.', '第一台机器 10.0.0.2 不是本机；本机的地址是 10.0.0.1。'),
+    ('10.0.0.1,me', {}, 'me is this machine, which can only be the first one.', 'me 就是本机，而本机只能是第一台。'),
+    ('10.0.0.1,10.0.0.2,alias', {}, '10.0.0.2 and alias are the same machine, 10.0.0.2.', '10.0.0.2 和 alias 是同一台机器：10.0.0.2。'),
+    ('10.0.0.1*two,10.0.0.2', {}, 'The number of processes “two” in row 1 is no whole number.', '第 1 行的进程数“two”不是整数。'),
+    ('10.0.0.1*0,10.0.0.2*65', {}, '0 processes in row 1 cannot be; it must be 1 to 64. 65 processes in row 2 cannot be; it must be 1 to 64.', '第 1 行的进程数不能是 0，必须是 1 到 64。 第 2 行的进程数不能是 65，必须是 1 到 64。'),
+    ('10.0.0.1*,10.0.0.2', {}, 'The number of processes “” in row 1 is no whole number.', '第 1 行的进程数“”不是整数。'),
+    ('10.0.0.1,10.0.0.2', {'port': 'x'}, 'The port “x” is no whole number.', '端口“x”不是整数。'),
+    ('10.0.0.1,10.0.0.2', {'port': '70000'}, 'The port 70000 cannot be; it must lie between 1024 and 65534.', '端口不能是 70000，必须在 1024 与 65534 之间。'),
+    ('10.0.0.1,10.0.0.2', {'port': -1}, 'The port -1 cannot be; it must lie between 1024 and 65534.', '端口不能是 -1，必须在 1024 与 65534 之间。'),
+    ('10.0.0.1,10.0.0.2', {'port': '80'}, 'The port 80 belongs to the system; it must lie between 1024 and 65534.', '端口 80 属于系统，必须在 1024 与 65534 之间。'),
+    ('10.0.0.1,10.0.0.2', {'port': 30000}, 'The port 30000, at which the machines would meet, is taken on this machine.', '各机器会合用的端口 30000 在本机已被占用。'),
+    ('10.0.0.1,10.0.0.2', {'port': 31000}, 'The port 31001, one after 31000, at which the machines are told what to do, is taken on this machine.', '31000 之后的端口 31001 用来指挥各机器，在本机已被占用。'),
+    ('10.0.0.1,10.0.0.2', {'least': 'x'}, 'The least number of machines, “x”, is no whole number.', '最少机器数“x”不是整数。'),
+    ('10.0.0.1,10.0.0.2', {'least': 0}, 'The least number of machines cannot be 0; it must lie between 1 and 2.', '最少机器数不能是 0，必须在 1 与 2 之间。'),
+    ('10.0.0.1,10.0.0.2', {'least': 3}, 'The least number of machines cannot be 3; it must lie between 1 and 2.', '最少机器数不能是 3，必须在 1 与 2 之间。'),
+    ('10.0.0.1,10.0.0.2', {'join_seconds': '1m'}, 'The time to wait for machines, “1m”, is no whole number of seconds.', '等待时间“1m”不是整数秒。'),
+    ('10.0.0.1,10.0.0.2', {'join_seconds': 1}, 'The machines cannot be waited for 1 seconds; it must lie between 10 and 604800.', '等待时间不能是 1 秒，必须在 10 与 604800 之间。'),
+]  # fmt: skip
 
 
-def two_free_ports() -> int:
-    """A port that is free with the one after it."""
-    while not process.port_is_free((port := process.free_port()) + 1):
-        pass
-    return port
+@pytest.mark.parametrize(("text", "numbers", "english", "chinese"), WRONG)
+def test_every_wrong_list_is_told_in_both_languages(text: str, numbers: Any, english: str, chinese: str) -> None:
+    error = problem(make_cluster, split(text), **numbers)
+    assert error.what("en") == f"Something is wrong with these machines. {english}"
+    assert error.what("zh") == f"这些机器的填写有问题。{chinese}"
+    assert error.fix("en").startswith("Write for example")
 
 
-def wrong(rows: Any, **numbers: Any) -> StudioError:
-    port = {"port": two_free_ports()} | numbers
-    with pytest.raises(StudioError) as told:
-        make_cluster(rows, looks=looks, **port)
-    assert told.value.key == "cluster.wrong"
-    return told.value
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    rows = [("me;rm", "1"), ("-x", "1"), ("10.0.0.1", "x")]
+    error = problem(make_cluster, rows, port="a", least="b", join_seconds="c")
+    assert [each.key for each in error.values["errors"]] == [
+        "cluster.bad_name", "cluster.bad_name", "cluster.processes_kind", "cluster.here_too", "cluster.port_kind",
+        "cluster.least_kind", "cluster.join_kind",
+    ]  # fmt: skip
+    assert problem(make_cluster, [("10.0.0.1", "1")] * 65).what("en").count("65 machines are named") == 1
 
 
-def row(address: str, processes: str = "1") -> tuple[tuple[str, str], ...]:
-    return (OWN, "1"), (address, processes)
+def test_a_list_becomes_machines_and_survives_its_file() -> None:
+    found = make_cluster(split(" 10.0.0.1*2, alias "), port="29600", join_seconds=60)
+    assert found == Cluster((Machine("10.0.0.1", 2, "10.0.0.1"), Machine("alias", 1, "10.0.0.2")), 29600, 2, 60)
+    assert (found.control, found.text) == (29601, "10.0.0.1*2,alias*1")
+    assert Cluster.from_json(found.to_json()) == found
+    for broken in (None, [], {}, {"machines": 5}, {"machines": [None]}, {"machines": [{}]}):
+        assert Cluster.from_json(broken) is None
 
 
-@pytest.mark.parametrize(
-    ("rows", "numbers", "what"),
-    [
-        ((), {}, "No machine is named."),
-        (GOOD[:1], {}, "Only one machine is named; a run on this machine alone needs no list."),
-        (row(""), {}, "Row 2 has no address."),
-        (row("http://node2/"), {}, "“http://node2/” is an address of a page; only the machine's name belongs here."),
-        (row("node2:29400"), {}, "“node2:29400” has the port 29400 in it; the port has a place of its own."),
-        (row("fd00::2"), {}, "“fd00::2” is an IPv6 address; the machines meet over IPv4."),
-        (row("node two"), {}, "“node two” is no machine's name: a name has only letters, digits, hyphens and dots."),
-        (row("-n; reboot"), {}, "“-n; reboot” is no machine's name: a name has only letters, digits, hyphens and dots."),
-        (row("10.0.0.300"), {}, "“10.0.0.300” is no IPv4 address: it has four numbers from 0 to 255."),
-        ((*GOOD, ("10.0.0.2", "1")), {}, "10.0.0.2 is named twice, in row 2 and in row 3."),
-        (row("localhost"), {}, "localhost is, on every machine, that machine itself; the others would never find this one."),
-        (row("0.0.0.0"), {}, "0.0.0.0 means all addresses of a machine; one of them is needed."),
-        (row("224.0.0.1"), {}, "224.0.0.1 is an address of many machines at once."),
-        (row("slow"), {}, "Nobody told within 5 seconds where to find slow."),
-        (row("gone"), {}, "The name gone leads nowhere: no such name is known."),
-        (row("mute"), {}, "The name mute leads nowhere: the name server does not answer."),
-        (row("six"), {}, "The name six leads only to IPv6 addresses (fd00::2); the machines meet over IPv4."),
-        (row("self"), {}, "The name self leads to 127.0.1.1 here, which is, on every machine, that machine itself; name the address instead."),
-        (row("here"), {}, "here is this machine, which can only be the first one."),
-        ((("10.0.0.9", "1"), GOOD[1]), {}, "The first machine, 10.0.0.9, is not this one, whose addresses are 10.0.0.1."),
-        ((*GOOD, ("node2", "1")), {}, "10.0.0.2 and node2 are the same machine, 10.0.0.2."),
-        (row("10.0.0.2", "x"), {}, "The number of processes “x” in row 2 is no whole number."),
-        (row("10.0.0.2", "0"), {}, "0 processes in row 2 cannot be; it must be 1 to 64."),
-        (row("10.0.0.2", "65"), {}, "65 processes in row 2 cannot be; it must be 1 to 64."),
-        (GOOD, {"port": "ssh"}, "The port “ssh” is no whole number."),
-        (GOOD, {"port": "80"}, "The port 80 belongs to the system; it must lie between 1024 and 65534."),
-        (GOOD, {"port": "65535"}, "The port 65535 cannot be; it must lie between 1024 and 65534."),
-        (GOOD, {"least": "3"}, "The least number of machines cannot be 3; it must lie between 1 and 2."),
-        (GOOD, {"least": "few"}, "The least number of machines, “few”, is no whole number."),
-        (GOOD, {"join_seconds": "5"}, "The machines cannot be waited for 5 seconds; it must lie between 10 and 604800."),
-        (GOOD, {"join_seconds": "1.5"}, "The time to wait for machines, “1.5”, is no whole number of seconds."),
-    ],
-)  # fmt: skip
-def test_one_wrong_thing_is_told_in_its_own_words(rows: Any, numbers: dict[str, Any], what: str) -> None:
-    (only,) = wrong(rows, **numbers).values["errors"]
-    assert only.what() == what
-    chinese = only.what("zh")
-    assert chinese != what
-    assert "{" not in chinese
+def test_addresses_are_really_those_of_this_machine() -> None:
+    assert "127.0.0.1" in own_addresses()
+    assert interface_of("127.0.0.1") is not None
+    assert interface_of("203.0.113.7") is None
 
 
-def test_twenty_wrong_things_are_told_at_once() -> None:
-    rows = [
-        ("10.0.0.9", "x"),
-        ("", "0"),
-        ("http://a/", "1"),
-        ("b:1", "99"),
-        ("::1:2", "1"),
-        ("c d", "1"),
-        ("1.2.3", "-1"),
-    ]
-    rows += [
-        ("localhost", "1"),
-        ("0.0.0.0", "1"),
-        ("224.0.0.1", "1"),
-        ("gone", "1"),
-        ("six", "1"),
-        ("self", "1"),
-        ("six", "1"),
-    ]
-    error = wrong(rows, port="x", least="99", join_seconds="")
-    keys = [each.key.removeprefix("cluster.") for each in error.values["errors"]]
-    assert len(keys) == 22, keys
-    assert len(set(keys)) == 19, keys
-    assert all(each.what() in error.what() for each in error.values["errors"])
-
-
-def test_a_port_that_somebody_has_is_named() -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        held.listen()
-        port = held.getsockname()[1]
-        assert [each.key for each in wrong(GOOD, port=port).values["errors"]] == ["cluster.port_taken"]
-        assert [each.key for each in wrong(GOOD, port=port - 1).values["errors"]] == ["cluster.control_taken"]
-
-
-def test_a_list_that_is_right_is_kept_and_read_back() -> None:
-    port = two_free_ports()
-    made = make_cluster(split(f"{OWN}*2, node2"), port=port, join_seconds="60", looks=looks)
-    assert made == Cluster((Machine(OWN, 2, OWN), Machine("node2", 1, "10.0.0.2")), port, 2, 60)
-    assert Cluster.from_json(made.to_json()) == made
-    assert made.text == f"{OWN}*2,node2*1"
-    assert Cluster.from_json({"machines": "hostile"}) is None
+def test_the_first_machine_sorts_first_whatever_the_addresses_are() -> None:
+    """torchrun numbers machines by their addresses as text; 9 comes after 10 there, and after nothing else of ours."""
+    machines = tuple(Machine(ip, 2, ip) for ip in ("99.9.9.9", "10.0.0.1", "1.2.3.4"))
+    cluster = Cluster(machines, least=2)
+    lines = [cluster_line(cluster, number, "job", machines[number - 1].ip, "/run") for number in (1, 2, 3)]
+    texts = [next(word for word in line if word.startswith("--local-addr=")).partition("=")[2] for line in lines]
+    assert min(texts) == "99.9.9.9" == texts[0]
+    assert all(socket.getaddrinfo(text, 1) for text in texts)  # each is an address all the same
+    assert [word for word in lines[0] if word.startswith(("--nnodes", "--nproc", "--rdzv-endpoint", "--rdzv-id"))] == [
+        "--nnodes=2:3", "--nproc-per-node=2", "--rdzv-endpoint=99.9.9.9:29400", "--rdzv-id=job",
+    ]  # fmt: skip
+    assert ["is_host=1" in " ".join(line) for line in lines] == [True, False, False]

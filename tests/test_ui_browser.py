@@ -52,7 +52,7 @@ def test_every_step_in_the_browsers_language(
 def test_the_language_is_switched_without_losing_what_was_typed(running: Studio, chromium: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#finetune")
-        page.get_by_label("Name").fill("my-run")
+        page.locator("#finetune-name").locator("input, textarea").fill("my-run")
         page.click("[data-lang=zh]")
         page.wait_for_selector("#finetune-start:has-text('开始微调')")
 
@@ -198,7 +198,7 @@ def test_a_question_is_answered_with_a_tool_and_the_turn_survives_a_reload(runni
 def test_a_run_is_started_once_shown_live_and_stopped(running: Studio, chromium: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#finetune")
-        page.get_by_label("Name").fill("from the page")
+        page.locator("#finetune-name").locator("input, textarea").fill("from the page")
         page.dblclick("#finetune-start:not([disabled])", timeout=60_000)
         page.wait_for_selector(".gs-rail [data-go=finetune] .gs-running", timeout=20_000)
         assert "You can close this window; training goes on." in page.inner_text("#panel-start")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,6 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NUMBERS = re.compile(r"[0-9.]+")
 
 Row = tuple[str, str]  # an address and a number of processes, as somebody wrote them
-Looks = Callable[..., "list[dict[str, Any]] | None"]  # `glmstudio.doctor.names.ask_names`
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,6 @@ def make_cluster(
     port: str | int = PORT,
     least: str | int = "",
     join_seconds: str | int = JOIN_SECONDS,
-    looks: Looks | None = None,
 ) -> Cluster:
     """The cluster that somebody described; `least` empty means: all of them.
 
@@ -100,7 +98,7 @@ def make_cluster(
     and with names that lead nowhere. Takes up to some seconds, for names are looked up.
     """
     wrong: list[StudioError] = []
-    machines = _machines(rows, wrong, looks)
+    machines = _machines(rows, wrong)
     values = {
         "port": _port(port, wrong),
         "least": _whole(least if str(least).strip() else max(1, len(rows)), "least", (1, max(1, len(rows))), wrong),
@@ -124,7 +122,7 @@ def interface_of(ip: str) -> str | None:
     return None
 
 
-def _machines(rows: Sequence[Row], wrong: list[StudioError], looks: Looks | None) -> list[Machine]:
+def _machines(rows: Sequence[Row], wrong: list[StudioError]) -> list[Machine]:
     if len(rows) < 2 or len(rows) > MOST:
         keys = {0: "cluster.none", 1: "cluster.alone"}
         wrong.append(StudioError(keys.get(len(rows), "cluster.many"), count=len(rows), most=MOST))
@@ -142,7 +140,7 @@ def _machines(rows: Sequence[Row], wrong: list[StudioError], looks: Looks | None
             seen[address.lower()] = row
             sound.append(address)
         found.append(Machine(address, processes, ""))
-    return _resolved(found, sound, wrong, looks)
+    return _resolved(found, sound, wrong)
 
 
 def _misspelt(address: str, row: int) -> StudioError | None:
@@ -177,14 +175,12 @@ def _not_reachable(address: str, *, alone: bool) -> StudioError | None:
     return None
 
 
-def _resolved(
-    machines: list[Machine], sound: list[str], wrong: list[StudioError], looks: Looks | None
-) -> list[Machine]:
+def _resolved(machines: list[Machine], sound: list[str], wrong: list[StudioError]) -> list[Machine]:
     """The machines with their addresses as numbers; names are looked up in a process that can be ended."""
     from glmstudio.doctor.names import ask_names
 
     names = [address for address in sound if not _ipv4(address)]
-    answers = (looks or ask_names)(*names) if names else []
+    answers = ask_names(*names) if names else []
     if answers is None:
         wrong.append(StudioError("cluster.slow_names", names=", ".join(names)))
         return machines
@@ -202,7 +198,7 @@ def _resolved(
         if ip and (ip in own) != (place == 0):
             key = "cluster.not_here" if place == 0 else "cluster.here_too"
             wrong.append(StudioError(key, address=machine.address, own=", ".join(sorted(own - {"127.0.0.1"}))))
-        elif ip and holders.get(ip, machine.address) != machine.address:  # one that is named twice was told before
+        elif ip and holders.get(ip, machine.address) != machine.address:
             wrong.append(StudioError("cluster.same_machine", one=holders[ip], other=machine.address, ip=ip))
         holders.setdefault(ip, machine.address)
         ready.append(Machine(machine.address, machine.processes, ip))

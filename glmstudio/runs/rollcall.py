@@ -217,15 +217,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """One message, one answer."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > BODY:
+            self._say(400, StudioError("cluster.not_understood"))
+            return
+        body = self.rfile.read(int(length))  # whatever is answered: what is left unread would cut the answer off
         if not self.rollcall.knows(self.headers.get(CODE_HEADER, "")):
             self._say(403, StudioError("cluster.wrong_code"))
             return
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > BODY or self.path not in ("/join", "/news"):
+        if self.path not in ("/join", "/news"):
             self._say(400, StudioError("cluster.not_understood"))
             return
         try:
-            message = json.loads(self.rfile.read(int(length)))
+            message = json.loads(body)
             if not isinstance(message, dict):
                 raise TypeError
             answer = self.rollcall.answer(self.path, message, self.client_address[0])

@@ -70,7 +70,7 @@ def test_the_same_by_clicking(home: Path) -> None:
     with browser() as chromium:
         with studio(home) as first, visit(chromium) as visitor:
             page = visitor.open(first.url + "#finetune")
-            page.get_by_label("Name").fill("clicked")
+            page.locator("#finetune-name").locator("input, textarea").fill("clicked")
             page.click("#finetune-start:not([disabled])", timeout=60_000)
             page.wait_for_selector("#panel-run .gs-curve", timeout=180_000)
             first.process.send_signal(signal.SIGKILL)

@@ -1,0 +1,257 @@
+"""The control service of a run of several machines: who may join, what is believed, what everybody is told."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glmstudio.errors import StudioError
+from glmstudio.files import write_json
+from glmstudio.process import free_port
+from glmstudio.runs import member, rollcall
+from glmstudio.runs.cluster import Cluster, Machine
+from glmstudio.runs.clusterview import read_cluster
+from glmstudio.runs.code import new_code, read_code, write_code
+from glmstudio.runs.member import why_closed, why_missing
+from glmstudio.runs.rollcall import BODY, CODE_HEADER, Offer, RollCall
+from glmstudio.runs.run import Run
+from glmstudio.runs.scripts import cluster_flags, join_line, shell_script, slurm_script
+from glmstudio.words import LANGUAGES
+from tests.trainings import problem
+
+CODE = "c" * 32
+FACTS = {"program": "1 (a)", "torch": "2", "settings": "s", "data": "d", "model": "m"}
+CLUSTER = Cluster(
+    (Machine("127.0.0.1", 1, "127.0.0.1"), Machine("two", 2, "127.0.0.2"), Machine("three", 1, "127.0.0.3")), least=2
+)
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Iterator[RollCall]:
+    cluster = Cluster(CLUSTER.machines, port=free_port() - 1, least=2)
+    write_json(tmp_path / "run.json", {"cluster": cluster.to_json()})
+    (tmp_path / "join.code").write_text(CODE)
+    found = RollCall(cluster, Offer("run", "job", {"steps": 5}, FACTS), tmp_path, CODE)
+    found.open()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def ear() -> Iterator[int]:
+    """A port at which the machine that joins can be reached."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.2", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def send(
+    calls: RollCall, path: str, body: Any, *, code: str = CODE, ip: str = "127.0.0.2"
+) -> tuple[int, dict[str, Any]]:
+    line = http.client.HTTPConnection("127.0.0.1", calls.cluster.control, timeout=5, source_address=(ip, 0))
+    line.request("POST", path, body if isinstance(body, (bytes, str)) else json.dumps(body), {CODE_HEADER: code})
+    answer = line.getresponse()
+    found = answer.status, json.loads(answer.read())
+    line.close()
+    return found
+
+
+def refused(calls: RollCall, path: str, body: Any, **how: Any) -> StudioError:
+    status, found = send(calls, path, body, **how)
+    assert status >= 400
+    error = StudioError.from_json(found["problem"])
+    assert all(error.what(lang) and error.fix(lang) for lang in LANGUAGES)
+    return error
+
+
+def joined(calls: RollCall, ear: int, token: str = "t" * 32, **facts: str) -> dict[str, Any]:
+    message = {"token": token, "facts": FACTS | facts, "host": "host2\x1b[31m\n", "listens": ear}
+    status, answer = send(calls, "/join", message)
+    assert status == 200, answer
+    return answer
+
+
+def test_only_who_has_the_code_is_listened_to(calls: RollCall) -> None:
+    for code in ("", "wrong", CODE + "c", "ü"):
+        assert refused(calls, "/join", {}, code=code.encode("latin-1").decode("latin-1")).key == "cluster.wrong_code"
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "{", "[]", "5", "null", "[" * 5000, b"\xff\xfe"],
+    ids=["empty", "half", "list", "number", "null", "deep", "bytes"],
+)
+def test_what_is_no_message_is_refused(calls: RollCall, body: Any) -> None:
+    assert refused(calls, "/news", body).key == "cluster.not_understood"
+
+
+@pytest.mark.parametrize("length", [str(BODY + 1), "-1", "x", "9" * 30])
+def test_a_message_of_no_good_length_is_not_read(calls: RollCall, length: str) -> None:
+    with socket.create_connection(("127.0.0.1", calls.cluster.control), 5) as line:
+        line.sendall(f"POST /news HTTP/1.0\r\n{CODE_HEADER}: {CODE}\r\nContent-Length: {length}\r\n\r\n".encode())
+        assert line.recv(64).startswith(b"HTTP/1.0 400 ")
+
+
+def test_a_machine_is_known_by_its_address_or_says_its_number(calls: RollCall) -> None:
+    token = {"token": "t" * 32}
+    status, answer = send(calls, "/join", token)
+    assert (status, answer["machine"], answer["run"], answer["settings"]) == (200, 2, "run", {"steps": 5})
+    assert send(calls, "/join", token | {"machine": 3})[1]["machine"] == 3
+    assert refused(calls, "/join", token, ip="127.0.0.9").key == "cluster.not_listed"
+    for number in (0, 1, 4, -1):
+        assert refused(calls, "/join", token | {"machine": number}).key == "cluster.no_number"
+    assert refused(calls, "/other", token).key == "cluster.not_understood"
+    assert refused(calls, "/join", {"token": "short"}).key == "cluster.number_taken"
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_machine_that_differs_is_refused(calls: RollCall, ear: int, name: str) -> None:
+    error = refused(calls, "/join", {"token": "t" * 32, "facts": FACTS | {name: "other"}, "listens": ear})
+    assert error.key == "cluster.differs"
+    assert error.what().endswith(f": other there, {FACTS[name]} on the first machine.")
+    assert calls.members[1].state == "refused"
+
+
+def test_a_machine_that_cannot_be_reached_is_refused(calls: RollCall) -> None:
+    for port in (9, None, "x", 70000, True):
+        error = refused(calls, "/join", {"token": "t" * 32, "facts": FACTS, "listens": port})
+        assert error.key == "cluster.unreachable_from_first"
+
+
+def test_who_joined_waits_goes_and_is_told_the_end(calls: RollCall, ear: int, tmp_path: Path) -> None:
+    assert joined(calls, ear)["order"] == "wait"
+    assert calls.members[1].host == "host2[31m"
+    token = {"token": "t" * 32}
+    assert send(calls, "/news", token | {"state": "joined"})[1]["order"] == "wait"
+    calls.members[1].admitted = True
+    assert send(calls, "/news", token | {"state": "joined"})[1]["order"] == "go"
+    hostile = {"state": "../../x", "memory": "1e999", "log": "line\n", "problem": {"key": "no.such"}}
+    assert send(calls, "/news", token | hostile)[0] == 200
+    assert (calls.members[1].state, calls.members[1].memory) == ("joined", 0)
+    assert (tmp_path / "machines/2/train.log").read_text() == "line\n"
+    send(calls, "/news", token | {"state": "failed", "problem": {"key": "no.such"}, "fatal": "yes"})
+    assert (calls.members[1].problem.key, calls.members[1].fatal) == ("cluster.broke", False)  # type: ignore[union-attr]
+    assert calls.members[1].admitted is False
+    assert refused(calls, "/news", {"token": "u" * 32, "machine": 2}).key == "cluster.number_taken"
+    calls.order, calls.outcome = "over", "finished"
+    assert send(calls, "/news", token | {"state": "training"})[1]["outcome"] == "finished"
+    assert refused(calls, "/join", token | {"machine": 3}).key == "cluster.run_over"
+    send(calls, "/news", token | {"state": "gone"})
+    calls.write(at_once=True)
+    view = read_cluster(Run("run", tmp_path))
+    assert view is not None
+    assert [each.state for each in view.machines] == ["joined", "gone", "missing"]
+    assert view.left_behind == []
+
+
+def test_who_falls_silent_is_lost_and_has_to_join_again(
+    calls: RollCall, ear: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined(calls, ear)
+    monkeypatch.setattr(rollcall, "SILENT", 0.1)
+    assert calls.sweep() == []
+    time.sleep(0.15)
+    assert [each.number for each in calls.sweep()] == [2]
+    assert calls.members[1].state == "lost"
+    assert send(calls, "/news", {"token": "t" * 32, "state": "training"})[1] == {"order": "join"}
+    joined(calls, ear, token="u" * 32)
+    assert calls.members[1].state == "joined"
+
+
+def test_a_log_is_kept_up_to_a_size(calls: RollCall, ear: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined(calls, ear)
+    monkeypatch.setattr(rollcall, "_LOG", 50)
+    for _ in range(20):
+        send(calls, "/news", {"token": "t" * 32, "log": "0123456789"})
+    assert (tmp_path / "machines/2/train.log").stat().st_size == 60
+
+
+def test_the_control_port_is_taken(calls: RollCall, tmp_path: Path) -> None:
+    second = RollCall(calls.cluster, Offer("run", "job", {}, FACTS), tmp_path, CODE)
+    assert problem(second.open).key == "cluster.control_taken"
+
+
+def test_why_a_machine_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(member, "_PROBE", 0.2)
+    assert why_closed("127.0.0.1", free_port()) == "refused"
+    assert why_closed("255.255.255.255", 9) == "unreachable"
+    with socket.socket() as full:  # nobody takes what waits there, so it answers to no more
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.create_connection(full.getsockname()) for _ in range(1)]
+        assert why_closed(*full.getsockname(), 0.2) == "silent"
+        for each in waiting:
+            each.close()
+    missing = member.Member(2, Machine("two", 1, "127.0.0.2"))
+    assert why_missing(missing, free_port()).what() == "Machine 2 (two) at 127.0.0.2 is there, but has not joined."
+
+
+def test_a_code_is_its_owner_s_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLMSTUDIO_JOIN_CODE", raising=False)
+    write_code(tmp_path)
+    assert (tmp_path / "join.code").stat().st_mode & 0o777 == 0o600
+    assert len(read_code(tmp_path)) == 48
+    assert new_code() != new_code()
+    assert problem(read_code, tmp_path / "no").key == "cluster.no_code"
+    for weak in ("short", "-" * 20, "x" * 20 + "\n", "x" * 20 + "$"):
+        monkeypatch.setenv("GLMSTUDIO_JOIN_CODE", weak)
+        assert problem(write_code, tmp_path / "no").key == "cluster.weak_code"
+
+
+HOSTILE = 'it\'s $(touch pwned) `id` "x"\n*; rm -rf ~'
+
+
+def test_a_shell_script_says_each_word_as_it_is(tmp_path: Path) -> None:
+    first = ["python", "launcher.py", "train", HOSTILE, *cluster_flags(CLUSTER)]
+    assert cluster_flags(CLUSTER) == ["--machines", "127.0.0.1*1,two*2,three*1", "--least", "2"]
+    text = shell_script(CLUSTER, first, CODE).replace("python launcher.py", "printf '%s\\0' launcher.py")
+    script = tmp_path / "run.sh"
+    script.write_text(text.replace("exec ", ""))
+    said = {number: subprocess.run(["bash", script, number], capture_output=True, text=True) for number in "123"}
+    assert said["1"].stdout.split("\0") == [*first[1:], "--follow", ""]
+    assert said["3"].stdout.split("\0")[1:-1] == ["join", "127.0.0.1:29401", "--machine", "3", "--code", CODE]
+    assert subprocess.run(["bash", script, "4"], capture_output=True).returncode == 2
+    assert subprocess.run(["bash", script], capture_output=True).returncode != 0
+    assert not list(tmp_path.glob("pwned"))
+    assert join_line(CLUSTER, 2, CODE) == f"python launcher.py join 127.0.0.1:29401 --machine 2 --code {CODE}"
+
+
+SLURM = """
+scontrol() { printf '%s\\n' alpha beta gamma; }
+srun() { shift; SLURM_NODEID=$NODE "$@"; }
+python() { printf '%s\\0' "$@"; }
+export -f python
+"""
+
+
+def test_a_slurm_script_puts_the_names_in_when_it_runs(tmp_path: Path) -> None:
+    text = slurm_script(CLUSTER, ["python", "launcher.py", "train", HOSTILE], CODE)
+    script = tmp_path / "run.sh"
+    script.write_text(text)
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    assert "#SBATCH --nodes=3\n#SBATCH --ntasks-per-node=1\n" in text
+    script.write_text(SLURM + text.replace("exec ", ""))
+    environment = {"PATH": "/usr/bin:/bin", "SLURM_JOB_NODELIST": "x"}
+
+    def said(node: str) -> list[str]:
+        done = subprocess.run(["bash", script], env=environment | {"NODE": node}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split("\0")
+
+    machines = ["--machines", "alpha*1,beta*1,gamma*1", "--follow"]
+    assert said("0")[:7] == ["launcher.py", "train", HOSTILE, "--least", "2", *machines[:2]]
+    assert said("2")[:-1] == ["launcher.py", "join", "alpha:29401", "--machine", "3"]
+
+
+def test_a_run_of_one_machine_has_no_machines(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"settings": {}})
+    assert read_cluster(Run("run", tmp_path)) is None
