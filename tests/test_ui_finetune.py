@@ -22,7 +22,17 @@ from glmstudio.runs.presets import load_preset, save_preset
 from glmstudio.runs.run import find_run
 from glmstudio.runs.settings import change
 from glmstudio.runs.start import SAMPLE
-from glmstudio.ui import compare, finetune, form_actions, preset_cards, review, run_actions, runs_view, runwatch
+from glmstudio.ui import (
+    compare,
+    finetune,
+    form_actions,
+    machines,
+    preset_cards,
+    review,
+    run_actions,
+    runs_view,
+    runwatch,
+)
 from glmstudio.ui.errands import Errands
 from glmstudio.ui.live import View
 from glmstudio.ui.recipe import recipe
@@ -56,12 +66,12 @@ def a_run(home: Path, name: str, **more: Any) -> None:
 def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[dict[str, Any]] = []
 
-    def slow_start(preset: Any, **more: Any) -> Any:
-        started.append({"preset": preset.name, **more})
+    def slow_start(asked: Any, **more: Any) -> Any:
+        started.append({**vars(asked), "preset": asked.preset.name, **more})
         time.sleep(0.1)
         return SimpleNamespace(name=f"run-{len(started)}")
 
-    monkeypatch.setattr(form_actions, "start_run", slow_start)
+    monkeypatch.setattr(form_actions, "start_asked", slow_start)
     view, after = View(changes=(("steps", "5"),)), []
     clicks = [
         threading.Thread(target=lambda: after.append(finetune.start_from_form(view, "sample", "", " mine ")))
@@ -78,6 +88,7 @@ def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.Monkey
             "data": SAMPLE,
             "name": "mine",
             "changes": {"steps": "5"},
+            "cluster": None,
             "wait": True,
             "beside_chat": False,
         }
@@ -487,3 +498,29 @@ def test_a_poll_costs_the_same_after_many_steps(home: Path) -> None:
         reading.advance(run)
         run.read_state()
     assert sum(read) <= 8192, "a poll reads what is new, and the end of the file for the state"
+
+
+def machines_form(rows: list[tuple[str, str]], **numbers: str) -> dict[str, Any]:
+    fields = {"port": "29400", "least": "", "join_seconds": "600"} | numbers
+    for number, (address, processes) in enumerate(rows, 1):
+        fields |= {f"address_{number}": address, f"processes_{number}": processes}
+    return {"act": "machines", "fields": fields}
+
+
+@pytest.mark.parametrize(("lang", "title"), [("en", "6 things are wrong"), ("zh", "这些机器有 6 处问题")])
+def test_a_form_of_machines_tells_everything_that_is_wrong_and_keeps_what_was_typed(lang: str, title: str) -> None:
+    typed = [("10.99.99.1", "1"), ("http://node2/", "0"), ("not a name<script>", "x")]
+    after = form_actions.act(View(), machines_form(typed, port="99999"))
+
+    assert after.cluster is None
+    assert after.machines == tuple(typed)
+    error = after.machines_problem
+    assert error is not None
+    keys = [each.key.removeprefix("cluster.") for each in error.values["errors"]]
+    assert sorted(keys) == ["bad_name", "not_here", "port_bounds", "processes_bounds", "processes_kind", "url"]
+    html = machines.render_machines(lang, after)
+    assert title in html
+    assert html.count("<li>") == 6
+    assert harmless(html)
+    more = machines.act_add(after, machines_form(typed))
+    assert more.machines == (*typed, ("", "x"))

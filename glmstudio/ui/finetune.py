@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.paths import paths
-from glmstudio.ui import cards_view, compare, form_actions, preset_cards, review, run_actions, runs_view
+from glmstudio.ui import cards_view, compare, form_actions, machines, preset_cards, review, run_actions, runs_view
 from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, button, icon, problem, tag
 from glmstudio.ui.recipe import recipe
@@ -61,6 +61,7 @@ def _form(page: Page) -> list[Any]:
     page.panel("presets", preset_cards.render_presets, form_actions.act)
     page.panel("cards", cards_view.render_cards, form_actions.act)
     page.panel("settings", preset_cards.render_settings, form_actions.act)
+    page.panel("machines", machines.render_machines, form_actions.act)
     name = gr.Textbox(max_lines=1, max_length=60, elem_id="finetune-name")
     page.words(name, label="ui.finetune.name", placeholder="ui.finetune.name_example", info="ui.finetune.name_info")
     form = [source, path, name]

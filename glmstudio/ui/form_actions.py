@@ -16,7 +16,8 @@ from glmstudio.runs.lease import cards_of, chat_on
 from glmstudio.runs.presets import delete_preset, find_preset, save_preset
 from glmstudio.runs.probe import end_probes, start_probe
 from glmstudio.runs.settings import change
-from glmstudio.runs.start import start_run
+from glmstudio.runs.start import start as start_asked
+from glmstudio.ui import machines
 from glmstudio.ui.live import View
 from glmstudio.ui.recipe import recipe
 from glmstudio.ui.runwatch import live_run
@@ -45,7 +46,7 @@ def refused(error: OSError) -> StudioError:
 
 def start(view: View, *, unload: bool = False, beside: bool = False) -> View:
     """Start the run that the view describes; a second click on the same form within a moment starts nothing."""
-    form = (view.source, view.data, view.preset, view.name, view.changes)
+    form = (view.source, view.data, view.preset, view.name, view.changes, view.cluster)
     with _starting:
         last = _started.get(form)
         if last and time.monotonic() - last[1] < _MOMENT_S:
@@ -70,9 +71,7 @@ def _started_run(view: View, *, unload: bool, beside: bool) -> str:
     preflight()
     if unload:
         ModelServer.stop()
-    asked = found.asked
-    more: dict[str, Any] = {"data": asked.data, "name": asked.name, "changes": asked.changes}
-    return start_run(asked.preset, **more, wait=True, beside_chat=beside).name
+    return start_asked(found.asked, wait=True, beside_chat=beside).name
 
 
 def _preset(view: View, data: dict[str, Any]) -> View:
@@ -112,7 +111,8 @@ def _card(view: View, data: dict[str, Any]) -> View:
         return view
     taken = cards_of(recipe(view).device)
     after = [card for card in taken if card not in clicked] if clicked[0] in taken else [*taken, *clicked]
-    return _changed(view, {"device": ",".join(card.uuid for card in after) or "auto", "processes": 0})
+    named = ",".join(card.uuid for card in sorted(after, key=lambda card: card.index))
+    return _changed(view, {"device": named or "auto", "processes": 0})
 
 
 def _save_preset(view: View, data: dict[str, Any]) -> View:
@@ -174,4 +174,5 @@ _ACTIONS: dict[str, Callable[[View, dict[str, Any]], View]] = {
     "install-deepspeed": _install,
     "unload-start": lambda view, _: start(view, unload=True),
     "beside-start": lambda view, _: start(view, beside=True),
+    **machines.ACTIONS,
 }

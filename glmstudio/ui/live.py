@@ -19,6 +19,7 @@ import gradio as gr
 from gradio.components import Component
 
 from glmstudio.errors import StudioError
+from glmstudio.runs.cluster import Cluster
 from glmstudio.ui.markup import Safe, problem
 from glmstudio.ui.snapshot import forget
 from glmstudio.words import say
@@ -42,6 +43,10 @@ class View:
     preset: str = ""
     name: str = ""
     changes: tuple[tuple[str, str], ...] = ()  # settings that differ from the preset's
+    machines: tuple[tuple[str, str], ...] = ()  # as typed: address and processes of each
+    meeting: tuple[tuple[str, str], ...] = ()  # as typed: port, least number, time to wait
+    cluster: Cluster | None = None  # the machines, once they are right
+    machines_problem: StudioError | None = None
     record: int = 0  # the conversation that is shown
     compared: tuple[str, ...] = ()  # runs laid over each other
     problem: StudioError | None = None

@@ -56,7 +56,7 @@ _kept: dict[tuple[object, ...], tuple[float, Recipe]] = {}
 
 def recipe(view: View) -> Recipe:
     """What the form of this page asks for."""
-    key = (view.source, view.data, view.preset, view.name, view.changes)
+    key = (view.source, view.data, view.preset, view.name, view.changes, view.cluster)
     with _lock:
         if key not in _kept or time.monotonic() - _kept[key][0] > _FRESH_S:
             if len(_kept) > 20:
@@ -98,7 +98,7 @@ def _make(view: View) -> Recipe:
     try:
         preset = _preset(view)
         known = Recipe(preset=preset)
-        asked = Asked(preset, data_of(view), view.name.strip() or None, dict(view.changes))
+        asked = Asked(preset, data_of(view), view.name.strip() or None, dict(view.changes), view.cluster)
         known = Recipe(preset=preset, asked=asked)
         settings = asked.settings()
         device = choose(settings.device, settings.processes)

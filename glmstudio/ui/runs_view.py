@@ -8,7 +8,7 @@ from functools import lru_cache
 from glmstudio.runs.checkpoints import latest
 from glmstudio.runs.queue import waiting
 from glmstudio.runs.run import Run, RunState
-from glmstudio.ui import run_detail, team_view
+from glmstudio.ui import machines, run_detail, team_view
 from glmstudio.ui.charts import sparkline
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
@@ -63,6 +63,7 @@ def render_open(lang: str, view: View) -> Safe:
         _trouble(lang, run, state),
         run_detail.render_figures(lang, known, reading),
         run_detail.render_records(lang, known),
+        machines.render_joined(lang, known),
         team_view.render_ranks(lang, known),
         run_detail.render_curves(lang, state, reading),
         run_detail.render_samples(lang, reading),

@@ -1,0 +1,96 @@
+"""Which cards a run takes, by number or UUID, and who waits for whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from glmstudio.errors import StudioError
+from glmstudio.files import write_json
+from glmstudio.runs import lease, queue
+from glmstudio.runs.lease import Card, choose, overlap, processes_on
+from glmstudio.runs.plan import place_of
+from glmstudio.runs.run import Run
+from glmstudio.ui import form_actions
+from glmstudio.ui.live import View
+from glmstudio.ui.recipe import recipe
+from glmstudio.ui.snapshot import forget
+
+
+@pytest.fixture(autouse=True)
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three cards; the second one is nearly full."""
+    free = (20_000, 3_000, 23_000)
+    known = [Card(f"GPU-{letter}", at, "RTX 4090", free[at], 24_000) for at, letter in enumerate("abc")]
+    monkeypatch.setattr(lease, "cards", lambda: known)
+    forget()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "processes", "found"),
+    [
+        ("auto", 0, "GPU-c"),
+        ("auto", 2, "GPU-a,GPU-c"),
+        ("all", 0, "GPU-a,GPU-b,GPU-c"),
+        ("all", 2, "GPU-a,GPU-c"),
+        ("2, 0", 0, "GPU-a,GPU-c"),
+        ("GPU-b", 1, "GPU-b"),
+        ("cpu", 4, "cpu"),
+    ],
+)
+def test_the_cards_of_a_run(wanted: str, processes: int, found: str) -> None:
+    assert choose(wanted, processes) == found
+    assert processes_on(found, processes) == (4 if found == "cpu" else found.count(",") + 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "processes", "what"),
+    [
+        ("3", 0, "There is no card 3; there are: cpu, 0, 1, 2."),
+        ("0,GPU-a", 0, "A card is named twice in “0,GPU-a”."),
+        ("auto", 4, "4 processes need as many cards, and there are 3."),
+        ("0,1", 1, "1 processes need as many cards, and there are 2."),
+    ],
+)
+def test_cards_that_cannot_be_taken(wanted: str, processes: int, what: str) -> None:
+    with pytest.raises(StudioError) as wrong:
+        choose(wanted, processes)
+    assert wrong.value.what() == what
+
+
+def test_a_number_of_an_older_run_and_a_uuid_are_the_same_card() -> None:
+    assert overlap("1", "GPU-b,GPU-c")
+    assert not overlap("0", "GPU-b,GPU-c")
+    assert not overlap("cpu", "GPU-a")
+
+
+def test_the_plan_is_for_the_fullest_card_and_names_them() -> None:
+    place = place_of("GPU-a,GPU-b")
+    assert (place.name, place.free, place.processes) == ("2 × RTX 4090", 3_000 << 20, 2)
+    with pytest.raises(StudioError, match="There is no card GPU-gone"):
+        place_of("GPU-gone")
+
+
+def test_nobody_overtakes_on_a_card_for_which_an_earlier_run_waits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, device in (("both", "GPU-a,GPU-b"), ("one", "GPU-a"), ("other", "GPU-c")):
+        write_json(home / "runs" / name / "run.json", {"run_id": name, "device": device, "created": 1.0})
+        queue.add(name)
+    monkeypatch.setattr(queue, "_held", lambda device: "GPU-b" in device)
+    started: list[str] = []
+    assert queue.advance(lambda run: started.append(run.name)) == started == ["other"]
+    assert queue.waiting() == ["both", "one"]
+    assert Run("both", home / "runs/both").device == "GPU-a,GPU-b"
+
+
+def test_a_click_takes_a_card_or_leaves_it(home: Path) -> None:
+    def clicked(view: View, card: str) -> View:
+        forget()
+        return form_actions.act(view, {"act": "card", "card": card})
+
+    view = clicked(View(preset="demo/ptuning_v2"), "GPU-a")
+    assert dict(view.changes)["device"] == "GPU-a,GPU-c"
+    view = clicked(clicked(view, "GPU-c"), "GPU-a")
+    assert dict(view.changes)["device"] == "auto"
+    assert recipe(view).device == "GPU-c"
+    assert clicked(view, "<script>").changes == view.changes
