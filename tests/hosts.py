@@ -109,8 +109,8 @@ class Host:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def names(self) -> set[str]:
-        """The variables that lead gloo to its interface, in the training processes here."""
+    def interfaces(self) -> set[str]:
+        """The network interfaces at which the training processes here meet the others."""
         found = (
             environment(pid).get("GLOO_SOCKET_IFNAME", "")
             for pid, line in self.processes()

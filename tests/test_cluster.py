@@ -22,6 +22,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "alias": {"addresses": ["::ffff:10.0.0.2"]},
 }  # fmt: skip
 TAKEN = (30000, 31001)
+REALLY_FREE = process.port_is_free
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +95,17 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         "cluster.least_kind", "cluster.join_kind",
     ]  # fmt: skip
     assert problem(make_cluster, [("10.0.0.1", "1")] * 65).what("en").count("65 machines are named") == 1
+
+
+def test_a_port_that_somebody_has_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "port_is_free", REALLY_FREE)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        for asked, key in ((port, "cluster.port_taken"), (port - 1, "cluster.control_taken")):
+            told = problem(make_cluster, split("10.0.0.1,10.0.0.2"), port=asked).values["errors"]
+            assert key in [each.key for each in told]
 
 
 def test_a_list_becomes_machines_and_survives_its_file() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from glmstudio.runs.checkpoints import latest, verify
 from glmstudio.runs.clusterview import MachineView, read_cluster
 from glmstudio.runs.run import Run
 from tests.hosts import ROOT, Host, Lab, run_of, until
@@ -180,16 +182,51 @@ def test_a_killed_torchrun_comes_back_and_without_the_first_machine_all_ends(lab
     one, two = lab(2)
     run = start(one, "--least", "1", "--join-seconds", "10", steps=100_000, save_every=20, keep_checkpoints=1)
     other = join(two, run)
-    makes_step(run, 25)
+    makes_step(run, 27)
+    before = dict(losses(run))
     two.kill("torch.distributed.run")
     until(lambda: not trains(two), 5)
     until(lambda: trains(two) and world(run) == 2, 60, lambda: (read_cluster(run), tail(run)))
-    makes_step(run, step(run) + 5)
+    makes_step(run, max(before) + 5)
+    again = dict(losses(run))
+    assert max(abs(again[number] - loss) for number, loss in before.items()) < 1e-5  # made again as they were
+    sent = latest(two.home / "joined/run-2/checkpoints")
+    assert sent is not None
+    verify(sent.path)
     one.kill("glmstudio.runs.supervise")
     until(lambda: not one.processes(), 10, one.processes)
     until(lambda: not two.processes(), 60, two.processes)
     assert "The first machine, 10.77.0.1, does not answer." in text(other)
     assert other.returncode == 1
+
+
+def test_stop_now_resume_and_leave(lab: Any) -> None:
+    """40 s."""
+    one, two = lab(2)
+    run = start(one, steps=100_000, save_every=20, keep_checkpoints=1)
+    other = join(two, run)
+    makes_step(run, 25)
+    assert two.interfaces() == {"eth0"}
+    said = one.call("runs", "stop", "run", "--now")
+    assert "Nothing of the run is left on 2 machines: 0 processes, port 29400 is free" in said
+    assert ends(run, one, two)["state"] == "stopped"
+    assert "The run is over: stopped." in text(other)
+    one.call("runs", "resume", "run")
+    until(lambda: (run.path / "cluster.json").stat().st_mtime > run.about["launched"], 20)
+    waiting = join(two, run)
+    is_in(run, 2, "joined")
+    (pid,) = [pid for pid, line in two.processes() if "glmstudio join" in line]
+    os.kill(pid, signal.SIGTERM)
+    assert "The run is over: left." in text(waiting)
+    found = is_in(run, 2, "gone").problem
+    assert found is not None
+    assert found.what() == "Machine 2 (node2) has left."
+    waiting = join(two, run)
+    makes_step(run, 26)
+    assert losses(run)[0][0] == 1
+    one.call("runs", "stop", "run")
+    assert ends(run, one, two)["state"] == "stopped"
+    assert text(waiting).count("It trains.") == 1
 
 
 def test_who_does_not_fit_is_told_why_on_both_machines(lab: Any) -> None:

@@ -77,6 +77,10 @@ def _runs_show(options: argparse.Namespace) -> int:
     for name in ("loss", "validation_loss"):
         row[name] = None if row[name] is None else f"{row[name]:.4f}"
     row["checkpoints"] = ", ".join(map(str, row["checkpoints"]))
+    machines = row.pop("machines")
+    for each in machines:
+        state = f"{t('cluster.state.' + each['state'])}. {each['problem'] or ''}".strip()
+        print(f"{t('cli.run_machines')} {each['number']} {each['address']}: {state}")
     counts = row.pop("records")
     if isinstance(counts, dict) and {"used", "cut", "dropped"} <= counts.keys():
         row["records"] = t("cli.run_counts", **counts)
@@ -163,6 +167,25 @@ def _queue(options: argparse.Namespace) -> int:
     return 0
 
 
+def _machines(run: Any) -> list[dict[str, Any]]:
+    """Of a run of several machines, how it stands with each."""
+    from glmstudio.runs.clusterview import read_cluster
+
+    view = read_cluster(run)
+    return [
+        {
+            "number": each.number,
+            "address": each.address,
+            "host": each.host,
+            "processes": each.processes,
+            "state": each.state,
+            "problem": each.problem.what(language()) if each.problem else None,
+            "command": each.command,
+        }
+        for each in (view.machines if view else ())
+    ]
+
+
 def run_json(run: Any) -> dict[str, Any]:
     """A run for another program."""
     from glmstudio.files import read_json
@@ -184,6 +207,7 @@ def run_json(run: Any) -> dict[str, Any]:
         "checkpoints": [each.step for each in list_checkpoints(run.path / "checkpoints") if each.whole],
         "note": read_note(run),
         "records": read_json(run.path / "records.json"),
+        "machines": _machines(run),
         "path": str(run.path),
         "result": str(run.result) if run.result else None,
         "problem": state.problem.what(language()) if state.problem else None,

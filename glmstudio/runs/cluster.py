@@ -198,7 +198,7 @@ def _resolved(machines: list[Machine], sound: list[str], wrong: list[StudioError
         if ip and (ip in own) != (place == 0):
             key = "cluster.not_here" if place == 0 else "cluster.here_too"
             wrong.append(StudioError(key, address=machine.address, own=", ".join(sorted(own - {"127.0.0.1"}))))
-        elif ip and holders.get(ip, machine.address) != machine.address:
+        elif ip and holders.get(ip, machine.address) != machine.address:  # one that is named twice was told before
             wrong.append(StudioError("cluster.same_machine", one=holders[ip], other=machine.address, ip=ip))
         holders.setdefault(ip, machine.address)
         ready.append(Machine(machine.address, machine.processes, ip))
