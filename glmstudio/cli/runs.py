@@ -23,6 +23,8 @@ def add(commands: Any) -> None:
     stop.add_argument("--now", action="store_true", help=t("cli.now"))
     resume = _named(parts, "resume", _resume)
     resume.add_argument("--step", type=int, metavar="STEP", help=t("cli.resume_step"))
+    resume.add_argument("--device", default="", metavar="CARDS", help=t("cli.resume_device"))
+    resume.add_argument("--processes", type=int, default=0, metavar="NUMBER", help=t("cli.resume_processes"))
     resume.add_argument("--follow", action="store_true", help=t("cli.follow"))
     holding(resume)
     json_flag(resume)
@@ -102,13 +104,14 @@ def _stop(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     from glmstudio.doctor.preflight import preflight
-    from glmstudio.runs.resume import resume_run
+    from glmstudio.runs.resume import Cards, resume_run
     from glmstudio.runs.run import find_run
 
     run = find_run(options.name)
     preflight()
     make_room(options)
-    gone_on = resume_run(run, step=options.step, wait=options.queue, beside_chat=options.beside_chat)
+    cards = Cards(options.device or "auto", options.processes) if options.device or options.processes else None
+    gone_on = resume_run(run, step=options.step, cards=cards, wait=options.queue, beside_chat=options.beside_chat)
     return after_start(gone_on, options)
 
 
