@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from typing import Any
 
-from glmstudio.cli.terminal import command, json_flag, language, print_json, t
+from glmstudio.cli.terminal import command, json_flag, language, t
 from glmstudio.errors import StudioError
 
 
@@ -35,7 +36,7 @@ def _join(options: argparse.Namespace) -> int:
 
     def tell(stage: Stage) -> None:
         if options.json:
-            print_json({"stage": stage.key, **stage.values})
+            print(json.dumps({"stage": stage.key, **stage.values}, ensure_ascii=False), flush=True)  # a line each
         else:
             print(stage.text(language()), flush=True)
 
