@@ -165,7 +165,7 @@ class Head:
         self._fruitless = 0 if step > self._best else self._fruitless + 1
         self._best = max(self._best, step)
         if self._fruitless > _FRUITLESS:
-            found = reason(Path("train.log"))
+            found = reason(self._folder / "train.log")
             raise StudioError("cluster.fruitless", times=_FRUITLESS, reason=found)
 
     def _may_enter(self, agent: Agent, progress: dict[str, Any]) -> bool:
