@@ -71,9 +71,10 @@ def cards_of(device: str) -> list[Card]:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two devices have a card, or the CPU, in common."""
-    if set(one.split(",")) & set(other.split(",")):
-        return True
+    """Whether two devices have a card, or the CPU, in common; the driver is asked only for numbers of older runs."""
+    names = set(one.split(",")), set(other.split(","))
+    if names[0] & names[1] or not any(name.isdecimal() for name in names[0] | names[1]):
+        return bool(names[0] & names[1])
     return bool({card.uuid for card in cards_of(one)} & {card.uuid for card in cards_of(other)})
 
 

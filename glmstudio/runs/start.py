@@ -73,7 +73,13 @@ class Asked:
 
     def parts(self, *, with_machines: bool = True) -> list[str]:
         """The words of that command."""
-        parts = command_parts(self.preset, data=self.data, name=self.name, changes=self.changes)
+        parts = ["python", "launcher.py", "train", self.preset.name]
+        if self.data is not None and self.data != SAMPLE:
+            parts += ["--data", str(self.data)]
+        if self.name:
+            parts += ["--name", self.name]
+        for key, value in self.changes.items():
+            parts += ["--set", f"{key}={value}"]
         return parts + (cluster_flags(self.cluster) if self.cluster and with_machines else [])
 
 
@@ -176,27 +182,6 @@ def _attempt() -> dict[str, Any]:
 def advance() -> list[str]:
     """Start every waiting run whose card is free; returns their names."""
     return queue.advance(launch)
-
-
-def command_line(
-    preset: Preset, *, data: Path | None = None, name: str | None = None, changes: Mapping[str, Any] | None = None
-) -> str:
-    """The same start, as one types it."""
-    return shlex.join(command_parts(preset, data=data, name=name, changes=changes))
-
-
-def command_parts(
-    preset: Preset, *, data: Path | None = None, name: str | None = None, changes: Mapping[str, Any] | None = None
-) -> list[str]:
-    """The words of that command."""
-    parts = ["python", "launcher.py", "train", preset.name]
-    if data is not None and data != SAMPLE:
-        parts += ["--data", str(data)]
-    if name:
-        parts += ["--name", name]
-    for key, value in (changes or {}).items():
-        parts += ["--set", f"{key}={value}"]
-    return parts
 
 
 def check_name(name: str) -> Path:
