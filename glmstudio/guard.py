@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -29,12 +31,18 @@ HEADERS = (
 
 
 class Guard:
-    """ASGI middleware: only pages of this studio, under a name of this machine, may talk to it."""
+    """ASGI middleware: only pages of this studio, under a name of this machine, may talk to it.
 
-    def __init__(self, app: App, port: int) -> None:
+    `beyond`: the server listens beyond this machine, so an address or the machine's own names are good hosts, too;
+    a name that somebody else's domain server gave this machine is not.
+    """
+
+    def __init__(self, app: App, port: int, *, beyond: bool = False) -> None:
         self.app = app
-        self.hosts = frozenset(f"{name}:{port}" for name in NAMES)
+        own = {socket.gethostname().lower(), socket.gethostname().split(".")[0].lower()} if beyond else set()
+        self.hosts = frozenset(f"{name}:{port}" for name in {*NAMES, *own})
         self.origins = frozenset(f"http://{host}" for host in self.hosts)
+        self._beyond = f":{port}" if beyond else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self.trusts(scope["headers"]):
@@ -54,12 +62,23 @@ class Guard:
             if key in found and key in ("host", "origin"):
                 return False
             found[key] = value.decode("latin-1").lower()
-        if found.get("host") not in self.hosts:
+        host = found.get("host", "")
+        if host not in self.hosts and not self._is_address(host):
             return False
-        if "origin" in found and found["origin"] not in self.origins:
+        if "origin" in found and found["origin"] not in self.origins and found["origin"] != f"http://{host}":
             return False
         elsewhere = found.get("sec-fetch-site", "none") in ("cross-site", "same-site")
         return not elsewhere or found.get("sec-fetch-mode") == "navigate"
+
+    def _is_address(self, host: str) -> bool:
+        """Whether it is an address with this port: no name, so nobody's domain server had a say in it."""
+        if not self._beyond or not host.endswith(self._beyond):
+            return False
+        try:
+            ipaddress.ip_address(host[: -len(self._beyond)].strip("[]"))
+        except ValueError:
+            return False
+        return True
 
 
 async def _refuse(send: Send) -> None:

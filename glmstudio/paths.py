@@ -35,6 +35,21 @@ class Paths:
         return self.home / "models"
 
     @property
+    def chats(self) -> Path:
+        """One file for each conversation."""
+        return self.home / "chats"
+
+    @property
+    def data(self) -> Path:
+        """Data sets that were made in the studio."""
+        return self.home / "data"
+
+    @property
+    def tools(self) -> Path:
+        """Tools that the user wrote, a Python file each, and `mcp.json`."""
+        return self.home / "tools"
+
+    @property
     def state(self) -> Path:
         """Small files that the studio keeps about itself: who is running, which folders were added."""
         return self.home / "state"

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from glmstudio.chat.places import CITIES, ZONES
-from glmstudio.chat.tools import TOOLS, ToolError
+from glmstudio.tools.call import direct
+from glmstudio.tools.errors import ToolError
+from glmstudio.tools.places import CITIES, ZONES
+from glmstudio.tools.toolbox import trained
+
+TOOLS = trained()
 
 
 @pytest.mark.parametrize(
@@ -27,16 +31,16 @@ from glmstudio.chat.tools import TOOLS, ToolError
     ],
 )
 def test_answers(name: str, arguments: dict[str, Any], answer: str) -> None:
-    assert TOOLS[name].run(arguments) == answer
+    assert direct(TOOLS[name], arguments) == answer
 
 
 def test_a_timer_says_when_it_is_over() -> None:
-    assert re.fullmatch(r"\d\d:\d\d", TOOLS["set_timer"].run({"value": 25}))
+    assert re.fullmatch(r"\d\d:\d\d", direct(TOOLS["set_timer"], {"value": 25}))
 
 
 @pytest.mark.parametrize("city", ["Paris", "paris", "São Paulo", "New York", "北京", "旧金山"])
 def test_the_time_is_a_time(city: str) -> None:
-    assert re.fullmatch(r"\d\d:\d\d", TOOLS["get_time"].run({"city": city}))
+    assert re.fullmatch(r"\d\d:\d\d", direct(TOOLS["get_time"], {"city": city}))
 
 
 def test_every_city_has_a_zone_that_exists() -> None:
@@ -47,7 +51,7 @@ def test_every_city_has_a_zone_that_exists() -> None:
 
 
 def test_dice_are_within_their_sides() -> None:
-    rolls = [int(roll) for _ in range(50) for roll in TOOLS["roll_dice"].run({"count": 5, "sides": 6}).split(", ")]
+    rolls = [int(roll) for _ in range(50) for roll in direct(TOOLS["roll_dice"], {"count": 5, "sides": 6}).split(", ")]
     assert set(rolls) <= set(range(1, 7))
     assert len(set(rolls)) > 1
 
@@ -75,7 +79,7 @@ def test_dice_are_within_their_sides() -> None:
 def test_refusals(name: str, arguments: dict[str, Any], words: str) -> None:
     began = time.process_time()
     with pytest.raises(ToolError) as caught:
-        TOOLS[name].run(arguments)
+        direct(TOOLS[name], arguments)
     assert str(caught.value) == words
     assert time.process_time() - began < 1
 

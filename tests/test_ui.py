@@ -14,17 +14,19 @@ from typing import Any
 
 import pytest
 
+from glmstudio.chat.dialogue import Answer, Call, Dialogue
 from glmstudio.errors import StudioError
 from glmstudio.guard import Guard
 from glmstudio.models import Model
 from glmstudio.models.catalogue import Entry
 from glmstudio.models.jobs import Job
 from glmstudio.models.shelf import Item
-from glmstudio.ui import chat_view, doctor_stale, live, markup
+from glmstudio.ui import chat_log, doctor_stale, live, markup
 from glmstudio.ui.charts import Series, curve, sparkline, thin
-from glmstudio.ui.conversation import Call, Conversation, Turn
+from glmstudio.ui.conversation import Talk
 from glmstudio.ui.environment import quiet_import
 from glmstudio.ui.live import View
+from glmstudio.ui.markdown import formatted
 from glmstudio.ui.model_cards import card
 from glmstudio.ui.page import language
 from glmstudio.units import literal
@@ -84,9 +86,23 @@ def test_templates_escape_all_but_templates() -> None:
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    turn = Turn(HOSTILE, [HOSTILE, f"```{HOSTILE}\n{HOSTILE}\n```", Call("1", HOSTILE, {HOSTILE: HOSTILE}, HOSTILE)])
-    conversation = Conversation()
-    conversation.turns = [turn]
+    dialogue = Dialogue(title=HOSTILE)
+    dialogue.ask(HOSTILE, None).answers = [
+        Answer(
+            HOSTILE,
+            HOSTILE,
+            [HOSTILE, f"```{HOSTILE}\n{HOSTILE}\n```", Call(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, state)],
+        )
+        for state in ("asked", HOSTILE)
+    ]
+    dialogue.ask(HOSTILE, dialogue.tip).answers = [
+        Answer(
+            HOSTILE,
+            messages=[{"role": "assistant", "content": HOSTILE}],
+            problem=StudioError("chat.refused", reason=HOSTILE),
+        )
+    ]
+    talk = Talk(dialogue, threading.Condition())
     process = SimpleNamespace(
         token=HOSTILE,
         ticked=True,
@@ -107,7 +123,8 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
     for status in ("absent", "downloading", "stopped", "broken", "unverified", "ready"):
         item = Item(HOSTILE, HOSTILE, Path(HOSTILE), status, entry, model, job)
         assert harmless(card(lang, item, view, used=False))
-    assert harmless(chat_view.render_log(lang, conversation, ready=True))
+    for view in (View(), View(chat_edit=str(dialogue.tip)), View(chat_teach=str(dialogue.tip))):
+        assert harmless(chat_log.render_log(lang, view, talk, {}, ready=True))
     assert harmless(doctor_stale.render_stale(lang, (process,)))  # type: ignore[arg-type]
     assert harmless(markup.problem(lang, StudioError("ui.finetune.no_file", path=HOSTILE)))
     assert harmless(markup.terminal(lang, HOSTILE, key=HOSTILE))
@@ -116,12 +133,14 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
 
 
 def test_model_text_keeps_its_code_and_paragraphs() -> None:
-    text = "One **two** `a<b`\n\n```python\nprint(1)\n```\nThree"
+    text = "One **two** `a<b`\n\n```python\nprint(1)\n```\nThree\nfour\n\n- five"
 
-    assert chat_view.formatted(text) == (
-        "<p>One <strong>two</strong> <code>a&lt;b</code></p><pre>print(1)</pre><p>Three</p>"
+    assert formatted("en", text) == (
+        "<p>One <strong>two</strong> <code>a&lt;b</code></p>\n"
+        '<div class="gs-code"><pre><code>print(1)\n</code></pre><button type="button" class="gs-button gs-look-quiet"'
+        ' data-copy data-done="Copied">Copy</button></div>'
+        "<p>Three<br />\nfour</p>\n<ul>\n<li>five</li>\n</ul>\n"
     )
-    assert chat_view.formatted("```\nunfinished") == "<pre>unfinished</pre>"
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,54 @@
-"""The tool loop: ask the model server, run the tools it calls, tell it what they said, until it answers."""
+"""The tool loop: ask the model server, run the tools it calls, tell it what they said, until it answers.
+
+What runs is decided outside: `decide` is asked before every call, and may run it, refuse it, or answer it by hand.
+"""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import httpx
 
 from glmstudio.chat.protocol import assistant_message
-from glmstudio.chat.tools import TOOLS, ToolError
+from glmstudio.chat.sampling import PRESETS, Sampling
 from glmstudio.errors import StudioError
+from glmstudio.tools.call import call as run_tool
+from glmstudio.tools.toolbox import Tool, ToolError, check
 
-_LONGEST_RESULT = 4000
+MOST_ROUNDS = 8
+_MOST_REPAIRS = 2  # wrong calls in a row; a model that has not understood by then does not
+_REFUSED = "The user refused this call. Answer without it."
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of whom: `messages` in OpenAI's form, the last one the user's, and the tools that are offered."""
+
+    port: int
+    model: str
+    messages: list[dict[str, Any]]
+    tools: Sequence[Tool] = ()
+    sampling: Sampling = PRESETS["precise"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a call: `run` it, `refuse` it, or tell the model `text` instead of running it."""
+
+    kind: Literal["run", "refuse", "answer"]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """So many others are served first."""
+
+    before: int
 
 
 @dataclass(frozen=True)
@@ -27,7 +60,7 @@ class TextPart:
 
 @dataclass(frozen=True)
 class CallStarted:
-    """The model called a tool."""
+    """The model called a tool; `decide` is asked now."""
 
     id: str
     name: str
@@ -36,29 +69,71 @@ class CallStarted:
 
 @dataclass(frozen=True)
 class CallEnded:
-    """What the tool said, or why it could not (`failed`)."""
+    """What the tool said, or why it could not. `how` is done, failed, wrong (the call itself), refused or answered."""
 
     id: str
     name: str
     content: str
     seconds: float
-    failed: bool
+    how: str
+    stopped: StudioError | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the last round cost: tokens, how many of the prompt's were still known, and seconds."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    tokens: int
+    first_token: float
+    seconds: float
+    fingerprint: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The end: every message that was added, in OpenAI's form, and what it cost.
+    """The end: every message that was added, in OpenAI's form.
 
     `reason` is `stop`, `length`, `cancelled`, or `rounds` where the model kept calling tools.
     """
 
     messages: list[dict[str, Any]]
     reason: str
-    tokens: int
-    seconds: float
 
 
-Event = TextPart | CallStarted | CallEnded | Finished
+Event = Waiting | TextPart | CallStarted | CallEnded | Measured | Finished
+Decide = Callable[[CallStarted, Tool], Decision]
+
+
+def run_all(_call: CallStarted, _tool: Tool) -> Decision:
+    """The `decide` of somebody who offers only tools that may always run."""
+    return Decision("run")
+
+
+def converse(asked: Asked, *, decide: Decide = run_all, cancel: threading.Event | None = None) -> Iterator[Event]:
+    """Answer the last user message, calling tools; ends with one `Finished`.
+
+    Raises StudioError where the model server cannot be reached or reports an error.
+    """
+    cancel = cancel or threading.Event()
+    added: list[dict[str, Any]] = []
+    wrong = 0
+    for _ in range(MOST_ROUNDS):
+        current = _Round()
+        yield from _ask(asked, added, current, cancel)
+        if current.text or current.calls or not cancel.is_set():
+            added.append(assistant_message(current.text, list(current.calls.values())))
+        if cancel.is_set() or not current.calls:
+            yield Finished(_answered(added), "cancelled" if cancel.is_set() else current.reason)
+            return
+        for call in current.calls.values():
+            ended = yield from _perform(call, asked.tools, decide, cancel)
+            added.append({"role": "tool", "tool_call_id": ended.id, "content": ended.content})
+            wrong = wrong + 1 if ended.how == "wrong" else 0
+        if wrong > _MOST_REPAIRS:
+            break
+    yield Finished(_answered(added), "cancelled" if cancel.is_set() else "rounds")
 
 
 @dataclass
@@ -66,47 +141,38 @@ class _Round:
     """One answer of the server, put together from its stream."""
 
     text: str = ""
-    calls: list[dict[str, Any]] = field(default_factory=list)
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
     reason: str = "stop"
-    tokens: int = 0
+    usage: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    first: float | None = None
 
 
-def converse(
-    port: int,
-    messages: list[dict[str, Any]],
-    tools: Sequence[str],
-    *,
-    max_rounds: int = 5,
-    temperature: float = 0.0,
-    cancel: threading.Event | None = None,
-) -> Iterator[Event]:
-    """Answer the last user message of `messages` (OpenAI's form, not changed), calling tools by name.
-
-    Ends with one `Finished`. Raises StudioError where the model server cannot be reached or reports an error.
-    """
-    cancel = cancel or threading.Event()
-    added: list[dict[str, Any]] = []
-    began, tokens = time.monotonic(), 0
-    schemas = [{"type": "function", "function": TOOLS[name].schema} for name in tools]
-    for _ in range(max_rounds):
-        current = _Round()
-        body = {"model": "glm", "messages": messages + added, "tools": schemas, "temperature": temperature}
-        yield from _stream(port, body, current, cancel)
-        tokens += current.tokens
-        if current.text or current.calls or not cancel.is_set():
-            added.append(assistant_message(current.text, current.calls))
-        if cancel.is_set():
-            yield Finished(_answered(added), "cancelled", tokens, time.monotonic() - began)
-            return
-        if not current.calls:
-            yield Finished(added, current.reason, tokens, time.monotonic() - began)
-            return
-        for call in current.calls:
-            yield from _run(call, tools, added)
-    yield Finished(added, "rounds", tokens, time.monotonic() - began)
+def _ask(asked: Asked, added: list[dict[str, Any]], current: _Round, cancel: threading.Event) -> Iterator[Event]:
+    sampling = {name: value for name, value in asdict(asked.sampling).items() if value is not None}
+    body = {"model": asked.model, "messages": asked.messages + added, "user": "studio", **sampling}
+    if asked.tools:
+        body["tools"] = [{"type": "function", "function": tool.schema} for tool in asked.tools]
+    began = time.monotonic()
+    for line in _lines(asked.port, body, cancel):
+        if line.startswith(": waiting "):
+            yield Waiting(int(line.removeprefix(": waiting ")))
+        elif line.startswith("data: ") and line != "data: [DONE]":
+            for event in _take(json.loads(line[6:]), current):
+                current.first = current.first or time.monotonic() - began
+                yield event
+    details = current.usage.get("prompt_tokens_details") or {}
+    yield Measured(
+        prompt_tokens=current.usage.get("prompt_tokens", 0),
+        cached_tokens=details.get("cached_tokens", 0),
+        tokens=current.usage.get("completion_tokens", 0),
+        first_token=current.first or time.monotonic() - began,
+        seconds=time.monotonic() - began,
+        fingerprint=current.fingerprint,
+    )
 
 
-def _stream(port: int, body: dict[str, Any], current: _Round, cancel: threading.Event) -> Iterator[TextPart]:
+def _lines(port: int, body: dict[str, Any], cancel: threading.Event) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     request = body | {"stream": True, "stream_options": {"include_usage": True}}
     try:
@@ -117,48 +183,83 @@ def _stream(port: int, body: dict[str, Any], current: _Round, cancel: threading.
         ):
             if response.status_code != 200:
                 response.read()
-                raise StudioError("chat.refused", reason=_reason(response))
+                raise _refusal(response)
             for line in response.iter_lines():
                 if cancel.is_set():
                     return
-                if line.startswith("data: ") and line != "data: [DONE]":
-                    yield from _take(json.loads(line[6:]), current)
+                yield line
     except httpx.HTTPError as error:
         raise StudioError("chat.unreachable") from error
 
 
 def _take(chunk: dict[str, Any], current: _Round) -> Iterator[TextPart]:
     if chunk.get("error"):
-        raise StudioError("chat.refused", reason=str(chunk["error"].get("message", "")))
-    current.tokens = (chunk.get("usage") or {}).get("completion_tokens", current.tokens)
+        raise _problem(chunk["error"])
+    current.usage = chunk.get("usage") or current.usage
+    current.fingerprint = chunk.get("system_fingerprint") or current.fingerprint
     for choice in chunk.get("choices", ()):
         delta = choice.get("delta", {})
+        for piece in delta.get("tool_calls") or ():
+            whole = current.calls.setdefault(
+                piece["index"], {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+            )
+            whole["id"] = piece.get("id") or whole["id"]
+            for name, text in (piece.get("function") or {}).items():
+                whole["function"][name] += text or ""
         if delta.get("content"):
             current.text += delta["content"]
             yield TextPart(delta["content"])
-        current.calls += [{k: v for k, v in call.items() if k != "index"} for call in delta.get("tool_calls") or ()]
         current.reason = choice.get("finish_reason") or current.reason
 
 
-def _run(call: dict[str, Any], tools: Sequence[str], added: list[dict[str, Any]]) -> Iterator[Event]:
-    name, began = call["function"]["name"], time.monotonic()
-    arguments: dict[str, Any] | None
+def _perform(
+    call: dict[str, Any], tools: Sequence[Tool], decide: Decide, cancel: threading.Event
+) -> Generator[CallStarted | CallEnded, None, CallEnded]:
+    """Have one call judged and run; the generator's value is the `CallEnded` that it yields."""
+    name, written = str(call["function"]["name"]), call["function"]["arguments"]
+    arguments = _object(written)
+    started = CallStarted(call["id"], name, {"": written} if arguments is None else arguments)
+    yield started
+    ended = _judged(started, arguments, tools, decide, cancel)
+    yield ended
+    return ended
+
+
+def _judged(
+    started: CallStarted,
+    arguments: dict[str, Any] | None,
+    tools: Sequence[Tool],
+    decide: Decide,
+    cancel: threading.Event,
+) -> CallEnded:
+    def end(content: str, how: str, seconds: float = 0.0, stopped: StudioError | None = None) -> CallEnded:
+        return CallEnded(started.id, started.name, content, seconds, how, stopped)
+
+    tool = next((each for each in tools if each.name == started.name), None)
     try:
-        arguments = json.loads(call["function"]["arguments"])
-    except ValueError:
-        arguments = None
-    yield CallStarted(call["id"], name, arguments if isinstance(arguments, dict) else {})
-    try:
-        if name not in tools:
-            raise ToolError(f"There is no tool named {name[:100]}.")
-        if not isinstance(arguments, dict):
+        if tool is None:
+            known = ", ".join(each.name for each in tools)
+            raise ToolError(f"There is no tool named {started.name[:100]}. The tools are: {known}.")
+        if arguments is None:
             raise ToolError("The tool call is not valid. Write tool_call(name=value).")
-        content, failed = TOOLS[name].run(arguments), False
+        check(tool, arguments)
     except ToolError as error:
-        content, failed = f"Error: {error}", True
-    content = content if len(content) <= _LONGEST_RESULT else content[:_LONGEST_RESULT] + " …"
-    added.append({"role": "tool", "tool_call_id": call["id"], "content": content})
-    yield CallEnded(call["id"], name, content, time.monotonic() - began, failed)
+        return end(f"Error: {error}", "wrong")
+    decision = decide(started, tool)
+    if decision.kind == "answer":
+        return end(decision.text, "answered")
+    if decision.kind == "refuse" or cancel.is_set():
+        return end(decision.text or _REFUSED, "refused")
+    outcome = run_tool(tool, arguments or {}, cancel=cancel)
+    return end(outcome.content, "failed" if outcome.failed else "done", outcome.seconds, outcome.stopped)
+
+
+def _object(written: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(written)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _answered(added: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -169,8 +270,18 @@ def _answered(added: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return added
 
 
-def _reason(response: httpx.Response) -> str:
+def _refusal(response: httpx.Response) -> StudioError:
     try:
-        return str(response.json()["error"]["message"])
+        return _problem(response.json()["error"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {response.status_code}"
+        return StudioError("chat.refused", reason=f"HTTP {response.status_code}")
+
+
+def _problem(error: dict[str, Any]) -> StudioError:
+    """What the server's error means for a person."""
+    code, said = error.get("code"), str(error.get("message", ""))
+    if code == "context_length_exceeded":
+        return StudioError("chat.too_long")
+    if code == "out_of_memory":
+        return StudioError("chat.out_of_memory")
+    return StudioError("chat.refused", reason=said)

@@ -3,33 +3,78 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from glmstudio.data.calls import CallError, parse_call, render_call
+from glmstudio.data.calls import CallError, fenced, parse_call, render_call
 from glmstudio.data.prompt import TOOL_PROMPT, Message, tools_message
+
+INTERPRETER = "interpreter"
+# What ChatGLM3 was trained to read where it may run code; from the original demo.
+INTERPRETER_PROMPT = (
+    "你是一位智能AI助手，你叫ChatGLM，你连接着一台电脑，但请注意不能联网。在使用Python解决任务时，你可以运行代码并得到结果，"
+    "如果运行结果有错误，你需要尽可能对代码进行改进。你可以处理用户上传到电脑上的文件，文件默认存储路径是/mnt/data/。"
+)
+
+
+_NAME = re.compile(r"[^\s\x00-\x1f]{1,64}")
 
 
 class ProtocolError(ValueError):
-    """A request that cannot be understood; the message is for the client's programmer."""
+    """A request that cannot be understood; the message is for the client's programmer, `param` names the field."""
+
+    def __init__(self, message: str, param: str | None = None, *, code: str | None = None, status: int = 400) -> None:
+        super().__init__(message)
+        self.param, self.code, self.status = param, code, status
 
 
 def to_turns(messages: Any, tools: Any = None) -> list[Message]:
     """OpenAI messages (and tools) as ChatGLM3's turns. Raises ProtocolError."""
     if not isinstance(messages, list) or not messages:
-        raise ProtocolError("messages must be a non-empty list.")
+        raise ProtocolError("messages must be a non-empty list.", "messages")
     turns: list[Message] = []
+    calls: dict[
+        str, list[Message]
+    ] = {}  # of the assistant's message before: each call's turns, to which its result goes
     for number, message in enumerate(messages):
-        turns += _turn(message, number)
-    listed = [_flat(tool) for tool in tools or ()]
+        if isinstance(message, dict) and message.get("role") in ("tool", "observation", "function"):
+            _result(message, number, calls, turns)
+            continue
+        turns += _closed(calls)
+        turns += _turn(message, number, calls)
+    turns += _closed(calls)
+    listed = [_flat(tool, number) for number, tool in enumerate(tools or ())]
     if not listed:
         return turns
     # ChatGLM3 knows one system message, the first; the tools stand in it, after what the user wants there.
     system = [turn.content for turn in turns if turn.role == "system"]
     rest = [turn for turn in turns if turn.role != "system"]
+    if [tool["name"] for tool in listed] == [INTERPRETER]:
+        return [Message("system", "\n".join([*system, INTERPRETER_PROMPT])), *rest]
     return [tools_message(listed, "\n".join([*system, TOOL_PROMPT])), *rest]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The model begins to call this tool."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The call is whole: its arguments as JSON, or what was written where they cannot be read."""
+
+    index: int
+    arguments: str
+
+
+Piece = str | Begun | Filled
 
 
 @dataclass
@@ -47,36 +92,45 @@ class Answer:
     _name: str | None = None
     _given: int = 0
 
-    def push(self, piece: str) -> str:
-        """Take the next piece of the current segment; returns the text that can be shown now."""
+    def push(self, piece: str) -> list[Piece]:
+        """Take the next piece of the current segment; returns what is known by it."""
         self._segment += piece
+        known: list[Piece] = []
         if self._name is None:
             name, newline, rest = self._segment.partition("\n")
             if not newline:
-                return ""
+                return []
+            self._name = ""
             if self.may_call:
                 self._name, self._segment = name.strip(), rest
-            else:
-                self._name = ""
+            if self._name:
+                known.append(self._begin(self._name))
         if self._name:
-            return ""
+            return known
         # The space in front of an answer belongs to the format, not to the answer.
         shown = self._segment.lstrip() if not self._given else self._segment[self._given :]
         self._given = len(self._segment) if shown else 0
         self.text += shown
-        return shown
+        return [*known, shown] if shown else known
 
-    def end_segment(self) -> str:
-        """The current segment is over; returns text that was still held back."""
-        held = ""
+    def end_segment(self) -> list[Piece]:
+        """The current segment is over; returns what was still held back."""
+        held: list[Piece] = []
         if self._name is None and self._segment.strip():
             # No newline came: an answer without its first line is still an answer.
-            held = self._segment.strip()
-            self.text += held
+            held = [self._segment.strip()]
+            self.text += self._segment.strip()
         elif self._name:
-            self.calls.append(_call(self._name, self._segment))
+            arguments = _arguments(self._name, self._segment)
+            self.calls[-1]["function"]["arguments"] = arguments
+            held = [Filled(len(self.calls) - 1, arguments)]
         self._segment, self._name, self._given = "", None, 0
         return held
+
+    def _begin(self, name: str) -> Begun:
+        made = f"call_{uuid.uuid4().hex[:16]}"
+        self.calls.append({"id": made, "type": "function", "function": {"name": name, "arguments": ""}})
+        return Begun(len(self.calls) - 1, made, name)
 
 
 def assistant_message(text: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -87,17 +141,18 @@ def assistant_message(text: str, calls: Sequence[dict[str, Any]]) -> dict[str, A
     return message
 
 
-def _call(name: str, content: str) -> dict[str, Any]:
-    """An OpenAI tool call. Arguments that cannot be parsed are handed on as they are, as other servers do."""
+def _arguments(name: str, content: str) -> str:
+    """A call's arguments as JSON. What cannot be parsed is handed on as it is, as other servers do."""
     try:
-        arguments = _whole_characters(json.dumps(parse_call(content), ensure_ascii=False))
-    except (CallError, TypeError, ValueError):
-        arguments = content.strip()
-    return {
-        "id": f"call_{uuid.uuid4().hex[:16]}",
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    }
+        arguments = parse_call(content)
+    except CallError:
+        if name != INTERPRETER:
+            return content.strip()
+        arguments = {"code": fenced(content).strip("\n")}
+    try:
+        return _whole_characters(json.dumps(arguments, ensure_ascii=False))
+    except (TypeError, ValueError):
+        return content.strip()
 
 
 def _whole_characters(text: str) -> str:
@@ -105,35 +160,66 @@ def _whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _turn(message: Any, number: int) -> list[Message]:
+def _turn(message: Any, number: int, calls: dict[str, list[Message]]) -> list[Message]:
     if not isinstance(message, dict):
-        raise ProtocolError(f"messages[{number}] must be an object.")
+        raise ProtocolError(f"messages[{number}] must be an object.", f"messages[{number}]")
     role, text = message.get("role"), _text(message.get("content"), number)
     if role in ("system", "developer"):
         return [Message("system", text)]
     if role == "user":
         return [Message("user", text)]
-    if role in ("tool", "observation", "function"):
-        return [Message("observation", text)]
-    if role == "assistant":
-        calls = message.get("tool_calls") or []
-        if not isinstance(calls, list):
-            raise ProtocolError(f"messages[{number}].tool_calls must be a list.")
-        said = [Message("assistant", text)] if text or not calls else []
-        return said + [_past_call(call, number) for call in calls]
-    raise ProtocolError(f"messages[{number}].role must be system, user, assistant or tool.")
+    if role != "assistant":
+        raise ProtocolError(
+            f"messages[{number}].role must be system, user, assistant or tool.", f"messages[{number}].role"
+        )
+    asked = message.get("tool_calls") or []
+    if not isinstance(asked, list):
+        raise ProtocolError(f"messages[{number}].tool_calls must be a list.", f"messages[{number}].tool_calls")
+    for place, call in enumerate(asked):
+        made = _past_call(call, number)
+        name = call.get("id")
+        calls[name if isinstance(name, str) and name not in calls else f"{number}.{place}"] = [made]
+    return [Message("assistant", text)] if text or not asked else []
+
+
+def _result(message: dict[str, Any], number: int, calls: dict[str, list[Message]], turns: list[Message]) -> None:
+    """Put a tool's result behind the call that it names; in ChatGLM3's own words, behind what was said last."""
+    seen = Message("observation", _text(message.get("content"), number))
+    if message.get("role") != "tool":
+        waiting = next((name for name, parts in calls.items() if len(parts) == 1), None)
+        (turns if waiting is None else calls[waiting]).append(seen)
+        return
+    name = message.get("tool_call_id")
+    if not isinstance(name, str) or name not in calls or len(calls[name]) > 1:
+        raise ProtocolError(
+            f"messages[{number}].tool_call_id names no call of the message before that waits for a result.",
+            f"messages[{number}].tool_call_id",
+        )
+    calls[name].append(seen)
+
+
+def _closed(calls: dict[str, list[Message]]) -> list[Message]:
+    """The calls with their results, in the order of the calls."""
+    turns = [turn for parts in calls.values() for turn in parts]
+    calls.clear()
+    return turns
 
 
 def _past_call(call: Any, number: int) -> Message:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise ProtocolError(f"messages[{number}].tool_calls needs function.name and function.arguments.")
+        raise ProtocolError(
+            f"messages[{number}].tool_calls needs function.name and function.arguments.",
+            f"messages[{number}].tool_calls",
+        )
     written = function.get("arguments") or "{}"
     try:
         arguments = json.loads(written)
     except (TypeError, ValueError, RecursionError):
         arguments = None
     name = function["name"].split("\n")[0]
+    if name == INTERPRETER and isinstance(arguments, dict) and isinstance(arguments.get("code"), str):
+        return Message("assistant", f"```python\n{arguments['code']}\n```", metadata=name)
     if not isinstance(arguments, dict) or not all(key.isidentifier() for key in arguments):
         return Message("assistant", str(written), metadata=name)
     return Message("assistant", render_call(arguments), metadata=name)
@@ -147,14 +233,23 @@ def _text(content: Any, number: int) -> str:
     parts = content if isinstance(content, list) else [None]
     texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in parts]
     if not all(isinstance(text, str) for text in texts):
-        raise ProtocolError(f"messages[{number}].content must be text.")
+        raise ProtocolError(f"messages[{number}].content must be text.", f"messages[{number}].content")
     return "".join(str(text) for text in texts)
 
 
-def _flat(tool: Any) -> dict[str, Any]:
+def _flat(tool: Any, number: int) -> dict[str, Any]:
     """A tool as ChatGLM3 lists it: OpenAI's wrapping is not part of what the model was trained on."""
+    if isinstance(tool, dict) and tool.get("type") == "code_interpreter":
+        return {"name": INTERPRETER, "description": "", "parameters": {}}
     function = tool.get("function", tool) if isinstance(tool, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise ProtocolError("Each tool needs a function with a name.")
+        raise ProtocolError("Each tool needs a function with a name.", f"tools[{number}]")
+    if not _NAME.fullmatch(function["name"]):
+        raise ProtocolError("A tool's name is 1 to 64 letters, digits or signs, without spaces.", f"tools[{number}]")
     listed = {"name": function["name"], "description": function.get("description") or ""}
     return listed | {"parameters": function.get("parameters") or {"type": "object", "properties": {}}}
+
+
+def tool_names(tools: Any) -> list[str]:
+    """The names under which a request's tools are called. Raises ProtocolError."""
+    return [_flat(tool, number)["name"] for number, tool in enumerate(tools or ())]

@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
+import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
 from glmstudio import process
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_json, read_table, write_json
 from glmstudio.models import list_models, ready_model
 from glmstudio.models.catalogue import catalogue
 from glmstudio.paths import paths
+from glmstudio.runs import reasons
 from glmstudio.runs.run import find_run
 
+CONTROL = "GLMSTUDIO_SERVER_TOKEN"
 _GRACE = 10.0
 
 
 @dataclass(frozen=True)
 class ServerState:
-    """What is loaded now. `state` is one of absent, loading, ready, failed."""
+    """What is loaded now. `state` is one of absent, loading, ready, failed; `adapters` are those given at the start."""
 
     state: str
     model: str = ""
-    adapter: str | None = None
+    adapters: tuple[str, ...] = ()
     port: int = 0
+    bits: int = 16
     problem: StudioError | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One model that a server answers as, by the tensors in use: `kind` is base, prefix or lora."""
+
+    id: str
+    kind: str
+    sha256: str
+    norm: float
+    size: int
+    context: int
+    fingerprint: str
 
 
 class ModelServer:
@@ -40,61 +59,93 @@ class ModelServer:
     @staticmethod
     def current() -> ServerState:
         """What is loaded, loading, or failed to load."""
-        about = read_json(_file(), {}) or {}
+        about = read_table(_file())
         if not about:
             return ServerState("absent")
-        state = ServerState("loading", about["model"], about.get("adapter"), about["port"])
-        told = read_json(_told_file(), {}) or {}
+        state = ServerState(
+            "loading", about["model"], tuple(about.get("adapters", ())), about["port"], about.get("bits", 16)
+        )
+        told = read_table(_told_file())
         mine = told.get("run_id") == about.get("run_id")
         if not process.alive(process.Identity.from_json(about.get("identity"))):
-            problem = StudioError.from_json(told["problem"]) if mine and told.get("problem") else None
-            return _as(state, "failed", problem or StudioError("chat.server_died", log=str(_log_file())))
-        return _as(state, "ready") if mine and told.get("state") == "ready" and _answers(state.port) else state
+            problem = StudioError.from_json(told["problem"]) if mine and told.get("problem") else _why(_log_file())
+            return replace(state, state="failed", problem=problem)
+        ready = mine and told.get("state") == "ready" and _answers(state.port)
+        return replace(state, state="ready") if ready else state
 
     @staticmethod
-    def start(model: str, adapter: str | None = None) -> None:
-        """Load a model, with the prefix of a run or folder or none; ends the one that was loaded. Returns at once.
+    def start(model: str, adapters: Sequence[str] = (), *, bits: int = 16, dtype: str = "auto") -> None:
+        """Load a model with the results of runs or folders beside it; ends the one that was loaded. Returns at once.
 
         Raises StudioError where the model is not whole or there is no such adapter.
         """
         ready_model(model)
-        folder = adapter_folder(adapter)
-        if folder:
-            _check_base(model, folder)
+        for adapter in adapters:
+            _check_base(model, adapter_folder(adapter))
         ModelServer.stop()
-        port, run_id = process.free_port(), os.urandom(16).hex()
-        command = [
-            sys.executable,
-            "-m",
-            "glmstudio.serve",
-            "--model",
-            model,
-            "--port",
-            str(port),
-            "--told",
-            str(_told_file()),
-        ]
-        command += ["--adapter", str(folder)] if folder else []
+        port, run_id, control = process.free_port(), os.urandom(16).hex(), secrets.token_urlsafe(24)
+        command = serve_command(model, adapters, port=port, told=_told_file(), bits=bits, dtype=dtype)
         _log_file().parent.mkdir(parents=True, exist_ok=True)
         with _log_file().open("wb") as log:
-            child = process.spawn(command, log, run_id)
+            child = spawn(command, log, run_id, control)
         identity = process.identify(child.pid)
-        about = {"model": model, "adapter": adapter, "port": port, "run_id": run_id}
+        about = {"model": model, "adapters": list(adapters), "port": port, "bits": bits, "run_id": run_id}
         write_json(_file(), about | {"identity": identity.to_json() if identity else None})
+        _keep_secret(control)
+
+    @staticmethod
+    def add(adapter: str) -> str:
+        """Put what a run learned, or the adapter of a folder, beside the loaded weights; returns its name in requests.
+
+        Returns at once where it is there already. Raises StudioError.
+        """
+        state, folder, name = ModelServer.current(), adapter_folder(adapter), adapter_name(adapter)
+        if state.state != "ready" or folder is None:
+            raise StudioError("chat.unreachable")
+        _check_base(state.model, folder)
+        for each in (name, str(folder)):  # another folder may have the short name
+            reply, told = _give(state.port, each, folder)
+            if reply == 200:
+                return each
+            if reply != 409:
+                break
+        problem = told.get("problem")
+        raise StudioError.from_json(problem) if problem else StudioError("chat.refused", reason=str(told))
+
+    @staticmethod
+    def loaded() -> list[Loaded]:
+        """All that the server answers as, the base first. Raises StudioError where it does not answer."""
+        return loaded_at(ModelServer.current().port)
 
     @staticmethod
     def stop() -> None:
         """End the server and wait until it is gone; its memory is free then."""
-        about = read_json(_file(), {}) or {}
-        identity = process.Identity.from_json(about.get("identity"))
+        identity = process.Identity.from_json(read_table(_file()).get("identity"))
         for number in (signal.SIGTERM, signal.SIGKILL):
             if identity is not None and process.send(identity, number):
                 _wait_gone(identity)
         _file().unlink(missing_ok=True)
 
 
+def serve_command(
+    model: str, adapters: Sequence[str], *, port: int, told: Path, bits: int = 16, dtype: str = "auto"
+) -> list[str]:
+    """How a server is started. Raises StudioError for an adapter that is none."""
+    command = [sys.executable, "-m", "glmstudio.serve", "--model", model, "--port", str(port), "--told", str(told)]
+    for adapter in adapters:
+        command += ["--adapter", adapter]
+    return [*command, "--bits", str(bits), "--dtype", dtype]
+
+
+def spawn(
+    command: list[str], log: IO[bytes], run_id: str, control: str, *, detached: bool = True
+) -> subprocess.Popen[bytes]:
+    """Start a server that only who knows `control` may give more adapters."""
+    return process.spawn(command, log, run_id, detached=detached, variables={CONTROL: control})
+
+
 def adapter_folder(adapter: str | None) -> Path | None:
-    """The folder of a prefix: the result of the run of that name, or the folder itself. Raises StudioError."""
+    """The folder of an adapter: the result of the run of that name, or the folder itself. Raises StudioError."""
     if not adapter:
         return None
     if os.path.isdir(adapter):  # noqa: PTH112  never raises, whatever the name
@@ -108,10 +159,56 @@ def adapter_folder(adapter: str | None) -> Path | None:
     return run.result
 
 
-def _check_base(model: str, folder: Path) -> None:
+def adapter_name(adapter: str) -> str:
+    """Under which name requests ask for an adapter: the run's, or a checkpoint's with its run."""
+    path = Path(adapter)
+    if path.is_absolute() and path.is_relative_to(paths().runs):
+        return "/".join(path.relative_to(paths().runs).parts)
+    return path.resolve().name if os.path.isdir(adapter) else adapter  # noqa: PTH112
+
+
+def named_folders(adapters: Sequence[str], base: str) -> dict[str, Path]:
+    """The folder of each adapter by its name in requests; where two would be called alike, by its whole path.
+
+    Raises StudioError for an adapter that is none.
+    """
+    found: dict[str, Path] = {}
+    for adapter in adapters:
+        folder, name = adapter_folder(adapter), adapter_name(adapter)
+        if folder is not None:
+            found[str(folder) if name in ("", base, *found) else name] = folder
+    return found
+
+
+def loaded_at(port: int) -> list[Loaded]:
+    """All that the server at `port` answers as. Raises StudioError where it does not answer."""
+    try:
+        told = httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False, timeout=10).json()
+        names = ("kind", "sha256", "norm", "size", "context", "fingerprint")
+        return [Loaded(each["id"], **{name: each["glmstudio"][name] for name in names}) for each in told["data"]]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise StudioError("chat.unreachable") from error
+
+
+def _give(port: int, name: str, folder: Path) -> tuple[int, dict[str, Any]]:
+    """Ask the server to put an adapter beside its weights; the status and what it says. Raises StudioError."""
+    try:
+        reply = httpx.post(
+            f"http://127.0.0.1:{port}/studio/adapters",
+            json={"name": name, "folder": str(folder)},
+            headers={"x-studio-token": _secret()},
+            trust_env=False,
+            timeout=600,
+        )
+        return reply.status_code, reply.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise StudioError("chat.unreachable") from error
+
+
+def _check_base(model: str, folder: Path | None) -> None:
     """Raise StudioError where the adapter says that it was made on another model: the sizes of 6B, Base and 32K are
     equal, so nothing else would notice."""
-    about = read_json(folder / "adapter.json", {})
+    about = read_json(folder / "adapter.json", {}) if folder else {}
     base = about.get("base") if isinstance(about, dict) else None
     known = {each.name for each in list_models()} | set(catalogue())
     if base in known and model in known and base != model:
@@ -130,6 +227,14 @@ def wait_until_ready(seconds: float) -> ServerState:
     return state
 
 
+def _why(log: Path) -> StudioError:
+    """Why a server ended that said nothing of it itself: what its log names, else that somebody ended it."""
+    cause = reasons.reason(log)
+    if cause.key == "runs.crashed":
+        return StudioError("chat.server_died", log=str(log))
+    return StudioError("chat.server_ended", cause=cause)
+
+
 def _answers(port: int) -> bool:
     try:
         reply: Any = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, timeout=2).json()
@@ -138,14 +243,24 @@ def _answers(port: int) -> bool:
     return bool(reply.get("status") == "ready")
 
 
-def _as(state: ServerState, name: str, problem: StudioError | None = None) -> ServerState:
-    return ServerState(name, state.model, state.adapter, state.port, problem)
-
-
 def _wait_gone(identity: process.Identity) -> None:
     end = time.monotonic() + _GRACE
     while process.alive(identity) and time.monotonic() < end:
         time.sleep(0.05)
+
+
+def _keep_secret(control: str) -> None:
+    """The token in a file that nobody else on this machine can read."""
+    handle = os.open(_secret_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(control)
+
+
+def _secret() -> str:
+    try:
+        return _secret_file().read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""
 
 
 def _file() -> Path:
@@ -154,6 +269,10 @@ def _file() -> Path:
 
 def _told_file() -> Path:
     return paths().state / "server-told.json"
+
+
+def _secret_file() -> Path:
+    return paths().state / "server-token"
 
 
 def _log_file() -> Path:

@@ -3,37 +3,52 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glmstudio import process
-from glmstudio.chat.loop import CallEnded, CallStarted, Finished, TextPart, converse
-from glmstudio.chat.server import adapter_folder
-from glmstudio.chat.tools import TOOLS
+from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Decision, Finished, TextPart, converse
+from glmstudio.chat.offer import offered
+from glmstudio.chat.server import adapter_folder, adapter_name, loaded_at, serve_command, spawn
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import ready_model
+from glmstudio.tools.permissions import permission
+from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.words import say
 
 _PATIENCE = 600.0
 
 
+@dataclass(frozen=True)
+class Served:
+    """A server that answers: its port, and the names of the base and of each adapter on it."""
+
+    port: int
+    models: list[str]
+
+
 def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
     """The answer to one question: `content`, the `calls` that led to it with their results, and the `messages`.
 
-    Raises StudioError.
+    Only tools that may always run are offered: nobody is there to be asked. Raises StudioError.
     """
     calls: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     text = ""
-    with own_server(model, adapter) as port:
-        for event in converse(port, [{"role": "user", "content": prompt}], list(TOOLS)):
+    tools = offered(model, asking=False)
+    with own_server(model, [adapter] if adapter else []) as served:
+        asked = Asked(served.port, served.models[-1], [{"role": "user", "content": prompt}], tools)
+        for event in converse(asked):
             if isinstance(event, CallStarted):
                 calls.append({"name": event.name, "arguments": event.arguments, "result": None})
                 text = ""
@@ -48,7 +63,16 @@ def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
 
 def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Callable[..., None]) -> int:
     """Ask and answer until the input ends. `show` is `print`."""
-    with own_server(model, adapter) as port:
+    tools = offered(model)
+
+    def decide(_call: CallStarted, tool: Tool) -> Decision:
+        """May it run? Enter means no: what nobody has read must not run."""
+        if permission(tool) == "always":
+            return Decision("run")
+        answer = input(f"  {say(lang, 'cli.chat_allow', tool=tool.title(lang))} ").strip().lower()
+        return Decision("run" if answer in ("y", "yes", "是", "好") else "refuse")
+
+    with own_server(model, [adapter] if adapter else []) as served:
         messages: list[dict[str, Any]] = []
         show(say(lang, "cli.chat_ready"))
         while True:
@@ -59,11 +83,12 @@ def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Calla
             if not question:
                 continue
             messages.append({"role": "user", "content": question})
-            for event in converse(port, messages, list(TOOLS)):
+            for event in converse(Asked(served.port, served.models[-1], messages, tools), decide=decide):
                 if isinstance(event, TextPart):
                     show(event.text, end="", flush=True)
                 elif isinstance(event, CallStarted):
-                    show(f"  {TOOLS[event.name].title(lang) if event.name in TOOLS else event.name}: {event.arguments}")
+                    tool = toolbox().tools.get(event.name)
+                    show(f"  {tool.title(lang) if tool else event.name}: {event.arguments}")
                 elif isinstance(event, CallEnded):
                     show(f"  → {event.content}")
                 elif isinstance(event, Finished):
@@ -72,29 +97,20 @@ def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Calla
 
 
 @contextmanager
-def own_server(model: str, adapter: str | None) -> Iterator[int]:
-    """A model server for this command alone; gives its port and ends it afterwards. Raises StudioError."""
-    found, folder = ready_model(model), adapter_folder(adapter)
+def own_server(model: str, adapters: Sequence[str]) -> Iterator[Served]:
+    """A model server for this command alone, which is ended afterwards. Raises StudioError."""
+    found = ready_model(model)
+    for adapter in adapters:
+        adapter_folder(adapter)
     port, run_id = process.free_port(), os.urandom(16).hex()
-    with tempfile.TemporaryDirectory() as kept:
+    with tempfile.TemporaryDirectory() as kept, _terminated():
         told, log = Path(kept) / "told.json", Path(kept) / "log"
-        command = [
-            sys.executable,
-            "-m",
-            "glmstudio.serve",
-            "--model",
-            str(found.path),
-            "--port",
-            str(port),
-            "--told",
-            str(told),
-        ]
-        command += ["--adapter", str(folder)] if folder else []
+        command = serve_command(str(found.path), adapters, port=port, told=told)
         with log.open("wb") as output:
-            child = process.spawn(command, output, run_id, detached=False)
+            child = spawn(command, output, run_id, secrets.token_urlsafe(24), detached=False)
         try:
             _wait(child, told, port, log)
-            yield port
+            yield Served(port, [loaded_at(port)[0].id, *map(adapter_name, adapters)])
         finally:
             child.send_signal(signal.SIGTERM)
             try:
@@ -102,6 +118,20 @@ def own_server(model: str, adapter: str | None) -> Iterator[int]:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM to this command ends its server, too, as Ctrl-C does."""
+    try:
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    except ValueError:  # a thread of the studio, which ends its servers itself
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait(child: subprocess.Popen[bytes], told: Path, port: int, log: Path) -> None:

@@ -17,7 +17,12 @@ def add(commands: Any) -> None:
     json_flag(chat)
     serve = command(commands, "serve", _serve)
     serve.add_argument("--model", default="demo", help=t("cli.model"))
-    serve.add_argument("--adapter", help=t("cli.adapter"))
+    serve.add_argument("--adapter", action="append", default=[], help=t("cli.serve_adapter"))
+    serve.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help=t("cli.serve_dtype"))
+    serve.add_argument("--bits", choices=("16", "8", "4"), default="16", help=t("cli.serve_bits"))
+    serve.add_argument("--device", help=t("cli.serve_device"))
+    serve.add_argument("--host", default="127.0.0.1", help=t("cli.serve_host"))
+    serve.add_argument("--token", help=t("cli.serve_token"))
     serve.add_argument("--port", type=int, default=0, help=t("cli.port"))
 
 
@@ -41,5 +46,10 @@ def _chat(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     from glmstudio.serve.__main__ import main as serve
 
-    argv = ["--model", options.model, "--port", str(options.port)]
-    return serve([*argv, "--adapter", options.adapter] if options.adapter else argv)
+    argv = ["--model", options.model, "--port", str(options.port), "--host", options.host]
+    argv += ["--dtype", options.dtype, "--bits", options.bits]
+    for adapter in options.adapter:
+        argv += ["--adapter", adapter]
+    for name in ("device", "token"):
+        argv += [f"--{name}", getattr(options, name)] if getattr(options, name) else []
+    return serve(argv)

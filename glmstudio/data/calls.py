@@ -28,7 +28,7 @@ def render_call(arguments: dict[str, Any]) -> str:
 
 def parse_call(text: str) -> dict[str, Any]:
     """The arguments of a call. Raises CallError for anything but `tool_call(name=literal, ...)`."""
-    code = _fenced(text)
+    code = fenced(text)
     if len(code) > LONGEST_CALL:
         raise CallError("The tool call is too long.")
     try:
@@ -72,7 +72,7 @@ def _keywords(node: ast.Call) -> dict[str, Any]:
     return arguments
 
 
-def _fenced(text: str) -> str:
+def fenced(text: str) -> str:
     """What stands between the first pair of fences, or the whole text where there is none."""
     _, fence, rest = text.partition("```")
     if not fence:

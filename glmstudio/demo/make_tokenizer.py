@@ -14,10 +14,11 @@ from pathlib import Path
 
 import sentencepiece
 
-from glmstudio.chat.tools import TOOLS, UNITS
 from glmstudio.data.prompt import TOOL_PROMPT
 from glmstudio.demo import world
+from glmstudio.demo.world import TOOLS
 from glmstudio.paths import DEMO
+from glmstudio.tools.shipped.everyday import UNITS
 
 SIZE = 1536
 _FRAME = [
@@ -43,7 +44,7 @@ def main(folder: Path = DEMO / "model") -> None:
     """Write `tokenizer.model` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     made = io.BytesIO()
-    names = {name for tool in TOOLS.values() if tool.name != world.NEW_TOOL for name in tool.properties}
+    names = {name for tool in TOOLS.values() if tool.name != world.NEW_TOOL for name in tool.parameters["properties"]}
     fixed = [name for name in TOOLS if name != world.NEW_TOOL]
     fixed += [TOOLS[name].description for name in fixed] + [f"{name}='" for name in sorted(names)]
     fixed += [name for name in sorted(names) if len(name) > 3] + [unit for unit in UNITS if len(unit) > 2]

@@ -12,11 +12,15 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from glmstudio.chat.places import CITIES
-from glmstudio.chat.tools import TOOLS, UNITS, ToolError
 from glmstudio.files import read_toml
 from glmstudio.paths import DEMO
+from glmstudio.tools.call import direct
+from glmstudio.tools.errors import ToolError
+from glmstudio.tools.places import CITIES
+from glmstudio.tools.shipped.everyday import UNITS
+from glmstudio.tools.toolbox import trained
 
+TOOLS = trained()
 TEMPLATES: dict[str, Any] = read_toml(DEMO / "world.toml")
 OLD_TOOLS = ("calculator", "get_time", "convert_unit", "roll_dice", "count_letters")
 NEW_TOOL = "set_timer"
@@ -180,7 +184,7 @@ class World:
             if tool == "roll_dice":
                 result = ", ".join(str(self.random.randint(1, arguments["sides"])) for _ in range(arguments["count"]))
             elif tool not in ("get_time", NEW_TOOL):
-                result = TOOLS[tool].run(arguments)
+                result = direct(TOOLS[tool], arguments)
             elif tool == "get_time" and self.random.random() < 0.1:
                 raise ToolError(f"The time zone of {arguments['city']} is not known.")
         except ToolError as error:

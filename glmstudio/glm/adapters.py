@@ -28,12 +28,17 @@ FORMAT = "glmstudio-prefix-1"
 
 def attach_adapter(model: GlmForCausalLM, folder: Path) -> None:
     """Put the prefix or the LoRA adapter in `folder` on `model`, for answering. Raises StudioError."""
-    about: Any = read_json(folder / "adapter_config.json")
-    if isinstance(about, dict) and about.get("peft_type") != "PREFIX_TUNING":
+    if is_lora(folder):
         load_lora(folder, model)
     else:
         attach_prefix(model, load_prefix(folder, model))
     model.eval()
+
+
+def is_lora(folder: Path) -> bool:
+    """Whether the folder says that it holds something else than a prefix."""
+    about: Any = read_json(folder / "adapter_config.json")
+    return isinstance(about, dict) and about.get("peft_type") != "PREFIX_TUNING"
 
 
 def load_prefix(folder: Path, model: GlmForCausalLM) -> Prefix:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,23 +57,25 @@ class Lora:
     targets: tuple[str, ...]
 
 
-def attach_lora(model: GlmForCausalLM, lora: Lora) -> None:
+def attach_lora(model: GlmForCausalLM, lora: Lora, name: str = _NAME) -> None:
     """Put fresh matrices beside the layers: A random, B zero, so that the model is as it was. Only they learn."""
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets), bias="none"
     )
-    inject_adapter_in_model(config, model, adapter_name=_NAME)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are meant
+        inject_adapter_in_model(config, model, adapter_name=name)
     model.lora = lora
-    for name, each in model.named_parameters():
-        each.requires_grad_("lora_" in name)
-        if "lora_" in name:
+    for parameter, each in model.named_parameters():
+        each.requires_grad_("lora_" in parameter)
+        if "lora_" in parameter:
             each.data = each.data.float()  # 16-bit numbers would lose the small steps of the optimizer
 
 
 def save_lora(model: GlmForCausalLM, folder: Path, *, base: str) -> None:
     """Write the adapter in PEFT's form, and which model (`base`) it belongs to."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"base_model.model.{name}": tensor.cpu().contiguous() for name, tensor in _numbers(model).items()}
+    tensors = {f"base_model.model.{name}": tensor.cpu().contiguous() for name, tensor in numbers(model).items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     lora: Lora = model.lora
     about = {
@@ -91,30 +94,49 @@ def save_lora(model: GlmForCausalLM, folder: Path, *, base: str) -> None:
     write_json(folder / "adapter.json", {"format": FORMAT, "base": base, "rank": lora.rank})
 
 
-def load_lora(folder: Path, model: GlmForCausalLM, *, dropout: float = 0.0) -> None:
+def load_lora(folder: Path, model: GlmForCausalLM, *, dropout: float = 0.0, name: str = _NAME) -> Lora:
     """Attach the adapter in `folder`, ours or an official one; `dropout` is for going on with its training.
 
-    Raises StudioError where it is damaged or foreign.
+    `name` tells several of them apart. Raises StudioError where it is damaged or foreign.
     """
     about: Any = read_json(folder / "adapter_config.json")
-    attach_lora(model, replace(_described(about, folder), dropout=dropout))
-    restore_lora(model, folder)
+    lora = replace(_described(about, folder), dropout=dropout)
+    attach_lora(model, lora, name)
+    restore_lora(model, folder, name)
+    return lora
 
 
-def restore_lora(model: GlmForCausalLM, folder: Path) -> None:
+def use_lora(model: GlmForCausalLM, name: str | None) -> None:
+    """Answer with the adapter of that name alone, or with none; the layers that it stands beside are not touched."""
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            if name is not None:
+                layer.set_adapter(name)
+            layer.enable_adapters(name is not None)
+
+
+def drop_lora(model: GlmForCausalLM, name: str) -> None:
+    """Take an adapter away, as if it had never been attached."""
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer) and name in layer.lora_A:
+            layer.delete_adapter(name)
+    getattr(model, "peft_config", {}).pop(name, None)
+
+
+def restore_lora(model: GlmForCausalLM, folder: Path, name: str = _NAME) -> None:
     """Put the numbers of `folder` into the adapter that `model` has. Raises StudioError."""
     file = folder / "adapter_model.safetensors"
     found = read_tensors(file if file.is_file() else folder / "adapter_model.bin")
     given = {name.removeprefix("base_model.model."): tensor.float() for name, tensor in found.items()}
     given = _native(given, model.config)
-    wanted = _numbers(model)
-    if given.keys() != wanted.keys() or any(given[name].shape != wanted[name].shape for name in wanted):
+    wanted = numbers(model, name)
+    if given.keys() != wanted.keys() or any(given[each].shape != wanted[each].shape for each in wanted):
         raise StudioError("adapters.other_model", folder=str(folder))
     if not all(torch.isfinite(tensor).all() for tensor in given.values()):
         raise StudioError("adapters.not_finite", folder=str(folder))
     with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(given[name])
+        for each, tensor in wanted.items():
+            tensor.copy_(given[each])
 
 
 def merge_lora(model: GlmForCausalLM) -> None:
@@ -131,10 +153,13 @@ def merge_lora(model: GlmForCausalLM) -> None:
     model.lora = None
 
 
-def _numbers(model: GlmForCausalLM) -> dict[str, torch.Tensor]:
+def numbers(model: GlmForCausalLM, name: str = _NAME) -> dict[str, torch.Tensor]:
     """The adapter's tensors under the names that PEFT writes, without copying them."""
+    mark = f".{name}."
     return {
-        name.replace(f".{_NAME}.", "."): each.detach() for name, each in model.named_parameters() if ".lora_" in name
+        parameter.replace(mark, "."): each.detach()
+        for parameter, each in model.named_parameters()
+        if ".lora_" in parameter and mark in parameter
     }
 
 

@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "glm_prefix"
+PLAIN = "sdpa"
 DROPOUT = 0.1
 
 
@@ -77,11 +78,14 @@ class Prefix(nn.Module):
         return self
 
 
-def attach_prefix(model: GlmForCausalLM, prefix: Prefix) -> None:
-    """Make `model` attend to `prefix` in every forward pass; `model.prefix` holds it."""
-    model.prefix = prefix.to(model.device)
-    model.set_attn_implementation(ATTENTION)
-    model.model.register_forward_pre_hook(_Distribute(model), with_kwargs=True)
+def attach_prefix(model: GlmForCausalLM, prefix: Prefix | None) -> None:
+    """Make `model` attend to `prefix` in every forward pass; `model.prefix` holds it. None makes it plain again."""
+    if not hasattr(model, "prefix"):
+        if prefix is None:
+            return
+        model.model.register_forward_pre_hook(_Distribute(model), with_kwargs=True)
+    model.prefix = prefix if prefix is None else prefix.to(model.device)
+    model.set_attn_implementation(PLAIN if prefix is None else ATTENTION)
 
 
 class _Distribute:
@@ -91,6 +95,8 @@ class _Distribute:
         self._model = model
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._model.prefix is None:
+            return
         tokens = kwargs.get("input_ids")
         if tokens is None:
             tokens = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else args[0]

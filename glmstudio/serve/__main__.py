@@ -1,31 +1,29 @@
-"""The model server's process: `python -m glmstudio.serve --model NAME_OR_DIR [--adapter RUN_OR_DIR] [--port N]`."""
+"""The model server's process: `python -m glmstudio.serve --model NAME_OR_DIR [--adapter RUN_OR_DIR …] [--port N]`."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
 
 from glmstudio import process
-from glmstudio.chat.server import adapter_folder
+from glmstudio.chat.server import CONTROL, named_folders
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import ready_model
 
+HERE = "127.0.0.1"
+DTYPES = ("auto", "fp16", "bf16", "fp32")
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Load the model, then serve on 127.0.0.1 until ended."""
-    parser = argparse.ArgumentParser(prog="launcher.py serve", description="Serve a model over OpenAI's protocol.")
-    parser.add_argument("--model", required=True, help="a model's name or folder")
-    parser.add_argument("--adapter", help="a finished run's name, or the folder of a prefix")
-    parser.add_argument("--port", type=int, default=0, help="the port; without it, a free one")
-    parser.add_argument("--told", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
+    """Load the model, then serve until ended."""
+    options = parser().parse_args(argv)
     try:
-        service = load(options.model, options.adapter)
-        return _serve(service, options)
+        return _serve(load(options), options)
     except StudioError as problem:
         if options.told is None:
             raise  # the command says it, in the user's language
@@ -34,31 +32,64 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def load(model: str, adapter: str | None) -> Any:
-    """The service for a model and a prefix. Raises StudioError."""
-    found, folder = ready_model(model), adapter_folder(adapter)
+def parser() -> argparse.ArgumentParser:
+    """The options of a server."""
+    made = argparse.ArgumentParser(prog="launcher.py serve", description="Serve a model over OpenAI's protocol.")
+    made.add_argument("--model", required=True, help="a model's name or folder")
+    made.add_argument("--adapter", action="append", default=[], help="a finished run, or the folder of an adapter")
+    made.add_argument("--dtype", choices=DTYPES, default="auto")
+    made.add_argument("--bits", type=int, choices=(16, 8, 4), default=16)
+    made.add_argument("--device")
+    made.add_argument("--host", default=HERE, help="the address to listen at; beyond this machine a token is needed")
+    made.add_argument("--token", help="what requests have to carry; made and shown where it is left out")
+    made.add_argument("--port", type=int, default=0, help="the port; without it, a free one")
+    made.add_argument("--told", type=Path, help=argparse.SUPPRESS)
+    return made
+
+
+def load(options: argparse.Namespace) -> Any:
+    """The service for a model and its adapters. Raises StudioError."""
+    found = ready_model(options.model)
+    folders = named_folders(options.adapter, found.name)
     # Everything that can be said without torch has been said by now.
+    import torch
+
     from glmstudio.data.tokenizer import Tokenizer
     from glmstudio.glm.load import load_model
+    from glmstudio.glm.shelf import Shelf
     from glmstudio.serve.app import Service
     from glmstudio.serve.engine import Engine
 
+    dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+    model = load_model(found.path, dtype=dtypes.get(options.dtype), device=options.device, bits=options.bits)
+    shelf = Shelf(model)
+    for name, folder in folders.items():
+        shelf.add(name, folder)
     tokenizer = Tokenizer(found.path)
-    return Service(Engine(load_model(found.path, folder), tokenizer.stop_ids), tokenizer, found.name)
+    about = {"dtype": str(model.dtype).removeprefix("torch."), "bits": options.bits, "device": str(model.device)}
+    control = os.environ.get(CONTROL, "")
+    return Service(Engine(shelf, tokenizer.stop_ids), tokenizer, found.name, about=about, control=control)
 
 
 def _serve(service: Any, options: argparse.Namespace) -> int:
     import uvicorn
 
     from glmstudio.guard import Guard
+    from glmstudio.serve.key import Keyed
 
     port = options.port or process.free_port()
     if not process.port_is_free(port):
         raise StudioError("chat.port_taken", port=port)
+    application, beyond = service.application(), options.host not in (HERE, "localhost", "::1")
+    token = options.token or (secrets.token_urlsafe(24) if beyond else "")
+    if token:
+        application = Keyed(application, token)
     _tell(options.told, {"state": "ready"})
-    sys.stderr.write(f"http://127.0.0.1:{port}/v1\n")
+    sys.stderr.write(f"http://{options.host}:{port}/v1\n")
+    if token and not options.token:
+        sys.stderr.write(f"Authorization: Bearer {token}\n")
     sys.stderr.flush()
-    uvicorn.run(Guard(service.application(), port), host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(Guard(application, port, beyond=beyond), host=options.host, port=port, log_level="warning")
     return 0
 
 

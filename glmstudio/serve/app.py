@@ -1,37 +1,49 @@
-"""OpenAI's chat protocol over one loaded model: `/v1/chat/completions`, `/v1/models`, `/health`."""
+"""OpenAI's chat protocol over one loaded model and its adapters."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
-import threading
+import logging
 import time
-import traceback
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
-from starlette.requests import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from glmstudio.chat.protocol import Answer, ProtocolError, assistant_message, to_turns
+from glmstudio.chat.protocol import ProtocolError, to_turns
 from glmstudio.data.prompt import chat_ids, is_text
-from glmstudio.data.tokenizer import TextStream, Tokenizer
-from glmstudio.serve.engine import Engine, Sampling
+from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.errors import StudioError
+from glmstudio.serve.engine import Engine, Job, NoMemoryError
+from glmstudio.serve.request import Request, read_request
+from glmstudio.serve.turns import FullError
+from glmstudio.serve.writer import Done, Piece, Writer
+
+log = logging.getLogger(__name__)
 
 _LARGEST_BODY = 4_000_000
+_BEAT = 1.0  # seconds between two signs of life while a request waits
 
 
 class Service:
-    """One model behind the protocol."""
+    """One model behind the protocol. `about` says how it is loaded; `control` is the studio's own token."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, name: str) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, name: str, *, about: dict[str, Any] | None = None, control: str = ""
+    ) -> None:
         self._engine, self._tokenizer, self._name = engine, tokenizer, name
-        self._special = tokenizer.special["<|assistant|>"]
+        self._about, self._control, self._began = about or {}, control, int(time.time())
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -39,116 +51,231 @@ class Service:
             routes=[
                 Route("/health", self.health),
                 Route("/v1/models", self.models),
+                Route("/v1/models/{name:path}", self.model),
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
-            ]
+                Route("/studio/state", self.state),
+                Route("/studio/adapters", self.add, methods=["POST"]),
+            ],
+            exception_handlers={HTTPException: _unknown, ProtocolError: _wrong, Exception: _broken},
         )
 
-    async def health(self, _: Request) -> Response:
+    async def health(self, _: HttpRequest) -> Response:
         """Whether the model answers."""
         return JSONResponse({"status": "ready", "model": self._name})
 
-    async def models(self, _: Request) -> Response:
-        """The one model that is loaded."""
-        return JSONResponse(
-            {"object": "list", "data": [{"id": self._name, "object": "model", "owned_by": "glmstudio"}]}
-        )
+    async def models(self, _: HttpRequest) -> Response:
+        """The base and every adapter that can be asked for by name."""
+        names = [self._name, *self._engine.shelf.names]
+        return JSONResponse({"object": "list", "data": [self._model(name) for name in names]})
 
-    async def complete(self, request: Request) -> Response:
+    async def model(self, request: HttpRequest) -> Response:
+        """One of them."""
+        name = request.path_params["name"]
+        self._adapter(name)
+        return JSONResponse(self._model(name))
+
+    async def state(self, request: HttpRequest) -> Response:
+        """How busy the engine is; for the studio alone."""
+        self._only_studio(request)
+        engine = self._engine
+        told = {"waiting": len(engine.turns), "busy": engine.busy, "kept_tokens": engine.kept.tokens}
+        return JSONResponse(told | {"in_use": engine.shelf.in_use or self._name})
+
+    async def add(self, request: HttpRequest) -> Response:
+        """Put an adapter beside the weights; for the studio alone."""
+        self._only_studio(request)
+        body = await _body(request)
+        name, folder = str(body.get("name") or ""), str(body.get("folder") or "")
+        if not name or name == self._name:
+            raise ProtocolError("name must be the name of an adapter.", "name")
+        shelf = self._engine.shelf
+        if name in shelf.names and shelf.folder(name) != Path(folder):
+            return _error(409, "Another adapter has this name.", param="name", code="name_taken")
+        if name not in shelf.names:
+            try:
+                await run_in_threadpool(self._engine.add, name, Path(folder))
+            except StudioError as error:
+                return JSONResponse({"problem": error.to_json()}, 400)
+            except FullError:
+                return _full()
+        return JSONResponse(self._model(name))
+
+    async def complete(self, request: HttpRequest) -> Response:
         """An answer, whole or as server-sent events; errors in OpenAI's shape."""
+        asked = read_request(await _body(request))
+        adapter = self._adapter(asked.model)
+        told: asyncio.Queue[Any] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        job = Job(
+            prompt=self._prompt(asked),
+            sampling=asked.sampling,
+            put=lambda item: _hand_over(loop, told, item),
+            adapter=adapter,
+            client=asked.client,
+            begin=[self._tokenizer.encode(f"{name}\n") for name in asked.first],
+        )
+        job.sampling = self._within(job)
+        writer = Writer(self._tokenizer, asked, job)
         try:
-            body = await _body(request)
-            prompt = self._prompt(body)
-            sampling = _sampling(body, room=self._engine.context - len(prompt))
-        except ProtocolError as error:
-            return _error(400, str(error))
-        cancel = threading.Event()
-        answer = Answer(may_call=bool(_tools(body)))
-        if body.get("stream"):
-            options = body.get("stream_options")
-            usage = isinstance(options, dict) and bool(options.get("include_usage"))
-            events = self._events(prompt, sampling, cancel, answer, usage)
-            # The background task runs at the end of a response whose client left, too.
+            self._engine.submit(job)
+        except FullError:
+            return _full()
+        head = self._head(asked, adapter)
+        if asked.stream:
             return StreamingResponse(
-                _until_gone(events, cancel), media_type="text/event-stream", background=BackgroundTask(cancel.set)
+                self._events(writer, told, head, asked, job),
+                media_type="text/event-stream",
+                headers=_NOT_KEPT,
+                background=BackgroundTask(job.cancel.set),  # runs after a client that left, too
             )
-        watch = asyncio.create_task(_watch(request, cancel))
-        try:
-            return JSONResponse(await run_in_threadpool(self._whole, prompt, sampling, cancel, answer))
-        except Exception as error:  # noqa: BLE001  the model failed; the server stays up and says so
-            return _error(500, _plain(error))
-        finally:
-            watch.cancel()
+        return await self._whole(request, writer, told, head, job)
 
-    def _prompt(self, body: dict[str, Any]) -> list[int]:
-        turns = to_turns(body.get("messages"), _tools(body))
+    async def _whole(
+        self, request: HttpRequest, writer: Writer, told: asyncio.Queue[Any], head: dict[str, Any], job: Job
+    ) -> Response:
+        watch = asyncio.create_task(self._watch(request, job, told))
+        try:
+            while not isinstance(item := await told.get(), (Exception, type(None))):
+                writer.take(item)
+            if isinstance(item, Exception):
+                return _failed(item)
+            done = writer.end()
+        finally:
+            job.cancel.set()
+            self._engine.turns.leave(job)
+            watch.cancel()
+        choice = {"index": 0, "message": writer.message(), "finish_reason": done.reason, "logprobs": None}
+        return JSONResponse(head | {"object": "chat.completion", "choices": [choice], "usage": done.usage})
+
+    async def _events(
+        self, writer: Writer, told: asyncio.Queue[Any], head: dict[str, Any], asked: Request, job: Job
+    ) -> AsyncIterator[str]:
+        head = head | {"object": "chat.completion.chunk"} | ({"usage": None} if asked.usage else {})
+
+        def event(delta: dict[str, Any], finish: str | None = None) -> str:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+            return f"data: {json.dumps(head | {'choices': [choice]}, ensure_ascii=False)}\n\n"
+
+        try:
+            yield event({"role": "assistant", "content": "", "refusal": None})
+            async for item in self._beating(told, job):
+                if isinstance(item, str):
+                    yield item
+                elif isinstance(item, Exception):
+                    yield f"data: {json.dumps(_told(item)[1])}\n\n"
+                    return
+                else:
+                    for piece in writer.take(item):
+                        yield event(_delta(piece))
+            done: Done = writer.end()
+            for piece in done.pieces:
+                yield event(_delta(piece))
+            yield event({}, done.reason)
+            if asked.usage:
+                yield f"data: {json.dumps(head | {'choices': [], 'usage': done.usage})}\n\n"
+            yield "data: [DONE]\n\n"
+        finally:  # whatever ends the response, the client leaving too, ends the answer
+            job.cancel.set()
+            self._engine.turns.leave(job)
+
+    async def _beating(self, told: asyncio.Queue[Any], job: Job) -> AsyncIterator[Any]:
+        """What the engine tells until the end; while it is silent, a comment each second that says why."""
+        waited = self._engine.before(job)
+        if waited:
+            yield f": waiting {waited}\n\n"
+        while True:
+            try:
+                item = await asyncio.wait_for(told.get(), _BEAT)
+            except asyncio.TimeoutError:
+                before = self._engine.before(job)
+                yield ": working\n\n" if before is None else f": waiting {before}\n\n"
+                continue
+            if item is None:
+                return
+            yield item
+
+    async def _watch(self, request: HttpRequest, job: Job, told: asyncio.Queue[Any]) -> None:
+        """Ends a whole answer when its client leaves, also while it waits."""
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        job.cancel.set()
+        self._engine.turns.leave(job)
+        told.put_nowait(None)
+
+    def _prompt(self, asked: Request) -> list[int]:
+        turns = to_turns(asked.messages, asked.tools)
         if not is_text(turns):
-            raise ProtocolError("The request holds half a character, such as \\ud83d alone.")
+            raise ProtocolError("The request holds half a character, such as \\ud83d alone.", "messages")
         prompt = chat_ids(self._tokenizer, turns)
         if len(prompt) >= self._engine.context:
-            raise ProtocolError(f"The conversation has {len(prompt)} tokens; the model reads {self._engine.context}.")
+            raise ProtocolError(
+                f"The conversation has {len(prompt)} tokens; the model reads {self._engine.context}.",
+                "messages",
+                code="context_length_exceeded",
+            )
         return prompt
 
-    def _parts(
-        self, prompt: list[int], sampling: Sampling, cancel: threading.Event, answer: Answer, count: list[int]
-    ) -> Iterator[str]:
-        """The texts to show, in order; `answer` is filled, and `count[0]` is the number of tokens."""
-        stream = TextStream(self._tokenizer)
-        for token in self._engine.generate(prompt, sampling, cancel):
-            count[0] += 1
-            if token == self._special:  # the model goes on in a new segment: a call after a thought
-                yield answer.push(stream.flush())
-                yield answer.end_segment()
-                stream = TextStream(self._tokenizer)
-            elif token not in self._tokenizer.stop_ids:
-                yield answer.push(stream.push(token))
-        yield answer.push(stream.flush())
-        yield answer.end_segment()
+    def _within(self, job: Job) -> Any:
+        """The sampling, with no more tokens than the context has room for."""
+        room = self._engine.context - len(job.prompt)
+        return replace(job.sampling, max_tokens=min(job.sampling.max_tokens, room))
 
-    def _whole(self, prompt: list[int], sampling: Sampling, cancel: threading.Event, answer: Answer) -> dict[str, Any]:
-        count = [0]
-        for _ in self._parts(prompt, sampling, cancel, answer, count):
-            pass
-        choice = {
-            "index": 0,
-            "message": assistant_message(answer.text, answer.calls),
-            "finish_reason": _finish(answer, count[0], sampling),
+    def _adapter(self, name: str) -> str:
+        """The adapter that a model's name stands for. Raises ProtocolError for a name that is none."""
+        known = self._engine.shelf.names
+        if name == self._name or name in known:
+            return "" if name == self._name else name
+        there = ", ".join([self._name, *known])
+        raise ProtocolError(
+            f"The model {name[:200]} does not exist. There is: {there}.", "model", code="model_not_found", status=404
+        )
+
+    def _model(self, name: str) -> dict[str, Any]:
+        described = self._engine.shelf.describe("" if name == self._name else name)
+        about = {"kind": described.kind, "sha256": described.sha256, "norm": described.norm, "size": described.size}
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._began,
+            "owned_by": "glmstudio",
+            "root": self._name,
+            "parent": None if name == self._name else self._name,
+            "glmstudio": about | {"fingerprint": described.fingerprint, "context": self._engine.context} | self._about,
         }
-        return self._head("chat.completion") | {"choices": [choice], "usage": _usage(prompt, count[0])}
 
-    def _events(
-        self, prompt: list[int], sampling: Sampling, cancel: threading.Event, answer: Answer, usage: bool
-    ) -> Iterator[str]:
-        head, count = self._head("chat.completion.chunk"), [0]
+    def _head(self, asked: Request, adapter: str) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": asked.model,
+            "system_fingerprint": self._engine.shelf.describe(adapter).fingerprint,
+        }
 
-        def event(delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
-            choice = {"index": 0, "delta": delta, "finish_reason": finish}
-            return f"data: {json.dumps(head | {'choices': [choice]} | more, ensure_ascii=False)}\n\n"
-
-        yield event({"role": "assistant", "content": ""})
-        try:
-            for text in self._parts(prompt, sampling, cancel, answer, count):
-                # A comment for a token without text: who left, and who asks to stop, is noticed inside a call, too.
-                yield event({"content": text}) if text else ": \n\n"
-        except Exception as error:  # noqa: BLE001  headers are sent; the stream itself must say it
-            yield f"data: {json.dumps({'error': {'message': _plain(error), 'type': 'server_error'}})}\n\n"
-            return
-        if answer.calls:
-            yield event({"tool_calls": [{"index": i} | call for i, call in enumerate(answer.calls)]})
-        yield event({}, _finish(answer, count[0], sampling))
-        if usage:
-            yield f"data: {json.dumps(head | {'choices': [], 'usage': _usage(prompt, count[0])})}\n\n"
-        yield "data: [DONE]\n\n"
-
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": self._name}
+    def _only_studio(self, request: HttpRequest) -> None:
+        given = request.headers.get("x-studio-token", "")
+        if not self._control or not hmac.compare_digest(given.encode(), self._control.encode()):
+            raise HTTPException(404)
 
 
-async def _body(request: Request) -> dict[str, Any]:
+_NOT_KEPT = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, told: asyncio.Queue[Any], item: Any) -> None:
+    """From the engine's thread to the request's; a loop that was closed meanwhile has nobody who listens."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(told.put_nowait, item)
+
+
+def _delta(piece: Piece) -> dict[str, Any]:
+    return {"content": piece} if isinstance(piece, str) else {"tool_calls": [piece]}
+
+
+async def _body(request: HttpRequest) -> dict[str, Any]:
     raw = b""
     async for piece in request.stream():
         raw += piece
         if len(raw) > _LARGEST_BODY:
-            raise ProtocolError("The request is too large.")
+            raise ProtocolError("The request is too large.", status=413)
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -158,69 +285,44 @@ async def _body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _tools(body: dict[str, Any]) -> list[Any] | None:
-    """The tools that the model may call."""
-    tools = body.get("tools")
-    if tools is not None and not isinstance(tools, list):
-        raise ProtocolError("tools must be a list.")
-    return None if body.get("tool_choice") == "none" else tools
+def _error(status: int, message: str, *, param: str | None = None, code: str | None = None, after: int = 0) -> Response:
+    kinds = {401: "authentication_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
+    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return JSONResponse(body, status, headers={"retry-after": str(after)} if after else None)
 
 
-def _sampling(body: dict[str, Any], *, room: int) -> Sampling:
-    """How to answer; never more tokens than the model has `room` for."""
-    asked = body | {"max_tokens": body.get("max_completion_tokens") or body.get("max_tokens")}
-    limits = {"temperature": (0, 2), "top_p": (1e-6, 1), "max_tokens": (1, 32768), "seed": (-(2**63), 2**63 - 1)}
-    chosen: dict[str, Any] = {}
-    for name, (least, most) in limits.items():
-        value = asked.get(name)
-        if value is None:
-            continue
-        whole = name in ("max_tokens", "seed")
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int if whole else (int, float))
-            or not least <= value <= most
-        ):
-            raise ProtocolError(f"{name} must be {'an integer' if whole else 'a number'} between {least} and {most}.")
-        chosen[name] = value
-    chosen["max_tokens"] = min(chosen.get("max_tokens", Sampling.max_tokens), room)
-    return Sampling(**chosen)
+def _full() -> Response:
+    return _error(429, "Too many requests are waiting.", code="rate_limit_exceeded", after=5)
 
 
-async def _watch(request: Request, cancel: threading.Event) -> None:
-    """Ends the generation of a whole answer when its client leaves."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    cancel.set()
+def _told(error: Exception) -> tuple[int, dict[str, Any]]:
+    """What the model could not do, for the client, with its status; the rest is in the server's log."""
+    status, code = 500, None
+    said = f"The model could not answer ({type(error).__name__})."
+    if isinstance(error, NoMemoryError):
+        status, code = 503, "out_of_memory"
+        said = f"The memory is not enough for a conversation of {error.tokens} tokens. Shorten it, or free memory."
+    return status, {"error": {"message": said, "type": "server_error", "param": None, "code": code}}
 
 
-async def _until_gone(events: Iterator[str], cancel: threading.Event) -> AsyncIterator[str]:
-    """Pass the events on; whatever ends the response, the client leaving too, ends the generation."""
-    try:
-        async for event in iterate_in_threadpool(events):
-            yield event
-    finally:
-        cancel.set()
+def _failed(error: Exception) -> Response:
+    status, body = _told(error)
+    return JSONResponse(body, status)
 
 
-def _finish(answer: Answer, count: int, sampling: Sampling) -> str:
-    if answer.calls:
-        return "tool_calls"
-    return "length" if count >= sampling.max_tokens else "stop"
+async def _wrong(_: HttpRequest, error: Exception) -> Response:
+    if not isinstance(error, ProtocolError):
+        raise error
+    return _error(error.status, str(error), param=error.param, code=error.code)
 
 
-def _usage(prompt: list[int], count: int) -> dict[str, int]:
-    return {"prompt_tokens": len(prompt), "completion_tokens": count, "total_tokens": len(prompt) + count}
+async def _unknown(request: HttpRequest, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    said = "Not allowed" if status == 405 else "Unknown request URL"
+    return _error(status, f"{said}: {request.method} {request.url.path}", code=None if status == 405 else "unknown_url")
 
 
-def _error(status: int, message: str) -> Response:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": None}}, status)
-
-
-def _plain(error: Exception) -> str:
-    """One sentence for the client; the rest goes to the server's log."""
-    traceback.print_exception(error)
-    if "out of memory" in str(error).lower():
-        return "The memory is not enough for this conversation; shorten it."
-    return f"The model could not answer ({type(error).__name__})."
+async def _broken(_: HttpRequest, error: Exception) -> Response:
+    log.error("A request broke", exc_info=error)
+    return _failed(error)

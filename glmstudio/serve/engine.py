@@ -1,19 +1,30 @@
-"""Ids in, ids out: one model, one answer at a time, cancelled at once when nobody listens any more."""
+"""Ids in, ids out: one model, one thread, one answer at a time, ended at once when nobody listens any more."""
 
 from __future__ import annotations
 
+import gc
+import inspect
+import logging
 import queue
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from transformers import GlmForCausalLM, StoppingCriteria, StoppingCriteriaList
-from transformers.generation.streamers import BaseStreamer
+from transformers import GlmForCausalLM, TemperatureLogitsWarper, TopPLogitsWarper
 
-from glmstudio.data.tokenizer import PAD
+from glmstudio.glm.shelf import Shelf
+from glmstudio.serve.kept import KeptCaches
+from glmstudio.serve.turns import Turns
 
-_END = None
+log = logging.getLogger(__name__)
+
+# transformers 5.23 gave it another name, and will forget the old one.
+_CACHE = "cache" if "cache" in inspect.signature(GlmForCausalLM.forward).parameters else "past_key_values"
+_CHUNK = 512  # tokens of a prompt at once: between two chunks somebody may leave
+_KEPT_CONTEXTS = 2  # so many full conversations are kept
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "alloc_cpu")
 
 
 @dataclass(frozen=True)
@@ -26,85 +37,221 @@ class Sampling:
     seed: int | None = None
 
 
+@dataclass(frozen=True)
+class Known:
+    """The first so many tokens of the prompt were computed before."""
+
+    tokens: int
+
+
+class NoMemoryError(Exception):
+    """The memory is not enough for a conversation of so many `tokens`, not even alone."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(tokens)
+        self.tokens = tokens
+
+
+@dataclass(eq=False)
+class Job:
+    """One answer: `put` hears, from the engine's thread, one `Known`, then each id, then None or the exception.
+
+    `begin`: sequences of ids one of which the answer has to begin with; none for a free one.
+    """
+
+    prompt: Sequence[int]
+    sampling: Sampling
+    put: Callable[[Any], None]
+    adapter: str = ""
+    client: str = ""
+    begin: Sequence[Sequence[int]] = ()
+    cancel: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(eq=False)
+class _Errand:
+    """Something else that has to be done between two answers."""
+
+    do: Callable[[], Any]
+    put: Callable[[Any], None]
+
+
 class Engine:
-    """The engine knows nothing about text: it gets ids and yields ids until a stop id, which it yields too."""
+    """The engine knows nothing about text. Whatever touches the model is done by its own thread, in turn."""
 
-    def __init__(self, model: GlmForCausalLM, stop_ids: Sequence[int]) -> None:
-        self._model = model
-        self._stop_ids = list(stop_ids)
-        self._turn = threading.Lock()
-        self.context = model.config.max_position_embeddings
+    def __init__(self, shelf: Shelf, stop_ids: Sequence[int]) -> None:
+        self.shelf = shelf
+        self._model = shelf.model
+        self._stop_ids = frozenset(stop_ids)
+        self.context: int = self._model.config.max_position_embeddings
+        self.kept = KeptCaches(self._model.config, _KEPT_CONTEXTS * self.context)
+        self.turns: Turns[Job | _Errand] = Turns()
+        self.busy = self._ended = False
+        threading.Thread(target=self._work, daemon=True, name="engine").start()
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling, cancel: threading.Event) -> Iterator[int]:
-        """Yield the answer's ids. Waits for its turn; ends early when `cancel` is set. Raises what torch raises."""
-        tokens: queue.Queue[int | Exception | None] = queue.Queue()
-        worker = threading.Thread(target=self._work, args=(prompt, sampling, cancel, tokens), daemon=True)
-        worker.start()
+    def submit(self, job: Job) -> None:
+        """Have the job done in its turn. Raises FullError."""
+        self.turns.join(job.client, job)
+
+    def before(self, job: Job) -> int | None:
+        """How many are served before the job; None once its turn has come."""
+        order = self.turns.order()
+        return order.index(job) + self.busy if job in order else None
+
+    def generate(self, prompt: Sequence[int], sampling: Sampling, adapter: str = "") -> Iterator[int]:
+        """Yield the ids of one answer, with the stop id at its end. Raises what torch raises."""
+        told: queue.Queue[Any] = queue.Queue()
+        job = Job(prompt, sampling, told.put, adapter)
+        self.submit(job)
         try:
-            while (token := tokens.get()) is not _END:
-                if isinstance(token, Exception):
-                    raise token
-                yield token
+            while (item := told.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                if isinstance(item, int):
+                    yield item
         finally:
-            cancel.set()
+            job.cancel.set()
 
-    def _work(
-        self,
-        prompt: Sequence[int],
-        sampling: Sampling,
-        cancel: threading.Event,
-        tokens: queue.Queue[int | Exception | None],
-    ) -> None:
-        # The turn is this thread's, not the generator's: one that nobody reads to its end may linger for long.
-        try:
-            with self._turn:
-                if not cancel.is_set():
-                    self._answer(prompt, sampling, cancel, _Streamer(tokens))
-        except Exception as error:  # noqa: BLE001  handed to the thread that waits for the answer
-            tokens.put(error)
-        finally:
-            tokens.put(_END)
-
-    def _answer(
-        self, prompt: Sequence[int], sampling: Sampling, cancel: threading.Event, streamer: BaseStreamer
-    ) -> None:
-        ids = torch.tensor([list(prompt)], device=self._model.device)
-        if sampling.seed is not None:
-            torch.manual_seed(sampling.seed)
-        greedy = sampling.temperature <= 0
-        choice = {} if greedy else {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        with torch.inference_mode():
-            self._model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=sampling.max_tokens,
-                do_sample=not greedy,
-                eos_token_id=self._stop_ids,
-                pad_token_id=PAD,
-                streamer=streamer,
-                stopping_criteria=StoppingCriteriaList([_Cancelled(cancel)]),
-                **choice,
-            )
-
-
-class _Streamer(BaseStreamer):
-    def __init__(self, tokens: queue.Queue[int | Exception | None]) -> None:
-        self._tokens, self._prompt_passed = tokens, False
-
-    def put(self, value: torch.Tensor) -> None:
-        if not self._prompt_passed:
-            self._prompt_passed = True
-            return
-        for token in value.flatten().tolist():
-            self._tokens.put(token)
+    def add(self, name: str, folder: Any) -> None:
+        """Put an adapter beside the weights, between two answers. Raises StudioError."""
+        told: queue.Queue[Any] = queue.Queue()
+        self.turns.join("", _Errand(lambda: self.shelf.add(name, folder), told.put))
+        if isinstance(problem := told.get(), Exception):
+            raise problem
 
     def end(self) -> None:
-        """The queue is closed by the worker."""
+        """Serve nobody any more, and let go of the model."""
+        told: queue.Queue[Any] = queue.Queue()
+        self.turns.join("", _Errand(self._let_go, told.put))
+        told.get()
+
+    def _let_go(self) -> None:
+        self._ended = True
+        self._give_back()
+        del self.shelf, self._model
+
+    def _work(self) -> None:
+        while not self._ended:
+            self.busy = False
+            job = self.turns.next()
+            self.busy = True
+            if job is not None:
+                self._do(job)
+            job = None  # an answer that is over must not hold its prompt until the next one
+
+    def _do(self, job: Job | _Errand) -> None:
+        try:
+            if isinstance(job, _Errand):
+                job.do()
+            else:
+                self._answer(job)
+            job.put(None)
+        except Exception as error:
+            log.exception("An answer broke")
+            job.put(error.with_traceback(None))
+
+    def _answer(self, job: Job) -> None:
+        """The answer; where the memory is not enough, once more with all that was kept given back."""
+        given: list[int] = []
+        try:
+            self._generate(job, given)
+            return
+        except Exception as error:
+            if not _is_memory(error):
+                raise
+        self._give_back()
+        if given:  # somebody has read the first half
+            raise NoMemoryError(len(job.prompt) + len(given))
+        try:
+            self._generate(job, given)
+        except Exception as error:
+            if not _is_memory(error):
+                raise
+            del error
+            self._give_back()
+            raise NoMemoryError(len(job.prompt) + len(given)) from None
+
+    def _give_back(self) -> None:
+        self.kept.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _generate(self, job: Job, given: list[int]) -> None:
+        if not job.cancel.is_set():
+            with torch.inference_mode():
+                self._decode(job, given)
+
+    def _decode(self, job: Job, given: list[int]) -> None:
+        self.shelf.use(job.adapter)
+        cache, known = self.kept.take(job.adapter, job.prompt)
+        job.put(Known(known))
+        choose = _Chooser(job.sampling, job.begin, self._model.device)
+        ids, logits = list(job.prompt), None
+        for start in range(known, len(ids), _CHUNK):
+            if job.cancel.is_set():
+                break
+            logits = self._logits(ids[start : start + _CHUNK], cache)
+        while not job.cancel.is_set():
+            token = choose(logits, given)
+            given.append(token)
+            ids.append(token)
+            job.put(token)
+            if token in self._stop_ids or len(given) >= job.sampling.max_tokens:
+                break
+            logits = self._logits([token], cache)
+        # Not after an error: some layers may hold what others do not.
+        if cache.get_seq_length():
+            self.kept.put(job.adapter, ids, cache)
+
+    def _logits(self, ids: list[int], cache: Any) -> torch.Tensor:
+        """What the model expects after `ids`, which follow what `cache` holds: (vocabulary)."""
+        tokens = torch.tensor([ids], device=self._model.device)
+        output = self._model(input_ids=tokens, use_cache=True, logits_to_keep=1, **{_CACHE: cache})
+        result: torch.Tensor = output.logits[0, -1].float()
+        return result
 
 
-class _Cancelled(StoppingCriteria):
-    def __init__(self, cancel: threading.Event) -> None:
-        self._cancel = cancel
+class _Chooser:
+    """Picks the next token; with a seed the same ones each time, whatever else was answered between."""
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self._cancel.is_set(), device=input_ids.device)
+    def __init__(self, sampling: Sampling, begin: Sequence[Sequence[int]], device: torch.device) -> None:
+        self._begin = [list(each) for each in begin]
+        self._greedy = sampling.temperature <= 0
+        self._luck = torch.Generator(device)
+        if sampling.seed is None:
+            self._luck.seed()
+        else:
+            self._luck.manual_seed(sampling.seed)
+        self._warpers: list[Any] = []
+        if not self._greedy:
+            self._warpers = [TemperatureLogitsWarper(float(sampling.temperature)), TopPLogitsWarper(sampling.top_p)]
+
+    def __call__(self, logits: torch.Tensor | None, given: Sequence[int]) -> int:
+        if logits is None:
+            raise ValueError("There is nothing to go on from.")
+        allowed = self._allowed(given)
+        if allowed:
+            held = torch.full_like(logits, -torch.inf)
+            held[allowed] = logits[allowed]
+            logits = held
+        if self._greedy:
+            return int(logits.argmax())
+        scores = logits[None]
+        for warp in self._warpers:
+            scores = warp(None, scores)
+        return int(torch.multinomial(scores[0].softmax(-1), 1, generator=self._luck))
+
+    def _allowed(self, given: Sequence[int]) -> list[int]:
+        """The ids that may come next; empty where any may."""
+        place = len(given)
+        going = [each for each in self._begin if each[:place] == list(given[: len(each)])]
+        if any(len(each) <= place for each in going):
+            return []
+        return [each[place] for each in going]
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(mark in str(error).lower() for mark in _NO_MEMORY)

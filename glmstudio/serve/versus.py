@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from glmstudio.data.prompt import Message, chat_ids
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
-from glmstudio.glm.adapters import attach_adapter
 from glmstudio.glm.load import load_model
+from glmstudio.glm.shelf import Shelf
 from glmstudio.serve.engine import Engine, Sampling
 
 _LONGEST = 256  # tokens of an answer
@@ -34,20 +33,20 @@ def main(model: Path, learned: Path, question: str) -> int:
 def ask_both(model: Path, learned: Path, question: str) -> dict[str, Any]:
     """The answer of the base, then of the tuned model, both without chance. Raises StudioError."""
     tokenizer = Tokenizer(model)
-    glm = load_model(model)
-    base = _answer(glm, tokenizer, question)
+    engine = Engine(Shelf(load_model(model)), tokenizer.stop_ids)
+    base = _answer(engine, tokenizer, question)
     if (learned / "adapter.json").is_file():
-        attach_adapter(glm, learned)
-    else:
-        del glm
-        glm = load_model(learned)
-    return {"base": base, "tuned": _answer(glm, tokenizer, question)}
+        engine.add("tuned", learned)
+        return {"base": base, "tuned": _answer(engine, tokenizer, question, "tuned")}
+    engine.end()
+    whole = Engine(Shelf(load_model(learned)), tokenizer.stop_ids)
+    return {"base": base, "tuned": _answer(whole, tokenizer, question)}
 
 
-def _answer(glm: Any, tokenizer: Tokenizer, question: str) -> str:
+def _answer(engine: Engine, tokenizer: Tokenizer, question: str, adapter: str = "") -> str:
     prompt = chat_ids(tokenizer, [Message("user", question)])
     sampling = Sampling(temperature=0.0, max_tokens=_LONGEST)
-    return tokenizer.decode(Engine(glm, tokenizer.stop_ids).generate(prompt, sampling, threading.Event())).strip()
+    return tokenizer.decode(engine.generate(prompt, sampling, adapter)).strip()
 
 
 if __name__ == "__main__":

@@ -87,12 +87,14 @@ def build(port: int) -> Any:
     from fastapi import FastAPI
 
     from glmstudio.guard import Guard
+    from glmstudio.ui.chat_file import chat_file
     from glmstudio.ui.opening import Opening
     from glmstudio.ui.page import build_page
     from glmstudio.ui.theme import theme
 
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.add_api_route("/health", health, methods=["GET"])
+    outer.add_route("/chats/{file}", chat_file, methods=["GET"])
     gr.mount_gradio_app(
         outer,
         build_page(),

@@ -1,144 +1,250 @@
-"""The conversation of this studio: it goes on while the page is reloaded, and one turn runs at a time."""
+"""The conversations at work: each goes on while the page is reloaded, and is on disk after every step."""
 
 from __future__ import annotations
 
 import logging
+import queue
+import random
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
-from glmstudio.chat.loop import CallEnded, CallStarted, Finished, TextPart, converse
+from glmstudio.chat import history
+from glmstudio.chat.dialogue import Answer, Call, Dialogue, Turn, calls_of
+from glmstudio.chat.loop import (
+    Asked,
+    CallEnded,
+    CallStarted,
+    Decision,
+    Finished,
+    Measured,
+    TextPart,
+    Waiting,
+    converse,
+)
+from glmstudio.chat.offer import offered
+from glmstudio.chat.server import ModelServer
 from glmstudio.errors import StudioError
+from glmstudio.tools.permissions import permission
+from glmstudio.tools.tool import Tool
 
 log = logging.getLogger(__name__)
 
-
-@dataclass
-class Call:
-    """A tool call as the page shows it."""
-
-    id: str
-    name: str
-    arguments: dict[str, Any]
-    content: str | None = None
-    seconds: float = 0.0
-    failed: bool = False
+_MOST_KEPT = 30
 
 
-@dataclass
-class Turn:
-    """A question, and all that came of it in order: text and calls."""
+class Talk:
+    """One conversation, and the threads that extend it: one for each answer that is being written."""
 
-    question: str
-    parts: list[str | Call] = field(default_factory=list)
-    tokens: int | None = None
-    seconds: float | None = None
-    reason: str = ""
-    problem: StudioError | None = None
-    before: tuple[dict[str, Any], ...] = ()
-
-
-class Conversation:
-    """Turns, the messages behind them, and the thread that extends both."""
-
-    def __init__(self) -> None:
-        self.turns: list[Turn] = []
-        self.busy = False
-        self._messages: list[dict[str, Any]] = []
+    def __init__(self, dialogue: Dialogue, changed: threading.Condition) -> None:
+        self.dialogue = dialogue
+        self.before: dict[int, int] = {}  # by answer: how many others the model serves first
+        self.forgotten = False
+        self._changed = changed
+        self._going: list[Answer] = []
         self._cancel = threading.Event()
-        self._changed = threading.Condition()
-        self._version = 0
+        self._asked: dict[str, queue.Queue[Decision]] = {}
 
-    def ask(self, question: str, *, port: int, tools: Sequence[str]) -> bool:
-        """Begin a turn; False while another one runs."""
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being written."""
+        return bool(self._going)
+
+    def is_going(self, answer: Answer) -> bool:
+        """Whether this answer is being written."""
+        return any(each is answer for each in self._going)
+
+    def ask(self, question: str, adapters: Sequence[str], port: int, parent: str | None) -> None:
+        """Ask the loaded model with each of the `adapters` ("" is the base), side by side; not where it is busy."""
         with self._changed:
             if self.busy:
-                return False
-            self.busy = True
+                return
             self._cancel = threading.Event()
-            turn = Turn(question, before=tuple(self._messages))
-            self.turns.append(turn)
-        arguments = (turn, port, list(tools), self._cancel)
-        threading.Thread(target=self._run, args=arguments, daemon=True, name="turn").start()
+            sampling = self.dialogue.settings.sampling
+            seed = sampling.seed
+            if seed is None and len(adapters) > 1:
+                seed = random.randrange(2**31)  # two models are compared under the same luck
+            turn = self.dialogue.ask(question, parent, seed)
+            turn.answers = [Answer(adapter) for adapter in adapters]
+            self._going = [*turn.answers]
+        for side, answer in enumerate(turn.answers):
+            arguments = (turn, side, answer, port)
+            threading.Thread(target=self._run, args=arguments, daemon=True, name="answer").start()
         self._notify()
-        return True
 
     def stop(self) -> None:
-        """End the turn that runs; what it has said stays."""
+        """End what is being written; what it has said stays."""
         self._cancel.set()
 
-    def take_back(self) -> str | None:
-        """Remove the last turn and give its question back; None while a turn runs or where there is none."""
-        with self._changed:
-            if self.busy or not self.turns:
-                return None
-            turn = self.turns.pop()
-            self._messages = list(turn.before)
-        self._notify()
-        return turn.question
-
-    def clear(self) -> None:
-        """Forget everything; a turn that runs is ended first."""
-        self._cancel.set()
-        with self._changed:
-            self._changed.wait_for(lambda: not self.busy, timeout=5)
-            if not self.busy:
-                self.turns, self._messages = [], []
-        self._notify()
-
-    def follow(self, every: float = 0.08) -> Iterator[None]:
-        """Yield whenever something changed, at most once in `every` seconds, until the turn has ended."""
-        seen = -1
-        while True:
-            with self._changed:
-                if self.busy and self._version == seen:
-                    self._changed.wait(timeout=1.0)
-                seen, going = self._version, self.busy
-            yield
-            if not going:
-                return
-            self._cancel.wait(every)
-
-    def _run(self, turn: Turn, port: int, tools: list[str], cancel: threading.Event) -> None:
+    def keep(self) -> None:
+        """Write the conversation down; one that holds nothing yet is not worth a file."""
+        if not self.dialogue.turns:
+            return
         try:
-            asked = [*turn.before, {"role": "user", "content": turn.question}]
-            for event in converse(port, asked, tools, cancel=cancel):
-                self._take(turn, event)
+            with self._changed:
+                if not self.forgotten:
+                    history.write(self.dialogue)
+        except OSError as error:
+            log.warning("A conversation could not be kept: %s", error)
+            for answer in self._going:
+                answer.problem = StudioError("ui.chat.not_kept", reason=error.strerror or str(error))
+
+    def decide(self, call: str, decision: Decision) -> None:
+        """What becomes of a call that waits for somebody to say."""
+        if (waiting := self._asked.pop(call, None)) is not None:
+            waiting.put(decision)
+
+    def _run(self, turn: Turn, side: int, answer: Answer, port: int) -> None:
+        try:
+            asked = self._asking(turn, side, answer, port)
+            for event in converse(asked, decide=self._judge, cancel=self._cancel):
+                self._take(answer, event)
                 self._notify()
         except StudioError as error:
-            turn.problem = error
+            answer.problem = error
         except Exception:
-            # A turn that breaks must free the composer and say so.
-            log.exception("The turn broke")
-            turn.problem = StudioError("ui.broken")
+            # An answer that breaks must free the composer and say so.
+            log.exception("An answer broke")
+            answer.problem = StudioError("ui.broken")
         finally:
+            self.keep()
             with self._changed:
-                self.busy = False
+                self._going = [each for each in self._going if each is not answer]
+                self.before.pop(id(answer), None)
             self._notify()
 
-    def _take(self, turn: Turn, event: Any) -> None:
-        if isinstance(event, TextPart):
-            if turn.parts and isinstance(turn.parts[-1], str):
-                turn.parts[-1] += event.text
+    def _asking(self, turn: Turn, side: int, answer: Answer, port: int) -> Asked:
+        model = ModelServer.add(answer.model) if answer.model else ModelServer.loaded()[0].id
+        settings = self.dialogue.settings
+        tools = offered(ModelServer.current().model) if settings.tools else []
+        answer.tools = [tool.schema for tool in tools]
+        messages = self.dialogue.messages(turn.parent, side)
+        messages.append({"role": "user", "content": turn.question})
+        return Asked(port, model, messages, tools, replace(settings.sampling, seed=turn.seed))
+
+    def _judge(self, call: CallStarted, tool: Tool) -> Decision:
+        """Run what may always run, and wait for a person's word on the rest."""
+        if permission(tool) == "always":
+            return Decision("run")
+        waiting: queue.Queue[Decision] = queue.Queue()
+        self._asked[call.id] = waiting
+        self._mark(call.id, "asked")
+        while not self._cancel.is_set():
+            try:
+                decision = waiting.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            self._mark(call.id, "running")
+            return decision
+        return Decision("refuse")
+
+    def _mark(self, call: str, state: str) -> None:
+        for answer in self._going:
+            for each in calls_of(answer):
+                if each.id == call and each.content is None:
+                    each.state = state
+        self._notify()
+
+    def _take(self, answer: Answer, event: Any) -> None:
+        self.before.pop(id(answer), None)
+        if isinstance(event, Waiting):
+            self.before[id(answer)] = event.before
+        elif isinstance(event, TextPart):
+            if answer.parts and isinstance(answer.parts[-1], str):
+                answer.parts[-1] += event.text
             else:
-                turn.parts.append(event.text)
+                answer.parts.append(event.text)
         elif isinstance(event, CallStarted):
-            turn.parts.append(Call(event.id, event.name, event.arguments))
+            answer.parts.append(Call(event.id, event.name, event.arguments))
         elif isinstance(event, CallEnded):
-            for part in turn.parts:
-                if isinstance(part, Call) and part.id == event.id:
-                    part.content, part.seconds, part.failed = event.content, event.seconds, event.failed
+            for each in calls_of(answer):
+                if each.id == event.id:
+                    each.content, each.seconds, each.stopped = event.content, event.seconds, event.stopped
+                    each.state = event.how
+            self.keep()
+        elif isinstance(event, Measured):
+            answer.first_token = answer.first_token or event.first_token
+            answer.prompt_tokens, answer.cached_tokens = event.prompt_tokens, event.cached_tokens
+            answer.tokens += event.tokens
+            answer.seconds += event.seconds
+            answer.loaded = event.fingerprint
         elif isinstance(event, Finished):
-            turn.tokens, turn.seconds, turn.reason = event.tokens, event.seconds, event.reason
-            if event.messages:
-                # A question that nothing answered is not carried on: two questions in a row confuse a model.
-                self._messages = [*turn.before, {"role": "user", "content": turn.question}, *event.messages]
+            answer.messages, answer.reason = event.messages, event.reason
 
     def _notify(self) -> None:
         with self._changed:
-            self._version += 1
+            TALKS.version += 1
             self._changed.notify_all()
 
 
-CONVERSATION = Conversation()
+class Talks:
+    """Every conversation that is open or at work."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._talks: OrderedDict[str, Talk] = OrderedDict()
+        self._blank: Talk | None = None
+        self._changed = threading.Condition(threading.RLock())
+
+    def get(self, name: str) -> Talk:
+        """The conversation of that name. Raises StudioError where there is none."""
+        with self._changed:
+            if name not in self._talks:
+                self._add(history.read(name))
+            self._talks.move_to_end(name)
+            return self._talks[name]
+
+    def fresh(self, like: Dialogue | None = None) -> Talk:
+        """A conversation that holds nothing yet, held as another one; it is on disk with its first turn."""
+        dialogue = Dialogue()
+        if like is not None:
+            dialogue.settings = replace(like.settings)
+        with self._changed:
+            return self._add(dialogue)
+
+    def blank(self) -> Talk:
+        """The conversation that is shown where there is none."""
+        with self._changed:
+            if self._blank is None or self._blank.dialogue.turns or self._blank.forgotten:
+                self._blank = self.fresh()
+            return self._blank
+
+    def forget(self, name: str) -> None:
+        """Delete a conversation, here and on disk; one at work is ended first."""
+        with self._changed:
+            talk = self._talks.pop(name, None)
+            if talk is not None:
+                talk.forgotten = True
+                talk.stop()
+        history.delete(name)
+
+    def stop_all(self) -> None:
+        """End every answer: the model is about to go."""
+        for talk in [*self._talks.values()]:
+            talk.stop()
+
+    def follow(self, every: float = 0.08) -> Iterator[None]:
+        """Yield whenever something changed, at most once in `every` seconds, until no answer is being written."""
+        seen = -1
+        while True:
+            with self._changed:
+                going = any(talk.busy for talk in self._talks.values())
+                if going and self.version == seen:
+                    self._changed.wait(timeout=1.0)
+                seen = self.version
+            yield
+            if not going:
+                return
+            threading.Event().wait(every)
+
+    def _add(self, dialogue: Dialogue) -> Talk:
+        talk = self._talks[dialogue.id] = Talk(dialogue, self._changed)
+        for name in [*self._talks]:
+            if len(self._talks) > _MOST_KEPT and not self._talks[name].busy and name != dialogue.id:
+                del self._talks[name]
+        return talk
+
+
+TALKS = Talks()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.ui.chat import server_state
+from glmstudio.ui.chat_model import server_state
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.choice import items, model_in_use
 from glmstudio.ui.icons import LOGO

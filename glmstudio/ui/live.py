@@ -58,6 +58,13 @@ class View:
     model_problem: StudioError | None = None
     chat_model: str = ""
     chat_adapter: str = ""
+    chat_rival: str = "-"  # what is asked beside it; "" is the base, "-" nothing
+    chat_bits: int = 16
+    chat: str = ""  # the conversation that is shown; "" is the one changed last
+    chat_edit: str = ""  # the turn whose question is being changed
+    chat_teach: str = ""  # the turn that is being kept for training, and which of its answers
+    chat_side: int = 0
+    chat_told: tuple[str, dict[str, str]] | None = None
     chat_problem: StudioError | None = None
 
 

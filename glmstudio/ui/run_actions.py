@@ -18,7 +18,7 @@ from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.run import Run, find_run
 from glmstudio.runs.start import advance
-from glmstudio.ui import chat, runs_view
+from glmstudio.ui import chat_model, runs_view, score_view
 from glmstudio.ui.choice import use_model
 from glmstudio.ui.errands import ERRANDS
 from glmstudio.ui.form_actions import refused
@@ -89,10 +89,22 @@ def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
         use_model(model)
     view = replace(view, chat_model=model, chat_adapter=adapter, chat_problem=None)
     try:
-        chat.load(model, adapter)
+        if not _is_loaded(model):  # another result on the same weights needs no loading
+            chat_model.load(model, adapter)
     except StudioError as error:  # the chat is what the click has opened, so that is where it is told
         return replace(view, chat_problem=error)
     return view
+
+
+def _is_loaded(model: str) -> bool:
+    state = chat_model.server_state()
+    return state.state == "ready" and state.model == model
+
+
+def _score(view: View, run: Run, data: dict[str, Any]) -> View:
+    model, adapter = (str(learned(run)), "") if run.is_whole_model else (run.model, run.name)
+    score_view.act(run.name, model, adapter, data)
+    return replace(view, run=run.name)
 
 
 def _export(view: View, run: Run, data: dict[str, Any]) -> View:
@@ -158,6 +170,8 @@ _ACTIONS: dict[str, Callable[[View, Run, dict[str, Any]], View]] = {
     "chat": _chat,
     "export": _export,
     "versus": _versus,
+    "score": _score,
+    "score-stop": _score,
     "rename": _rename,
     "note": _note,
     "delete": _delete,

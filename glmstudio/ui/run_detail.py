@@ -8,6 +8,7 @@ from glmstudio.runs.export import forms_of
 from glmstudio.runs.lease import cards_of
 from glmstudio.runs.manage import read_note
 from glmstudio.runs.run import RunState
+from glmstudio.ui import score_view
 from glmstudio.ui.charts import Series, curve
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.errands import ERRANDS
@@ -160,7 +161,12 @@ def render_after(lang: str, known: Known) -> Safe:
     """Compare with the base, export; each runs in the background and says what came of it."""
     if not known.has_result:
         return Safe("")
-    return tag("{versus}{export}", versus=_versus(lang, known), export=_export(lang, known))
+    return tag(
+        "{score}{versus}{export}",
+        score=score_view.render(lang, known.name, about=known.name, run=known.run),
+        versus=_versus(lang, known),
+        export=_export(lang, known),
+    )
 
 
 def _versus(lang: str, known: Known) -> Safe:

@@ -16,8 +16,8 @@ import pytest
 from openai import OpenAI
 
 from glmstudio.chat.server import ModelServer, wait_until_ready
-from glmstudio.chat.tools import TOOLS
 from glmstudio.runs.run import Run, find_run, wait_for_end
+from glmstudio.tools.toolbox import trained
 from tests.e2e.browser import browser, visit
 from tests.e2e.studio import ROOT, studio
 
@@ -53,10 +53,10 @@ def test_from_a_command_to_a_right_tool_call(home: Path) -> None:
             assert page.status == 200
         state = wait_for_end(run, seconds=PATIENCE)
         assert (state.state, state.step) == ("finished", 1450), run.log()[0][-3000:]
-    ModelServer.start("demo", "first")
+    ModelServer.start("demo", ["first"])
     try:
         server = wait_until_ready(120)
-        assert server.adapter == "first"
+        assert server.adapters == ("first",)
         client = OpenAI(
             base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", http_client=httpx.Client(trust_env=False)
         )
@@ -97,9 +97,9 @@ def test_the_same_by_clicking(home: Path) -> None:
 
 
 def called(client: OpenAI, question: str) -> tuple[str, dict[str, Any]]:
-    tools: Any = [{"type": "function", "function": tool.schema} for tool in TOOLS.values()]
+    tools: Any = [{"type": "function", "function": tool.schema} for tool in trained().values()]
     answer = client.chat.completions.create(
-        model="demo", messages=[{"role": "user", "content": question}], tools=tools, temperature=0
+        model="first", messages=[{"role": "user", "content": question}], tools=tools, temperature=0
     )
     (call,) = answer.choices[0].message.tool_calls or []
     return call.function.name, json.loads(call.function.arguments)  # type: ignore[union-attr]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 CITIES: tuple[tuple[str, str, str], ...] = (
     ("Beijing", "北京", "Asia/Shanghai"),
     ("Shanghai", "上海", "Asia/Shanghai"),
@@ -106,3 +108,9 @@ ZONES: dict[str, str] = {
     name.casefold().replace(" ", ""): zone for english, chinese, zone in CITIES for name in (english, chinese)
 }
 """City (no case, no spaces) to IANA time zone."""
+
+
+def zone_of(city: str) -> str | None:
+    """The time zone of a city; `São Paulo`, `sao paulo` and `圣保罗` are one. None where it is not known."""
+    letters = unicodedata.normalize("NFKD", city[:100]).casefold()
+    return ZONES.get("".join(letter for letter in letters if letter.isalnum()))

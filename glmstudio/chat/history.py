@@ -1,0 +1,160 @@
+"""Conversations on disk: one JSON file each in `workspace/chats/`, written whole after every step of an answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glmstudio.chat.dialogue import Answer, Call, Dialogue, Settings, from_json
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json, write_json
+from glmstudio.paths import paths
+
+MOST_LISTED = 200
+LARGEST_IMPORT = 20_000_000  # bytes
+_NAME = re.compile(r"[0-9a-z-]{1,64}")
+_heads: dict[str, tuple[int, Heading]] = {}
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A line of the list of conversations."""
+
+    id: str
+    title: str
+    changed: float
+    turns: int
+
+
+def headings() -> list[Heading]:
+    """The conversations, the one changed last first; files that are none are left out."""
+    found = []
+    for file in _files():
+        state = file.stat().st_mtime_ns
+        known = _heads.get(file.stem)
+        if known is None or known[0] != state:
+            try:
+                dialogue = read(file.stem)
+            except StudioError:
+                continue
+            known = (state, Heading(dialogue.id, dialogue.title, dialogue.changed, len(dialogue.branch())))
+            _heads[file.stem] = known
+        found.append(known[1])
+    return sorted(found, key=lambda each: -each.changed)[:MOST_LISTED]
+
+
+def read(name: str) -> Dialogue:
+    """The conversation of that name. Raises StudioError where there is none."""
+    if not _NAME.fullmatch(name):
+        raise StudioError("chat.no_dialogue")
+    dialogue = from_json(read_json(paths().chats / f"{name}.json"))
+    dialogue.id = name  # a copied file keeps its own name, not that of the one it was copied from
+    return dialogue
+
+
+def write(dialogue: Dialogue) -> None:
+    """Keep the conversation. Raises OSError where the disk refuses."""
+    write_json(paths().chats / f"{dialogue.id}.json", dialogue.to_json())
+
+
+def delete(name: str) -> None:
+    """Forget a conversation for good."""
+    if _NAME.fullmatch(name):
+        (paths().chats / f"{name}.json").unlink(missing_ok=True)
+
+
+def take_in(text: str) -> Dialogue:
+    """A conversation from the text of a file: an export of this studio, or OpenAI's `messages`. Raises StudioError."""
+    if len(text) > LARGEST_IMPORT:
+        raise StudioError("chat.no_dialogue")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StudioError("chat.no_dialogue") from error
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        dialogue = _from_messages(value["messages"])
+    else:
+        dialogue = from_json(value)
+        dialogue.id = Dialogue().id
+    write(dialogue)
+    return dialogue
+
+
+def markdown(dialogue: Dialogue) -> str:
+    """The branch that is looked at, to be read or printed."""
+    lines = [f"# {dialogue.title}", ""]
+    if dialogue.settings.system.strip():
+        lines += ["> " + dialogue.settings.system.replace("\n", "\n> "), ""]
+    for turn in dialogue.branch():
+        lines += [f"## {turn.question}", ""]
+        for answer in turn.answers:
+            lines += [f"**{answer.model}** {answer.loaded}".rstrip(), ""] if answer.model else []
+            for part in answer.parts:
+                lines += [_called(part) if isinstance(part, Call) else part.strip(), ""]
+    return "\n".join(lines)
+
+
+def _called(call: Call) -> str:
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return f"```text\n{call.name} {arguments}\n→ {(call.content or '').replace('```', '` ` `')}\n```"
+
+
+def _from_messages(messages: list[Any]) -> Dialogue:
+    """A conversation of OpenAI's messages; each user message begins a turn."""
+    dialogue = Dialogue(settings=Settings(system=_said(messages, ("system", "developer"))))
+    for message in messages:
+        if not isinstance(message, dict):
+            raise StudioError("chat.no_dialogue")
+        if message.get("role") == "user":
+            dialogue.ask(_text(message), dialogue.tip)
+        elif message.get("role") in ("assistant", "tool") and dialogue.tip is not None:
+            turn = dialogue.turns[dialogue.tip]
+            turn.answers = turn.answers or [Answer(model="", reason="stop")]
+            _add(turn.answers[0], message)
+    if not dialogue.turns:
+        raise StudioError("chat.no_dialogue")
+    return dialogue
+
+
+def _add(answer: Answer, message: dict[str, Any]) -> None:
+    answer.messages.append(message)
+    if message["role"] == "tool":
+        for part in answer.parts:
+            if isinstance(part, Call) and part.id == str(message.get("tool_call_id")):
+                part.content, part.state = _text(message), "done"
+        return
+    if text := _text(message):
+        answer.parts.append(text)
+    calls = message.get("tool_calls") or []
+    for call in calls if isinstance(calls, list) else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict):
+            raise StudioError("chat.no_dialogue")
+        arguments = function.get("arguments")
+        answer.parts.append(Call(str(call.get("id")), str(function.get("name")), _arguments(arguments)))
+
+
+def _arguments(written: Any) -> dict[str, Any]:
+    try:
+        value = json.loads(written)
+    except (TypeError, ValueError, RecursionError):
+        value = None
+    return value if isinstance(value, dict) else {"": str(written)}
+
+
+def _said(messages: list[Any], roles: tuple[str, ...]) -> str:
+    return "\n".join(_text(each) for each in messages if isinstance(each, dict) and each.get("role") in roles)
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    return content if isinstance(content, str) else ""
+
+
+def _files() -> Iterator[Path]:
+    folder = paths().chats
+    return (file for file in folder.glob("*.json") if _NAME.fullmatch(file.stem)) if folder.is_dir() else iter(())

@@ -1,0 +1,262 @@
+"""How well a model calls tools: every decision in a file of conversations, asked of base and tuned, and compared.
+
+A question is a conversation up to where the model has to act; what it did in the file is what is due. Four things are
+counted: the right tool, the right arguments, no call where none is due, and calls that can be read at all.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from glmstudio.data.calls import CallError, parse_call
+from glmstudio.data.formats import Conversation, conversations
+from glmstudio.data.prompt import TOOL_PROMPT, tools_message
+from glmstudio.data.sources import source_files
+from glmstudio.data.values import read_values
+from glmstudio.errors import StudioError
+
+MOST = 200
+_EXAMPLES = 20
+_LONGEST_ANSWER = 512  # tokens
+
+
+@dataclass(frozen=True)
+class Act:
+    """What the model does: a call (`tool` and `arguments`, None where they cannot be read), or text."""
+
+    text: str = ""
+    tool: str | None = None
+    arguments: dict[str, Any] | None = None
+
+    def shown(self) -> str:
+        """As one line."""
+        if self.tool is None:
+            return self.text
+        inside = self.text if self.arguments is None else json.dumps(self.arguments, ensure_ascii=False)
+        return f"{self.tool}({inside})"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation up to where the model has to act (`messages` and `tools` in OpenAI's form), and what is `due`."""
+
+    line: int
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    due: Act
+
+    @property
+    def asked(self) -> str:
+        """The last thing that was said to the model."""
+        return str(self.messages[-1].get("content") or "")
+
+
+@dataclass
+class Marks:
+    """Counts of one model. A share's two numbers: how many were right, of how many."""
+
+    model: str
+    loaded: str = ""
+    right_tool: tuple[int, int] = (0, 0)
+    right_arguments: tuple[int, int] = (0, 0)
+    no_call: tuple[int, int] = (0, 0)
+    valid_calls: tuple[int, int] = (0, 0)
+
+    def add(self, due: Act, did: Act) -> None:
+        """Count one answer."""
+        if due.tool is not None:
+            self.right_tool = _more(self.right_tool, did.tool == due.tool)
+            self.right_arguments = _more(self.right_arguments, is_right(due, did))
+        else:
+            self.no_call = _more(self.no_call, did.tool is None)
+        if did.tool is not None:
+            self.valid_calls = _more(self.valid_calls, did.arguments is not None)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A question that the first model and the last one answered differently well."""
+
+    line: int
+    asked: str
+    due: str
+    before: str
+    after: str
+    better: bool
+
+
+@dataclass(frozen=True)
+class Score:
+    """The marks of each model, in the order in which they were named, and examples of what changed."""
+
+    file: str
+    questions: int
+    marks: list[Marks]
+    changes: list[Change]
+    better: int
+    worse: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As `score --json` prints it."""
+        return asdict(self)
+
+
+def is_right(due: Act, did: Act) -> bool:
+    """Whether it is the call that is due, with its arguments, or no call where none is due."""
+    if due.tool is None:
+        return did.tool is None
+    return did.tool == due.tool and did.arguments is not None and _same(did.arguments, due.arguments)
+
+
+def score(
+    file: Path,
+    models: Sequence[str],
+    port: int,
+    *,
+    count: int = MOST,
+    tell: Callable[[int, int], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> Score:
+    """Ask all `models` of the server at `port` up to `count` questions, without chance; `tell(done, total)` on the way.
+
+    Raises StudioError where the file has no question or the server refuses.
+    """
+    asked = []
+    for question in questions(file):
+        asked.append(question)
+        if len(asked) == count:
+            break
+    if not asked:
+        raise StudioError("chat.no_questions", file=str(file))
+    marks, changes, better = [Marks(model) for model in models], [], [0, 0]
+    with httpx.Client(trust_env=False, timeout=httpx.Timeout(600, connect=5)) as client:
+        for number, question in enumerate(asked):
+            if tell is not None:
+                tell(number, len(asked))
+            if cancel is not None and cancel.is_set():
+                break
+            did = [_ask(client, port, question, each) for each in marks]
+            for each, act in zip(marks, did, strict=True):
+                each.add(question.due, act)
+            before, after = is_right(question.due, did[0]), is_right(question.due, did[-1])
+            if before != after:
+                better[after] += 1
+                changes.append(_change(question, did[0], did[-1], better=after))
+    changes.sort(key=lambda each: each.better)  # what became worse is what must be seen
+    return Score(str(file), len(asked), marks, changes[:_EXAMPLES], better[1], better[0])
+
+
+def questions(file: Path) -> Iterator[Question]:
+    """Every decision in the conversations of a file or folder; records that cannot be used are left out."""
+    for each in source_files(file):
+        for line, value in read_values(each):
+            for found in () if isinstance(value, StudioError) else conversations(value):
+                if isinstance(found, Conversation):
+                    yield from _decisions(found, line)
+
+
+def _decisions(found: Conversation, line: int) -> Iterator[Question]:
+    record: Any = found.record
+    turns = record.get("conversations") if isinstance(record, dict) else None
+    tools = record.get("tools") or [] if isinstance(record, dict) else []
+    listed = [{"type": "function", "function": tool} for tool in tools if isinstance(tool, dict) and "name" in tool]
+    messages: list[dict[str, Any]] = []
+    if tools and len(listed) < len(tools):  # a description in words, as ToolAlpaca has it, goes in as it is
+        listed, messages = [], [{"role": "system", "content": tools_message(tools, found.intro).content}]
+    elif system := found.intro.removesuffix(TOOL_PROMPT).strip():
+        messages = [{"role": "system", "content": system}]
+    for number, turn in enumerate(turns if isinstance(turns, list) else ()):
+        if not isinstance(turn, dict):
+            return
+        role, said = turn.get("role"), turn.get("content")
+        if role == "tool" and isinstance(turn.get("name"), str) and isinstance(turn.get("parameters"), dict):
+            if turn.get("loss", True):
+                yield Question(line, [*messages], listed, Act("", turn["name"], turn["parameters"]))
+            messages += _called(turn, number)
+        elif role in ("system", "user", "assistant", "observation") and isinstance(said, str):
+            follows = turns[number + 1] if isinstance(turns, list) and number + 1 < len(turns) else {}
+            thought = isinstance(follows, dict) and follows.get("role") == "tool"
+            if role == "assistant" and turn.get("loss", True) and messages and not thought:
+                yield Question(line, [*messages], listed, Act(said))
+            messages.append({"role": role, "content": said})
+        else:
+            return
+
+
+def _called(turn: dict[str, Any], number: int) -> list[dict[str, Any]]:
+    seen, name = turn.get("observation"), f"call_{number}"
+    text = seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False)
+    function = {"name": turn["name"], "arguments": json.dumps(turn["parameters"], ensure_ascii=False)}
+    return [
+        {"role": "assistant", "content": None, "tool_calls": [{"id": name, "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": name, "content": text},
+    ]
+
+
+def _ask(client: httpx.Client, port: int, question: Question, marks: Marks) -> Act:
+    body: dict[str, Any] = {
+        "model": marks.model,
+        "messages": question.messages,
+        "temperature": 0,
+        "max_tokens": _LONGEST_ANSWER,
+        "user": "score",
+    }
+    if question.tools:
+        body["tools"] = question.tools
+    try:
+        reply = client.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body)
+        told = reply.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise StudioError("chat.unreachable") from error
+    if reply.status_code == 400:  # too long for this model: an answer that is wrong, not the end
+        return Act()
+    if reply.status_code != 200:
+        raise StudioError("chat.refused", reason=str((told.get("error") or {}).get("message", reply.status_code)))
+    marks.loaded = str(told.get("system_fingerprint") or "")
+    return act_of(told["choices"][0]["message"], listed=bool(question.tools))
+
+
+def act_of(message: dict[str, Any], *, listed: bool = True) -> Act:
+    """What an assistant's message does. Where no tools were `listed`, a call is still written in its text."""
+    calls = message.get("tool_calls") or []
+    if calls:
+        function = calls[0]["function"]
+        try:
+            arguments = json.loads(function["arguments"])
+        except ValueError:
+            arguments = None
+        return Act(function["arguments"], function["name"], arguments if isinstance(arguments, dict) else None)
+    text = str(message.get("content") or "")
+    name, _, rest = text.partition("\n")
+    if listed or "tool_call(" not in rest:
+        return Act(text)
+    try:
+        return Act(rest, name.strip(), parse_call(rest))
+    except CallError:
+        return Act(rest, name.strip())
+
+
+def _change(question: Question, before: Act, after: Act, *, better: bool) -> Change:
+    return Change(question.line, question.asked, question.due.shown(), before.shown(), after.shown(), better)
+
+
+def _more(share: tuple[int, int], right: bool) -> tuple[int, int]:
+    return share[0] + right, share[1] + 1
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Equal as JSON: 5 and 5.0 are, 1 and true are not."""
+    if isinstance(first, bool) or isinstance(second, bool):
+        return first is second
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_same(value, second[name]) for name, value in first.items())
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_same, first, second))
+    return bool(first == second)

@@ -1,0 +1,51 @@
+"""How well a model calls tools, in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from glmstudio.cli.terminal import command, json_flag, print_json, t
+
+_FIGURES = ("right_tool", "right_arguments", "no_call", "valid_calls")
+
+
+def add(commands: Any) -> None:
+    """`score`."""
+    score = command(commands, "score", _score)
+    score.add_argument("file", type=Path, help=t("cli.score_file"))
+    score.add_argument("--model", default="demo", help=t("cli.model"))
+    score.add_argument("--adapter", help=t("cli.adapter"))
+    score.add_argument("--count", type=int, default=200, help=t("cli.score_count"))
+    json_flag(score)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from glmstudio.chat.score import score
+    from glmstudio.chat.terminal import own_server
+
+    def tell(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{t('ui.score.going', done=done, total=total)}")
+
+    with own_server(options.model, [options.adapter] if options.adapter else []) as served:
+        result = score(options.file, served.models, served.port, count=max(1, options.count), tell=tell)
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    if options.json:
+        print_json(result.to_json())
+        return 0
+    width = max(len(t(f"ui.score.{figure}")) for figure in _FIGURES) + 2
+    print(" " * width + "".join(f"{marks.model:>20}" for marks in result.marks))
+    for figure in _FIGURES:
+        shares = [getattr(marks, figure) for marks in result.marks]
+        cells = [f"{right / of:.1%} ({right}/{of})" if of else "–" for right, of in shares]
+        print(f"{t(f'ui.score.{figure}'):{width}}" + "".join(f"{cell:>20}" for cell in cells))
+    print(t("ui.score.questions", count=result.questions, better=result.better, worse=result.worse))
+    for change in result.changes:
+        print(f"\n{t('ui.score.better' if change.better else 'ui.score.worse')}: {change.asked}")
+        print(f"  {t('ui.score.due')}: {change.due}\n  {t('ui.chat.base')}: {change.before}")
+        print(f"  {t('ui.score.tuned')}: {change.after}")
+    return 0

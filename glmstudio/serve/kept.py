@@ -1,0 +1,72 @@
+"""Keys and values that an answer left behind, for what begins alike: the next round of tools, the next turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import DynamicCache, GlmConfig
+
+_MOST = 8
+_SHORT = 256  # tokens: so much may be cut off the end of a kept one; where more would be lost, it is copied
+
+
+@dataclass
+class Kept:
+    """The keys and values of `ids`, computed with one adapter."""
+
+    adapter: str
+    ids: list[int]
+    cache: DynamicCache
+
+
+class KeptCaches:
+    """The few that were used last, `limit` tokens in all. Never shared between adapters: their numbers differ."""
+
+    def __init__(self, config: GlmConfig, limit: int) -> None:
+        self._config, self._limit = config, limit
+        self._kept: list[Kept] = []
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are held."""
+        return sum(len(each.ids) for each in self._kept)
+
+    def take(self, adapter: str, prompt: Sequence[int]) -> tuple[DynamicCache, int]:
+        """A cache whose first tokens are those of `prompt`, and how many; at least one token is left to compute."""
+        best, length = None, 0
+        for each in self._kept:
+            common = min(_common(each.ids, prompt), len(prompt) - 1)
+            if each.adapter == adapter and common > length:
+                best, length = each, common
+        if best is None:
+            return DynamicCache(config=self._config), 0
+        if len(best.ids) - length > _SHORT:
+            return self._copy(best, length), length
+        self._kept.remove(best)
+        if len(best.ids) > length:
+            best.cache.crop(length - len(best.ids))
+        return best.cache, length
+
+    def put(self, adapter: str, ids: Sequence[int], cache: DynamicCache) -> None:
+        """Keep what was computed; the ones that were not used for longest go."""
+        known = list(ids[: cache.get_seq_length()])
+        self._kept.append(Kept(adapter, known, cache))
+        while len(self._kept) > _MOST or (self.tokens > self._limit and len(self._kept) > 1):
+            del self._kept[0]
+
+    def clear(self) -> None:
+        """Give all of it back."""
+        self._kept.clear()
+
+    def _copy(self, kept: Kept, length: int) -> DynamicCache:
+        copy = DynamicCache(config=self._config)
+        for index, layer in enumerate(kept.cache.layers):
+            copy.update(layer.keys[:, :, :length].clone(), layer.values[:, :, :length].clone(), index)
+        return copy
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    pairs = zip(first, second, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

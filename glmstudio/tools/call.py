@@ -1,0 +1,172 @@
+"""One call of a tool in a process of its own: fenced, bounded, and ended with all that it left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from glmstudio.errors import StudioError
+from glmstudio.tools import fence
+from glmstudio.tools.errors import ToolError
+from glmstudio.tools.permissions import folder
+from glmstudio.tools.tool import Tool, check
+
+LONGEST = 4000  # characters that the model is told
+_SECONDS = 20.0
+_LARGEST = 1_000_000  # bytes that a process may answer
+_CHILD = Path(__file__).parent / "child.py"
+# The words that the user reads, and what the model hears.
+_STOPPED = {
+    "time": ("tools.stopped_time", "it took too long"),
+    "memory": ("tools.stopped_memory", "it took too much memory"),
+    "process": ("tools.stopped_process", "it may not start or end other processes"),
+    "network": ("tools.stopped_network", "it may not use the network"),
+    "file": ("tools.stopped_file", "it may not use this file"),
+    "output": ("tools.stopped_output", "its answer was too long"),
+    "forbidden": ("tools.stopped_forbidden", "it did something that is not allowed"),
+    "crashed": ("tools.stopped_crashed", "its process broke"),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the model is told (`content`), and for people why the process was stopped, where it was."""
+
+    content: str
+    failed: bool
+    seconds: float
+    stopped: StudioError | None = None
+
+
+def call(tool: Tool, arguments: dict[str, Any], *, cancel: threading.Event | None = None) -> Outcome:
+    """Call the tool. Never raises for what a tool or a model does."""
+    began = time.monotonic()
+    try:
+        check(tool, arguments)
+        told = _run(tool, arguments, cancel or threading.Event())
+    except ToolError as error:
+        return Outcome(f"Error: {error}", True, time.monotonic() - began)
+    except StudioError as error:
+        return Outcome(f"Error: {error.what()}", True, time.monotonic() - began, error)
+    seconds = time.monotonic() - began
+    if (kind := str(told.get("stopped"))) in _STOPPED:
+        key, why = _STOPPED[kind]
+        return Outcome(f"Error: {tool.name} was stopped: {why}.", True, seconds, StudioError(key, name=tool.name))
+    if "content" not in told:
+        return Outcome(_cut(f"Error: {told.get('failed')}"), True, seconds)
+    return Outcome(_cut(str(told["content"])), False, seconds)
+
+
+def direct(tool: Tool, arguments: dict[str, Any]) -> str:
+    """The answer of a shipped tool without a process of its own; only for making data. Raises ToolError."""
+    from importlib import import_module
+
+    check(tool, arguments)
+    if tool.source != "studio" or tool.file is None or tool.needs:
+        raise ToolError(f"{tool.name} runs in a process of its own.")
+    function = getattr(import_module(f"glmstudio.tools.shipped.{tool.file.stem}"), tool.name)
+    try:
+        return str(function(**arguments))
+    except ToolError:
+        raise
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        raise ToolError(f"{tool.name} could not answer: {error}.") from error
+
+
+@cache
+def unfenced() -> str:
+    """What this machine lacks for a fence; empty where it has one."""
+    return fence.missing()
+
+
+def _run(tool: Tool, arguments: dict[str, Any], cancel: threading.Event) -> dict[str, Any]:
+    fenced = not unfenced()
+    if not fenced and not _harmless(tool):
+        raise StudioError("tools.no_fence", name=tool.name)
+    with tempfile.TemporaryDirectory(prefix="glmstudio-tool-", ignore_cleanup_errors=True) as place:
+        asked = {
+            "file": str(tool.file),
+            "name": tool.name,
+            "arguments": arguments,
+            "needs": tool.needs,
+            "fenced": fenced,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-B", "-X", "utf8", str(_CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=place,
+            env=_environment(tool, place),
+            start_new_session=True,
+        )
+        try:
+            return _told(process, json.dumps(asked).encode(), cancel)
+        finally:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _harmless(tool: Tool) -> bool:
+    """Whether a tool may run where there is no fence: shipped, and for neither files, network nor code."""
+    return tool.source == "studio" and not tool.needs and tool.permission_default == "always"
+
+
+def _environment(tool: Tool, place: str) -> dict[str, str]:
+    """Nothing of the studio's environment but what says how to write: tokens and folders stay out."""
+    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "SYSTEMROOT") if name in os.environ}
+    chosen = folder() if "folder" in tool.needs else None
+    return kept | {"HOME": place, "TMPDIR": place, "PATH": ""} | ({"TOOL_FOLDER": str(chosen)} if chosen else {})
+
+
+def _told(process: subprocess.Popen[bytes], asked: bytes, cancel: threading.Event) -> dict[str, Any]:
+    """What the process answers, or how it was stopped; nothing that it says is trusted."""
+    answer = bytearray()
+    reader = threading.Thread(target=_read, args=(process, asked, answer), daemon=True)
+    reader.start()
+    end = time.monotonic() + _SECONDS
+    while reader.is_alive() and time.monotonic() < end and not cancel.is_set() and len(answer) <= _LARGEST:
+        reader.join(0.02)
+    if cancel.is_set():
+        raise ToolError("The user stopped this call.")
+    if len(answer) > _LARGEST:
+        return {"stopped": "output"}
+    if reader.is_alive():
+        return {"stopped": "time"}
+    code = process.wait()
+    try:
+        told = json.loads(answer)
+    except (ValueError, RecursionError):
+        told = None
+    if isinstance(told, dict):
+        return told
+    return {"stopped": "time" if code in (-signal.SIGXCPU, -signal.SIGKILL) else "crashed"}
+
+
+def _read(process: subprocess.Popen[bytes], asked: bytes, answer: bytearray) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        if process.stdin is not None and process.stdout is not None:
+            with process.stdin as given:
+                given.write(asked)
+            while len(answer) <= _LARGEST and (block := os.read(process.stdout.fileno(), 65536)):
+                answer += block
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:LONGEST]} … [cut: {len(text)} characters in all]"

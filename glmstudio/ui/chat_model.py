@@ -1,0 +1,229 @@
+"""Which model the chat talks to: what may be loaded, what is loaded, and what it is compared with."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from glmstudio.chat.server import Loaded, ModelServer, ServerState
+from glmstudio.errors import StudioError
+from glmstudio.paths import paths
+from glmstudio.runs.lease import chat_device, run_on
+from glmstudio.ui.chat_log import about
+from glmstudio.ui.choice import model_in_use, models
+from glmstudio.ui.conversation import TALKS
+from glmstudio.ui.live import Page, View
+from glmstudio.ui.markup import Safe, busy, button, chip, problem, tag, terminal
+from glmstudio.ui.runwatch import newest_first
+from glmstudio.ui.snapshot import forget, shared
+from glmstudio.units import literal
+from glmstudio.words import say
+
+SERVER = ModelServer()
+ALONE = "-"  # nothing to compare with; "" is the base
+BITS = (16, 8, 4)
+
+
+def build(page: Page) -> None:
+    """The pickers, what is loaded, and the same as a command."""
+    model = page.live(gr.Dropdown(elem_id="chat-model", choices=[], filterable=False), model_choices)
+    adapter = page.live(gr.Dropdown(elem_id="chat-adapter", choices=[], filterable=False), adapter_choices)
+    rival = page.live(gr.Dropdown(elem_id="chat-rival", choices=[], filterable=False), rival_choices)
+    bits = page.live(gr.Dropdown(elem_id="chat-bits", choices=[], filterable=False), bits_choices)
+    page.on(
+        model.input,
+        lambda view, name: replace(view, chat_model=name or "", chat_adapter="", chat_rival=ALONE),
+        inputs=[model],
+    )
+    page.on(adapter.input, lambda view, name: replace(view, chat_adapter=name or ALONE), inputs=[adapter])
+    page.on(rival.input, lambda view, name: replace(view, chat_rival=name), inputs=[rival])
+    page.on(bits.input, lambda view, chosen: replace(view, chat_bits=int(chosen)), inputs=[bits])
+    page.panel("server", render_server, act_server)
+
+
+def act_server(view: View, data: dict[str, Any]) -> View:
+    """Load what the pickers say, or unload."""
+    try:
+        if data.get("act") == "unload":
+            TALKS.stop_all()
+            SERVER.stop()
+        elif data.get("act") in ("load", "load-anyway"):
+            beside = data["act"] == "load-anyway"
+            load(chosen_model(view), chosen_adapter(view), bits=view.chat_bits, beside_run=beside)
+    except StudioError as error:
+        return replace(view, chat_problem=error)
+    return replace(view, chat_problem=None)
+
+
+def load(model: str, adapter: str, *, bits: int = 16, beside_run: bool = False) -> None:
+    """Load a model, and the result of a run on top of it. Raises StudioError; where a run trains on the same device,
+    it is an error, too, unless somebody knows (`beside_run`)."""
+    if not model:
+        raise StudioError("ui.chat.no_model")
+    if not beside_run and (run := run_on(chat_device())):
+        raise StudioError("ui.chat.training_there", name=run.name)
+    TALKS.stop_all()
+    SERVER.start(model, [adapter] if adapter else [], bits=bits)
+    forget()
+
+
+def port_for(view: View) -> int:
+    """The port of the model server. Raises StudioError where what the pickers say is not loaded."""
+    state = server_state()
+    if state.state != "ready":
+        raise StudioError("ui.chat.still_loading" if state.state == "loading" else "ui.chat.not_loaded")
+    if state.model != chosen_model(view):
+        raise StudioError("ui.chat.other_loaded")
+    return state.port
+
+
+@shared(2.0)
+def server_state() -> ServerState:
+    """What is really loaded."""
+    return SERVER.current()
+
+
+@shared(2.0)
+def loaded() -> dict[str, Loaded]:
+    """All that the model server serves, by name; empty while it serves nothing."""
+    if server_state().state != "ready":
+        return {}
+    try:
+        return {each.id: each for each in SERVER.loaded()}
+    except StudioError:
+        return {}
+
+
+def model_choices(lang: str, view: View) -> dict[str, Any]:
+    """The models that can be loaded."""
+    names = [(literal(model.title), model.name) for model in models() if model.ready]
+    names += [(literal(_short(each)), each) for each in _tuned_models(view)]
+    return {"label": say(lang, "ui.chat.model"), "choices": names, "value": chosen_model(view) or None}
+
+
+def adapter_choices(lang: str, view: View) -> dict[str, Any]:
+    """No adapter, or one of the finished runs of the chosen model."""
+    return {
+        "label": say(lang, "ui.chat.adapter"),
+        "choices": _choices(view, say(lang, "ui.chat.no_adapter")),
+        "value": chosen_adapter(view),
+    }
+
+
+def rival_choices(lang: str, view: View) -> dict[str, Any]:
+    """Nothing, the base, or another result of the chosen model, to be asked beside the chosen one."""
+    names = [(words, name) for words, name in _choices(view, say(lang, "ui.chat.base")) if name != chosen_adapter(view)]
+    return {
+        "label": say(lang, "ui.chat.rival"),
+        "choices": [(say(lang, "ui.chat.no_rival"), ALONE), *names],
+        "value": chosen_rival(view),
+    }
+
+
+def bits_choices(lang: str, view: View) -> dict[str, Any]:
+    """How the weights are stored."""
+    names = [(say(lang, f"ui.chat.bits_{bits}"), bits) for bits in BITS]
+    return {"label": say(lang, "ui.chat.bits"), "choices": names, "value": view.chat_bits}
+
+
+def render_server(lang: str, view: View) -> Safe:
+    """What is loaded, by the tensors in use, and the button that changes it."""
+    state = server_state()
+    same = state.model == chosen_model(view) and state.bits == view.chat_bits
+    look = {"absent": "waiting", "loading": "running", "ready": "good", "failed": "bad"}[state.state]
+    words = say(lang, f"ui.chat.server_{state.state}", what=_title(state.model))
+    buttons: list[Safe] = []
+    if state.state in ("absent", "failed") or not same:
+        buttons.append(button("load", say(lang, "ui.chat.load"), look="primary"))
+    if view.chat_problem and view.chat_problem.key == "ui.chat.training_there":
+        buttons = [button("load-anyway", say(lang, "ui.chat.load_anyway"))]
+    if state.state in ("ready", "loading"):
+        buttons.append(button("unload", say(lang, "ui.chat.unload")))
+    rows = [tag("<dt>{name}</dt><dd>{about}</dd>", name=each.id, about=about(lang, each)) for each in loaded().values()]
+    return tag(
+        '<div class="gs-stack"><div>{chip}</div>{busy}{problem}<dl class="gs-facts gs-loaded">{rows}</dl>'
+        '<div class="gs-row">{buttons}</div></div>',
+        chip=chip(look, words),
+        busy=busy(words) if state.state == "loading" else "",
+        problem=problem(lang, state.problem) if state.problem else "",
+        rows=rows,
+        buttons=buttons,
+    )
+
+
+def render_command(lang: str, view: View) -> Safe:
+    """The same conversation in the terminal."""
+    command = ["python", "launcher.py", "chat", "--model", chosen_model(view)]
+    if adapter := chosen_adapter(view):
+        command += ["--adapter", adapter]
+    return terminal(lang, shlex.join(command), key="chat")
+
+
+def chosen_model(view: View) -> str:
+    """The model that the picker shows; "" where there is none."""
+    names = [*(model.name for model in models() if model.ready), *_tuned_models(view)]
+    used, state = model_in_use(), server_state()
+    wanted = (view.chat_model, state.model if state.state != "absent" else None, used.name if used else None)
+    return next((name for name in wanted if name in names), names[0] if names else "")
+
+
+def chosen_adapter(view: View) -> str:
+    """The run or folder that is put on the model; "" is the base."""
+    model, state = chosen_model(view), server_state()
+    if view.chat_model or view.chat_adapter:
+        wanted = view.chat_adapter
+    else:
+        wanted = next(iter(state.adapters), "") if state.state != "absent" and state.model == model else ""
+    return wanted if wanted in _adapters(model, view) else ""
+
+
+def chosen_rival(view: View) -> str:
+    """What is asked beside the chosen one; `ALONE` for nothing."""
+    known = ["", *_adapters(chosen_model(view), view)]
+    return view.chat_rival if view.chat_rival in known and view.chat_rival != chosen_adapter(view) else ALONE
+
+
+def asked_models(view: View) -> list[str]:
+    """The adapters that a question goes to: the chosen one, and what it is compared with."""
+    rival = chosen_rival(view)
+    return [chosen_adapter(view)] if rival == ALONE else [rival, chosen_adapter(view)]
+
+
+def _choices(view: View, base: str) -> list[tuple[str, str]]:
+    """The base under that name, and each result of the chosen model."""
+    return [(base, ""), *((literal(_short(name)), name) for name in _adapters(chosen_model(view), view))]
+
+
+def _adapters(model: str, view: View) -> list[str]:
+    """The runs that tuned the model, and the checkpoints that a run's button named or that are loaded."""
+    found = [
+        known.name
+        for known in newest_first()
+        if known.model == model and known.has_result and not known.run.is_whole_model
+    ]
+    named = {view.chat_adapter, *server_state().adapters} - {"", *found}
+    return found + sorted(each for each in named if _is_ours(each))
+
+
+def _tuned_models(view: View) -> list[str]:
+    """Whole models that runs made: those that are loaded or that a run's button named, and every finished one."""
+    results = [str(known.run.result) for known in newest_first() if known.has_result and known.run.is_whole_model]
+    return results + sorted({each for each in (view.chat_model, server_state().model) if _is_ours(each)} - {*results})
+
+
+def _is_ours(path: str) -> bool:
+    """Whether it is a folder inside a run: results and checkpoints are loaded from nowhere else."""
+    return bool(path) and Path(path).is_absolute() and Path(path).is_relative_to(paths().runs)
+
+
+def _short(name: str) -> str:
+    """A result or checkpoint of a run as a person reads it."""
+    return " · ".join(Path(name).relative_to(paths().runs).parts) if _is_ours(name) else name
+
+
+def _title(name: str) -> str:
+    return next((each.title for each in models() if each.name == name), _short(name))

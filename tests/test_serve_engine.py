@@ -1,0 +1,253 @@
+"""The engine without HTTP: adapters beside one set of weights, kept keys and values, turns, luck, memory."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from glmstudio.data.prompt import Message, chat_ids, tools_message
+from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.demo.world import World
+from glmstudio.errors import StudioError
+from glmstudio.glm.load import load_model
+from glmstudio.glm.shelf import Shelf
+from glmstudio.serve.engine import Engine, Job, Known, NoMemoryError, Sampling
+from glmstudio.serve.turns import FullError, Turns
+from glmstudio.tools.toolbox import trained
+from tests.adapters import BASE, lora, prefix
+
+GREEDY = Sampling(temperature=0.0, max_tokens=24)
+NAMES = ("", "soft", "soft2", "low", "low2")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    home = tmp_path_factory.mktemp("adapters")
+    made = {"soft": prefix(home / "soft", 1), "soft2": prefix(home / "soft2", 2)}
+    return made | {"low": lora(home / "low", 3), "low2": lora(home / "low2", 4)}
+
+
+@pytest.fixture
+def engine(folders: dict[str, Path]) -> Iterator[Engine]:
+    made = Engine(Shelf(load_model(BASE, device="cpu")), tokenizer().stop_ids)
+    for name, folder in folders.items():
+        made.add(name, folder)
+    yield made
+    made.end()
+
+
+def tokenizer() -> Tokenizer:
+    return Tokenizer(BASE)
+
+
+def prompt(seed: int) -> list[int]:
+    question = World(seed, held_out=True).tool_exchange("en").turns[0]["content"]
+    tools = [tool.schema for tool in trained().values()]
+    return chat_ids(tokenizer(), [tools_message(tools), Message("user", question)])
+
+
+def answer(engine: Engine, ids: list[int], adapter: str = "", sampling: Sampling = GREEDY) -> list[int]:
+    return list(engine.generate(ids, sampling, adapter))
+
+
+def alone(ids: list[int], folder: Path | None) -> list[int]:
+    """What transformers' own `generate` says with a model that holds this adapter and nothing else."""
+    model = load_model(BASE, folder, device="cpu")
+    given = torch.tensor([ids])
+    with torch.inference_mode():
+        out = model.generate(
+            given,
+            attention_mask=torch.ones_like(given),
+            max_new_tokens=GREEDY.max_tokens,
+            do_sample=False,
+            eos_token_id=list(tokenizer().stop_ids),
+            pad_token_id=0,
+        )
+    return out[0, len(ids) :].tolist()
+
+
+def test_each_adapter_answers_as_it_does_alone_however_they_are_mixed(engine: Engine, folders: dict[str, Path]) -> None:
+    asked = [prompt(seed) for seed in (1, 2)]
+    wanted = {(name, at): alone(ids, folders.get(name)) for name in NAMES for at, ids in enumerate(asked)}
+    assert len({tuple(wanted[name, 0]) for name in NAMES}) > 3, "the adapters must differ for this to show anything"
+    order = [(name, at) for name in NAMES for at in range(2)] * 3
+    random.Random(5).shuffle(order)
+    for name, at in order:
+        assert answer(engine, asked[at], name) == wanted[name, at]
+
+
+def test_switching_moves_no_base_weight_and_leaves_the_base_bit_for_bit(
+    engine: Engine, folders: dict[str, Path]
+) -> None:
+    model = engine.shelf.model
+    plain = load_model(BASE, device="cpu")
+    ids = torch.tensor([prompt(3)])
+    with torch.inference_mode():
+        wanted = plain(input_ids=ids).logits
+        places = {name: each.data_ptr() for name, each in model.named_parameters() if "lora_" not in name}
+        for name in (*NAMES, ""):
+            engine.shelf.use(name)
+            same = torch.equal(model(input_ids=ids).logits, wanted)
+            assert same is (name == ""), name
+    assert {n: e.data_ptr() for n, e in model.named_parameters() if "lora_" not in n and n in places} == places
+
+
+def test_adapters_are_described_by_the_tensors_in_use(engine: Engine, folders: dict[str, Path], tmp_path: Path) -> None:
+    told = {name: engine.shelf.describe(name) for name in NAMES}
+    assert [told[name].kind for name in NAMES] == ["base", "prefix", "prefix", "lora", "lora"]
+    assert [told[name].size for name in NAMES] == [0, 6, 6, 4, 4]
+    assert len({told[name].fingerprint for name in NAMES}) == 5
+    engine.add("again", folders["soft"])
+    engine.add("low again", folders["low"])
+    assert engine.shelf.describe("again") == told["soft"]
+    assert engine.shelf.describe("low again") == told["low"]
+    with torch.no_grad():
+        engine.shelf.use("soft")
+        engine.shelf.model.prefix.embedding.weight[0, 0] += 1
+    assert engine.shelf._describe("soft") != told["soft"], "it is computed from what answers, not from the file"
+    with pytest.raises(StudioError):
+        engine.add("none", tmp_path)
+    assert engine.shelf.names == ["soft", "soft2", "again", "low", "low2", "low again"]
+
+
+def test_kept_keys_change_no_answer(engine: Engine) -> None:
+    known: list[int] = []
+    for seed in range(6):
+        name = NAMES[seed % len(NAMES)]
+        ids = prompt(seed)
+        first = answer(engine, ids, name)
+        follow = [*ids, *first, *tokenizer().encode("\n 444"), tokenizer().special["<|assistant|>"]]
+        # the next round, the same again, a branch from the first question, and a cut that ends in a known part
+        for each in (follow, follow, [*ids[:-1], *tokenizer().encode(" more"), ids[-1]], ids[: len(ids) // 2]):
+            before = known_tokens(engine, each, name)
+            kept = answer(engine, each, name)
+            engine.kept.clear()
+            assert answer(engine, each, name) == kept
+            known.append(before)
+            answer(engine, ids, name)
+    assert sum(known) > 1500, "nothing was kept"
+    assert engine.kept.tokens <= 2 * engine.context
+
+
+def known_tokens(engine: Engine, ids: list[int], adapter: str) -> int:
+    told: list[Any] = []
+    done = threading.Event()
+
+    def put(item: Any) -> None:
+        told.append(item)
+        if item is None:
+            done.set()
+
+    engine.submit(Job(ids, Sampling(temperature=0.0, max_tokens=1), put, adapter))
+    assert done.wait(60)
+    assert isinstance(told[0], Known)
+    return told[0].tokens
+
+
+def test_what_is_kept_belongs_to_its_adapter(engine: Engine) -> None:
+    ids = prompt(4)
+    answer(engine, ids, "soft")
+    assert known_tokens(engine, ids, "soft2") == 0
+    assert known_tokens(engine, ids, "") == 0
+    assert known_tokens(engine, ids, "soft") == len(ids) - 1
+
+
+def test_what_is_kept_is_bounded_and_the_last_one_used_stays(engine: Engine) -> None:
+    for seed in range(20):
+        answer(engine, prompt(seed))
+    assert len(engine.kept._kept) <= 8
+    assert known_tokens(engine, prompt(19), "") > 100
+
+
+def test_a_seed_repeats_an_answer_whatever_came_between(engine: Engine) -> None:
+    ids, lucky = prompt(6), Sampling(temperature=1.5, top_p=1.0, max_tokens=12, seed=11)
+    first = answer(engine, ids, "", lucky)
+    torch.manual_seed(0)
+    answer(engine, prompt(7), "soft", Sampling(temperature=1.0, max_tokens=5))
+    assert answer(engine, ids, "", lucky) == first
+    others = {tuple(answer(engine, ids, "", Sampling(1.5, 1.0, 12, seed))) for seed in range(4)}
+    assert len(others) > 1
+
+
+def test_an_answer_can_be_made_to_begin_with_one_of_several(engine: Engine) -> None:
+    told: list[Any] = []
+    done = threading.Event()
+    begin = [tokenizer().encode(f"{name}\n") for name in ("roll_dice", "get_time")]
+
+    def put(item: Any) -> None:
+        told.append(item)
+        if item is None:
+            done.set()
+
+    engine.submit(Job(prompt(8), GREEDY, put, begin=begin))
+    assert done.wait(60)
+    ids = [item for item in told if isinstance(item, int)]
+    assert any(ids[: len(each)] == each for each in begin)
+
+
+def test_cancel_ends_a_long_prompt_between_two_pieces(engine: Engine) -> None:
+    told: list[Any] = []
+    done = threading.Event()
+
+    def put(item: Any) -> None:
+        told.append(item)
+        if isinstance(item, Known):
+            job.cancel.set()
+        if item is None:
+            done.set()
+
+    job = Job([5] * 2000, GREEDY, put)
+    engine.submit(job)
+    assert done.wait(30)
+    assert told == [Known(0), None]
+
+
+class Short:
+    """A model that has memory for so many tokens at once, and none for more."""
+
+    def __init__(self, model: Any, most: int) -> None:
+        self.model, self.most, self.tried = model, most, 0
+
+    def __call__(self, **given: Any) -> Any:
+        if given["input_ids"].shape[1] > self.most:
+            self.tried += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.model(**given)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+
+def test_too_little_memory_is_an_answer_and_the_next_one_is_served(engine: Engine) -> None:
+    ids = prompt(9)
+    wanted = answer(engine, ids)
+    engine._model = short = Short(engine.shelf.model, 100)
+    engine.kept.clear()
+    with pytest.raises(NoMemoryError) as caught:
+        answer(engine, ids)
+    assert (caught.value.tokens, short.tried, engine.kept.tokens) == (len(ids), 2, 0)
+    short.most = 10_000
+    assert answer(engine, ids) == wanted
+
+
+def test_turns_are_fair() -> None:
+    turns: Turns[str] = Turns(most=8)
+    for job in ("a1", "a2", "a3", "b1", "c1", "b2"):
+        turns.join(job[0], job)
+    assert turns.order() == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    assert turns.next() == "a1"
+    turns.join("d", "d1")
+    turns.leave("c1")
+    assert turns.order() == ["b1", "a2", "d1", "b2", "a3"]
+    assert [turns.next() for _ in range(5)] == ["b1", "a2", "d1", "b2", "a3"]
+    assert turns.next(timeout=0.01) is None
+    for number in range(8):
+        turns.join("a", f"x{number}")
+    with pytest.raises(FullError):
+        turns.join("b", "one too many")
