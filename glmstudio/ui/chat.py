@@ -33,12 +33,12 @@ def build(page: Page) -> None:
             log = page.panel("chat", _render_log, act_log)
             page.follow(log, _render_log, TALKS.follow)
             _composer(page, log)
+            page.panel("chat-score", score_view.render_score, score_view.act_score)
         with gr.Column(scale=3, min_width=260, elem_id="chat-side", elem_classes="gs-form"):
             chat_model.build(page)
             chat_side.build_tools(page)
             chat_side.build_answering(page)
             chat_side.build_history(page)
-            page.panel("chat-score", score_view.render_score, score_view.act_score)
             page.panel("chat-command", chat_model.render_command)
 
 

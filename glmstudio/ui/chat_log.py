@@ -281,7 +281,7 @@ def _call(lang: str, key: str, call: Call) -> Safe:
 def _choice(lang: str, call: Call) -> Safe:
     """May it run? Or what should the model hear instead?"""
     return tag(
-        '<div class="gs-choice gs-stack" data-scope><div class="gs-row">{run}{always}{refuse}</div>'
+        '<div class="gs-allow gs-stack" data-scope><div class="gs-row">{run}{always}{refuse}</div>'
         '<label>{label}<textarea data-field="text" rows="2"></textarea></label>'
         '<div class="gs-row">{answer}</div></div>',
         run=button("run", say(lang, "ui.chat.allow"), look="primary", call=call.id),

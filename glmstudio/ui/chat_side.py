@@ -11,10 +11,12 @@ from glmstudio.chat import history
 from glmstudio.chat.dialogue import Settings
 from glmstudio.chat.sampling import PRESETS, Sampling
 from glmstudio.errors import StudioError
+from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import paths
 from glmstudio.tools.permissions import folder, permission, set_folder, set_permission
 from glmstudio.tools.tool import PERMISSIONS
 from glmstudio.tools.toolbox import Tool, toolbox
+from glmstudio.ui.chat_model import chosen_model
 from glmstudio.ui.conversation import TALKS, Talk
 from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, button, fold, icon, problem, tag
@@ -151,7 +153,7 @@ def render_tools(lang: str, view: View) -> Safe:
     body = tag(
         '<div class="gs-stack"><div class="gs-segment" role="group" aria-label="{label}">{switch}</div>'
         '<p class="gs-small">{info}</p><ul class="gs-tools">{rows}</ul>{broken}{folder}'
-        '<p class="gs-small">{own}</p></div>',
+        '<p class="gs-small">{own}</p>{demo}</div>',
         label=say(lang, "ui.chat.tools"),
         switch=switch,
         info=say(lang, "ui.chat.tools_info"),
@@ -159,8 +161,15 @@ def render_tools(lang: str, view: View) -> Safe:
         broken=broken,
         folder=_folder(lang),
         own=say(lang, "ui.chat.tools_own", folder=str(paths().tools)),
+        demo=_demo_note(lang, view),
     )
     return fold([icon("tool"), say(lang, "ui.chat.tools")], body, key="tools")
+
+
+def _demo_note(lang: str, view: View) -> Safe:
+    if chosen_model(view) != DEMO_NAME:
+        return Safe("")
+    return tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.chat.tools_demo"))
 
 
 def _tool(lang: str, tool: Tool) -> Safe:
@@ -282,5 +291,6 @@ def _preset(lang: str, view: View) -> dict[str, Any]:
 def _slider(name: str) -> Any:
     return lambda lang, view: {
         "label": say(lang, f"ui.chat.{name}"),
+        "info": say(lang, f"ui.chat.{name}_info"),
         "value": getattr(_settings(view).sampling, name),
     }
