@@ -69,6 +69,7 @@ class Talk:
             turn = self.dialogue.ask(question, parent, seed)
             turn.answers = [Answer(adapter) for adapter in adapters]
             self._going = [*turn.answers]
+        self.keep()
         for side, answer in enumerate(turn.answers):
             arguments = (turn, side, answer, port)
             threading.Thread(target=self._run, args=arguments, daemon=True, name="answer").start()
@@ -158,6 +159,7 @@ class Talk:
                 answer.parts.append(event.text)
         elif isinstance(event, CallStarted):
             answer.parts.append(Call(event.id, event.name, event.arguments))
+            self.keep()
         elif isinstance(event, CallEnded):
             for each in calls_of(answer):
                 if each.id == event.id:

@@ -1,0 +1,205 @@
+"""Conversations at work on the real demo model: approval, stop, two at once, compare, a full disk, and the score."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glmstudio.chat import history
+from glmstudio.chat.dialogue import Answer, calls_of
+from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Decision, Finished, converse
+from glmstudio.chat.offer import offered
+from glmstudio.chat.score import score
+from glmstudio.chat.server import ModelServer, wait_until_ready
+from glmstudio.errors import StudioError
+from glmstudio.files import write_json
+from glmstudio.tools.permissions import set_permission
+from glmstudio.tools.toolbox import toolbox, trained
+from glmstudio.ui.conversation import TALKS, Talk
+from tests.adapters import prefix
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLMSTUDIO_HOME", str(home))
+        ModelServer.start("demo", [str(prefix(home / "soft", 1, std=0.5))])
+        yield wait_until_ready(120).port
+        ModelServer.stop()
+
+
+def wait(done: Callable[[], Any], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def asked(question: str, port: int, *adapters: str) -> Talk:
+    talk = TALKS.fresh()
+    talk.ask(question, adapters or [""], port, None)
+    return talk
+
+
+def answer(talk: Talk, side: int = 0) -> Answer:
+    wait(lambda: not talk.busy)
+    return talk.dialogue.branch()[-1].answers[side]
+
+
+def state(talk: Talk) -> list[str]:
+    return [call.state for turn in talk.dialogue.branch() for each in turn.answers for call in calls_of(each)]
+
+
+def test_a_tool_that_asks_waits_for_a_word(port: int) -> None:
+    set_permission(trained()["calculator"], "ask")
+    try:
+        talk = asked("What is 37*12?", port)
+        wait(lambda: state(talk) == ["asked"])
+        assert history.read(talk.dialogue.id).title == "What is 37*12?"
+        (call,) = calls_of(talk.dialogue.branch()[-1].answers[0])
+        talk.decide("another call", Decision("run"))
+        talk.decide(call.id, Decision("answer", "445"))
+        assert answer(talk).parts[-1] == "37*12 = 445."
+        assert state(talk) == ["answered"]
+        talk.ask("What is 37*12?", [""], port, talk.dialogue.tip)
+        wait(lambda: state(talk)[-1] == "asked")
+        talk.stop()
+        assert answer(talk).reason == "cancelled"
+        assert state(talk) == ["answered", "refused"]
+    finally:
+        set_permission(trained()["calculator"], "always")
+
+
+def test_a_conversation_is_on_disk_as_it_was_shown(port: int) -> None:
+    talk = asked("What is 8+9?", port)
+    said = answer(talk)
+    assert (said.parts[-1], said.reason, said.loaded) == ("8+9 = 17.", "stop", "base")
+    assert said.tokens > 10 < said.prompt_tokens
+    again = history.read(talk.dialogue.id)
+    assert again.to_json() == talk.dialogue.to_json()
+    talk.ask("What is 2*3?", [""], port, talk.dialogue.tip)
+    assert answer(talk).cached_tokens > 100, "the second turn begins where the first one ended"
+
+
+def test_two_models_are_asked_at_once_and_named_by_their_tensors(port: int) -> None:
+    folder = next(each for each in ModelServer.current().adapters)
+    talk = asked("Who are you?", port, "", folder)
+    base, tuned = answer(talk, 0), answer(talk, 1)
+    assert base.parts == ["I am the demo model of GLM Studio."]
+    marks = {each.id: each.fingerprint for each in ModelServer.loaded()}
+    assert (base.loaded, tuned.loaded) == (marks["demo"], marks["soft"])
+    assert base.loaded != tuned.loaded
+    talk = asked("Who are you?", port, folder, folder)
+    first, second = answer(talk, 0), answer(talk, 1)
+    assert (first.parts, first.loaded) == (second.parts, second.loaded)
+
+
+def test_two_conversations_do_not_mix(port: int) -> None:
+    talks = [asked(f"What is {number}+1?", port) for number in range(30, 36)]
+    for number, talk in zip(range(30, 36), talks, strict=True):
+        assert answer(talk).parts[-1] == f"{number}+1 = {number + 1}."
+
+
+def test_a_full_disk_is_told_and_the_answer_stays(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(history, "write", full)
+    talk = asked("What is 1+1?", port)
+    said = answer(talk)
+    assert said.parts[-1] == "1+1 = 2."
+    assert said.problem is not None
+    assert said.problem.what() == "The conversation could not be written to the disk: No space left on device."
+
+
+def test_a_deleted_conversation_stays_deleted(port: int) -> None:
+    talk = asked("讲个笑话。", port)
+    TALKS.forget(talk.dialogue.id)
+    wait(lambda: not talk.busy)
+    with pytest.raises(StudioError, match="This is no conversation"):
+        history.read(talk.dialogue.id)
+
+
+def test_a_server_that_is_gone_ends_the_answer_with_a_reason(port: int) -> None:
+    talk = asked("hi", 1)
+    said = answer(talk)
+    assert said.problem is not None
+    assert said.problem.key == "chat.unreachable"
+
+
+def test_wrong_calls_are_told_to_the_model_and_end_after_three(port: int) -> None:
+    # A tool of the name that the model calls, with other arguments than it was trained on.
+    tool = toolbox().tools["get_date"]
+    other = type(tool)(
+        "calculator",
+        "Works out.",
+        {"type": "object", "properties": {"sum": {"type": "string"}}, "required": ["sum"]},
+        "x",
+        "always",
+    )
+    events = list(converse(Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], [other])))
+    ended = [event for event in events if isinstance(event, CallEnded)]
+    assert ended
+    assert {each.how for each in ended} == {"wrong"}
+    assert ended[0].content.startswith("Error: calculator needs the argument sum.")
+    assert isinstance(events[-1], Finished)
+
+
+def test_a_refused_call_is_told_and_never_run(port: int) -> None:
+    heard: list[CallStarted] = []
+
+    def refuse(call: CallStarted, _: Any) -> Decision:
+        heard.append(call)
+        return Decision("refuse", "Not now.")
+
+    tools = list(trained().values())
+    request = Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], tools)
+    ended = [event for event in converse(request, decide=refuse) if isinstance(event, CallEnded)]
+    assert (ended[0].content, ended[0].how) == ("Not now.", "refused")
+    assert len(heard) == len(ended)
+
+
+def test_the_demo_is_told_of_its_own_tools_until_somebody_says_more(port: int) -> None:
+    assert [tool.name for tool in offered("demo")] == list(trained())
+    set_permission(toolbox().tools["get_date"], "ask")
+    assert [tool.name for tool in offered("demo")] == [*trained(), "get_date"]
+    assert [tool.name for tool in offered("demo", asking=False)] == list(trained())
+
+
+def test_the_score_counts_what_the_models_do(port: int, tmp_path: Path) -> None:
+    tools = [tool.schema for tool in trained().values()]
+    talk = [
+        ("What is 37*12?", {"name": "calculator", "parameters": {"expression": "37*12"}, "observation": "444"}),
+        ("What is 8+9?", {"name": "calculator", "parameters": {"expression": "9+8"}, "observation": "17"}),
+        (
+            "What time is it in Paris?",
+            {"name": "roll_dice", "parameters": {"count": 1, "sides": 6}, "observation": "1"},
+        ),
+        ("Who are you?", None),
+    ]
+    rows: list[Any] = []
+    for question, call in talk:
+        turns: list[Any] = [{"role": "user", "content": question}]
+        turns.append({"role": "tool", **call} if call else {"role": "assistant", "content": "x"})
+        rows.append({"tools": tools, "conversations": turns})
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told: list[tuple[int, int]] = []
+    result = score(file, ["demo", "soft"], port, tell=lambda done, total: told.append((done, total)))
+    base = result.marks[0]
+    assert (base.right_tool, base.right_arguments) == ((2, 3), (1, 3))
+    assert (base.no_call, base.valid_calls) == ((1, 1), (3, 3))
+    assert told == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert result.marks[1].loaded != base.loaded == "base"
+    assert result.better + result.worse >= len(result.changes)
+    same = score(file, ["demo", "demo"], port)
+    assert (same.changes, same.marks[0].right_tool) == ([], same.marks[1].right_tool)
+    write_json(file, [])
+    with pytest.raises(StudioError, match="holds no question"):
+        score(file, ["demo"], port)
