@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from glmstudio.chat.dialogue import Answer, Call, Turn
 from glmstudio.chat.server import Loaded
 from glmstudio.chat.teach import DEFAULT, data_sets, lines
-from glmstudio.errors import StudioError
-from glmstudio.tools.toolbox import toolbox
+from glmstudio.ui.chat_call import render_call
 from glmstudio.ui.conversation import Talk
 from glmstudio.ui.live import View
 from glmstudio.ui.markdown import formatted
-from glmstudio.ui.markup import Safe, button, chip, empty, icon, join, problem, tag
+from glmstudio.ui.markup import Safe, button, chip, empty, join, problem, tag
 from glmstudio.words import say
 
 EXAMPLES = 4
-_LOOKS = {
-    "asked": "attention",
-    "running": "running",
-    "done": "good",
-    "failed": "bad",
-    "wrong": "bad",
-    "refused": "waiting",
-    "answered": "note",
-}
 
 
 def render_log(lang: str, view: View, talk: Talk, loaded: dict[str, Loaded], *, ready: bool) -> Safe:
@@ -123,7 +112,7 @@ def _answer(lang: str, talk: Talk, turn: Turn, side: int, loaded: dict[str, Load
     parts: list[Safe] = [_head(lang, answer, loaded)] if compared else []
     for number, part in enumerate(answer.parts):
         if isinstance(part, Call):
-            parts.append(_call(lang, f"t{key}-{number}", part))
+            parts.append(render_call(lang, f"t{key}-{number}", part))
         elif part.strip():
             caret = " gs-caret" if going and number == len(answer.parts) - 1 else ""
             parts.append(
@@ -209,6 +198,8 @@ def _after(lang: str, view: View, talk: Talk, turn: Turn, *, last: bool) -> Safe
     if view.chat_teach == turn.id:
         return _teach(lang, view, talk, turn)
     buttons = [button("retry", say(lang, "ui.chat.retry"), look="quiet", turn=turn.id)]
+    if len(turn.answers) == 1:
+        buttons.append(_copy(lang, turn.answers[0]))
     if not last:
         buttons.append(button("branch", say(lang, "ui.chat.branch"), look="quiet", turn=turn.id))
     for side, answer in enumerate(turn.answers):
@@ -216,6 +207,17 @@ def _after(lang: str, view: View, talk: Talk, turn: Turn, *, last: bool) -> Safe
             words = say(lang, "ui.chat.teach" if len(turn.answers) == 1 else f"ui.chat.teach_{side + 1}")
             buttons.append(button("teach", words, look="quiet", turn=turn.id, side=side))
     return tag('<div class="gs-row gs-after" data-key="b{id}">{buttons}</div>', id=turn.id, buttons=buttons)
+
+
+def _copy(lang: str, answer: Answer) -> Safe:
+    """The answer's own text, as it was written."""
+    return tag(
+        '<span><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy'
+        ' data-done="{done}">{label}</button></span>',
+        text="\n\n".join(part.strip() for part in answer.parts if isinstance(part, str)),
+        done=say(lang, "ui.common.copied"),
+        label=say(lang, "ui.common.copy"),
+    )
 
 
 def _teach(lang: str, view: View, talk: Talk, turn: Turn) -> Safe:
@@ -252,49 +254,3 @@ def _teach(lang: str, view: View, talk: Talk, turn: Turn) -> Safe:
         keep=button("teach-keep", say(lang, "ui.chat.keep"), look="primary", turn=turn.id, side=side),
         leave=button("leave", say(lang, "ui.chat.leave"), look="quiet"),
     )
-
-
-def _call(lang: str, key: str, call: Call) -> Safe:
-    tool = toolbox().tools.get(call.name)
-    rows = [_fact(name or say(lang, "ui.chat.call_written"), _shown(value)) for name, value in call.arguments.items()]
-    if call.content is not None:
-        rows.append(_fact(say(lang, "ui.chat.call_result"), call.content))
-    return tag(
-        '<div class="gs-call gs-{look}" data-key="{key}"><div class="gs-row">{icon}<b>{title}</b>{state}</div>'
-        '<dl class="gs-facts">{rows}</dl>{stopped}{choice}</div>',
-        look=_LOOKS.get(call.state, "waiting"),
-        key=key,
-        icon=icon("tool"),
-        title=tool.title(lang) if tool else call.name,
-        state=chip(
-            _LOOKS.get(call.state, "waiting"),
-            say(
-                lang, f"ui.chat.call_{call.state if call.state in _LOOKS else 'failed'}", seconds=f"{call.seconds:.2f}"
-            ),
-        ),
-        rows=rows,
-        stopped=problem(lang, call.stopped) if isinstance(call.stopped, StudioError) else "",
-        choice=_choice(lang, call) if call.state == "asked" else "",
-    )
-
-
-def _choice(lang: str, call: Call) -> Safe:
-    """May it run? Or what should the model hear instead?"""
-    return tag(
-        '<div class="gs-allow gs-stack" data-scope><div class="gs-row">{run}{always}{refuse}</div>'
-        '<label>{label}<textarea data-field="text" rows="2"></textarea></label>'
-        '<div class="gs-row">{answer}</div></div>',
-        run=button("run", say(lang, "ui.chat.allow"), look="primary", call=call.id),
-        always=button("always", say(lang, "ui.chat.allow_always"), call=call.id, tool=call.name),
-        refuse=button("refuse", say(lang, "ui.chat.refuse"), look="danger", call=call.id),
-        label=say(lang, "ui.chat.by_hand"),
-        answer=button("answer", say(lang, "ui.chat.by_hand_send"), call=call.id),
-    )
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _fact(name: str, value: str) -> Safe:
-    return tag("<dt>{name}</dt><dd>{value}</dd>", name=name, value=value)
