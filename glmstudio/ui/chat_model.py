@@ -12,6 +12,7 @@ import gradio as gr
 from glmstudio.chat.server import Loaded, ModelServer, ServerState
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
+from glmstudio.runs.checkpoints import list_checkpoints
 from glmstudio.runs.lease import chat_device, run_on
 from glmstudio.ui.chat_log import about
 from glmstudio.ui.choice import model_in_use, models
@@ -199,14 +200,22 @@ def _choices(view: View, base: str) -> list[tuple[str, str]]:
 
 
 def _adapters(model: str, view: View) -> list[str]:
-    """The runs that tuned the model, and the checkpoints that a run's button named or that are loaded."""
+    """The runs that tuned the model, the checkpoints of the chosen one, and those that are loaded."""
     found = [
         known.name
         for known in newest_first()
         if known.model == model and known.has_result and not known.run.is_whole_model
     ]
-    named = {view.chat_adapter, *server_state().adapters} - {"", *found}
+    named = {view.chat_adapter, *server_state().adapters, *_checkpoints(view.chat_adapter)} - {"", *found}
     return found + sorted(each for each in named if _is_ours(each))
+
+
+def _checkpoints(adapter: str) -> list[str]:
+    """The whole checkpoints of the run that an adapter belongs to: any two of them can be compared."""
+    name = Path(adapter).relative_to(paths().runs).parts[0] if _is_ours(adapter) else adapter
+    run = next((known.run for known in newest_first() if known.name == name), None)
+    found = list_checkpoints(run.path / "checkpoints") if run is not None else []
+    return [str(each.path) for each in found if each.whole]
 
 
 def _tuned_models(view: View) -> list[str]:
