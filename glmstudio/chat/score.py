@@ -21,6 +21,7 @@ from glmstudio.data.prompt import TOOL_PROMPT, tools_message
 from glmstudio.data.sources import source_files
 from glmstudio.data.values import read_values
 from glmstudio.errors import StudioError
+from glmstudio.words import say
 
 MOST = 200
 _EXAMPLES = 20
@@ -106,6 +107,13 @@ class Score:
     def to_json(self) -> dict[str, Any]:
         """As `score --json` prints it."""
         return asdict(self)
+
+
+def summary(lang: str, result: Score) -> str:
+    """How many questions there were, and what tuning did to them where two models were asked."""
+    if len(result.marks) < 2:
+        return say(lang, "chat.score.asked", count=result.questions)
+    return say(lang, "chat.score.compared", count=result.questions, better=result.better, worse=result.worse)
 
 
 def is_right(due: Act, did: Act) -> bool:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from glmstudio.cli.terminal import command, json_flag, print_json, t
+from glmstudio.cli.terminal import command, json_flag, language, print_json, t
 
 _FIGURES = ("right_tool", "right_arguments", "no_call", "valid_calls")
 
@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from glmstudio.chat.score import score
+    from glmstudio.chat.score import score, summary
     from glmstudio.chat.terminal import own_server
 
     def tell(done: int, total: int) -> None:
@@ -43,7 +43,7 @@ def _score(options: argparse.Namespace) -> int:
         shares = [getattr(marks, figure) for marks in result.marks]
         cells = [f"{right / of:.1%} ({right}/{of})" if of else "–" for right, of in shares]
         print(f"{t(f'ui.score.{figure}'):{width}}" + "".join(f"{cell:>20}" for cell in cells))
-    print(t("ui.score.questions", count=result.questions, better=result.better, worse=result.worse))
+    print(summary(language(), result))
     for change in result.changes:
         print(f"\n{t('ui.score.better' if change.better else 'ui.score.worse')}: {change.asked}")
         print(f"  {t('ui.score.due')}: {change.due}\n  {t('ui.chat.base')}: {change.before}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glmstudio.chat.score import MOST, Change, Marks, Score
+from glmstudio.chat.score import MOST, Change, Marks, Score, summary
 from glmstudio.chat.scoring import SCORINGS, Job, Scoring
 from glmstudio.runs.run import Run
 from glmstudio.runs.start import SAMPLE
@@ -102,7 +102,7 @@ def _result(lang: str, result: Score, run: Run | None) -> Safe:
         '<tbody>{rows}</tbody></table></div><p class="gs-small">{questions}{learned}</p>{changes}',
         heads=[_head(lang, each, number) for number, each in enumerate(result.marks)],
         rows=rows,
-        questions=say(lang, "ui.score.questions", count=result.questions, better=result.better, worse=result.worse),
+        questions=summary(lang, result),
         learned=" " + say(lang, "ui.score.learned") if known else "",
         changes=[_change(lang, each, number) for number, each in enumerate(result.changes)],
     )
