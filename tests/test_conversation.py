@@ -203,3 +203,22 @@ def test_the_score_counts_what_the_models_do(port: int, tmp_path: Path) -> None:
     write_json(file, [])
     with pytest.raises(StudioError, match="holds no question"):
         score(file, ["demo"], port)
+
+
+def test_a_command_that_is_killed_leaves_no_server(home: Path) -> None:
+    import signal
+    import subprocess
+    import sys
+
+    import psutil
+
+    command = [sys.executable, "-m", "glmstudio", "chat", "--model", "demo"]
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        chat = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert chat.stdout is not None
+        chat.stdout.readline()  # it is ready
+        (server,) = [each for each in psutil.Process(chat.pid).children() if "glmstudio.serve" in each.cmdline()]
+        chat.send_signal(number)
+        chat.wait(20)
+        psutil.wait_procs([server], timeout=10)
+        assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE

@@ -22,6 +22,7 @@ from glmstudio.chat.server import adapter_folder, adapter_name, loaded_at, serve
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import ready_model
+from glmstudio.runs.leash import on_leash
 from glmstudio.tools.permissions import permission
 from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.words import say
@@ -105,7 +106,8 @@ def own_server(model: str, adapters: Sequence[str]) -> Iterator[Served]:
     port, run_id = process.free_port(), os.urandom(16).hex()
     with tempfile.TemporaryDirectory() as kept, _terminated():
         told, log = Path(kept) / "told.json", Path(kept) / "log"
-        command = serve_command(str(found.path), adapters, port=port, told=told)
+        # Whatever ends this thread, kill -9 too, ends the server that nobody else knows.
+        command = on_leash(serve_command(str(found.path), adapters, port=port, told=told))
         with log.open("wb") as output:
             child = spawn(command, output, run_id, secrets.token_urlsafe(24), detached=False)
         try:
