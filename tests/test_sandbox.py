@@ -251,10 +251,10 @@ def test_a_tool_of_the_user_is_fenced_and_may_use_what_is_installed(home: Path) 
 
 
 def test_secrets_of_the_studio_do_not_reach_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "secret-1")
-    monkeypatch.setenv("GLMSTUDIO_SERVER_TOKEN", "secret-2")
+    monkeypatch.setenv("OPENAI_API_KEY", "hidden-1")
+    monkeypatch.setenv("GLMSTUDIO_SERVER_TOKEN", "hidden-2")
     outcome = run("import os\nstr(dict(os.environ))")
-    assert "secret" not in outcome.content
+    assert "hidden" not in outcome.content
     assert os.path.expanduser("~") not in outcome.content
 
 
