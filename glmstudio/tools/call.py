@@ -19,6 +19,7 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.tools import fence
 from glmstudio.tools.errors import ToolError
+from glmstudio.tools.mcp import SERVERS
 from glmstudio.tools.permissions import folder
 from glmstudio.tools.tool import Tool, check
 
@@ -54,6 +55,9 @@ def call(tool: Tool, arguments: dict[str, Any], *, cancel: threading.Event | Non
     began = time.monotonic()
     try:
         check(tool, arguments)
+        if tool.source.startswith("mcp:"):
+            content = SERVERS.call(tool, arguments, cancel or threading.Event())
+            return Outcome(_cut(content), False, time.monotonic() - began)
         told = _run(tool, arguments, cancel or threading.Event())
     except ToolError as error:
         return Outcome(f"Error: {error}", True, time.monotonic() - began)

@@ -30,6 +30,7 @@ class Tool:
     permission_default: str
     file: Path | None = None
     needs: tuple[str, ...] = ()
+    remote: str = ""  # its name on its server
 
     @property
     def schema(self) -> dict[str, Any]:

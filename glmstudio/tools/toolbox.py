@@ -9,6 +9,7 @@ from pathlib import Path
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
 from glmstudio.tools.errors import ToolError
+from glmstudio.tools.mcp import SERVERS
 from glmstudio.tools.reading import read_tools
 from glmstudio.tools.tool import Tool, check
 
@@ -51,6 +52,10 @@ def toolbox() -> Toolbox:
                 broken.append(Broken(file.name, StudioError("tools.taken", file=file.name, name=tool.name, by=other)))
             else:
                 tools[tool.name] = tool
+    for server in SERVERS.listed():
+        tools |= {tool.name: tool for tool in server.tools if server.ready and tool.name not in tools}
+        if server.problem is not None:
+            broken.append(Broken(server.name, server.problem))
     return Toolbox(tools, tuple(broken))
 
 
