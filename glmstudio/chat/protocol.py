@@ -109,9 +109,11 @@ class Answer:
             return known
         # The space in front of an answer belongs to the format, not to the answer.
         shown = self._segment.lstrip() if not self._given else self._segment[self._given :]
-        self._given = len(self._segment) if shown else 0
+        if not shown:  # half a character, say
+            return known
+        self._given = len(self._segment)
         self.text += shown
-        return [*known, shown] if shown else known
+        return [*known, shown]
 
     def end_segment(self) -> list[Piece]:
         """The current segment is over; returns what was still held back."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -25,12 +24,11 @@ from glmstudio.chat.protocol import ProtocolError, to_turns
 from glmstudio.data.prompt import chat_ids, is_text
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
-from glmstudio.serve.engine import Engine, Job, NoMemoryError
+from glmstudio.serve.engine import Engine, Job
+from glmstudio.serve.errors import HANDLERS, failed, full, refusal, told_of
 from glmstudio.serve.request import Request, read_request
 from glmstudio.serve.turns import FullError
 from glmstudio.serve.writer import Done, Piece, Writer
-
-log = logging.getLogger(__name__)
 
 _LARGEST_BODY = 4_000_000
 _BEAT = 1.0  # seconds between two signs of life while a request waits
@@ -56,7 +54,7 @@ class Service:
                 Route("/studio/state", self.state),
                 Route("/studio/adapters", self.add, methods=["POST"]),
             ],
-            exception_handlers={HTTPException: _unknown, ProtocolError: _wrong, Exception: _broken},
+            exception_handlers=HANDLERS,
         )
 
     async def health(self, _: HttpRequest) -> Response:
@@ -90,14 +88,14 @@ class Service:
             raise ProtocolError("name must be the name of an adapter.", "name")
         shelf = self._engine.shelf
         if name in shelf.names and shelf.folder(name) != Path(folder):
-            return _error(409, "Another adapter has this name.", param="name", code="name_taken")
+            return refusal(409, "Another adapter has this name.", param="name", code="name_taken")
         if name not in shelf.names:
             try:
                 await run_in_threadpool(self._engine.add, name, Path(folder))
             except StudioError as error:
                 return JSONResponse({"problem": error.to_json()}, 400)
             except FullError:
-                return _full()
+                return full()
         return JSONResponse(self._model(name))
 
     async def complete(self, request: HttpRequest) -> Response:
@@ -119,14 +117,14 @@ class Service:
         try:
             self._engine.submit(job)
         except FullError:
-            return _full()
+            return full()
         head = self._head(asked, adapter)
         if asked.stream:
             return StreamingResponse(
                 self._events(writer, told, head, asked, job),
                 media_type="text/event-stream",
                 headers=_NOT_KEPT,
-                background=BackgroundTask(job.cancel.set),  # runs after a client that left, too
+                background=BackgroundTask(self._forget, job),  # runs after a client that left, too
             )
         return await self._whole(request, writer, told, head, job)
 
@@ -138,7 +136,7 @@ class Service:
             while not isinstance(item := await told.get(), (Exception, type(None))):
                 writer.take(item)
             if isinstance(item, Exception):
-                return _failed(item)
+                return failed(item)
             done = writer.end()
         finally:
             job.cancel.set()
@@ -162,7 +160,7 @@ class Service:
                 if isinstance(item, str):
                     yield item
                 elif isinstance(item, Exception):
-                    yield f"data: {json.dumps(_told(item)[1])}\n\n"
+                    yield f"data: {json.dumps(told_of(item)[1])}\n\n"
                     return
                 else:
                     for piece in writer.take(item):
@@ -177,6 +175,11 @@ class Service:
         finally:  # whatever ends the response, the client leaving too, ends the answer
             job.cancel.set()
             self._engine.turns.leave(job)
+
+    async def _forget(self, job: Job) -> None:
+        """Nobody waits for the answer any more. A coroutine, because each plain function would take a thread."""
+        job.cancel.set()
+        self._engine.turns.leave(job)
 
     async def _beating(self, told: asyncio.Queue[Any], job: Job) -> AsyncIterator[Any]:
         """What the engine tells until the end; while it is silent, a comment each second that says why."""
@@ -283,46 +286,3 @@ async def _body(request: HttpRequest) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ProtocolError("The request must be a JSON object.")
     return body
-
-
-def _error(status: int, message: str, *, param: str | None = None, code: str | None = None, after: int = 0) -> Response:
-    kinds = {401: "authentication_error", 429: "rate_limit_error"}
-    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
-    body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    return JSONResponse(body, status, headers={"retry-after": str(after)} if after else None)
-
-
-def _full() -> Response:
-    return _error(429, "Too many requests are waiting.", code="rate_limit_exceeded", after=5)
-
-
-def _told(error: Exception) -> tuple[int, dict[str, Any]]:
-    """What the model could not do, for the client, with its status; the rest is in the server's log."""
-    status, code = 500, None
-    said = f"The model could not answer ({type(error).__name__})."
-    if isinstance(error, NoMemoryError):
-        status, code = 503, "out_of_memory"
-        said = f"The memory is not enough for a conversation of {error.tokens} tokens. Shorten it, or free memory."
-    return status, {"error": {"message": said, "type": "server_error", "param": None, "code": code}}
-
-
-def _failed(error: Exception) -> Response:
-    status, body = _told(error)
-    return JSONResponse(body, status)
-
-
-async def _wrong(_: HttpRequest, error: Exception) -> Response:
-    if not isinstance(error, ProtocolError):
-        raise error
-    return _error(error.status, str(error), param=error.param, code=error.code)
-
-
-async def _unknown(request: HttpRequest, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    said = "Not allowed" if status == 405 else "Unknown request URL"
-    return _error(status, f"{said}: {request.method} {request.url.path}", code=None if status == 405 else "unknown_url")
-
-
-async def _broken(_: HttpRequest, error: Exception) -> Response:
-    log.error("A request broke", exc_info=error)
-    return _failed(error)

@@ -146,6 +146,10 @@ class Engine:
             else:
                 self._answer(job)
             job.put(None)
+        except NoMemoryError as error:
+            # No trace in the log: whoever looks there for the cause of a crash would take it for one.
+            log.warning("A conversation of %d tokens found no room", error.tokens)
+            job.put(error.with_traceback(None))
         except Exception as error:
             log.exception("An answer broke")
             job.put(error.with_traceback(None))

@@ -18,10 +18,11 @@ class Stops:
         if not self._texts or self.met:
             return "" if self.met else text
         self._held += text
-        found = [place for stop in self._texts if (place := self._held.find(stop)) >= 0]
+        found = [(place + len(stop), place) for stop in self._texts if (place := self._held.find(stop)) >= 0]
         if found:
+            # The one that is whole first, as if each letter had come alone: tokens must not decide.
             self.met = True
-            shown, self._held = self._held[: min(found)], ""
+            shown, self._held = self._held[: min(found)[1]], ""
             return shown
         keep = max((self._overlap(stop) for stop in self._texts), default=0)
         shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]

@@ -42,9 +42,11 @@ class Writer:
         if isinstance(item, Known):
             self._known = item.tokens
             return []
+        if self._over:  # how far the engine came before it heard of it is chance
+            return []
         self._count += 1
         self._ended = item in self._tokenizer.stop_ids
-        if self._over or self._ended:
+        if self._ended:
             return []
         if item != self._between:
             return self._shown(self._answer.push(self._stream.push(item)))
@@ -61,7 +63,7 @@ class Writer:
             pieces.append(held)
             self._said += held
         reason = "tool_calls" if self._answer.calls else "stop"
-        if self._count >= self._job.sampling.max_tokens and not (self._stops.met or self._ended):
+        if self._count >= self._job.sampling.max_tokens and not (self._over or self._ended):
             reason = "length"
         return Done(pieces, reason, self._usage())
 
