@@ -9,11 +9,15 @@ from __future__ import annotations
 import ast
 import io
 import keyword
+import math
 import tokenize
+import unicodedata
 from typing import Any
 
 LONGEST_CALL = 20_000
 _MARK = "argument_"
+_MOST_DEPTH = 100
+_MOST_DIGITS = 4000  # of a whole number: Python writes no longer ones
 
 
 class CallError(ValueError):
@@ -28,48 +32,87 @@ def render_call(arguments: dict[str, Any]) -> str:
 
 def parse_call(text: str) -> dict[str, Any]:
     """The arguments of a call. Raises CallError for anything but `tool_call(name=literal, ...)`."""
-    code = fenced(text)
-    if len(code) > LONGEST_CALL:
-        raise CallError("The tool call is too long.")
-    try:
-        node = _tree(code.strip())
-    except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
-        raise CallError("The tool call is not valid. Write tool_call(name=value).") from error
+    node, mark = _parsed(text)
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tool_call"):
         raise CallError("The tool call must have the form tool_call(name=value).")
     if node.args:
         raise CallError("The tool call must name each argument: tool_call(name=value).")
-    return _keywords(node)
+    return _keywords(node, mark)
 
 
-def _tree(code: str) -> ast.expr:
-    """The call's tree. Where it fails, a second time with `from=` and other words of Python marked as arguments."""
+def _parsed(text: str) -> tuple[ast.expr, str]:
+    """The tree of what stands between the fences; if it cannot be read, up to the last fence: a value may hold one."""
+    first = fenced(text)
+    _, _, rest = text.partition("```")
+    last = rest.rpartition("```")[0].removeprefix("python")
+    if min(len(first), len(last) or len(first)) > LONGEST_CALL:
+        raise CallError("The tool call is too long.")
+    problem: Exception | None = None
+    for code in (first, last):
+        if not code or len(code) > LONGEST_CALL:
+            continue
+        try:
+            return _tree(code.strip())
+        except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
+            problem = error
+    raise CallError("The tool call is not valid. Write tool_call(name=value).") from problem
+
+
+def _tree(code: str) -> tuple[ast.expr, str]:
+    """The call's tree. Where it fails, a second time with `from=` and other words of Python marked as arguments.
+
+    The second of the pair is that mark, empty where nothing had to be marked.
+    """
     try:
-        return ast.parse(code, mode="eval").body
+        return ast.parse(code, mode="eval").body, ""
     except SyntaxError:
+        mark = _MARK
+        while mark in unicodedata.normalize("NFKC", code):
+            mark += "_"
         tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
         after = [token.string for token in tokens[1:]] + [""]
         marked = [
-            (token.type, _MARK + token.string if keyword.iskeyword(token.string) and sign == "=" else token.string)
+            (token.type, mark + token.string if keyword.iskeyword(token.string) and sign == "=" else token.string)
             for token, sign in zip(tokens, after, strict=True)
         ]
-        return ast.parse(tokenize.untokenize(marked).strip(), mode="eval").body
+        return ast.parse(tokenize.untokenize(marked).strip(), mode="eval").body, mark
 
 
-def _keywords(node: ast.Call) -> dict[str, Any]:
+def _keywords(node: ast.Call, mark: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for each in node.keywords:
         if each.arg is None:
             raise CallError("The tool call must name each argument: tool_call(name=value).")
-        bare = each.arg.removeprefix(_MARK)
-        name = bare if keyword.iskeyword(bare) else each.arg
+        name = each.arg.removeprefix(mark) if mark else each.arg
         if name in arguments:
             raise CallError(f"The argument {name} is given twice.")
         try:
-            arguments[name] = ast.literal_eval(each.value)
+            arguments[name] = _plain(ast.literal_eval(each.value))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
             raise CallError(f"The argument {name} must be a plain value.") from error
     return arguments
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """The value as JSON has it: tuples as lists. Raises ValueError for one that JSON cannot carry."""
+    if depth > _MOST_DEPTH:
+        raise ValueError(depth)
+    if isinstance(value, str):
+        # Two halves of a character, as JSON escapes it, become that character; a lone half becomes a mark.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, (list, tuple)):
+        return [_plain(each, depth + 1) for each in value]
+    if isinstance(value, dict):
+        if not all(isinstance(name, str) for name in value):
+            raise ValueError(value)
+        return {_plain(name): _plain(each, depth + 1) for name, each in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
+    if isinstance(value, int) and abs(value) >= 10**_MOST_DIGITS:
+        raise ValueError(value.bit_length())
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    raise ValueError(type(value))
 
 
 def fenced(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from glmstudio.errors import StudioError
@@ -31,8 +32,12 @@ def set_permission(tool: Tool, value: str) -> None:
 
 def folder() -> Path | None:
     """The folder whose files may be read; None for none."""
-    chosen = read_table(_file()).get("folder")
-    return Path(chosen) if isinstance(chosen, str) and chosen else None
+    said = read_table(_file()).get("folder")
+    if not isinstance(said, str) or not said or "\x00" in said:
+        return None
+    # Asked again: the file may have been written by something else, and a folder may have become a link.
+    chosen = Path(said)
+    return chosen if chosen.is_absolute() and not _is_private(Path(os.path.realpath(chosen))) else None
 
 
 def set_folder(path: str | None) -> None:
@@ -40,13 +45,21 @@ def set_folder(path: str | None) -> None:
     if not path:
         _change("folder", None)
         return
-    chosen = Path(path).expanduser().resolve()
-    if not chosen.is_dir():
-        raise StudioError("tools.no_folder", folder=str(chosen))
-    private = [Path.home().resolve(), paths().home]
-    if any(each.is_relative_to(chosen) for each in private) or chosen.is_relative_to(paths().state):
+    try:
+        chosen = Path(path).expanduser().resolve()
+        is_folder = chosen.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise StudioError("tools.no_folder", folder=path[:200]) from error
+    if not is_folder:
+        raise StudioError("tools.no_folder", folder=str(chosen)[:200])
+    if _is_private(chosen):
         raise StudioError("tools.whole_folder", folder=str(chosen))
     _change("folder", str(chosen))
+
+
+def _is_private(chosen: Path) -> bool:
+    private = [Path.home().resolve(), paths().home.resolve()]
+    return any(each.is_relative_to(chosen) for each in private) or chosen.is_relative_to(paths().state.resolve())
 
 
 def _change(name: str, value: object) -> None:

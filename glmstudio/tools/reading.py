@@ -11,14 +11,20 @@ from glmstudio.errors import StudioError
 from glmstudio.tools.tool import PERMISSIONS, Tool
 
 LARGEST = 1_000_000  # bytes
+LONGEST_NAME = 64  # characters of a tool's name
+_LONGEST_TEXT = 1000  # characters of a description
 NEEDS = ("network", "folder")
 _PLAIN = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "dict": "object", "list": "array"}
+_FILE_NAME = re.compile(r"\w[\w .()-]{0,96}\.py")
 _ARGUMENT = re.compile(r"^\s*\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
 
 
 def read_tools(file: Path, *, shipped: bool = False) -> list[Tool]:
     """The tools of a file. Raises StudioError that names the file, the line and what to do."""
     name = file.name
+    if not _FILE_NAME.fullmatch(name):
+        shown = "".join(each if each.isprintable() else "?" for each in name)
+        raise StudioError("tools.odd_name", file=shown[:60])
     if file.is_symlink() or not file.is_file():
         raise StudioError("tools.no_file", file=name)
     if file.stat().st_size > LARGEST:
@@ -34,6 +40,9 @@ def read_tools(file: Path, *, shipped: bool = False) -> list[Tool]:
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     if not functions:
         raise StudioError("tools.no_function", file=name)
+    for node in functions:
+        if len(node.name) > LONGEST_NAME:
+            raise StudioError("tools.long_name", file=name, line=node.lineno, most=LONGEST_NAME)
     return [
         Tool(
             name=node.name,
@@ -52,7 +61,7 @@ def _description(node: ast.FunctionDef, file: str) -> str:
     written = ast.get_docstring(node)
     if not written:
         raise StudioError("tools.no_docstring", file=file, line=node.lineno, name=node.name)
-    return " ".join(written.split("\n\n")[0].split())
+    return _sayable(" ".join(written.split("\n\n")[0].split()))
 
 
 def _parameters(node: ast.FunctionDef, file: str) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def _parameters(node: ast.FunctionDef, file: str) -> dict[str, Any]:
         schema = None if each.annotation is None else _schema(each.annotation)
         if schema is None:
             raise StudioError("tools.no_type", file=file, line=each.lineno, name=node.name, argument=each.arg)
-        properties[each.arg] = schema | ({"description": about[each.arg]} if each.arg in about else {})
+        properties[each.arg] = schema | ({"description": _sayable(about[each.arg])} if each.arg in about else {})
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
 
@@ -78,7 +87,7 @@ def _schema(node: ast.expr) -> dict[str, Any] | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         try:
             return _schema(ast.parse(node.value, mode="eval").body)
-        except SyntaxError:
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
     if isinstance(node, ast.Name):
         return {"type": _PLAIN[node.id]} if node.id in _PLAIN else None
@@ -96,7 +105,7 @@ def _generic(node: ast.Subscript) -> dict[str, Any] | None:
         return _schema(node.slice)
     if outer == "Literal":
         choices = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        values = [each.value for each in choices if isinstance(each, ast.Constant)]
+        values = [each.value for each in choices if isinstance(each, ast.Constant) and _is_sayable(each.value)]
         kinds = {type(value).__name__ for value in values}
         known = len(values) == len(choices) and len(kinds) == 1 and kinds <= _PLAIN.keys()
         return {"type": _PLAIN[kinds.pop()], "enum": values} if known else None
@@ -104,6 +113,18 @@ def _generic(node: ast.Subscript) -> dict[str, Any] | None:
         items = _schema(node.slice)
         return {"type": "array", "items": items} if items else None
     return {"type": "object"} if outer in ("dict", "Dict") else None
+
+
+def _is_sayable(value: Any) -> bool:
+    """Whether JSON can carry a choice, as text in UTF-8."""
+    if isinstance(value, str):
+        return _sayable(value) == value
+    return not isinstance(value, (int, float)) or abs(value) < 2**63
+
+
+def _sayable(text: str) -> str:
+    """A text that the model can be told: not too long, and nothing in it that UTF-8 cannot write."""
+    return text[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
 
 
 def _is_none(node: ast.expr) -> bool:
@@ -129,9 +150,15 @@ def _argument_texts(docstring: str) -> dict[str, str]:
 def _constant(tree: ast.Module, name: str, default: Any) -> Any:
     """The plain value that the file gives to a name at its top."""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and [ast.unparse(each) for each in node.targets] == [name]:
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        else:
+            continue
+        if any(isinstance(each, ast.Name) and each.id == name for each in targets):
             try:
-                return ast.literal_eval(node.value)
-            except ValueError:
+                return ast.literal_eval(node.value) if node.value else None
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                 return None
     return default

@@ -18,7 +18,7 @@ __all__ = ["Broken", "Tool", "ToolError", "Toolbox", "check", "toolbox", "traine
 _SHIPPED = Path(__file__).parent / "shipped"
 _TRAINED = _SHIPPED / "everyday.py"
 _MOST_FILES = 100
-_read: dict[tuple[Path, int, int], list[Tool] | StudioError] = {}
+_read: dict[tuple[Path, int, int, int], list[Tool] | StudioError] = {}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def _tools_of(file: Path) -> list[Tool] | StudioError:
         state = file.lstat()
     except OSError:
         return StudioError("tools.no_file", file=file.name)
-    key = (file, state.st_mtime_ns, state.st_size)
+    # A change that keeps size and time, as an unpacked archive does, still has a time of its own.
+    key = (file, state.st_mtime_ns, state.st_ctime_ns, state.st_size)
     if key not in _read:
         if len(_read) > 10 * _MOST_FILES:
             _read.clear()
