@@ -225,3 +225,12 @@ def test_what_is_no_call(text: str, words: str) -> None:
 def test_many_fences_take_no_longer() -> None:
     assert quietly("```" * 5000 + "tool_call(a=1)" + "```" * 5000) is None
     assert fenced("a ```python\nb``` c ``` d") == "\nb"
+
+
+def test_many_threads_read_calls_at_once() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    text = render_call({"a": [{"b": [[[1, 2], {"c": (3, 4)}]]}] * 200})
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(parse_call, [text] * 200))
+    assert found == [parse_call(text)] * 200

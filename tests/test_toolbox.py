@@ -293,7 +293,7 @@ def test_a_name_belongs_to_the_first(own: Path) -> None:
 
 
 def test_hidden_files_and_others_are_no_tools(own: Path) -> None:
-    for name in (".mine.py", "mine.txt", "mine.pyc", "mine.py~", "mcp.json"):
+    for name in (".mine.py", "mine.txt", "mine.pyc", "mine.py~", "mine.json"):
         (own / name).write_text(f"def mine():\n{DOC}")
     assert (list(toolbox().tools), toolbox().broken) == (SHIPPED, ())
 

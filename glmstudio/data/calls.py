@@ -14,6 +14,8 @@ import tokenize
 import unicodedata
 from typing import Any
 
+from glmstudio.syntax import expression
+
 LONGEST_CALL = 20_000
 _MARK = "argument_"
 _MOST_DEPTH = 100
@@ -64,7 +66,7 @@ def _tree(code: str) -> tuple[ast.expr, str]:
     The second of the pair is that mark, empty where nothing had to be marked.
     """
     try:
-        return ast.parse(code, mode="eval").body, ""
+        return expression(code), ""
     except SyntaxError:
         mark = _MARK
         while mark in unicodedata.normalize("NFKC", code):
@@ -75,7 +77,7 @@ def _tree(code: str) -> tuple[ast.expr, str]:
             (token.type, mark + token.string if keyword.iskeyword(token.string) and sign == "=" else token.string)
             for token, sign in zip(tokens, after, strict=True)
         ]
-        return ast.parse(tokenize.untokenize(marked).strip(), mode="eval").body, mark
+        return expression(tokenize.untokenize(marked).strip()), mark
 
 
 def _keywords(node: ast.Call, mark: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.syntax import expression, module
 from glmstudio.tools.tool import PERMISSIONS, Tool
 
 LARGEST = 1_000_000  # bytes
@@ -30,7 +31,7 @@ def read_tools(file: Path, *, shipped: bool = False) -> list[Tool]:
     if file.stat().st_size > LARGEST:
         raise StudioError("tools.too_large", file=name)
     try:
-        tree = ast.parse(file.read_bytes(), filename=name)
+        tree = module(file.read_bytes(), name)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise StudioError("tools.syntax", file=name, line=getattr(error, "lineno", None) or 1) from error
     needs = _constant(tree, "NEEDS", [])
@@ -86,7 +87,7 @@ def _schema(node: ast.expr) -> dict[str, Any] | None:
     """The JSON schema of an annotation; None for one that JSON has no word for."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         try:
-            return _schema(ast.parse(node.value, mode="eval").body)
+            return _schema(expression(node.value))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
     if isinstance(node, ast.Name):

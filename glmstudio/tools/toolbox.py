@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from glmstudio.errors import StudioError
@@ -59,6 +60,7 @@ def toolbox() -> Toolbox:
     return Toolbox(tools, tuple(broken))
 
 
+@cache
 def trained() -> dict[str, Tool]:
     """The tools that the demo model knows, in the order in which it was told of them."""
     return {tool.name: tool for tool in read_tools(_TRAINED, shipped=True)}
