@@ -29,13 +29,14 @@ from glmstudio.serve.stops import Stops
 from glmstudio.serve.writer import Done, Writer
 from tests.reference import REFERENCE, needs_reference
 
-CUTS = settings(max_examples=300, deadline=None)
+CUTS = settings(max_examples=100, deadline=None)
+DEMO_TOKENIZER = Tokenizer(DEMO / "model")
 CODE = [{"type": "code_interpreter"}]
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer(DEMO / "model")
+    return DEMO_TOKENIZER
 
 
 def call(name: str, key: str | None = None, **arguments: Any) -> dict[str, Any]:
@@ -377,9 +378,8 @@ def test_a_stop_frees_the_engine_and_counts_no_further(tokenizer: Tokenizer) -> 
 def test_the_stream_says_what_the_whole_answer_says(
     segments: list[str], stops: list[str], tools: bool, most: int
 ) -> None:
-    tokenizer = Tokenizer(DEMO / "model")
     more: dict[str, Any] = {"stop": stops} | ({"tools": TOOLS} if tools else {})
-    pieces, done, message, _ = written(tokenizer, segments, most=most, **more)
+    pieces, done, message, _ = written(DEMO_TOKENIZER, segments, most=most, **more)
     assert text_of(pieces) == (message["content"] or "")
     assert not any(stop in text_of(pieces) for stop in stops)
     calls: dict[int, list[str]] = {}

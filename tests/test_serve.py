@@ -433,28 +433,6 @@ def test_a_missing_adapter_is_an_error_before_anything_starts(home: object) -> N
     assert ModelServer.current().state == "absent"
 
 
-def test_a_killed_server_is_seen(home: object) -> None:
-    import os
-    import signal
-
-    from glmstudio.files import read_json
-    from glmstudio.paths import paths
-
-    ModelServer.start("demo")
-    identity = process.Identity.from_json(read_json(paths().state / "server.json")["identity"])
-    assert identity is not None
-    os.kill(identity.pid, signal.SIGKILL)
-    for _ in range(100):
-        if ModelServer.current().state == "failed":
-            break
-        time.sleep(0.05)
-    state = ModelServer.current()
-    assert state.state == "failed"
-    assert state.problem is not None
-    assert state.problem.what() == "The model server ended unexpectedly."
-    ModelServer.stop()
-
-
 def test_half_a_character_is_refused(port: int) -> None:
     reply = httpx.post(
         f"http://127.0.0.1:{port}/v1/chat/completions",

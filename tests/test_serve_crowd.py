@@ -228,6 +228,7 @@ def bounded(tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_told_and_more_of_it_is_used(bounded: Server) -> None:
     """The keys and values of 6000 tokens take 18 MiB."""
     asked = body("北" * 6000, "long", max_tokens=4)

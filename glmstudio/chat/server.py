@@ -26,6 +26,8 @@ from glmstudio.runs.run import find_run
 
 CONTROL = "GLMSTUDIO_SERVER_TOKEN"
 _GRACE = 10.0
+_END = 40_000  # bytes of a log
+_TRACES = ("Traceback (most recent call last)", "Fatal Python error", "terminate called", "CUDA error")
 
 
 @dataclass(frozen=True)
@@ -228,11 +230,23 @@ def wait_until_ready(seconds: float) -> ServerState:
 
 
 def _why(log: Path) -> StudioError:
-    """Why a server ended that said nothing of it itself: what its log names, else that somebody ended it."""
+    """Why a server ended that said nothing of it itself: what its log names; a log without a trace of an error means
+    that it was ended from outside, as every error of its own, a fault of native code too, leaves one."""
     cause = reasons.reason(log)
-    if cause.key == "runs.crashed":
+    if cause.key in ("runs.out_of_memory", "runs.out_of_card_memory"):
+        return StudioError("chat.server_no_memory")
+    if cause.key == "runs.driver_lost":
+        return StudioError("chat.server_driver", mark=cause.values["mark"])
+    if any(mark in _log_end(log) for mark in _TRACES):
         return StudioError("chat.server_died", log=str(log))
-    return StudioError("chat.server_ended", cause=cause)
+    return StudioError("chat.server_killed")
+
+
+def _log_end(log: Path) -> str:
+    try:
+        return log.read_bytes()[-_END:].decode("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _answers(port: int) -> bool:

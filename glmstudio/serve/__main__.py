@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import secrets
 import sys
@@ -99,4 +100,5 @@ def _tell(file: Path | None, what: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # a fault of native code leaves its trace in the log
     sys.exit(main())
