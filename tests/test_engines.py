@@ -67,11 +67,13 @@ def fsdp(folder: Path, plain: Path) -> Path:
 # --- The same result, however it is divided ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fsdp_learns_what_one_process_learns(plain: Path, fsdp: Path, folder: Path) -> None:
     alike(fsdp, losses(plain))
     alike(folder / "fsdp-after-plain", losses(plain), since=SAVED + 1)
 
 
+@pytest.mark.slow
 def test_a_divided_checkpoint_and_its_result_are_models_that_load(plain: Path, fsdp: Path) -> None:
     checkpoint = fsdp / f"checkpoints/checkpoint-{STEPS}"
     assert len(list(checkpoint.glob("model-*.safetensors"))) > 2
@@ -88,6 +90,7 @@ def test_a_divided_checkpoint_and_its_result_are_models_that_load(plain: Path, f
     assert {each.dtype for each in load_file(fsdp / "result/model.safetensors").values()} == {torch.float16}
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_with_a_divided_checkpoint(plain: Path, fsdp: Path, folder: Path) -> None:
     alone(run(folder / "plain-after-fsdp", after=fsdp))
     alike(folder / "plain-after-fsdp", losses(plain), since=SAVED + 1)

@@ -19,6 +19,7 @@ from glmstudio.runs.presets import load_preset
 from glmstudio.runs.run import Run, find_run, wait_for_end
 from glmstudio.runs.start import start_run
 
+pytestmark = pytest.mark.slow  # three short trainings come first, 22 s
 SAMPLE = ROOT / "glmstudio/demo/sample.jsonl"
 
 
@@ -51,12 +52,10 @@ def files(folder: Path) -> list[str]:
     ("name", "form", "expected"),
     [
         ("ptuning_v2", "official", ["config.json", "pytorch_model.bin"]),
-        pytest.param(
-            "ptuning_v2", "peft", ["adapter_config.json", "adapter_model.safetensors"], marks=pytest.mark.slow
-        ),
-        pytest.param("lora", "peft", ["adapter_config.json", "adapter_model.safetensors"], marks=pytest.mark.slow),
+        ("ptuning_v2", "peft", ["adapter_config.json", "adapter_model.safetensors"]),
+        ("lora", "peft", ["adapter_config.json", "adapter_model.safetensors"]),
         ("lora", "merged", ["config.json", "model.safetensors", "tokenizer.model"]),
-        pytest.param("full", "merged", ["config.json", "model.safetensors", "tokenizer.model"], marks=pytest.mark.slow),
+        ("full", "merged", ["config.json", "model.safetensors", "tokenizer.model"]),
     ],
 )
 def test_each_form_of_each_method(runs: Path, tmp_path: Path, name: str, form: str, expected: list[str]) -> None:
@@ -118,7 +117,6 @@ def losses(run: Run) -> list[float]:
     return [row["loss"] for row in run.metrics()[0] if "loss" in row]
 
 
-@pytest.mark.slow
 def test_the_export_as_a_command(runs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "glmstudio", "runs", "export", "full", "--to", "merged", str(tmp_path / "m")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -129,7 +127,6 @@ def test_the_export_as_a_command(runs: Path, tmp_path: Path) -> None:
     assert again.stderr.startswith(f"error: There is already something at {tmp_path / 'm'}.")
 
 
-@pytest.mark.slow
 def test_warm_start_goes_on_from_what_was_learned(runs: Path, tmp_path: Path) -> None:
     official = export_run(find_run("ptuning_v2"), "official", tmp_path / "official")
     changes = {"steps": 1, "batch_size": 4, "learning_rate": "1e-9", "prefix_dropout": 0}

@@ -200,6 +200,7 @@ def test_a_run_deleted_in_the_middle_leaves_nothing(clean: Path, tmp_path: Path,
     assert list_runs() == []
 
 
+@pytest.mark.slow  # 12 s
 def test_a_run_that_hangs_says_so_and_is_ended(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(told, "_SILENT", 3.0)
     run = begin(tmp_path, **LONG)

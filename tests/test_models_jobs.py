@@ -362,6 +362,7 @@ def real(published: Path, hub: Hub, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow  # 19 s
 def test_convert_beside_the_originals_then_in_their_place(real: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = stamp.given(real)
     assert main(["models", "convert", NAME]) == 0

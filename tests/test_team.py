@@ -103,6 +103,7 @@ def validations(run: Run) -> list[float]:
     return [row["validation_loss"] for row in run.metrics()[0] if "validation_loss" in row]
 
 
+@pytest.mark.slow  # 19 s
 def test_two_processes_give_the_losses_of_one(home: Path) -> None:
     one, two = (begin(home, name, wait=True, processes=n, **STEADY) for name, n in (("one", 1), ("two", 2)))
     assert ended(one, 120) == ended(two, 120) == ("finished", None), two.log()[0][-3000:]

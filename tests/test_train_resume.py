@@ -39,7 +39,11 @@ def losses(rows: list[dict[str, Any]]) -> dict[int, float]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"method": "ptuning_v2"}, {"method": "lora", "loader_processes": 1}, {"method": "full", "accumulation": 2}],
+    [
+        {"method": "ptuning_v2"},
+        pytest.param({"method": "lora", "loader_processes": 1}, marks=pytest.mark.slow),  # 18 s
+        pytest.param({"method": "full", "accumulation": 2}, marks=pytest.mark.slow),  # 25 s
+    ],
     ids=["prefix", "lora", "full"],
 )
 def test_a_stop_at_a_step_that_is_validated_changes_no_loss(
