@@ -125,7 +125,7 @@ def test_in_a_crowd_each_answer_is_the_one_given_alone_and_nothing_is_left_behin
         measured.append((server.process.num_threads(), server.process.memory_info().rss))
     (threads, size), (threads_after, size_after) = measured
     assert threads_after <= threads
-    assert size_after - size < 24 * 2**20
+    assert size_after - size < 4 * 2**20
 
 
 async def three_hundred(server: Server) -> tuple[list[httpx.Response], list[list[str]]]:

@@ -208,6 +208,24 @@ def test_cancel_ends_a_long_prompt_between_two_pieces(engine: Engine) -> None:
     assert told == [Known(0), None]
 
 
+def test_an_adapter_is_not_added_behind_a_flood(engine: Engine, folders: dict[str, Path]) -> None:
+    over: list[Any] = []
+    done = threading.Event()
+
+    def put(item: Any) -> None:
+        if not isinstance(item, (int, Known)):
+            over.append(item)
+        if len(over) == 10:
+            done.set()
+
+    for _ in range(10):
+        engine.submit(Job(prompt(1), Sampling(temperature=0.0, max_tokens=60), put, "low"))
+    engine.add("late", folders["soft"])
+    assert len(over) <= 3
+    assert done.wait(60)
+    assert over == [None] * 10
+
+
 class Short:
     """A model that has memory for so many tokens at once, and none for more."""
 

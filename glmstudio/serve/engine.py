@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 # transformers 5.23 gave it another name, and will forget the old one.
 _CACHE = "cache" if "cache" in inspect.signature(GlmForCausalLM.forward).parameters else "past_key_values"
 _CHUNK = 512  # tokens of a prompt at once: between two chunks somebody may leave
+_OWN = "\0"  # whose turn the studio's own errands take: not behind all that say no name
 _KEPT_CONTEXTS = 2  # so many full conversations are kept
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "alloc_cpu")
 
@@ -115,14 +116,14 @@ class Engine:
     def add(self, name: str, folder: Any) -> None:
         """Put an adapter beside the weights, between two answers. Raises StudioError."""
         told: queue.Queue[Any] = queue.Queue()
-        self.turns.join("", _Errand(lambda: self.shelf.add(name, folder), told.put))
+        self.turns.join(_OWN, _Errand(lambda: self.shelf.add(name, folder), told.put))
         if isinstance(problem := told.get(), Exception):
             raise problem
 
     def end(self) -> None:
         """Serve nobody any more, and let go of the model."""
         told: queue.Queue[Any] = queue.Queue()
-        self.turns.join("", _Errand(self._let_go, told.put))
+        self.turns.join(_OWN, _Errand(self._let_go, told.put))
         told.get()
 
     def _let_go(self) -> None:
