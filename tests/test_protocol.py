@@ -20,10 +20,11 @@ from glmstudio.chat.protocol import (
     to_turns,
     tool_names,
 )
+from glmstudio.chat.sampling import Sampling
 from glmstudio.data.prompt import TOOL_PROMPT, Message, chat_ids
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.paths import DEMO
-from glmstudio.serve.engine import Job, Known, Sampling
+from glmstudio.serve.engine import Job, Known
 from glmstudio.serve.request import read_request
 from glmstudio.serve.stops import Stops
 from glmstudio.serve.writer import Done, Writer

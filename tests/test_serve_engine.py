@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 
+from glmstudio.chat.sampling import Sampling
 from glmstudio.data.prompt import Message, chat_ids, tools_message
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.demo.world import World
 from glmstudio.errors import StudioError
 from glmstudio.glm.load import load_model
 from glmstudio.glm.shelf import Shelf
-from glmstudio.serve.engine import Engine, Job, Known, NoMemoryError, Sampling
+from glmstudio.serve.engine import Engine, Job, Known, NoMemoryError
 from glmstudio.serve.turns import FullError, Turns
 from glmstudio.tools.toolbox import trained
 from tests.adapters import BASE, lora, prefix

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import GlmForCausalLM, TemperatureLogitsWarper, TopPLogitsWarper
 
+from glmstudio.chat.sampling import Sampling
 from glmstudio.glm.shelf import Shelf
 from glmstudio.serve.kept import KeptCaches
 from glmstudio.serve.turns import Turns
@@ -26,16 +27,6 @@ _CHUNK = 512  # tokens of a prompt at once: between two chunks somebody may leav
 _OWN = "\0"  # whose turn the studio's own errands take: not behind all that say no name
 _KEPT_CONTEXTS = 2  # so many full conversations are kept
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "alloc_cpu")
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen; `temperature` 0 takes the most likely one."""
-
-    temperature: float = 0.8
-    top_p: float = 0.8
-    max_tokens: int = 1024
-    seed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmstudio.chat.protocol import INTERPRETER, ProtocolError, tool_names
-from glmstudio.serve.engine import Sampling
+from glmstudio.chat.sampling import Sampling
 
 _LIMITS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),

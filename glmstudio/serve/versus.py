@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from glmstudio.chat.sampling import Sampling
 from glmstudio.data.prompt import Message, chat_ids
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.glm.load import load_model
 from glmstudio.glm.shelf import Shelf
-from glmstudio.serve.engine import Engine, Sampling
+from glmstudio.serve.engine import Engine
 
 _LONGEST = 256  # tokens of an answer
 

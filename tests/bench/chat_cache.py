@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 
+from glmstudio.chat.sampling import Sampling
 from glmstudio.data.prompt import Message, chat_ids
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.glm.load import load_model
 from glmstudio.glm.shelf import Shelf
-from glmstudio.serve.engine import Engine, Sampling
+from glmstudio.serve.engine import Engine
 from tests.adapters import BASE, lora, prefix
 
 CONTEXT, TIMES = 900, 5
