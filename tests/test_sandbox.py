@@ -1,292 +1,495 @@
-"""The process of a tool call: what it may not do is stopped and named, and nothing of it is left."""
+"""Tools that mean harm, as real processes: each is stopped, named, and leaves nothing behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from glmstudio.paths import paths
 from glmstudio.tools import call as calling
-from glmstudio.tools.call import Outcome, call
+from glmstudio.tools.call import Outcome, call, unfenced
 from glmstudio.tools.permissions import set_folder
-from glmstudio.tools.toolbox import toolbox
+from glmstudio.tools.place import PREFIX, is_full, place
+from glmstudio.tools.toolbox import Tool, toolbox
 
+pytestmark = pytest.mark.skipif(bool(unfenced()), reason="this machine has no fence")
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the temporary folders of calls are made in this test."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    return tmp_path
-
-
-def run(code: str) -> Outcome:
-    return call(toolbox().tools["interpreter"], {"code": code})
-
-
-def stopped(outcome: Outcome) -> str:
-    return outcome.stopped.key.removeprefix("tools.stopped_") if outcome.stopped else ""
-
-
-@pytest.mark.parametrize(
-    ("code", "answer"),
-    [
-        ("1 + 1", "2"),
-        ("print('a')\n[1, 2]", "a\n[1, 2]"),
-        ("x = 5", "(nothing was printed)"),
-        ("import math, json, datetime, re, statistics\nround(math.pi, 3)", "3.142"),
-        ("import numpy\nint(numpy.arange(4).sum())", "6"),
-        ("open('a', 'w').write('hi')\nopen('a').read()", "'hi'"),
-        ("import tempfile, os\nwith tempfile.TemporaryFile() as f: f.write(b'x')\nos.listdir('.')", "[]"),
-        ("from zoneinfo import ZoneInfo\nstr(ZoneInfo('Asia/Tokyo'))", "'Asia/Tokyo'"),
-        ("import threading\nt = threading.Thread(target=print, args=('hi',)); t.start(); t.join()", "hi"),
-        ("import os\nsorted(os.environ)", None),
-    ],
-)
-def test_what_code_may_do(code: str, answer: str | None) -> None:
-    outcome = run(code)
-    assert (outcome.failed, outcome.stopped) == (False, None), outcome.content
-    if answer is not None:
-        assert outcome.content == answer
-    else:
-        assert not {"PATH_OF", "GLMSTUDIO_HOME", "API_KEY", "USER"} & set(eval(outcome.content))  # noqa: S307
-
-
-FORBIDDEN = [
-    ("file", "open('/etc/passwd').read()"),
-    ("file", "import os\nos.listdir('/root')"),
-    ("file", "import os\nos.listdir('/')"),
-    ("file", "open('/proc/self/environ', 'rb').read()"),
-    ("file", "open('/proc/1/cmdline', 'rb').read()"),
-    ("file", "open('/tmp/glmstudio-out', 'w')"),
-    ("file", "open('../out', 'w')"),
-    ("file", "import os\nos.mkdir('/tmp/glmstudio-out')"),
-    ("file", "import os\nos.symlink('/etc/passwd', 'link')\nopen('link').read()"),
-    ("file", "open('/dev/zero', 'rb')"),
-    ("file", f"open({str(Path(__file__))!r}).read()"),
-    ("file", "import os\nos.remove('/etc/hostname')"),
-    ("file", "import os\nos.truncate('/etc/hostname', 0)"),
-    ("file", "import os\nos.chmod('/etc/hostname', 0o777); open('/etc/hostname')"),
-    ("network", "import socket\nsocket.socket()"),
-    ("network", "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM)"),
-    ("network", "import socket\nsocket.socket(socket.AF_UNIX)"),
-    ("network", "import socket\nsocket.create_server(('127.0.0.1', 0))"),
-    ("process", "import os\nos.fork()"),
-    ("process", "import os\nwhile True: os.fork()"),
-    ("process", "import subprocess\nsubprocess.run(['/bin/ls'])"),
-    ("process", "import os\nos.execv('/bin/ls', ['ls'])"),
-    ("process", "import os\nos.posix_spawn('/bin/ls', ['ls'], {})"),
-    ("process", "import multiprocessing\nmultiprocessing.get_context('fork').Process(target=print).start()"),
-    ("process", "import os\nos.kill(os.getppid(), 9)"),
-    ("process", "import os\nos.kill(1, 0)"),
-    ("memory", "'a' * 10**10"),
-    ("memory", "x = []\nwhile True: x.append('a' * 10**7)"),
-    ("crashed", "import ctypes\nctypes.string_at(0)"),
-    ("crashed", "import os\nos._exit(3)"),
-    ("crashed", "import os\nos.abort()"),
-]
-
-
-@pytest.mark.parametrize(("kind", "code"), FORBIDDEN, ids=range(len(FORBIDDEN)))
-def test_what_is_not_allowed_is_stopped_and_named(kind: str, code: str) -> None:
-    before = time.monotonic()
-    outcome = run(code)
-    assert outcome.failed, outcome.content
-    assert stopped(outcome) == kind, outcome.content
-    assert outcome.content == f"Error: interpreter was stopped: {calling._STOPPED[kind][1]}."
-    assert time.monotonic() - before < 8
-    assert not Path("/tmp/glmstudio-out").exists()
-
-
-# The kernel itself is asked; Python's own checks do not stand between.
-SYSTEM_CALLS = {
-    "fork": "libc.fork()",
-    "vfork by clone": "libc.syscall(56, 0x4000 | 17, 0, 0, 0, 0)",
-    "clone3": "libc.syscall(435, 0, 0)",
-    "socket": "libc.socket(2, 1, 0)",
-    "ptrace": "libc.ptrace(16, os.getppid(), 0, 0)",
-    "kill": "libc.kill(os.getppid(), 9)",
-    "tgkill": "libc.syscall(234, os.getppid(), os.getppid(), 9)",
-    "pidfd": "libc.syscall(434, os.getppid(), 0)",
-    "memory of another": "libc.syscall(310, os.getppid(), 0, 0, 0, 0, 0)",
-    "io_uring": "libc.syscall(425, 8, 0)",
-    "mount": "libc.mount(b'x', b'/tmp', b'tmpfs', 0, None)",
-    "unshare": "libc.unshare(0x10000000)",
-    "bpf": "libc.syscall(321, 0, 0, 0)",
-    "key": "libc.syscall(250, 0, 0)",
-    "limit": "libc.prlimit64(0, 9, None, None) if hasattr(libc, 'prlimit64') else libc.syscall(302, 0, 9, 0, 0)",
-    "execve": "libc.execve(b'/bin/ls', None, None)",
-    "second numbers": "libc.syscall(0x40000000 + 41, 2, 1, 0)",
-    "chroot": "libc.chroot(b'.')",
-    "reboot": "libc.syscall(169, 0, 0, 0, 0)",
+WHY = {
+    "time": "it took too long",
+    "memory": "it took too much memory",
+    "process": "it may not start or end other processes",
+    "network": "it may not use the network",
+    "file": "it may not use this file",
+    "disk": "it wrote too much",
+    "output": "its answer was too long",
+    "forbidden": "it did something that is not allowed",
+    "crashed": "its process broke",
 }
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86-64")
-def test_the_kernel_refuses_what_python_would_not() -> None:
-    lines = "\n".join(f"told[{name!r}] = {code}" for name, code in SYSTEM_CALLS.items())
-    outcome = run(f"import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\ntold = {{}}\n{lines}\ntold")
-    assert not outcome.failed, outcome.content
-    assert eval(outcome.content) == dict.fromkeys(SYSTEM_CALLS, -1)  # noqa: S307
-    assert psutil.pid_exists(os.getpid())
+def leftovers() -> set[str]:
+    return {each for each in os.listdir(tempfile.gettempdir()) if each.startswith(PREFIX)}
 
 
-def test_limits_cannot_be_raised_and_powers_are_gone() -> None:
-    code = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))"
-    assert run(code).failed
-    assert run("import os\nos.setuid(65534)").failed or os.getuid() != 0
-    assert run("import os\nos.nice(-5)").failed
+@pytest.fixture(autouse=True)
+def _nothing_is_left(home: Path) -> Iterator[None]:
+    before = leftovers()
+    yield
+    assert leftovers() <= before
+    assert [each for each in psutil.Process().children(recursive=True) if "child.py" in " ".join(each.cmdline())] == []
+
+
+@pytest.fixture
+def tool(home: Path) -> Callable[..., Tool]:
+    """A user's own tool `f` with this body."""
+
+    def make(body: str, *, head: str = "", needs: tuple[str, ...] = ()) -> Tool:
+        paths().tools.mkdir(parents=True, exist_ok=True)
+        lines = "\n".join(f"    {line}" for line in body.splitlines())
+        code = f'NEEDS = {list(needs)!r}\nimport ctypes, os, sys\n{head}\ndef f() -> str:\n    """F."""\n{lines}\n'
+        (paths().tools / "mine.py").write_text(code)
+        box = toolbox()
+        assert box.broken == ()
+        return box.tools["f"]
+
+    return make
+
+
+def stopped(kind: str) -> tuple[str, bool, str]:
+    return f"Error: f was stopped: {WHY[kind]}.", True, f"tools.stopped_{kind}"
+
+
+def told(outcome: Outcome) -> tuple[str, bool, str]:
+    assert outcome.stopped is not None, outcome
+    assert outcome.stopped.what() != outcome.stopped.what("zh") != ""
+    return outcome.content, outcome.failed, outcome.stopped.key
+
+
+# What Python itself would do: refused and named
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("kind", "body"),
     [
-        "while True: pass",
-        "import time\ntime.sleep(60)",
-        "import signal\nsignal.signal(24, lambda *_: 0)\nwhile True: pass",
+        ("process", "while True: os.fork()"),
+        ("process", "import subprocess; subprocess.run(['/bin/sh', '-c', 'id'])"),
+        ("process", "import subprocess; subprocess.run('id', shell=True)"),
+        ("process", "os.execv('/bin/sh', ['sh'])"),
+        ("process", "os.posix_spawn('/bin/sh', ['sh'], {})"),
+        ("process", "import multiprocessing as m; m.get_context('fork').Process(target=print).start()"),
+        ("process", "os.kill(os.getppid(), 9)"),
+        ("process", "os.kill(os.getppid(), 0)"),
+        ("process", "os.kill(1, 15)"),
+        ("process", "os.killpg(os.getppid(), 9)"),
+        ("process", "os.kill(os.getpid(), 19)"),
+        ("file", "return open('/etc/passwd').read()"),
+        ("file", "return str(os.listdir('/'))"),
+        ("file", "return str(os.listdir(os.environ['HOME'] + '/..'))"),
+        ("file", "return open('/proc/self/environ').read()"),
+        ("file", "return open(f'/proc/{os.getppid()}/environ').read()"),
+        ("file", "return open(f'/proc/{os.getppid()}/mem').read()"),
+        ("file", "return str(os.listdir('/proc'))"),
+        ("file", "return os.readlink(f'/proc/{os.getppid()}/cwd')"),
+        ("file", "return open('/dev/vda', 'rb').read(1)"),
+        ("file", "return open('/dev/tty').read()"),
+        ("file", f"return str(os.listdir({str(Path.home())!r}))"),
+        ("file", "return open('/dev/shm/glmstudio-x', 'w').write('x')"),
+        ("file", "open(__file__, 'a').write('x')"),
+        ("file", "os.remove(__file__)"),
+        ("file", "os.truncate(__file__, 0)"),
+        ("file", "os.rename(__file__, 'mine.py')"),
+        ("file", "os.chmod(__file__, 0o777)"),
+        ("file", "os.chown(__file__, 0, 0)"),
+        ("file", "os.utime(__file__, (0, 0))"),
+        ("file", "os.setxattr(__file__, 'user.x', b'')"),
+        ("file", "os.symlink('/etc/passwd', 'link')"),
+        ("forbidden", "os.mkfifo('pipe')"),
+        ("forbidden", "os.mknod('device', 0o020666, os.makedev(1, 3))"),
+        ("forbidden", "os.memfd_create('x')"),
+        ("file", "import shutil; shutil.rmtree(os.path.dirname(__file__))"),
+        ("file", "from pathlib import Path; Path(__file__).with_name('new.py').write_text('x')"),
+        ("network", "import socket; socket.create_connection(('127.0.0.1', 9))"),
+        ("network", "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))"),
+        ("network", "import socket; socket.socket(socket.AF_INET6)"),
+        ("network", "import socket; socket.socket(socket.AF_UNIX).connect('/run/x')"),
+        ("network", "import socket; socket.socket(socket.AF_NETLINK, 3)"),
+        ("forbidden", "import socket; socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)"),
+        ("network", "import socket; socket.getaddrinfo('example.com', 80)"),
+        ("network", "import urllib.request as u; u.urlopen('http://127.0.0.1:9/')"),
+        ("network", "import http.client as h; h.HTTPConnection('127.0.0.1', 9).request('GET', '/')"),
+    ],
+)  # fmt: skip
+def test_refused_and_named(tool: Callable[..., Tool], kind: str, body: str) -> None:
+    if "/dev/vda" in body and not os.path.exists("/dev/vda"):
+        pytest.skip("no such device")
+    made = tool(body)
+    before = (paths().tools / "mine.py").read_bytes(), (paths().tools / "mine.py").stat().st_mode
+    assert told(call(made, {})) == stopped(kind)
+    assert before == ((paths().tools / "mine.py").read_bytes(), (paths().tools / "mine.py").stat().st_mode)
+    assert os.listdir(paths().tools) == ["mine.py"]
+
+
+# The same past Python, by the kernel's own numbers
+
+RAW = "lib = ctypes.CDLL(None, use_errno=True)\ndef _raw(*a):\n    r = lib.syscall(*a)\n    return ctypes.get_errno() if r < 0 else r\n"
+REFUSED = {
+    "fork": "57", "vfork": "58", "clone": "56, 17, 0, 0, 0, 0", "execve": "59, b'/bin/sh', None, None",
+    "execveat": "322, -100, b'/bin/sh', None, None, 0", "kill parent": "62, os.getppid(), 9", "tkill": "200, os.getppid(), 9",
+    "tgkill": "234, os.getppid(), os.getppid(), 9", "sigqueue": "129, os.getppid(), 9, None", "ptrace": "101, 16, os.getppid(), 0, 0",
+    "pidfd": "434, os.getppid(), 0", "read memory": "310, os.getppid(), None, 0, None, 0, 0",
+    "write memory": "311, os.getppid(), None, 0, None, 0, 0", "prlimit": "302, os.getppid(), 7, b'\\0' * 16, None",
+    "prlimit of itself": "302, 0, 7, b'\\0' * 16, None", "setrlimit": "160, 7, b'\\0' * 16", "affinity": "203, os.getppid(), 8, b'\\1' * 8",
+    "scheduler": "144, os.getppid(), 0, b'\\0' * 4", "priority": "141, 0, os.getppid(), 19", "socket": "41, 2, 1, 0",
+    "unix socket": "41, 1, 1, 0", "vsock": "41, 40, 1, 0", "packets": "41, 17, 3, 0", "connect": "42, 0, None, 0", "bind": "49, 0, None, 0",
+    "datagram pair": "53, 1, 2, b'\\0' * 8", "packet pair": "53, 1, 5, b'\\0' * 8", "io_uring": "425, 1, b'\\0' * 120",
+    "memfd": "319, b'x', 0", "mount": "165, None, None, None, 0, None", "open_tree": "428, -100, b'/', 0", "unshare": "272, 0x10000000",
+    "setns": "308, 0, 0", "chroot": "161, b'/'", "bpf": "321, 0, None, 0", "keys": "250, 0, 0", "perf": "298, None, 0, 0, 0, 0",
+    "userfaultfd": "323, 0", "handles": "304, 0, None, 0", "chmod": "90, __file__.encode(), 0o777", "fchmodat2": "452, -100, __file__.encode(), 0o777, 0",
+    "utimensat": "280, -100, __file__.encode(), None, 0", "inotify": "294, 0", "shmget": "29, 1, 1, 0o1666", "shmat": "30, 0, None, 0",
+    "msgget": "68, 1, 0o1666", "mq_unlink": "241, b'x'", "personality": "135, 0", "no end with the parent": "157, 1, 0, 0, 0, 0",
+    "TIOCSTI": "16, 0, 0x5412, b'x'", "TIOCLINUX": "16, 0, 0x541C, b'x'", "owner of signals": "72, 1, 8, os.getppid()",
+    "which signal": "72, 1, 10, 9", "owner by ioctl": "16, 1, 0x8901, b'\\0' * 4", "x32 getpid": "0x40000000 + 39", "x32 fork": "0x40000000 + 57",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86-64")
+def test_system_calls_by_number(tool: Callable[..., Tool]) -> None:
+    body = "\n".join(f"said[{name!r}] = _raw({arguments})" for name, arguments in REFUSED.items())
+    outcome = call(tool(f"import json\nsaid = {{}}\n{body}\nreturn json.dumps(said)", head=RAW), {})
+    import json
+
+    assert json.loads(outcome.content) == dict.fromkeys(REFUSED, 1)  # EPERM
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86 only")
+def test_the_old_door_of_32_bits_ends_the_process(tool: Callable[..., Tool]) -> None:
+    body = (  # mov eax, 20 (getpid); int 0x80; ret
+        "import mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(bytes.fromhex('b814000000cd80c3'))\n"
+        "return str(ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))())"
+    )
+    assert told(call(tool(body), {})) == stopped("forbidden")
+
+
+def test_abstract_sockets_and_datagrams_lead_nowhere(tool: Callable[..., Tool], tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
+        there.bind(str(tmp_path / "s"))
+        there.setblocking(False)
+        body = (
+            "import socket\na, b = socket.socketpair()\n"
+            f"try:\n    a.sendto(b'x', {str(tmp_path / 's')!r})\nexcept OSError as e:\n    return type(e).__name__\nreturn 'sent'"
+        )
+        assert call(tool(body), {}).content != "sent"
+        with pytest.raises(BlockingIOError):
+            there.recv(10)
+
+
+# Too much
+
+
+def test_an_endless_loop(tool: Callable[..., Tool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calling, "_PROCESSOR_SECONDS", 1)
+    body = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
+    outcome = call(tool(body), {})
+    assert told(outcome) == stopped("time")
+    assert outcome.seconds < 8
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import time; time.sleep(1000)",
+        "os.closerange(0, 60)\nimport time; time.sleep(1000)",
+        "import signal\nfor s in range(1, 64):\n    try: signal.signal(s, signal.SIG_IGN)\n    except Exception: pass\nsignal.pause()",
+        "while True: print('x' * 1000)",
+        "while True: os.write(1, b'x' * 1000)",
+        "import threading\nthreading.Event().wait()",
     ],
 )
-def test_what_takes_too_long_is_ended(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calling, "_SECONDS", 1.0)
-    began = time.monotonic()
-    outcome = run(code)
-    assert stopped(outcome) == "time"
-    assert time.monotonic() - began < 4
+def test_sleeping_and_printing_for_ever(tool: Callable[..., Tool], body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calling, "_SECONDS", 0.7)
+    outcome = call(tool(body), {})
+    assert told(outcome) == stopped("time")
+    assert outcome.seconds < 3
 
 
-@pytest.mark.slow
-def test_a_busy_loop_is_ended_by_the_limit_on_its_time() -> None:
-    outcome = run("import signal\nsignal.signal(24, lambda *_: 0)\nwhile True: pass")
-    assert stopped(outcome) == "time"
-    assert outcome.seconds < 15
-
-
-def test_cancel_ends_a_call_at_once() -> None:
+@pytest.mark.parametrize("body", ["import time; time.sleep(1000)", "os.closerange(0, 60)\nwhile True: pass"])
+def test_the_user_ends_it(tool: Callable[..., Tool], body: str) -> None:
     cancel = threading.Event()
-    threading.Timer(0.5, cancel.set).start()
-    began = time.monotonic()
-    outcome = call(toolbox().tools["interpreter"], {"code": "import time\ntime.sleep(60)"}, cancel=cancel)
-    assert (outcome.content, outcome.failed) == ("Error: The user stopped this call.", True)
-    assert time.monotonic() - began < 3
-    assert left() == []
+    threading.Timer(0.3, cancel.set).start()
+    outcome = call(tool(body), {}, cancel=cancel)
+    assert (outcome.content, outcome.failed, outcome.stopped) == ("Error: The user stopped this call.", True, None)
+    assert outcome.seconds < 3
 
 
-def left() -> list[str]:
-    """What of a call is still there: processes, folders."""
-    found = [" ".join(each.cmdline()) for each in psutil.Process().children(recursive=True)]
-    folders = [str(each) for each in Path(tempfile.gettempdir()).glob("glmstudio-tool-*")]
-    return [each for each in found if "child.py" in each] + folders
-
-
-def test_what_prints_for_ever_or_answers_too_much_is_cut() -> None:
-    long = run("print('x' * 50_000)")
-    assert long.content.endswith(" … [cut: 50000 characters in all]")
-    assert len(long.content) < 4100
-    assert stopped(run("while True: print('x' * 1_000_000)")) == "memory"
-    code = "import os\nfor fd in range(64):\n    try:\n        while True: os.write(fd, b'x' * 65536)\n    except OSError: pass"
-    assert stopped(run(code)) in {"output", "crashed", "time"}
+@pytest.mark.parametrize("body", ["x = 'x' * (1 << 40)", "x = []\nwhile True: x.append(bytearray(1 << 20))"])
+def test_a_memory_bomb(tool: Callable[..., Tool], body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calling, "_MEMORY", 200 << 20)
+    assert told(call(tool(body), {})) == stopped("memory")
 
 
 @pytest.mark.parametrize(
-    "forged", ['{"content": 5}', "[]", "null", '{"stopped": "x"}', "{", '{"content": "' + "[" * 9 + '"}']
+    "body",
+    [
+        "for i in range(99):\n    open(f'{i}', 'wb').write(bytes(15 << 20))\nimport time; time.sleep(9)",
+        "for i in range(5000): open(f'{i}', 'w').close()",
+        "for i in range(5000): os.mkdir(f'{i}')",
+    ],
 )
-def test_a_forged_answer_is_only_text(forged: str) -> None:
-    code = f"import os\nfor fd in range(64):\n    try: os.write(fd, {forged!r}.encode())\n    except OSError: pass\nos._exit(0)"
-    outcome = run(code)
-    assert isinstance(outcome.content, str)
-    assert left() == []
+def test_a_full_folder(tool: Callable[..., Tool], body: str) -> None:
+    assert told(call(tool(body), {})) == stopped("disk")
 
 
-def test_files_of_the_chosen_folder_and_no_others(home: Path, tmp_path: Path) -> None:
-    tools, chosen = toolbox().tools, tmp_path / "docs"
-    (chosen / "sub").mkdir(parents=True)
-    (chosen / "a.txt").write_text("hello")
-    (chosen / "sub/b.txt").write_text("there")
-    (chosen / "bin").write_bytes(b"a\x00b")
-    (tmp_path / "secret").write_text("no")
-    (chosen / "link").symlink_to(tmp_path / "secret")
+def test_one_file_has_its_bound(tool: Callable[..., Tool]) -> None:
+    outcome = call(tool("open('x', 'wb').write(bytes(17 << 20))"), {})
+    assert outcome.content == "Error: f could not answer: [Errno 27] File too large."
+
+
+def test_a_giant_answer_and_a_long_one(tool: Callable[..., Tool]) -> None:
+    assert told(call(tool("return 'x' * 5_000_000"), {})) == stopped("output")
+    assert call(tool("return 'x' * 5000"), {}).content == "x" * 4000 + " … [cut: 5000 characters in all]"
+
+
+# Answers that are none
+
+
+@pytest.mark.parametrize(
+    ("body", "content"),
+    [
+        ("return {'a': [1, None]}", '{"a": [1, null]}'),
+        ("return None", "null"),
+        ("return object.__class__", '"<class \'type\'>"'),
+        ("return '\\ud800'", "?"),
+        ("x = []; x.append(x); return x", "Error: f could not answer: Circular reference detected."),
+        ("raise SystemExit(0)", "Error: The tool ended its process."),
+        ("raise KeyboardInterrupt", "Error: f could not answer: ."),
+        ("return 1 / 0", "Error: f could not answer: division by zero."),
+        ("f()", "Error: f could not answer: maximum recursion depth exceeded."),
+        ("import no_such_module", "Error: f could not answer: No module named 'no_such_module'."),
+        ("os._exit(0)", "Error: f was stopped: its process broke."),
+        ("ctypes.string_at(0)", "Error: f was stopped: its process broke."),
+        ("os.abort()", "Error: f was stopped: its process broke."),
+        ("for n in range(20):\n    try: os.write(n, b'garbage')\n    except OSError: pass", "Error: f was stopped: its process broke."),
+        ("for n in range(20):\n    try: os.write(n, b'[' * 99999)\n    except OSError: pass\nos._exit(0)", "Error: f was stopped: its process broke."),
+        ("for n in range(20):\n    try: os.write(n, b'{\"stopped\": [\"time\"], \"content\": {\"a\": 1}}')\n    except OSError: pass\nos._exit(0)", "{'a': 1}"),
+        ("class E(Exception):\n    def __str__(self): raise self\nraise E", "Error: f was stopped: its process broke."),
+        ("import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()\nreturn 'done'", "done"),
+        ("import atexit, time\natexit.register(time.sleep, 99)\nreturn 'done'", "done"),
+    ],
+)  # fmt: skip
+def test_answers(tool: Callable[..., Tool], body: str, content: str) -> None:
+    outcome = call(tool(body), {})
+    assert outcome.content == content
+    assert outcome.seconds < 5
+
+
+def test_arguments_that_json_cannot_carry_are_an_answer(home: Path) -> None:
+    made = Tool("f", "F.", {"type": "object", "properties": {"x": {}}}, "mine.py", "ask", Path("/none"))
+    loop: list[Any] = []
+    loop.append(loop)
+    for value in (b"x", {1, 2}, 1j, {(1, 2): 3}, loop, 16**9999):
+        outcome = call(made, {"x": value})
+        assert (outcome.content, outcome.failed) == ("Error: The arguments of f must be plain values.", True)
+
+
+def test_a_file_that_fails_when_it_is_loaded(tool: Callable[..., Tool]) -> None:
+    assert call(tool("return 1", head="raise ValueError('no')"), {}).content == "Error: f could not answer: no."
+    assert told(call(tool("return 1", head="os.fork()"), {})) == stopped("process")
+    made = tool("return 1")
+    (paths().tools / "mine.py").unlink()
+    assert call(made, {}).failed
+
+
+# What stays away, what is granted
+
+
+def test_nothing_of_the_studios_environment(tool: Callable[..., Tool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret-token")
+    monkeypatch.setenv("LD_PRELOAD_X", "secret-token")
+    body = "return repr(dict(os.environ)) + repr(sys.argv) + os.getcwd()"
+    content = call(tool(body), {}).content
+    assert "secret-token" not in content
+    assert str(paths().home) not in content
+    assert PREFIX in content
+
+
+def test_no_file_is_inherited(tool: Callable[..., Tool], tmp_path: Path) -> None:
+    with open(tmp_path / "secret", "w+") as secret:
+        os.set_inheritable(secret.fileno(), True)
+        body = "n = 0\nfor i in range(64):\n    try: os.fstat(i); n += 1\n    except OSError: pass\nreturn str(n)"
+        assert int(call(tool(body), {}).content) <= 4  # nowhere, nowhere, the answer
+
+
+def test_it_may_write_where_it_is_and_import_what_is_installed(tool: Callable[..., Tool]) -> None:
+    assert (
+        call(
+            tool(
+                "import tempfile\nwith tempfile.TemporaryDirectory() as d:\n    open(d + '/x', 'w').write('hello')\n"
+                "    os.rename(d + '/x', d + '/y')\n    said = open(d + '/y').read()\n"
+                "return f'{said} {numpy.arange(4).sum()} {psutil.__name__} {httpx.URL(\"http://a/b\").path}'",
+                head="import numpy, psutil, httpx, sqlite3, ssl, zoneinfo, concurrent.futures",
+            ),
+            {},
+        ).content
+        == "hello 6 psutil /b"
+    )
+
+
+def test_asyncio_and_threads_work(tool: Callable[..., Tool]) -> None:
+    body = (
+        "import asyncio\nfrom concurrent.futures import ThreadPoolExecutor\n"
+        "async def g():\n    return await asyncio.to_thread(sum, [1, 2])\n"
+        "with ThreadPoolExecutor(4) as pool:\n    return f'{asyncio.run(g())} {sum(pool.map(abs, [-1, -2]))}'"
+    )
+    assert call(tool(body), {}).content == "3 3"
+
+
+@pytest.fixture
+def granted(home: Path, tmp_path: Path) -> Path:
+    chosen = tmp_path / "papers"
+    chosen.mkdir()
+    (chosen / "a.txt").write_text("inside")
+    (tmp_path / "secret.txt").write_text("outside")
+    (chosen / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (chosen / "up").symlink_to(tmp_path)
     os.mkfifo(chosen / "pipe")
-    assert call(tools["list_files"], {}).content == "Error: The user has not chosen a folder that may be read."
     set_folder(str(chosen))
-    assert call(tools["list_files"], {}).content == "a.txt\nbin\nlink\npipe\nsub/"
-    assert call(tools["read_file"], {"path": "sub/b.txt"}).content == "there"
-    for path, said in {
-        "bin": "Error: bin is not a text file.",
-        "nothing": "Error: There is no file nothing.",
-        "pipe": "Error: pipe is not a file.",
-        "../secret": "Error: Only files inside the user's folder can be read.",
-        "/etc/passwd": "Error: Only files inside the user's folder can be read.",
-        "link": "Error: Only files inside the user's folder can be read.",
-        "a\x00b": "Error: This is not a path.",
-    }.items():
-        assert call(tools["read_file"], {"path": path}).content == said
-    outcome = run(f"open({str(chosen / 'a.txt')!r}).read()")
-    assert stopped(outcome) == "file", "the folder is granted to the tools for files alone"
+    return chosen
 
 
-def test_a_tool_of_the_user_is_fenced_and_may_use_what_is_installed(home: Path) -> None:
-    folder = home / "tools"
-    folder.mkdir(parents=True)
-    (folder / "own.py").write_text(
-        'import numpy\n\ndef add(a: list[int]) -> str:\n    """Adds."""\n    return str(numpy.sum(a))\n\n'
-        'def peek(path: str) -> str:\n    """Peeks."""\n    return open(path).read()\n\n'
-        'def table(n: int) -> dict:\n    """A table."""\n    return {\'n\': n}\n'
-    )
-    tools = toolbox().tools
-    assert call(tools["add"], {"a": [1, 2, 3]}).content == "6"
-    assert call(tools["table"], {"n": 2}).content == '{"n": 2}'
-    assert stopped(call(tools["peek"], {"path": "/etc/passwd"})) == "file"
-    (home / "chats").mkdir()
-    (home / "chats/a.json").write_text("private")
-    assert stopped(call(tools["peek"], {"path": str(home / "chats/a.json")})) == "file"
-    assert call(tools["peek"], {"path": str(folder / "own.py")}).content.startswith("import numpy")
+def test_a_granted_folder_may_be_read_and_no_more(tool: Callable[..., Tool], granted: Path) -> None:
+    where = "d = os.environ['TOOL_FOLDER']\n"
+    assert call(tool(where + "return open(d + '/a.txt').read()", needs=("folder",)), {}).content == "inside"
+    for body in (
+        "open(d + '/link.txt')", "open(d + '/up/secret.txt')", "open(d + '/../secret.txt')", "os.listdir(d + '/up')",
+        "open(d + '/a.txt', 'a')", "os.remove(d + '/a.txt')", "os.chmod(d + '/a.txt', 0)", "os.link(d + '/a.txt', 'a')",
+        "os.rename(d + '/a.txt', 'a')", "open(d + '/new', 'w')", "os.mkdir(d + '/new')",
+        "os.fchmod(os.open(d + '/a.txt', 0), 0)", "os.symlink('/', d + '/root')",
+    ):  # fmt: skip
+        outcome = call(tool(where + body, needs=("folder",)), {})
+        assert "outside" not in outcome.content
+        # A hard link from one folder into another is refused as a link to another file system.
+        assert outcome.stopped is not None or "Errno 18" in outcome.content, (body, outcome)
+    assert sorted(os.listdir(granted)) == ["a.txt", "link.txt", "pipe", "up"]
+    assert (granted / "a.txt").read_text() == "inside"
+    content = call(tool("return open(os.path.dirname(__file__) + '/../../papers/a.txt').read()"), {}).content
+    assert content == "Error: f was stopped: it may not use this file."
+    assert call(tool("return str(os.environ.get('TOOL_FOLDER'))"), {}).content == "None"
 
 
-def test_secrets_of_the_studio_do_not_reach_a_tool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "hidden-1")
-    monkeypatch.setenv("GLMSTUDIO_SERVER_TOKEN", "hidden-2")
-    outcome = run("import os\nstr(dict(os.environ))")
-    assert "hidden" not in outcome.content
-    assert os.path.expanduser("~") not in outcome.content
+def test_the_network_when_granted_reaches_no_files_and_no_local_sockets(
+    tool: Callable[..., Tool], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as local:
+        local.bind(str(tmp_path / "s"))
+        local.listen()
+        connect = f"import socket\nsocket.create_connection({server.getsockname()!r}, 2).close()\nreturn 'connected'"
+        assert call(tool(connect, needs=("network",)), {}).content == "connected"
+        assert told(call(tool(connect), {})) == stopped("network")
+        for kind, body in (
+            ("network", f"import socket; socket.socket(socket.AF_UNIX).connect({str(tmp_path / 's')!r})"),
+            ("forbidden", "import socket; socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)"),
+            ("network", "import socket; socket.create_server(('127.0.0.1', 0))"),
+            ("network", "import socket; socket.socket(socket.AF_VSOCK)"),
+            ("file", "open('/etc/passwd')"),
+            ("file", "os.listdir('/root')"),
+            ("process", "os.fork()"),
+        ):
+            assert told(call(tool(body, needs=("network",)), {})) == stopped(kind), body
 
 
-def test_a_call_ends_with_the_studio() -> None:
-    code = (
-        "from glmstudio.tools.call import call\nfrom glmstudio.tools.toolbox import toolbox\n"
-        "call(toolbox().tools['interpreter'], {'code': 'import time\\ntime.sleep(60)'})"
-    )
-    studio = subprocess.Popen([sys.executable, "-c", code])
-    children: list[psutil.Process] = []
-    end = time.monotonic() + 20
-    while not children and time.monotonic() < end:
-        children = [each for each in psutil.Process(studio.pid).children() if "child.py" in " ".join(each.cmdline())]
-        time.sleep(0.05)
+# Nothing stays
+
+
+def test_folders_deeper_than_anything_go_away(tool: Callable[..., Tool]) -> None:
+    body = "for i in range(900):\n    os.mkdir('d' * 200, 0)\n    os.chmod\n    os.chdir('d' * 200)\nreturn 'deep'"
+    if os.getuid():
+        body = body.replace(", 0)", ")")
+    before = leftovers()
+    call(tool(body), {})
+    assert leftovers() <= before
+
+
+def test_a_place_counts_and_goes(tmp_path: Path) -> None:
+    with place() as made:
+        assert not is_full(made, 1 << 20, 10)
+        (made / "x").write_bytes(bytes(2 << 20))
+        (made / "out").symlink_to(tmp_path)
+        assert is_full(made, 1 << 20, 10)
+        (tmp_path / "kept").write_text("kept")
+        deep = os.getcwd()
+        try:
+            os.chdir(made)
+            for _ in range(1500):
+                os.mkdir("d")
+                os.chdir("d")
+        finally:
+            os.chdir(deep)
+        assert is_full(made, 1 << 30, 1000)
+    assert not made.exists()
+    assert (tmp_path / "kept").read_text() == "kept"
+
+
+CALLER = """
+import sys
+from pathlib import Path
+from glmstudio.tools.call import call
+from glmstudio.tools.reading import read_tools
+print("ready", flush=True)
+call(read_tools(Path(sys.argv[1]))[0], {})
+"""
+
+
+def test_no_process_outlives_the_studio(tool: Callable[..., Tool], spawn: Any, tmp_path: Path) -> None:
+    made = tool("lib = ctypes.CDLL(None)\nlib.prctl(1, 0, 0, 0, 0)\nimport time\nwhile True: time.sleep(0.05)")
+    studio = spawn("-c", CALLER, str(made.file), TMPDIR=str(tmp_path))
+    assert studio.stdout.readline() == "ready\n"
+    child: list[psutil.Process] = []
+    end = time.monotonic() + 10
+    while not child and time.monotonic() < end:
+        child = [each for each in psutil.Process(studio.pid).children() if "child.py" in " ".join(each.cmdline())]
+        time.sleep(0.02)
     time.sleep(0.5)
-    studio.send_signal(signal.SIGKILL)
+    assert child
+    assert child[0].is_running()
+    os.kill(studio.pid, signal.SIGKILL)
     studio.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
-    assert children
-    assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
+    gone, alive = psutil.wait_procs(child, timeout=5)
+    assert (len(gone), alive) == (1, [])
 
 
-def test_where_there_is_no_fence_only_harmless_tools_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_fence_only_harmless_tools_run(
+    tool: Callable[..., Tool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(calling, "unfenced", lambda: "landlock")
-    tools = toolbox().tools
-    assert call(tools["calculator"], {"expression": "6*7"}).content == "42"
-    for name, arguments in {
-        "interpreter": {"code": "1"},
-        "read_file": {"path": "a"},
-        "fetch_page": {"url": "x"},
-    }.items():
-        outcome = call(tools[name], arguments)
-        assert outcome.stopped is not None
-        assert outcome.stopped.key == "tools.no_fence"
-        assert outcome.content == f"Error: This machine cannot fence {name} off, so it was not run."
+    outcome = call(tool("return 'ran'"), {})
+    assert outcome.content == "Error: This machine cannot fence f off, so it was not run."
+    assert outcome.stopped is not None
+    assert outcome.stopped.key == "tools.no_fence"
+    box = toolbox().tools
+    assert call(box["calculator"], {"expression": "1+1"}).content == "2"
+    assert call(box["interpreter"], {"code": "1"}).stopped is not None
+    assert call(box["fetch_page"], {"url": "http://a"}).stopped is not None
+
+
+def test_a_machine_without_room_for_a_process_is_an_answer(
+    tool: Callable[..., Tool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tool("return 'ran'")
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    assert told(call(made, {})) == stopped("crashed")
+    with contextlib.suppress(OSError):
+        monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+        assert told(call(made, {})) == stopped("crashed")
+    monkeypatch.undo()

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -21,10 +20,14 @@ from glmstudio.tools import fence
 from glmstudio.tools.errors import ToolError
 from glmstudio.tools.mcp import SERVERS
 from glmstudio.tools.permissions import folder
+from glmstudio.tools.place import is_full, place
 from glmstudio.tools.tool import Tool, check
 
 LONGEST = 4000  # characters that the model is told
 _SECONDS = 20.0
+_PROCESSOR_SECONDS = 10
+_MEMORY = 768 << 20  # bytes of addresses
+_DISK, _FILES = 64 << 20, 1000  # bytes and files that its folder may hold
 _LARGEST = 1_000_000  # bytes that a process may answer
 _CHILD = Path(__file__).parent / "child.py"
 # The words that the user reads, and what the model hears.
@@ -34,10 +37,13 @@ _STOPPED = {
     "process": ("tools.stopped_process", "it may not start or end other processes"),
     "network": ("tools.stopped_network", "it may not use the network"),
     "file": ("tools.stopped_file", "it may not use this file"),
+    "disk": ("tools.stopped_disk", "it wrote too much"),
     "output": ("tools.stopped_output", "its answer was too long"),
     "forbidden": ("tools.stopped_forbidden", "it did something that is not allowed"),
     "crashed": ("tools.stopped_crashed", "its process broke"),
 }
+# What the kernel's signal was for; SIGSYS: a system call of another machine's kind.
+_ENDS: dict[int, str] = {signal.SIGXCPU: "time", signal.SIGKILL: "time", signal.SIGSYS: "forbidden"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ def call(tool: Tool, arguments: dict[str, Any], *, cancel: threading.Event | Non
         return Outcome(f"Error: {error}", True, time.monotonic() - began)
     except StudioError as error:
         return Outcome(f"Error: {error.what()}", True, time.monotonic() - began, error)
+    except OSError:  # no process, no temporary folder, no memory for them
+        told = {"stopped": "crashed"}
     seconds = time.monotonic() - began
     if (kind := str(told.get("stopped"))) in _STOPPED:
         key, why = _STOPPED[kind]
@@ -98,25 +106,32 @@ def _run(tool: Tool, arguments: dict[str, Any], cancel: threading.Event) -> dict
     fenced = not unfenced()
     if not fenced and not _harmless(tool):
         raise StudioError("tools.no_fence", name=tool.name)
-    with tempfile.TemporaryDirectory(prefix="glmstudio-tool-", ignore_cleanup_errors=True) as place:
-        asked = {
-            "file": str(tool.file),
-            "name": tool.name,
-            "arguments": arguments,
-            "needs": tool.needs,
-            "fenced": fenced,
-        }
+    asked = {
+        "file": str(tool.file),
+        "name": tool.name,
+        "arguments": arguments,
+        "needs": tool.needs,
+        "fenced": fenced,
+        "seconds": _PROCESSOR_SECONDS,
+        "memory": _MEMORY,
+        "parent": os.getpid(),
+    }
+    try:
+        written = json.dumps(asked).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ToolError(f"The arguments of {tool.name} must be plain values.") from error
+    with place() as made:
         process = subprocess.Popen(
             [sys.executable, "-I", "-B", "-X", "utf8", str(_CHILD)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=place,
-            env=_environment(tool, place),
+            cwd=made,
+            env=_environment(tool, str(made)),
             start_new_session=True,
         )
         try:
-            return _told(process, json.dumps(asked).encode(), cancel)
+            return _told(process, written, made, cancel)
         finally:
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -128,35 +143,48 @@ def _harmless(tool: Tool) -> bool:
     return tool.source == "studio" and not tool.needs and tool.permission_default == "always"
 
 
-def _environment(tool: Tool, place: str) -> dict[str, str]:
+def _environment(tool: Tool, made: str) -> dict[str, str]:
     """Nothing of the studio's environment but what says how to write: tokens and folders stay out."""
     kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "SYSTEMROOT") if name in os.environ}
     chosen = folder() if "folder" in tool.needs else None
-    return kept | {"HOME": place, "TMPDIR": place, "PATH": ""} | ({"TOOL_FOLDER": str(chosen)} if chosen else {})
+    # Libraries that would start a thread for each core need addresses for each.
+    single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return kept | single | {"HOME": made, "TMPDIR": made, "PATH": ""} | ({"TOOL_FOLDER": str(chosen)} if chosen else {})
 
 
-def _told(process: subprocess.Popen[bytes], asked: bytes, cancel: threading.Event) -> dict[str, Any]:
+def _told(process: subprocess.Popen[bytes], asked: bytes, made: Path, cancel: threading.Event) -> dict[str, Any]:
     """What the process answers, or how it was stopped; nothing that it says is trusted."""
     answer = bytearray()
     reader = threading.Thread(target=_read, args=(process, asked, answer), daemon=True)
     reader.start()
     end = time.monotonic() + _SECONDS
-    while reader.is_alive() and time.monotonic() < end and not cancel.is_set() and len(answer) <= _LARGEST:
+    look, full = 0.0, False
+    # The answer may be closed long before the process ends.
+    while (reader.is_alive() or process.poll() is None) and not full:
+        if time.monotonic() >= end or cancel.is_set() or len(answer) > _LARGEST:
+            break
+        if time.monotonic() >= look:
+            full, look = is_full(made, _DISK, _FILES), time.monotonic() + 0.1
         reader.join(0.02)
+        if not reader.is_alive():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
     if cancel.is_set():
         raise ToolError("The user stopped this call.")
     if len(answer) > _LARGEST:
         return {"stopped": "output"}
-    if reader.is_alive():
+    if full or is_full(made, _DISK, _FILES):
+        return {"stopped": "disk"}
+    code = process.poll()
+    if reader.is_alive() or code is None:
         return {"stopped": "time"}
-    code = process.wait()
     try:
         told = json.loads(answer)
     except (ValueError, RecursionError):
         told = None
     if isinstance(told, dict):
         return told
-    return {"stopped": "time" if code in (-signal.SIGXCPU, -signal.SIGKILL) else "crashed"}
+    return {"stopped": _ENDS.get(-code, "crashed")}
 
 
 def _read(process: subprocess.Popen[bytes], asked: bytes, answer: bytearray) -> None:
@@ -166,11 +194,10 @@ def _read(process: subprocess.Popen[bytes], asked: bytes, answer: bytearray) -> 
                 given.write(asked)
             while len(answer) <= _LARGEST and (block := os.read(process.stdout.fileno(), 65536)):
                 answer += block
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(1)
 
 
 def _cut(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode()  # half a character cannot be sent on
     if len(text) <= LONGEST:
         return text
     return f"{text[:LONGEST]} … [cut: {len(text)} characters in all]"

@@ -16,7 +16,7 @@ _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
 _SYSTEM = (
     "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/localtime", "/dev/null",
-    "/dev/urandom",
+    "/dev/urandom", "/etc/ld.so.cache",
 )  # fmt: skip
 _NETWORK = (
     "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates",
@@ -35,15 +35,15 @@ def main() -> None:
         asked: dict[str, Any] = json.load(given)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
     os.dup2(2, 1)  # what a tool prints is not its answer
-    fence = _module("fence", _HERE / "fence.py")
+    fence, rules = _module("fence", _HERE / "fence.py"), _module("rules", _HERE / "filter.py")
     # Found now, because behind the fence the folder in which it lies cannot be listed.
     sys.path.append(str(_ROOT))
     import glmstudio.tools.errors  # noqa: F401
 
     sys.path.pop()
-    fence.limit()
+    fence.limit(asked["seconds"], asked["memory"], asked["parent"])
     if asked["fenced"]:
-        _close(fence, asked)
+        _close(fence, rules.program(network="network" in asked["needs"]), asked)
     last: list[str] = [""]
     sys.addaudithook(lambda event, _: last.__setitem__(0, event) if event != "compile" else None)
     said = _answered(asked, last)
@@ -52,13 +52,13 @@ def main() -> None:
     os._exit(0)  # a thread that the tool left behind must not hold the answer
 
 
-def _close(fence: Any, asked: dict[str, Any]) -> None:
+def _close(fence: Any, program: bytes, asked: dict[str, Any]) -> None:
     network = "network" in asked["needs"]
     read = [Path(each) for each in (*_SYSTEM, *(_NETWORK if network else ()))]
     read += [Path(sys.base_prefix), Path(sys.prefix), _ROOT / "glmstudio", Path(asked["file"])]
     if "folder" in asked["needs"] and os.environ.get("TOOL_FOLDER"):
         read.append(Path(os.environ["TOOL_FOLDER"]))
-    fence.close(read, Path.cwd(), network=network)
+    fence.close(read, Path.cwd(), program, network=network)
 
 
 def _answered(asked: dict[str, Any], last: list[str]) -> dict[str, Any]:
@@ -68,18 +68,37 @@ def _answered(asked: dict[str, Any], last: list[str]) -> dict[str, Any]:
         return {"content": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}
     except MemoryError:
         return {"failed": "", "stopped": "memory"}
-    except PermissionError as error:
-        return {"failed": str(error), "stopped": _kind(last[0])}
     except SystemExit:
         return {"failed": "The tool ended its process."}
     except BaseException as error:  # noqa: BLE001  whatever a tool does is an answer
+        event = last[0]
         own = type(error).__module__.startswith("glmstudio.")
+        # A shipped tool that was granted something says itself what went wrong with it.
+        refused = None if own and asked["needs"] else _refusal(error, event, asked)
+        if refused:
+            return {"failed": str(error), "stopped": _kind(event, refused)}
         return {"failed": str(error) if own else f"{asked['name']} could not answer: {error}."}
 
 
-def _kind(event: str) -> str:
-    """What was refused, by the last thing that Python itself noted."""
-    return next((kind for kind, marks in _KINDS if event.startswith(marks)), "forbidden")
+def _refusal(error: BaseException, event: str, asked: dict[str, Any]) -> OSError | None:
+    """What the fence said, where it is behind an error; libraries wrap it in errors of their own."""
+    link: BaseException | None = error
+    last: OSError | None = None
+    for _ in range(10):
+        if link is None:
+            break
+        if isinstance(link, PermissionError):
+            return link
+        last = link if isinstance(link, OSError) else last
+        link = link.__cause__ or link.__context__
+    # A name that cannot be looked up is told as a name that there is not.
+    return last if event.startswith("socket.") and "network" not in asked["needs"] else None
+
+
+def _kind(event: str, refused: OSError) -> str:
+    """What was refused, by the last thing that Python itself noted, or by what the error names."""
+    noted = next((kind for kind, marks in _KINDS if event.startswith(marks)), "forbidden")
+    return "file" if noted == "forbidden" and refused.filename is not None else noted
 
 
 def _module(name: str, file: Path) -> Any:

@@ -2,7 +2,7 @@
 
 Linux only, without root and without help: Landlock (the kernel's own rules for files), seccomp (system calls that are
 refused), no new privileges, no capabilities, limits. What is put up cannot be taken down again. Standard library only:
-the child that runs a tool loads this file alone.
+the child that runs a tool loads this file and `filter.py` alone.
 """
 
 from __future__ import annotations
@@ -21,29 +21,11 @@ _EXECUTE = 1 << 0
 _WRITE = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 14
 _FILE_ONLY = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14
 _ALL_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+_BIND, _CONNECT = 1 << 0, 1 << 1  # of TCP, from ABI 4 on
 _SCOPES = 1 << 0 | 1 << 1  # abstract sockets and signals to processes outside, from ABI 6 on
 _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER, _DEATH = 38, 22, 2, 1
-_KILL, _ALLOW, _EPERM, _ENOSYS = 0x80000000, 0x7FFF0000, 0x00050001, 0x00050026
-_THREAD = 0x00010000
-_SECONDS, _MEMORY, _FILE, _HANDLES = 10, 768 << 20, 16 << 20, 64
-
-# System calls by their numbers: x86-64, then arm64 (None: it has no such call).
-_FORBIDDEN = {
-    "fork": (57, None), "vfork": (58, None), "execve": (59, 221), "execveat": (322, 281), "kill": (62, 129),
-    "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
-    "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "ptrace": (101, 117),
-    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "mount": (165, 40), "umount2": (166, 39),
-    "unshare": (272, 97), "setns": (308, 268), "pivot_root": (155, 41), "chroot": (161, 51), "bpf": (321, 280),
-    "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218), "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282), "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264),
-    "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106), "kexec_load": (246, 104),
-    "reboot": (169, 142), "swapon": (167, 224), "prlimit64": (302, 261), "setrlimit": (160, 164),
-    "setpriority": (141, 140),
-    "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180), "personality": (135, 92),
-}  # fmt: skip
-_SOCKET, _CLONE, _CLONE3 = (41, 198), (56, 220), (435, 435)
-_MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+_MACHINES = ("x86_64", "aarch64")
+_FILE, _HANDLES = 16 << 20, 64
 
 
 def missing() -> str:
@@ -57,11 +39,11 @@ def missing() -> str:
     return "" if ctypes.CDLL(None).prctl(21, 0, 0, 0, 0) >= 0 else "seccomp"
 
 
-def limit() -> None:
-    """Bounds on time, memory, files and handles, and the end with the parent's end."""
+def limit(seconds: int, memory: int, parent: int) -> None:
+    """Bounds on processor time, memory (bytes), files and handles, and the end with the parent's end."""
     for what, most in (
-        (resource.RLIMIT_CPU, _SECONDS),
-        (resource.RLIMIT_AS, _MEMORY),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, _FILE),
         (resource.RLIMIT_NOFILE, _HANDLES),
         (resource.RLIMIT_CORE, 0),
@@ -69,25 +51,32 @@ def limit() -> None:
         resource.setrlimit(what, (most, most + (what == resource.RLIMIT_CPU)))
     if platform.system() == "Linux":
         ctypes.CDLL(None).prctl(_DEATH, 9, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before it could be tied to this one
+            os._exit(1)
 
 
-def close(read: Iterable[Path], write: Path, *, network: bool) -> None:
-    """Put the fence up: files under `read` may be read, those under `write` written, too. Raises OSError."""
+def close(read: Iterable[Path], write: Path, program: bytes, *, network: bool) -> None:
+    """Put the fence up: files under `read` may be read, those under `write` written, too.
+
+    `program` is the filter of system calls (`filter.py`). Raises OSError.
+    """
     library = ctypes.CDLL(None, use_errno=True)
     _call(library.prctl, _NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     _drop_capabilities(library)
-    _landlock(library, read, write)
-    _seccomp(library, network=network)
+    _landlock(library, read, write, network=network)
+    code = ctypes.create_string_buffer(program)
+    _call(library.prctl, _SECCOMP, _FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code)), 0, 0)
 
 
 def _abi() -> int:
     return int(ctypes.CDLL(None, use_errno=True).syscall(_CREATE, None, 0, 1))
 
 
-def _landlock(library: ctypes.CDLL, read: Iterable[Path], write: Path) -> None:
+def _landlock(library: ctypes.CDLL, read: Iterable[Path], write: Path, *, network: bool) -> None:
     abi = _abi()
     every = _ALL_BY_ABI[max(known for known in _ALL_BY_ABI if known <= abi)]
-    attributes = struct.pack("=QQQ", every, 0, _SCOPES if abi >= 6 else 0)
+    ports = _BIND if network else _BIND | _CONNECT
+    attributes = struct.pack("=QQQ", every, ports if abi >= 4 else 0, _SCOPES if abi >= 6 else 0)
     size = 8 if abi < 4 else 16 if abi < 6 else 24
     rules = _call(library.syscall, _CREATE, attributes[:size], size, 0)
     for place, rights in [*((each, _READ | _EXECUTE) for each in read), (write, _READ | _WRITE)]:
@@ -101,24 +90,6 @@ def _landlock(library: ctypes.CDLL, read: Iterable[Path], write: Path) -> None:
         os.close(handle)
     _call(library.syscall, _RESTRICT, rules, 0)
     os.close(rules)
-
-
-def _seccomp(library: ctypes.CDLL, *, network: bool) -> None:
-    column, machine = _MACHINES[platform.machine()]
-    numbers = [pair[column] for pair in _FORBIDDEN.values()]
-    refused = [number for number in [*numbers, None if network else _SOCKET[column]] if number is not None]
-    load, equal, above, masked, done = 0x20, 0x15, 0x35, 0x45, 0x06
-    lines = [(load, 0, 0, 4), (equal, 1, 0, machine), (done, 0, 0, _KILL), (load, 0, 0, 0)]
-    lines += [(above, 0, 1, 0x40000000), (done, 0, 0, _EPERM)]  # x86's second set of numbers
-    for number in refused:
-        lines += [(equal, 0, 1, number), (done, 0, 0, _EPERM)]
-    # Threads may be made, processes may not; clone3 hides its flags, so the C library is sent to clone.
-    lines += [(equal, 0, 1, _CLONE3[column]), (done, 0, 0, _ENOSYS)]
-    lines += [(equal, 0, 4, _CLONE[column]), (load, 0, 0, 16), (masked, 1, 0, _THREAD), (done, 0, 0, _EPERM)]
-    lines += [(done, 0, 0, _ALLOW), (done, 0, 0, _ALLOW)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in lines))
-    program = struct.pack("@HP", len(lines), ctypes.addressof(code))
-    _call(library.prctl, _SECCOMP, _FILTER, program, 0, 0)
 
 
 def _drop_capabilities(library: ctypes.CDLL) -> None:

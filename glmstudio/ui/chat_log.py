@@ -109,7 +109,7 @@ def _step(turn: str, sign: str, label: str) -> Safe:
 def _answer(lang: str, talk: Talk, turn: Turn, side: int, loaded: dict[str, Loaded], *, compared: bool) -> Safe:
     answer, key = turn.answers[side], f"{turn.id}-{side}"
     going = talk.is_going(answer)
-    parts: list[Safe] = [_head(lang, answer, loaded)] if compared else []
+    parts: list[Safe] = [_head(lang, answer)] if compared else []
     for number, part in enumerate(answer.parts):
         if isinstance(part, Call):
             parts.append(render_call(lang, f"t{key}-{number}", part))
@@ -133,19 +133,22 @@ def _answer(lang: str, talk: Talk, turn: Turn, side: int, loaded: dict[str, Load
     return tag('<section class="gs-column" data-key="a{key}">{parts}</section>', key=key, parts=parts)
 
 
-def _head(lang: str, answer: Answer, loaded: dict[str, Loaded]) -> Safe:
+def _head(lang: str, answer: Answer) -> Safe:
     """Whose column it is, by what is really loaded under that name."""
     return tag(
         '<header><b>{name}</b><span class="gs-small">{about}</span></header>',
         name=named(lang, answer.model),
-        about=_described(lang, answer, loaded),
+        about=_described(lang, answer),
     )
 
 
-def _described(lang: str, answer: Answer, loaded: dict[str, Loaded]) -> str:
-    """What was in use for an answer, by its fingerprint; the bare mark where it is no longer loaded."""
-    found = next((each for each in loaded.values() if answer.loaded and each.fingerprint == answer.loaded), None)
-    return about(lang, found) if found else answer.loaded
+def _described(lang: str, answer: Answer) -> str:
+    """What was in use for an answer: what the server said of it, if the tensors that answered have its mark."""
+    try:
+        found = Loaded(**answer.about)
+        return about(lang, found) if found.fingerprint == answer.loaded else answer.loaded
+    except (KeyError, TypeError, ValueError):  # an imported conversation may say anything
+        return answer.loaded
 
 
 def about(lang: str, loaded: Loaded) -> str:

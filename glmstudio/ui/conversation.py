@@ -8,7 +8,7 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from glmstudio.chat import history
@@ -117,13 +117,16 @@ class Talk:
             self._notify()
 
     def _asking(self, turn: Turn, side: int, answer: Answer, port: int) -> Asked:
-        model = ModelServer.add(answer.model) if answer.model else ModelServer.loaded()[0].id
+        name = ModelServer.add(answer.model) if answer.model else ""
+        base, *adapters = ModelServer.loaded()
+        model = next((each for each in adapters if each.id == name), base)
+        answer.about = asdict(model)
         settings = self.dialogue.settings
         tools = offered(ModelServer.current().model) if settings.tools else []
         answer.tools = [tool.schema for tool in tools]
         messages = self.dialogue.messages(turn.parent, side)
         messages.append({"role": "user", "content": turn.question})
-        return Asked(port, model, messages, tools, replace(settings.sampling, seed=turn.seed))
+        return Asked(port, model.id, messages, tools, replace(settings.sampling, seed=turn.seed))
 
     def _judge(self, call: CallStarted, tool: Tool) -> Decision:
         """Run what may always run, and wait for a person's word on the rest."""
