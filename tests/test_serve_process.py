@@ -230,6 +230,7 @@ def test_what_a_log_says_of_the_end(home: Path, log: str, words: str) -> None:
     assert str(StudioError.from_json(problem.to_json())) == words
 
 
+@pytest.mark.slow
 def test_ending_the_chat_in_the_terminal_leaves_no_server(tmp_path: Path) -> None:
     variables = {**os.environ, "GLMSTUDIO_HOME": str(tmp_path), "GLMSTUDIO_TEST_MARK": str(tmp_path)}
     chat = subprocess.Popen(
