@@ -42,7 +42,6 @@ class Answer:
 
     model: str
     loaded: str = ""  # what was really loaded: the fingerprint of the tensors in use
-    about: dict[str, Any] = field(default_factory=dict)  # what the server said of that, for when it is gone
     parts: list[str | Call] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     tools: list[dict[str, Any]] = field(default_factory=list)  # as they were offered
@@ -53,6 +52,7 @@ class Answer:
     seconds: float = 0.0
     reason: str = ""  # "" while it is being written, or where the studio ended meanwhile
     problem: StudioError | None = None
+    about: dict[str, Any] = field(default_factory=dict)  # what the server said of `loaded`, for when it is gone
 
 
 @dataclass
