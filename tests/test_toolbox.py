@@ -128,6 +128,30 @@ def test_a_whole_tool(tmp_path: Path) -> None:
     assert (tool.title("zh"), tool.about("zh")) == ("weather", "Tells the weather of a city.")
 
 
+def test_the_example_in_the_document(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[1] / "docs" / "tools.md").read_text(encoding="utf-8")
+    (tool,) = read(tmp_path, document.partition("```python\n")[2].partition("```")[0], "weather.py")
+    assert (tool.name, tool.description, tool.needs, tool.permission_default) == (
+        "weather",
+        "Tells the weather of a city for the next days.",
+        ("network",),
+        "ask",
+    )
+    assert tool.parameters == {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "description": "The city, in English."},
+            "days": {"type": "integer", "description": "For how many days."},
+            "units": {
+                "type": "string",
+                "enum": ["celsius", "fahrenheit"],
+                "description": "In what the temperature is given.",
+            },
+        },
+        "required": ["city"],
+    }
+
+
 def test_texts_are_bounded_and_can_be_written_as_utf_8(tmp_path: Path) -> None:
     (tool,) = read(
         tmp_path, f'def f(x: int):\n    """{"word " * 9000}\\ud800\n\n    Args:\n        x: \\udfff.\n    """\n'

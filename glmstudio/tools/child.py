@@ -27,6 +27,8 @@ _KINDS = (
     ("process", ("os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.kill", "subprocess.", "pty.")),
     ("file", ("open", "os.", "shutil.", "glob.", "pathlib.", "tempfile.")),
 )
+# What Python notes while it makes and reads tracebacks.
+_INNER = ("compile", "object.", "code.", "sys.")
 
 
 def main() -> None:
@@ -45,7 +47,7 @@ def main() -> None:
     if asked["fenced"]:
         _close(fence, rules.program(network="network" in asked["needs"]), asked)
     last: list[str] = [""]
-    sys.addaudithook(lambda event, _: last.__setitem__(0, event) if event != "compile" else None)
+    sys.addaudithook(lambda event, _: None if event.startswith(_INNER) else last.__setitem__(0, event))
     said = _answered(asked, last)
     out.write(json.dumps(said))
     out.flush()

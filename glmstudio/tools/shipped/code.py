@@ -40,7 +40,8 @@ def interpreter(code: str) -> str:
         except MemoryError:
             raise
         except BaseException as error:
-            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<code>"]
+            steps = traceback.walk_tb(error.__traceback__)
+            lines = [line for frame, line in steps if frame.f_code.co_filename == "<code>"]
             where = f" (line {lines[-1]})" if lines else ""
             said = f"{type(error).__name__}: {error}{where}"
             raise ToolError(f"{printed.getvalue()[-_LONGEST:]}{said}") from error

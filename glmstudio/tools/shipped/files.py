@@ -24,7 +24,7 @@ def list_files(path: str = ".") -> str:
     folder = _inside(path)
     if not folder.is_dir():
         raise ToolError(f"{path} is not a folder.")
-    names = sorted(f"{each.name}/" if each.is_dir() else each.name for each in folder.iterdir())
+    names = sorted(f"{_shown(each.name)}/" if each.is_dir() else _shown(each.name) for each in folder.iterdir())
     more = f"\n… and {len(names) - _MOST} more" if len(names) > _MOST else ""
     return "\n".join(names[:_MOST]) + more if names else "The folder is empty."
 
@@ -41,15 +41,21 @@ def read_file(path: str) -> str:
         handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
     except FileNotFoundError as error:
         raise ToolError(f"There is no file {path}.") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ToolError(f"{path} is not a file.")
     with os.fdopen(handle, "rb") as opened:
         about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise ToolError(f"{path} is not a file.")
         content = opened.read(_LARGEST)
     if b"\x00" in content:
         raise ToolError(f"{path} is not a text file.")
     note = f"\n[cut: the file has {about.st_size} bytes]" if about.st_size > _LARGEST else ""
     return content.decode("utf-8", "replace") + note
+
+
+def _shown(name: str) -> str:
+    """A file's name on one line; what cannot be shown as a question mark."""
+    return "".join(each if each.isprintable() else "?" for each in name)
 
 
 def _inside(path: str) -> Path:

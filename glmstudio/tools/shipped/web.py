@@ -19,6 +19,7 @@ _MOST_REDIRECTS = 5
 _LARGEST = 1_000_000  # bytes
 _SECONDS = 10
 _PORTS = (80, 443, 8080, 8443)
+_PUBLIC_6 = ipaddress.ip_network("2000::/3")
 _SILENT = {"script", "style", "noscript", "template", "svg", "head"}
 _BREAKS = {"p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article", "pre", "table"}
 
@@ -38,7 +39,10 @@ def _fetch(url: str, allowed: Callable[[str, int], bool]) -> str:
         answer = _get(url, allowed)
         if isinstance(answer, str):
             return answer
-        url = urljoin(url, answer[0])
+        try:
+            url = urljoin(url, answer[0])
+        except ValueError as error:
+            raise ToolError("The page leads to something that is not an address.") from error
     raise ToolError("The page leads from one address to the next without an end.")
 
 
@@ -65,7 +69,7 @@ def _get(url: str, allowed: Callable[[str, int], bool]) -> str | tuple[str]:
         if not kind.startswith("text/") and kind not in ("application/xhtml+xml", "application/json"):
             raise ToolError(f"The page is no text but {kind}.")
         text = reply.read(_LARGEST).decode(reply.headers.get_content_charset() or "utf-8", "replace")
-    except (OSError, http.client.HTTPException, LookupError) as error:
+    except (OSError, http.client.HTTPException, LookupError, UnicodeError) as error:
         raise ToolError(f"The page could not be fetched: {type(error).__name__}.") from error
     finally:
         connection.close()
@@ -85,6 +89,9 @@ def _address(host: str, port: int, allowed: Callable[[str, int], bool]) -> str:
 
 def _is_public(address: str, port: int) -> bool:
     found = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+    # The rest of IPv6 holds old and translated spellings of IPv4, private ones among them.
+    if found.version == 6 and found not in _PUBLIC_6:
+        return False
     inner = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
     return port in _PORTS and found.is_global and not found.is_multicast and (inner is None or inner.is_global)
 
@@ -111,7 +118,8 @@ class _Text(HTMLParser):
         self._silent = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._silent += tag in _SILENT
+        # A head need not be closed.
+        self._silent = 0 if tag == "body" else self._silent + (tag in _SILENT)
         if tag in _BREAKS:
             self.parts.append("\n")
 
