@@ -133,8 +133,9 @@ def _run(tool: Tool, arguments: dict[str, Any], cancel: threading.Event) -> dict
         try:
             return _told(process, written, made, cancel)
         finally:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:  # not yet collected, so the number is still its own
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
