@@ -39,15 +39,16 @@ WHY = {
 }
 
 
-def leftovers() -> set[str]:
-    return {each for each in os.listdir(tempfile.gettempdir()) if each.startswith(PREFIX)}
-
-
 @pytest.fixture(autouse=True)
-def _nothing_is_left(home: Path) -> Iterator[None]:
-    before = leftovers()
-    yield
-    assert leftovers() <= before
+def folders(home: Path, tmp_path: Path) -> Iterator[Path]:
+    """Where the temporary folders of this test's calls are; none may be left."""
+    made = tmp_path / "calls"
+    made.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(made))
+        patch.setenv("TMPDIR", str(made))
+        yield made
+    assert list(made.glob(f"{PREFIX}*")) == []
     assert [each for each in psutil.Process().children(recursive=True) if "child.py" in " ".join(each.cmdline())] == []
 
 
@@ -412,13 +413,12 @@ def test_the_network_when_granted_reaches_no_files_and_no_local_sockets(
 # Nothing stays
 
 
-def test_folders_deeper_than_anything_go_away(tool: Callable[..., Tool]) -> None:
+def test_folders_deeper_than_anything_go_away(tool: Callable[..., Tool], folders: Path) -> None:
     body = "for i in range(900):\n    os.mkdir('d' * 200, 0)\n    os.chmod\n    os.chdir('d' * 200)\nreturn 'deep'"
     if os.getuid():
         body = body.replace(", 0)", ")")
-    before = leftovers()
     call(tool(body), {})
-    assert leftovers() <= before
+    assert list(folders.iterdir()) == []
 
 
 def test_a_place_counts_and_goes(tmp_path: Path) -> None:
