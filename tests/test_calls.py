@@ -86,7 +86,7 @@ def quietly(text: str) -> dict[str, Any] | None:
     return found
 
 
-@settings(FAST, max_examples=250)
+@settings(FAST, max_examples=200)
 @given(CALLS)
 def test_what_is_rendered_is_read_back(arguments: dict[str, Any]) -> None:
     assert quietly(render_call(arguments)) == arguments
@@ -207,9 +207,6 @@ PLAIN = "The argument a must be a plain value."
         ("tool_call(a=0x" + "f" * 4000 + ")", PLAIN),
         ("tool_call(a=" + "9" * 5000 + ")", INVALID),
         ("tool_call(a=" + "[" * 150 + "]" * 150 + ")", PLAIN),
-        ("tool_call(a=" + "[" * 9000 + "]" * 9000 + ")", INVALID),
-        ("tool_call(a=" + "-" * 19_000 + "1)", INVALID),
-        ("tool_call(a=" + "x." * 9000 + "x)", INVALID),
         ("tool_call(a='\x00')", INVALID),
         ("tool_call(a='" + "x" * 20_000 + "')", "The tool call is too long."),
         ("```python\ntool_call(a='" + "x" * 20_000 + "')\n```", "The tool call is too long."),
@@ -220,6 +217,13 @@ def test_what_is_no_call(text: str, words: str) -> None:
         parse_call(text)
     assert str(caught.value) == words
     assert quietly(text) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["[" * 9000 + "]" * 9000, "-" * 19_000 + "1", "x." * 9000 + "x", "1+" * 9000 + "1", "{1:" * 6000]
+)
+def test_deep_values_are_refused_whatever_the_parser_makes_of_them(value: str) -> None:
+    assert quietly(f"tool_call(a={value})") is None
 
 
 def test_many_fences_take_no_longer() -> None:

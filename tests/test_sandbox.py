@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -40,15 +39,12 @@ WHY = {
 
 
 @pytest.fixture(autouse=True)
-def folders(home: Path, tmp_path: Path) -> Iterator[Path]:
-    """Where the temporary folders of this test's calls are; none may be left."""
-    made = tmp_path / "calls"
-    made.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(made))
-        patch.setenv("TMPDIR", str(made))
-        yield made
-    assert list(made.glob(f"{PREFIX}*")) == []
+def _nothing_is_left(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    yield
+    assert os.listdir(temporary) == []
     assert [each for each in psutil.Process().children(recursive=True) if "child.py" in " ".join(each.cmdline())] == []
 
 
@@ -244,8 +240,8 @@ def test_a_memory_bomb(tool: Callable[..., Tool], body: str, monkeypatch: pytest
     "body",
     [
         "for i in range(99):\n    open(f'{i}', 'wb').write(bytes(15 << 20))\nimport time; time.sleep(9)",
-        "for i in range(5000): open(f'{i}', 'w').close()",
-        "for i in range(5000): os.mkdir(f'{i}')",
+        "for i in range(1200): open(f'{i}', 'w').close()",
+        "for i in range(1200): os.mkdir(f'{i}')",
     ],
 )
 def test_a_full_folder(tool: Callable[..., Tool], body: str) -> None:
@@ -413,12 +409,12 @@ def test_the_network_when_granted_reaches_no_files_and_no_local_sockets(
 # Nothing stays
 
 
-def test_folders_deeper_than_anything_go_away(tool: Callable[..., Tool], folders: Path) -> None:
-    body = "for i in range(900):\n    os.mkdir('d' * 200, 0)\n    os.chmod\n    os.chdir('d' * 200)\nreturn 'deep'"
+def test_folders_deeper_than_anything_go_away(tool: Callable[..., Tool]) -> None:
+    body = "for i in range(900):\n    os.mkdir('d' * 200, 0)\n    os.chdir('d' * 200)\nreturn 'deep'"
     if os.getuid():
         body = body.replace(", 0)", ")")
     call(tool(body), {})
-    assert list(folders.iterdir()) == []
+    assert os.listdir(tempfile.gettempdir()) == []
 
 
 def test_a_place_counts_and_goes(tmp_path: Path) -> None:
@@ -431,7 +427,7 @@ def test_a_place_counts_and_goes(tmp_path: Path) -> None:
         deep = os.getcwd()
         try:
             os.chdir(made)
-            for _ in range(1500):
+            for _ in range(1100):
                 os.mkdir("d")
                 os.chdir("d")
         finally:
@@ -487,9 +483,8 @@ def test_a_machine_without_room_for_a_process_is_an_answer(
     tool: Callable[..., Tool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tool("return 'ran'")
-    monkeypatch.setattr(sys, "executable", "/no/such/python")
-    assert told(call(made, {})) == stopped("crashed")
-    with contextlib.suppress(OSError):
-        monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/no/such/python")
         assert told(call(made, {})) == stopped("crashed")
-    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
+    assert told(call(made, {})) == stopped("crashed")
