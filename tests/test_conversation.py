@@ -205,6 +205,7 @@ def test_the_score_counts_what_the_models_do(port: int, tmp_path: Path) -> None:
         score(file, ["demo"], port)
 
 
+@pytest.mark.slow  # 10 s
 def test_a_command_that_is_killed_leaves_no_server(home: Path) -> None:
     import signal
     import subprocess

@@ -20,6 +20,7 @@ def sample() -> list[dict[str, Any]]:
     return [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow  # 13 s
 def test_the_base_model_calls_tools_and_knows_when_not_to() -> None:
     shares = evaluate(load_model(DEMO / "model", device="cpu"), Tokenizer(DEMO / "model"), count=40)
     for lang in ("en", "zh"):

@@ -68,7 +68,14 @@ def box(home: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 def running(home: Path) -> list[psutil.Process]:
-    return [each for each in psutil.Process().children(recursive=True) if str(home / "server.py") in each.cmdline()]
+    return [each for each in psutil.Process().children(recursive=True) if str(home / "server.py") in line(each)]
+
+
+def line(each: psutil.Process) -> list[str]:
+    try:
+        return each.cmdline()
+    except psutil.Error:  # it has just ended
+        return []
 
 
 def wait(done: Callable[[], Any], seconds: float = 40) -> Any:

@@ -383,6 +383,7 @@ def test_convert_beside_the_originals_then_in_their_place(real: Path, capsys: py
     assert not (real / ".download").exists()
 
 
+@pytest.mark.slow  # 7 s
 def test_damaged_weights_are_not_converted(real: Path) -> None:
     stamp.forget(real)
     flip(real / SHARD, 100_000)
@@ -391,6 +392,7 @@ def test_damaged_weights_are_not_converted(real: Path) -> None:
     assert not list(real.glob("*.safetensors"))
 
 
+@pytest.mark.slow  # 7 s
 def test_a_broken_conversion_is_repaired_by_the_published_files(real: Path, hub: Hub, published: Path) -> None:
     assert main(["models", "convert", NAME, "--replace"]) == 0
     (real / "tokenizer.model").write_bytes(b"other")
