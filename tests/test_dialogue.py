@@ -138,6 +138,7 @@ def test_an_example_with_edits_is_a_record_to_train_on(home: Path) -> None:
         ("tool", "2", ""),
         ("assistant", "It is 2.", ""),
     ]
+    assert teach.record(dialogue, last, 0, {2: "", 6: "Seven."})["messages"][-1]["content"] == "Seven."
     made = teach.record(dialogue, last, 0, {4: '{"a": 7}', 6: "Seven.", 99: "no such line"})
     file = teach.keep(made, "mine")
     assert file == teach.keep(made, "mine.jsonl")

@@ -38,8 +38,8 @@ def record(dialogue: Dialogue, last: str, side: int, edited: Mapping[int, str] |
     answers = dialogue.turns[last].answers
     tools = answers[min(side, len(answers) - 1)].tools if answers else []
     messages = [dict(message) for message in dialogue.messages(last, side)]
+    places = _places(messages)  # as they were shown: a text that is emptied moves no other one
     for number, text in (edited or {}).items():
-        places = _places(messages)
         if 0 <= number < len(places):
             _put(messages, places[number], text)
     made: dict[str, Any] = {"messages": messages}
