@@ -108,6 +108,8 @@ def test_adapters_are_described_by_the_tensors_in_use(engine: Engine, folders: d
     engine.add("low again", folders["low"])
     assert engine.shelf.describe("again") == told["soft"]
     assert engine.shelf.describe("low again") == told["low"]
+    engine.add("low again", folders["low2"])
+    assert engine.shelf.describe("low again") == told["low"]
     with torch.no_grad():
         engine.shelf.use("soft")
         engine.shelf.model.prefix.embedding.weight[0, 0] += 1

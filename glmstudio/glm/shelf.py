@@ -48,7 +48,12 @@ class Shelf:
         return [*self._prefixes, *self._loras]
 
     def add(self, name: str, folder: Path) -> None:
-        """Put the prefix or LoRA adapter of `folder` beside the weights. Raises StudioError, and adds nothing then."""
+        """Put the prefix or LoRA adapter of `folder` beside the weights. Raises StudioError, and adds nothing then.
+
+        A name that is there already stays what it is: two may ask for the same one at once.
+        """
+        if name in self.names:
+            return
         if is_lora(folder):
             try:
                 self._loras[name] = load_lora(folder, self.model, name=_inner(name)).rank
