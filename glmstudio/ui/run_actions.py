@@ -89,8 +89,10 @@ def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
         use_model(model)
     view = replace(view, chat_model=model, chat_adapter=adapter, chat_problem=None)
     try:
-        if not _is_loaded(model):  # another result on the same weights needs no loading
+        if not _is_loaded(model):
             chat_model.load(model, adapter)
+        elif adapter:  # another result on the same weights needs no loading
+            ModelServer.add(adapter)
     except StudioError as error:  # the chat is what the click has opened, so that is where it is told
         return replace(view, chat_problem=error)
     return view
