@@ -136,7 +136,9 @@ def render_server(lang: str, view: View) -> Safe:
     state = server_state()
     same = state.model == chosen_model(view) and state.bits == view.chat_bits
     look = {"absent": "waiting", "loading": "running", "ready": "good", "failed": "bad"}[state.state]
-    words = say(lang, f"ui.chat.server_{state.state}", what=_title(state.model))
+    words = say(
+        lang, f"ui.chat.server_{state.state}", what=" + ".join([_title(state.model), *map(_short, state.adapters)])
+    )
     buttons: list[Safe] = []
     if state.state in ("absent", "failed") or not same:
         buttons.append(button("load", say(lang, "ui.chat.load"), look="primary"))
