@@ -209,7 +209,7 @@ def separate() -> SimpleNamespace:
     return SimpleNamespace(python=str(python), site=site, variables={"TORCH_EXTENSIONS_DIR": str(place / "compiled")})
 
 
-@pytest.mark.slow  # 30 s each, and a minute once where DeepSpeed has to be installed and to compile
+@pytest.mark.rare  # 30 s each, and a minute once where DeepSpeed has to be installed and to compile
 @pytest.mark.parametrize("engine", ["zero2", "zero3", "zero3_offload"])
 def test_deepspeed_learns_what_one_process_learns(
     engine: str, plain: Path, fsdp: Path, folder: Path, separate: SimpleNamespace
@@ -228,7 +228,7 @@ def test_deepspeed_learns_what_one_process_learns(
     alike(again, losses(plain), since=SAVED + 1)
 
 
-@pytest.mark.slow  # 11 s
+@pytest.mark.rare  # 11 s
 def test_a_run_is_started_with_deepspeed(
     home: Path, tmp_path: Path, separate: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

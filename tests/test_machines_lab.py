@@ -20,7 +20,6 @@ from glmstudio.runs.run import Run
 from tests.hosts import ROOT, Host, Lab, run_of, until
 from tests.trainings import PRESET, SMALL, losses, small_data
 
-pytestmark = pytest.mark.slow
 OVER = ("finished", "failed", "stopped")
 PLAIN = {"accumulation": 4, "prefix_dropout": 0}  # without dropout, steps do not depend on who makes them
 
@@ -118,6 +117,7 @@ def spawns_python(folder: Path) -> Path:
     return program.parent
 
 
+@pytest.mark.slow
 def test_two_machines_learn_what_one_does(lab: Any) -> None:
     """By the script that the studio writes, from the result of another run: 35 s."""
     one, two = lab(2)
@@ -143,6 +143,7 @@ def test_two_machines_learn_what_one_does(lab: Any) -> None:
     assert (run.path / "machines/2/train.log").exists()
 
 
+@pytest.mark.rare
 def test_machines_that_come_late_vanish_and_come_back(lab: Any) -> None:
     """A late one, a cable pulled and plugged in, a joiner killed, a stop: 135 s."""
     one, two, three = lab(3)
@@ -179,6 +180,7 @@ def test_machines_that_come_late_vanish_and_come_back(lab: Any) -> None:
     assert machine(run, 2).state == "gone"
 
 
+@pytest.mark.rare
 def test_a_killed_torchrun_comes_back_and_without_the_first_machine_all_ends(lab: Any) -> None:
     """35 s."""
     one, two = lab(2)
@@ -202,6 +204,7 @@ def test_a_killed_torchrun_comes_back_and_without_the_first_machine_all_ends(lab
     assert other.returncode == 1
 
 
+@pytest.mark.slow
 def test_stop_now_resume_and_leave(lab: Any) -> None:
     """25 s."""
     one, two = lab(2)
@@ -231,6 +234,7 @@ def test_stop_now_resume_and_leave(lab: Any) -> None:
     assert text(waiting).count("It trains.") == 1
 
 
+@pytest.mark.rare
 def test_who_does_not_fit_is_told_why_on_both_machines(lab: Any) -> None:
     """Another version, other data, a wrong code, a port that is held, a machine to which no way leads: 33 s."""
     one, two, three = lab(3)
