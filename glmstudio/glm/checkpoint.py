@@ -16,6 +16,7 @@ from transformers import GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 
 from glmstudio.errors import StudioError
+from glmstudio.glm.attention import ATTENTION
 from glmstudio.glm.layout import native_config, native_tensors
 from glmstudio.models.folder import check_weights, read_config, weight_files
 
@@ -54,7 +55,9 @@ def load_base(folder: Path, *, dtype: torch.dtype, device: torch.device) -> GlmF
 def empty_base(folder: Path) -> GlmForCausalLM:
     """The model of a published folder without its numbers, which take no memory yet. Raises StudioError."""
     with torch.device("meta"):
-        return GlmForCausalLM(native_config(read_config(folder), str(folder / "config.json")))
+        model = GlmForCausalLM(native_config(read_config(folder), str(folder / "config.json")))
+    model.set_attn_implementation(ATTENTION)
+    return model
 
 
 def set_angles(model: GlmForCausalLM, device: torch.device) -> None:

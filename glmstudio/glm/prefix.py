@@ -1,7 +1,7 @@
 """P-Tuning v2: learned keys and values in front of every layer's own.
 
 ChatGLM3 gives the prefix no rotary angle and counts the real tokens from 0. So the prefix is not put into the cache
-(which would move the positions): an attention function adds it, layer by layer, and everything else of the model
+(which would move the positions): `glmstudio.glm.attention` adds it, layer by layer, and everything else of the model
 stays as it is: padding, `generate`, gradient checkpointing.
 """
 
@@ -11,14 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
-from torch.nn.attention.bias import causal_lower_right
-from transformers import AttentionInterface, AttentionMaskInterface, GlmConfig, GlmForCausalLM
-from transformers.integrations.sdpa_attention import repeat_kv
-from transformers.masking_utils import sdpa_mask
+from transformers import GlmConfig, GlmForCausalLM
 
-ATTENTION = "glm_prefix"
-PLAIN = "sdpa"
 DROPOUT = 0.1
 
 
@@ -85,7 +79,6 @@ def attach_prefix(model: GlmForCausalLM, prefix: Prefix | None) -> None:
             return
         model.model.register_forward_pre_hook(_Distribute(model), with_kwargs=True)
     model.prefix = prefix if prefix is None else prefix.to(model.device)
-    model.set_attn_implementation(PLAIN if prefix is None else ATTENTION)
 
 
 class _Distribute:
@@ -95,54 +88,17 @@ class _Distribute:
         self._model = model
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._model.prefix is None:
-            return
-        tokens = kwargs.get("input_ids")
-        if tokens is None:
-            tokens = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else args[0]
-        states = self._model.prefix(tokens.shape[0], self._model.dtype)
+        prefix = self._model.prefix
+        states = None if prefix is None else prefix(_sequences(args, kwargs), self._model.dtype)
         for index, layer in enumerate(module.layers):
-            layer.self_attn.prefix = (states[2 * index], states[2 * index + 1])
+            layer.self_attn.prefix = None if states is None else (states[2 * index], states[2 * index + 1])
 
 
-def _attention(  # noqa: PLR0913  transformers calls it with these
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    *,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention over the layer's prefix and then its own keys; returns (B, T, heads, head_dim)."""
-    prefix_key, prefix_value = module.prefix
-    groups = module.num_key_value_groups
-    key = repeat_kv(torch.cat([prefix_key, key], dim=2), groups)  # (B, heads, P + S, D)
-    value = repeat_kv(torch.cat([prefix_value, value], dim=2), groups)
-    mask = _mask(attention_mask, query, key, prefix_key.shape[2])
-    output = functional.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout, scale=scaling)
-    return output.transpose(1, 2).contiguous(), None
-
-
-def _mask(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor, prefix: int) -> torch.Tensor | None:
-    """Which of P + S keys each query sees: always the whole prefix, then what is not after it and not padding."""
-    length, total = query.shape[2], key.shape[2]
-    if mask is not None:
-        return functional.pad(mask[..., : total - prefix], (prefix, 0), value=True)
-    if length == 1:
-        return None
-    if query.is_cuda:  # keeps the fast kernels, which a mask tensor would not
-        bias: torch.Tensor = causal_lower_right(length, total)
-        return bias
-    return torch.ones(length, total, dtype=torch.bool, device=query.device).tril(total - length)
-
-
-def _mask_for_model(*args: Any, **kwargs: Any) -> torch.Tensor | None:
-    mask: torch.Tensor | None = sdpa_mask(*args, **kwargs)
-    return mask
-
-
-AttentionInterface.register(ATTENTION, _attention)
-AttentionMaskInterface.register(ATTENTION, _mask_for_model)
+def _sequences(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """How many sequences the pass has: each has the prefix for itself, with a dropout of its own."""
+    if kwargs.get("documents") is not None:
+        return len(kwargs["documents"])
+    tokens = kwargs.get("input_ids")
+    if tokens is None:
+        tokens = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else args[0]
+    return int(tokens.shape[0])

@@ -1,0 +1,211 @@
+"""Attention as every model here computes it: over a learned prefix, then over what came before in the same document.
+
+No mask is made where a kernel knows what "causal" means, and keys and values that several heads share are not copied
+for each of them where a kernel takes them as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate, chain
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.attention.bias import causal_lower_right
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv
+from transformers.masking_utils import sdpa_mask
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # PyTorch before 2.10
+    varlen_attn = None
+
+ATTENTION = "glm_studio"
+_NEAR = 2e-2  # how far 16-bit results around 1 may lie apart
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+class Documents:
+    """Several documents in one row of T tokens. None sees another, and each counts its positions from 0.
+
+    tokens     a a a a b b c c c
+    positions  0 1 2 3 0 1 0 1 2
+    lengths    4, 2, 3
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.lengths, self._device = list(lengths), device
+        self.positions = torch.cat([torch.arange(length) for length in self.lengths])[None].to(device)  # (1, T)
+        self._edges: dict[int, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def edges(self, prefix: int) -> torch.Tensor:
+        """Where each begins with so many tokens before it, and where the last one ends: (documents + 1), int32."""
+        if prefix not in self._edges:
+            edges = list(accumulate((prefix + length for length in self.lengths), initial=0))
+            self._edges[prefix] = torch.tensor(edges, dtype=torch.int32, device=self._device)
+        return self._edges[prefix]
+
+
+def attention(  # noqa: PLR0913  transformers calls it with these
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    documents: Documents | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """(B, T, heads, D) for queries (B, heads, T, D), over the layer's prefix and S keys and values (B, groups, S, D).
+
+    Without `attention_mask` the queries are the last T of the S positions, and each sees what is not after it.
+    """
+    prefix: Pair | None = getattr(module, "prefix", None)
+    if documents is not None and len(documents) > 1:
+        return _packed(query, (key, value), prefix, documents, scaling), None
+    if query.shape[2] == 1 and not query.requires_grad:
+        return _single(query, (key, value), prefix, attention_mask, scaling), None
+    if prefix is not None:
+        key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
+        if attention_mask is not None:
+            attention_mask = functional.pad(attention_mask[..., : value.shape[2]], (prefix[0].shape[2], 0), value=True)
+    return _dense(query, (key, value), attention_mask, scaling, dropout).transpose(1, 2).contiguous(), None
+
+
+def _dense(
+    query: torch.Tensor, pair: Pair, mask: torch.Tensor | None, scaling: float | None, dropout: float = 0.0
+) -> torch.Tensor:
+    """(B, heads, T, D). Without a mask, the queries are the last of the keys' positions."""
+    key, value = pair
+    length, total = query.shape[2], key.shape[2]
+    before = total - length
+    grouped = mask is None and _takes_groups(query)
+    if not grouped:
+        groups = query.shape[1] // key.shape[1]
+        key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    given: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": grouped}
+    if mask is not None or not before:
+        return functional.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, **given)
+    if query.is_cuda:
+        return functional.scaled_dot_product_attention(query, key, value, causal_lower_right(length, total), **given)
+    if before > length:  # a piece of a long prompt: a mask of these few rows is cheaper than the rows before them
+        seen = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(before)
+        return functional.scaled_dot_product_attention(query, key, value, seen, **given)
+    # The kernel counts from the first query: it gets as many as there are keys, and the first results are dropped.
+    query = functional.pad(query, (0, 0, before, 0))
+    return functional.scaled_dot_product_attention(query, key, value, is_causal=True, **given)[:, :, before:]
+
+
+def _packed(
+    query: torch.Tensor, pair: Pair, prefix: Pair | None, documents: Documents, scaling: float | None
+) -> torch.Tensor:
+    """(1, T, heads, D): each document over its own prefix (one of the prefix's batch) and its own tokens."""
+    if _takes_lengths(query.device, query.dtype):
+        return _by_lengths(query, pair, prefix, documents, scaling)
+    return _one_by_one(query, pair, prefix, documents, scaling)
+
+
+def _one_by_one(
+    query: torch.Tensor, pair: Pair, prefix: Pair | None, documents: Documents, scaling: float | None
+) -> torch.Tensor:
+    # Split, not sliced: the gradient of a slice is as large as the whole pack, once for each document.
+    queries, keys, values = (each.split(documents.lengths, dim=2) for each in (query, *pair))
+    results = []
+    for index, (one, *own) in enumerate(zip(queries, keys, values, strict=True)):
+        if prefix is not None:
+            own = [torch.cat([each[index : index + 1], own[at]], dim=2) for at, each in enumerate(prefix)]  # noqa: PLW2901
+        results.append(_dense(one, (own[0], own[1]), None, scaling).transpose(1, 2))
+    return torch.cat(results, dim=1)
+
+
+def _by_lengths(
+    query: torch.Tensor, pair: Pair, prefix: Pair | None, documents: Documents, scaling: float | None
+) -> torch.Tensor:
+    """The same in one call of the kernel for sequences of many lengths, which takes (T, heads, D)."""
+    query, *both = (each[0].transpose(0, 1) for each in (query, *pair))
+    before = 0
+    if prefix is not None:
+        before = prefix[0].shape[2]
+        both = [_before_each(learned, own, documents) for learned, own in zip(prefix, both, strict=True)]
+    longest = max(documents.lengths)
+    result: torch.Tensor = varlen_attn(
+        query.contiguous(), both[0].contiguous(), both[1].contiguous(), documents.edges(0), documents.edges(before),
+        longest, before + longest, scale=scaling, window_size=(-1, 0), enable_gqa=True,
+    )  # fmt: skip
+    return result[None]
+
+
+def _before_each(learned: torch.Tensor, own: torch.Tensor, documents: Documents) -> torch.Tensor:
+    """(documents * P + T, groups, D): a prefix (documents, groups, P, D) before each document of (T, groups, D)."""
+    prefixes = learned.transpose(1, 2).unbind(0)
+    return torch.cat(list(chain.from_iterable(zip(prefixes, own.split(documents.lengths), strict=True))))
+
+
+def _single(
+    query: torch.Tensor, pair: Pair, prefix: Pair | None, mask: torch.Tensor | None, scaling: float | None
+) -> torch.Tensor:
+    """(B, 1, heads, D) for one new token, which sees all keys: the heads of a group are rows of one product."""
+    batch, heads, _, width = query.shape
+    rows = query.view(batch, pair[0].shape[1], -1, width)  # (B, groups, heads of a group, D)
+    parts = [pair] if prefix is None else [prefix, pair]
+    scores = [rows @ key.transpose(2, 3) for key, _ in parts]
+    if mask is not None:
+        scores[-1] = scores[-1].masked_fill(~mask[..., : pair[0].shape[2]], -torch.inf)
+    joined = torch.cat(scores, dim=-1) if prefix is not None else scores[0]
+    scale = width**-0.5 if scaling is None else scaling
+    shares = (joined.float() * scale).softmax(-1).to(query.dtype).split([key.shape[2] for key, _ in parts], dim=-1)
+    result = sum(share @ value for share, (_, value) in zip(shares, parts, strict=True))
+    return result.view(batch, heads, 1, width).transpose(1, 2)
+
+
+def _takes_groups(query: torch.Tensor) -> bool:
+    """Whether the fast kernels take keys and values that heads share. On a card only flash attention does; where it
+    does not serve, the plain kernel would be taken, which keeps all scores."""
+    return not query.is_cuda or _has_flash(query.device, query.dtype)
+
+
+@lru_cache
+def _has_flash(device: torch.device, dtype: torch.dtype) -> bool:
+    return dtype in (torch.float16, torch.bfloat16) and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@lru_cache
+def _takes_lengths(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this machine's kernel for many lengths computes what the documents one by one do, tried once."""
+    if varlen_attn is None or device.type != "cuda" or not _has_flash(device, dtype):
+        return False
+    documents, results = Documents([5, 9], device), []
+    drawn = torch.Generator("cpu").manual_seed(0)
+    with torch.enable_grad(), torch.autocast("cuda", enabled=False):
+        shapes = ((1, 8, 14, 64), (1, 2, 14, 64), (1, 2, 14, 64), (2, 2, 3, 64), (2, 2, 3, 64))
+        given = [torch.randn(shape, generator=drawn).to(device, dtype).requires_grad_() for shape in shapes]
+        query, key, value, *prefix = given
+        for way in (_one_by_one, _by_lengths):
+            try:
+                result = way(query, (key, value), (prefix[0], prefix[1]), documents, None)
+                results.append([result, *torch.autograd.grad(result.float().square().sum(), given)])
+            except (RuntimeError, TypeError):  # a card, a system or a PyTorch that does not have it
+                return False
+    return all(torch.allclose(one, other, atol=_NEAR, rtol=_NEAR) for one, other in zip(*results, strict=True))
+
+
+def _mask_for_model(*args: Any, **kwargs: Any) -> torch.Tensor | None:
+    """Only padding needs a mask; what is causal, and where documents end, `attention` knows."""
+    if kwargs.get("attention_mask") is None:
+        return None
+    mask: torch.Tensor | None = sdpa_mask(*args, **kwargs)
+    return mask
+
+
+AttentionInterface.register(ATTENTION, attention)
+AttentionMaskInterface.register(ATTENTION, _mask_for_model)
