@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import GlmForCausalLM, set_seed
 
-from glmstudio.data.prompt import Example
+from glmstudio.data.prompt import IGNORED, Example
 from glmstudio.files import write_json
 from glmstudio.glm import load_model
 from glmstudio.models.library import Model
@@ -36,6 +36,9 @@ class Listed(Examples):
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self._examples[index]
         return {"input_ids": torch.tensor(example.input_ids), "labels": torch.tensor(example.labels)}
+
+    def scored(self, index: int) -> int:
+        return sum(label != IGNORED for label in self._examples[index].labels[1:])
 
 
 def prepared(

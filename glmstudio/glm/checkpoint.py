@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import GlmForCausalLM
+from transformers import GlmConfig, GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 
 from glmstudio.errors import StudioError
 from glmstudio.glm.attention import ATTENTION
+from glmstudio.glm.head import Head
 from glmstudio.glm.layout import native_config, native_tensors
 from glmstudio.models.folder import check_weights, read_config, weight_files
 
@@ -55,8 +56,14 @@ def load_base(folder: Path, *, dtype: torch.dtype, device: torch.device) -> GlmF
 def empty_base(folder: Path) -> GlmForCausalLM:
     """The model of a published folder without its numbers, which take no memory yet. Raises StudioError."""
     with torch.device("meta"):
-        model = GlmForCausalLM(native_config(read_config(folder), str(folder / "config.json")))
+        return native_model(native_config(read_config(folder), str(folder / "config.json")))
+
+
+def native_model(config: GlmConfig) -> GlmForCausalLM:
+    """Transformers' model with the attention and the head of this project."""
+    model = GlmForCausalLM(config)
     model.set_attn_implementation(ATTENTION)
+    model.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
     return model
 
 

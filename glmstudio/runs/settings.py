@@ -15,6 +15,8 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.words import has, say
 
+PACKED = 4096  # tokens of a pack, where no plan has said how many
+
 _KINDS = {
     "int": StudioError("presets.kind_int"),
     "float": StudioError("presets.kind_float"),
@@ -51,6 +53,8 @@ class Settings:
     max_length: int = _setting(2048, least=8, most=131072)
     batch_size: int = _setting(1, least=1, most=4096)
     accumulation: int = _setting(16, least=1, most=4096)
+    packing: bool = _setting(True)
+    pack_tokens: int = _setting(0, least=0, most=1_048_576)
     learning_rate: float = _setting(2e-2, least=1e-9, most=10)
     warmup_steps: int = _setting(0, least=0, most=1_000_000)
     max_grad_norm: float = _setting(1.0, least=1e-6, most=1e6)
@@ -65,8 +69,14 @@ class Settings:
     dtype: str = _setting("auto", choices=("auto", "float32", "bfloat16", "float16"))
     base_bits: str = _setting("16", choices=("16", "8", "4"))
     gradient_checkpointing: str = _setting("auto", choices=("auto", "on", "off"))
+    checkpoint_layers: int = _setting(0, least=0, most=1000)
     loader_processes: int = _setting(0, least=0, most=64)
     seed: int = _setting(42, least=0, most=2**32 - 1)
+
+
+def pack_limit(settings: Settings, longest: int) -> int:
+    """The most tokens of a pack: as set, and no fewer than the longest conversation, which is never divided."""
+    return max(settings.pack_tokens or PACKED, longest)
 
 
 @dataclass(frozen=True)

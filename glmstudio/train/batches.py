@@ -1,4 +1,4 @@
-"""A data set as batches of token ids: tokenised once, padded only to the longest of the batch, in a known order.
+"""A data set as the packs of each step: tokenised once, in a known order, nothing computed that is not wanted.
 
 The order and the steps do not depend on how many processes train: a step is the same batches on one card as on eight.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from glmstudio.data.prompt import IGNORED
 from glmstudio.data.selection import Numbers
 from glmstudio.data.store import Store
 from glmstudio.data.tokenizer import PAD
+from glmstudio.train.packs import Layout, Pack, dealt
 from glmstudio.train.team import Team
 
 _GROUPED = 50  # batches whose conversations are sorted by length together
@@ -38,19 +40,23 @@ class Examples(Dataset[dict[str, Any]]):
         labels = torch.from_numpy(self._store.labels(row, end).astype(np.int64))
         return {"input_ids": ids, "labels": labels}
 
+    def length(self, index: int) -> int:
+        """How many tokens a conversation has."""
+        return int(self.lengths[index])
 
-class Weighted(Dataset[dict[str, Any]]):
-    """Examples by `(index, weight)`: what `Deal` deals."""
+    def scored(self, index: int) -> int:
+        """How many of them are learned. The first one is never foretold."""
+        return int(self._store.learned(int(self._rows[index]), self.length(index))[1:].sum())
 
-    def __init__(self, examples: Examples) -> None:
-        self._examples = examples
 
-    def __len__(self) -> int:
-        return len(self._examples)
+@dataclass(frozen=True)
+class Steps:
+    """What a step is: so many batches of so many conversations, laid out; `mean`: weighted, or each token alike."""
 
-    def __getitem__(self, dealt: tuple[int, float]) -> dict[str, Any]:
-        index, weight = dealt
-        return self._examples[index] | {"weight": weight}
+    batch: int
+    accumulation: int
+    layout: Layout
+    mean: bool = True
 
 
 class Order(Sampler[int]):
@@ -83,43 +89,85 @@ class Order(Sampler[int]):
         yield from (int(index) for index in np.concatenate([batches.ravel(), rest]))
 
 
-class Deal(Sampler[list[tuple[int, float]]]):
-    """The batches of one process: those of every step are dealt out among all of them.
+class Deal(Sampler[list[Pack]]):
+    """The packs of one process, a list for each step: those of all processes are the step.
 
-    A step has `accumulation` batches (the last one of an epoch may have fewer, k). Of W processes each gets the same
-    number n of them, so that nobody waits in vain; where that makes more than k, some batches come again with weight 0.
-    The others weigh W n / k, which makes the mean over processes and batches the mean over the k batches.
+    A step has `accumulation` batches of `batch` conversations (the last one of an epoch may have fewer, k). As in the
+    original, it is the mean over its batches of each batch's mean: a learned token of a batch that has n of them weighs
+    W / (k n), W processes, of whose gradients the mean is taken. The very first step is packed as full as the limit
+    allows, so that what does not fit the memory fails in the first minute.
     """
 
-    def __init__(self, order: Order | range, batch: int, accumulation: int, team: Team) -> None:
-        self._order, self._batch, self._accumulation, self._team = order, batch, accumulation, team
+    def __init__(self, examples: Examples, order: Order | range, steps: Steps, team: Team) -> None:
+        self._examples, self._order, self._steps, self._team = examples, order, steps, team
 
     def __len__(self) -> int:
-        batches = math.ceil(len(self._order) / self._batch)
-        whole, rest = divmod(batches, self._accumulation)
-        return whole * self._share(self._accumulation) + self._share(rest)
+        return math.ceil(math.ceil(len(self._order) / self._steps.batch) / self._steps.accumulation)
 
-    def __iter__(self) -> Iterator[list[tuple[int, float]]]:
-        order = list(self._order)
-        batches = [order[at : at + self._batch] for at in range(0, len(order), self._batch)]
-        for at in range(0, len(batches), self._accumulation):
-            step = batches[at : at + self._accumulation]
-            dealt = self._share(len(step)) * self._team.world
-            for place in range(self._team.rank, dealt, self._team.world):
-                weight = dealt / len(step) if place < len(step) else 0.0
-                yield [(index, weight) for index in step[place % len(step)]]
+    def __iter__(self) -> Iterator[list[Pack]]:
+        order, batch = list(self._order), self._steps.batch
+        batches = [order[at : at + batch] for at in range(0, len(order), batch)]
+        first = isinstance(self._order, Order) and self._order.epoch == 0
+        for at in range(0, len(batches), self._steps.accumulation):
+            step = batches[at : at + self._steps.accumulation]
+            packs = self._steps.layout.packs(step, self._examples.length, full=first and not at)
+            weights = self._weights(step)
+            yield dealt([[(index, weights[index]) for index in pack] for pack in packs], *self._place)
 
-    def _share(self, batches: int) -> int:
-        return math.ceil(batches / self._team.world)
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self._team.rank, self._team.world
+
+    def _weights(self, step: list[list[int]]) -> dict[int, float]:
+        if not self._steps.mean:
+            return {index: 1.0 for batch in step for index in batch}
+        weights: dict[int, float] = {}
+        for batch in step:
+            learned = sum(self._examples.scored(index) for index in batch)
+            weights |= dict.fromkeys(batch, self._team.world / (len(step) * max(1, learned)))
+        return weights
 
 
-def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One batch (B, T), padded on the right to its own longest conversation, and its weight where it has one."""
+class Packed(Dataset[dict[str, Any]]):
+    """Examples by the pack, as `Deal` deals them: what `Scored.forward` takes."""
+
+    def __init__(self, examples: Examples, layout: Layout) -> None:
+        self._examples, self._layout = examples, layout
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, pack: Pack) -> dict[str, Any]:
+        rows = [self._examples[index] | {"weight": weight} for index, weight in pack]
+        return padded(rows) if self._layout.limit is None else joined(rows)
+
+
+def joined(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One pack: conversations one after the other, (1, T)."""
+    lengths = [len(row["input_ids"]) for row in rows]
+    starts = np.cumsum([0, *lengths[:-1]])
+    ids = torch.cat([row["input_ids"] for row in rows])
+    return {"input_ids": ids[None], "lengths": lengths} | _scored(rows, starts.tolist())
+
+
+def padded(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One batch (B, T), padded on the right to its own longest conversation."""
     length = max(len(row["input_ids"]) for row in rows)
     ids = torch.full((len(rows), length), PAD)
-    labels = torch.full((len(rows), length), IGNORED)
     for index, row in enumerate(rows):
         ids[index, : len(row["input_ids"])] = row["input_ids"]
-        labels[index, : len(row["labels"])] = row["labels"]
-    batch = {"input_ids": ids, "labels": labels}
-    return batch | {"weight": rows[0]["weight"]} if "weight" in rows[0] else batch
+    return {"input_ids": ids, "lengths": None} | _scored(rows, range(0, length * len(rows), length))
+
+
+def _scored(rows: Sequence[dict[str, Any]], starts: Sequence[int]) -> dict[str, Any]:
+    """What is scored in a pack whose conversations begin at `starts` of its positions, (R) each: the positions from
+    which a learned token is foretold, that token, and its weight. And how many tokens count for the first time."""
+    learned = [(row["labels"][1:] != IGNORED).nonzero()[:, 0] for row in rows]
+    return {
+        "rows": torch.cat([places + start for places, start in zip(learned, starts, strict=True)]),
+        "wanted": torch.cat([row["labels"][1:][places] for row, places in zip(rows, learned, strict=True)]),
+        "weights": torch.cat(
+            [torch.full((len(places),), row["weight"]) for row, places in zip(rows, learned, strict=True)]
+        ),
+        "tokens": sum(len(row["input_ids"]) for row in rows if row["weight"]),
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,18 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
-from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from glmstudio.data.prompt import IGNORED
+from glmstudio.glm.attention import Documents
 from glmstudio.models.library import Model
 from glmstudio.runs.checkpoints import prune, seal
-from glmstudio.runs.settings import Settings
-from glmstudio.train.batches import Deal, Examples, Order, Weighted, collate
+from glmstudio.runs.settings import Settings, pack_limit
+from glmstudio.train.batches import Deal, Examples, Order, Packed, Steps
 from glmstudio.train.engines import Engine
 from glmstudio.train.health import Health
 from glmstudio.train.methods import METHODS, Method
+from glmstudio.train.packs import Layout
 from glmstudio.train.share import collect
 from glmstudio.train.state import restore_state, save_state
 from glmstudio.train.team import Team
@@ -50,19 +52,26 @@ _SCHEDULE = "scheduler.pt"  # transformers' name for it
 
 
 class Scored(nn.Module):
-    """The model as the Trainer sees it: ids and labels in, the mean loss of the learned tokens out."""
+    """The model as the Trainer sees it: a pack in, the weighted loss of its learned tokens out."""
 
     def __init__(self, glm: GlmForCausalLM) -> None:
         super().__init__()
         self.glm = glm
 
-    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> dict[str, torch.Tensor]:
-        """`input_ids` and `labels` are (B, T); logits are made only for the rows that are scored. `weight`: `Deal`."""
-        hidden = self.glm.model(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1]  # (B, T - 1, H)
-        wanted = labels[:, 1:]
-        rows = wanted != IGNORED
-        logits = self.glm.lm_head(hidden[rows]).float()
-        return {"loss": functional.cross_entropy(logits, wanted[rows]) * weight}
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        lengths: list[int] | None,
+        rows: torch.Tensor,
+        wanted: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """`input_ids` (B, T): `lengths` of the conversations in a row of them, None for a batch that is padded. `rows`,
+        `wanted` and `weights` (R): which positions foretell which token, and what it counts."""
+        documents = Documents(lengths, input_ids.device) if lengths else None
+        packed = {"position_ids": documents.positions, "documents": documents} if documents else {}
+        hidden = self.glm.model(input_ids=input_ids, use_cache=False, **packed).last_hidden_state  # (B, T, H)
+        return {"loss": self.glm.lm_head(hidden.flatten(0, 1).index_select(0, rows), wanted, weights)}
 
 
 class StudioTrainer(Trainer):
@@ -70,6 +79,7 @@ class StudioTrainer(Trainer):
 
     job: Job
     order: Order
+    steps: Steps
     method: Method
     watcher: Watcher
     control: Any
@@ -80,13 +90,13 @@ class StudioTrainer(Trainer):
         return self.accelerator.unwrap_model(self.model).glm
 
     def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """This process's batches. They are dealt out here: accelerate would give the last ones of an epoch twice."""
-        settings = self.job.settings
+        """This process's packs, those of a step together. They are dealt out here: accelerate would give the last ones
+        of an epoch twice."""
         return DataLoader(
-            Weighted(self.job.examples),
-            batch_sampler=Deal(self.order, settings.batch_size, settings.accumulation, self.job.team),
-            collate_fn=collate,
-            num_workers=settings.loader_processes,
+            Packed(self.job.examples, self.steps.layout),
+            batch_sampler=Deal(self.job.examples, self.order, self.steps, self.job.team),
+            collate_fn=list,
+            num_workers=self.job.settings.loader_processes,
             pin_memory=self.args.dataloader_pin_memory,
         )
 
@@ -95,29 +105,40 @@ class StudioTrainer(Trainer):
         with self.job.witness.stopwatch.reading():
             return super().get_batch_samples(*arguments)
 
+    def training_step(self, model: nn.Module, inputs: Any, *rest: Any) -> torch.Tensor:
+        """The packs of a step, one after the other; gradients are sent to the others with the last one."""
+        total = torch.zeros((), device=self.args.device)
+        for place, pack in enumerate(inputs, 1):
+            last = place == len(inputs)
+            self.accelerator.gradient_state._set_sync_gradients(last)  # noqa: SLF001 (as the Trainer itself does)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                total += super().training_step(model, pack, *rest)
+        return total
+
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
-        """As in transformers, with the time taken, and the batch counted when it is used; it was fetched earlier."""
-        if inputs["weight"]:
-            self.job.witness.count(inputs["input_ids"])
+        """As in transformers, with the time taken, and the pack counted when it is used; it was fetched earlier."""
+        self.job.witness.count(inputs.pop("tokens"))
         with self.job.witness.stopwatch.computing():
             return super().compute_loss(model, inputs, *rest, **more)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The mean loss of all learned tokens of the validation set, whose batches all processes share out."""
+        """The mean loss of all learned tokens of the validation set, whose packs all processes share out."""
         team, model, validation = self.job.team, self.model, self.job.validation
         if validation is None:
             return {}
-        total, count = 0.0, 0
+        total, count = 0.0, 0.0
         # A generator of its own: else it would draw from the one that training draws its dropout from.
         apart = torch.Generator()
-        deal = Deal(range(len(validation)), self.job.settings.batch_size, team.world, team)
+        steps = dataclasses.replace(self.steps, accumulation=self.steps.accumulation * team.world, mean=False)
+        deal = Deal(validation, range(len(validation)), steps, team)
         model.eval()
         with torch.no_grad():  # a divided model keeps what it put together, and learns with it afterwards
-            for batch in DataLoader(Weighted(validation), batch_sampler=deal, collate_fn=collate, generator=apart):
-                weight = batch.pop("weight")
-                loss = model(**{name: tensor.to(self.args.device) for name, tensor in batch.items()})["loss"]
-                rows = int((batch["labels"][:, 1:] != IGNORED).sum()) if weight else 0
-                total, count = total + float(loss) * rows, count + rows
+            packed = Packed(validation, steps.layout)
+            for packs in DataLoader(packed, batch_sampler=deal, collate_fn=list, generator=apart):
+                for pack in packs:
+                    del pack["tokens"]
+                    count += float(pack["weights"].sum())
+                    total += float(model(**self._prepare_inputs(pack))["loss"])
         model.train()
         total, count = (sum(column) for column in zip(*team.table(total, count), strict=True))
         metrics = {"eval_loss": total / max(count, 1)}
@@ -241,6 +262,8 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
     bf16 = on_gpu and whole and torch.cuda.is_bf16_supported(including_emulation=False)
     fp16 = on_gpu and (glm.dtype == torch.float16 or (whole and not bf16))
     order = Order(job.examples.lengths, settings.batch_size, settings.seed)
+    limit = pack_limit(settings, int(job.examples.lengths.max())) if settings.packing else None
+    steps = Steps(settings.batch_size, settings.accumulation, Layout(limit, _bend(glm)))
     watcher = Watcher(job, order, scaled=fp16)
     scored = Scored(glm)
     job.engine.divide(scored)
@@ -249,13 +272,25 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
         args=_arguments(job, on_gpu=on_gpu, bf16=bf16, fp16=fp16),
         train_dataset=job.examples,
         eval_dataset=job.validation,
-        data_collator=collate,
         callbacks=[watcher],
     )
-    # As the original: the mean of each batch, then the mean of the batches of a step.
+    # As the original: the mean of each batch, then the mean of the batches of a step. `Deal` weighs for that.
     trainer.model_accepts_loss_kwargs = False
-    trainer.job, trainer.order, trainer.method, trainer.watcher = job, order, METHODS[settings.method], watcher
+    trainer.job, trainer.order, trainer.steps, trainer.watcher = job, order, steps, watcher
+    trainer.method = METHODS[settings.method]
     return trainer, watcher
+
+
+def _bend(glm: GlmForCausalLM) -> float:
+    """The length at which a token costs twice as much as the first one does: of the products in the linear layers as
+    much as of those with the keys and values before it, half of a conversation on average."""
+    config = glm.config
+    linear = sum(each.in_features * each.out_features for each in glm.model.layers[0].modules() if _is_linear(each))
+    return linear / (config.num_attention_heads * config.head_dim)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return hasattr(module, "in_features") and hasattr(module, "out_features")
 
 
 def _arguments(job: Job, *, on_gpu: bool, bf16: bool, fp16: bool) -> TrainingArguments:
@@ -264,7 +299,7 @@ def _arguments(job: Job, *, on_gpu: bool, bf16: bool, fp16: bool) -> TrainingArg
         "output_dir": str(job.folder / "checkpoints"),
         "max_steps": settings.steps,
         "per_device_train_batch_size": settings.batch_size,
-        "gradient_accumulation_steps": math.ceil(settings.accumulation / job.team.world),
+        "gradient_accumulation_steps": 1,  # a step's packs are one batch to the Trainer
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "linear",
         "warmup_steps": settings.warmup_steps,

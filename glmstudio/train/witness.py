@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from glmstudio import process
-from glmstudio.data.tokenizer import PAD
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.train.pace import SPAN, Stopwatch, slowest
@@ -36,7 +35,7 @@ class Witness:
         self._spans: list[list[list[float]]] = []  # of each step since the last comparison, each rank's seconds
         self._machines: list[str] = []
         self._slow: StudioError | None = None
-        self._tokens: int | torch.Tensor = 0
+        self._tokens = 0
         self._began = self._mark = time.monotonic()
         self._before = _seconds_before(folder)
         self._beat = 0.0
@@ -55,13 +54,13 @@ class Witness:
         self._began = self._mark = time.monotonic()
         self.phase("training")
 
-    def count(self, ids: torch.Tensor) -> None:
-        """Add the real tokens of one batch (B, T) to the step; nothing waits for the card."""
-        self._tokens = self._tokens + (ids != PAD).sum()
+    def count(self, tokens: int) -> None:
+        """Add the real tokens of one pack to the step."""
+        self._tokens += tokens
 
     def step_made(self, step: int, logs: dict[str, Any]) -> None:
         """One line for one step. All processes call it together."""
-        ranks = self._team.table(int(self._tokens), _peak_memory(), *self.stopwatch.take())
+        ranks = self._team.table(self._tokens, _peak_memory(), *self.stopwatch.take())
         now, tokens = time.monotonic(), int(sum(row[0] for row in ranks))
         self.step, self.loss = step, float(logs["loss"])
         self.validation_loss = None  # what was measured before is not this step's

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import GlmForCausalLM, initialization
 
 from glmstudio.errors import StudioError
-from glmstudio.glm.checkpoint import empty_base, set_angles
+from glmstudio.glm.checkpoint import empty_base, native_model, set_angles
 from glmstudio.runs.deepspeed import search_path
 from glmstudio.runs.settings import Settings
 from glmstudio.train.engines import WEIGHT, Engine, adam_state, meet_alone
@@ -44,7 +44,7 @@ class Zero(Engine):
                 self._deepspeed.zero.Init(config_dict_or_path=config, dtype=self._dtype()),
                 initialization.no_init_weights(),
             ):
-                glm = GlmForCausalLM(glm.config)
+                glm = native_model(glm.config)
         else:
             glm = glm.to(self._dtype()).to_empty(device=self.device)
         set_angles(glm, self.device)
@@ -65,7 +65,7 @@ class Zero(Engine):
             "fp16": {"enabled": self._dtype() is torch.float16},
             "gradient_clipping": settings.max_grad_norm,
             "train_micro_batch_size_per_gpu": settings.batch_size,
-            "gradient_accumulation_steps": -(-settings.accumulation // self.team.world),
+            "gradient_accumulation_steps": 1,  # as the Trainer counts: a step is one batch to it
         }
         return {"deepspeed": told}
 
