@@ -31,13 +31,36 @@ def card(gib: float) -> Place:
     return Place("0", "a card", round(gib * 2**30), round(gib * 2**30))
 
 
-def test_automatic_checkpointing_is_on_only_where_it_must_be() -> None:
-    settings = load_preset("chatglm3-6b/ptuning_v2").settings
+@pytest.mark.parametrize(
+    ("gib", "method", "expected"),
+    [
+        (79.0, "ptuning_v2", (8192, "off", 0)),
+        (23.5, "ptuning_v2", (4096, "off", 0)),
+        (19.0, "ptuning_v2", (2048, "off", 0)),
+        (15.7, "ptuning_v2", (1, "on", 15)),
+        (13.2, "ptuning_v2", (1, "on", 0)),
+        (23.5, "lora", (2048, "off", 0)),
+    ],
+)
+def test_the_plan_takes_large_packs_where_they_fit_and_computes_as_few_layers_twice_as_it_must(
+    gib: float, method: str, expected: tuple[int, str, int]
+) -> None:
+    settings = load_preset(f"chatglm3-6b/{method}").settings
+    found = settled(settings, SIX_B, card(gib), at_most)
 
-    assert settled(settings, SIX_B, card(23.5), at_most).gradient_checkpointing == "off"
-    assert settled(settings, SIX_B, card(15.7), at_most).gradient_checkpointing == "on"
-    chosen = dataclasses.replace(settings, gradient_checkpointing="off")
-    assert settled(chosen, SIX_B, card(15.7), at_most) == chosen, "what was chosen is not changed"
+    assert (found.pack_tokens, found.gradient_checkpointing, found.checkpoint_layers) == expected
+    if found.checkpoint_layers:
+        less = dataclasses.replace(found, checkpoint_layers=found.checkpoint_layers - 1)
+        assert not card(gib).holds(estimate(less, SIX_B, card(gib), at_most))
+        assert card(gib).holds(estimate(found, SIX_B, card(gib), at_most))
+
+
+def test_what_was_chosen_is_not_changed() -> None:
+    preset = load_preset("chatglm3-6b/ptuning_v2").settings
+    for changes in ({"gradient_checkpointing": "off"}, {"gradient_checkpointing": "on", "checkpoint_layers": 3}):
+        for size in ({"pack_tokens": 3000}, {"packing": False}):
+            chosen = dataclasses.replace(preset, **changes, **size)
+            assert settled(chosen, SIX_B, card(13.0), at_most) == chosen
 
 
 @pytest.mark.parametrize(
@@ -46,9 +69,11 @@ def test_automatic_checkpointing_is_on_only_where_it_must_be() -> None:
         (15.7, {}, {"gradient_checkpointing": "on"}),
         (
             15.7,
-            {"batch_size": 4, "accumulation": 4},
+            {"batch_size": 4, "accumulation": 4, "packing": False},
             {"gradient_checkpointing": "on", "batch_size": 2, "accumulation": 8},
         ),
+        (15.7, {"pack_tokens": 8192}, {"pack_tokens": 0, "gradient_checkpointing": "on"}),
+        (19.0, {"pack_tokens": 8192}, {"pack_tokens": 0}),
         (11.8, {}, {"gradient_checkpointing": "on", "base_bits": "8"}),
         (7.5, {}, {"gradient_checkpointing": "on", "base_bits": "4"}),
         (5.0, {}, {}),
@@ -65,7 +90,8 @@ def test_the_remedy_is_the_gentlest_change_that_fits(
 
     assert found == expected
     if found:
-        assert card(gib).holds(estimate(dataclasses.replace(settings, **found), SIX_B, card(gib), at_most))
+        better = settled(dataclasses.replace(settings, **found), SIX_B, card(gib), at_most)
+        assert card(gib).holds(estimate(better, SIX_B, card(gib), at_most))
 
 
 def test_a_plan_counts_what_the_data_hold(home: Path) -> None:

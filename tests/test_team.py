@@ -21,9 +21,7 @@ from glmstudio.runs.facts import difference, differs
 from glmstudio.runs.resume import Cards, resume_run
 from glmstudio.runs.run import Run
 from glmstudio.runs.stop import stop_run
-from glmstudio.train.batches import Deal, Order
 from glmstudio.train.pace import slowest
-from glmstudio.train.team import Team
 from tests.trainings import LONG, begin, ended, losses, wait_for_step
 
 # Three batches for each step: no two processes share them evenly, and the last step of an epoch has fewer.
@@ -31,36 +29,6 @@ STEADY: dict[str, Any] = {
     "steps": 12, "accumulation": 3, "batch_size": 2, "save_every": 6, "keep_checkpoints": 5, "prefix_dropout": 0.0,
     "validation_share": 0.1,
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 4, 7])
-@pytest.mark.parametrize("accumulation", [1, 2, 3, 8])
-def test_every_step_is_the_same_batches_with_the_same_weight_for_any_number_of_processes(
-    world: int, accumulation: int
-) -> None:
-    order = Order([5, 9, 2, 7, 4, 8, 3, 6, 1, 10, 11], 2, seed=1)
-    indices = list(order)
-    batches = [indices[at : at + 2] for at in range(0, 11, 2)]
-    steps = [batches[at : at + accumulation] for at in range(0, len(batches), accumulation)]
-    deals = [Deal(order, 2, accumulation, Team(rank, world)) for rank in range(world)]
-    dealt = [list(deal) for deal in deals]
-
-    assert {len(each) for each in dealt} == {len(deals[0])}, "all make the same number of passes"
-    at = 0
-    for step in steps:
-        share = -(-len(step) // world)
-        mine = [batch for each in dealt for batch in each[at : at + share]]
-        at += share
-        weights: dict[tuple[int, ...], float] = {}
-        for batch in mine:
-            key = tuple(index for index, _ in batch)
-            weights[key] = weights.get(key, 0.0) + batch[0][1] / (share * world)
-        assert weights == pytest.approx({tuple(batch): 1 / len(step) for batch in step})
-
-
-def test_one_process_weighs_every_batch_exactly_one() -> None:
-    """So that nothing changes for a run on one card, to the last bit."""
-    assert {weight for batch in Deal(Order([3] * 11, 2, seed=1), 2, 4, Team()) for _, weight in batch} == {1.0}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from glmstudio.models.library import Model
 from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples
 from glmstudio.train.engines import Engine
-from glmstudio.train.methods import METHODS
+from glmstudio.train.methods import METHODS, checkpoint_layers
 from glmstudio.train.team import Team
 from glmstudio.train.trainer import Job, StudioTrainer, make_trainer
 from glmstudio.train.witness import Witness
@@ -49,9 +49,7 @@ def prepared(
     glm = load_model(model, dtype=dtype, device=device)
     METHODS[settings.method].attach(glm, settings, None)
     glm.train()
-    if settings.gradient_checkpointing == "on":
-        enable = getattr(glm, "activation_checkpointing_enable", glm.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
+    checkpoint_layers(glm, settings)
     return glm
 
 

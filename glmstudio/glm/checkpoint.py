@@ -13,11 +13,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import GlmConfig, GlmForCausalLM
-from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 
 from glmstudio.errors import StudioError
 from glmstudio.glm.attention import ATTENTION
-from glmstudio.glm.head import Head
+from glmstudio.glm.layers import Angles, use_own_layers
 from glmstudio.glm.layout import native_config, native_tensors
 from glmstudio.models.folder import check_weights, read_config, weight_files
 
@@ -60,17 +59,17 @@ def empty_base(folder: Path) -> GlmForCausalLM:
 
 
 def native_model(config: GlmConfig) -> GlmForCausalLM:
-    """Transformers' model with the attention and the head of this project."""
+    """Transformers' model with the layers of this project."""
     model = GlmForCausalLM(config)
     model.set_attn_implementation(ATTENTION)
-    model.lm_head = Head(config.hidden_size, config.vocab_size, bias=False)
+    use_own_layers(model)
     return model
 
 
 def set_angles(model: GlmForCausalLM, device: torch.device) -> None:
     """Compute the rotary angles, which no file holds, on the device."""
     with device:
-        model.model.rotary_emb = GlmRotaryEmbedding(config=model.config)
+        model.model.rotary_emb = Angles(config=model.config)
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:

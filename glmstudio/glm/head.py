@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-_CHUNK = 1 << 25  # logits at once: 134 MB in float32
+from glmstudio.runs.memory import LOSS_CHUNK
 
 
 class Head(nn.Linear):
@@ -41,7 +41,7 @@ class _Loss(torch.autograd.Function):
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if weight.requires_grad else None
         loss = torch.zeros((), device=hidden.device)
         with torch.autocast(kind, enabled=False):
-            table, chunk = weight.to(dtype), max(1, _CHUNK // len(weight))
+            table, chunk = weight.to(dtype), max(1, LOSS_CHUNK // len(weight))
             for at in range(0, len(hidden), chunk):
                 rows = slice(at, at + chunk)
                 states, share = hidden[rows].to(dtype), weights[rows, None] / largest

@@ -12,6 +12,7 @@ from glmstudio.runs.settings import Settings
 from glmstudio.runs.shape import Shape
 from glmstudio.runs.sharing import held
 
+LOSS_CHUNK = 1 << 25  # logits at once: 134 MB in float32
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FIXED = {"cpu": 500_000_000, "cuda": 700_000_000}  # Python and its libraries; a card's context and its workspaces
 # 8 bits: one factor for each row. 4 bits: one float32 factor for each 64 weights.
@@ -54,21 +55,30 @@ class Computing:
     processes: int = 1
 
 
-def need(shape: Shape, settings: Settings, *, tokens: int, learned: int, on: Computing) -> Need:
+@dataclass(frozen=True)
+class Largest:
+    """The largest thing that is computed at once, a pack or a batch: its `tokens`, padding included, how many of them
+    are `learned`, and its conversations (`sequences`)."""
+
+    tokens: int
+    learned: int
+    sequences: int = 1
+
+
+def need(shape: Shape, settings: Settings, largest: Largest, on: Computing) -> Need:
     """What each process needs on its card, or on the CPU: live bytes. What an allocator holds beyond them comes on top.
 
     Args:
         shape: The model's.
-        settings: Method, batch size, accumulation, prefix, LoRA, bits of the base, engine; `gradient_checkpointing`
+        settings: Method, packing, prefix, LoRA, bits of the base, engine, accumulation; `gradient_checkpointing`
             counts as off unless it is "on".
-        tokens: In the largest batch, padding included: `settings.batch_size` times its longest conversation.
-        learned: The positions of that batch which are scored.
+        largest: What is computed at once at most.
         on: How it is computed.
     """
-    batch = _Batch(shape, settings, tokens, on)
+    batch = _Batch(shape, settings, largest, on)
     count = trained(shape, settings)
     whole = settings.method == "full"
-    kept, layer, head = batch.kept(), batch.layer_work(), batch.head_work(learned)
+    kept, layer, head = batch.kept(), batch.layer_work(), batch.head_work()
     if settings.engine != "ddp" and whole:
         return _divided(shape, batch, on, kept + max(0, layer - head), head)
     gradients = 4 * count
@@ -138,71 +148,77 @@ def _weights(shape: Shape, settings: Settings, batch: _Batch) -> int:
 
 
 class _Batch:
-    """What one forward and backward pass over the largest batch keeps and works with, in bytes."""
+    """What one forward and backward pass over the largest pack or batch keeps and works with, in bytes."""
 
-    def __init__(self, shape: Shape, settings: Settings, tokens: int, on: Computing) -> None:
-        self.shape, self.settings, self.tokens, self.cuda = shape, settings, tokens, on.device == "cuda"
+    def __init__(self, shape: Shape, settings: Settings, largest: Largest, on: Computing) -> None:
+        self.shape, self.settings, self.cuda = shape, settings, on.device == "cuda"
+        self.tokens, self.learned, self.sequences = largest.tokens, largest.learned, largest.sequences
         self.size = BYTES[on.dtype]
         self.prefix = settings.prefix_length if settings.method == "ptuning_v2" else 0
-        self.length = -(-tokens // settings.batch_size)
         # An engine that divides the model computes in 16 bits throughout; else autocast turns to them and back.
         self.amp = self.cuda and settings.method == "full" and self.size == 2 and settings.engine == "ddp"
         self.learner = 2 if on.dtype == "float16" else 4  # LoRA's matrices are float32; only float16 has autocast
-        # Only the flash kernel and the plain one take grouped keys (PyTorch's documentation). float32 has no flash
-        # kernel, and who takes float16 has a card without it, so the whole matrix of scores is kept. The prefix's own
-        # attention expands its keys, which every kernel takes.
-        self.matrix = self.cuda and not self.prefix and on.dtype != "bfloat16"
+        # Who takes float16 has a card without the flash kernel, and float32 has none: keys are expanded to all heads.
+        self.grouped = not self.cuda or on.dtype == "bfloat16"
+
+    @property
+    def repeated(self) -> int:
+        """How many layers, the first ones, are computed twice."""
+        if self.settings.gradient_checkpointing != "on":
+            return 0
+        return min(self.settings.checkpoint_layers or self.shape.layers, self.shape.layers)
 
     def kept(self) -> int:
         """What stays from the forward pass until the backward pass comes to it, without the head."""
-        final = 4 * self.tokens * self.shape.hidden * (2 if self.settings.method == "full" else 1)
-        if self.settings.gradient_checkpointing == "on":
-            layers = self.shape.layers * self.tokens * self.shape.hidden * (4 if self.amp else self.size)
-        else:
-            first = self._layer(flows=self.settings.method == "full")
-            layers = first + (self.shape.layers - 1) * self._layer(flows=True)
-        return layers + final + self._prefix()
+        shape, whole = self.shape, self.settings.method == "full"
+        stream = self._stream() * self.tokens * shape.hidden
+        layers = self.repeated * stream + (shape.layers - self.repeated) * self._layer(flows=True)
+        if not self.repeated:
+            layers += self._layer(flows=whole) - self._layer(flows=True)
+        angles = 2 * shape.head_dim * (self.tokens if self.settings.packing else -(-self.tokens // self.sequences))
+        return layers + stream + angles + self._prefix()
 
     def layer_work(self) -> int:
-        """What comes and goes while the gradient passes through one layer: the MLP's three products, the stream's."""
+        """What comes and goes while the gradient passes through one layer: the MLP's, and the stream's."""
         shape = self.shape
-        work = self.size * self.tokens * (3 * shape.ffn + 2 * shape.hidden)
-        if self.settings.gradient_checkpointing == "on":
+        work = self.size * self.tokens * (4 * shape.ffn + 2 * shape.hidden)
+        if self.repeated == shape.layers:  # else the last layers, which are not computed again, leave room for it
             work += self._layer(flows=True)
         if self.settings.method == "full":
             work += 4 * 2 * shape.ffn * shape.hidden  # a gradient before it is added to the others
         if self.settings.base_bits in _QUANTISED and self.settings.method != "full":
             work += self.size * 2 * shape.ffn * shape.hidden  # a weight while it is used
-        return work + (2 * self._scores() if self.matrix else 0)
-
-    def head_work(self, learned: int) -> int:
-        """The loss: log-probabilities in float32, their gradient, and the gradient of the logits."""
-        work = 12 * learned * self.shape.vocab
-        if self.settings.method == "full":
-            work += learned * self.shape.hidden * self.size + 4 * self.shape.vocab * self.shape.hidden
         return work
+
+    def head_work(self) -> int:
+        """The loss: logits and log-probabilities of a chunk of the learned rows, and the gradients of all of them."""
+        shape = self.shape
+        chunk = max(1, min(self.learned, LOSS_CHUNK // shape.vocab))
+        work = (4 + self.size) * chunk * shape.vocab + (4 + self.size) * self.learned * shape.hidden
+        if self.settings.method == "full":
+            work += (4 + (self.size if self.amp else 0)) * shape.vocab * shape.hidden
+        return work
+
+    def _stream(self) -> int:
+        """Bytes of a number in the residual stream."""
+        return 4 if self.amp else self.size
 
     def _layer(self, *, flows: bool) -> int:
         """What autograd keeps of one layer; `flows`: whether the layer's input has a gradient (the first one's has
         not, where the embeddings do not learn)."""
         shape, tokens = self.shape, self.tokens
-        norms = 4 * tokens * shape.hidden * (2 if flows else 1)  # their input in float32
-        swiglu = self.size * 3 * tokens * shape.ffn  # gate, up, and the gate's activation
+        norms = tokens * (self._stream() * shape.hidden + 4) * (2 if flows else 1)
+        swiglu = self.size * 2 * tokens * shape.ffn
         extra = {"lora": self._lora, "full": self._full}.get(self.settings.method)
         return norms + swiglu + self._attention() + (extra(flows) if extra else 0)
 
     def _attention(self) -> int:
-        """Queries, keys, values and the result; the softmax's sums; the rotary angles."""
+        """Queries, keys, values and the result; the softmax's sums."""
         shape, tokens = self.shape, self.tokens
-        seen = tokens + self.prefix * self.settings.batch_size
-        wide = shape.inner if self.prefix else shape.shared  # the prefix's attention expands them to all heads
-        kept = self.size * (2 * tokens * shape.inner + 2 * seen * wide + self.length * shape.head_dim)
-        kept += 4 * tokens * shape.heads
-        if self.matrix:
-            kept += self._scores() + 4 * tokens * 3 * shape.inner
-        if self.prefix and not self.cuda:
-            kept += self.size * self.length * (self.length + self.prefix)  # the mask, once more in the model's type
-        return kept
+        seen = tokens + self.prefix * self.sequences
+        queries = tokens if self.cuda else seen  # the CPU's kernel takes as many queries as keys
+        kept = self.size * 2 * (queries * shape.inner + seen * (shape.shared if self.grouped else shape.inner))
+        return kept + 4 * queries * shape.heads
 
     def _lora(self, flows: bool) -> int:
         """LoRA keeps its input, after dropout, for each layer that it stands beside, and what dropout left out."""
@@ -217,18 +233,19 @@ class _Batch:
         if self.size != self.learner:
             return kept + tokens * sum(widths) * self.learner
         alone = {shape.linear[name][0] if name[0] in "qkv" else name: shape.linear[name][0] for name in targets}
+        alone |= {"o_proj": self._joined()} if "o_proj" in alone else {}
         return kept + tokens * sum(alone.values()) * self.size  # queries, keys and values have one input
 
     def _full(self, _: bool) -> int:
-        """Layers that learn keep their inputs, and norms what they scale."""
+        """Layers that learn keep their inputs."""
         shape, tokens = self.shape, self.tokens
-        if self.amp:  # the stream is float32; each product takes a copy in 16 bits
-            return tokens * (4 * 2 * shape.hidden + self.size * (4 * shape.hidden + shape.ffn))
-        turned = 0 if self.cuda else tokens * shape.inner  # the CPU's kernel has heads before positions
-        return self.size * (tokens * (4 * shape.hidden + shape.ffn) + turned)
+        # Each product takes a copy of its own in 16 bits; else queries, keys and values have one input.
+        inputs = 4 if self.amp else 2
+        return self.size * tokens * (inputs * shape.hidden + self._joined() + shape.ffn)
 
-    def _scores(self) -> int:
-        return 4 * self.tokens * self.shape.heads * self.length
+    def _joined(self) -> int:
+        """The width of a copy of the attention's result: where the documents of a pack are computed one by one."""
+        return self.shape.inner if self.settings.packing and self.sequences > 1 and not self.cuda else 0
 
     def _prefix(self) -> int:
         """The prefix of every sequence after dropout, what dropout left out, and its gradients on their way."""
@@ -237,8 +254,8 @@ class _Batch:
         settings, shape = self.settings, self.shape
         width = 2 * shape.layers * shape.shared
         once = self.prefix * width
-        copies = settings.batch_size * once if settings.prefix_dropout else 0
-        kept = copies * (self.size + (1 if self.cuda else 4)) + 2 * settings.batch_size * once * self.size
+        copies = self.sequences * once if settings.prefix_dropout else 0
+        kept = copies * (self.size + (1 if self.cuda else 4)) + 2 * self.sequences * once * self.size
         if settings.prefix_projection:
             kept += 4 * 2 * (self.prefix * shape.hidden + once)
         return kept

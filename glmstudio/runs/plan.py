@@ -19,15 +19,17 @@ from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs.lease import CPU, cards_of, no_card, processes_on
-from glmstudio.runs.memory import BYTES, Computing, Need, need, trained
+from glmstudio.runs.memory import BYTES, Computing, Largest, Need, need, trained
 from glmstudio.runs.probe import Probe, look_probe
-from glmstudio.runs.settings import Settings
+from glmstudio.runs.settings import Settings, pack_limit
 from glmstudio.runs.shape import Shape, shape_of
 
 _MARGIN = 0.96  # of the memory that is free: the rest is what the estimate may miss
+_PACKS = (8192, 4096, 2048, 1024, 1)  # tokens of a pack; the last one: each conversation by itself
+_PACKED_ON_CPU = 1024  # larger ones do not fit its caches (measured: docs/benchmarks.md)
 _SHORTEST = 256  # tokens: a shorter limit is proposed to nobody
 
-Largest = Callable[[Settings], tuple[int, int]]  # the tokens of the largest batch with padding, and the learned ones
+LargestOf = Callable[[Settings], Largest]
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,8 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
     """The plan for data that are read. Raises StudioError for a model that cannot be used."""
     shape = shape_of(ready_model(settings.model).path)
 
-    def largest(other: Settings) -> tuple[int, int]:
-        ends = np.minimum(chosen.ends, other.max_length)
-        rows = np.argsort(-ends, kind="stable")[: other.batch_size]
-        learned = sum(int(store.learned(int(chosen.rows[at]), int(ends[at])).sum()) for at in rows)
-        return int(ends[rows[0]]) * len(rows), learned
+    def largest(other: Settings) -> Largest:
+        return _largest(other, store, chosen)
 
     planned = settled(settings, shape, place, largest)
     needed = estimate(planned, shape, place, largest)
@@ -129,11 +128,30 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
     )
 
 
-def at_most(settings: Settings) -> tuple[int, int]:
-    """The largest batch that the settings allow, for a plan without data; a sixth of the tokens is learned, as in
-    conversations with tools (ToolAlpaca: 16 %)."""
-    tokens = settings.batch_size * settings.max_length
-    return tokens, tokens // 6
+def at_most(settings: Settings) -> Largest:
+    """The largest pack or batch that the settings allow, for a plan without data; a sixth of the tokens is learned, as
+    in conversations with tools (ToolAlpaca: 16 %), which are half as long as the limit."""
+    sequences, tokens = settings.batch_size, settings.batch_size * settings.max_length
+    if settings.packing:
+        tokens = min(pack_limit(settings, settings.max_length), tokens * settings.accumulation)
+        sequences = -(-2 * tokens // settings.max_length)
+    return Largest(tokens, tokens // 6, sequences)
+
+
+def _largest(settings: Settings, store: Store, chosen: Selection) -> Largest:
+    """The same for data that are read: the longest conversations, and at least as much learned as on average."""
+    count = settings.batch_size * (settings.accumulation if settings.packing else 1)
+    ends = np.minimum(chosen.ends, settings.max_length)
+    rows = np.argsort(-ends, kind="stable")[:count]
+    longest = int(ends[rows[0]])
+    if settings.packing:
+        tokens = min(pack_limit(settings, longest), int(ends[rows].sum()))
+        sequences = min(count, -(-tokens * chosen.used // chosen.tokens))
+        rows = rows[: max(1, int(np.searchsorted(np.cumsum(ends[rows]), tokens, side="right")))]
+    else:
+        tokens, sequences = longest * len(rows), len(rows)
+    learned = sum(int(store.learned(int(chosen.rows[at]), int(ends[at])).sum()) for at in rows)
+    return Largest(tokens, max(learned, tokens * chosen.learned // chosen.tokens), sequences)
 
 
 def place_of(device: str, processes: int = 0, *, alone: bool = False) -> Place:
@@ -156,25 +174,42 @@ def place_of(device: str, processes: int = 0, *, alone: bool = False) -> Place:
     return Place(device, names, total if alone else free, total, count)
 
 
-def settled(settings: Settings, shape: Shape, place: Place, largest: Largest) -> Settings:
-    """The settings with "auto" decided: gradient checkpointing is on where the memory is not enough without."""
-    if settings.gradient_checkpointing != "auto":
-        return settings
-    off = dataclasses.replace(settings, gradient_checkpointing="off")
-    fits = place.holds(estimate(off, shape, place, largest))
-    return off if fits else dataclasses.replace(settings, gradient_checkpointing="on")
+def settled(settings: Settings, shape: Shape, place: Place, largest: LargestOf) -> Settings:
+    """The settings with what is left to the plan decided: packs as large as the memory holds, and where it does not
+    hold even the smallest, gradient checkpointing for as few layers as will do."""
+
+    def fits(other: Settings) -> bool:
+        return place.holds(estimate(other, shape, place, largest))
+
+    given = dataclasses.replace(settings, gradient_checkpointing=_off_unless_on(settings))
+    sizes = [settings.pack_tokens]
+    if settings.packing and not settings.pack_tokens:
+        sizes = [size for size in _PACKS if place.device != CPU or size <= _PACKED_ON_CPU]
+    packed = [dataclasses.replace(given, pack_tokens=size) for size in sizes]
+    found = next((each for each in packed if fits(each)), packed[-1])
+    if settings.gradient_checkpointing != "auto" or fits(found):
+        return found
+    some = (
+        dataclasses.replace(found, gradient_checkpointing="on", checkpoint_layers=count)
+        for count in range(1, shape.layers)
+    )
+    every = dataclasses.replace(found, gradient_checkpointing="on", checkpoint_layers=0)
+    return next((each for each in some if fits(each)), every)
 
 
-def estimate(settings: Settings, shape: Shape, place: Place, largest: Largest) -> Need:
+def _off_unless_on(settings: Settings) -> str:
+    return "on" if settings.gradient_checkpointing == "on" else "off"
+
+
+def estimate(settings: Settings, shape: Shape, place: Place, largest: LargestOf) -> Need:
     """The memory that a step needs at its peak."""
-    tokens, learned = largest(settings)
     on_cpu = place.device == CPU
     dtype = settings.dtype if settings.dtype in BYTES else ("float32" if on_cpu else "bfloat16")
     on = Computing("cpu" if on_cpu else "cuda", dtype, place.processes)
-    return need(shape, settings, tokens=tokens, learned=learned, on=on)
+    return need(shape, settings, largest(settings), on)
 
 
-def remedy(settings: Settings, shape: Shape, place: Place, largest: Largest) -> dict[str, Any]:
+def remedy(settings: Settings, shape: Shape, place: Place, largest: LargestOf) -> dict[str, Any]:
     """The changes that make it fit and change the result least; empty where none does."""
     for changes in _gentle(settings, place.device):
         other = dataclasses.replace(settings, **changes)
@@ -200,10 +235,13 @@ def too_big(needed: Need, place: Place, changes: dict[str, Any]) -> StudioError:
 
 def _gentle(settings: Settings, device: str) -> Iterator[dict[str, Any]]:
     """Changes that save memory, those that change the result least first."""
-    changes: dict[str, Any] = {"gradient_checkpointing": "on"}
+    changes: dict[str, Any] = {}
+    if settings.packing and settings.pack_tokens:
+        yield (changes := {"pack_tokens": 0})
+    changes = changes | {"gradient_checkpointing": "on"}
     yield changes
     batch, accumulation = settings.batch_size, settings.accumulation
-    while batch > 1:
+    while batch > 1 and not settings.packing:  # of a pack, it says only how the conversations count
         batch, accumulation = batch // 2, accumulation * 2
         changes = changes | {"batch_size": batch, "accumulation": accumulation}
         yield changes

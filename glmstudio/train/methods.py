@@ -48,6 +48,18 @@ def weights_type(settings: Settings) -> torch.dtype | None:
     return torch.float32 if settings.method == "full" else DTYPES[settings.dtype]
 
 
+def checkpoint_layers(glm: GlmForCausalLM, settings: Settings) -> None:
+    """Have as many of the first layers computed again in the backward pass as the settings say. The first: when their
+    turn comes, the others have given their memory back."""
+    if settings.gradient_checkpointing != "on":
+        return
+    # Its old name in transformers 5.20, the last one for Python 3.10.
+    enable = getattr(glm, "activation_checkpointing_enable", glm.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+    for layer in glm.model.layers[settings.checkpoint_layers :] if settings.checkpoint_layers else ():
+        layer.gradient_checkpointing = False
+
+
 def fresh_prefix(glm: GlmForCausalLM, settings: Settings) -> Prefix:
     """A prefix that starts from proper random numbers, checked: what is not finite or all zero would learn nothing."""
     projection = glm.config.hidden_size if settings.prefix_projection else None

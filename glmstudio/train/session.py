@@ -29,7 +29,7 @@ from glmstudio.runs.settings import Settings, change
 from glmstudio.train.agreement import agree
 from glmstudio.train.batches import Examples
 from glmstudio.train.engines import Engine, engine_of
-from glmstudio.train.methods import METHODS
+from glmstudio.train.methods import METHODS, checkpoint_layers
 from glmstudio.train.sample import sampler
 from glmstudio.train.share import start_of
 from glmstudio.train.state import save_result
@@ -84,10 +84,7 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
     with team.first_goes_first():
         examples, validation, counts = _data(settings, model.path)
     agree(team, settings, model.path, counts["sha256"])
-    if settings.gradient_checkpointing == "on":
-        # Its old name in transformers 5.20, the last one for Python 3.10.
-        enable = getattr(glm, "activation_checkpointing_enable", glm.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
+    checkpoint_layers(glm, settings)
     if team.first:
         write_json(folder / "records.json", counts, parents=False)
         write_json(folder / "environment.json", _environment(glm, team), parents=False)

@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GlmForCausalLM
 
 from glmstudio.data.prompt import IGNORED, Example
+from glmstudio.glm.checkpoint import native_model
 from glmstudio.glm.layout import native_config
-from glmstudio.runs.memory import Computing, Need, need
+from glmstudio.runs.memory import Computing, Largest, Need, need
 from glmstudio.runs.settings import Settings
 from glmstudio.runs.shape import shape_of
-from glmstudio.train.methods import METHODS
+from glmstudio.train.methods import METHODS, checkpoint_layers
 from tests.published import Shape, config_of, write_model
 from tests.training import prepared, trainer_for
 
@@ -50,7 +50,7 @@ class Case:
 
     def made(self) -> Settings:
         """The run's settings; two batches make a step, as gradients of the first are there in the second."""
-        given = {"accumulation": 2, "prefix_length": 64} | self.settings
+        given = {"accumulation": 2, "prefix_length": 64, "pack_tokens": self.batch * self.length} | self.settings
         return Settings(
             model="m", batch_size=self.batch, max_length=self.length, steps=2, dtype="float32", save_every=1000, **given
         )
@@ -72,6 +72,8 @@ CASES = [
     Case(1024, 1, OFF | {"prefix_projection": True, "prefix_length": 128}),
     Case(1024, 2, ON | {"prefix_projection": True, "prefix_dropout": 0.0}),
     Case(1024, 1, OFF, learned=0.9),
+    Case(512, 4, OFF | {"packing": False}),
+    Case(2048, 2, ON | {"checkpoint_layers": 3}),
     Case(1024, settings=OFF | {"method": "lora"}),
     Case(512, 4, ON | {"method": "lora"}),
     Case(1024, settings=OFF | {"method": "lora", "lora_targets": "all", "lora_rank": 32}),
@@ -112,7 +114,8 @@ def planned(case: Case, *, card: bool = False) -> Need:
         (Path(folder) / "config.json").write_text(json.dumps(config_of(SIX_BILLION if card else WIDE)))
         shape = shape_of(Path(folder))
     place, dtype = ("cuda", "bfloat16") if card else ("cpu", "float32")
-    return need(shape, case.made(), tokens=case.batch * case.length, learned=case.rows, on=Computing(place, dtype))
+    largest = Largest(case.batch * case.length, case.rows, case.batch)
+    return need(shape, case.made(), largest, Computing(place, dtype))
 
 
 def measure(case: Case, *, quiet: bool = True) -> int:
@@ -138,6 +141,10 @@ def named(case: Case) -> str:
         words.append("no accumulation")
     if case.learned > 0.5:
         words.append("nearly all learned")
+    if not settings.packing:
+        words.append("padded")
+    if settings.checkpoint_layers:
+        words.append(f"{settings.checkpoint_layers} layers")
     return ", ".join([*words, f"checkpointing {settings.gradient_checkpointing}"])
 
 
@@ -169,7 +176,7 @@ def _on_the_card(case: Case, folder: Path) -> int:
     """Peak of PyTorch's own count, without the context (`Need.fixed`)."""
     settings = case.made()
     with torch.device("meta"):
-        glm = GlmForCausalLM(native_config(config_of(SIX_BILLION), "6B")).to(torch.bfloat16)
+        glm = native_model(native_config(config_of(SIX_BILLION), "6B")).to(torch.bfloat16)
     glm = glm.to_empty(device="cuda")
     with torch.device("cuda"), torch.no_grad():
         glm.model.rotary_emb = type(glm.model.rotary_emb)(config=glm.config)
@@ -177,9 +184,7 @@ def _on_the_card(case: Case, folder: Path) -> int:
             each.fill_(1.0) if each.dim() == 1 else each.normal_(std=0.02)
     METHODS[settings.method].attach(glm, settings, None)
     glm.train()
-    if settings.gradient_checkpointing == "on":
-        enable = getattr(glm, "activation_checkpointing_enable", glm.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
+    checkpoint_layers(glm, settings)
     trainer = trainer_for(glm, settings, _examples(case, SIX_BILLION.vocabulary), folder)
     trainer._save_checkpoint = lambda *_: None
     torch.cuda.reset_peak_memory_stats()

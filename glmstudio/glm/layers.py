@@ -1,0 +1,148 @@
+"""The parts of a block that are no matrix products, each one step with a backward pass of its own.
+
+Written out in PyTorch's small operations they read and write every number many times, and keep several copies of it
+for the backward pass. The numbers are those of transformers' modules, whose parameters these classes take over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import GlmForCausalLM
+from transformers.models.glm.modeling_glm import GlmAttention, GlmMLP, GlmRMSNorm, GlmRotaryEmbedding
+
+from glmstudio.glm.attention import attention
+from glmstudio.glm.head import Head
+
+
+def use_own_layers(model: GlmForCausalLM) -> None:
+    """Give the model's modules the forward passes of this file; their parameters stay what and where they are."""
+    for module in model.modules():
+        own = _OWN.get(type(module))
+        if own is not None:
+            module.__class__ = own
+    model.lm_head.__class__ = Head
+
+
+class Norm(GlmRMSNorm):
+    """RMSNorm; keeps its input as it is, and one number for each token."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(…, H) to (…, H)."""
+        result: torch.Tensor = _Norm.apply(hidden_states, self.weight, self.variance_epsilon)
+        return result
+
+
+class SwiGLU(GlmMLP):
+    """The feed-forward part; keeps the two halves of the wide layer and makes the rest again when it is needed."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(…, H) to (…, H)."""
+        result: torch.Tensor = self.down_proj(_SwiGLU.apply(self.gate_up_proj(hidden_states)))
+        return result
+
+
+class Attention(GlmAttention):
+    """Attention whose queries and keys are turned where they lie."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """(B, T, H) to (B, T, H), with what `Angles` gives; `cache` (`past_key_values` in transformers before 5.23) as
+        in transformers."""
+        cache = kwargs.pop("cache", None)
+        older = kwargs.pop("past_key_values", None)
+        cache = older if cache is None else cache
+        query = self._heads(_Rotate.apply(self.q_proj(hidden_states), position_embeddings, self.head_dim))
+        key = self._heads(_Rotate.apply(self.k_proj(hidden_states), position_embeddings, self.head_dim))
+        value = self._heads(self.v_proj(hidden_states))
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
+        mixed, _ = attention(self, query, key, value, attention_mask, scaling=self.scaling, **kwargs)
+        return self.o_proj(mixed.flatten(2)), None
+
+    def _heads(self, states: torch.Tensor) -> torch.Tensor:
+        """(B, T, heads * D) to (B, heads, T, D)."""
+        return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+class Angles(GlmRotaryEmbedding):
+    """The rotary angles of all positions, once for all layers."""
+
+    def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        """Complex numbers (B or 1, T, 1, pairs) for positions (B or 1, T)."""
+        angles = position_ids[..., None, None].float() * self.inv_freq.float()
+        return torch.polar(torch.full_like(angles, self.attention_scaling), angles)
+
+
+_OWN = {GlmRMSNorm: Norm, GlmMLP: SwiGLU, GlmAttention: Attention, GlmRotaryEmbedding: Angles}
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, given: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        wide = given.float()
+        scale = (wide.square().mean(-1, keepdim=True) + epsilon).rsqrt_()
+        ctx.save_for_backward(given, weight, scale)
+        return (wide * scale).to(given.dtype) * weight
+
+    @staticmethod
+    def backward(ctx: Any, *given: torch.Tensor) -> Any:
+        (gradient,), (kept, weight, scale) = given, ctx.saved_tensors
+        wide = kept.float()
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = (gradient.float() * wide * scale).flatten(0, -2).sum(0).to(weight.dtype)
+        scaled = (gradient * weight).float()
+        along = (scaled * wide).sum(-1, keepdim=True).mul_(scale.pow(3)).div_(-wide.shape[-1])
+        return scaled.mul_(scale).addcmul_(wide, along).to(kept.dtype), of_weight, None
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, both: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(both)
+        gate, up = both.chunk(2, dim=-1)
+        return nn.functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *given: torch.Tensor) -> Any:
+        (gradient,), (both,) = given, ctx.saved_tensors
+        gate, up = both.chunk(2, dim=-1)
+        result = torch.empty_like(both)
+        to_gate, to_up = result.chunk(2, dim=-1)
+        torch.mul(gradient, nn.functional.silu(gate), out=to_up)
+        torch.ops.aten.silu_backward(gradient * up, gate, grad_input=to_gate)
+        return result
+
+
+class _Rotate(torch.autograd.Function):
+    """Turns the first numbers of every head, in neighbouring pairs; the gradient is turned back."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, angles: torch.Tensor, width: int) -> torch.Tensor:
+        ctx.save_for_backward(angles)
+        ctx.width = width
+        return _turned(states, angles, width)
+
+    @staticmethod
+    def backward(ctx: Any, *given: torch.Tensor) -> Any:
+        return _turned(given[0], ctx.saved_tensors[0].conj(), ctx.width), None, None
+
+
+def _turned(states: torch.Tensor, angles: torch.Tensor, width: int) -> torch.Tensor:
+    """(B, T, heads * width), a copy."""
+    result = states.clone(memory_format=torch.contiguous_format)
+    pairs = result.unflatten(-1, (-1, width))[..., : 2 * angles.shape[-1]].unflatten(-1, (-1, 2))
+    if states.dtype == torch.float32:
+        torch.view_as_complex(pairs).mul_(angles)
+    else:
+        wide = torch.view_as_complex(pairs.float()).mul_(angles)
+        pairs.copy_(torch.view_as_real(wide))
+    return result
