@@ -13,10 +13,13 @@ from torch.nn import functional
 from transformers import GlmConfig, GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmMLP, GlmRMSNorm
 
-from glmstudio.glm import head
+from glmstudio.errors import StudioError
+from glmstudio.glm import head, layers
 from glmstudio.glm.checkpoint import load_base
 from glmstudio.glm.head import Head
-from glmstudio.glm.layers import Attention, Norm, SwiGLU, use_own_layers
+from glmstudio.glm.layers import Attention, Norm, SwiGLU, compile_layers, use_own_layers
+from glmstudio.runs.settings import Settings
+from glmstudio.train.methods import compile_kernels
 from tests.published import Shape, write_model
 
 CONFIG = GlmConfig(
@@ -72,6 +75,25 @@ def test_every_loaded_model_has_them(tmp_path: Path) -> None:
     model = load_base(tmp_path, dtype=torch.float32, device=torch.device("cpu"))
     plain = [type(each).__name__ for each in model.modules() if type(each).__module__.startswith("transformers.models")]
     assert plain == ["GlmForCausalLM", "GlmModel", "GlmDecoderLayer", "GlmDecoderLayer"]
+
+
+@pytest.mark.slow  # 15 s: it compiles
+def test_compiled_layers_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "_KERNELS", dict(layers._KERNELS))
+    compile_layers(torch.device("cpu"), torch.float32)
+    test_a_whole_model_is_that_of_transformers()
+
+
+def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("Failed to find C++ compiler. Please specify via CXX.\nmore")
+
+    monkeypatch.setattr("glmstudio.train.methods.compile_layers", broken)
+    with pytest.raises(StudioError) as raised:
+        compile_kernels(GlmForCausalLM(CONFIG), Settings(compile=True))
+    assert raised.value.what() == (
+        "PyTorch's compiler does not work on this machine: Failed to find C++ compiler. Please specify via CXX."
+    )
 
 
 def losses(learns: str, dtype: torch.dtype, weights: torch.Tensor) -> list[tuple[Any, ...]]:

@@ -6,6 +6,7 @@ for the backward pass. The numbers are those of transformers' modules, whose par
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -87,39 +88,71 @@ _OWN = {GlmRMSNorm: Norm, GlmMLP: SwiGLU, GlmAttention: Attention, GlmRotaryEmbe
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, given: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-        wide = given.float()
-        scale = (wide.square().mean(-1, keepdim=True) + epsilon).rsqrt_()
+        result, scale = _KERNELS["norm"](given, weight, epsilon)
         ctx.save_for_backward(given, weight, scale)
-        return (wide * scale).to(given.dtype) * weight
+        return result
 
     @staticmethod
     def backward(ctx: Any, *given: torch.Tensor) -> Any:
-        (gradient,), (kept, weight, scale) = given, ctx.saved_tensors
-        wide = kept.float()
+        kept, weight, scale = ctx.saved_tensors
         of_weight = None
         if ctx.needs_input_grad[1]:
-            of_weight = (gradient.float() * wide * scale).flatten(0, -2).sum(0).to(weight.dtype)
-        scaled = (gradient * weight).float()
-        along = (scaled * wide).sum(-1, keepdim=True).mul_(scale.pow(3)).div_(-wide.shape[-1])
-        return scaled.mul_(scale).addcmul_(wide, along).to(kept.dtype), of_weight, None
+            of_weight = (given[0].float() * kept.float() * scale).flatten(0, -2).sum(0).to(weight.dtype)
+        return _KERNELS["norm_back"](given[0], kept, weight, scale), of_weight, None
 
 
 class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, both: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(both)
-        gate, up = both.chunk(2, dim=-1)
-        return nn.functional.silu(gate).mul_(up)
+        result: torch.Tensor = _KERNELS["swiglu"](both)
+        return result
 
     @staticmethod
     def backward(ctx: Any, *given: torch.Tensor) -> Any:
-        (gradient,), (both,) = given, ctx.saved_tensors
-        gate, up = both.chunk(2, dim=-1)
-        result = torch.empty_like(both)
-        to_gate, to_up = result.chunk(2, dim=-1)
-        torch.mul(gradient, nn.functional.silu(gate), out=to_up)
-        torch.ops.aten.silu_backward(gradient * up, gate, grad_input=to_gate)
-        return result
+        return _KERNELS["swiglu_back"](given[0], *ctx.saved_tensors)
+
+
+def _norm(given: torch.Tensor, weight: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
+    wide = given.float()
+    scale = (wide.square().mean(-1, keepdim=True) + epsilon).rsqrt()
+    return (wide * scale).to(given.dtype) * weight, scale
+
+
+def _norm_back(gradient: torch.Tensor, given: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    wide, scaled = given.float(), (gradient * weight).float()
+    along = (scaled * wide).sum(-1, keepdim=True) * scale.pow(3) / -wide.shape[-1]
+    return scaled.mul_(scale).addcmul_(wide, along).to(given.dtype)
+
+
+def _swiglu(both: torch.Tensor) -> torch.Tensor:
+    gate, up = both.chunk(2, dim=-1)
+    return nn.functional.silu(gate).mul_(up)
+
+
+def _swiglu_back(gradient: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
+    gate, up = both.chunk(2, dim=-1)
+    result = torch.empty_like(both)
+    to_gate, to_up = result.chunk(2, dim=-1)
+    to_up.copy_(nn.functional.silu(gate).mul_(gradient))
+    to_gate.copy_(torch.ops.aten.silu_backward(gradient * up, gate))
+    return result
+
+
+_KERNELS: dict[str, Callable[..., Any]] = {
+    "norm": _norm, "norm_back": _norm_back, "swiglu": _swiglu, "swiglu_back": _swiglu_back,
+}  # fmt: skip
+
+
+def compile_layers(device: torch.device, dtype: torch.dtype) -> None:
+    """Have PyTorch's compiler make one kernel of each of these functions, for this process. Raises what it raises
+    where it finds no compiler for its own code, and leaves them as they were."""
+    made = {name: torch.compile(function, dynamic=True) for name, function in _KERNELS.items()}
+    given, weight = torch.ones(2, 8, device=device, dtype=dtype), torch.ones(8, device=device, dtype=dtype)
+    _, scale = made["norm"](given, weight, 1e-5)
+    made["norm_back"](given, given, weight, scale)
+    made["swiglu_back"](made["swiglu"](given), given)
+    _KERNELS.update(made)
 
 
 class _Rotate(torch.autograd.Function):

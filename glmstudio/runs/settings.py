@@ -70,6 +70,7 @@ class Settings:
     base_bits: str = _setting("16", choices=("16", "8", "4"))
     gradient_checkpointing: str = _setting("auto", choices=("auto", "on", "off"))
     checkpoint_layers: int = _setting(0, least=0, most=1000)
+    compile: bool = _setting(False)
     loader_processes: int = _setting(0, least=0, most=64)
     seed: int = _setting(42, least=0, most=2**32 - 1)
 

@@ -12,6 +12,7 @@ from transformers import GlmForCausalLM
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.glm.adapters import load_prefix, save_official, save_prefix
+from glmstudio.glm.layers import compile_layers
 from glmstudio.glm.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, restore_lora, save_lora
 from glmstudio.glm.prefix import Prefix, attach_prefix
 from glmstudio.models.library import Model
@@ -58,6 +59,17 @@ def checkpoint_layers(glm: GlmForCausalLM, settings: Settings) -> None:
     enable({"use_reentrant": False})
     for layer in glm.model.layers[settings.checkpoint_layers :] if settings.checkpoint_layers else ():
         layer.gradient_checkpointing = False
+
+
+def compile_kernels(glm: GlmForCausalLM, settings: Settings) -> None:
+    """Compile the layers' small steps where the settings say so. Raises StudioError where this machine cannot."""
+    if not settings.compile:
+        return
+    try:
+        compile_layers(glm.device, glm.dtype)
+    except Exception as error:  # each backend has its own classes, and none is promised
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise StudioError("runs.no_compiler", reason=said[0]) from error
 
 
 def fresh_prefix(glm: GlmForCausalLM, settings: Settings) -> Prefix:

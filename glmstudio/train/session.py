@@ -29,7 +29,7 @@ from glmstudio.runs.settings import Settings, change
 from glmstudio.train.agreement import agree
 from glmstudio.train.batches import Examples
 from glmstudio.train.engines import Engine, engine_of
-from glmstudio.train.methods import METHODS, checkpoint_layers
+from glmstudio.train.methods import METHODS, checkpoint_layers, compile_kernels
 from glmstudio.train.sample import sampler
 from glmstudio.train.share import start_of
 from glmstudio.train.state import save_result
@@ -85,6 +85,7 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
         examples, validation, counts = _data(settings, model.path)
     agree(team, settings, model.path, counts["sha256"])
     checkpoint_layers(glm, settings)
+    compile_kernels(glm, settings)
     if team.first:
         write_json(folder / "records.json", counts, parents=False)
         write_json(folder / "environment.json", _environment(glm, team), parents=False)
