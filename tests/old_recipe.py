@@ -62,18 +62,30 @@ class PrefixEncoder(nn.Module):
 
     def forward(self) -> torch.Tensor:
         """(P, layers * 2 * groups * kv_channels)."""
-        table = self.embedding(torch.arange(self.embedding.num_embeddings))
+        table = self.embedding(torch.arange(self.embedding.num_embeddings, device=self.embedding.weight.device))
         return self.trans(table) if hasattr(self, "trans") else table
 
 
 class ChatGLM(nn.Module):
-    """The forward pass of the published layout, with a prefix or without; the base weights are frozen."""
+    """The forward pass of the published layout, with a prefix or without; the base weights are frozen.
 
-    def __init__(self, folder: Path, prefix: PrefixEncoder | None = None, dropout: float = 0.1) -> None:
+    `kind` is the type of the weights, float16 in the original; the prefix is float32.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        prefix: PrefixEncoder | None = None,
+        dropout: float = 0.1,
+        *,
+        device: str = "cpu",
+        kind: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self.weights = {name: tensor.float() for name, tensor in _read(folder).items()}
-        self.prefix_encoder = prefix
+        self.weights = {name: tensor.to(device, kind) for name, tensor in _read(folder).items()}
+        self.device, self.kind = device, kind
+        self.prefix_encoder = None if prefix is None else prefix.to(device)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
@@ -141,7 +153,7 @@ class ChatGLM(nn.Module):
         if self.prefix_encoder is None:
             return None
         layers, groups, width = self.config["num_layers"], _groups(self.config), self.config["kv_channels"]
-        table = self.prefix_encoder().unsqueeze(0).expand(batch, -1, -1)
+        table = self.prefix_encoder().to(self.kind).unsqueeze(0).expand(batch, -1, -1)
         table = self.dropout(table.reshape(batch, -1, layers * 2, groups, width)).permute(2, 0, 3, 1, 4)
         return [(table[2 * number], table[2 * number + 1]) for number in range(layers)]
 
@@ -149,7 +161,7 @@ class ChatGLM(nn.Module):
         """True where a query (B, 1, T, P + T) must not look: what comes later. Padding is not told apart."""
         prefix = 0 if self.prefix_encoder is None else self.prefix_encoder.embedding.num_embeddings
         seen = torch.cat([torch.ones(length, prefix), torch.ones(length, length).tril()], dim=1)
-        return (seen < 0.5).expand(batch, 1, -1, -1)
+        return (seen < 0.5).to(self.device).expand(batch, 1, -1, -1)
 
     def _angles(self, length: int) -> torch.Tensor:
         """Cosine and sine (T, D / 4, 2) for half of a head's numbers, taken in neighbouring pairs."""
@@ -157,11 +169,12 @@ class ChatGLM(nn.Module):
         base = 10000.0 * self.config.get("rope_ratio", 1)
         frequencies = 1.0 / base ** (torch.arange(0, turned, 2).float() / turned)
         angle = torch.outer(torch.arange(length).float(), frequencies)
-        return torch.stack([angle.cos(), angle.sin()], dim=-1)
+        return torch.stack([angle.cos(), angle.sin()], dim=-1).to(self.device, self.kind)
 
     def _norm(self, hidden: torch.Tensor, name: str) -> torch.Tensor:
-        square = hidden.pow(2).mean(-1, keepdim=True)
-        return self.weights[name] * (hidden * torch.rsqrt(square + self.config["layernorm_epsilon"]))
+        wide = hidden.float()
+        square = wide.pow(2).mean(-1, keepdim=True)
+        return self.weights[name] * (wide * torch.rsqrt(square + self.config["layernorm_epsilon"])).to(self.kind)
 
 
 def train(model: ChatGLM, samples: Sequence[Sample], recipe: Recipe) -> list[float]:
@@ -183,7 +196,8 @@ def train(model: ChatGLM, samples: Sequence[Sample], recipe: Recipe) -> list[flo
         for _ in range(recipe.accumulation):
             batch = rows[at : at + recipe.batch_size]
             at += recipe.batch_size
-            loss = model.loss(torch.tensor([ids for ids, _ in batch]), torch.tensor([labels for _, labels in batch]))
+            ids, labels = (torch.tensor([row[side] for row in batch], device=model.device) for side in (0, 1))
+            loss = model.loss(ids, labels)
             (loss / recipe.accumulation).backward()
             total += loss.item() / recipe.accumulation
         nn.utils.clip_grad_norm_(learned, recipe.max_grad_norm)
