@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 from pathlib import Path
 from typing import Any
@@ -205,28 +204,3 @@ def test_what_16_bits_cannot_hold_is_written_in_a_type_that_can(tmp_path: Path) 
     tensors = load_file(tmp_path / "model.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
-
-
-@pytest.mark.parametrize(("bits", "error"), [(8, 1e-3), (4, 0.1)])
-def test_small_weights_answer_much_the_same(bits: int, error: float) -> None:
-    pytest.importorskip("bitsandbytes")
-    small = load_model(MODEL, dtype=torch.float32, device="cpu", bits=bits)
-    alike = torch.nn.functional.cosine_similarity(logits(small).flatten(), logits(fresh()).flatten(), dim=0)
-
-    assert 0 < 1 - float(alike) < error
-    kinds = {type(each).__name__ for each in small.model.layers.modules()}
-    assert {8: "Linear8bitLt", 4: "Linear4bit"}[bits] in kinds
-    assert type(small.lm_head) is torch.nn.Linear
-
-
-def test_without_bitsandbytes_small_weights_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *arguments: Any, **more: Any) -> Any:
-        if name == "bitsandbytes":
-            raise ImportError("No module named 'bitsandbytes'")
-        return real(name, *arguments, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(StudioError, match="needs bitsandbytes, which does not work here"):
-        load_model(MODEL, dtype=torch.float32, device="cpu", bits=8)
