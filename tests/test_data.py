@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from glmstudio.data.records import Problem, Record, check_file, read_records, re
 from glmstudio.data.tokenizer import TextStream, Tokenizer
 from glmstudio.data.toolalpaca import convert_toolalpaca
 from glmstudio.errors import StudioError
+from glmstudio.paths import DEMO
 from tests.reference import REFERENCE, needs_reference
 
 
@@ -60,6 +62,37 @@ def test_text_survives_the_tokenizer(tokenizer: Tokenizer, expected: dict[str, A
         assert tokenizer.decode(case["ids"]) == case["decoded"]
         stream = TextStream(tokenizer)
         assert "".join(stream.push(index) for index in case["ids"]) + stream.flush() == case["decoded"]
+
+
+class Whole:
+    """What `TextStream` says, by decoding the whole answer again for every id."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer, self._ids, self._given = tokenizer, [], 0
+
+    def push(self, index: int) -> str:
+        self._ids.append(index)
+        return "" if self._tokenizer.decode(self._ids).endswith("\ufffd") else self.flush()
+
+    def flush(self) -> str:
+        text = self._tokenizer.decode(self._ids)[self._given :]
+        self._given += len(text)
+        return text
+
+
+@pytest.mark.parametrize("folder", [DEMO / "model", pytest.param(REFERENCE / "tokenizer", marks=needs_reference)])
+def test_a_stream_says_what_the_whole_text_says(folder: Path) -> None:
+    """Random ids, among them many bytes of characters, spaces and special tokens."""
+    tokenizer, draw = Tokenizer(folder), random.Random(1)
+    names = [tokenizer.name(index) for index in range(tokenizer.pieces)]
+    bytes_ = [index for index, name in enumerate(names) if name.startswith("<0x")] or [5]
+    spaces = [index for index, name in enumerate(names) if name.startswith("\u2581") and len(name) < 3]
+    for _ in range(1000):
+        kinds = (range(tokenizer.size), bytes_, spaces, range(3, tokenizer.pieces))
+        ids = [draw.choice(draw.choice(kinds)) for _ in range(draw.randrange(1, 30))]
+        mine, whole = TextStream(tokenizer), Whole(tokenizer)
+        assert [mine.push(index) for index in ids] == [whole.push(index) for index in ids]
+        assert mine.flush() == whole.flush()
 
 
 @needs_reference

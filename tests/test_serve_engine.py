@@ -248,7 +248,7 @@ class Short:
 def test_too_little_memory_is_an_answer_and_the_next_one_is_served(engine: Engine) -> None:
     ids = prompt(9)
     wanted = answer(engine, ids)
-    engine._model = short = Short(engine.shelf.model, 100)
+    engine._steps._model = short = Short(engine.shelf.model, 100)
     engine.kept.clear()
     with pytest.raises(NoMemoryError) as caught:
         answer(engine, ids)

@@ -75,25 +75,34 @@ class Tokenizer:
 
 
 class TextStream:
-    """Turns ids that arrive one by one into text that never shows half a character."""
+    """Turns ids that arrive one by one into text that never shows half a character.
+
+    Only the ids since the last whole character are decoded: what a long answer costs grows with its length alone.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._given = 0
+        self._anchor = tokenizer.encode("a")  # inside a text the space before a word is kept, at its start it is not
+        self._before = len(tokenizer.decode(self._anchor))
+        self._pending: list[int] = []
+        self._begun = False
 
     def push(self, index: int) -> str:
         """The text that became certain with this id; often one piece, empty inside a character."""
-        self._ids.append(index)
-        text = self._tokenizer.decode(self._ids)
-        if text.endswith("\ufffd"):
+        self._pending.append(index)
+        text = self._text()
+        if not text or text.endswith("\ufffd"):
             return ""
-        new = text[self._given :]
-        self._given = len(text)
-        return new
+        self._pending, self._begun = [], True
+        return text
 
     def flush(self) -> str:
         """What is left at the end, even if it is half a character."""
-        text = self._tokenizer.decode(self._ids)[self._given :]
-        self._given += len(text)
+        text = self._text()
+        self._pending = []
         return text
+
+    def _text(self) -> str:
+        if not self._begun:
+            return self._tokenizer.decode(self._pending)
+        return self._tokenizer.decode([*self._anchor, *self._pending])[self._before :]

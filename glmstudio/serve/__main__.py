@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dtype", choices=DTYPES, default="auto")
     made.add_argument("--bits", type=int, choices=(16, 8, 4), default=16)
     made.add_argument("--device")
+    made.add_argument("--graph", choices=("auto", "off"), default="auto", help="make tokens as a CUDA graph on a card")
     made.add_argument("--host", default=HERE, help="the address to listen at; beyond this machine a token is needed")
     made.add_argument("--token", help="what requests have to carry; made and shown where it is left out")
     made.add_argument("--port", type=int, default=0, help="the port; without it, a free one")
@@ -60,6 +61,7 @@ def load(options: argparse.Namespace) -> Any:
     from glmstudio.glm.shelf import Shelf
     from glmstudio.serve.app import Service
     from glmstudio.serve.engine import Engine
+    from glmstudio.serve.steps import FixedSteps, PlainSteps
 
     dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
     model = load_model(found.path, dtype=dtypes.get(options.dtype), device=options.device, bits=options.bits)
@@ -67,9 +69,12 @@ def load(options: argparse.Namespace) -> Any:
     for name, folder in folders.items():
         shelf.add(name, folder)
     tokenizer = Tokenizer(found.path)
+    graphs = options.graph == "auto" and model.device.type == "cuda"
+    steps = FixedSteps(model) if graphs else PlainSteps(model)
     about = {"dtype": str(model.dtype).removeprefix("torch."), "bits": options.bits, "device": str(model.device)}
+    about |= {"graph": graphs}
     control = os.environ.get(CONTROL, "")
-    return Service(Engine(shelf, tokenizer.stop_ids), tokenizer, found.name, about=about, control=control)
+    return Service(Engine(shelf, tokenizer.stop_ids, steps), tokenizer, found.name, about=about, control=control)
 
 
 def _serve(service: Any, options: argparse.Namespace) -> int:

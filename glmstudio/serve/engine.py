@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import logging
 import queue
 import threading
@@ -12,17 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import GlmForCausalLM, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from glmstudio.chat.sampling import Sampling
 from glmstudio.glm.shelf import Shelf
 from glmstudio.serve.kept import KeptCaches
+from glmstudio.serve.steps import PlainSteps
 from glmstudio.serve.turns import Turns
 
 log = logging.getLogger(__name__)
 
-# transformers 5.23 gave it another name, and will forget the old one.
-_CACHE = "cache" if "cache" in inspect.signature(GlmForCausalLM.forward).parameters else "past_key_values"
 _CHUNK = 512  # tokens of a prompt at once: between two chunks somebody may leave
 _OWN = "\0"  # whose turn the studio's own errands take: not behind all that say no name
 _KEPT_CONTEXTS = 2  # so many full conversations are kept
@@ -71,9 +69,10 @@ class _Errand:
 class Engine:
     """The engine knows nothing about text. Whatever touches the model is done by its own thread, in turn."""
 
-    def __init__(self, shelf: Shelf, stop_ids: Sequence[int]) -> None:
+    def __init__(self, shelf: Shelf, stop_ids: Sequence[int], steps: PlainSteps | None = None) -> None:
         self.shelf = shelf
         self._model = shelf.model
+        self._steps = steps or PlainSteps(shelf.model)
         self._stop_ids = frozenset(stop_ids)
         self.context: int = self._model.config.max_position_embeddings
         self.kept = KeptCaches(self._model.config, _KEPT_CONTEXTS * self.context)
@@ -120,7 +119,7 @@ class Engine:
     def _let_go(self) -> None:
         self._ended = True
         self._give_back()
-        del self.shelf, self._model
+        del self.shelf, self._model, self._steps
 
     def _work(self) -> None:
         while not self._ended:
@@ -169,6 +168,7 @@ class Engine:
 
     def _give_back(self) -> None:
         self.kept.clear()
+        self._steps.clear()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -184,10 +184,11 @@ class Engine:
         job.put(Known(known))
         choose = _Chooser(job.sampling, job.begin, self._model.device)
         ids, logits = list(job.prompt), None
+        self._steps.begin(job.adapter, cache)
         for start in range(known, len(ids), _CHUNK):
             if job.cancel.is_set():
                 break
-            logits = self._logits(ids[start : start + _CHUNK], cache)
+            logits = self._steps.read(ids[start : start + _CHUNK])
         while not job.cancel.is_set():
             token = choose(logits, given)
             given.append(token)
@@ -195,17 +196,11 @@ class Engine:
             job.put(token)
             if token in self._stop_ids or len(given) >= job.sampling.max_tokens:
                 break
-            logits = self._logits([token], cache)
+            logits = self._steps.step(token)
+        self._steps.end()
         # Not after an error: some layers may hold what others do not.
         if cache.get_seq_length():
             self.kept.put(job.adapter, ids, cache)
-
-    def _logits(self, ids: list[int], cache: Any) -> torch.Tensor:
-        """What the model expects after `ids`, which follow what `cache` holds: (vocabulary)."""
-        tokens = torch.tensor([ids], device=self._model.device)
-        output = self._model(input_ids=tokens, use_cache=True, logits_to_keep=1, **{_CACHE: cache})
-        result: torch.Tensor = output.logits[0, -1].float()
-        return result
 
 
 class _Chooser:

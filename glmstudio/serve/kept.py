@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import DynamicCache, GlmConfig
+from transformers import GlmConfig
+
+from glmstudio.glm.cache import GrowingCache
 
 _MOST = 8
 _SHORT = 256  # tokens: so much may be cut off the end of a kept one; where more would be lost, it is copied
@@ -17,7 +19,7 @@ class Kept:
 
     adapter: str
     ids: list[int]
-    cache: DynamicCache
+    cache: GrowingCache
 
 
 class KeptCaches:
@@ -32,7 +34,7 @@ class KeptCaches:
         """How many tokens are held."""
         return sum(len(each.ids) for each in self._kept)
 
-    def take(self, adapter: str, prompt: Sequence[int]) -> tuple[DynamicCache, int]:
+    def take(self, adapter: str, prompt: Sequence[int]) -> tuple[GrowingCache, int]:
         """A cache whose first tokens are those of `prompt`, and how many; at least one token is left to compute."""
         best, length = None, 0
         for each in self._kept:
@@ -40,15 +42,14 @@ class KeptCaches:
             if each.adapter == adapter and common > length:
                 best, length = each, common
         if best is None:
-            return DynamicCache(config=self._config), 0
+            return GrowingCache(self._config), 0
         if len(best.ids) - length > _SHORT:
-            return self._copy(best, length), length
+            return best.cache.copied(self._config, length), length
         self._kept.remove(best)
-        if len(best.ids) > length:
-            best.cache.crop(length - len(best.ids))
+        best.cache.cut(length)
         return best.cache, length
 
-    def put(self, adapter: str, ids: Sequence[int], cache: DynamicCache) -> None:
+    def put(self, adapter: str, ids: Sequence[int], cache: GrowingCache) -> None:
         """Keep what was computed; the ones that were not used for longest go."""
         known = list(ids[: cache.get_seq_length()])
         self._kept.append(Kept(adapter, known, cache))
@@ -58,12 +59,6 @@ class KeptCaches:
     def clear(self) -> None:
         """Give all of it back."""
         self._kept.clear()
-
-    def _copy(self, kept: Kept, length: int) -> DynamicCache:
-        copy = DynamicCache(config=self._config)
-        for index, layer in enumerate(kept.cache.layers):
-            copy.update(layer.keys[:, :, :length].clone(), layer.values[:, :, :length].clone(), index)
-        return copy
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

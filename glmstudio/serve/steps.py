@@ -1,0 +1,157 @@
+"""One token after another: plainly, or in fixed places, which a card can be given as one graph.
+
+A 6B model makes some 700 small kernels for a token, and starting each of them costs a card more time than they take.
+A CUDA graph starts them all at once; for that nothing may change but numbers in places that stay: the token, its
+position, the keys and values. So a conversation moves into such places while its answer is made, and out again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from transformers import GlmForCausalLM
+
+from glmstudio.glm.cache import ARGUMENT, FixedCache, GrowingCache
+
+log = logging.getLogger(__name__)
+
+_SMALLEST = 512  # tokens that fixed places hold at least
+_MOST = 16  # graphs that are kept
+_WARM = 3  # rounds before a capture, in which libraries choose their kernels and take their memory
+
+
+class PlainSteps:
+    """Each token of an answer as any piece of a prompt."""
+
+    def __init__(self, model: GlmForCausalLM) -> None:
+        self._model = model
+
+    def begin(self, adapter: str, cache: GrowingCache) -> None:
+        """An answer is made, with this adapter, after what `cache` holds."""
+        self._adapter, self._cache = adapter, cache
+
+    def read(self, ids: Sequence[int]) -> torch.Tensor:
+        """The logits (V) after a piece of the prompt."""
+        tokens = torch.tensor([ids], device=self._model.device)
+        output = self._model(input_ids=tokens, use_cache=True, logits_to_keep=1, **{ARGUMENT: self._cache})
+        logits: torch.Tensor = output.logits[0, -1].float()
+        return logits
+
+    def step(self, token: int) -> torch.Tensor:
+        """The logits (V) after one more token of the answer. Nothing is read after the first one."""
+        return self.read([token])
+
+    def end(self) -> None:
+        """The answer is over: `cache` has all of it."""
+        del self._cache
+
+    def clear(self) -> None:
+        """Give back what is kept between answers."""
+
+
+class FixedSteps(PlainSteps):
+    """In fixed places, of 512, 1,024, … tokens; `graphs`: as CUDA graphs."""
+
+    def __init__(self, model: GlmForCausalLM, *, graphs: bool = True) -> None:
+        super().__init__(model)
+        self._graphs = graphs
+        self._room = self._length = 0
+        self._places: dict[int, _Places] = {}
+        self._made: dict[tuple[str, int], _Graph] = {}
+
+    def begin(self, adapter: str, cache: GrowingCache) -> None:
+        """As in `PlainSteps`."""
+        super().begin(adapter, cache)
+        self._room = self._length = 0
+
+    def step(self, token: int) -> torch.Tensor:
+        """As in `PlainSteps`."""
+        if self._length >= self._room:
+            self._move(self._length or self._cache.get_seq_length())
+        places = self._places[self._room]
+        places.token.fill_(token)
+        places.cache.position.fill_(self._length)
+        self._length += 1
+        graph = self._graph() if self._graphs else None
+        return places.compute() if graph is None else graph.replay()
+
+    def end(self) -> None:
+        """As in `PlainSteps`."""
+        if self._room:
+            self._places[self._room].cache.give(self._cache, self._length)
+        super().end()
+
+    def clear(self) -> None:
+        """As in `PlainSteps`."""
+        self._made.clear()
+        self._places.clear()
+
+    def _move(self, length: int) -> None:
+        """Into places that have room for at least one token more than `length`."""
+        if self._room:
+            self._places[self._room].cache.give(self._cache, length)
+        room = max(_SMALLEST, 1 << length.bit_length())
+        if room not in self._places:
+            self._places[room] = _Places(self._model, room)
+        self._places[room].cache.fill(self._cache)
+        self._room, self._length = room, length
+
+    def _graph(self) -> _Graph | None:
+        """The graph for the adapter in use and these places; None where the card takes none."""
+        key = (self._adapter, self._room)
+        if key not in self._made:
+            while len(self._made) >= _MOST:
+                self._made.pop(next(iter(self._made)))
+            try:
+                self._made[key] = _Graph(self._places[self._room])
+            except RuntimeError as error:
+                log.warning("This card does not take CUDA graphs, so answers are made without: %s", error)
+                self._graphs = False
+                self._made.clear()
+                return None
+        return self._made[key]
+
+
+class _Places:
+    """Fixed places of one size: where the next token stands, and what has been read."""
+
+    def __init__(self, model: GlmForCausalLM, room: int) -> None:
+        self.model = model
+        self.cache = FixedCache(model, room)
+        self.token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        self._every = torch.arange(room, device=model.device)
+
+    def compute(self) -> torch.Tensor:
+        """The logits (V), by operations that are always the same. Done twice, it only writes the same again."""
+        position = self.cache.position
+        mask = (self._every <= position)[None, None, None]
+        output = self.model(
+            input_ids=self.token, position_ids=position[None], attention_mask=mask, use_cache=True,
+            **{ARGUMENT: self.cache},
+        )  # fmt: skip
+        logits: torch.Tensor = output.logits[0, -1].float()
+        return logits
+
+
+class _Graph:
+    """What `places.compute` does with the adapter in use, as a graph. Raises RuntimeError where that fails."""
+
+    def __init__(self, places: _Places) -> None:
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM):
+                places.compute()
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._logits = places.compute()
+        # The graph knows only the address of the prefix's states, which the prefix itself forgets with another adapter.
+        self._held = [getattr(layer.self_attn, "prefix", None) for layer in places.model.model.layers]
+
+    def replay(self) -> torch.Tensor:
+        """Compute; the logits (V)."""
+        self._graph.replay()
+        return self._logits.clone()

@@ -1,0 +1,114 @@
+"""A token at a time: in fixed places as in growing ones, and caches that are written in place."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from transformers import GlmForCausalLM
+
+from glmstudio.glm.cache import GrowingCache
+from glmstudio.glm.load import load_model
+from glmstudio.serve import steps
+from glmstudio.serve.steps import FixedSteps, PlainSteps
+from tests.adapters import BASE, lora, prefix
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GlmForCausalLM]:
+    home = tmp_path_factory.mktemp("adapters")
+    folders = {"base": None, "prefix": prefix(home / "soft", 1), "lora": lora(home / "low", 3)}
+    return {name: load_model(BASE, folder, device="cpu") for name, folder in folders.items()}
+
+
+def tokens(count: int, seed: int = 1) -> list[int]:
+    draw = random.Random(seed)
+    return [draw.randrange(3, 1000) for _ in range(count)]
+
+
+def said(made: PlainSteps, model: GlmForCausalLM, answer: list[int]) -> tuple[torch.Tensor, GrowingCache]:
+    """The logits after each token of an answer to a prompt that is read in two pieces."""
+    cache = GrowingCache(model.config)
+    with torch.inference_mode():
+        made.begin("", cache)
+        made.read(tokens(20))
+        logits = [made.read(tokens(10, 2))]
+        logits += [made.step(token) for token in answer]
+        made.end()
+    return torch.stack(logits), cache
+
+
+@pytest.mark.parametrize("name", ["base", "prefix", "lora"])
+@pytest.mark.parametrize("count", [1, 3, 60])
+def test_fixed_places_compute_what_growing_ones_do(
+    name: str, count: int, models: dict[str, GlmForCausalLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over three sizes of places: 32, 64 and 128."""
+    monkeypatch.setattr(steps, "_SMALLEST", 32)
+    model, answer = models[name], tokens(count, 3)
+    plain, kept = said(PlainSteps(model), model, answer)
+    fixed = FixedSteps(model, graphs=False)
+    for _ in range(2):  # the second time in places that hold another conversation's numbers
+        found, cache = said(fixed, model, answer)
+        torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)
+        assert found.argmax(-1).tolist() == plain.argmax(-1).tolist()
+        assert cache.get_seq_length() == kept.get_seq_length() == 30 + count
+        for mine, wanted in zip(cache.layers, kept.layers, strict=True):
+            torch.testing.assert_close(mine.keys, wanted.keys, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(mine.values, wanted.values, rtol=1e-5, atol=1e-5)
+
+
+def test_the_logits_of_a_whole_pass_are_those_of_its_pieces(models: dict[str, GlmForCausalLM]) -> None:
+    for model in models.values():
+        answer = tokens(5, 3)
+        found, _ = said(PlainSteps(model), model, answer)
+        with torch.inference_mode():
+            whole = model(input_ids=torch.tensor([[*tokens(20), *tokens(10, 2), *answer]])).logits[0, 29:]
+        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_card_that_takes_no_graphs_answers_without(
+    models: dict[str, GlmForCausalLM], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(steps, "_Graph", broken)
+    model, made = models["base"], FixedSteps(models["base"], graphs=True)
+    found, _ = said(made, model, tokens(5, 3))
+    torch.testing.assert_close(found, said(PlainSteps(model), model, tokens(5, 3))[0], rtol=1e-5, atol=1e-5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "This card does not take CUDA graphs, so answers are made without: operation not permitted when stream is capturing"
+    ]
+
+
+def test_what_is_kept_between_answers_can_be_given_back(models: dict[str, GlmForCausalLM]) -> None:
+    made = FixedSteps(models["base"], graphs=False)
+    said(made, models["base"], tokens(2))
+    assert made._places
+    made.clear()
+    assert not made._places
+
+
+def test_a_cache_grows_in_place_and_is_cut_and_copied(models: dict[str, GlmForCausalLM]) -> None:
+    config = models["base"].config
+    cache, seen = GrowingCache(config), torch.randn(1, 2, 600, 8)
+    places = set()
+    for at in range(0, 600, 7):
+        piece = seen[:, :, at : at + 7]
+        for index in range(config.num_hidden_layers):
+            keys, values = cache.update(piece, piece + 1, index)
+        assert torch.equal(keys, seen[:, :, : at + 7])
+        assert torch.equal(values, seen[:, :, : at + 7] + 1)
+        places.add(cache.layers[0].keys.data_ptr())
+    assert len(places) == 3, "places of 256, 512 and 1,024 tokens"
+    other = cache.copied(config, 100)
+    cache.cut(300)
+    assert (cache.get_seq_length(), other.get_seq_length()) == (300, 100)
+    new = torch.zeros(1, 2, 5, 8)
+    for index in range(config.num_hidden_layers):
+        keys, _ = cache.update(new, new, index)
+        mine, _ = other.update(new + 2, new, index)
+    assert torch.equal(keys, torch.cat([seen[:, :, :300], new], 2))
+    assert torch.equal(mine, torch.cat([seen[:, :, :100], new + 2], 2))
