@@ -101,6 +101,25 @@ class ChatGLM(nn.Module):
         hidden = self._norm(hidden, "transformer.encoder.final_layernorm.weight")
         return functional.linear(hidden, self.weights["transformer.output_layer.weight"]).float()
 
+    def read(
+        self, ids: torch.Tensor, cache: list[tuple[torch.Tensor, torch.Tensor]] | None
+    ) -> tuple[torch.Tensor, Any]:
+        """As the demo's chat read a prompt, and then token after token: the last logits (V), and the cache of every
+        layer with the new keys and values put behind the old ones."""
+        before = cache[0][0].shape[2] if cache else 0
+        hidden = functional.embedding(ids, self.weights["transformer.embedding.word_embeddings.weight"])
+        angles = self._angles(before + ids.shape[1])[before:]
+        after = []
+        for number in range(self.config["num_layers"]):
+            name = f"transformer.encoder.layers.{number}."
+            normed = self._norm(hidden, f"{name}input_layernorm.weight")
+            hidden_from = None if cache else self._hidden_from(1, ids.shape[1])
+            mixed, pair = self._attention(name, normed, angles, hidden_from, cache[number] if cache else None)
+            hidden = self._fed_forward(name, hidden + mixed)
+            after.append(pair)
+        hidden = self._norm(hidden[:, -1:], "transformer.encoder.final_layernorm.weight")
+        return functional.linear(hidden, self.weights["transformer.output_layer.weight"]).float()[0, -1], after
+
     def loss(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean over all learned tokens of (B, T)."""
         logits = self(ids)
@@ -118,7 +137,9 @@ class ChatGLM(nn.Module):
         """One transformer block on (B, T, H)."""
         name = f"transformer.encoder.layers.{number}."
         normed = self._norm(hidden, f"{name}input_layernorm.weight")
-        hidden = hidden + self._attention(name, normed, angles, hidden_from, past)
+        return self._fed_forward(name, hidden + self._attention(name, normed, angles, hidden_from, past)[0])
+
+    def _fed_forward(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         normed = self._norm(hidden, f"{name}post_attention_layernorm.weight")
         gate, up = functional.linear(normed, self.weights[f"{name}mlp.dense_h_to_4h.weight"]).chunk(2, dim=-1)
         return hidden + functional.linear(functional.silu(gate) * up, self.weights[f"{name}mlp.dense_4h_to_h.weight"])
@@ -128,10 +149,10 @@ class ChatGLM(nn.Module):
         name: str,
         normed: torch.Tensor,
         angles: torch.Tensor,
-        hidden_from: torch.Tensor,
+        hidden_from: torch.Tensor | None,
         past: tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> torch.Tensor:
-        """(B, T, H) to (B, T, H); one product makes queries, keys and values."""
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """(B, T, H) to (B, T, H), and all keys and values; one product makes queries, keys and values."""
         batch, length, _ = normed.shape
         heads, groups, width = self.config["num_attention_heads"], _groups(self.config), self.config["kv_channels"]
         mixed = functional.linear(
@@ -143,10 +164,12 @@ class ChatGLM(nn.Module):
         query, key = _rotated(query, angles), _rotated(key, angles)
         if past is not None:  # learned as it is used: no angle is put on it
             key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
-        key, value = (each.repeat_interleave(heads // groups, dim=1) for each in (key, value))
-        mixed = functional.scaled_dot_product_attention(query, key, value, ~hidden_from)
+        both = key, value
+        key, value = (each.repeat_interleave(heads // groups, dim=1) for each in both)
+        mask = None if hidden_from is None else ~hidden_from
+        mixed = functional.scaled_dot_product_attention(query, key, value, mask)
         mixed = mixed.transpose(1, 2).reshape(batch, length, heads * width)
-        return functional.linear(mixed, self.weights[f"{name}self_attention.dense.weight"])
+        return functional.linear(mixed, self.weights[f"{name}self_attention.dense.weight"]), both
 
     def _past(self, batch: int) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
         """Keys and values (B, groups, P, D) of every layer."""

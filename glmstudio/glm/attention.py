@@ -156,16 +156,24 @@ def _single(
 ) -> torch.Tensor:
     """(B, 1, heads, D) for one new token, which sees all keys: the heads of a group are rows of one product."""
     batch, heads, _, width = query.shape
-    rows = query.view(batch, pair[0].shape[1], -1, width)  # (B, groups, heads of a group, D)
-    parts = [pair] if prefix is None else [prefix, pair]
-    scores = [rows @ key.transpose(2, 3) for key, _ in parts]
+    rows = query.reshape(batch, pair[0].shape[1], -1, width)  # (B, groups, heads of a group, D)
+    if prefix is None and not query.is_cuda:  # a card's kernel would use one of its many units for each group
+        result = functional.scaled_dot_product_attention(rows, *pair, mask, scale=scaling)
+    else:
+        result = _in_parts(rows, [pair] if prefix is None else [prefix, pair], mask, scaling or width**-0.5)
+    return result.reshape(batch, heads, 1, width).transpose(1, 2)
+
+
+def _in_parts(rows: torch.Tensor, parts: list[Pair], mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
+    """(B, groups, R, D) for rows of that shape over all parts, which are not put together for it; `mask` is for the
+    last one."""
+    scores = [rows @ key.mT for key, _ in parts]
     if mask is not None:
-        scores[-1] = scores[-1].masked_fill(~mask[..., : pair[0].shape[2]], -torch.inf)
-    joined = torch.cat(scores, dim=-1) if prefix is not None else scores[0]
-    scale = width**-0.5 if scaling is None else scaling
-    shares = (joined.float() * scale).softmax(-1).to(query.dtype).split([key.shape[2] for key, _ in parts], dim=-1)
-    result = sum(share @ value for share, (_, value) in zip(shares, parts, strict=True))
-    return result.view(batch, heads, 1, width).transpose(1, 2)
+        scores[-1] = scores[-1].masked_fill(~mask, -torch.inf)
+    shares = (torch.cat(scores, dim=-1).float() * scaling).softmax(-1).to(rows.dtype)
+    weighed = shares.split([key.shape[2] for key, _ in parts], dim=-1)
+    products = [share @ value for share, (_, value) in zip(weighed, parts, strict=True)]
+    return products[0] if len(products) == 1 else products[0] + products[1]
 
 
 def _takes_groups(query: torch.Tensor) -> bool:

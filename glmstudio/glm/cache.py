@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 from transformers import Cache, GlmConfig, GlmForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-# transformers 5.23 gave it another name, and will forget the old one.
-ARGUMENT = "cache" if "cache" in inspect.signature(GlmForCausalLM.forward).parameters else "past_key_values"
 _LEAST = 256  # tokens that a fresh place holds
 
 

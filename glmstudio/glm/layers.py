@@ -32,6 +32,8 @@ class Norm(GlmRMSNorm):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(…, H) to (…, H)."""
+        if not torch.is_grad_enabled():
+            return nn.functional.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
         result: torch.Tensor = _Norm.apply(hidden_states, self.weight, self.variance_epsilon)
         return result
 
@@ -41,7 +43,9 @@ class SwiGLU(GlmMLP):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(…, H) to (…, H)."""
-        result: torch.Tensor = self.down_proj(_SwiGLU.apply(self.gate_up_proj(hidden_states)))
+        both = self.gate_up_proj(hidden_states)
+        inner = _SwiGLU.apply(both) if torch.is_grad_enabled() else _KERNELS["swiglu"](both)
+        result: torch.Tensor = self.down_proj(inner)
         return result
 
 
@@ -60,8 +64,9 @@ class Attention(GlmAttention):
         cache = kwargs.pop("cache", None)
         older = kwargs.pop("past_key_values", None)
         cache = older if cache is None else cache
-        query = self._heads(_Rotate.apply(self.q_proj(hidden_states), position_embeddings, self.head_dim))
-        key = self._heads(_Rotate.apply(self.k_proj(hidden_states), position_embeddings, self.head_dim))
+        turn = _Rotate.apply if torch.is_grad_enabled() else _turned
+        query = self._heads(turn(self.q_proj(hidden_states), position_embeddings, self.head_dim))
+        key = self._heads(turn(self.k_proj(hidden_states), position_embeddings, self.head_dim))
         value = self._heads(self.v_proj(hidden_states))
         if cache is not None:
             key, value = cache.update(key, value, self.layer_idx)
@@ -171,7 +176,7 @@ class _Rotate(torch.autograd.Function):
 
 def _turned(states: torch.Tensor, angles: torch.Tensor, width: int) -> torch.Tensor:
     """(B, T, heads * width), a copy."""
-    result = states.clone(memory_format=torch.contiguous_format)
+    result = states.clone()
     pairs = result.unflatten(-1, (-1, width))[..., : 2 * angles.shape[-1]].unflatten(-1, (-1, 2))
     if states.dtype == torch.float32:
         torch.view_as_complex(pairs).mul_(angles)

@@ -88,10 +88,15 @@ class _Distribute:
         self._model = model
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        prefix = self._model.prefix
-        states = None if prefix is None else prefix(_sequences(args, kwargs), self._model.dtype)
-        for index, layer in enumerate(module.layers):
-            layer.self_attn.prefix = None if states is None else (states[2 * index], states[2 * index + 1])
+        hand_out(self._model, _sequences(args, kwargs))
+
+
+def hand_out(model: GlmForCausalLM, sequences: int) -> None:
+    """Give every layer its part of the prefix, if there is one, for so many sequences."""
+    prefix = getattr(model, "prefix", None)
+    states = None if prefix is None else prefix(sequences, model.dtype)
+    for index, layer in enumerate(model.model.layers):
+        layer.self_attn.prefix = None if states is None else (states[2 * index], states[2 * index + 1])
 
 
 def _sequences(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:

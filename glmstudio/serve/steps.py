@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.glm.cache import ARGUMENT, FixedCache, GrowingCache
+from glmstudio.glm.answer import read
+from glmstudio.glm.cache import FixedCache, GrowingCache
+from glmstudio.glm.prefix import hand_out
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +33,11 @@ class PlainSteps:
     def begin(self, adapter: str, cache: GrowingCache) -> None:
         """An answer is made, with this adapter, after what `cache` holds."""
         self._adapter, self._cache = adapter, cache
+        hand_out(self._model, 1)
 
     def read(self, ids: Sequence[int]) -> torch.Tensor:
         """The logits (V) after a piece of the prompt."""
-        tokens = torch.tensor([ids], device=self._model.device)
-        output = self._model(input_ids=tokens, use_cache=True, logits_to_keep=1, **{ARGUMENT: self._cache})
-        logits: torch.Tensor = output.logits[0, -1].float()
-        return logits
+        return read(self._model, torch.tensor([ids], device=self._model.device), self._cache)
 
     def step(self, token: int) -> torch.Tensor:
         """The logits (V) after one more token of the answer. Nothing is read after the first one."""
@@ -126,13 +126,8 @@ class _Places:
     def compute(self) -> torch.Tensor:
         """The logits (V), by operations that are always the same. Done twice, it only writes the same again."""
         position = self.cache.position
-        mask = (self._every <= position)[None, None, None]
-        output = self.model(
-            input_ids=self.token, position_ids=position[None], attention_mask=mask, use_cache=True,
-            **{ARGUMENT: self.cache},
-        )  # fmt: skip
-        logits: torch.Tensor = output.logits[0, -1].float()
-        return logits
+        seen = (self._every <= position)[None, None, None]
+        return read(self.model, self.token, self.cache, position[None], seen)
 
 
 class _Graph:

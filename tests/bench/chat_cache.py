@@ -44,7 +44,7 @@ def main() -> None:
             loading, switch = _switch(engine, name, folder)
             print(f"| {name} | {_ms(loading)} | {_ms(switch)} | {loading / switch:.0f} times |")
         engine.end()
-    print(f"\n{_machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
+    print(f"\n{machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
 
 
 def _rounds(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
@@ -90,7 +90,8 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.2f} ms"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
