@@ -16,6 +16,7 @@ from glmstudio.data.prompt import Message, chat_ids, tools_message
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.demo.world import World
 from glmstudio.errors import StudioError
+from glmstudio.glm.answer import Reader
 from glmstudio.glm.load import load_model
 from glmstudio.glm.shelf import Shelf
 from glmstudio.serve.engine import Engine, Job, Known, NoMemoryError
@@ -229,26 +230,24 @@ def test_an_adapter_is_not_added_behind_a_flood(engine: Engine, folders: dict[st
     assert over == [None] * 10
 
 
-class Short:
-    """A model that has memory for so many tokens at once, and none for more."""
+class Short(Reader):
+    """It has memory for so many tokens at once, and none for more."""
 
     def __init__(self, model: Any, most: int) -> None:
-        self.model, self.most, self.tried = model, most, 0
+        super().__init__(model)
+        self.most, self.tried = most, 0
 
-    def __call__(self, **given: Any) -> Any:
-        if given["input_ids"].shape[1] > self.most:
+    def read(self, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if ids.shape[1] > self.most:
             self.tried += 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return self.model(**given)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
+        return super().read(ids, *rest)
 
 
 def test_too_little_memory_is_an_answer_and_the_next_one_is_served(engine: Engine) -> None:
     ids = prompt(9)
     wanted = answer(engine, ids)
-    engine._steps._model = short = Short(engine.shelf.model, 100)
+    engine._steps._reader = short = Short(engine.shelf.model, 100)
     engine.kept.clear()
     with pytest.raises(NoMemoryError) as caught:
         answer(engine, ids)

@@ -177,10 +177,14 @@ class _Rotate(torch.autograd.Function):
 def _turned(states: torch.Tensor, angles: torch.Tensor, width: int) -> torch.Tensor:
     """(B, T, heads * width), a copy."""
     result = states.clone()
-    pairs = result.unflatten(-1, (-1, width))[..., : 2 * angles.shape[-1]].unflatten(-1, (-1, 2))
+    turn(result.unflatten(-1, (-1, width)), angles)
+    return result
+
+
+def turn(states: torch.Tensor, angles: torch.Tensor) -> None:
+    """Turn (B, T, heads, D) where they lie, by the angles of `Angles`."""
+    pairs = states[..., : 2 * angles.shape[-1]].unflatten(-1, (-1, 2))
     if states.dtype == torch.float32:
         torch.view_as_complex(pairs).mul_(angles)
     else:
-        wide = torch.view_as_complex(pairs.float()).mul_(angles)
-        pairs.copy_(torch.view_as_real(wide))
-    return result
+        pairs.copy_(torch.view_as_real(torch.view_as_complex(pairs.float()).mul_(angles)))

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.glm.answer import read
+from glmstudio.glm.answer import Reader
 from glmstudio.glm.cache import FixedCache, GrowingCache
-from glmstudio.glm.prefix import hand_out
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +27,17 @@ class PlainSteps:
     """Each token of an answer as any piece of a prompt."""
 
     def __init__(self, model: GlmForCausalLM) -> None:
-        self._model = model
+        self._reader = Reader(model)
+        self._device = model.device
 
     def begin(self, adapter: str, cache: GrowingCache) -> None:
         """An answer is made, with this adapter, after what `cache` holds."""
         self._adapter, self._cache = adapter, cache
-        hand_out(self._model, 1)
+        self._reader.begin()
 
     def read(self, ids: Sequence[int]) -> torch.Tensor:
         """The logits (V) after a piece of the prompt."""
-        return read(self._model, torch.tensor([ids], device=self._model.device), self._cache)
+        return self._reader.read(torch.tensor([ids], device=self._device), self._cache)
 
     def step(self, token: int) -> torch.Tensor:
         """The logits (V) after one more token of the answer. Nothing is read after the first one."""
@@ -94,7 +94,7 @@ class FixedSteps(PlainSteps):
             self._places[self._room].cache.give(self._cache, length)
         room = max(_SMALLEST, 1 << length.bit_length())
         if room not in self._places:
-            self._places[room] = _Places(self._model, room)
+            self._places[room] = _Places(self._reader, room)
         self._places[room].cache.fill(self._cache)
         self._room, self._length = room, length
 
@@ -117,8 +117,8 @@ class FixedSteps(PlainSteps):
 class _Places:
     """Fixed places of one size: where the next token stands, and what has been read."""
 
-    def __init__(self, model: GlmForCausalLM, room: int) -> None:
-        self.model = model
+    def __init__(self, reader: Reader, room: int) -> None:
+        self.reader, model = reader, reader.model
         self.cache = FixedCache(model, room)
         self.token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
         self._every = torch.arange(room, device=model.device)
@@ -127,7 +127,7 @@ class _Places:
         """The logits (V), by operations that are always the same. Done twice, it only writes the same again."""
         position = self.cache.position
         seen = (self._every <= position)[None, None, None]
-        return read(self.model, self.token, self.cache, position[None], seen)
+        return self.reader.read(self.token, self.cache, position[None], seen)
 
 
 class _Graph:
@@ -144,7 +144,7 @@ class _Graph:
         with torch.cuda.graph(self._graph):
             self._logits = places.compute()
         # The graph knows only the address of the prefix's states, which the prefix itself forgets with another adapter.
-        self._held = [getattr(layer.self_attn, "prefix", None) for layer in places.model.model.layers]
+        self._held = [getattr(layer.self_attn, "prefix", None) for layer in places.reader.model.model.layers]
 
     def replay(self) -> torch.Tensor:
         """Compute; the logits (V)."""
