@@ -1,10 +1,14 @@
 """The forward pass of an answer: transformers' own, without the care that it takes for what no answer needs.
 
-One product makes queries, keys and values where nothing stands beside their weights, which then lie one behind the
-other in memory.
+A small model spends as much time on that care as on its numbers, and so does a large one on a card. Where nothing
+stands beside the weights, one product makes queries, keys and values: the weights of the three lie one behind the
+other in memory, and their layers hold parts of the whole.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,10 +16,10 @@ from torch.nn import functional
 from transformers import Cache, GlmForCausalLM
 
 from glmstudio.glm.attention import attention
-from glmstudio.glm.layers import Attention, turn
+from glmstudio.glm.layers import Attention, swiglu, turn
 from glmstudio.glm.prefix import hand_out
 
-_ONE = ("q_proj", "k_proj", "v_proj")
+_MIXED = ("q_proj", "k_proj", "v_proj")
 
 
 class Reader:
@@ -24,13 +28,13 @@ class Reader:
 
     def __init__(self, model: GlmForCausalLM) -> None:
         self.model = model
-        self._joined = [_joined(layer.self_attn) for layer in model.model.layers]
-        self._plain = False
+        self._bare = [_Bare.of(layer) for layer in model.model.layers]
+        self._is_bare = False
 
     def begin(self) -> None:
         """An answer begins, with whatever stands beside the weights now."""
         hand_out(self.model, 1)
-        self._plain = all(_plain(layer.self_attn) for layer in self.model.model.layers)
+        self._is_bare = all(bare and bare.alone for bare in self._bare)
 
     def read(
         self,
@@ -50,48 +54,76 @@ class Reader:
             positions = torch.arange(before, before + ids.shape[1], device=ids.device)[None]
         hidden = inner.embed_tokens(ids)
         angles = inner.rotary_emb(hidden, positions)
-        for layer, joined in zip(inner.layers, self._joined, strict=True):
-            normed = layer.input_layernorm.forward(hidden)
-            if joined and self._plain:
-                hidden = hidden + _attended(layer.self_attn, joined, normed, angles, cache, mask)
+        for layer, bare in zip(inner.layers, self._bare, strict=True):
+            if bare and self._is_bare:
+                hidden = bare(hidden, angles, cache, mask)
             else:
-                hidden = hidden + layer.self_attn(normed, angles, mask, cache=cache)[0]
-            hidden = hidden + layer.mlp.forward(layer.post_attention_layernorm.forward(hidden))
+                hidden = hidden + layer.self_attn(layer.input_layernorm(hidden), angles, mask, cache=cache)[0]
+                hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         logits: torch.Tensor = self.model.lm_head(inner.norm(hidden[0, -1]))
         return logits.float()
 
 
-def _attended(
-    module: Attention,
-    joined: tuple[torch.Tensor, torch.Tensor],
-    hidden: torch.Tensor,
-    angles: torch.Tensor,
-    cache: Cache,
-    mask: torch.Tensor | None,
-) -> torch.Tensor:
-    """(1, T, H) to (1, T, H), as `Attention` computes it."""
-    config = module.config
-    heads, groups = config.num_attention_heads, config.num_key_value_heads
-    states = functional.linear(hidden, *joined).unflatten(-1, (-1, module.head_dim))  # (1, T, heads + 2 groups, D)
-    turn(states[:, :, : heads + groups], angles)
-    query, key, value = (each.transpose(1, 2) for each in states.split([heads, groups, groups], dim=2))
-    key, value = cache.update(key, value, module.layer_idx)
-    mixed, _ = attention(module, query, key, value, mask, scaling=module.scaling)
-    return module.o_proj.forward(mixed.flatten(2))
+@dataclass(frozen=True)
+class _Bare:
+    """A block's numbers, at hand without asking its modules for them."""
+
+    block: Any
+    module: Attention
+    heads: int
+    groups: int
+    norms: tuple[dict[str, Any], dict[str, Any]]
+    mixed: tuple[torch.Tensor, torch.Tensor]
+    linear: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+    @classmethod
+    def of(cls, block: Any) -> _Bare | None:
+        """None where its linear layers are of another kind."""
+        if not _plain(block):
+            return None
+        module, config = block.self_attn, block.self_attn.config
+        norms = [
+            {"normalized_shape": norm.weight.shape, "weight": norm.weight.detach(), "eps": norm.variance_epsilon}
+            for norm in (block.input_layernorm, block.post_attention_layernorm)
+        ]
+        layers = (module.o_proj, block.mlp.gate_up_proj, block.mlp.down_proj)
+        return cls(
+            block, module, config.num_attention_heads, config.num_key_value_heads, (norms[0], norms[1]),
+            _joined([getattr(module, name) for name in _MIXED]),
+            (layers[0].weight.detach(), layers[1].weight.detach(), layers[2].weight.detach()),
+        )  # fmt: skip
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing has been put beside the weights since."""
+        return _plain(self.block)
+
+    def __call__(self, hidden: torch.Tensor, angles: torch.Tensor, cache: Cache, mask: Any) -> torch.Tensor:
+        """(1, T, H) to (1, T, H)."""
+        heads, groups = self.heads, self.groups
+        out, gate_up, down = self.linear
+        states = functional.linear(functional.rms_norm(hidden, **self.norms[0]), *self.mixed)
+        states = states.view(1, hidden.shape[1], heads + 2 * groups, -1)
+        turn(states[:, :, : heads + groups], angles)
+        query, key, value = states.transpose(1, 2).split([heads, groups, groups], dim=1)  # (1, …, T, D)
+        key, value = cache.update(key, value, self.module.layer_idx)
+        mixed, _ = attention(self.module, query, key, value, mask, scaling=self.module.scaling)
+        hidden = hidden + functional.linear(mixed.flatten(2), out)
+        both = functional.linear(functional.rms_norm(hidden, **self.norms[1]), gate_up)
+        return hidden + functional.linear(swiglu(both), down)
 
 
-def _plain(module: Attention) -> bool:
-    return all(type(getattr(module, name)) is nn.Linear for name in (*_ONE, "o_proj"))
+def _plain(block: Any) -> bool:
+    module, feed = block.self_attn, block.mlp
+    layers = (module.q_proj, module.k_proj, module.v_proj, module.o_proj, feed.gate_up_proj, feed.down_proj)
+    return all(type(layer) is nn.Linear for layer in layers)
 
 
-def _joined(module: Attention) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The weight and bias of the three layers as one; they themselves become parts of it."""
-    if not _plain(module):
-        return None
-    layers = [getattr(module, name) for name in _ONE]
-    whole = tuple(torch.cat([getattr(layer, kind).detach() for layer in layers]) for kind in ("weight", "bias"))
-    for kind, tensor in zip(("weight", "bias"), whole, strict=True):
-        sizes = [getattr(layer, kind).shape[0] for layer in layers]
-        for layer, part in zip(layers, tensor.split(sizes), strict=True):
-            getattr(layer, kind).data = part
-    return whole[0], whole[1]
+def _joined(layers: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Their weights and biases as one of each; they themselves hold parts of it from now on."""
+    sizes = [layer.out_features for layer in layers]
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    bias = torch.cat([layer.bias.detach() for layer in layers])
+    for layer, part, own in zip(layers, weight.split(sizes), bias.split(sizes), strict=True):
+        layer.weight.data, layer.bias.data = part, own
+    return weight, bias

@@ -44,7 +44,7 @@ class SwiGLU(GlmMLP):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(…, H) to (…, H)."""
         both = self.gate_up_proj(hidden_states)
-        inner = _SwiGLU.apply(both) if torch.is_grad_enabled() else _KERNELS["swiglu"](both)
+        inner = _SwiGLU.apply(both) if torch.is_grad_enabled() else swiglu(both)
         result: torch.Tensor = self.down_proj(inner)
         return result
 
@@ -130,7 +130,8 @@ def _norm_back(gradient: torch.Tensor, given: torch.Tensor, weight: torch.Tensor
     return scaled.mul_(scale).addcmul_(wide, along).to(given.dtype)
 
 
-def _swiglu(both: torch.Tensor) -> torch.Tensor:
+def swiglu(both: torch.Tensor) -> torch.Tensor:
+    """(…, F) for the gate and what goes through it (…, 2 F)."""
     gate, up = both.chunk(2, dim=-1)
     return nn.functional.silu(gate).mul_(up)
 
@@ -145,7 +146,7 @@ def _swiglu_back(gradient: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
 
 
 _KERNELS: dict[str, Callable[..., Any]] = {
-    "norm": _norm, "norm_back": _norm_back, "swiglu": _swiglu, "swiglu_back": _swiglu_back,
+    "norm": _norm, "norm_back": _norm_back, "swiglu": swiglu, "swiglu_back": _swiglu_back,
 }  # fmt: skip
 
 

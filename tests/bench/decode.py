@@ -70,13 +70,16 @@ def _in_turn(*sides: Callable[[], float]) -> list[float]:
 def _old(model: old_recipe.ChatGLM, tokenizer: Tokenizer, prompt: list[int]) -> float:
     """Milliseconds of CPU time for each token after the first."""
     with torch.inference_mode():
-        logits, cache = model.read(torch.tensor([prompt]), None)
-        answer: list[int] = []
+        ids = torch.tensor([prompt])
+        mask, positions = torch.ones_like(ids), torch.arange(ids.shape[1])[None]
+        logits, cache = model.read(ids, None)
         began = time.process_time()
         for _ in range(ANSWER - 1):
-            answer.append(int(logits.argmax()))
-            tokenizer.decode(answer)
-            logits, cache = model.read(torch.tensor([answer[-1:]]), cache)
+            ids = torch.cat([ids, logits.argmax().view(1, 1)], dim=1)
+            mask = torch.cat([mask, mask.new_ones(1, 1)], dim=1)  # transformers' own loop grew these, too
+            positions = torch.cat([positions, positions[:, -1:] + 1], dim=1)
+            tokenizer.decode(ids[0, len(prompt) :].tolist())
+            logits, cache = model.read(ids[:, -1:], cache)
     return 1000 * (time.process_time() - began) / (ANSWER - 1)
 
 
