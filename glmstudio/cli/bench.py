@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LARGE = 2_000_000_000  # bytes: what takes less is not worth smaller weights
 
+_STEADY = 1.3  # times: so much may the speed change while it is measured
+
 
 def add(commands: Any) -> None:
     """`bench`."""
@@ -79,7 +81,10 @@ class _Progress:
 
 def report(result: Bench) -> list[str]:
     """The lines of the readable form: the machine, what was measured, what to expect, the verdict, the next step."""
-    lines = [_machine(result), "", t("bench.measured"), *_measured(result)]
+    lines = [_machine(result)]
+    if result.machine.card and result.found["device"] == "cpu":
+        lines.append(t("bench.card_unused"))
+    lines += ["", t("bench.measured"), *_measured(result)]
     alike = groupby(result.expectations, key=lambda each: (each.tuning, each.chatting))
     for _, models in alike:
         group = list(models)
@@ -89,11 +94,19 @@ def report(result: Bench) -> list[str]:
     return [
         *lines,
         "",
+        *_unsteady(result),
         t("bench.honest"),
         "",
         t(f"bench.verdict.{chosen.key}", **said),
         t("bench.next", command=chosen.command),
     ]
+
+
+def _unsteady(result: Bench) -> list[str]:
+    """A word where the machine was another one at the end than at the start."""
+    first, again = result.found["product"], result.found["product_again"]
+    times = max(first, again) / min(first, again)
+    return [t("bench.unsteady", times=times)] if times > _STEADY else []
 
 
 def _machine(result: Bench) -> str:

@@ -116,14 +116,16 @@ def bench(tell: Tell = lambda _stage, _left: None) -> Bench:
     device = choose("auto")
     if held := run_on(device):
         raise StudioError("bench.held", name=held.name)
-    place = place_of(device, alone=True)
+    card = place_of(device, alone=True)
     begun = time.monotonic()
     found = measure(_ask(device), tell)
+    # A PyTorch that cannot use the card computes on the processor, and so would a run.
+    place = card if found["device"] != CPU else place_of(CPU, alone=True)
     kept = {
         "version": _VERSION,
         "time": time.time(),
         "seconds": time.monotonic() - begun,
-        "machine": dataclasses.asdict(_machine(place)),
+        "machine": dataclasses.asdict(_machine(card.name)),
         "place": dataclasses.asdict(place),
         "found": found,
     }
@@ -249,9 +251,9 @@ def _made(kept: dict[str, Any]) -> Bench:
     )
 
 
-def _machine(place: Place) -> Machine:
+def _machine(card: str) -> Machine:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(place.name, _processor(), cores, int(psutil.virtual_memory().total))
+    return Machine(card, _processor(), cores, int(psutil.virtual_memory().total))
 
 
 def _processor() -> str:

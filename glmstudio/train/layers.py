@@ -6,9 +6,10 @@ import dataclasses
 import inspect
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -46,17 +47,18 @@ class Bench:
     seconds: float
 
     def time(self, do: Callable[[], object], warm: Callable[[], object] | None = None) -> float:
-        """The median seconds of `do`, after `warm` (else `do`) once."""
+        """The seconds of `do`, after `warm` (else `do`) once: the median, or, of fewer than five, the least, because
+        other programs only add to it."""
         (warm or do)()
         self.wait()
         taken: list[float] = []
         end = time.perf_counter() + self.seconds
-        while not taken or (time.perf_counter() + taken[-1] < end and len(taken) < 200):
+        while len(taken) < 2 or (time.perf_counter() + taken[-1] < end and len(taken) < 200):
             begun = time.perf_counter()
             do()
             self.wait()
             taken.append(time.perf_counter() - begun)
-        return statistics.median(taken)
+        return statistics.median(taken) if len(taken) >= 5 else min(taken)
 
     def wait(self) -> None:
         """Until the card has done all that it was told."""
@@ -82,7 +84,7 @@ def choose_part(shape: Shape, tokens: int, bench: Bench, seconds: float) -> Part
     whole = shape.linear_parameters // shape.layers
     wanted = [shape.layers] if shape.linear_parameters <= _SMALL else [4, 2, 1] if bench.device.type == "cuda" else [1]
     for part in [_narrow(shape, layers, 1) for layers in wanted] + [_narrow(shape, 1, less) for less in (2, 4, 8)]:
-        work = 20 * part.linear_parameters * tokens / bench.flops
+        work = 24 * part.linear_parameters * tokens / bench.flops
         if _memory(part, tokens, bench) <= _SHARE * bench.free and work <= seconds:
             return Part(part, whole * part.layers / part.linear_parameters)
     return None
@@ -130,8 +132,9 @@ def random_model(shape: Shape, bench: Bench) -> GlmForCausalLM:
     return model.requires_grad_(False).eval()
 
 
-def training_seconds(model: GlmForCausalLM, method: str, tokens: int, bench: Bench) -> float:
-    """Seconds of one forward and backward pass over all layers of `model`, as a run of `method` makes it.
+def training_seconds(model: GlmForCausalLM, method: str, lengths: Sequence[int], bench: Bench) -> list[float]:
+    """Seconds of one forward and backward pass over all layers of `model`, as a run of `method` makes it, for
+    conversations of each of the lengths.
 
     The input asks for its gradient, too, as that of every layer but the first does in a run. `model` is left with
     what the method put on it, but for a prefix.
@@ -139,16 +142,22 @@ def training_seconds(model: GlmForCausalLM, method: str, tokens: int, bench: Ben
     METHODS[method].attach(model, Settings(method=method), None)
     model.train()
 
+    came: list[torch.Tensor | None] = []
+
     def step(length: int) -> None:
         given = _input(model, length, bench).requires_grad_()
-        hidden = model.model(inputs_embeds=given, use_cache=False).last_hidden_state
+        with _autocast(bench):
+            hidden = model.model(inputs_embeds=given, use_cache=False).last_hidden_state
         hidden.backward(torch.randn_like(hidden))
-        _check(hidden, given.grad)
         for each in model.parameters():
             each.grad = None
+        came[:] = [hidden, given.grad]
 
-    on_card = bench.device.type == "cuda"
-    taken = bench.time(lambda: step(tokens), lambda: step(tokens if on_card else min(64, tokens)))
+    taken = []
+    for tokens in lengths:
+        short = tokens if bench.device.type == "cuda" else min(64, tokens)
+        taken.append(bench.time(partial(step, tokens), partial(step, short)))
+        _check(*came)
     if method == "ptuning_v2":
         attach_prefix(model, None)
     model.eval()
@@ -159,11 +168,14 @@ def prompt_seconds(model: GlmForCausalLM, tokens: int, bench: Bench) -> float:
     """Seconds in which all layers of `model` read a prompt."""
     with torch.inference_mode():
         given, short = _input(model, tokens, bench), _input(model, min(64, tokens), bench)
+        came: list[torch.Tensor] = []
 
         def read(what: torch.Tensor) -> None:
-            _check(model.model(inputs_embeds=what, use_cache=False).last_hidden_state)
+            came[:] = [model.model(inputs_embeds=what, use_cache=False).last_hidden_state]
 
-        return bench.time(lambda: read(given), None if bench.device.type == "cuda" else lambda: read(short))
+        taken = bench.time(lambda: read(given), None if bench.device.type == "cuda" else lambda: read(short))
+        _check(*came)
+        return taken
 
 
 def token_seconds(model: GlmForCausalLM, bench: Bench) -> float:
@@ -211,12 +223,21 @@ def head_seconds(shape: Shape, rows: int, bench: Bench) -> float:
         wanted = torch.randint(words, (rows,))
     nn.init.normal_(head.weight, std=_STD)
 
+    came: list[torch.Tensor | None] = []
+
     def step() -> None:
         given = torch.randn(rows, shape.hidden, device=bench.device, dtype=bench.dtype, requires_grad=True)
-        functional.cross_entropy(head(given).float(), wanted).backward()
-        _check(given.grad)
+        functional.cross_entropy(head(given).float(), wanted, reduction="sum").backward()
+        came[:] = [given.grad]
 
-    return bench.time(step) * parts
+    taken = bench.time(step) * parts
+    _check(*came)
+    return taken
+
+
+def _autocast(bench: Bench) -> AbstractContextManager[object]:
+    """As the trainer computes: only float16 has autocast."""
+    return torch.autocast(bench.device.type, torch.float16) if bench.dtype == torch.float16 else nullcontext()
 
 
 def _input(model: GlmForCausalLM, tokens: int, bench: Bench) -> torch.Tensor:

@@ -79,6 +79,8 @@ def measure(told: Told) -> None:
     for name, shape in shapes.items():
         found["models"][name] = {}
         _model(told, name, shape, bench)
+    told.say(stage="product", left=round(seconds))
+    found["product_again"] = product(bench)
 
 
 def _model(told: Told, name: str, shape: Shape, bench: Bench) -> None:
@@ -91,7 +93,6 @@ def _model(told: Told, name: str, shape: Shape, bench: Bench) -> None:
     each = part.factor / part.shape.layers
     work = part.shape.linear_parameters / bench.flops
     into |= {"layers": part.shape.layers, "scaled": part.factor != 1, "training": {}, "token": {}}
-    stages: list[tuple[str, float, Callable[[], Any]]] = []
     model = layers.random_model(part.shape, bench)
 
     def answering() -> None:
@@ -99,9 +100,10 @@ def _model(told: Told, name: str, shape: Shape, bench: Bench) -> None:
         into["token"]["16"] = each * layers.token_seconds(model, bench)
 
     def training(method: str) -> None:
-        for tokens in ask["tokens"]:
-            taken = layers.training_seconds(model, method, tokens, bench)
-            into["training"].setdefault(method, {})[str(tokens)] = each * taken
+        taken = layers.training_seconds(model, method, ask["tokens"], bench)
+        into["training"][method] = {
+            str(tokens): each * seconds for tokens, seconds in zip(ask["tokens"], taken, strict=True)
+        }
 
     def small() -> None:
         for bits in (8, 4):
@@ -111,11 +113,11 @@ def _model(told: Told, name: str, shape: Shape, bench: Bench) -> None:
         into["head"] = layers.head_seconds(shape, ask["learned"], bench)
 
     passes = sum(ask["tokens"]) * 4 * work
-    stages = [
+    stages: list[tuple[str, float, Callable[[], None]]] = [
         ("answering", 4 * ask["prompt"] * work, answering),
         ("ptuning_v2", passes, lambda: training("ptuning_v2")),
         ("lora", passes, lambda: training("lora")),
-        ("small", 5.0, small),
+        ("small", 5.0 if part.shape.hidden > 1000 else 0.0, small),
         ("head", 8 * shape.vocab * shape.hidden * ask["learned"] / bench.flops, head),
     ]
     rest = sum(max(planned, bench.seconds) for _, planned, _ in stages)
@@ -128,6 +130,7 @@ def _model(told: Told, name: str, shape: Shape, bench: Bench) -> None:
 def free_memory(device: torch.device) -> int:
     """Bytes that are free where it is computed."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what PyTorch keeps for later is free, too
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
 
@@ -143,7 +146,7 @@ def product(bench: Bench) -> float:
 
 def stream(bench: Bench) -> float:
     """GB/s in which weights come through a product with one vector: far more of them than any cache holds."""
-    most = (8 if bench.device.type == "cuda" else 2) << 30
+    most = int(bench.seconds * (4 << 30 if bench.device.type == "cuda" else 1 << 30))
     width, size = 4096, bench.dtype.itemsize
     rows = 8192
     count = max(2, min(most, bench.free // 4) // (rows * width * size))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,9 @@ def main() -> None:
         for _ in range(rounds):
             bench = layers.Bench(device, best_dtype(device), free_memory(device), 1e12, 2.0)
             for method in methods:
-                speeds[method].append((expected(shape, method, bench), trained(shape, method, steps, bench)))
+                pair = expected(shape, method, bench), trained(shape, method, steps, bench)
+                print(name, method, *pair, file=sys.stderr, flush=True)
+                speeds[method].append(pair)
         for method, pairs in speeds.items():
             ours, real = (statistics.mean(column) for column in zip(*pairs, strict=True))
             each = ", ".join(f"{a / b:.2f}" for a, b in pairs)
@@ -60,7 +63,7 @@ def expected(shape: Shape, method: str, bench: layers.Bench) -> float:
     found: dict[str, Any] = {"prompt": each * layers.prompt_seconds(model, PROMPT, bench), "training": {}}
     for way in ("ptuning_v2", "lora"):
         if method in (way, "full"):
-            taken = each * layers.training_seconds(model, way, TOKENS, bench)
+            taken = each * layers.training_seconds(model, way, [TOKENS], bench)[0]
             found["training"] |= {way: {str(TOKENS): taken}}
     for way in ("ptuning_v2", "lora"):
         found["training"].setdefault(way, found["training"].get(method))
