@@ -373,7 +373,7 @@ def test_a_damaged_file_is_no_measurement(home: Path, kept: str) -> None:
     assert error.value.key == "bench.none"
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 def test_the_whole_command_measures_this_machine(home: Path) -> None:
     done = run("--json", home=home)
     assert done.returncode == 0, done.stderr

@@ -27,7 +27,7 @@ from glmstudio.train import layers
 from glmstudio.train.layers import Bench
 
 _BLOCK = 16 << 20  # bytes that are read or written at once
-_MODEL_SECONDS = 60.0  # for the passes over the largest model's layers
+_MODEL_SECONDS = 45.0  # for the passes over the largest model's layers
 
 
 def main(file: Path) -> int:
