@@ -2,7 +2,7 @@
 """Set GLM Studio up and start it.
 
     python launcher.py                 start the studio in the browser
-    python launcher.py COMMAND ...     doctor, models, data, train, runs, chat, serve; each has its own --help
+    python launcher.py COMMAND ...     doctor, bench, models, data, train, runs, chat, serve; each has its own --help
     python launcher.py test ...        run the tests; what follows goes to pytest
     python launcher.py --torch BUILD   choose the PyTorch build first: 2.7.1+cu118, cu126, cpu, or auto again
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 
-from glmstudio.cli import chat, data, doctor, join, models, runs, score, setup, train
+from glmstudio.cli import bench, chat, data, doctor, join, models, runs, score, setup, train
 from glmstudio.cli.terminal import complain, language, t
 from glmstudio.errors import StudioError
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="launcher.py", description=t("cli.about"), epilog=t("cli.epilog"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (doctor, models, data, train, join, runs, chat, score, setup):
+    for family in (doctor, bench, models, data, train, join, runs, chat, score, setup):
         family.add(commands)
     commands.add_parser("test", help=t("cli.test"), add_help=False)
     return parser

@@ -14,7 +14,7 @@ from glmstudio.runs.shape import Shape, shape_of
 
 # Published numbers of the models in the catalogue (config.json of ChatGLM3-6B), for a plan before the download.
 _CHATGLM3_6B = Shape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)
-_KNOWN = {"chatglm3-6b": _CHATGLM3_6B, "chatglm3-6b-base": _CHATGLM3_6B, "chatglm3-6b-32k": _CHATGLM3_6B}
+KNOWN = {"chatglm3-6b": _CHATGLM3_6B, "chatglm3-6b-base": _CHATGLM3_6B, "chatglm3-6b-32k": _CHATGLM3_6B}
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Fit:
 def fit(settings: Settings) -> Fit:
     """Judge a preset on the device that it would take, with the card to itself. Never raises StudioError."""
     try:
-        shape = _KNOWN.get(settings.model) or shape_of(find_model(settings.model).path)
+        shape = KNOWN.get(settings.model) or shape_of(find_model(settings.model).path)
         place = place_of(choose(settings.device, settings.processes), settings.processes, alone=True)
     except StudioError as error:
         return Fit(None, None, error)
