@@ -122,8 +122,9 @@ def _plain(block: Any) -> bool:
 def _joined(layers: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor]:
     """Their weights and biases as one of each; they themselves hold parts of it from now on."""
     sizes = [layer.out_features for layer in layers]
-    weight = torch.cat([layer.weight.detach() for layer in layers])
-    bias = torch.cat([layer.bias.detach() for layer in layers])
+    with torch.inference_mode(mode=False):  # what is made in that mode can never be trained through again
+        weight = torch.cat([layer.weight.detach() for layer in layers])
+        bias = torch.cat([layer.bias.detach() for layer in layers])
     for layer, part, own in zip(layers, weight.split(sizes), bias.split(sizes), strict=True):
         layer.weight.data, layer.bias.data = part, own
     return weight, bias

@@ -2,7 +2,7 @@
 
 For a model of L layers, with the seconds of one layer and of the head as measured:
 
-    one conversation of T tokens   L * layer(T) + head, and L * prompt(T) once more where layers are computed twice
+    one conversation of T tokens   L * layer(T) + head, and prompt(T) for each layer that is computed twice
     full fine-tuning               6 / 4 of the cheaper adapter's (the weights' gradients come on top), and the
                                    optimizer's 28 bytes a number at the speed of the memory, once in 16 conversations
     tokens a second                T / (seconds * OVERHEAD)
@@ -20,7 +20,7 @@ from typing import Any
 
 from glmstudio.paths import SHIPPED_PRESETS
 from glmstudio.runs.lease import CPU
-from glmstudio.runs.memory import BYTES, Computing, Need, need
+from glmstudio.runs.memory import BYTES, Computing, Largest, Need, need
 from glmstudio.runs.plan import Place, at_most, estimate, remedy, settled
 from glmstudio.runs.settings import Settings
 from glmstudio.runs.shape import Shape
@@ -151,13 +151,13 @@ class _Layers:
         self._found: Mapping[str, Any] = found.get("models", {}).get(key) or {}
         self._size = BYTES[found["dtype"]]
 
-    def conversation(self, method: str, *, twice: bool) -> float | None:
-        """Forward and backward over one conversation; `twice`: layers are computed again on the way back."""
+    def conversation(self, method: str, *, twice: int) -> float | None:
+        """Forward and backward over one conversation; `twice`: so many layers are computed again on the way back."""
         training, head = self._found.get("training") or {}, self._found.get("head")
         each = {name: times[str(TOKENS)] for name, times in training.items() if str(TOKENS) in times}
         if len(each) < 2 or head is None:
             return None
-        more = self.shape.layers * self._found["prompt"] * TOKENS / PROMPT if twice else 0.0
+        more = twice * self._found["prompt"] * TOKENS / PROMPT
         if method != "full":
             return self.shape.layers * each[method] + head + more
         adam = _ADAM * self.shape.parameters / self._stream / 16
@@ -187,7 +187,8 @@ def _tuning(candidate: Candidate, method: str, layers: _Layers, place: Place) ->
         changes = remedy(asked, shape, place, at_most)
         planned = settled(dataclasses.replace(asked, **changes), shape, place, at_most)
         needed = estimate(planned, shape, place, at_most)
-    twice = planned.gradient_checkpointing == "on"
+    on = planned.gradient_checkpointing == "on"
+    twice = (planned.checkpoint_layers or shape.layers) if on else 0
     seconds = layers.conversation(method, twice=twice)
     return Tuning(
         method,
@@ -195,7 +196,7 @@ def _tuning(candidate: Candidate, method: str, layers: _Layers, place: Place) ->
         None if seconds is None else CONVERSATIONS * seconds * OVERHEAD / 3600,
         needed.total,
         place.holds(needed),
-        twice,
+        on,
         changes,
     )
 
@@ -203,7 +204,7 @@ def _tuning(candidate: Candidate, method: str, layers: _Layers, place: Place) ->
 def _chatting(shape: Shape, bits: str, layers: _Layers, place: Place) -> Chatting:
     """In memory there are the weights, the program, and the keys and values of a conversation of 8,192 tokens."""
     on = Computing("cpu", "float32") if place.device == CPU else Computing("cuda", "bfloat16")
-    run = need(shape, Settings(method="lora", base_bits=bits), tokens=1, learned=1, on=on)
+    run = need(shape, Settings(method="lora", base_bits=bits), Largest(1, 1), on)
     kept = 2 * 8192 * shape.layers * shape.shared * BYTES[on.dtype]
     needed = Need(run.weights, 0, 0, 0, kept, 0, run.fixed)
     token = layers.token(bits)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,15 +12,17 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn import functional
-from transformers import DynamicCache, GlmForCausalLM
+from transformers import GlmForCausalLM
 
 from glmstudio.errors import StudioError
-from glmstudio.glm.checkpoint import set_angles
+from glmstudio.glm.answer import Reader
+from glmstudio.glm.cache import GrowingCache
+from glmstudio.glm.checkpoint import native_model, set_angles
+from glmstudio.glm.head import Head
 from glmstudio.glm.layout import native_config
 from glmstudio.glm.prefix import attach_prefix
 from glmstudio.glm.quantise import quantise
-from glmstudio.runs.memory import Computing, need
+from glmstudio.runs.memory import Computing, Largest, need
 from glmstudio.runs.settings import Settings
 from glmstudio.runs.shape import Shape
 from glmstudio.train.methods import METHODS
@@ -31,8 +32,6 @@ _SMALL = 100_000_000  # numbers: a model of no more is measured whole
 _WORDS = 64  # the vocabulary of what is measured: the head is measured by itself
 _SHARE = 0.7  # of the free memory
 _STD = 0.02
-# transformers 5.23 gave it another name, and will forget the old one.
-_CACHE = "cache" if "cache" in inspect.signature(GlmForCausalLM.forward).parameters else "past_key_values"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _narrow(shape: Shape, layers: int, less: int) -> Shape:
 def _memory(part: Shape, tokens: int, bench: Bench) -> int:
     settings = Settings(method="lora", gradient_checkpointing="off")
     on = Computing(bench.device.type, str(bench.dtype).removeprefix("torch."))
-    needed = need(part, settings, tokens=tokens, learned=1, on=on)
+    needed = need(part, settings, Largest(tokens, 1), on)
     return needed.total - needed.fixed  # this process has its libraries loaded
 
 
@@ -120,7 +119,7 @@ def random_model(shape: Shape, bench: Bench) -> GlmForCausalLM:
         "layernorm_epsilon": 1e-5, "seq_length": 8192,
     }  # fmt: skip
     with torch.device("meta"):
-        model = GlmForCausalLM(native_config(config, "")).to(bench.dtype)
+        model = native_model(native_config(config, "")).to(bench.dtype)
     model = model.to_empty(device=bench.device)
     set_angles(model, bench.device)
     with torch.no_grad():
@@ -181,14 +180,15 @@ def prompt_seconds(model: GlmForCausalLM, tokens: int, bench: Bench) -> float:
 def token_seconds(model: GlmForCausalLM, bench: Bench) -> float:
     """Seconds of all layers of `model` for one more token after `CONTEXT` others."""
     with torch.inference_mode():
-        kept = DynamicCache(config=model.config)
-        before, one = _input(model, CONTEXT, bench), _input(model, 1, bench)
-        _check(model.model(inputs_embeds=before, use_cache=True, **{_CACHE: kept}).last_hidden_state)
+        reader, kept = Reader(model), GrowingCache(model.config)
+        ids = torch.arange(CONTEXT, device=bench.device)[None] % model.config.vocab_size
+        reader.begin()
+        _check(reader.read(ids, kept))
         answer: list[torch.Tensor] = []
 
         def decode() -> None:
-            answer[:] = [model.model(inputs_embeds=one, use_cache=True, **{_CACHE: kept}).last_hidden_state]
-            kept.crop(-1)
+            answer[:] = [reader.read(ids[:, :1], kept)]
+            kept.cut(CONTEXT)
 
         taken = bench.time(decode)
         _check(*answer)
@@ -219,15 +219,15 @@ def head_seconds(shape: Shape, rows: int, bench: Bench) -> float:
         parts *= 2
     words = max(1, shape.vocab // parts)
     with torch.device(bench.device):
-        head = nn.Linear(shape.hidden, words, bias=False, dtype=bench.dtype).requires_grad_(False)
-        wanted = torch.randint(words, (rows,))
+        head = Head(shape.hidden, words, bias=False, dtype=bench.dtype).requires_grad_(False)
+        wanted, weights = torch.randint(words, (rows,)), torch.full((rows,), 1 / rows)
     nn.init.normal_(head.weight, std=_STD)
 
     came: list[torch.Tensor | None] = []
 
     def step() -> None:
         given = torch.randn(rows, shape.hidden, device=bench.device, dtype=bench.dtype, requires_grad=True)
-        functional.cross_entropy(head(given).float(), wanted, reduction="sum").backward()
+        head(given, wanted, weights).backward()
         came[:] = [given.grad]
 
     taken = bench.time(step) * parts
