@@ -79,6 +79,12 @@ def test_a_few_rows_take_the_kernel_and_give_the_same() -> None:
     torch.testing.assert_close(found, rows @ small.wide(torch.float32).T, rtol=2e-2, atol=2e-2)
 
 
+def test_rows_that_the_kernel_would_read_beyond_their_end_do_not_take_it() -> None:
+    small, rows = Eight(linear(200)), torch.randn(1, 200)
+    assert small.few(rows) is None
+    torch.testing.assert_close(small(rows), rows @ small.wide(torch.float32).T + small.bias)
+
+
 def test_a_kernel_that_is_not_there_or_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantise, "_on_cpu", lambda rows, *_: rows.new_zeros(2, 32))
     device = torch.device("cpu")

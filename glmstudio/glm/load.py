@@ -33,10 +33,12 @@ def load_model(
         StudioError: The folder or the adapter is wrong or missing; it names the file and the remedy.
     """
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    small = bits < 16
-    model = load_base(Path(path), dtype=dtype or best_dtype(place), device=torch.device("cpu") if small else place)
-    if small:
-        quantise(model, bits, place)
+    kind = dtype or best_dtype(place)
+    if bits < 16:  # as they are stored, still in their files: each layer becomes small by itself
+        model = load_base(Path(path), dtype=None, device=torch.device("cpu"))
+        quantise(model, bits, place, kind)
+    else:
+        model = load_base(Path(path), dtype=kind, device=place)
     if adapter is not None:
         attach_adapter(model, Path(adapter))
     return model

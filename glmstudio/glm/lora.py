@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import nn
 from transformers import GlmConfig, GlmForCausalLM
@@ -59,6 +59,9 @@ class Lora:
 
 def attach_lora(model: GlmForCausalLM, lora: Lora, name: str = _NAME) -> None:
     """Put fresh matrices beside the layers: A random, B zero, so that the model is as it was. Only they learn."""
+    # It takes a second and brings much with it, which a server without such an adapter does not need.
+    from peft import LoraConfig, inject_adapter_in_model
+
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets), bias="none"
     )
@@ -108,17 +111,16 @@ def load_lora(folder: Path, model: GlmForCausalLM, *, dropout: float = 0.0, name
 
 def use_lora(model: GlmForCausalLM, name: str | None) -> None:
     """Answer with the adapter of that name alone, or with none; the layers that it stands beside are not touched."""
-    for layer in model.modules():
-        if isinstance(layer, LoraLayer):
-            if name is not None:
-                layer.set_adapter(name)
-            layer.enable_adapters(name is not None)
+    for _, layer in _layers(model):
+        if name is not None:
+            layer.set_adapter(name)
+        layer.enable_adapters(name is not None)
 
 
 def drop_lora(model: GlmForCausalLM, name: str) -> None:
     """Take an adapter away, as if it had never been attached."""
-    for layer in model.modules():
-        if isinstance(layer, LoraLayer) and name in layer.lora_A:
+    for _, layer in _layers(model):
+        if name in layer.lora_A:
             layer.delete_adapter(name)
     getattr(model, "peft_config", {}).pop(name, None)
 
@@ -142,14 +144,13 @@ def restore_lora(model: GlmForCausalLM, folder: Path, name: str = _NAME) -> None
 def merge_lora(model: GlmForCausalLM) -> None:
     """Add the adapter to the layers that it stands beside, and take it away: what is left is a plain model."""
     with torch.no_grad():
-        for name, layer in [*model.named_modules()]:
-            if isinstance(layer, LoraLayer):
-                plain = layer.get_base_layer()
-                merged = plain.weight.float() + layer.get_delta_weight(_NAME).float()
-                # A new tensor: the old one may be a file that is mapped into memory.
-                plain.weight = nn.Parameter(merged.to(plain.weight.dtype), requires_grad=False)
-                parent, _, own = name.rpartition(".")
-                setattr(model.get_submodule(parent), own, plain)
+        for name, layer in [*_layers(model)]:
+            plain = layer.get_base_layer()
+            merged = plain.weight.float() + layer.get_delta_weight(_NAME).float()
+            # A new tensor: the old one may be a file that is mapped into memory.
+            plain.weight = nn.Parameter(merged.to(plain.weight.dtype), requires_grad=False)
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, plain)
     model.lora = None
 
 
@@ -161,6 +162,14 @@ def numbers(model: GlmForCausalLM, name: str = _NAME) -> dict[str, torch.Tensor]
         for parameter, each in model.named_parameters()
         if ".lora_" in parameter and mark in parameter
     }
+
+
+def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The layers with adapters beside them. Where PEFT was never loaded there is none."""
+    peft = sys.modules.get("peft.tuners.lora")
+    for name, layer in model.named_modules() if peft is not None else ():
+        if isinstance(layer, peft.LoraLayer):
+            yield name, layer
 
 
 def _described(about: Any, folder: Path) -> Lora:

@@ -20,11 +20,13 @@ from transformers import GlmForCausalLM
 
 GROUP = 64  # numbers of a row that share a factor, at 4 bits
 _ROWS = 4  # a product with more rows is faster with wide weights
+_LINE = 32  # numbers that the kernel for 8 bits reads at once
 _NEAR = 2e-2
 
 
-def quantise(model: GlmForCausalLM, bits: int, device: torch.device) -> None:
-    """Replace the linear layers of every block, and move the model to `device`, layer by layer.
+def quantise(model: GlmForCausalLM, bits: int, device: torch.device, dtype: torch.dtype) -> None:
+    """Replace the linear layers of every block, and move the model to `device`, layer by layer; what is not replaced
+    gets the type `dtype`.
 
     The embedding and the head stay as they are: they are few, and errors there are heard in every token.
     """
@@ -33,10 +35,16 @@ def quantise(model: GlmForCausalLM, bits: int, device: torch.device) -> None:
         for name, linear in [*block.named_modules()]:
             if isinstance(linear, nn.Linear):
                 parent, _, own = name.rpartition(".")
-                setattr(block.get_submodule(parent), own, make(linear.to(device)).to(device))
-        block.to(device)
+                setattr(block.get_submodule(parent), own, make(linear.to(device, dtype)).to(device))
+        _move([block.input_layernorm, block.post_attention_layernorm], device, dtype)
+    _move([model.model.embed_tokens, model.model.norm, model.lm_head], device, dtype)
     model.to(device)
     model.is_loaded_in_4bit = bits == 4  # PEFT asks for it
+
+
+def _move(modules: list[nn.Module], device: torch.device, dtype: torch.dtype) -> None:
+    for module in modules:
+        module.to(device, dtype)
 
 
 class Small(nn.Linear):
@@ -81,6 +89,8 @@ class Eight(Small):
 
     def few(self, rows: torch.Tensor) -> torch.Tensor | None:
         """As in `Small`."""
+        if self.in_features % _LINE:  # the CPU's kernel would read beyond the end of a row
+            return None
         kernel = _eight_kernel(rows.device, rows.dtype)
         return None if kernel is None else kernel(rows, self.weight, self.scale)
 

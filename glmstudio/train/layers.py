@@ -206,7 +206,7 @@ def small_token_seconds(part: Part, bits: int, bench: Bench) -> float | None:
     try:
         model = random_model(shape, bench)
         with _quiet():
-            quantise(model, bits, bench.device)
+            quantise(model, bits, bench.device, bench.dtype)
             return factor * token_seconds(model, bench)
     except (StudioError, RuntimeError, NotImplementedError, AttributeError, ImportError):
         return None
