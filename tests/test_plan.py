@@ -174,7 +174,7 @@ def test_the_plan_as_a_command(home: Path) -> None:
 
     assert set(told) == {
         "fits", "device", "processes", "memory", "memory_free", "memory_total", "steps", "epochs", "longest",
-        "tokens_per_second", "seconds", "measured_memory", "disk", "disk_free", "gradient_checkpointing", "remedy", "problem", "command",
+        "tokens_per_second", "seconds", "measured_memory", "disk", "disk_free", "gradient_checkpointing", "checkpoint_layers", "at_once", "remedy", "problem", "command",
     }  # fmt: skip
     assert (told["fits"], told["device"], told["steps"], told["remedy"], told["problem"]) == (True, "cpu", 10, {}, None)
     assert (

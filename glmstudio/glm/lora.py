@@ -166,7 +166,7 @@ def numbers(model: GlmForCausalLM, name: str = _NAME) -> dict[str, torch.Tensor]
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """The layers with adapters beside them. Where PEFT was never loaded there is none."""
-    peft = sys.modules.get("peft.tuners.lora")
+    peft: Any = sys.modules.get("peft.tuners.lora")
     for name, layer in model.named_modules() if peft is not None else ():
         if isinstance(layer, peft.LoraLayer):
             yield name, layer

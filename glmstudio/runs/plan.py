@@ -65,6 +65,8 @@ class Plan:
     disk: int
     disk_free: int
     remedy: dict[str, Any]
+    at_once: int  # tokens that are computed at once at most, padding included
+    twice: int  # layers that are computed twice
 
     @property
     def problem(self) -> StudioError | None:
@@ -97,6 +99,8 @@ class Plan:
             "disk": self.disk,
             "disk_free": self.disk_free,
             "gradient_checkpointing": self.settings.gradient_checkpointing == "on",
+            "checkpoint_layers": self.twice,
+            "at_once": self.at_once,
             "remedy": self.remedy,
             "problem": problem.what() if problem else None,
         }
@@ -111,6 +115,7 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
 
     planned = settled(settings, shape, place, largest)
     needed = estimate(planned, shape, place, largest)
+    again = (planned.checkpoint_layers or shape.layers) if planned.gradient_checkpointing == "on" else 0
     probe = look_probe(planned, place.device, store.key)
     per_step = settings.batch_size * settings.accumulation
     tokens = settings.steps * per_step * chosen.tokens / chosen.used
@@ -125,6 +130,8 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
         disk=disk_need(planned, shape),
         disk_free=shutil.disk_usage(_existing(paths().runs)).free,
         remedy={} if place.holds(needed) else remedy(settings, shape, place, largest),
+        at_once=largest(planned).tokens,
+        twice=min(again, shape.layers),
     )
 
 

@@ -165,7 +165,9 @@ def _figures(lang: str, plan: Plan) -> Safe:
         ("epochs", number(plan.epochs)),
         ("time", duration(lang, plan.seconds) if plan.seconds is not None else _measure(lang, plan)),
         ("disk", size(plan.disk)),
+        ("at_once", f"{plan.at_once:,}"),
     ]
+    figures += [("twice", f"{plan.twice:,}")] if plan.twice else []
     cells = [
         tag("<div><dt>{name}</dt><dd>{value}</dd></div>", name=say(lang, f"ui.plan.{name}"), value=value)
         for name, value in figures
