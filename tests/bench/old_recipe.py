@@ -18,19 +18,21 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import set_seed
 
 from glmstudio.data.prompt import IGNORED, Example
 from glmstudio.runs.settings import Settings
+from glmstudio.train.batches import joined
 from glmstudio.train.trainer import StudioTrainer
 from tests import old_recipe
 from tests.published import Shape, write_model
 from tests.training import prepared, trainer_for
 
-LENGTH, PREFIX, STEPS = 256, 16, 3  # 2,048 and 128 divided by 8
-MANY = 384  # conversations to choose from where batches are made of equally long ones; ToolAlpaca has 4,048
+LENGTH, PREFIX = 256, 16  # 2,048 and 128 divided by 8
+STEPS = 8  # of 16 conversations; what a training costs before its first step and after its last one weighs less then
 HEADS = {"R1": 704, "R2": 16640}  # vocabularies: 3.5 % and 46 % of the multiplications are the head's
 # Shares of the maximum length at the deciles 0, 1, 5, 9, 9.5 and 10 of ToolAlpaca's conversations, scaled to a mean of 0.51.
 QUANTILES = ((0.0, 0.18), (0.1, 0.31), (0.5, 0.48), (0.9, 0.71), (0.95, 0.77), (1.0, 1.0))
@@ -61,8 +63,8 @@ def speed(name: str, vocabulary: int, folder: Path, rounds: int) -> None:
     write_model(folder / "model", Shape(vocabulary=vocabulary))
     sides: dict[str, Callable[[], tuple[int, float]]] = {
         "old": lambda: old_speed(folder / "model", vocabulary),
-        "ours": lambda: our_speed(folder / "model", vocabulary, batch_size=1),
-        "ours, batches of 4": lambda: our_speed(folder / "model", vocabulary, batch_size=4),
+        "ours": lambda: our_speed(folder / "model", vocabulary),
+        "ours, padded batches of 4": lambda: our_speed(folder / "model", vocabulary, packing=False, batch_size=4),
     }
     best = dict.fromkeys(sides, 0.0)
     for _ in range(rounds + 1):  # the first warms up, and counts only if it was the best
@@ -85,11 +87,10 @@ def old_speed(model: Path, vocabulary: int) -> tuple[int, float]:
     return sum(len(sample.input_ids) for sample in samples), time.process_time() - began
 
 
-def our_speed(model: Path, vocabulary: int, *, batch_size: int) -> tuple[int, float]:
+def our_speed(model: Path, vocabulary: int, **changes: Any) -> tuple[int, float]:
     """The same of our trainer with its own overhead, from the first step to the saved checkpoint."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        examples = conversations(vocabulary) if batch_size == 1 else conversations(vocabulary, MANY)
-        trainer = our_trainer(model, Path(folder), examples, batch_size)
+        trainer = our_trainer(model, Path(folder), conversations(vocabulary), **changes)
         began = time.process_time()
         trainer.train()
         seconds = time.process_time() - began
@@ -97,12 +98,13 @@ def our_speed(model: Path, vocabulary: int, *, batch_size: int) -> tuple[int, fl
     return sum(json.loads(line)["tokens"] for line in lines), seconds
 
 
-def our_trainer(model: Path, folder: Path, examples: list[Example], batch_size: int) -> StudioTrainer:
-    """The trainer of a run, as `glmstudio.train.session` makes it."""
+def our_trainer(model: Path, folder: Path, examples: list[Example], **changes: Any) -> StudioTrainer:
+    """The trainer of a run, as `glmstudio.train.session` makes it, with the packs that a plan takes on a CPU."""
+    batch_size = changes.get("batch_size", 1)
+    given: dict[str, Any] = {"pack_tokens": 1024, "accumulation": 16 // batch_size} | changes
     settings = Settings(
-        prefix_length=PREFIX, max_length=LENGTH, batch_size=batch_size, accumulation=16 // batch_size, steps=STEPS,
-        save_every=1000, dtype="float32", seed=0,
-    )  # fmt: skip
+        prefix_length=PREFIX, max_length=LENGTH, steps=STEPS, save_every=1000, dtype="float32", seed=0, **given
+    )
     return trainer_for(prepared(model, settings), settings, examples, folder)
 
 
@@ -126,16 +128,16 @@ def work() -> None:
     slots = len(examples) * LENGTH
     print(f"R4 processed / real: old {slots / sum(len(each.input_ids) for each in examples):.2f}")
     print(f"R5 rows of the head / learned: old {slots / sum(each.trained for each in examples):.1f}")
-    for batch_size in (1, 4):
+    for said, changes in (("packs", {}), ("padded batches of 4", {"packing": False, "batch_size": 4})):
         with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
             folder = Path(name)
             write_model(folder / "model", Shape(vocabulary=HEADS["R1"]))
-            trainer = our_trainer(folder / "model", folder, conversations(HEADS["R1"], MANY), batch_size)
+            trainer = our_trainer(folder / "model", folder, examples, **changes)
             rows = {"processed": 0, "head": 0, "real": 0, "learned": 0}
             _count_rows(trainer.model, rows)
             trainer.train()
-        print(f"R4 processed / real: ours, batches of {batch_size}: {rows['processed'] / rows['real']:.3f}")
-        print(f"R5 rows of the head / learned: ours, batches of {batch_size}: {rows['head'] / rows['learned']:.3f}")
+        print(f"R4 processed / real: {said}: {rows['processed'] / rows['real']:.3f}")
+        print(f"R5 rows of the head / learned: {said}: {rows['head'] / rows['learned']:.3f}")
 
 
 def loss_step(side: str) -> int:
@@ -150,10 +152,12 @@ def loss_step(side: str) -> int:
         shape = Shape(vocabulary=vocabulary, hidden=64, ffn=214, layers=1, heads=2, groups=1, width=32)
         write_model(folder / "model", shape)
         if side == "ours":
-            model = our_trainer(folder / "model", folder, conversations(vocabulary), 1).model.train()
+            model = our_trainer(folder / "model", folder, conversations(vocabulary)).model.train()
+            pack = joined([{"input_ids": ids[0], "labels": labels[0], "weight": 1 / learned}])
+            del pack["tokens"]
 
             def step() -> None:
-                model(ids, labels)["loss"].backward()
+                model(**pack)["loss"].backward()
         else:
             prefix = old_recipe.PrefixEncoder(
                 json.loads((folder / "model/config.json").read_text()), 16, projection=False
@@ -172,7 +176,7 @@ def loss_step(side: str) -> int:
 def _count_rows(scored: torch.nn.Module, rows: dict[str, int]) -> None:
     def given(_: object, __: object, batch: dict[str, torch.Tensor]) -> None:
         rows["real"] += int((batch["input_ids"] != old_recipe.PAD).sum())
-        rows["learned"] += int((batch["labels"] != IGNORED).sum())
+        rows["learned"] += len(batch["wanted"])
 
     def count(part: str) -> Callable[..., None]:
         def add(_: object, given: tuple[torch.Tensor], __: object) -> None:
