@@ -84,6 +84,14 @@ def test_packs_are_even_but_in_the_first_step_one_is_as_full_as_it_can_be() -> N
     assert max(full) > 8192 - min(lengths)
 
 
+@pytest.mark.parametrize(("world", "count"), [(1, 1), (2, 2), (3, 3), (4, 4), (7, 5)])
+def test_all_processes_have_as_many_packs_where_there_are_conversations_for_it(world: int, count: int) -> None:
+    lengths = [10, 20, 30, 40, 50]
+    made = Layout(1000).packs([[0, 1, 2, 3, 4]], lengths.__getitem__, world)
+    assert len(made) == count
+    assert sorted(index for pack in made for index in pack) == [0, 1, 2, 3, 4]
+
+
 def test_long_conversations_weigh_more_than_their_tokens() -> None:
     layout = Layout(3000, bend=1000)
     made = layout.packs([[0], [1], [2], [3]], [2000, 1000, 1000, 1000].__getitem__, full=False)

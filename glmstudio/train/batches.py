@@ -110,7 +110,7 @@ class Deal(Sampler[list[Pack]]):
         first = isinstance(self._order, Order) and self._order.epoch == 0
         for at in range(0, len(batches), self._steps.accumulation):
             step = batches[at : at + self._steps.accumulation]
-            packs = self._steps.layout.packs(step, self._examples.length, full=first and not at)
+            packs = self._steps.layout.packs(step, self._examples.length, self._team.world, full=first and not at)
             weights = self._weights(step)
             yield dealt([[(index, weights[index]) for index in pack] for pack in packs], *self._place)
 

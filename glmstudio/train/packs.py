@@ -27,16 +27,20 @@ class Layout:
         """What a conversation costs, in tokens of a short one."""
         return length * (1 + length / self.bend)
 
-    def packs(self, batches: Sequence[Sequence[int]], length: Callable[[int], int], *, full: bool) -> list[list[int]]:
-        """The conversations of a step's batches, laid out. `full`: packs up to the limit, the last one has the rest;
-        else all about equally long."""
+    def packs(
+        self, batches: Sequence[Sequence[int]], length: Callable[[int], int], world: int = 1, *, full: bool = False
+    ) -> list[list[int]]:
+        """The conversations of a step's batches, laid out for `world` processes: as few packs as hold the limit, but as
+        many for each process where there are enough conversations, and all about equally heavy. `full`: packs up to
+        the limit instead, the last one has the rest."""
         if self.limit is None:
             return [list(batch) for batch in batches]
         order = sorted((index for batch in batches for index in batch), key=length, reverse=True)
         filled = _first_fit(order, length, self.limit)
-        if full or len(filled) == 1:
+        if full:
             return filled
-        evened = _lightest_first(order, lambda index: self.cost(length(index)), len(filled))
+        count = min(-(-len(filled) // world) * world, len(order))
+        evened = _lightest_first(order, lambda index: self.cost(length(index)), count)
         longest = max(sum(map(length, pack)) for pack in evened)
         return evened if longest <= max(self.limit, length(order[0])) else filled
 
