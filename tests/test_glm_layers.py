@@ -156,6 +156,19 @@ def test_the_loss_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> Non
     assert seen == [3, 3, 3, 2]
 
 
+def test_a_validation_makes_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    chunk = head._chunk
+    monkeypatch.setattr(head, "_chunk", lambda *given, learns: (asked.append(learns), chunk(*given, learns=learns))[1])
+    layer, hidden = Head(16, 50, bias=False), torch.randn(5, 16, requires_grad=True)
+    wanted, weights = torch.randint(0, 50, (5,)), torch.rand(5)
+    with torch.no_grad():
+        one = layer(hidden, wanted, weights)
+    other = layer(hidden, wanted, weights)
+    assert asked == [False, True]
+    torch.testing.assert_close(one, other.detach())
+
+
 def test_no_learned_row_is_no_loss() -> None:
     layer = Head(16, 50, bias=False)
     hidden = torch.randn(0, 16, requires_grad=True)

@@ -24,7 +24,7 @@ class Head(nn.Linear):
         cross entropies times `weights` (R), a float32 number."""
         if wanted is None:
             return functional.linear(hidden, self.weight)
-        loss: torch.Tensor = _Loss.apply(hidden, self.weight, wanted, weights)
+        loss: torch.Tensor = _Loss.apply(hidden, self.weight, wanted, weights, torch.is_grad_enabled())
         return loss
 
 
@@ -32,13 +32,13 @@ class _Loss(torch.autograd.Function):
     """Gradients are made with the loss, chunk by chunk, while the logits are there: nothing is computed twice."""
 
     @staticmethod
-    def forward(ctx: Any, *given: torch.Tensor) -> torch.Tensor:
-        hidden, weight, wanted, weights = given
+    def forward(ctx: Any, *given: Any) -> torch.Tensor:
+        hidden, weight, wanted, weights, learns = given
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         largest = weights.max().clamp_min(1e-30) if len(weights) else weights.new_ones(())
-        to_hidden = torch.empty_like(hidden, dtype=torch.float32) if hidden.requires_grad else None
-        to_weight = torch.zeros_like(weight, dtype=torch.float32) if weight.requires_grad else None
+        to_hidden = torch.empty_like(hidden, dtype=torch.float32) if learns and hidden.requires_grad else None
+        to_weight = torch.zeros_like(weight, dtype=torch.float32) if learns and weight.requires_grad else None
         loss = torch.zeros((), device=hidden.device)
         with torch.autocast(kind, enabled=False):
             table, chunk = weight.to(dtype), max(1, LOSS_CHUNK // len(weight))
@@ -62,7 +62,7 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *given: torch.Tensor) -> Any:
         kept = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return *(None if each is None else (each * given[0]).to(dtype) for each, dtype in kept), None, None
+        return *(None if each is None else (each * given[0]).to(dtype) for each, dtype in kept), None, None, None
 
 
 def _chunk(
