@@ -82,6 +82,7 @@ def run(*words: str, home: Path, lang: str = "C.UTF-8", **more: str) -> subproce
 # What a child measures.
 
 
+@pytest.mark.slow  # 10 s
 def test_a_child_measures_all_of_it_and_leaves_nothing_on_the_disk(home: Path, tmp_path: Path) -> None:
     told: list[tuple[str, float]] = []
     folder = tmp_path / "models"

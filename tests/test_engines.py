@@ -96,6 +96,7 @@ def test_one_process_goes_on_with_a_divided_checkpoint(plain: Path, fsdp: Path, 
     alike(folder / "plain-after-fsdp", losses(plain), since=SAVED + 1)
 
 
+@pytest.mark.slow  # 20 s
 def test_a_checkpoint_of_an_older_studio_goes_on(plain: Path, folder: Path) -> None:
     """Those held transformers' own optimizer.pt, counted in the order of its parameter groups."""
     old = run(folder / "old", after=plain)

@@ -32,20 +32,20 @@ def said(made: PlainSteps, model: GlmForCausalLM, answer: list[int]) -> tuple[to
     cache = GrowingCache(model.config)
     with torch.inference_mode():
         made.begin("", cache)
-        made.read(tokens(20))
-        logits = [made.read(tokens(10, 2))]
+        made.read(tokens(10))
+        logits = [made.read(tokens(5, 2))]
         logits += [made.step(token) for token in answer]
         made.end()
     return torch.stack(logits), cache
 
 
 @pytest.mark.parametrize("name", ["base", "prefix", "lora"])
-@pytest.mark.parametrize("count", [1, 3, 60])
+@pytest.mark.parametrize("count", [1, 3, 20])
 def test_fixed_places_compute_what_growing_ones_do(
     name: str, count: int, models: dict[str, GlmForCausalLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over three sizes of places: 32, 64 and 128."""
-    monkeypatch.setattr(steps, "_SMALLEST", 32)
+    """Over three sizes of places: 16, 32 and 64."""
+    monkeypatch.setattr(steps, "_SMALLEST", 16)
     model, answer = models[name], tokens(count, 3)
     plain, kept = said(PlainSteps(model), model, answer)
     fixed = FixedSteps(model, graphs=False)
@@ -53,7 +53,7 @@ def test_fixed_places_compute_what_growing_ones_do(
         found, cache = said(fixed, model, answer)
         torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)
         assert found.argmax(-1).tolist() == plain.argmax(-1).tolist()
-        assert cache.get_seq_length() == kept.get_seq_length() == 30 + count
+        assert cache.get_seq_length() == kept.get_seq_length() == 15 + count
         for mine, wanted in zip(cache.layers, kept.layers, strict=True):
             torch.testing.assert_close(mine.keys, wanted.keys, rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(mine.values, wanted.values, rtol=1e-5, atol=1e-5)
@@ -64,7 +64,7 @@ def test_the_logits_of_a_whole_pass_are_those_of_its_pieces(models: dict[str, Gl
         answer = tokens(5, 3)
         found, _ = said(PlainSteps(model), model, answer)
         with torch.inference_mode():
-            whole = model(input_ids=torch.tensor([[*tokens(20), *tokens(10, 2), *answer]])).logits[0, 29:]
+            whole = model(input_ids=torch.tensor([[*tokens(10), *tokens(5, 2), *answer]])).logits[0, 14:]
         torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
 
 

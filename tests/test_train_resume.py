@@ -69,6 +69,7 @@ def test_a_checkpoint_has_the_validation_loss_of_its_own_step_only(
     assert seals[6]["validation_loss"] is None
 
 
+@pytest.mark.slow  # 20 s
 @pytest.mark.parametrize("method", ["ptuning_v2", "lora"])
 def test_a_warm_start_is_needed_once(method: str, home: Path, tmp_path: Path) -> None:
     sizes = {"prefix_length": 6, "lora_rank": 2}
