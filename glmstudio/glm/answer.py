@@ -30,6 +30,9 @@ class Reader:
         self.model = model
         self._bare = [_Bare.of(layer) for layer in model.model.layers]
         self._is_bare = False
+        every = torch.arange(model.config.max_position_embeddings, device=model.device)[None]
+        with torch.inference_mode(mode=False), torch.no_grad():
+            self._angles = model.model.rotary_emb(every.float(), every)  # (1, context, 1, pairs)
 
     def begin(self) -> None:
         """An answer begins, with whatever stands beside the weights now."""
@@ -45,15 +48,16 @@ class Reader:
     ) -> torch.Tensor:
         """The logits (V), float32, after `ids` (1, T), which follow what `cache` holds and are added to it.
 
-        `positions` (1, T) are counted on where they are not given; `mask` (1, 1, T or 1, S) tells which of the cache's
+        `positions` (T) are counted on where they are not given; `mask` (1, 1, T or 1, S) tells which of the cache's
         places may be seen, where not all that come before may.
         """
         inner = self.model.model
         if positions is None:
             before = cache.get_seq_length()
-            positions = torch.arange(before, before + ids.shape[1], device=ids.device)[None]
-        hidden = inner.embed_tokens(ids)
-        angles = inner.rotary_emb(hidden, positions)
+            angles = self._angles[:, before : before + ids.shape[1]]
+        else:
+            angles = self._angles.index_select(1, positions)
+        hidden = functional.embedding(ids, inner.embed_tokens.weight)
         for layer, bare in zip(inner.layers, self._bare, strict=True):
             if bare and self._is_bare:
                 hidden = bare(hidden, angles, cache, mask)

@@ -127,7 +127,7 @@ class _Places:
         """The logits (V), by operations that are always the same. Done twice, it only writes the same again."""
         position = self.cache.position
         seen = (self._every <= position)[None, None, None]
-        return self.reader.read(self.token, self.cache, position[None], seen)
+        return self.reader.read(self.token, self.cache, position, seen)
 
 
 class _Graph:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from transformers import GlmConfig, GlmForCausalLM
 
+from glmstudio.glm import load_model
 from glmstudio.glm.layout import published_config, published_tensors
 
 _LOAD = """
@@ -37,8 +41,11 @@ def main() -> None:
     """Print one line for each form."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=1.0)
-    for form, ratio in measure(parser.parse_args().gigabytes, FORMS).items():
+    gigabytes = parser.parse_args().gigabytes
+    for form, ratio in measure(gigabytes, FORMS).items():
         print(f"{form:22} peak / size {ratio:.2f}")
+    for what, seconds in speed(gigabytes).items():
+        print(f"{what:42} {seconds:.3f} s of CPU time")
 
 
 def measure(gigabytes: float, forms: tuple[str, ...], dtype: str = "float32") -> dict[str, float]:
@@ -54,6 +61,32 @@ def measure(gigabytes: float, forms: tuple[str, ...], dtype: str = "float32") ->
             row = json.loads(done.stdout)
             ratios[form] = row["peak"] / row["model"]
     return ratios
+
+
+def speed(gigabytes: float) -> dict[str, float]:
+    """CPU-seconds of reading the files and of loading them, from the page cache, in turn; the best of five."""
+    best: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write(folder, "shards.safetensors", gigabytes)
+        files = sorted(folder.glob("*.safetensors"))
+        sides: dict[str, Callable[[], object]] = {
+            "reading the files": lambda: [_read(file) for file in files],
+            "loading in the type of the files": lambda: load_model(folder, device="cpu", dtype=torch.float32),
+            "loading float32 as bfloat16": lambda: load_model(folder, device="cpu", dtype=torch.bfloat16),
+        }
+        for _ in range(5):
+            for what, do in sides.items():
+                began = time.process_time()
+                do()
+                best[what] = min(best.get(what, math.inf), time.process_time() - began)
+    return best
+
+
+def _read(file: Path) -> None:
+    with file.open("rb", buffering=0) as stream:
+        while stream.read(1 << 20):
+            pass
 
 
 def write(folder: Path, form: str, gigabytes: float) -> None:
