@@ -17,7 +17,7 @@ from glmstudio.runs.memory import Computing, Largest, Need, _Batch, need, traine
 from glmstudio.runs.settings import Settings
 from glmstudio.runs.shape import Shape, shape_of
 from glmstudio.train.batches import joined, padded
-from glmstudio.train.trainer import Scored
+from glmstudio.train.scored import Scored
 from tests.published import Shape as Published
 from tests.published import config_of, write_model
 from tests.training import prepared

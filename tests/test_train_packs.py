@@ -18,8 +18,8 @@ from glmstudio.glm.attention import Documents
 from glmstudio.runs.settings import Settings, pack_limit
 from glmstudio.train.batches import Deal, Order, Packed, Steps, joined, padded
 from glmstudio.train.packs import Layout, dealt
+from glmstudio.train.scored import Scored
 from glmstudio.train.team import Team
-from glmstudio.train.trainer import Scored
 from tests.published import Shape, write_model
 from tests.training import Listed, prepared
 

@@ -50,7 +50,7 @@ class SwiGLU(GlmMLP):
 
 
 class Attention(GlmAttention):
-    """Attention whose queries and keys are turned where they lie."""
+    """Attention with `glmstudio.glm.attention`, and with angles that are numbers of their own."""
 
     def forward(
         self,
@@ -64,9 +64,9 @@ class Attention(GlmAttention):
         cache = kwargs.pop("cache", None)
         older = kwargs.pop("past_key_values", None)
         cache = older if cache is None else cache
-        turn = _Rotate.apply if torch.is_grad_enabled() else _turned
-        query = self._heads(turn(self.q_proj(hidden_states), position_embeddings, self.head_dim))
-        key = self._heads(turn(self.k_proj(hidden_states), position_embeddings, self.head_dim))
+        rotated = _Rotate.apply if torch.is_grad_enabled() else _turned
+        query = self._heads(rotated(self.q_proj(hidden_states), position_embeddings, self.head_dim))
+        key = self._heads(rotated(self.k_proj(hidden_states), position_embeddings, self.head_dim))
         value = self._heads(self.v_proj(hidden_states))
         if cache is not None:
             key, value = cache.update(key, value, self.layer_idx)

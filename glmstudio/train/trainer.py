@@ -17,7 +17,6 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from glmstudio.glm.attention import Documents
 from glmstudio.models.library import Model
 from glmstudio.runs.checkpoints import prune, seal
 from glmstudio.runs.settings import Settings, pack_limit
@@ -26,6 +25,7 @@ from glmstudio.train.engines import Engine
 from glmstudio.train.health import Health
 from glmstudio.train.methods import METHODS, Method
 from glmstudio.train.packs import Layout
+from glmstudio.train.scored import Scored, bend
 from glmstudio.train.share import collect
 from glmstudio.train.state import restore_state, save_state
 from glmstudio.train.team import Team
@@ -49,29 +49,6 @@ class Job:
 
 
 _SCHEDULE = "scheduler.pt"  # transformers' name for it
-
-
-class Scored(nn.Module):
-    """The model as the Trainer sees it: a pack in, the weighted loss of its learned tokens out."""
-
-    def __init__(self, glm: GlmForCausalLM) -> None:
-        super().__init__()
-        self.glm = glm
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        lengths: list[int] | None,
-        rows: torch.Tensor,
-        wanted: torch.Tensor,
-        weights: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
-        """`input_ids` (B, T): `lengths` of the conversations in a row of them, None for a batch that is padded. `rows`,
-        `wanted` and `weights` (R): which positions foretell which token, and what it counts."""
-        documents = Documents(lengths, input_ids.device) if lengths else None
-        packed = {"position_ids": documents.positions, "documents": documents} if documents else {}
-        hidden = self.glm.model(input_ids=input_ids, use_cache=False, **packed).last_hidden_state  # (B, T, H)
-        return {"loss": self.glm.lm_head(hidden.flatten(0, 1).index_select(0, rows), wanted, weights)}
 
 
 class StudioTrainer(Trainer):
@@ -263,7 +240,7 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
     fp16 = on_gpu and (glm.dtype == torch.float16 or (whole and not bf16))
     order = Order(job.examples.lengths, settings.batch_size, settings.seed)
     limit = pack_limit(settings, int(job.examples.lengths.max())) if settings.packing else None
-    steps = Steps(settings.batch_size, settings.accumulation, Layout(limit, _bend(glm)))
+    steps = Steps(settings.batch_size, settings.accumulation, Layout(limit, bend(glm)))
     watcher = Watcher(job, order, scaled=fp16)
     scored = Scored(glm)
     job.engine.divide(scored)
@@ -279,18 +256,6 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
     trainer.job, trainer.order, trainer.steps, trainer.watcher = job, order, steps, watcher
     trainer.method = METHODS[settings.method]
     return trainer, watcher
-
-
-def _bend(glm: GlmForCausalLM) -> float:
-    """The length at which a token costs twice as much as the first one does: of the products in the linear layers as
-    much as of those with the keys and values before it, half of a conversation on average."""
-    config = glm.config
-    linear = sum(each.in_features * each.out_features for each in glm.model.layers[0].modules() if _is_linear(each))
-    return linear / (config.num_attention_heads * config.head_dim)
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return hasattr(module, "in_features") and hasattr(module, "out_features")
 
 
 def _arguments(job: Job, *, on_gpu: bool, bf16: bool, fp16: bool) -> TrainingArguments:

@@ -1,0 +1,44 @@
+"""What is trained: the model with the loss, and what a token of it costs."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import GlmForCausalLM
+
+from glmstudio.glm.attention import Documents
+
+
+class Scored(nn.Module):
+    """The model as the Trainer sees it: a pack in, the weighted loss of its learned tokens out."""
+
+    def __init__(self, glm: GlmForCausalLM) -> None:
+        super().__init__()
+        self.glm = glm
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        lengths: list[int] | None,
+        rows: torch.Tensor,
+        wanted: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """`input_ids` (B, T): `lengths` of the conversations in a row of them, None for a batch that is padded. `rows`,
+        `wanted` and `weights` (R): which positions foretell which token, and what it counts."""
+        documents = Documents(lengths, input_ids.device) if lengths else None
+        packed = {"position_ids": documents.positions, "documents": documents} if documents else {}
+        hidden = self.glm.model(input_ids=input_ids, use_cache=False, **packed).last_hidden_state  # (B, T, H)
+        return {"loss": self.glm.lm_head(hidden.flatten(0, 1).index_select(0, rows), wanted, weights)}
+
+
+def bend(glm: GlmForCausalLM) -> float:
+    """The length at which a token costs twice as much as the first one does: of the products in the linear layers as
+    much as of those with the keys and values before it, half of a conversation on average."""
+    config = glm.config
+    linear = sum(each.in_features * each.out_features for each in glm.model.layers[0].modules() if _is_linear(each))
+    return linear / (config.num_attention_heads * config.head_dim)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return hasattr(module, "in_features") and hasattr(module, "out_features")
