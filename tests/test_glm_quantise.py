@@ -37,7 +37,7 @@ def test_small_weights_lose_little_and_take_little(
     kind: type[Small], lost: float, bytes_each: float, dtype: torch.dtype
 ) -> None:
     layer = linear(256, dtype)
-    small = kind(layer)
+    small = kind(layer, dtype)
     wide = small.wide(torch.float32)
     error = (wide - layer.weight.float()).norm() / layer.weight.float().norm()
     assert 0 < float(error) < lost
@@ -52,7 +52,7 @@ def test_rows_of_zeros_and_odd_widths_are_kept(kind: type[Small]) -> None:
     layer = linear(70)
     with torch.no_grad():
         layer.weight[3] = 0.0
-    wide = kind(layer).wide(torch.float32)
+    wide = kind(layer, torch.float32).wide(torch.float32)
     assert wide.shape == (96, 70)
     assert torch.equal(wide[3], torch.zeros(70))
     assert torch.isfinite(wide).all()
@@ -60,7 +60,7 @@ def test_rows_of_zeros_and_odd_widths_are_kept(kind: type[Small]) -> None:
 
 @pytest.mark.parametrize("kind", [Eight, Four])
 def test_the_gradient_goes_through_and_nothing_wide_is_kept(kind: type[Small]) -> None:
-    small = kind(linear(256))
+    small = kind(linear(256), torch.float32)
     kept: list[torch.Tensor] = []
     given = torch.randn(20, 256, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(lambda each: (kept.append(each), each)[1], lambda each: each):
@@ -72,7 +72,7 @@ def test_the_gradient_goes_through_and_nothing_wide_is_kept(kind: type[Small]) -
 
 
 def test_a_few_rows_take_the_kernel_and_give_the_same() -> None:
-    small = Eight(linear(256))
+    small = Eight(linear(256), torch.float32)
     rows = torch.randn(2, 256)
     found = small.few(rows)
     assert found is not None, "PyTorch's kernel for int8 works on this CPU"
@@ -80,13 +80,13 @@ def test_a_few_rows_take_the_kernel_and_give_the_same() -> None:
 
 
 def test_rows_that_the_kernel_would_read_beyond_their_end_do_not_take_it() -> None:
-    small, rows = Eight(linear(200)), torch.randn(1, 200)
+    small, rows = Eight(linear(200), torch.float32), torch.randn(1, 200)
     assert small.few(rows) is None
     torch.testing.assert_close(small(rows), rows @ small.wide(torch.float32).T + small.bias)
 
 
 def test_a_kernel_that_is_not_there_or_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantise, "_on_cpu", lambda rows, *_: rows.new_zeros(2, 32))
+    monkeypatch.setattr(quantise, "_on_cpu", lambda rows, *_: rows.new_zeros(1, 32))
     device = torch.device("cpu")
     assert quantise._eight_kernel.__wrapped__(device, torch.float32) is None
 
@@ -99,8 +99,8 @@ def test_a_kernel_that_is_not_there_or_computes_something_else_is_not_used(monke
 
 @pytest.mark.slow  # it compiles
 def test_the_kernel_of_a_card_computes_the_product() -> None:
-    small, rows = Eight(linear(256)), torch.randn(1, 256)
-    found = torch.compile(quantise._fused, dynamic=False)(rows, small.weight, small.scale)
+    small, rows = Eight(linear(256), torch.float32), torch.randn(1, 256)
+    found = torch.compile(quantise._fused, dynamic=True)(rows, small.weight, small.scale)
     torch.testing.assert_close(found, rows @ small.wide(torch.float32).T, rtol=1e-4, atol=1e-4)
 
 

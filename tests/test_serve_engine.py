@@ -252,6 +252,7 @@ def test_too_little_memory_is_an_answer_and_the_next_one_is_served(engine: Engin
     with pytest.raises(NoMemoryError) as caught:
         answer(engine, ids)
     assert (caught.value.tokens, short.tried, engine.kept.tokens) == (len(ids), 2, 0)
+    assert engine._steps._cache is None, "the conversation that found no room is held no longer"
     short.most = 10_000
     assert answer(engine, ids) == wanted
 

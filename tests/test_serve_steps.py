@@ -83,6 +83,33 @@ def test_a_card_that_takes_no_graphs_answers_without(
     ]
 
 
+def test_numbers_that_are_none_spoil_no_later_answer(models: dict[str, GlmForCausalLM]) -> None:
+    model = models["prefix"]
+    made, wanted = FixedSteps(model, graphs=False), said(PlainSteps(model), model, tokens(3, 3))[0]
+    said(made, model, tokens(2))
+    with torch.inference_mode():
+        for layer in made._places[512].cache.layers:
+            layer.values.fill_(torch.nan)
+            layer.keys.fill_(torch.inf)
+    torch.testing.assert_close(said(made, model, tokens(3, 3))[0], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_too_little_memory_for_a_graph_is_not_a_card_without_graphs(
+    models: dict[str, GlmForCausalLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(steps, "_Graph", full)
+    made = FixedSteps(models["base"], graphs=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        said(made, models["base"], tokens(2))
+    assert made._graphs
+    assert made._cache is not None
+    made.forget()
+    assert made._cache is None
+
+
 def test_what_is_kept_between_answers_can_be_given_back(models: dict[str, GlmForCausalLM]) -> None:
     made = FixedSteps(models["base"], graphs=False)
     said(made, models["base"], tokens(2))

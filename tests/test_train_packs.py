@@ -119,7 +119,7 @@ def test_a_pack_and_a_batch_in_numbers() -> None:
     assert (pack["rows"].tolist(), batch["rows"].tolist()) == ([1, 3], [1, 3])
     for each in (pack, batch):
         assert each["wanted"].tolist() == [9, 5]
-        assert each["weights"].tolist() == [0.5, 0.25]
+        assert (each["weights"], each["counts"]) == ([0.5, 0.25], [1, 1])
     assert joined([row | {"weight": 0.0} for row in rows])["tokens"] == 0
     assert Documents([3, 2], torch.device("cpu")).positions.tolist() == [[0, 1, 2, 0, 1]]
     assert Documents([3, 2], torch.device("cpu")).edges(4).tolist() == [0, 7, 13]
@@ -213,6 +213,31 @@ def test_the_kernel_for_many_lengths_is_given_what_it_wants(with_prefix: bool, m
     prefix = (torch.randn(3, 2, 5, 8), torch.randn(3, 2, 5, 8)) if with_prefix else None
     given = query, (key, value), prefix, documents, 0.3
     torch.testing.assert_close(attention._by_lengths(*given), attention._one_by_one(*given))
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_the_kernel_is_tried_in_the_middle_of_a_layer_that_is_computed_twice(
+    layers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "varlen_attn", by_hand)
+    monkeypatch.setattr(attention, "_has_flash", lambda *_: True)
+    write_model(tmp_path, Shape(64, 32, 80, 3, 4, 2, 8))
+    examples, layout = Listed(conversations()), Layout(1000)
+    told = Packed(examples, layout)[[(index, 0.01) for index in range(4)]]
+    told.pop("tokens")
+    seen = []
+    for checkpointing in ("off", "on"):
+        attention._takes_lengths.cache_clear()
+        settings = Settings(
+            prefix_length=5, prefix_dropout=0.0, gradient_checkpointing=checkpointing, checkpoint_layers=layers
+        )
+        glm = prepared(tmp_path, settings)
+        loss = Scored(glm)(**told)["loss"]
+        loss.backward()
+        seen.append((loss.detach(), glm.prefix.embedding.weight.grad))
+    assert attention._takes_lengths(torch.device("cpu"), torch.float32)
+    attention._takes_lengths.cache_clear()
+    torch.testing.assert_close(seen[1], seen[0])
 
 
 def test_without_a_card_the_documents_are_computed_one_by_one() -> None:

@@ -215,9 +215,11 @@ def plan_rows(plan: Any) -> list[tuple[str, str]]:
         ("device", plan.place.name or plan.place.device),
         ("memory", f"{size(need.total)} ({said}); {t('cli.plan_free', free=size(plan.place.free))}"),
         ("steps", t("cli.plan_steps_text", steps=plan.settings.steps, epochs=plan.epochs)),
-        ("at_once", t("cli.plan_at_once_text", tokens=plan.at_once, layers=plan.twice)),
+        ("at_once", t("cli.plan_at_once_text", tokens=plan.at_once)),
         ("disk", f"{size(plan.disk)}; {t('cli.plan_free', free=size(plan.disk_free))}"),
     ]
+    if plan.twice:
+        rows.append(("twice", str(plan.twice)))
     if plan.seconds is not None:
         rows.append(("time", duration(language(), plan.seconds)))
         rows.append(("speed", t("cli.plan_speed_text", speed=plan.probe.tokens_per_second)))

@@ -33,6 +33,8 @@ class Reader:
         every = torch.arange(model.config.max_position_embeddings, device=model.device)[None]
         with torch.inference_mode(mode=False), torch.no_grad():
             self._angles = model.model.rotary_emb(every.float(), every)  # (1, context, 1, pairs)
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()  # what the three layers had before
 
     def begin(self) -> None:
         """An answer begins, with whatever stands beside the weights now."""

@@ -62,7 +62,6 @@ def attention(  # noqa: PLR0913  transformers calls it with these
     attention_mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
-    dropout: float = 0.0,
     documents: Documents | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -76,15 +75,13 @@ def attention(  # noqa: PLR0913  transformers calls it with these
     if query.shape[2] == 1 and not query.requires_grad:
         return _single(query, (key, value), prefix, attention_mask, scaling), None
     if prefix is not None:
-        key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
         if attention_mask is not None:
-            attention_mask = functional.pad(attention_mask[..., : value.shape[2]], (prefix[0].shape[2], 0), value=True)
-    return _dense(query, (key, value), attention_mask, scaling, dropout).transpose(1, 2).contiguous(), None
+            attention_mask = functional.pad(attention_mask[..., : key.shape[2]], (prefix[0].shape[2], 0), value=True)
+        key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
+    return _dense(query, (key, value), attention_mask, scaling).transpose(1, 2).contiguous(), None
 
 
-def _dense(
-    query: torch.Tensor, pair: Pair, mask: torch.Tensor | None, scaling: float | None, dropout: float = 0.0
-) -> torch.Tensor:
+def _dense(query: torch.Tensor, pair: Pair, mask: torch.Tensor | None, scaling: float | None) -> torch.Tensor:
     """(B, heads, T, D). Without a mask, the queries are the last of the keys' positions."""
     key, value = pair
     length, total = query.shape[2], key.shape[2]
@@ -93,7 +90,7 @@ def _dense(
     if not grouped:
         groups = query.shape[1] // key.shape[1]
         key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    given: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": grouped}
+    given: dict[str, Any] = {"scale": scaling, "enable_gqa": grouped}
     if mask is not None or not before:
         return functional.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, **given)
     if query.is_cuda:
@@ -167,10 +164,11 @@ def _single(
 def _in_parts(rows: torch.Tensor, parts: list[Pair], mask: torch.Tensor | None, scaling: float) -> torch.Tensor:
     """(B, groups, R, D) for rows of that shape over all parts, which are not put together for it; `mask` is for the
     last one."""
+    rows = rows * scaling  # before the product, which 16-bit numbers might not hold otherwise
     scores = [rows @ key.mT for key, _ in parts]
     if mask is not None:
         scores[-1] = scores[-1].masked_fill(~mask, -torch.inf)
-    shares = (torch.cat(scores, dim=-1).float() * scaling).softmax(-1).to(rows.dtype)
+    shares = torch.cat(scores, dim=-1).float().softmax(-1).to(rows.dtype)
     weighed = shares.split([key.shape[2] for key, _ in parts], dim=-1)
     products = [share @ value for share, (_, value) in zip(weighed, parts, strict=True)]
     return products[0] if len(products) == 1 else products[0] + products[1]
@@ -184,17 +182,20 @@ def _takes_groups(query: torch.Tensor) -> bool:
 
 @lru_cache
 def _has_flash(device: torch.device, dtype: torch.dtype) -> bool:
-    return dtype in (torch.float16, torch.bfloat16) and torch.cuda.get_device_capability(device) >= (8, 0)
+    small = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
+    return small and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @lru_cache
 def _takes_lengths(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this machine's kernel for many lengths computes what the documents one by one do, tried once."""
-    if varlen_attn is None or device.type != "cuda" or not _has_flash(device, dtype):
+    if varlen_attn is None or not _has_flash(device, dtype):
         return False
     documents, results = Documents([5, 9], device), []
     drawn = torch.Generator("cpu").manual_seed(0)
-    with torch.enable_grad(), torch.autocast("cuda", enabled=False):
+    # It is asked in the middle of a layer, which may be one that is computed twice: nothing of this belongs to that.
+    apart = torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
+    with torch.enable_grad(), torch.autocast(device.type, enabled=False), apart:
         shapes = ((1, 8, 14, 64), (1, 2, 14, 64), (1, 2, 14, 64), (2, 2, 3, 64), (2, 2, 3, 64))
         given = [torch.randn(shape, generator=drawn).to(device, dtype).requires_grad_() for shape in shapes]
         query, key, value, *prefix = given

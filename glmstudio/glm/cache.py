@@ -21,6 +21,11 @@ class GrowingLayer(DynamicLayer):
         super().__init__()
         self._places: list[torch.Tensor] = []
 
+    @property
+    def room(self) -> int:
+        """How many tokens the place is for."""
+        return self._places[0].shape[2] if self._places else 0
+
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
         """Add the new ones; returns all, without a copy."""
         if not self.is_initialized:
@@ -46,6 +51,11 @@ class GrowingCache(Cache):
 
     def __init__(self, config: GlmConfig) -> None:
         super().__init__(layers=[GrowingLayer() for _ in range(config.num_hidden_layers)])
+
+    @property
+    def room(self) -> int:
+        """How many tokens the places are for."""
+        return max((each.room for each in self.layers), default=0)
 
     def cut(self, length: int) -> None:
         """Forget what comes after the first `length` tokens; nothing is moved."""
@@ -92,9 +102,10 @@ class FixedCache(Cache):
             layer.hold(model.config, room, like)
 
     def fill(self, source: GrowingCache) -> None:
-        """Take over what a conversation holds."""
+        """Take over what a conversation holds. The rest is 0: it weighs nothing, but 0 times infinite is no number."""
         length = source.get_seq_length()
         for own, layer in zip(self.layers, source.layers, strict=True):
+            own.values[:, :, length:].zero_()
             own.keys[:, :, :length], own.values[:, :, :length] = layer.keys, layer.values
 
     def give(self, target: GrowingCache, length: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,13 +19,22 @@ class Head(nn.Linear):
     """
 
     def forward(
-        self, hidden: torch.Tensor, wanted: torch.Tensor | None = None, weights: torch.Tensor | None = None
+        self,
+        hidden: torch.Tensor,
+        wanted: torch.Tensor | None = None,
+        weights: Sequence[float] = (),
+        counts: Sequence[int] = (),
     ) -> torch.Tensor:
         """(…, V) for `hidden` (…, H); with the ids `wanted` (R) after the rows of `hidden` (R, H): the sum of their
-        cross entropies times `weights` (R), a float32 number."""
+        cross entropies, of which the first `counts[0]` count `weights[0]` and so on, a float32 number.
+
+        Plain numbers, as engines cast every tensor that is given to a module to the type in which they compute.
+        """
         if wanted is None:
             return functional.linear(hidden, self.weight)
-        loss: torch.Tensor = _Loss.apply(hidden, self.weight, wanted, weights, torch.is_grad_enabled())
+        place = hidden.device
+        each = torch.tensor(weights, device=place).repeat_interleave(torch.tensor(counts, device=place))
+        loss: torch.Tensor = _Loss.apply(hidden, self.weight, wanted, each, torch.is_grad_enabled())
         return loss
 
 
@@ -53,7 +63,7 @@ class _Loss(torch.autograd.Function):
                 if to_hidden is not None:
                     to_hidden[rows] = wrong @ table
                 if to_weight is not None:
-                    to_weight += wrong.T @ states
+                    to_weight.addmm_(wrong.T.to(to_weight.dtype), states.to(to_weight.dtype))
         kept = [None if each is None else each.mul_(largest) for each in (to_hidden, to_weight)]
         ctx.save_for_backward(*kept)
         ctx.dtypes = hidden.dtype, weight.dtype
@@ -62,7 +72,7 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *given: torch.Tensor) -> Any:
         kept = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return *(None if each is None else (each * given[0]).to(dtype) for each, dtype in kept), None, None, None
+        return *(None if each is None else each.mul_(given[0]).to(dtype) for each, dtype in kept), None, None, None
 
 
 def _chunk(

@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers import GlmForCausalLM
 
 GROUP = 64  # numbers of a row that share a factor, at 4 bits
-_ROWS = 4  # a product with more rows is faster with wide weights
+_ROWS = {"cpu": 4}  # else 1: a product with more rows is faster with wide weights
 _LINE = 32  # numbers that the kernel for 8 bits reads at once
 _NEAR = 2e-2
 
@@ -35,7 +35,7 @@ def quantise(model: GlmForCausalLM, bits: int, device: torch.device, dtype: torc
         for name, linear in [*block.named_modules()]:
             if isinstance(linear, nn.Linear):
                 parent, _, own = name.rpartition(".")
-                setattr(block.get_submodule(parent), own, make(linear.to(device, dtype)).to(device))
+                setattr(block.get_submodule(parent), own, make(linear.to(device), dtype).to(device))
         _move([block.input_layernorm, block.post_attention_layernorm], device, dtype)
     _move([model.model.embed_tokens, model.model.norm, model.lm_head], device, dtype)
     model.to(device)
@@ -50,10 +50,10 @@ def _move(modules: list[nn.Module], device: torch.device, dtype: torch.dtype) ->
 class Small(nn.Linear):
     """A frozen linear layer whose `weight` holds small whole numbers; `wide` gives them as they were, nearly."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.bias = linear.bias
+        self.bias = None if linear.bias is None else nn.Parameter(linear.bias.detach().to(dtype), requires_grad=False)
 
     def wide(self, dtype: torch.dtype) -> torch.Tensor:
         """(out, in)."""
@@ -66,7 +66,7 @@ class Small(nn.Linear):
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         """(…, in) to (…, out)."""
         result = None
-        if given.numel() <= _ROWS * self.in_features and not given.requires_grad:
+        if given.numel() <= _ROWS.get(given.device.type, 1) * self.in_features and not given.requires_grad:
             result = self.few(given.reshape(-1, self.in_features))
         result = _Through.apply(given, self) if result is None else result.view(*given.shape[:-1], self.out_features)
         return result if self.bias is None else result + self.bias
@@ -75,11 +75,12 @@ class Small(nn.Linear):
 class Eight(Small):
     """8 bits and a factor for each row of the weight."""
 
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear)
-        weight = linear.weight.detach()
-        scale = weight.abs().amax(dim=1).float().div_(127).clamp_min_(1e-12)
-        small = (weight / scale[:, None].to(weight.dtype)).round_().clamp_(-127, 127).to(torch.int8)
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
+        super().__init__(linear, dtype)
+        weight = linear.weight.detach().float()
+        # As it will be used: a row must not have another factor in a prompt than in an answer.
+        scale = weight.abs().amax(dim=1).div_(127).clamp_min_(1e-7).to(dtype).float()
+        small = (weight / scale[:, None]).round_().clamp_(-127, 127).to(torch.int8)
         self.weight = nn.Parameter(small, requires_grad=False)
         self.register_buffer("scale", scale, persistent=False)
 
@@ -98,15 +99,18 @@ class Eight(Small):
 class Four(Small):
     """4 bits, two numbers in a byte, with a factor and an offset for each group of a row."""
 
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear)
-        grouped = functional.pad(linear.weight.detach(), (0, -linear.in_features % GROUP)).unflatten(1, (-1, GROUP))
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
+        super().__init__(linear, dtype)
+        grouped = functional.pad(linear.weight.detach().float(), (0, -linear.in_features % GROUP)).unflatten(
+            1, (-1, GROUP)
+        )
         least, most = grouped.amin(-1, keepdim=True), grouped.amax(-1, keepdim=True)
-        step = ((most.float() - least.float()) / 15).clamp_min(1e-12)
-        small = ((grouped.float() - least.float()) / step).round_().clamp_(0, 15).to(torch.uint8).flatten(1)
+        least = least.to(dtype).float()
+        step = ((most - least) / 15).clamp_min(1e-7).to(dtype).float()
+        small = ((grouped - least) / step).round_().clamp_(0, 15).to(torch.uint8).flatten(1)
         self.weight = nn.Parameter(small[:, ::2] | (small[:, 1::2] << 4), requires_grad=False)
-        self.register_buffer("step", step.to(linear.weight.dtype), persistent=False)
-        self.register_buffer("least", least.to(linear.weight.dtype), persistent=False)
+        self.register_buffer("step", step.to(dtype), persistent=False)
+        self.register_buffer("least", least.to(dtype), persistent=False)
 
     def wide(self, dtype: torch.dtype) -> torch.Tensor:
         """(out, in)."""
@@ -139,8 +143,8 @@ Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 def _eight_kernel(device: torch.device, dtype: torch.dtype) -> Kernel | None:
     """What multiplies a few rows (R, in) with an int8 weight and its factors without making it wide; tried once, and
     None where it fails or computes something else."""
-    kernel = _on_cpu if device.type == "cpu" else torch.compile(_fused, dynamic=False)
-    rows = torch.linspace(-1, 1, 256, device=device).view(2, 128).to(dtype)
+    kernel = _on_cpu if device.type == "cpu" else torch.compile(_fused, dynamic=True)
+    rows = torch.linspace(-1, 1, 128, device=device)[None].to(dtype)
     weight = torch.arange(-64, 64, device=device).to(torch.int8).repeat(32, 1)
     scale = torch.linspace(0.001, 0.002, 32, device=device)
     try:
@@ -153,8 +157,8 @@ def _eight_kernel(device: torch.device, dtype: torch.dtype) -> Kernel | None:
 
 def _on_cpu(rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Its kernel reads the weights once in bfloat16, and takes 15 times as long in float32."""
-    small = torch.bfloat16
-    return torch._weight_int8pack_mm(rows.to(small), weight, scale.to(small)).to(rows.dtype)  # noqa: SLF001
+    one = torch.ones_like(scale, dtype=torch.bfloat16)
+    return torch._weight_int8pack_mm(rows.to(one.dtype), weight, one).to(rows.dtype) * scale  # noqa: SLF001
 
 
 def _fused(rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -162,14 +166,15 @@ def _fused(rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> tor
     return ((rows.float()[:, None] * weight).sum(-1) * scale).to(rows.dtype)
 
 
-def _library_four() -> Callable[[nn.Linear], nn.Module] | None:
+def _library_four() -> Callable[[nn.Linear, torch.dtype], nn.Module] | None:
     """bitsandbytes' layer, where it loads."""
     try:
         layers = importlib.import_module("bitsandbytes").nn
     except (ImportError, RuntimeError, OSError, AttributeError):
         return None
 
-    def made(linear: nn.Linear) -> nn.Module:
+    def made(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:
+        linear = linear.to(dtype)
         small: nn.Module = layers.Linear4bit(
             linear.in_features, linear.out_features, linear.bias is not None,
             compute_dtype=linear.weight.dtype, quant_type="nf4",

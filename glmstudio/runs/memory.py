@@ -15,8 +15,7 @@ from glmstudio.runs.sharing import held
 LOSS_CHUNK = 1 << 25  # logits at once: 134 MB in float32
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FIXED = {"cpu": 500_000_000, "cuda": 700_000_000}  # Python and its libraries; a card's context and its workspaces
-# 8 bits: one factor for each row. 4 bits: one float32 factor for each 64 weights.
-_QUANTISED = {"8": 1.0, "4": 0.5 + 4 / 64}
+_QUANTISED = ("8", "4")
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,13 @@ class Computing:
 @dataclass(frozen=True)
 class Largest:
     """The largest thing that is computed at once, a pack or a batch: its `tokens`, padding included, how many of them
-    are `learned`, and its conversations (`sequences`)."""
+    are `learned`, and its conversations (`sequences`). `passes`: how many such a step has at most, over all processes;
+    0 stands for `accumulation`."""
 
     tokens: int
     learned: int
     sequences: int = 1
+    passes: int = 0
 
 
 def need(shape: Shape, settings: Settings, largest: Largest, on: Computing) -> Need:
@@ -82,7 +83,7 @@ def need(shape: Shape, settings: Settings, largest: Largest, on: Computing) -> N
     if settings.engine != "ddp" and whole:
         return _divided(shape, batch, on, kept + max(0, layer - head), head)
     gradients = 4 * count
-    if whole and settings.accumulation <= on.processes:
+    if whole and (largest.passes or settings.accumulation) <= on.processes:
         # No gradient is left from an earlier batch: they come as the activations go, the head's first.
         early = 4 * shape.vocab * shape.hidden
         kept = max(kept, gradients - early) - (gradients - early)
@@ -143,7 +144,9 @@ def _weights(shape: Shape, settings: Settings, batch: _Batch) -> int:
         return (4 + (batch.size if batch.amp else 0)) * shape.parameters  # and the copies in which it computes
     if settings.base_bits in _QUANTISED:
         rest = shape.parameters - shape.linear_parameters
-        return int(shape.linear_parameters * _QUANTISED[settings.base_bits]) + batch.size * rest
+        # 8 bits have a factor for each row; 4 bits a factor and an offset for each 64 numbers.
+        each = 1.0 if settings.base_bits == "8" else 0.5 + 2 * batch.size / 64
+        return int(shape.linear_parameters * each) + batch.size * rest
     return batch.size * shape.parameters
 
 

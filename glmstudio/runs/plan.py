@@ -140,8 +140,10 @@ def at_most(settings: Settings) -> Largest:
     in conversations with tools (ToolAlpaca: 16 %), which are half as long as the limit."""
     sequences, tokens = settings.batch_size, settings.batch_size * settings.max_length
     if settings.packing:
-        tokens = min(pack_limit(settings, settings.max_length), tokens * settings.accumulation)
+        limit, whole = pack_limit(settings, settings.max_length), tokens * settings.accumulation
+        tokens = min(limit, whole)
         sequences = -(-2 * tokens // settings.max_length)
+        return Largest(tokens, tokens // 6, sequences, -(-whole // limit))
     return Largest(tokens, tokens // 6, sequences)
 
 
@@ -151,14 +153,16 @@ def _largest(settings: Settings, store: Store, chosen: Selection) -> Largest:
     ends = np.minimum(chosen.ends, settings.max_length)
     rows = np.argsort(-ends, kind="stable")[:count]
     longest = int(ends[rows[0]])
+    passes = 0
     if settings.packing:
-        tokens = min(pack_limit(settings, longest), int(ends[rows].sum()))
-        sequences = min(count, -(-tokens * chosen.used // chosen.tokens))
+        whole, limit = int(ends[rows].sum()), pack_limit(settings, longest)
+        tokens, passes = min(limit, whole), -(-whole // limit)
+        sequences = min(count, max(1, int(np.searchsorted(np.cumsum(np.sort(ends)), tokens, side="right"))))
         rows = rows[: max(1, int(np.searchsorted(np.cumsum(ends[rows]), tokens, side="right")))]
     else:
         tokens, sequences = longest * len(rows), len(rows)
     learned = sum(int(store.learned(int(chosen.rows[at]), int(ends[at])).sum()) for at in rows)
-    return Largest(tokens, max(learned, tokens * chosen.learned // chosen.tokens), sequences)
+    return Largest(tokens, max(learned, tokens * chosen.learned // chosen.tokens), sequences, passes)
 
 
 def place_of(device: str, processes: int = 0, *, alone: bool = False) -> Place:

@@ -174,9 +174,13 @@ class Engine:
             torch.cuda.empty_cache()
 
     def _generate(self, job: Job, given: list[int]) -> None:
-        if not job.cancel.is_set():
+        if job.cancel.is_set():
+            return
+        try:
             with torch.inference_mode():
                 self._decode(job, given)
+        finally:
+            self._steps.forget()
 
     def _decode(self, job: Job, given: list[int]) -> None:
         self.shelf.use(job.adapter)

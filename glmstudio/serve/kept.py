@@ -31,8 +31,8 @@ class KeptCaches:
 
     @property
     def tokens(self) -> int:
-        """How many tokens are held."""
-        return sum(len(each.ids) for each in self._kept)
+        """How many tokens the places that are held have room for."""
+        return sum(each.cache.room for each in self._kept)
 
     def take(self, adapter: str, prompt: Sequence[int]) -> tuple[GrowingCache, int]:
         """A cache whose first tokens are those of `prompt`, and how many; at least one token is left to compute."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import GlmForCausalLM
@@ -19,7 +20,7 @@ from glmstudio.glm.cache import FixedCache, GrowingCache
 log = logging.getLogger(__name__)
 
 _SMALLEST = 512  # tokens that fixed places hold at least
-_MOST = 16  # graphs that are kept
+_MOST = 8  # graphs that are kept
 _WARM = 3  # rounds before a capture, in which libraries choose their kernels and take their memory
 
 
@@ -29,6 +30,7 @@ class PlainSteps:
     def __init__(self, model: GlmForCausalLM) -> None:
         self._reader = Reader(model)
         self._device = model.device
+        self._cache: Any = None  # a GrowingCache while an answer is made
 
     def begin(self, adapter: str, cache: GrowingCache) -> None:
         """An answer is made, with this adapter, after what `cache` holds."""
@@ -45,10 +47,14 @@ class PlainSteps:
 
     def end(self) -> None:
         """The answer is over: `cache` has all of it."""
-        del self._cache
+
+    def forget(self) -> None:
+        """Let go of the conversation, however its answer ended."""
+        self._cache = None
 
     def clear(self) -> None:
         """Give back what is kept between answers."""
+        self.forget()
 
 
 class FixedSteps(PlainSteps):
@@ -57,6 +63,8 @@ class FixedSteps(PlainSteps):
     def __init__(self, model: GlmForCausalLM, *, graphs: bool = True) -> None:
         super().__init__(model)
         self._graphs = graphs
+        # One for all graphs, of which only one runs at a time.
+        self._pool = torch.cuda.graph_pool_handle() if graphs and torch.cuda.is_available() else None
         self._room = self._length = 0
         self._places: dict[int, _Places] = {}
         self._made: dict[tuple[str, int], _Graph] = {}
@@ -81,10 +89,11 @@ class FixedSteps(PlainSteps):
         """As in `PlainSteps`."""
         if self._room:
             self._places[self._room].cache.give(self._cache, self._length)
-        super().end()
 
     def clear(self) -> None:
         """As in `PlainSteps`."""
+        super().clear()
+        self._room = self._length = 0
         self._made.clear()
         self._places.clear()
 
@@ -105,7 +114,9 @@ class FixedSteps(PlainSteps):
             while len(self._made) >= _MOST:
                 self._made.pop(next(iter(self._made)))
             try:
-                self._made[key] = _Graph(self._places[self._room])
+                self._made[key] = _Graph(self._places[self._room], self._pool)
+            except torch.OutOfMemoryError:
+                raise  # that is another trouble, which passes
             except RuntimeError as error:
                 log.warning("This card does not take CUDA graphs, so answers are made without: %s", error)
                 self._graphs = False
@@ -133,7 +144,7 @@ class _Places:
 class _Graph:
     """What `places.compute` does with the adapter in use, as a graph. Raises RuntimeError where that fails."""
 
-    def __init__(self, places: _Places) -> None:
+    def __init__(self, places: _Places, pool: Any) -> None:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -141,7 +152,8 @@ class _Graph:
                 places.compute()
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # The outer one comes back to this stream also where a capture breaks and does not.
+        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(self._graph, pool=pool):
             self._logits = places.compute()
         # The graph knows only the address of the prefix's states, which the prefix itself forgets with another adapter.
         self._held = [getattr(layer.self_attn, "prefix", None) for layer in places.reader.model.model.layers]

@@ -94,8 +94,8 @@ class Deal(Sampler[list[Pack]]):
 
     A step has `accumulation` batches of `batch` conversations (the last one of an epoch may have fewer, k). As in the
     original, it is the mean over its batches of each batch's mean: a learned token of a batch that has n of them weighs
-    W / (k n), W processes, of whose gradients the mean is taken. The very first step is packed as full as the limit
-    allows, so that what does not fit the memory fails in the first minute.
+    W / (k n), W processes, of whose gradients the mean is taken. The very first step is packed as full as the limit and
+    its conversations allow, so that what does not fit the memory most likely fails in the first minute.
     """
 
     def __init__(self, examples: Examples, order: Order | range, steps: Steps, team: Team) -> None:
@@ -160,14 +160,14 @@ def padded(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _scored(rows: Sequence[dict[str, Any]], starts: Sequence[int]) -> dict[str, Any]:
-    """What is scored in a pack whose conversations begin at `starts` of its positions, (R) each: the positions from
-    which a learned token is foretold, that token, and its weight. And how many tokens count for the first time."""
+    """What is scored in a pack whose conversations begin at `starts` of its positions: (R) positions from which a
+    learned token is foretold, and that token; for each conversation the weight of its learned tokens and their number.
+    `tokens` are those that count for the first time."""
     learned = [(row["labels"][1:] != IGNORED).nonzero()[:, 0] for row in rows]
     return {
         "rows": torch.cat([places + start for places, start in zip(learned, starts, strict=True)]),
         "wanted": torch.cat([row["labels"][1:][places] for row, places in zip(rows, learned, strict=True)]),
-        "weights": torch.cat(
-            [torch.full((len(places),), row["weight"]) for row, places in zip(rows, learned, strict=True)]
-        ),
+        "weights": [row["weight"] for row in rows],
+        "counts": [len(places) for places in learned],
         "tokens": sum(len(row["input_ids"]) for row in rows if row["weight"]),
     }

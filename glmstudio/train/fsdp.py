@@ -1,7 +1,7 @@
 """PyTorch's FSDP2: every process holds a slice of each weight, of its gradient and of what the optimizer remembers.
 
 Applied here and not by accelerate, which would quietly train without dividing anything where there is no card.
-Gradients are divided after every batch: held back until the end of a step, they would be as large as the whole model.
+Gradients are divided after every pack: held back until the end of a step, they would be as large as the whole model.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def small_token_seconds(part: Part, bits: int, bench: Bench) -> float | None:
     nothing that computes with them."""
     shape, factor = part.shape, part.factor / part.shape.layers
     if bench.device.type != "cuda" and shape.linear_parameters > _SMALL:
-        # Packing a whole layer takes a processor ten seconds, and the products are bound by arithmetic there.
+        # Making a whole layer small takes a processor seconds, and the products are bound by arithmetic there.
         shape = _narrow(shape, 1, 2)
         factor *= part.shape.linear_parameters / shape.linear_parameters
     try:
@@ -208,7 +208,7 @@ def small_token_seconds(part: Part, bits: int, bench: Bench) -> float | None:
         with _quiet():
             quantise(model, bits, bench.device, bench.dtype)
             return factor * token_seconds(model, bench)
-    except (StudioError, RuntimeError, NotImplementedError, AttributeError, ImportError):
+    except (RuntimeError, NotImplementedError, AttributeError):
         return None
 
 
@@ -220,14 +220,14 @@ def head_seconds(shape: Shape, rows: int, bench: Bench) -> float:
     words = max(1, shape.vocab // parts)
     with torch.device(bench.device):
         head = Head(shape.hidden, words, bias=False, dtype=bench.dtype).requires_grad_(False)
-        wanted, weights = torch.randint(words, (rows,)), torch.full((rows,), 1 / rows)
+        wanted, weights = torch.randint(words, (rows,)), [1 / rows]
     nn.init.normal_(head.weight, std=_STD)
 
     came: list[torch.Tensor | None] = []
 
     def step() -> None:
         given = torch.randn(rows, shape.hidden, device=bench.device, dtype=bench.dtype, requires_grad=True)
-        head(given, wanted, weights).backward()
+        head(given, wanted, weights, [rows]).backward()
         came[:] = [given.grad]
 
     taken = bench.time(step) * parts

@@ -22,23 +22,21 @@ class Scored(nn.Module):
         lengths: list[int] | None,
         rows: torch.Tensor,
         wanted: torch.Tensor,
-        weights: torch.Tensor,
+        weights: list[float],
+        counts: list[int],
     ) -> dict[str, torch.Tensor]:
-        """`input_ids` (B, T): `lengths` of the conversations in a row of them, None for a batch that is padded. `rows`,
-        `wanted` and `weights` (R): which positions foretell which token, and what it counts."""
+        """`input_ids` (B, T): `lengths` of the conversations in a row of them, None for a batch that is padded. `rows`
+        and `wanted` (R): which positions foretell which token; `weights` and `counts`: what each token of a
+        conversation counts, and how many there are."""
         documents = Documents(lengths, input_ids.device) if lengths else None
         packed = {"position_ids": documents.positions, "documents": documents} if documents else {}
         hidden = self.glm.model(input_ids=input_ids, use_cache=False, **packed).last_hidden_state  # (B, T, H)
-        return {"loss": self.glm.lm_head(hidden.flatten(0, 1).index_select(0, rows), wanted, weights)}
+        return {"loss": self.glm.lm_head(hidden.flatten(0, 1).index_select(0, rows), wanted, weights, counts)}
 
 
 def bend(glm: GlmForCausalLM) -> float:
     """The length at which a token costs twice as much as the first one does: of the products in the linear layers as
     much as of those with the keys and values before it, half of a conversation on average."""
     config = glm.config
-    linear = sum(each.in_features * each.out_features for each in glm.model.layers[0].modules() if _is_linear(each))
-    return linear / (config.num_attention_heads * config.head_dim)
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return hasattr(module, "in_features") and hasattr(module, "out_features")
+    inner, shared = (count * config.head_dim for count in (config.num_attention_heads, config.num_key_value_heads))
+    return float(config.hidden_size * (2 * inner + 2 * shared + 3 * config.intermediate_size) / inner)

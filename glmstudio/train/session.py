@@ -48,7 +48,9 @@ def train(folder: Path) -> int:
         if about is None:
             raise StudioError("runs.folder_gone", folder=str(folder))
         team = join()
-        _train(change(Settings(), about["settings"], source=str(folder / "run.json")), folder, about, team)
+        # A run that was begun before there were packs had its memory planned without them.
+        given = {"packing": False} | about["settings"]
+        _train(change(Settings(), given, source=str(folder / "run.json")), folder, about, team)
         team.leave()
     except StudioError as problem:
         _tell(folder, problem)

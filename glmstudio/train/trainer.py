@@ -83,7 +83,7 @@ class StudioTrainer(Trainer):
             return super().get_batch_samples(*arguments)
 
     def training_step(self, model: nn.Module, inputs: Any, *rest: Any) -> torch.Tensor:
-        """The packs of a step, one after the other; gradients are sent to the others with the last one."""
+        """The packs of a step, one after the other; with DDP, gradients are sent to the others with the last one."""
         total = torch.zeros((), device=self.args.device)
         for place, pack in enumerate(inputs, 1):
             last = place == len(inputs)
@@ -114,7 +114,7 @@ class StudioTrainer(Trainer):
             for packs in DataLoader(packed, batch_sampler=deal, collate_fn=list, generator=apart):
                 for pack in packs:
                     del pack["tokens"]
-                    count += float(pack["weights"].sum())
+                    count += sum(weight * n for weight, n in zip(pack["weights"], pack["counts"], strict=True))
                     total += float(model(**self._prepare_inputs(pack))["loss"])
         model.train()
         total, count = (sum(column) for column in zip(*team.table(total, count), strict=True))
