@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from glmstudio.cli.bench import report
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.runs import bench as benches
@@ -372,6 +373,43 @@ def test_a_damaged_file_is_no_measurement(home: Path, kept: str) -> None:
     with pytest.raises(StudioError) as error:
         last()
     assert error.value.key == "bench.none"
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "value"),
+    [
+        ("found", "product", 0),
+        ("found", "stream", 0),
+        ("found", "disk", None),
+        ("found", "models", {}),
+        ("machine", "cores", "x"),
+    ],
+)
+def test_a_file_with_figures_that_are_none_is_no_measurement(home: Path, room: str, name: str, value: Any) -> None:
+    keep(home, FOUND, card(24))
+    file = home / "state" / "bench.json"
+    kept = json.loads(file.read_text())
+    kept[room][name] = value
+    if value is None:
+        del kept[room][name]
+    file.write_text(json.dumps(kept))
+    with pytest.raises(StudioError) as error:
+        last()
+    assert error.value.key == "bench.none"
+
+
+def test_what_cannot_be_written_down_is_told_all_the_same(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("glmstudio.runs.bench.measure", lambda *_: FOUND | {"device": "cpu"})
+    monkeypatch.setattr("glmstudio.runs.bench.write_json", full)
+    result = benches.bench()
+    assert not result.kept
+    assert (
+        "These figures could not be written down, because the disk is full or may not be written to: `--last` will not "
+        "show them."
+    ) in report(result)
 
 
 @pytest.mark.rare

@@ -89,6 +89,8 @@ def report(result: Bench) -> list[str]:
     for _, models in alike:
         group = list(models)
         lines += ["", t("bench.expected", models=", ".join(each.title for each in group)), *_expected(result, group[0])]
+    if not result.kept:
+        lines += ["", t("bench.not_kept")]
     chosen = result.verdict
     said = chosen.values | {"time": duration(language(), chosen.values.get("hours", 0.0) * 3600)}
     return [
@@ -178,7 +180,7 @@ def _chatting(each: Chatting, result: Bench) -> str:
 
 
 def _speed(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _short(seconds: float) -> str:

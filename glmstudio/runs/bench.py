@@ -34,6 +34,7 @@ from glmstudio.runs.expect import LEARNED, PROMPT, TOKENS, Candidate, Expectatio
 from glmstudio.runs.fit import KNOWN
 from glmstudio.runs.launch import training_environment
 from glmstudio.runs.lease import CPU, choose, run_on
+from glmstudio.runs.leash import on_leash
 from glmstudio.runs.plan import Place, place_of
 from glmstudio.runs.shape import Shape, shape_of
 
@@ -50,6 +51,7 @@ STAGES = {
     "head": StudioError("bench.stage.head"),
 }
 _FIRST = "start"
+_MOST = 1e18  # a figure beyond it is none
 _VERSION = 1
 _LIMIT_S = 300.0
 _LARGE = 100_000_000  # bytes: a smaller file of weights says little about a disk
@@ -96,6 +98,7 @@ class Bench:
     found: dict[str, Any]
     expectations: tuple[Expectation, ...]
     verdict: Verdict
+    kept: bool = True  # whether it could be written down
 
     def to_json(self) -> dict[str, Any]:
         """A form for other programs; speeds of products in TFLOP/s, of bytes in GB/s, other units in the names."""
@@ -129,7 +132,10 @@ def bench(tell: Tell = lambda _stage, _left: None) -> Bench:
         "place": dataclasses.asdict(place),
         "found": found,
     }
-    write_json(_file(), kept)
+    try:
+        write_json(_file(), kept)
+    except OSError:  # it took two minutes: it is told all the same
+        return dataclasses.replace(_made(kept), kept=False)
     return _made(kept)
 
 
@@ -138,7 +144,7 @@ def last() -> Bench:
     kept = read_table(_file())
     try:
         return _made(kept)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise StudioError("bench.none") from error
 
 
@@ -221,7 +227,7 @@ def _plain(ask: Ask) -> dict[str, Any]:
 
 
 def _start(file: Path, log: Path, device: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "glmstudio.train.measure", str(file)]
+    command = on_leash([sys.executable, "-m", "glmstudio.train.measure", str(file)])
     with log.open("wb") as stream:
         return process.spawn(command, stream, uuid.uuid4().hex, variables=training_environment(device))
 
@@ -239,6 +245,12 @@ def _made(kept: dict[str, Any]) -> Bench:
     if kept["version"] != _VERSION:
         raise ValueError(kept["version"])
     place, found = Place(**kept["place"]), kept["found"]
+    figures = [kept["time"], kept["seconds"], *(kept["machine"][name] for name in ("cores", "memory"))]
+    figures += [found[name] for name in ("product", "product_again", "stream", "place")]
+    if not all(isinstance(each, (int, float)) and 0 < each < _MOST for each in figures):
+        raise ValueError(figures)
+    if not found["models"] or "disk" not in found:
+        raise KeyError("models")
     expectations = tuple(expect(each, found, place) for each in candidates())
     return Bench(
         float(kept["time"]),
