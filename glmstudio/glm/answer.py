@@ -78,7 +78,7 @@ class _Bare:
     module: Attention
     heads: int
     groups: int
-    norms: tuple[dict[str, Any], dict[str, Any]]
+    norms: tuple[Any, Any]
     mixed: tuple[torch.Tensor, torch.Tensor]
     linear: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -89,7 +89,7 @@ class _Bare:
             return None
         module, config = block.self_attn, block.self_attn.config
         norms = [
-            {"normalized_shape": norm.weight.shape, "weight": norm.weight.detach(), "eps": norm.variance_epsilon}
+            (list(norm.weight.shape), norm.weight.detach(), norm.variance_epsilon)
             for norm in (block.input_layernorm, block.post_attention_layernorm)
         ]
         layers = (module.o_proj, block.mlp.gate_up_proj, block.mlp.down_proj)
@@ -108,14 +108,14 @@ class _Bare:
         """(1, T, H) to (1, T, H)."""
         heads, groups = self.heads, self.groups
         out, gate_up, down = self.linear
-        states = functional.linear(functional.rms_norm(hidden, **self.norms[0]), *self.mixed)
+        states = functional.linear(torch.rms_norm(hidden, *self.norms[0]), *self.mixed)
         states = states.view(1, hidden.shape[1], heads + 2 * groups, -1)
         turn(states[:, :, : heads + groups], angles)
         query, key, value = states.transpose(1, 2).split([heads, groups, groups], dim=1)  # (1, …, T, D)
         key, value = cache.update(key, value, self.module.layer_idx)
         mixed, _ = attention(self.module, query, key, value, mask, scaling=self.module.scaling)
         hidden = hidden + functional.linear(mixed.flatten(2), out)
-        both = functional.linear(functional.rms_norm(hidden, **self.norms[1]), gate_up)
+        both = functional.linear(torch.rms_norm(hidden, *self.norms[1]), gate_up)
         return hidden + functional.linear(swiglu(both), down)
 
 

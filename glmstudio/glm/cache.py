@@ -30,20 +30,22 @@ class GrowingLayer(DynamicLayer):
         """Add the new ones; returns all, without a copy."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._places = [key_states.new_empty(0, 0, 0, 0)] * 2
-        before = self.get_seq_length()
-        after = before + key_states.shape[2]
-        kept = (self.keys, self.values)
-        for at, new in enumerate((key_states, value_states)):
-            if self._places[at].shape[2] < after:
-                room = max(_LEAST, 1 << (after - 1).bit_length())
-                place = new.new_empty(*new.shape[:2], room, new.shape[3])
-                if before:
-                    place[:, :, :before] = kept[at]
-                self._places[at] = place
-            self._places[at][:, :, before:after] = new
-        self.keys, self.values = (place[:, :, :after] for place in self._places)
+        before, new = self.get_seq_length(), key_states.shape[2]
+        if self.room < before + new:
+            self._grow(key_states, before, before + new)
+        keys, values = self._places
+        keys.narrow(2, before, new).copy_(key_states)
+        values.narrow(2, before, new).copy_(value_states)
+        self.keys, self.values = keys.narrow(2, 0, before + new), values.narrow(2, 0, before + new)
         return self.keys, self.values
+
+    def _grow(self, like: torch.Tensor, before: int, after: int) -> None:
+        room = max(_LEAST, 1 << (after - 1).bit_length())
+        places = [like.new_empty(*like.shape[:2], room, like.shape[3]) for _ in range(2)]
+        for place, held in zip(places, (self.keys, self.values), strict=True):
+            if before:
+                place[:, :, :before] = held
+        self._places = places
 
 
 class GrowingCache(Cache):
