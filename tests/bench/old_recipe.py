@@ -64,6 +64,7 @@ def speed(name: str, vocabulary: int, folder: Path, rounds: int) -> None:
     sides: dict[str, Callable[[], tuple[int, float]]] = {
         "old": lambda: old_speed(folder / "model", vocabulary),
         "ours": lambda: our_speed(folder / "model", vocabulary),
+        "ours, packs of 4,096": lambda: our_speed(folder / "model", vocabulary, pack_tokens=4096),
         "ours, padded batches of 4": lambda: our_speed(folder / "model", vocabulary, packing=False, batch_size=4),
     }
     best = dict.fromkeys(sides, 0.0)
