@@ -113,6 +113,7 @@ def test_a_child_measures_all_of_it_and_leaves_nothing_on_the_disk(home: Path, t
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow  # 7 s
 def test_a_child_that_breaks_says_where_and_why(tmp_path: Path) -> None:
     without = dataclasses.replace(SMALL, heads=3)  # three heads cannot share two groups
     with pytest.raises(StudioError) as error:

@@ -231,6 +231,7 @@ def test_many_fences_take_no_longer() -> None:
     assert fenced("a ```python\nb``` c ``` d") == "\nb"
 
 
+@pytest.mark.slow  # 9 s
 def test_many_threads_read_calls_at_once() -> None:
     from concurrent.futures import ThreadPoolExecutor
 

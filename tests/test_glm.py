@@ -210,6 +210,7 @@ def test_a_wrong_adapter_is_an_error_and_never_the_base_model(tmp_path: Path, ma
         load_model(GOLDEN / "model", make(tmp_path), device="cpu")
 
 
+@pytest.mark.slow  # 12 s
 @pytest.mark.parametrize("form", ["one.bin", "shards.safetensors"])
 def test_loading_never_holds_the_weights_twice(form: str) -> None:
     from tests.bench.load_memory import measure

@@ -89,6 +89,7 @@ def test_an_address_is_served_and_a_name_of_somebody_else_is_not(
     assert reply.status_code == status
 
 
+@pytest.mark.slow  # 10 s
 def test_equal_folder_names_one_added_meanwhile_and_a_whole_model(tmp_path: Path) -> None:
     """The model is a folder; two adapters are called alike; a third comes while somebody is answered."""
     model = tmp_path / "mine"
