@@ -67,6 +67,7 @@ def test_packs_hold_the_limit_and_every_conversation_once(limit: int, full: bool
     made = Layout(limit).packs([[index] for index in range(len(LENGTHS))], LENGTHS.__getitem__, full=full)
 
     assert sorted(index for pack in made for index in pack) == list(range(len(LENGTHS)))
+    assert all(made), "no pack is empty"
     for pack in made:
         assert len(pack) == 1 or sum(LENGTHS[index] for index in pack) <= limit
 

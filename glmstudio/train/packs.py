@@ -39,10 +39,13 @@ class Layout:
         filled = _first_fit(order, length, self.limit)
         if full:
             return filled
+        most = max(self.limit, length(order[0]))
         count = min(-(-len(filled) // world) * world, len(order))
-        evened = _lightest_first(order, lambda index: self.cost(length(index)), count)
-        longest = max(sum(map(length, pack)) for pack in evened)
-        return evened if longest <= max(self.limit, length(order[0])) else filled
+        while True:  # it ends: at the latest, each conversation has a pack of its own
+            evened = _lightest_first(order, lambda index: self.cost(length(index)), count)
+            if count == len(order) or max(sum(map(length, pack)) for pack in evened) <= most:
+                return evened
+            count = min(count + world, len(order))
 
 
 def dealt(packs: list[Pack], rank: int, world: int) -> list[Pack]:
