@@ -81,6 +81,7 @@ def _train(options: argparse.Namespace) -> int:
         return _plan(asked, as_json=options.json)
     preflight()
     make_room(options)
+    _tokens(asked.settings())  # minutes for a large file, and then they are kept
     run = start(asked, wait=options.queue, beside_chat=options.beside_chat)
     return after_start(run, options)
 
@@ -172,19 +173,25 @@ def _progress(state: Any) -> None:
     print(f"\r{line}  " if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
 
 
-def _plan(asked: Any, *, as_json: bool) -> int:
-    """Read the data, look at the machine, measure a few steps; nothing is started that stays."""
+def _tokens(settings: Any) -> Any:
+    """The data as tokens, with a bar where it takes long."""
     from glmstudio.cli.progress import progress
     from glmstudio.data.store import prepare
     from glmstudio.models import ready_model
+
+    with progress() as tell:
+        return prepare(Path(settings.data), ready_model(settings.model).path, tell=tell)
+
+
+def _plan(asked: Any, *, as_json: bool) -> int:
+    """Read the data, look at the machine, measure a few steps; nothing is started that stays."""
     from glmstudio.runs.lease import choose, run_on
     from glmstudio.runs.plan import make_plan, place_of
     from glmstudio.runs.probe import start_probe
 
     settings = asked.settings()
     device = choose(settings.device, settings.processes)
-    with progress() as tell:
-        store = prepare(Path(settings.data), ready_model(settings.model).path, tell=tell)
+    store = _tokens(settings)
     chosen = store.select(settings.bad_records, settings.max_length)
     plan = make_plan(settings, place_of(device, settings.processes), store, chosen)
     if not plan.problem and run_on(device) is None:
