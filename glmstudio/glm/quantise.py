@@ -36,15 +36,12 @@ def quantise(model: GlmForCausalLM, bits: int, device: torch.device, dtype: torc
             if isinstance(linear, nn.Linear):
                 parent, _, own = name.rpartition(".")
                 setattr(block.get_submodule(parent), own, make(linear.to(device), dtype).to(device))
-        _move([block.input_layernorm, block.post_attention_layernorm], device, dtype)
-    _move([model.model.embed_tokens, model.model.norm, model.lm_head], device, dtype)
+        block.input_layernorm.to(device, dtype)
+        block.post_attention_layernorm.to(device, dtype)
+    for module in (model.model.embed_tokens, model.model.norm, model.lm_head):
+        module.to(device, dtype)
     model.to(device)
     model.is_loaded_in_4bit = bits == 4  # PEFT asks for it
-
-
-def _move(modules: list[nn.Module], device: torch.device, dtype: torch.dtype) -> None:
-    for module in modules:
-        module.to(device, dtype)
 
 
 class Small(nn.Linear):
@@ -60,8 +57,8 @@ class Small(nn.Linear):
         raise NotImplementedError
 
     def few(self, rows: torch.Tensor) -> torch.Tensor | None:
-        """The product for a few rows (R, in), without wide weights; None where this machine has no kernel for it."""
-        raise NotImplementedError
+        """The product for a few rows (R, in), without wide weights; None where no kernel for it is known here."""
+        return None
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:
         """(…, in) to (…, out)."""
@@ -117,10 +114,6 @@ class Four(Small):
         pairs = torch.stack([self.weight & 15, self.weight >> 4], dim=-1).to(dtype)
         grouped = pairs.view(self.out_features, -1, GROUP).mul_(self.step.to(dtype)).add_(self.least.to(dtype))
         return grouped.flatten(1)[:, : self.in_features]
-
-    def few(self, rows: torch.Tensor) -> torch.Tensor | None:
-        """As in `Small`; none is known."""
-        return None
 
 
 class _Through(torch.autograd.Function):

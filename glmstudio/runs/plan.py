@@ -192,7 +192,8 @@ def settled(settings: Settings, shape: Shape, place: Place, largest: LargestOf) 
     def fits(other: Settings) -> bool:
         return place.holds(estimate(other, shape, place, largest))
 
-    given = dataclasses.replace(settings, gradient_checkpointing=_off_unless_on(settings))
+    checkpointing = "on" if settings.gradient_checkpointing == "on" else "off"
+    given = dataclasses.replace(settings, gradient_checkpointing=checkpointing)
     sizes = [settings.pack_tokens]
     if settings.packing and not settings.pack_tokens:
         sizes = [size for size in _PACKS if place.device != CPU or size <= _PACKED_ON_CPU]
@@ -206,10 +207,6 @@ def settled(settings: Settings, shape: Shape, place: Place, largest: LargestOf) 
     )
     every = dataclasses.replace(found, gradient_checkpointing="on", checkpoint_layers=0)
     return next((each for each in some if fits(each)), every)
-
-
-def _off_unless_on(settings: Settings) -> str:
-    return "on" if settings.gradient_checkpointing == "on" else "off"
 
 
 def estimate(settings: Settings, shape: Shape, place: Place, largest: LargestOf) -> Need:

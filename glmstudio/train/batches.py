@@ -105,18 +105,14 @@ class Deal(Sampler[list[Pack]]):
         return math.ceil(math.ceil(len(self._order) / self._steps.batch) / self._steps.accumulation)
 
     def __iter__(self) -> Iterator[list[Pack]]:
-        order, batch = list(self._order), self._steps.batch
+        order, batch, team = list(self._order), self._steps.batch, self._team
         batches = [order[at : at + batch] for at in range(0, len(order), batch)]
         first = isinstance(self._order, Order) and self._order.epoch == 0
         for at in range(0, len(batches), self._steps.accumulation):
             step = batches[at : at + self._steps.accumulation]
-            packs = self._steps.layout.packs(step, self._examples.length, self._team.world, full=first and not at)
+            packs = self._steps.layout.packs(step, self._examples.length, team.world, full=first and not at)
             weights = self._weights(step)
-            yield dealt([[(index, weights[index]) for index in pack] for pack in packs], *self._place)
-
-    @property
-    def _place(self) -> tuple[int, int]:
-        return self._team.rank, self._team.world
+            yield dealt([[(index, weights[index]) for index in pack] for pack in packs], team.rank, team.world)
 
     def _weights(self, step: list[list[int]]) -> dict[int, float]:
         if not self._steps.mean:
