@@ -123,7 +123,8 @@ def test_a_pack_and_a_batch_in_numbers() -> None:
         assert (each["weights"], each["counts"]) == ([0.5, 0.25], [1, 1])
     assert joined([row | {"weight": 0.0} for row in rows])["tokens"] == 0
     assert Documents([3, 2], torch.device("cpu")).positions.tolist() == [[0, 1, 2, 0, 1]]
-    assert Documents([3, 2], torch.device("cpu")).edges(4).tolist() == [0, 7, 13]
+    assert Documents([3, 2], torch.device("cpu")).edges.tolist() == [0, 3, 5]
+    assert Documents([3, 2], torch.device("cpu")).key_edges(4).tolist() == [0, 7, 13]
 
 
 def test_the_limit_is_never_less_than_the_longest_conversation() -> None:
@@ -206,12 +207,15 @@ def by_hand(query: Any, key: Any, value: Any, starts: Any, key_starts: Any, *_: 
     return torch.cat(results)
 
 
+@pytest.mark.parametrize("after", [None, [None, 0, None, 0]])
 @pytest.mark.parametrize("with_prefix", [True, False])
-def test_the_kernel_for_many_lengths_is_given_what_it_wants(with_prefix: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_for_many_lengths_is_given_what_it_wants(
+    with_prefix: bool, after: list[int | None] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "varlen_attn", by_hand)
-    documents = Documents([4, 7, 1], torch.device("cpu"))
-    query, key, value = torch.randn(1, 6, 12, 8), torch.randn(1, 2, 12, 8), torch.randn(1, 2, 12, 8)
-    prefix = (torch.randn(3, 2, 5, 8), torch.randn(3, 2, 5, 8)) if with_prefix else None
+    documents = Documents([4, 6, 1, 3], torch.device("cpu"), after)
+    query, key, value = torch.randn(1, 6, 14, 8), torch.randn(1, 2, 14, 8), torch.randn(1, 2, 14, 8)
+    prefix = (torch.randn(4, 2, 5, 8), torch.randn(4, 2, 5, 8)) if with_prefix else None
     given = query, (key, value), prefix, documents, 0.3
     torch.testing.assert_close(attention._by_lengths(*given), attention._one_by_one(*given))
 

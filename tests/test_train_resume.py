@@ -37,12 +37,13 @@ def losses(rows: list[dict[str, Any]]) -> dict[int, float]:
     return {row["step"]: row["loss"] for row in rows if "loss" in row}
 
 
+@pytest.mark.slow  # 20 to 30 s each
 @pytest.mark.parametrize(
     "changes",
     [
         {"method": "ptuning_v2"},
-        pytest.param({"method": "lora", "loader_processes": 1}, marks=pytest.mark.slow),  # 18 s
-        pytest.param({"method": "full", "accumulation": 2}, marks=pytest.mark.slow),  # 25 s
+        {"method": "lora", "loader_processes": 1},
+        {"method": "full", "accumulation": 2},
     ],
     ids=["prefix", "lora", "full"],
 )

@@ -18,6 +18,7 @@ from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples
 from glmstudio.train.engines import Engine
 from glmstudio.train.methods import METHODS, checkpoint_layers
+from glmstudio.train.prompts import Prompts
 from glmstudio.train.team import Team
 from glmstudio.train.trainer import Job, StudioTrainer, make_trainer
 from glmstudio.train.witness import Witness
@@ -26,8 +27,8 @@ from glmstudio.train.witness import Witness
 class Listed(Examples):
     """Examples that are simply at hand, in place of those of a token store."""
 
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self._examples = examples
+    def __init__(self, examples: Sequence[Example], prompts: Prompts | None = None) -> None:
+        self._examples, self.prompts = examples, prompts
         self.lengths = np.array([len(each.input_ids) for each in examples])
 
     def __len__(self) -> int:
@@ -53,10 +54,12 @@ def prepared(
     return glm
 
 
-def trainer_for(glm: GlmForCausalLM, settings: Settings, examples: Sequence[Example], folder: Path) -> StudioTrainer:
+def trainer_for(
+    glm: GlmForCausalLM, settings: Settings, examples: Sequence[Example], folder: Path, prompts: Prompts | None = None
+) -> StudioTrainer:
     """Its trainer, which reports to `folder`."""
     write_json(folder / "run.json", {})
     base, team = Model(settings.model, settings.model, folder, "local", 0, None), Team()
     witness, engine = Witness(folder, settings.steps, team), Engine(settings, team)
-    job = Job(settings, base, folder, Listed(examples), None, witness, lambda step: None, team, engine)
+    job = Job(settings, base, folder, Listed(examples, prompts), None, witness, lambda step: None, team, engine)
     return make_trainer(glm, job)[0]

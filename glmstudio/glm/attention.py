@@ -31,27 +31,43 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class Documents:
-    """Several documents in one row of T tokens. None sees another, and each counts its positions from 0.
+    """Several documents in one row of T tokens. Each counts its positions from 0 and sees only itself, except where it
+    goes on from an earlier one, `after`: then it sees that one as well, and counts on from it.
 
     tokens     a a a a b b c c c
-    positions  0 1 2 3 0 1 0 1 2
     lengths    4, 2, 3
+    after      None, 0, None
+    positions  0 1 2 3 4 5 0 1 2
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+    def __init__(self, lengths: Sequence[int], device: torch.device, after: Sequence[int | None] | None = None) -> None:
         self.lengths, self._device = list(lengths), device
-        self.positions = torch.cat([torch.arange(length) for length in self.lengths])[None].to(device)  # (1, T)
-        self._edges: dict[int, torch.Tensor] = {}
+        self.after = list(after or [None] * len(lengths))
+        before = [0 if earlier is None else lengths[earlier] for earlier in self.after]
+        self.seen = [start + own for start, own in zip(before, lengths, strict=True)]
+        spans = [torch.arange(start, end) for start, end in zip(before, self.seen, strict=True)]
+        self.positions = torch.cat(spans)[None].to(device)  # (1, T)
+        self.edges = self._ends(lengths)  # where each begins, and the last one ends: (documents + 1), int32
+        self._key_edges: dict[int, torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def edges(self, prefix: int) -> torch.Tensor:
-        """Where each begins with so many tokens before it, and where the last one ends: (documents + 1), int32."""
-        if prefix not in self._edges:
-            edges = list(accumulate((prefix + length for length in self.lengths), initial=0))
-            self._edges[prefix] = torch.tensor(edges, dtype=torch.int32, device=self._device)
-        return self._edges[prefix]
+    def key_edges(self, prefix: int) -> torch.Tensor:
+        """As `edges`, for all that each of them sees, which begins with a prefix of so many."""
+        if prefix not in self._key_edges:
+            self._key_edges[prefix] = self._ends([prefix + seen for seen in self.seen])
+        return self._key_edges[prefix]
+
+    def parts(self, own: torch.Tensor, learned: Sequence[torch.Tensor] | None, dim: int) -> list[list[torch.Tensor]]:
+        """What each of them sees, of keys or of values: its prefix, the document that it goes on from, itself."""
+        # Split, not sliced: the gradient of a slice is as large as the whole pack, once for each document.
+        each = own.split(self.lengths, dim)
+        seen = [[one] if at is None else [each[at], one] for at, one in zip(self.after, each, strict=True)]
+        return seen if learned is None else [[first, *rest] for first, rest in zip(learned, seen, strict=True)]
+
+    def _ends(self, lengths: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32, device=self._device)
 
 
 def attention(  # noqa: PLR0913  transformers calls it with these
@@ -115,13 +131,14 @@ def _packed(
 def _one_by_one(
     query: torch.Tensor, pair: Pair, prefix: Pair | None, documents: Documents, scaling: float | None
 ) -> torch.Tensor:
-    # Split, not sliced: the gradient of a slice is as large as the whole pack, once for each document.
-    queries, keys, values = (each.split(documents.lengths, dim=2) for each in (query, *pair))
+    keys, values = (
+        documents.parts(own, learned, 2)
+        for own, learned in zip(pair, [each.split(1) for each in prefix] if prefix else [None, None], strict=True)
+    )
     results = []
-    for index, (one, *own) in enumerate(zip(queries, keys, values, strict=True)):
-        if prefix is not None:
-            own = [torch.cat([each[index : index + 1], own[at]], dim=2) for at, each in enumerate(prefix)]  # noqa: PLW2901
-        results.append(_dense(one, (own[0], own[1]), None, scaling).transpose(1, 2))
+    for one, key, value in zip(query.split(documents.lengths, 2), keys, values, strict=True):
+        both = (torch.cat(key, 2), torch.cat(value, 2)) if len(key) > 1 else (key[0], value[0])
+        results.append(_dense(one, both, None, scaling).transpose(1, 2))
     return torch.cat(results, dim=1)
 
 
@@ -130,22 +147,16 @@ def _by_lengths(
 ) -> torch.Tensor:
     """The same in one call of the kernel for sequences of many lengths, which takes (T, heads, D)."""
     query, *both = (each[0].transpose(0, 1) for each in (query, *pair))
-    before = 0
-    if prefix is not None:
-        before = prefix[0].shape[2]
-        both = [_before_each(learned, own, documents) for learned, own in zip(prefix, both, strict=True)]
-    longest = max(documents.lengths)
+    before = prefix[0].shape[2] if prefix else 0
+    if before or documents.seen != documents.lengths:
+        firsts = [each.transpose(1, 2).unbind() for each in prefix] if prefix else [None, None]
+        seen = (documents.parts(own, learned, 0) for own, learned in zip(both, firsts, strict=True))
+        both = [torch.cat(list(chain.from_iterable(parts))) for parts in seen]
     result: torch.Tensor = varlen_attn(
-        query.contiguous(), both[0].contiguous(), both[1].contiguous(), documents.edges(0), documents.edges(before),
-        longest, before + longest, scale=scaling, window_size=(-1, 0), enable_gqa=True,
+        query.contiguous(), both[0].contiguous(), both[1].contiguous(), documents.edges, documents.key_edges(before),
+        max(documents.lengths), before + max(documents.seen), scale=scaling, window_size=(-1, 0), enable_gqa=True,
     )  # fmt: skip
     return result[None]
-
-
-def _before_each(learned: torch.Tensor, own: torch.Tensor, documents: Documents) -> torch.Tensor:
-    """(documents * P + T, groups, D): a prefix (documents, groups, P, D) before each document of (T, groups, D)."""
-    prefixes = learned.transpose(1, 2).unbind(0)
-    return torch.cat(list(chain.from_iterable(zip(prefixes, own.split(documents.lengths), strict=True))))
 
 
 def _single(
@@ -191,12 +202,12 @@ def _takes_lengths(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this machine's kernel for many lengths computes what the documents one by one do, tried once."""
     if varlen_attn is None or not _has_flash(device, dtype):
         return False
-    documents, results = Documents([5, 9], device), []
+    documents, results = Documents([5, 9, 4], device, after=[None, None, 0]), []
     drawn = torch.Generator("cpu").manual_seed(0)
     # It is asked in the middle of a layer, which may be one that is computed twice: nothing of this belongs to that.
     apart = torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
     with torch.enable_grad(), torch.autocast(device.type, enabled=False), apart:
-        shapes = ((1, 8, 14, 64), (1, 2, 14, 64), (1, 2, 14, 64), (2, 2, 3, 64), (2, 2, 3, 64))
+        shapes = ((1, 8, 18, 64), (1, 2, 18, 64), (1, 2, 18, 64), (3, 2, 3, 64), (3, 2, 3, 64))
         given = [torch.randn(shape, generator=drawn).to(device, dtype).requires_grad_() for shape in shapes]
         query, key, value, *prefix = given
         for way in (_one_by_one, _by_lengths):

@@ -58,12 +58,14 @@ class Computing:
 class Largest:
     """The largest thing that is computed at once, a pack or a batch: its `tokens`, padding included, how many of them
     are `learned`, and its conversations (`sequences`). `passes`: how many such a step has at most, over all processes;
-    0 stands for `accumulation`."""
+    0 stands for `accumulation`. `common`: tokens of prompts that stand there once, but whose keys and values each
+    conversation on them has for itself."""
 
     tokens: int
     learned: int
     sequences: int = 1
     passes: int = 0
+    common: int = 0
 
 
 def need(shape: Shape, settings: Settings, largest: Largest, on: Computing) -> Need:
@@ -156,6 +158,7 @@ class _Batch:
     def __init__(self, shape: Shape, settings: Settings, largest: Largest, on: Computing) -> None:
         self.shape, self.settings, self.cuda = shape, settings, on.device == "cuda"
         self.tokens, self.learned, self.sequences = largest.tokens, largest.learned, largest.sequences
+        self.common = largest.common
         self.size = BYTES[on.dtype]
         self.prefix = settings.prefix_length if settings.method == "ptuning_v2" else 0
         # An engine that divides the model computes in 16 bits throughout; else autocast turns to them and back.
@@ -218,7 +221,7 @@ class _Batch:
     def _attention(self) -> int:
         """Queries, keys, values and the result; the softmax's sums."""
         shape, tokens = self.shape, self.tokens
-        seen = tokens + self.prefix * self.sequences
+        seen = tokens + self.prefix * self.sequences + self.common
         queries = tokens if self.cuda else seen  # the CPU's kernel takes as many queries as keys
         kept = self.size * 2 * (queries * shape.inner + seen * (shape.shared if self.grouped else shape.inner))
         return kept + 4 * queries * shape.heads

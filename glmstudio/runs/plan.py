@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from glmstudio.data.selection import Selection
+from glmstudio.data.selection import Numbers, Selection
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
@@ -142,6 +142,8 @@ def at_most(settings: Settings) -> Largest:
     if settings.packing:
         limit, whole = pack_limit(settings, settings.max_length), tokens * settings.accumulation
         tokens = min(limit, whole)
+        if settings.shared_prompts > 1:
+            return _sharing(settings, tokens, whole // 6, whole)
         sequences = -(-2 * tokens // settings.max_length)
         return Largest(tokens, tokens // 6, sequences, -(-whole // limit))
     return Largest(tokens, tokens // 6, sequences)
@@ -157,12 +159,25 @@ def _largest(settings: Settings, store: Store, chosen: Selection) -> Largest:
     if settings.packing:
         whole, limit = int(ends[rows].sum()), pack_limit(settings, longest)
         tokens, passes = min(limit, whole), -(-whole // limit)
+        if settings.shared_prompts > 1:
+            return _sharing(settings, tokens, _learned(store, chosen, rows, ends), whole)
         sequences = min(count, max(1, int(np.searchsorted(np.cumsum(np.sort(ends)), tokens, side="right"))))
         rows = rows[: max(1, int(np.searchsorted(np.cumsum(ends[rows]), tokens, side="right")))]
     else:
         tokens, sequences = longest * len(rows), len(rows)
-    learned = sum(int(store.learned(int(chosen.rows[at]), int(ends[at])).sum()) for at in rows)
+    learned = _learned(store, chosen, rows, ends)
     return Largest(tokens, max(learned, tokens * chosen.learned // chosen.tokens), sequences, passes)
+
+
+def _sharing(settings: Settings, tokens: int, learned: int, whole: int) -> Largest:
+    """The most where prompts are shared: then one pack may hold all conversations of a step, two to a prompt."""
+    count = settings.batch_size * settings.accumulation
+    common = min(whole, tokens * settings.shared_prompts)
+    return Largest(tokens, learned, count + count // 2, -(-whole // tokens), common)
+
+
+def _learned(store: Store, chosen: Selection, rows: Numbers, ends: Numbers) -> int:
+    return sum(int(store.learned(int(chosen.rows[at]), int(ends[at])).sum()) for at in rows)
 
 
 def place_of(device: str, processes: int = 0, *, alone: bool = False) -> Place:

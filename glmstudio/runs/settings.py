@@ -55,6 +55,7 @@ class Settings:
     accumulation: int = _setting(16, least=1, most=4096)
     packing: bool = _setting(True)
     pack_tokens: int = _setting(0, least=0, most=1_048_576)
+    shared_prompts: int = _setting(1, least=1, most=1000)
     learning_rate: float = _setting(2e-2, least=1e-9, most=10)
     warmup_steps: int = _setting(0, least=0, most=1_000_000)
     max_grad_norm: float = _setting(1.0, least=1e-6, most=1e6)

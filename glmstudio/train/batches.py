@@ -6,6 +6,7 @@ The order and the steps do not depend on how many processes train: a step is the
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,10 @@ from glmstudio.data.selection import Numbers
 from glmstudio.data.store import Store
 from glmstudio.data.tokenizer import PAD
 from glmstudio.train.packs import Layout, Pack, dealt
+from glmstudio.train.prompts import Prompts
 from glmstudio.train.team import Team
+
+Together = tuple[Numbers, int]
 
 _GROUPED = 50  # batches whose conversations are sorted by length together
 
@@ -27,9 +31,9 @@ _GROUPED = 50  # batches whose conversations are sorted by length together
 class Examples(Dataset[dict[str, Any]]):
     """Chosen rows of a token store up to their ends, as `{"input_ids", "labels"}` of one dimension."""
 
-    def __init__(self, store: Store, rows: Numbers, ends: Numbers) -> None:
+    def __init__(self, store: Store, rows: Numbers, ends: Numbers, prompts: Prompts | None = None) -> None:
         self._store, self._rows = store, rows
-        self.lengths = ends
+        self.lengths, self.prompts = ends, prompts
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -62,12 +66,16 @@ class Steps:
 class Order(Sampler[int]):
     """The order of an epoch, which `seed` and `epoch` alone decide: so a run that goes on meets what it would have met.
 
-    Conversations of like length come together. The longest batch of all is the very first one: what does not fit the
+    Conversations of like length come together; with `together` (the family of each, and how many at most) those of one
+    family do instead. The longest batch of all is the very first one: what does not fit the
     memory fails in the first minute, not in the third hour.
     """
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray[Any, Any], batch: int, seed: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int] | np.ndarray[Any, Any], batch: int, seed: int, together: Together | None = None
+    ) -> None:
         self._lengths, self._batch, self._seed = np.asarray(lengths), batch, seed
+        self._together = together
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -76,6 +84,9 @@ class Order(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self._seed, self.epoch))
         shuffled = random.permutation(len(self._lengths))
+        if self._together is not None:
+            yield from self._by_prompt(random, shuffled, *self._together)
+            return
         whole = len(shuffled) // self._batch * self._batch
         rest = shuffled[whole:]  # an incomplete batch can only be the last one
         span = self._batch * _GROUPED
@@ -86,7 +97,19 @@ class Order(Sampler[int]):
         if self.epoch == 0 and len(batches):
             longest = int(self._lengths[batches].max(axis=1).argmax())
             batches[[0, longest]] = batches[[longest, 0]]
-        yield from (int(index) for index in np.concatenate([batches.ravel(), rest]))
+        yield from np.concatenate([batches.ravel(), rest]).tolist()
+
+    def _by_prompt(
+        self, random: np.random.Generator, shuffled: np.ndarray[Any, Any], family: Numbers, most: int
+    ) -> list[int]:
+        """Those of one family in groups of at most `most`, which come in any order."""
+        order = shuffled[np.argsort(family[shuffled], kind="stable")]
+        _, starts, sizes = np.unique(family[order], return_index=True, return_counts=True)
+        group = np.cumsum((np.arange(len(order)) - np.repeat(starts, sizes)) % most == 0) - 1
+        turn = random.permutation(group[-1] + 1)[group]
+        if self.epoch == 0:
+            turn[group == group[self._lengths[order].argmax()]] = -1
+        return order[np.argsort(turn, kind="stable")].tolist()
 
 
 class Deal(Sampler[list[Pack]]):
@@ -135,15 +158,34 @@ class Packed(Dataset[dict[str, Any]]):
 
     def __getitem__(self, pack: Pack) -> dict[str, Any]:
         rows = [self._examples[index] | {"weight": weight} for index, weight in pack]
-        return padded(rows) if self._layout.limit is None else joined(rows)
+        if self._layout.limit is None:
+            return padded(rows)
+        prompts = self._layout.prompts
+        return joined(rows, prompts.of([index for index, _ in pack]) if prompts else None)
 
 
-def joined(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One pack: conversations one after the other, (1, T)."""
-    lengths = [len(row["input_ids"]) for row in rows]
-    starts = np.cumsum([0, *lengths[:-1]])
-    ids = torch.cat([row["input_ids"] for row in rows])
-    return {"input_ids": ids[None], "lengths": lengths} | _scored(rows, starts.tolist())
+def joined(rows: Sequence[dict[str, Any]], prompts: Sequence[tuple[int, int]] | None = None) -> dict[str, Any]:
+    """One pack: conversations one after the other, (1, T). A prompt that several begin with (`prompts`: the family and
+    the length of each one's) stands once, and they go on from it."""
+    prompts = prompts or [(at, 0) for at in range(len(rows))]
+    sharing = Counter(family for family, _ in prompts)
+    documents: list[torch.Tensor] = []
+    after: list[int | None] = []
+    starts: list[int] = []
+    place, end = {}, 0
+    for row, (family, length) in zip(rows, prompts, strict=True):
+        ids, shared = row["input_ids"], length if sharing[family] > 1 else 0
+        if shared and family not in place:
+            place[family] = len(documents)
+            documents.append(ids[:shared])
+            after.append(None)
+            end += shared
+        starts.append(end - shared)
+        documents.append(ids[shared:])
+        after.append(place.get(family))
+        end += len(ids) - shared
+    lengths = [len(each) for each in documents]
+    return {"input_ids": torch.cat(documents)[None], "lengths": lengths, "after": after} | _scored(rows, starts)
 
 
 def padded(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -152,7 +194,7 @@ def padded(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     ids = torch.full((len(rows), length), PAD)
     for index, row in enumerate(rows):
         ids[index, : len(row["input_ids"])] = row["input_ids"]
-    return {"input_ids": ids, "lengths": None} | _scored(rows, range(0, length * len(rows), length))
+    return {"input_ids": ids, "lengths": None, "after": None} | _scored(rows, range(0, length * len(rows), length))
 
 
 def _scored(rows: Sequence[dict[str, Any]], starts: Sequence[int]) -> dict[str, Any]:

@@ -9,23 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from glmstudio.train.prompts import Prompts
+
 Pack = list[tuple[int, float]]
 """Conversations, and for each the weight of each of its learned tokens."""
+
+_Unit = tuple[int, ...]  # conversations that come into one pack, as they begin with the same prompt
 
 
 @dataclass(frozen=True)
 class Layout:
     """How to lay out: packs of at most `limit` tokens, or, where it is None, batches as they are, to be padded.
 
-    A token costs more the longer its conversation is: twice as much at `bend` tokens as at the start.
+    A token costs more the longer its conversation is: twice as much at `bend` tokens as at the start. What several
+    conversations begin with by `prompts` is computed once for those that come into one pack.
     """
 
     limit: int | None
     bend: float = 50_000.0
-
-    def cost(self, length: int) -> float:
-        """What a conversation costs, in tokens of a short one."""
-        return length * (1 + length / self.bend)
+    prompts: Prompts | None = None
 
     def packs(
         self, batches: Sequence[Sequence[int]], length: Callable[[int], int], world: int = 1, *, full: bool = False
@@ -36,16 +38,40 @@ class Layout:
         if self.limit is None:
             return [list(batch) for batch in batches]
         order = sorted((index for batch in batches for index in batch), key=length, reverse=True)
-        filled = _first_fit(order, length, self.limit)
+        sizes = _Sizes(length, self.bend, self.prompts)
+        units = _units(order, sizes, self.limit, -(-len(order) // world))
+        filled = _first_fit(units, sizes.tokens, self.limit)
         if full:
-            return filled
-        most = max(self.limit, length(order[0]))
-        count = min(-(-len(filled) // world) * world, len(order))
-        while True:  # it ends: at the latest, each conversation has a pack of its own
-            evened = _lightest_first(order, lambda index: self.cost(length(index)), count)
-            if count == len(order) or max(sum(map(length, pack)) for pack in evened) <= most:
-                return evened
-            count = min(count + world, len(order))
+            return _conversations(filled)
+        most = max(self.limit, sizes.tokens(units[0]))
+        count = min(-(-len(filled) // world) * world, len(units))
+        while True:  # it ends: at the latest, each unit has a pack of its own
+            evened = _lightest_first(units, sizes.cost, count)
+            if count == len(units) or max(sum(map(sizes.tokens, pack)) for pack in evened) <= most:
+                return _conversations(evened)
+            count = min(count + world, len(units))
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What units have to compute."""
+
+    length: Callable[[int], int]
+    bend: float
+    prompts: Prompts | None
+
+    def _shared(self, unit: _Unit) -> int:
+        return int(self.prompts.length[unit[0]]) if self.prompts and len(unit) > 1 else 0
+
+    def tokens(self, unit: _Unit) -> int:
+        """Tokens: the prompt that they share counts once."""
+        return sum(map(self.length, unit)) - (len(unit) - 1) * self._shared(unit)
+
+    def cost(self, unit: _Unit) -> float:
+        """The same in tokens of a short conversation."""
+        shared = self._shared(unit)
+        own = [(self.length(index) - shared, self.length(index) + shared) for index in unit]
+        return shared * (1 + shared / self.bend) + sum(count * (1 + seen / self.bend) for count, seen in own)
 
 
 def dealt(packs: list[Pack], rank: int, world: int) -> list[Pack]:
@@ -59,28 +85,47 @@ def dealt(packs: list[Pack], rank: int, world: int) -> list[Pack]:
     return [turn[rank] for turn in turns]
 
 
-def _first_fit(order: Sequence[int], length: Callable[[int], int], limit: int) -> list[list[int]]:
-    """Each into the first pack that has room. What is longer than the limit is alone."""
-    packs: list[list[int]] = []
-    room: list[int] = []
+def _units(order: Sequence[int], sizes: _Sizes, limit: int, most: int) -> list[_Unit]:
+    """Those of one prompt together, at most so many, and no more than the limit holds."""
+    if sizes.prompts is None:
+        return [(index,) for index in order]
+    families: dict[int, list[_Unit]] = {}
     for index in order:
-        own = length(index)
+        units = families.setdefault(int(sizes.prompts.family[index]), [])
+        larger = (*units[-1], index) if units else (index,)
+        if 1 < len(larger) <= most and sizes.tokens(larger) <= limit:
+            units[-1] = larger
+        else:
+            units.append((index,))
+    return sorted((unit for units in families.values() for unit in units), key=sizes.tokens, reverse=True)
+
+
+def _first_fit(order: Sequence[_Unit], tokens: Callable[[_Unit], int], limit: int) -> list[list[_Unit]]:
+    """Each into the first pack that has room. What is longer than the limit is alone."""
+    packs: list[list[_Unit]] = []
+    room: list[int] = []
+    for unit in order:
+        own = tokens(unit)
         place = next((at for at, free in enumerate(room) if free >= own), None)
         if place is None:
-            packs.append([index])
+            packs.append([unit])
             room.append(limit - own)
         else:
-            packs[place].append(index)
+            packs[place].append(unit)
             room[place] -= own
     return packs
 
 
-def _lightest_first(order: Sequence[int], cost: Callable[[int], float], count: int) -> list[list[int]]:
+def _lightest_first(order: Sequence[_Unit], cost: Callable[[_Unit], float], count: int) -> list[list[_Unit]]:
     """Each into the pack that has least to do; the heaviest pack comes first."""
-    packs: list[list[int]] = [[] for _ in range(count)]
+    packs: list[list[_Unit]] = [[] for _ in range(count)]
     load = [0.0] * count
-    for index in order:
+    for unit in order:
         place = load.index(min(load))
-        packs[place].append(index)
-        load[place] += cost(index)
+        packs[place].append(unit)
+        load[place] += cost(unit)
     return [packs[at] for at in sorted(range(count), key=lambda at: -load[at])]
+
+
+def _conversations(packs: list[list[_Unit]]) -> list[list[int]]:
+    return [[index for unit in pack for index in unit] for pack in packs]

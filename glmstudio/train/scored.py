@@ -16,19 +16,20 @@ class Scored(nn.Module):
         super().__init__()
         self.glm = glm
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917  the parts of a pack
         self,
         input_ids: torch.Tensor,
         lengths: list[int] | None,
+        after: list[int | None] | None,
         rows: torch.Tensor,
         wanted: torch.Tensor,
         weights: list[float],
         counts: list[int],
     ) -> dict[str, torch.Tensor]:
-        """`input_ids` (B, T): `lengths` of the conversations in a row of them, None for a batch that is padded. `rows`
-        and `wanted` (R): which positions foretell which token; `weights` and `counts`: what each token of a
-        conversation counts, and how many there are."""
-        documents = Documents(lengths, input_ids.device) if lengths else None
+        """`input_ids` (B, T): `lengths` of the documents in a row of them, and which one each goes on from (`after`);
+        None for a batch that is padded. `rows` and `wanted` (R): which positions foretell which token; `weights` and
+        `counts`: what each token of a conversation counts, and how many there are."""
+        documents = Documents(lengths, input_ids.device, after) if lengths else None
         packed = {"position_ids": documents.positions, "documents": documents} if documents else {}
         hidden = self.glm.model(input_ids=input_ids, use_cache=False, **packed).last_hidden_state  # (B, T, H)
         return {"loss": self.glm.lm_head(hidden.flatten(0, 1).index_select(0, rows), wanted, weights, counts)}

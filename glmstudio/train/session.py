@@ -30,6 +30,7 @@ from glmstudio.train.agreement import agree
 from glmstudio.train.batches import Examples
 from glmstudio.train.engines import Engine, engine_of
 from glmstudio.train.methods import METHODS, checkpoint_layers, compile_kernels
+from glmstudio.train.prompts import prompts_of
 from glmstudio.train.sample import sampler
 from glmstudio.train.share import start_of
 from glmstudio.train.state import save_result
@@ -124,7 +125,10 @@ def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, d
         raise StudioError("data.file_empty", file=settings.data)
     counts = {name: value for name, value in asdict(chosen).items() if isinstance(value, int)}
     counts |= {"validation": len(kept_back) if kept_back else 0}
-    return Examples(store, rows, ends), kept_back, counts | {"sha256": store.sha256}
+    prompts = None
+    if settings.packing and settings.shared_prompts > 1:
+        prompts = prompts_of(store, rows, ends, Tokenizer(model).special["<|user|>"])
+    return Examples(store, rows, ends, prompts), kept_back, counts | {"sha256": store.sha256}
 
 
 def _finish(glm: GlmForCausalLM, engine: Engine, folder: Path) -> None:

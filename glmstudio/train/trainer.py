@@ -106,7 +106,10 @@ class StudioTrainer(Trainer):
         total, count = 0.0, 0.0
         # A generator of its own: else it would draw from the one that training draws its dropout from.
         apart = torch.Generator()
-        steps = dataclasses.replace(self.steps, accumulation=self.steps.accumulation * team.world, mean=False)
+        layout = dataclasses.replace(self.steps.layout, prompts=None)
+        steps = dataclasses.replace(
+            self.steps, accumulation=self.steps.accumulation * team.world, layout=layout, mean=False
+        )
         deal = Deal(validation, range(len(validation)), steps, team)
         model.eval()
         with torch.no_grad():  # a divided model keeps what it put together, and learns with it afterwards
@@ -238,9 +241,11 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
     whole = settings.method == "full"
     bf16 = on_gpu and whole and torch.cuda.is_bf16_supported(including_emulation=False)
     fp16 = on_gpu and (glm.dtype == torch.float16 or (whole and not bf16))
-    order = Order(job.examples.lengths, settings.batch_size, settings.seed)
+    prompts = job.examples.prompts
+    together = (prompts.family, settings.shared_prompts) if prompts else None
+    order = Order(job.examples.lengths, settings.batch_size, settings.seed, together)
     limit = pack_limit(settings, int(job.examples.lengths.max())) if settings.packing else None
-    steps = Steps(settings.batch_size, settings.accumulation, Layout(limit, bend(glm)))
+    steps = Steps(settings.batch_size, settings.accumulation, Layout(limit, bend(glm), prompts))
     watcher = Watcher(job, order, scaled=fp16)
     scored = Scored(glm)
     job.engine.divide(scored)

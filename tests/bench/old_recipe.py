@@ -26,6 +26,7 @@ from transformers import set_seed
 from glmstudio.data.prompt import IGNORED, Example
 from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import joined
+from glmstudio.train.prompts import Prompts
 from glmstudio.train.trainer import StudioTrainer
 from tests import old_recipe
 from tests.published import Shape, write_model
@@ -99,14 +100,16 @@ def our_speed(model: Path, vocabulary: int, **changes: Any) -> tuple[int, float]
     return sum(json.loads(line)["tokens"] for line in lines), seconds
 
 
-def our_trainer(model: Path, folder: Path, examples: list[Example], **changes: Any) -> StudioTrainer:
+def our_trainer(
+    model: Path, folder: Path, examples: list[Example], prompts: Prompts | None = None, **changes: Any
+) -> StudioTrainer:
     """The trainer of a run, as `glmstudio.train.session` makes it, with the packs that a plan takes on a CPU."""
     batch_size = changes.get("batch_size", 1)
     given: dict[str, Any] = {"pack_tokens": 1024, "accumulation": 16 // batch_size} | changes
     settings = Settings(
         prefix_length=PREFIX, max_length=LENGTH, steps=STEPS, save_every=1000, dtype="float32", seed=0, **given
     )
-    return trainer_for(prepared(model, settings), settings, examples, folder)
+    return trainer_for(prepared(model, settings), settings, examples, folder, prompts)
 
 
 def conversations(vocabulary: int, count: int = STEPS * 16) -> list[Example]:

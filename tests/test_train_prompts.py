@@ -1,0 +1,217 @@
+"""Prompts that several conversations begin with: computed once, learned from as if each had its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from glmstudio.data.prompt import IGNORED, Example
+from glmstudio.data.store import prepare
+from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.glm.attention import Documents
+from glmstudio.paths import DEMO
+from glmstudio.runs.settings import Settings
+from glmstudio.train.batches import Deal, Order, Packed, Steps, joined
+from glmstudio.train.packs import Layout
+from glmstudio.train.prompts import Prompts, prompts_of
+from glmstudio.train.scored import Scored
+from glmstudio.train.team import Team
+from tests.published import Shape, write_model
+from tests.training import Listed, prepared, trainer_for
+
+FAMILY = np.array([0, 1, 0, -3, 1, 0, 2, 0, 1, -9, 0, 2])
+SHARED = np.array([18, 25, 18, 0, 25, 18, 30, 18, 25, 0, 18, 30])
+PROMPTS = Prompts(FAMILY, SHARED)
+
+
+def conversations(vocabulary: int = 60) -> list[Example]:
+    draw = random.Random(5)
+    prompts = {family: [draw.randrange(1, vocabulary) for _ in range(40)] for family in range(3)}
+    made = []
+    for family, shared in zip(FAMILY.tolist(), SHARED.tolist(), strict=True):
+        own = [draw.randrange(1, vocabulary) for _ in range(draw.randrange(5, 30))]
+        ids = prompts.get(family, [])[:shared] + own
+        made.append(Example(ids, [IGNORED] * (shared + 2) + ids[shared + 2 :]))
+    return made
+
+
+EXAMPLES = conversations()
+LENGTHS = [len(each.input_ids) for each in EXAMPLES]
+
+
+def deal_of(limit: int, world: int = 1, rank: int = 0, prompts: Prompts | None = PROMPTS, most: int = 4) -> Deal:
+    examples = Listed(EXAMPLES, prompts)
+    order = Order(LENGTHS, 1, 1, (FAMILY, most))
+    return Deal(examples, order, Steps(1, 6, Layout(limit, prompts=prompts)), Team(rank, world))
+
+
+def test_a_pack_with_a_prompt_in_numbers() -> None:
+    rows = [
+        {"input_ids": torch.tensor([1, 2, 3, 7, 8]), "labels": torch.tensor([IGNORED] * 4 + [8]), "weight": 0.5},
+        {"input_ids": torch.tensor([4, 5]), "labels": torch.tensor([IGNORED, 5]), "weight": 0.25},
+        {"input_ids": torch.tensor([1, 2, 3, 9, 6, 5]), "labels": torch.tensor([IGNORED] * 4 + [6, 5]), "weight": 0.1},
+    ]
+    pack = joined(rows, [(0, 3), (1, 2), (0, 3)])
+
+    assert pack["input_ids"].tolist() == [[1, 2, 3, 7, 8, 4, 5, 9, 6, 5]]
+    assert (pack["lengths"], pack["after"]) == ([3, 2, 2, 3], [None, 0, None, 0])
+    assert (pack["rows"].tolist(), pack["wanted"].tolist()) == ([3, 5, 7, 8], [8, 5, 6, 5])
+    assert (pack["weights"], pack["counts"], pack["tokens"]) == ([0.5, 0.25, 0.1], [1, 1, 2], 13)
+    documents = Documents(pack["lengths"], torch.device("cpu"), pack["after"])
+    assert documents.positions.tolist() == [[0, 1, 2, 3, 4, 0, 1, 3, 4, 5]]
+    assert documents.edges.tolist() == [0, 3, 5, 7, 10]
+    assert documents.key_edges(4).tolist() == [0, 7, 16, 22, 32]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("limit", [1, 60, 100, 1000])
+def test_every_conversation_comes_once_with_its_weight(limit: int, world: int) -> None:
+    shares = [list(deal_of(limit, world, rank)) for rank in range(world)]
+    for step in zip(*shares, strict=True):
+        assert len({len(packs) for packs in step}) == 1, "nobody waits in vain"
+    weights: Counter[int] = Counter()
+    for index, weight in (each for share in shares for packs in share for pack in packs for each in pack):
+        weights[index] += weight / world
+    learned = {index: len(each.input_ids) - SHARED[index] - 2 for index, each in enumerate(EXAMPLES)}
+    assert {index: weight * learned[index] for index, weight in weights.items()} == pytest.approx(
+        dict.fromkeys(range(len(EXAMPLES)), 1 / 6)
+    )
+
+
+@pytest.mark.parametrize(("limit", "computed"), [(60, 418), (100, 350), (1000, 332)])
+def test_packs_hold_the_limit_and_compute_less(limit: int, computed: int) -> None:
+    shared, alone = (
+        [[sum(Packed(Listed(EXAMPLES), Layout(limit, prompts=prompts))[pack]["lengths"]) for pack in packs] for packs in deal]
+        for prompts in (PROMPTS, None)
+        for deal in [deal_of(limit, prompts=prompts)]
+    )  # fmt: skip
+    longest = max(LENGTHS)
+    assert all(tokens <= max(limit, longest) for packs in shared for tokens in packs)
+    assert sum(map(sum, alone)) == sum(LENGTHS) == 454
+    assert sum(map(sum, shared)) == computed
+
+
+def test_processes_get_work_before_prompts_are_shared() -> None:
+    lengths = [100] * 16
+    prompts = Prompts(np.arange(16) // 4, np.full(16, 60))
+    for world, documents in ((1, 4), (4, 4), (8, 2), (16, 1)):
+        made = Layout(1000, prompts=prompts).packs([[at] for at in range(16)], lengths.__getitem__, world)
+        assert len(made) == world
+        families = [Counter(int(prompts.family[index]) for index in pack) for pack in made]
+        assert {count for each in families for count in each.values()} == {documents}
+
+
+METHODS: list[dict[str, Any]] = [
+    {"method": "ptuning_v2", "prefix_length": 5, "prefix_dropout": 0.0},
+    {"method": "lora", "lora_targets": "all", "lora_dropout": 0.0},
+    {"method": "full"},
+]
+
+
+@pytest.mark.parametrize("checkpointing", ["off", "on"])
+@pytest.mark.parametrize("given", METHODS)
+def test_loss_and_gradients_are_those_of_prompts_of_their_own(
+    given: dict[str, Any], checkpointing: str, tmp_path: Path
+) -> None:
+    write_model(tmp_path, Shape(64, 32, 80, 3, 4, 2, 8))
+    settings = Settings(gradient_checkpointing=checkpointing, checkpoint_layers=2, **given)
+    seen = []
+    for limit, prompts in ((1, None), (60, PROMPTS), (1000, PROMPTS)):
+        glm = prepared(tmp_path, settings)
+        for name, each in glm.named_parameters():
+            if "lora_B" in name:  # zero at the start: then A has no gradient
+                torch.nn.init.normal_(each, std=0.1, generator=torch.Generator().manual_seed(1))
+        scored, losses = Scored(glm), []
+        for packs in deal_of(limit, prompts=prompts):
+            for pack in packs:
+                told = Packed(Listed(EXAMPLES), Layout(limit, prompts=prompts))[pack]
+                told.pop("tokens")
+                part = scored(**told)["loss"]
+                part.backward()
+                losses.append(float(part.detach()))
+        gradients = {name: each.grad for name, each in glm.named_parameters() if each.grad is not None}
+        seen.append((sum(losses), gradients))
+    (wanted, first), *others = seen
+    assert len(first) == sum(each.requires_grad for each in glm.parameters())
+    for loss, gradients in others:
+        assert loss == pytest.approx(wanted, rel=1e-6)
+        torch.testing.assert_close(gradients, first, rtol=2e-4, atol=2e-6)
+
+
+def test_a_training_goes_the_same_way(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", Shape(64, 32, 80, 2, 4, 2, 8))
+    settings = Settings(
+        method="full", learning_rate=1e-3, accumulation=4, steps=9, shared_prompts=3, pack_tokens=200, save_every=100
+    )
+    losses = []
+    for shared in (True, False):
+        folder = tmp_path / str(shared)
+        folder.mkdir()
+        trainer = trainer_for(prepared(tmp_path / "model", settings), settings, EXAMPLES, folder, PROMPTS)
+        if not shared:
+            trainer.steps = dataclasses.replace(
+                trainer.steps, layout=dataclasses.replace(trainer.steps.layout, prompts=None)
+            )
+        trainer.train()
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines])
+        assert sum(line["tokens"] for line in lines) == 3 * sum(LENGTHS), "tokens of conversations, computed or not"
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.parametrize("most", [2, 3, 100])
+def test_conversations_on_one_prompt_come_in_groups_in_any_order(most: int) -> None:
+    order = Order(LENGTHS, 1, 7, (FAMILY, most))
+    epochs = []
+    for epoch in range(3):
+        order.epoch = epoch
+        epochs.append(list(order))
+        assert list(order) == epochs[-1]
+        assert sorted(epochs[-1]) == list(range(len(LENGTHS)))
+        runs: list[list[int]] = []
+        for index in epochs[-1]:
+            if runs and runs[-1][-1] == FAMILY[index]:
+                runs[-1].append(int(FAMILY[index]))
+            else:
+                runs.append([int(FAMILY[index])])
+        for family, count in Counter(FAMILY.tolist()).items():
+            mine = [len(run) for run in runs if run[0] == family]
+            assert sum(mine) == count
+            assert len(mine) <= -(-count // most), "two groups may meet, but none is torn"
+    assert len({tuple(each) for each in epochs}) == 3
+    longest = LENGTHS.index(max(LENGTHS))
+    assert longest in epochs[0][: min(most, Counter(FAMILY.tolist())[FAMILY[longest]])]
+    assert list(Order(LENGTHS, 1, 8, (FAMILY, most))) != epochs[0]
+
+
+def record(tools: str, question: str) -> dict[str, Any]:
+    tool = {"name": tools, "description": "Tells it. " * 5, "parameters": {"type": "object", "properties": {}}}
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": "Yes, it is so."}]
+    return {"tools": [tool], "conversations": turns} if tools else {"conversations": turns}
+
+
+def test_prompts_are_found_in_a_real_data_set(tmp_path: Path) -> None:
+    asked = [("weather", "One?"), ("time", "Two?"), ("weather", "Three?"), ("", "Four?"), ("", "Five?")]
+    source = tmp_path / "data.jsonl"
+    source.write_text("".join(json.dumps(record(*each)) + "\n" for each in asked))
+    model = DEMO / "model"
+    store = prepare(source, model)
+    chosen = store.select("stop", 500)
+    user = Tokenizer(model).special["<|user|>"]
+    found = prompts_of(store, chosen.rows, chosen.ends, user)
+
+    assert found.family.tolist() == [0, 1, 0, -4, -5], "what is shorter than 16 tokens is not shared"
+    assert found.length[0] == found.length[2] > 16
+    assert found.length[3:].tolist() == [0, 0]
+    first, third = (store.ids(int(chosen.rows[at])) for at in (0, 2))
+    assert first[: found.length[0]].tolist() == third[: found.length[0]].tolist()
+    assert first[found.length[0]] == third[found.length[0]] == user
