@@ -84,6 +84,20 @@ def test_half_written_files_do_not_confuse_a_reader(home: Path) -> None:
     assert run.metrics(offset)[0] == [{"step": 2, "loss": 1.5}]
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [(0.25, 0.25), (None, None), (7, None), ("x", None), (float("nan"), None)]
+)
+def test_how_far_a_validation_is(home: Path, written: object, read: float | None) -> None:
+    me = process.identify(os.getpid())
+    assert me is not None
+    folder = home / "runs/long"
+    about = {"run_id": "x" * 32, "settings": {"steps": 9}, "created": 1.0, "supervisor": me.to_json()}
+    write_json(folder / "run.json", about)
+    write_json(folder / "progress.json", {"phase": "training", "validating": written})
+    state = find_run("long").read_state()
+    assert (state.state, state.validating) == ("running", read)
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", " x", "x\n", "a" * 99, "-x"])
 def test_a_bad_name_is_refused(home: Path, name: str) -> None:
     if name:

@@ -12,6 +12,7 @@ import pytest
 
 from glmstudio.files import read_json, write_json
 from glmstudio.runs.settings import Settings, change
+from glmstudio.train import witness
 from glmstudio.train.session import train
 from glmstudio.train.witness import Witness
 from tests.trainings import small_data
@@ -64,7 +65,16 @@ def test_a_checkpoint_has_the_validation_loss_of_its_own_step_only(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Witness, "stop_asked", property(lambda self: self.step >= 5))
+    monkeypatch.setattr(witness, "_HEARTBEAT", 0.0)
+    written: list[dict[str, Any]] = []
+    monkeypatch.setattr(witness, "write_json", lambda _, told, **__: written.append(told))
     rows = run(tmp_path / "run")
+    shares = [each.get("validating") for each in written]
+    known = [share for share in shares if share is not None]
+    assert known[0] == 0.0, "where nothing is heard for a minute, a run is said to hang"
+    assert len(known) > 1
+    assert known == sorted(set(known))
+    assert shares[shares.index(known[-1]) + 1] is None, "it is over"
     seals = {step: read_json(tmp_path / f"run/checkpoints/checkpoint-{step}/checkpoint.json") for step in (4, 6)}
     assert seals[4]["validation_loss"] == next(row["validation_loss"] for row in rows if "validation_loss" in row)
     assert seals[6]["validation_loss"] is None

@@ -48,7 +48,7 @@ class RunState:
 
     `state` is one of queued, starting, running, stopping, finished, failed, stopped, lost. `silent`: for how many
     seconds a run that trains has made no step, where that is far longer than a step takes. `slow`: which of its
-    processes keeps the others waiting.
+    processes keeps the others waiting. `validating`: how far a validation is, between 0 and 1, while there is one.
     """
 
     state: str
@@ -63,6 +63,7 @@ class RunState:
     validation_loss: float | None = None
     silent: float | None = None
     slow: StudioError | None = None
+    validating: float | None = None
 
     @property
     def live(self) -> bool:
@@ -255,6 +256,7 @@ class Run:
             validation_loss=last.get("validation_loss"),
             silent=told.silence(progress, last) if state == "running" else None,
             slow=told.problem(progress.get("slow")) if state == "running" else None,
+            validating=told.share(progress.get("validating")) if state == "running" else None,
         )
 
     def _last_row(self) -> dict[str, Any]:

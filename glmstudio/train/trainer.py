@@ -114,7 +114,9 @@ class StudioTrainer(Trainer):
         model.eval()
         with torch.no_grad():  # a divided model keeps what it put together, and learns with it afterwards
             packed = Packed(validation, steps.layout)
-            for packs in DataLoader(packed, batch_sampler=deal, collate_fn=list, generator=apart):
+            loader = DataLoader(packed, batch_sampler=deal, collate_fn=list, generator=apart)
+            for done, packs in enumerate(loader):
+                self.job.witness.validating(done, len(deal))
                 for pack in packs:
                     del pack["tokens"]
                     count += sum(weight * n for weight, n in zip(pack["weights"], pack["counts"], strict=True))

@@ -99,10 +99,16 @@ class Witness:
             else None
         )
 
+    def validating(self, done: int, of: int) -> None:
+        """How far a validation is."""
+        if time.monotonic() - self._beat > _HEARTBEAT:
+            self.phase("training", validating=done / of)
+
     def validated(self, step: int, loss: float) -> None:
         """The loss on conversations that are never learned from."""
         self.validation_loss = loss
         self._write({"step": step, "validation_loss": loss})
+        self.phase("training")
         self._mark = time.monotonic()  # the next step's speed is that of training
 
     def sampled(self, step: int, question: str, answer: str) -> None:
@@ -110,8 +116,9 @@ class Witness:
         self._append("samples.jsonl", {"step": step, "question": question, "answer": answer})
         self._mark = time.monotonic()
 
-    def phase(self, name: str, problem: StudioError | None = None) -> None:
-        """Write the heartbeat: where the run is, and what stopped it. Raises StudioError where its folder is gone."""
+    def phase(self, name: str, problem: StudioError | None = None, **more: float) -> None:
+        """Write the heartbeat: where the run is, what stopped it, what `more` is known. Raises StudioError where the
+        folder is gone."""
         self._beat = time.monotonic()
         if not self._team.first:
             return
@@ -122,7 +129,7 @@ class Witness:
             "time": time.time(),
             "boot_id": process.boot_id(),
             "monotonic": self._beat,  # a clock that nobody sets back, the same in all processes of this boot
-        }
+        } | more
         if self._slow:
             told["slow"] = self._slow.to_json()
         problems = {"problem": problem.to_json()} if problem else {}

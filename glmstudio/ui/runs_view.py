@@ -179,15 +179,18 @@ def _progress(lang: str, run: Run, state: RunState) -> Safe:
     if WATCH.stopping(run.name):
         stage = WATCH.stage(run.name)
         words = stage.text(lang) if stage else say(lang, "ui.run.stopping")
+    left = ""
+    if state.validating is not None:
+        left = say(lang, "ui.run.validating", percent=int(state.validating * 100))
+    elif state.live and state.seconds_left is not None:
+        left = say(lang, "ui.run.left", time=duration(lang, state.seconds_left))
     moving = state.holds_device and not state.step
     label = say(lang, "ui.run.progress")
     return tag(
         '<div class="gs-run-progress"><div class="gs-row gs-spread">'
         '{chip}<span class="gs-small gs-number">{left}</span></div>{bar}{proof}</div>',
         chip=chip(LOOKS[state.state], words),
-        left=say(lang, "ui.run.left", time=duration(lang, state.seconds_left))
-        if state.live and state.seconds_left is not None
-        else "",
+        left=left,
         bar=busy(label) if moving else bar(share(state), label=label, kind=LOOKS[state.state]),
         proof=_proof(lang, run, state),
     )
