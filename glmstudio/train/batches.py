@@ -67,8 +67,8 @@ class Order(Sampler[int]):
     """The order of an epoch, which `seed` and `epoch` alone decide: so a run that goes on meets what it would have met.
 
     Conversations of like length come together; with `together` (the family of each, and how many at most) those of one
-    family do instead. The longest batch of all is the very first one: what does not fit the
-    memory fails in the first minute, not in the third hour.
+    family do instead. The longest of all comes in the very first batch: what does not fit the memory fails in the first
+    minute, not in the third hour.
     """
 
     def __init__(
