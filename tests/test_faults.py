@@ -118,11 +118,11 @@ def test_whatever_is_killed_or_moved_nothing_is_lost(
     assert shown(capsys) == [{"name": "run", "state": "finished", "step": STEPS, "steps": STEPS}]
 
 
-@pytest.mark.slow
-def test_twenty_kills_at_random_moments(clean: Path, reference: Any, tmp_path: Path) -> None:
-    dice, kills, steps = random.Random(20), 0, 600
+@pytest.mark.parametrize("wanted", [pytest.param(7, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.rare)])
+def test_killed_many_times_at_random_moments(wanted: int, clean: Path, reference: Any, tmp_path: Path) -> None:
+    dice, kills, steps = random.Random(20), 0, 30 * wanted
     run = begin(tmp_path, steps=steps, loader_processes=1)
-    while kills < 20:
+    while kills < wanted:
         step = begun_at(run)
         if dice.random() < 0.75:
             wait_for_step(run, min(steps - 1, step + dice.randint(1, 8)))
@@ -142,7 +142,7 @@ def test_twenty_kills_at_random_moments(clean: Path, reference: Any, tmp_path: P
             break
         assert state in ("failed", "lost"), run.log()[0][-3000:]
         resume_run(run)
-    assert kills >= 20, "it finished too early to be hit often enough"
+    assert kills >= wanted, "it finished too early to be hit often enough"
     finish(run, reference, steps)
 
 

@@ -70,6 +70,9 @@ def test_the_same_by_clicking(home: Path) -> None:
     with browser() as chromium:
         with studio(home) as first, visit(chromium) as visitor:
             page = visitor.open(first.url + "#finetune")
+            page.click("#panel-settings summary")
+            page.locator("#panel-settings [data-field=steps]").fill("500")  # enough for one tool
+            page.click("#panel-settings [data-act=settings]")
             page.locator("#finetune-name").locator("input, textarea").fill("clicked")
             page.click("#finetune-start:not([disabled])", timeout=60_000)
             page.wait_for_selector("#panel-run .gs-curve", timeout=180_000)
@@ -82,7 +85,7 @@ def test_the_same_by_clicking(home: Path) -> None:
             assert page.evaluate("document.documentElement.dataset.step") == "finetune", "it opens on what is running"
             page.wait_for_selector(".gs-rail [data-go=finetune] .gs-running", timeout=30_000)
             page.wait_for_selector("#panel-run [data-act=chat]", timeout=PATIENCE * 1000)
-            assert run.read_state().state == "finished"
+            assert (run.read_state().state, run.read_state().step) == ("finished", 500)
             page.click("#panel-run [data-act=chat]")
             page.wait_for_selector(".gs-examples", timeout=120_000)
             assert "clicked" in page.inner_text("#panel-server")
