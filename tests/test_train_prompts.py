@@ -18,8 +18,9 @@ from glmstudio.data.store import prepare
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.glm.attention import Documents
 from glmstudio.paths import DEMO
+from glmstudio.runs.plan import _largest as largest_of
 from glmstudio.runs.settings import Settings
-from glmstudio.train.batches import Deal, Order, Packed, Steps, joined
+from glmstudio.train.batches import Deal, Examples, Order, Packed, Steps, joined
 from glmstudio.train.packs import Layout
 from glmstudio.train.prompts import Prompts, prompts_of
 from glmstudio.train.scored import Scored
@@ -29,7 +30,7 @@ from tests.training import Listed, prepared, trainer_for
 
 FAMILY = np.array([0, 1, 0, -3, 1, 0, 2, 0, 1, -9, 0, 2])
 SHARED = np.array([18, 25, 18, 0, 25, 18, 30, 18, 25, 0, 18, 30])
-PROMPTS = Prompts(FAMILY, SHARED)
+PROMPTS = Prompts(FAMILY, SHARED, 4)
 
 
 def conversations(vocabulary: int = 60) -> list[Example]:
@@ -47,9 +48,9 @@ EXAMPLES = conversations()
 LENGTHS = [len(each.input_ids) for each in EXAMPLES]
 
 
-def deal_of(limit: int, world: int = 1, rank: int = 0, prompts: Prompts | None = PROMPTS, most: int = 4) -> Deal:
+def deal_of(limit: int, world: int = 1, rank: int = 0, prompts: Prompts | None = PROMPTS) -> Deal:
     examples = Listed(EXAMPLES, prompts)
-    order = Order(LENGTHS, 1, 1, (FAMILY, most))
+    order = Order(LENGTHS, 1, 1, PROMPTS)
     return Deal(examples, order, Steps(1, 6, Layout(limit, prompts=prompts)), Team(rank, world))
 
 
@@ -59,7 +60,7 @@ def test_a_pack_with_a_prompt_in_numbers() -> None:
         {"input_ids": torch.tensor([4, 5]), "labels": torch.tensor([IGNORED, 5]), "weight": 0.25},
         {"input_ids": torch.tensor([1, 2, 3, 9, 6, 5]), "labels": torch.tensor([IGNORED] * 4 + [6, 5]), "weight": 0.1},
     ]
-    pack = joined(rows, [(0, 3), (1, 2), (0, 3)])
+    pack = joined(rows, [(0, 3), (1, 0), (0, 3)])
 
     assert pack["input_ids"].tolist() == [[1, 2, 3, 7, 8, 4, 5, 9, 6, 5]]
     assert (pack["lengths"], pack["after"]) == ([3, 2, 2, 3], [None, 0, None, 0])
@@ -86,7 +87,7 @@ def test_every_conversation_comes_once_with_its_weight(limit: int, world: int) -
     )
 
 
-@pytest.mark.parametrize(("limit", "computed"), [(60, 418), (100, 350), (1000, 332)])
+@pytest.mark.parametrize(("limit", "computed"), [(60, 418), (100, 350), (1000, 350)])
 def test_packs_hold_the_limit_and_compute_less(limit: int, computed: int) -> None:
     shared, alone = (
         [[sum(Packed(Listed(EXAMPLES), Layout(limit, prompts=prompts))[pack]["lengths"]) for pack in packs] for packs in deal]
@@ -101,7 +102,7 @@ def test_packs_hold_the_limit_and_compute_less(limit: int, computed: int) -> Non
 
 def test_processes_get_work_before_prompts_are_shared() -> None:
     lengths = [100] * 16
-    prompts = Prompts(np.arange(16) // 4, np.full(16, 60))
+    prompts = Prompts(np.arange(16) // 4, np.full(16, 60), 4)
     for world, documents in ((1, 4), (4, 4), (8, 2), (16, 1)):
         made = Layout(1000, prompts=prompts).packs([[at] for at in range(16)], lengths.__getitem__, world)
         assert len(made) == world
@@ -170,7 +171,7 @@ def test_a_training_goes_the_same_way(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("most", [2, 3, 100])
 def test_conversations_on_one_prompt_come_in_groups_in_any_order(most: int) -> None:
-    order = Order(LENGTHS, 1, 7, (FAMILY, most))
+    order = Order(LENGTHS, 1, 7, Prompts(FAMILY, SHARED, most))
     epochs = []
     for epoch in range(3):
         order.epoch = epoch
@@ -190,7 +191,36 @@ def test_conversations_on_one_prompt_come_in_groups_in_any_order(most: int) -> N
     assert len({tuple(each) for each in epochs}) == 3
     longest = LENGTHS.index(max(LENGTHS))
     assert longest in epochs[0][: min(most, Counter(FAMILY.tolist())[FAMILY[longest]])]
-    assert list(Order(LENGTHS, 1, 8, (FAMILY, most))) != epochs[0]
+    assert list(Order(LENGTHS, 1, 8, Prompts(FAMILY, SHARED, most))) != epochs[0]
+
+
+def test_no_more_share_a_prompt_than_is_said() -> None:
+    prompts = Prompts(np.array([5, 5, 7, 5, 5, 5, -6]), np.array([20, 20, 9, 20, 20, 20, 0]), 2)
+    assert prompts.of(range(7)) == [(0, 20), (0, 20), (3, 0), (1, 20), (1, 20), (2, 0), (4, 0)]
+
+
+@pytest.mark.parametrize("most", [2, 3, 16])
+def test_a_plan_holds_the_packs_of_a_data_set_with_one_prompt(most: int, tmp_path: Path) -> None:
+    tool, draw = record("weather", "?"), random.Random(2)
+    said = [f"{number} " + "word " * draw.randrange(2, 40) for number in range(60)]
+    source = tmp_path / "data.jsonl"
+    turns = [[{"role": "user", "content": "What?"}, {"role": "assistant", "content": each}] for each in said]
+    source.write_text("".join(json.dumps(tool | {"conversations": each}) + "\n" for each in turns))
+    store = prepare(source, DEMO / "model")
+    chosen = store.select("stop", 500)
+    settings = Settings(shared_prompts=most, pack_tokens=400)
+    planned = largest_of(settings, store, chosen)
+    prompts = prompts_of(store, chosen.rows, chosen.ends, Tokenizer(DEMO / "model").special["<|user|>"], most)
+    examples = Examples(store, chosen.rows, chosen.ends, prompts)
+    layout = Layout(400, prompts=prompts)
+    deal = Deal(examples, Order(examples.lengths, 1, 1, prompts), Steps(1, 16, layout), Team())
+    packs = [Packed(examples, layout)[pack] for packs in deal for pack in packs]
+    assert len(packs) < len(said) / 2
+    for pack in packs:
+        again = sum(pack["lengths"][earlier] for earlier in pack["after"] if earlier is not None)
+        found = [sum(pack["lengths"]), sum(pack["counts"]), len(pack["lengths"]), again]
+        bounds = [planned.tokens, planned.learned, planned.sequences, planned.common]
+        assert all(one <= other for one, other in zip(found, bounds, strict=True)), (found, bounds)
 
 
 def record(tools: str, question: str) -> dict[str, Any]:
@@ -207,7 +237,7 @@ def test_prompts_are_found_in_a_real_data_set(tmp_path: Path) -> None:
     store = prepare(source, model)
     chosen = store.select("stop", 500)
     user = Tokenizer(model).special["<|user|>"]
-    found = prompts_of(store, chosen.rows, chosen.ends, user)
+    found = prompts_of(store, chosen.rows, chosen.ends, user, 4)
 
     assert found.family.tolist() == [0, 1, 0, -4, -5], "what is shorter than 16 tokens is not shared"
     assert found.length[0] == found.length[2] > 16

@@ -44,7 +44,7 @@ def losses(rows: list[dict[str, Any]]) -> dict[int, float]:
     [
         {"method": "ptuning_v2"},
         {"method": "lora", "loader_processes": 1},
-        {"method": "full", "accumulation": 2},
+        {"method": "full", "accumulation": 2, "shared_prompts": 3},
     ],
     ids=["prefix", "lora", "full"],
 )

@@ -32,7 +32,8 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 class Documents:
     """Several documents in one row of T tokens. Each counts its positions from 0 and sees only itself, except where it
-    goes on from an earlier one, `after`: then it sees that one as well, and counts on from it.
+    goes on from an earlier one, `after`: then it sees that one as well, and counts on from it. (That one goes on from
+    none.)
 
     tokens     a a a a b b c c c
     lengths    4, 2, 3
@@ -111,7 +112,9 @@ def _dense(query: torch.Tensor, pair: Pair, mask: torch.Tensor | None, scaling: 
         return functional.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None, **given)
     if query.is_cuda:
         return functional.scaled_dot_product_attention(query, key, value, causal_lower_right(length, total), **given)
-    if before > length:  # a piece of a long prompt: a mask of these few rows is cheaper than the rows before them
+    kept = length * total if query.requires_grad else 0  # a mask stays until the backward pass, and so would the rows
+    if before > length and kept < before * query.shape[1] * query.shape[3]:
+        # A piece of a long prompt: a mask of these few rows is cheaper than the rows before them.
         seen = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(before)
         return functional.scaled_dot_product_attention(query, key, value, seen, **given)
     # The kernel counts from the first query: it gets as many as there are keys, and the first results are dropped.

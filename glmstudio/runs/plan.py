@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from glmstudio.data.selection import Numbers, Selection
+from glmstudio.data.selection import Selection
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
@@ -21,7 +21,7 @@ from glmstudio.paths import paths
 from glmstudio.runs.lease import CPU, cards_of, no_card, processes_on
 from glmstudio.runs.memory import BYTES, Computing, Largest, Need, need, trained
 from glmstudio.runs.probe import Probe, look_probe
-from glmstudio.runs.settings import Settings, pack_limit
+from glmstudio.runs.settings import Settings, on_one_prompt, pack_limit
 from glmstudio.runs.shape import Shape, shape_of
 
 _MARGIN = 0.96  # of the memory that is free: the rest is what the estimate may miss
@@ -142,7 +142,7 @@ def at_most(settings: Settings) -> Largest:
     if settings.packing:
         limit, whole = pack_limit(settings, settings.max_length), tokens * settings.accumulation
         tokens = min(limit, whole)
-        if settings.shared_prompts > 1:
+        if on_one_prompt(settings) > 1:
             return _sharing(settings, tokens, whole // 6, whole)
         sequences = -(-2 * tokens // settings.max_length)
         return Largest(tokens, tokens // 6, sequences, -(-whole // limit))
@@ -159,25 +159,22 @@ def _largest(settings: Settings, store: Store, chosen: Selection) -> Largest:
     if settings.packing:
         whole, limit = int(ends[rows].sum()), pack_limit(settings, longest)
         tokens, passes = min(limit, whole), -(-whole // limit)
-        if settings.shared_prompts > 1:
-            return _sharing(settings, tokens, _learned(store, chosen, rows, ends), whole)
+        if on_one_prompt(settings) > 1:
+            learned = int(np.sort(store.rows["learned"][chosen.rows])[-count:].sum())
+            return _sharing(settings, tokens, learned, whole)
         sequences = min(count, max(1, int(np.searchsorted(np.cumsum(np.sort(ends)), tokens, side="right"))))
         rows = rows[: max(1, int(np.searchsorted(np.cumsum(ends[rows]), tokens, side="right")))]
     else:
         tokens, sequences = longest * len(rows), len(rows)
-    learned = _learned(store, chosen, rows, ends)
+    learned = sum(int(store.learned(int(chosen.rows[at]), int(ends[at])).sum()) for at in rows)
     return Largest(tokens, max(learned, tokens * chosen.learned // chosen.tokens), sequences, passes)
 
 
 def _sharing(settings: Settings, tokens: int, learned: int, whole: int) -> Largest:
     """The most where prompts are shared: then one pack may hold all conversations of a step, two to a prompt."""
     count = settings.batch_size * settings.accumulation
-    common = min(whole, tokens * settings.shared_prompts)
-    return Largest(tokens, learned, count + count // 2, -(-whole // tokens), common)
-
-
-def _learned(store: Store, chosen: Selection, rows: Numbers, ends: Numbers) -> int:
-    return sum(int(store.learned(int(chosen.rows[at]), int(ends[at])).sum()) for at in rows)
+    common = min(whole, tokens * on_one_prompt(settings))
+    return Largest(tokens, min(learned, tokens), count + count // 2, -(-whole // tokens), common)
 
 
 def place_of(device: str, processes: int = 0, *, alone: bool = False) -> Place:

@@ -81,6 +81,12 @@ def pack_limit(settings: Settings, longest: int) -> int:
     return max(settings.pack_tokens or PACKED, longest)
 
 
+def on_one_prompt(settings: Settings) -> int:
+    """How many conversations of a step share a prompt at most; 1 where none do."""
+    most = min(settings.shared_prompts, settings.batch_size * settings.accumulation)
+    return most if settings.packing else 1
+
+
 @dataclass(frozen=True)
 class FieldDoc:
     """How one setting is shown: its label, its help, the kind of its value, and the value."""

@@ -6,7 +6,6 @@ The order and the steps do not depend on how many processes train: a step is the
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +21,6 @@ from glmstudio.data.tokenizer import PAD
 from glmstudio.train.packs import Layout, Pack, dealt
 from glmstudio.train.prompts import Prompts
 from glmstudio.train.team import Team
-
-Together = tuple[Numbers, int]
 
 _GROUPED = 50  # batches whose conversations are sorted by length together
 
@@ -66,16 +63,15 @@ class Steps:
 class Order(Sampler[int]):
     """The order of an epoch, which `seed` and `epoch` alone decide: so a run that goes on meets what it would have met.
 
-    Conversations of like length come together; with `together` (the family of each, and how many at most) those of one
-    family do instead. The longest of all comes in the very first batch: what does not fit the memory fails in the first
-    minute, not in the third hour.
+    Conversations of like length come together; with `prompts`, those that share one do instead. The longest of all
+    comes in the very first step: what does not fit the memory fails in the first minute, not in the third hour.
     """
 
     def __init__(
-        self, lengths: Sequence[int] | np.ndarray[Any, Any], batch: int, seed: int, together: Together | None = None
+        self, lengths: Sequence[int] | np.ndarray[Any, Any], batch: int, seed: int, prompts: Prompts | None = None
     ) -> None:
         self._lengths, self._batch, self._seed = np.asarray(lengths), batch, seed
-        self._together = together
+        self._prompts = prompts
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -84,8 +80,8 @@ class Order(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self._seed, self.epoch))
         shuffled = random.permutation(len(self._lengths))
-        if self._together is not None:
-            yield from self._by_prompt(random, shuffled, *self._together)
+        if self._prompts is not None:
+            yield from self._by_prompt(self._prompts, shuffled, random)
             return
         whole = len(shuffled) // self._batch * self._batch
         rest = shuffled[whole:]  # an incomplete batch can only be the last one
@@ -99,13 +95,11 @@ class Order(Sampler[int]):
             batches[[0, longest]] = batches[[longest, 0]]
         yield from np.concatenate([batches.ravel(), rest]).tolist()
 
-    def _by_prompt(
-        self, random: np.random.Generator, shuffled: np.ndarray[Any, Any], family: Numbers, most: int
-    ) -> list[int]:
-        """Those of one family in groups of at most `most`, which come in any order."""
-        order = shuffled[np.argsort(family[shuffled], kind="stable")]
-        _, starts, sizes = np.unique(family[order], return_index=True, return_counts=True)
-        group = np.cumsum((np.arange(len(order)) - np.repeat(starts, sizes)) % most == 0) - 1
+    def _by_prompt(self, prompts: Prompts, shuffled: np.ndarray[Any, Any], random: np.random.Generator) -> list[int]:
+        """Those of one family in groups, which come in any order."""
+        order = shuffled[np.argsort(prompts.family[shuffled], kind="stable")]
+        _, starts, sizes = np.unique(prompts.family[order], return_index=True, return_counts=True)
+        group = np.cumsum((np.arange(len(order)) - np.repeat(starts, sizes)) % prompts.most == 0) - 1
         turn = random.permutation(group[-1] + 1)[group]
         if self.epoch == 0:
             turn[group == group[self._lengths[order].argmax()]] = -1
@@ -165,24 +159,23 @@ class Packed(Dataset[dict[str, Any]]):
 
 
 def joined(rows: Sequence[dict[str, Any]], prompts: Sequence[tuple[int, int]] | None = None) -> dict[str, Any]:
-    """One pack: conversations one after the other, (1, T). A prompt that several begin with (`prompts`: the family and
-    the length of each one's) stands once, and they go on from it."""
-    prompts = prompts or [(at, 0) for at in range(len(rows))]
-    sharing = Counter(family for family, _ in prompts)
+    """One pack: conversations one after the other, (1, T). A prompt that several begin with (`prompts`: which one each
+    has, and its length) stands once, and they go on from it."""
     documents: list[torch.Tensor] = []
     after: list[int | None] = []
     starts: list[int] = []
-    place, end = {}, 0
-    for row, (family, length) in zip(rows, prompts, strict=True):
-        ids, shared = row["input_ids"], length if sharing[family] > 1 else 0
-        if shared and family not in place:
-            place[family] = len(documents)
+    place: dict[int, int] = {}
+    end = 0
+    for row, (prompt, shared) in zip(rows, prompts or [(0, 0)] * len(rows), strict=True):
+        ids = row["input_ids"]
+        if shared and prompt not in place:
+            place[prompt] = len(documents)
             documents.append(ids[:shared])
             after.append(None)
             end += shared
         starts.append(end - shared)
         documents.append(ids[shared:])
-        after.append(place.get(family))
+        after.append(place[prompt] if shared else None)
         end += len(ids) - shared
     lengths = [len(each) for each in documents]
     return {"input_ids": torch.cat(documents)[None], "lengths": lengths, "after": after} | _scored(rows, starts)

@@ -33,13 +33,13 @@ class Layout:
         self, batches: Sequence[Sequence[int]], length: Callable[[int], int], world: int = 1, *, full: bool = False
     ) -> list[list[int]]:
         """The conversations of a step's batches, laid out for `world` processes: as few packs as hold the limit, but as
-        many for each process where there are enough conversations, and all about equally heavy. `full`: packs up to
-        the limit instead, the last one has the rest."""
+        many for each process where there are enough of what need not stay together, and all about equally heavy.
+        `full`: packs up to the limit instead, the last one has the rest."""
         if self.limit is None:
             return [list(batch) for batch in batches]
         order = sorted((index for batch in batches for index in batch), key=length, reverse=True)
         sizes = _Sizes(length, self.bend, self.prompts)
-        units = _units(order, sizes, self.limit, -(-len(order) // world))
+        units = _units(order, sizes, self.limit, world)
         filled = _first_fit(units, sizes.tokens, self.limit)
         if full:
             return _conversations(filled)
@@ -85,10 +85,11 @@ def dealt(packs: list[Pack], rank: int, world: int) -> list[Pack]:
     return [turn[rank] for turn in turns]
 
 
-def _units(order: Sequence[int], sizes: _Sizes, limit: int, most: int) -> list[_Unit]:
-    """Those of one prompt together, at most so many, and no more than the limit holds."""
+def _units(order: Sequence[int], sizes: _Sizes, limit: int, world: int) -> list[_Unit]:
+    """Those that share a prompt together, as far as the limit holds them and something is left for every process."""
     if sizes.prompts is None:
         return [(index,) for index in order]
+    most = min(sizes.prompts.most, -(-len(order) // world))
     families: dict[int, list[_Unit]] = {}
     for index in order:
         units = families.setdefault(int(sizes.prompts.family[index]), [])

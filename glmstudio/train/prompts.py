@@ -5,6 +5,7 @@ Such a part has the same hidden states in all of them: a pack computes it once, 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,17 +20,31 @@ _LEAST = 16  # tokens; less is not worth a place of its own
 @dataclass(frozen=True)
 class Prompts:
     """For each of N conversations: those of one `family` (N) begin with the same `length` (N) of tokens, of which none
-    is learned and after which no learned one follows at once. Where that is 0, the conversation is alone."""
+    is learned and after which no learned one follows at once. Where that is 0, the conversation is alone. At most
+    `most` share one."""
 
     family: Numbers
     length: Numbers
+    most: int
 
     def of(self, conversations: Sequence[int]) -> list[tuple[int, int]]:
-        """Family and length of some of them."""
-        return [(int(self.family[at]), int(self.length[at])) for at in conversations]
+        """For each conversation of a pack: which prompt it has, counted from 0, and how many tokens it shares with
+        others; 0 where nobody has the same one."""
+        groups: dict[int, list[list[int]]] = {}
+        for at, index in enumerate(conversations):
+            known = groups.setdefault(int(self.family[index]), [[]])
+            if len(known[-1]) == self.most:
+                known.append([])
+            known[-1].append(at)
+        shared = [(0, 0)] * len(conversations)
+        for place, group in enumerate(group for known in groups.values() for group in known):
+            length = int(self.length[conversations[group[0]]]) if len(group) > 1 else 0
+            for at in group:
+                shared[at] = (place, length)
+        return shared
 
 
-def prompts_of(store: Store, rows: Numbers, ends: Numbers, user: int) -> Prompts:
+def prompts_of(store: Store, rows: Numbers, ends: Numbers, user: int, most: int) -> Prompts:
     """The prompts of chosen rows up to their ends: all that stands before the first turn of the user, whose special
     token is `user`."""
     families: dict[bytes, int] = {}
@@ -42,5 +57,5 @@ def prompts_of(store: Store, rows: Numbers, ends: Numbers, user: int) -> Prompts
             family[at] = -1 - at
             continue
         length[at] = before
-        family[at] = families.setdefault(ids[:before].tobytes(), len(families))
-    return Prompts(family, length)
+        family[at] = families.setdefault(hashlib.sha256(ids[:before].tobytes()).digest(), len(families))
+    return Prompts(family, length, most)

@@ -25,7 +25,7 @@ from glmstudio.models import ready_model, stamp
 from glmstudio.runs.checkpoints import verify
 from glmstudio.runs.reasons import out_of_memory
 from glmstudio.runs.run import last_word
-from glmstudio.runs.settings import Settings, change
+from glmstudio.runs.settings import Settings, change, on_one_prompt
 from glmstudio.train.agreement import agree
 from glmstudio.train.batches import Examples
 from glmstudio.train.engines import Engine, engine_of
@@ -126,8 +126,8 @@ def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, d
     counts = {name: value for name, value in asdict(chosen).items() if isinstance(value, int)}
     counts |= {"validation": len(kept_back) if kept_back else 0}
     prompts = None
-    if settings.packing and settings.shared_prompts > 1:
-        prompts = prompts_of(store, rows, ends, Tokenizer(model).special["<|user|>"])
+    if (most := on_one_prompt(settings)) > 1:
+        prompts = prompts_of(store, rows, ends, Tokenizer(model).special["<|user|>"], most)
     return Examples(store, rows, ends, prompts), kept_back, counts | {"sha256": store.sha256}
 
 

@@ -244,8 +244,7 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
     bf16 = on_gpu and whole and torch.cuda.is_bf16_supported(including_emulation=False)
     fp16 = on_gpu and (glm.dtype == torch.float16 or (whole and not bf16))
     prompts = job.examples.prompts
-    together = (prompts.family, settings.shared_prompts) if prompts else None
-    order = Order(job.examples.lengths, settings.batch_size, settings.seed, together)
+    order = Order(job.examples.lengths, settings.batch_size, settings.seed, prompts)
     limit = pack_limit(settings, int(job.examples.lengths.max())) if settings.packing else None
     steps = Steps(settings.batch_size, settings.accumulation, Layout(limit, bend(glm), prompts))
     watcher = Watcher(job, order, scaled=fp16)

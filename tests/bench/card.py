@@ -128,7 +128,7 @@ def training(bench: Bench) -> Iterator[str]:
         "old": lambda: old_rate(bench, examples),
         "ptuning_v2": lambda: our_rate(bench, "ptuning_v2", examples),
         "lora": lambda: our_rate(bench, "lora", examples),
-        "shared": lambda: our_rate(bench, "ptuning_v2", *with_prompts(examples), shared_prompts=4),
+        "shared": lambda: our_rate(bench, "ptuning_v2", *with_prompts(examples, 4)),
     }
     best = dict.fromkeys(sides, 0.0)
     for _ in range(2):

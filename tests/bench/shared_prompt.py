@@ -34,19 +34,19 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     vocabulary = HEADS["R1"]
-    examples, prompts = with_prompts(conversations(vocabulary))
+    sides = {most: with_prompts(conversations(vocabulary), most) for most in MOST}
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder)
         write_model(model, Shape(vocabulary=vocabulary))
         best = dict.fromkeys(MOST, 0.0)
         for _ in range(options.rounds + 1):  # the first warms up, and counts only if it was the best
             for most in MOST:
-                best[most] = max(best[most], speed(model, examples, prompts, most))
+                best[most] = max(best[most], speed(model, *sides[most]))
     for most, rate in best.items():
         print(f"{most} on one prompt: {rate:6.0f} real tokens per CPU-second   {rate / best[1]:.2f}")
 
 
-def with_prompts(examples: list[Example]) -> tuple[list[Example], Prompts]:
+def with_prompts(examples: list[Example], most: int) -> tuple[list[Example], Prompts]:
     """The same conversations, those of like length on one prompt; in the order in which they were."""
     order = sorted(range(len(examples)), key=lambda at: len(examples[at].input_ids))
     family, length = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
@@ -57,14 +57,14 @@ def with_prompts(examples: list[Example]) -> tuple[list[Example], Prompts]:
         family[at], length[at] = first, shared
         ids = examples[first].input_ids[:shared] + examples[at].input_ids[shared:]
         made[at] = Example(ids, examples[at].labels)
-    return made, Prompts(family, length)
+    return made, Prompts(family, length, most)
 
 
-def speed(model: Path, examples: list[Example], prompts: Prompts, most: int) -> float:
+def speed(model: Path, examples: list[Example], prompts: Prompts) -> float:
     """Real tokens per CPU-second from the first step to the saved checkpoint."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        given = prompts if most > 1 else None
-        trainer = our_trainer(model, Path(folder), examples, given, pack_tokens=PACK, shared_prompts=most)
+        given = prompts if prompts.most > 1 else None
+        trainer = our_trainer(model, Path(folder), examples, given, pack_tokens=PACK)
         began = time.process_time()
         trainer.train()
         seconds = time.process_time() - began
