@@ -21,7 +21,7 @@ from glmstudio.train.packs import Layout, dealt
 from glmstudio.train.scored import Scored
 from glmstudio.train.team import Team
 from tests.published import Shape, write_model
-from tests.training import Listed, prepared
+from tests.training import Listed, loss_and_gradients, prepared
 
 LENGTHS = [5, 9, 20, 7, 14, 8, 3, 16, 11, 10, 12]
 
@@ -151,26 +151,12 @@ def test_packs_batches_and_single_conversations_give_the_same_loss_and_gradients
     settings = Settings(gradient_checkpointing=checkpointing, checkpoint_layers=2, **given)
     seen = []
     for limit in (1, 40, 1000, None):
-        glm = prepared(tmp_path, settings)
-        for name, each in glm.named_parameters():
-            if "lora_B" in name:  # zero at the start: then A has no gradient
-                torch.nn.init.normal_(each, std=0.1, generator=torch.Generator().manual_seed(1))
         layout = Layout(limit)
-        deal = Deal(examples, Order(LENGTHS, 2, 1), Steps(2, 3, layout), Team())
-        scored, loss = Scored(glm), torch.zeros(())
-        for pack in next(iter(deal)):
-            told = Packed(examples, layout)[pack]
-            told.pop("tokens")
-            part = scored(**told)["loss"]
-            part.backward()
-            loss += part.detach()
-        gradients = {name: each.grad for name, each in glm.named_parameters() if each.grad is not None}
-        seen.append((loss, gradients))
-    (wanted, first), *others = seen
-    assert len(first) == sum(each.requires_grad for each in glm.parameters())
-    for loss, gradients in others:
-        torch.testing.assert_close(loss, wanted, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(gradients, first, rtol=2e-4, atol=2e-6)
+        step = next(iter(Deal(examples, Order(LENGTHS, 2, 1), Steps(2, 3, layout), Team())))
+        seen.append(loss_and_gradients(tmp_path, settings, map(Packed(examples, layout).__getitem__, step)))
+    for loss, gradients in seen[1:]:
+        torch.testing.assert_close(loss, seen[0][0], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(gradients, seen[0][1], rtol=2e-4, atol=2e-6)
 
 
 def test_a_document_does_not_see_the_others(tmp_path: Path) -> None:

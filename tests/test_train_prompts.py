@@ -23,10 +23,9 @@ from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Deal, Examples, Order, Packed, Steps, joined
 from glmstudio.train.packs import Layout
 from glmstudio.train.prompts import Prompts, prompts_of
-from glmstudio.train.scored import Scored
 from glmstudio.train.team import Team
 from tests.published import Shape, write_model
-from tests.training import Listed, prepared, trainer_for
+from tests.training import Listed, loss_and_gradients, prepared, trainer_for
 
 FAMILY = np.array([0, 1, 0, -3, 1, 0, 2, 0, 1, -9, 0, 2])
 SHARED = np.array([18, 25, 18, 0, 25, 18, 30, 18, 25, 0, 18, 30])
@@ -126,25 +125,12 @@ def test_loss_and_gradients_are_those_of_prompts_of_their_own(
     settings = Settings(gradient_checkpointing=checkpointing, checkpoint_layers=2, **given)
     seen = []
     for limit, prompts in ((1, None), (60, PROMPTS), (1000, PROMPTS)):
-        glm = prepared(tmp_path, settings)
-        for name, each in glm.named_parameters():
-            if "lora_B" in name:  # zero at the start: then A has no gradient
-                torch.nn.init.normal_(each, std=0.1, generator=torch.Generator().manual_seed(1))
-        scored, losses = Scored(glm), []
-        for packs in deal_of(limit, prompts=prompts):
-            for pack in packs:
-                told = Packed(Listed(EXAMPLES), Layout(limit, prompts=prompts))[pack]
-                told.pop("tokens")
-                part = scored(**told)["loss"]
-                part.backward()
-                losses.append(float(part.detach()))
-        gradients = {name: each.grad for name, each in glm.named_parameters() if each.grad is not None}
-        seen.append((sum(losses), gradients))
-    (wanted, first), *others = seen
-    assert len(first) == sum(each.requires_grad for each in glm.parameters())
-    for loss, gradients in others:
-        assert loss == pytest.approx(wanted, rel=1e-6)
-        torch.testing.assert_close(gradients, first, rtol=2e-4, atol=2e-6)
+        packed = Packed(Listed(EXAMPLES), Layout(limit, prompts=prompts))
+        packs = [packed[pack] for step in deal_of(limit, prompts=prompts) for pack in step]
+        seen.append(loss_and_gradients(tmp_path, settings, packs))
+    for loss, gradients in seen[1:]:
+        torch.testing.assert_close(loss, seen[0][0], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(gradients, seen[0][1], rtol=2e-4, atol=2e-6)
 
 
 def test_a_training_goes_the_same_way(tmp_path: Path) -> None:

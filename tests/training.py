@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from glmstudio.train.batches import Examples
 from glmstudio.train.engines import Engine
 from glmstudio.train.methods import METHODS, checkpoint_layers
 from glmstudio.train.prompts import Prompts
+from glmstudio.train.scored import Scored
 from glmstudio.train.team import Team
 from glmstudio.train.trainer import Job, StudioTrainer, make_trainer
 from glmstudio.train.witness import Witness
@@ -52,6 +53,24 @@ def prepared(
     glm.train()
     checkpoint_layers(glm, settings)
     return glm
+
+
+def loss_and_gradients(
+    model: Path, settings: Settings, packs: Iterable[dict[str, Any]]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss of all packs together, and the gradient of everything that learns."""
+    glm = prepared(model, settings)
+    for name, each in glm.named_parameters():
+        if "lora_B" in name:  # zero at the start: then A has no gradient
+            torch.nn.init.normal_(each, std=0.1, generator=torch.Generator().manual_seed(1))
+    scored, loss = Scored(glm), torch.zeros(())
+    for pack in packs:
+        part = scored(**{name: given for name, given in pack.items() if name != "tokens"})["loss"]
+        part.backward()
+        loss += part.detach()
+    gradients = {name: each.grad for name, each in glm.named_parameters() if each.grad is not None}
+    assert len(gradients) == sum(each.requires_grad for each in glm.parameters())
+    return loss, gradients
 
 
 def trainer_for(
