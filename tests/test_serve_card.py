@@ -30,7 +30,7 @@ def test_a_card_is_measured_with_torch_transformers_peft_and_sentencepiece_alone
     rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("|")]
     assert not [row for row in rows if "broke" in row], done.stdout
     assert [row.split(",")[0] for row in rows[2:]] == [
-        "a model was written", "weights from the disk to the device", "the old recipe", "ptuning_v2", "lora",
+        "a model was written", "weights from the disk to the device", "the old recipe", "ptuning_v2", "lora", "ptuning_v2",
         "peak memory", "decoding", "the same with 256", "first token of a prompt of 32",
         "of the next round of tools", "decoding", "the same with 256", "decoding", "the same with 256",
     ]  # fmt: skip
