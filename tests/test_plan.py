@@ -103,6 +103,8 @@ def test_a_plan_counts_what_the_data_hold(home: Path) -> None:
     assert plan.epochs == pytest.approx(SETTINGS.steps * 8 / 2000)
     assert (plan.seconds, plan.probe.state, plan.problem) == (None, "absent", None)
     shorter = store.select("fix", 64)
+    half = make_plan(dataclasses.replace(SETTINGS, validation_share=0.5), place_of("cpu"), store, chosen)
+    assert half.epochs == pytest.approx(2 * plan.epochs), "what is only looked at is not gone through"
     less = make_plan(dataclasses.replace(SETTINGS, max_length=64), place_of("cpu"), store, shorter)
     assert less.longest == 64
     assert less.need.activations < plan.need.activations

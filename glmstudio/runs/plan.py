@@ -119,11 +119,12 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
     probe = look_probe(planned, place.device, store.key)
     per_step = settings.batch_size * settings.accumulation
     tokens = settings.steps * per_step * chosen.tokens / chosen.used
+    held_back = 0.0 if settings.validation else settings.validation_share
     return Plan(
         settings=planned,
         place=place,
         need=needed,
-        epochs=settings.steps * per_step / chosen.used,
+        epochs=settings.steps * per_step / (chosen.used * (1 - held_back)),
         longest=int(chosen.ends.max()),
         probe=probe,
         seconds=tokens / probe.tokens_per_second if probe.tokens_per_second else None,
