@@ -135,9 +135,7 @@ def test_loss_and_gradients_are_those_of_prompts_of_their_own(
 
 def test_a_training_goes_the_same_way(tmp_path: Path) -> None:
     write_model(tmp_path / "model", Shape(64, 32, 80, 2, 4, 2, 8))
-    settings = Settings(
-        method="full", learning_rate=1e-3, accumulation=4, steps=9, shared_prompts=3, pack_tokens=200, save_every=100
-    )
+    settings = Settings(method="full", learning_rate=1e-3, accumulation=4, steps=9, pack_tokens=200, save_every=100)
     losses = []
     for shared in (True, False):
         folder = tmp_path / str(shared)

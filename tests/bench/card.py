@@ -188,11 +188,9 @@ def scaled(bench: Bench) -> list[Example]:
     return longer
 
 
-def our_rate(
-    bench: Bench, method: str, examples: list[Example], prompts: Prompts | None = None, **changes: Any
-) -> float:
+def our_rate(bench: Bench, method: str, examples: list[Example], prompts: Prompts | None = None) -> float:
     """Real tokens a second of the trainer, after its first step, which finds the kernels."""
-    settings = _settings(bench, method, steps=bench.steps, pack_tokens=4 * bench.length, **changes)
+    settings = _settings(bench, method, steps=bench.steps, pack_tokens=4 * bench.length)
     lines = _train(bench, settings, examples, prompts)[1:]
     return float(
         sum(line["tokens"] for line in lines) / sum(line["tokens"] / line["tokens_per_second"] for line in lines)

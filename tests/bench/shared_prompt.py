@@ -1,8 +1,8 @@
 """What it gains to compute a prompt once for several conversations on it: `python -m tests.bench.shared_prompt`.
 
 Real tokens per CPU-second of the trainer that a run uses, on one thread, with `shared_prompts` at 1, 2, 4 and 8 in turn,
-the best of each. Models and lengths are those of `tests.bench.old_recipe`; 62 % of an average conversation is its
-prompt, and about nine have the same one, as in ToolAlpaca.
+the best of each. Model and lengths are those of `tests.bench.old_recipe`; nine conversations of like length have the
+same prompt, which is 62 % of the shortest of them: about as in ToolAlpaca.
 """
 
 from __future__ import annotations
