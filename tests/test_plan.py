@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from glmstudio import process
+from glmstudio.cli.train import plan_rows
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO, ROOT
@@ -104,10 +105,30 @@ def test_a_plan_counts_what_the_data_hold(home: Path) -> None:
     assert (plan.seconds, plan.probe.state, plan.problem) == (None, "absent", None)
     shorter = store.select("fix", 64)
     half = make_plan(dataclasses.replace(SETTINGS, validation_share=0.5), place_of("cpu"), store, chosen)
-    assert half.epochs == pytest.approx(2 * plan.epochs), "what is only looked at is not gone through"
+    held = int(store.split(0.5, SETTINGS.seed).sum())
+    assert (half.learned_from, half.held_back) == (2000 - held, held)
+    assert half.epochs == SETTINGS.steps * 8 / (2000 - held), "what is only looked at is not gone through"
     less = make_plan(dataclasses.replace(SETTINGS, max_length=64), place_of("cpu"), store, shorter)
     assert less.longest == 64
     assert less.need.activations < plan.need.activations
+
+
+@pytest.mark.parametrize(("records", "passes", "fewer"), [(20, 580, 50), (1, 11_600, 2), (580, 20, None)])
+def test_many_passes_are_warned_of_with_fewer_steps(
+    records: int, passes: float, fewer: int | None, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "facts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"Q{n}?", "response": f"A{n}."}) + "\n" for n in range(records)))
+    store = prepare(file, DEMO / "model")
+    settings = dataclasses.replace(SETTINGS, steps=1450, data=str(file))
+    plan = make_plan(settings, place_of("cpu"), store, store.select("stop", 512))
+    assert (plan.learned_from, plan.epochs, plan.fewer_steps) == (records, passes, fewer)
+    if fewer:
+        assert plan.passes_of(fewer) in range(10, 41)
+        assert dict(plan_rows(plan))["steps"] == (
+            f"1,450, which is {passes:,.1f} passes through {records} conversations\n  After so many passes a model repeats "
+            f"these answers and forgets others. For about {plan.passes_of(fewer)}: --set steps={fewer}"
+        )
 
 
 def test_a_full_disk_and_a_full_memory_are_told_before_the_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

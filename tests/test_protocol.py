@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmstudio.chat.protocol import (
-    INTERPRETER_PROMPT,
     Answer,
     Begun,
     Filled,
@@ -21,7 +20,7 @@ from glmstudio.chat.protocol import (
     tool_names,
 )
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.prompt import TOOL_PROMPT, Message, chat_ids
+from glmstudio.data.prompt import INTERPRETER_PROMPT, TOOL_PROMPT, Message, chat_ids
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.paths import DEMO
 from glmstudio.serve.engine import Job, Known

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glmstudio.chat.score import Act, Marks, act_of, is_right, questions
+from glmstudio.chat.score import Act, Marks, Score, act_of, is_right, questions, summary
 from glmstudio.runs.start import SAMPLE
 
 TOOL = {
@@ -103,3 +103,26 @@ def test_the_sample_is_full_of_questions() -> None:
     found = list(questions(SAMPLE))
     assert len(found) > 100
     assert {each.due.tool is None for each in found} == {True, False}
+
+
+def test_what_was_not_judged_is_said() -> None:
+    facts, calls = Marks("base"), Marks("base")
+    for _ in range(20):
+        facts.add(Act("Aurora."), Act("Something else."))
+    calls.add(DUE, DUE)
+    assert facts.no_call == (20, 20)
+    assert summary("en", Score("f", 20, [facts, facts], [], 0, 0)) == (
+        "20 questions. After tuning, 0 are handled as they should be that were not before, and 0 no longer are. "
+        "No tool call is due anywhere in this file. All that was counted is whether the model called a tool all the "
+        "same: whether its answers are right was not looked at."
+    )
+    assert summary("zh", Score("f", 1, [calls], [], 0, 0)) == (
+        "共 1 题。“处理得当”指：该调用时调用正确，不该调用时没有调用。回答的内容对不对，这里不评判。"
+    )
+
+
+def test_a_question_that_was_refused_is_not_handled_well() -> None:
+    marks = Marks("base")
+    marks.add(Act("Aurora."), Act(unasked=True))
+    assert marks.no_call == (0, 1)
+    assert not is_right(Act("Aurora."), Act(unasked=True))

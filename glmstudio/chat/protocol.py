@@ -9,16 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from glmstudio.data.calls import CallError, fenced, parse_call, render_call
-from glmstudio.data.prompt import TOOL_PROMPT, Message, tools_message
-
-INTERPRETER = "interpreter"
-# What ChatGLM3 was trained to read where it may run code; from the original demo.
-INTERPRETER_PROMPT = (
-    "你是一位智能AI助手，你叫ChatGLM，你连接着一台电脑，但请注意不能联网。在使用Python解决任务时，你可以运行代码并得到结果，"
-    "如果运行结果有错误，你需要尽可能对代码进行改进。你可以处理用户上传到电脑上的文件，文件默认存储路径是/mnt/data/。"
-)
-
+from glmstudio.data.calls import CallError, call_content, fenced, parse_call, read_arguments
+from glmstudio.data.prompt import INTERPRETER, Message, listed_tool, tools_intro, tools_message
 
 _NAME = re.compile(r"[^\s\x00-\x1f]{1,64}")
 
@@ -46,15 +38,13 @@ def to_turns(messages: Any, tools: Any = None) -> list[Message]:
         turns += _closed(calls)
         turns += _turn(message, number, calls)
     turns += _closed(calls)
-    listed = [_flat(tool, number) for number, tool in enumerate(tools or ())]
+    listed = [_listed(tool, number) for number, tool in enumerate(tools or ())]
     if not listed:
         return turns
     # ChatGLM3 knows one system message, the first; the tools stand in it, after what the user wants there.
     system = [turn.content for turn in turns if turn.role == "system"]
     rest = [turn for turn in turns if turn.role != "system"]
-    if [tool["name"] for tool in listed] == [INTERPRETER]:
-        return [Message("system", "\n".join([*system, INTERPRETER_PROMPT])), *rest]
-    return [tools_message(listed, "\n".join([*system, TOOL_PROMPT])), *rest]
+    return [tools_message(listed, tools_intro(system, listed)), *rest]
 
 
 @dataclass(frozen=True)
@@ -175,6 +165,8 @@ def _turn(message: Any, number: int, calls: dict[str, list[Message]]) -> list[Me
             f"messages[{number}].role must be system, user, assistant or tool.", f"messages[{number}].role"
         )
     asked = message.get("tool_calls") or []
+    if message.get("function_call"):  # OpenAI's older form, of which a message has one
+        asked = [{"function": message["function_call"]}]
     if not isinstance(asked, list):
         raise ProtocolError(f"messages[{number}].tool_calls must be a list.", f"messages[{number}].tool_calls")
     for place, call in enumerate(asked):
@@ -214,17 +206,11 @@ def _past_call(call: Any, number: int) -> Message:
             f"messages[{number}].tool_calls needs function.name and function.arguments.",
             f"messages[{number}].tool_calls",
         )
-    written = function.get("arguments") or "{}"
-    try:
-        arguments = json.loads(written)
-    except (TypeError, ValueError, RecursionError):
-        arguments = None
-    name = function["name"].split("\n")[0]
-    if name == INTERPRETER and isinstance(arguments, dict) and isinstance(arguments.get("code"), str):
-        return Message("assistant", f"```python\n{arguments['code']}\n```", metadata=name)
-    if not isinstance(arguments, dict) or not all(key.isidentifier() for key in arguments):
-        return Message("assistant", str(written), metadata=name)
-    return Message("assistant", render_call(arguments), metadata=name)
+    written, name = function.get("arguments"), function["name"].split("\n")[0]
+    arguments = read_arguments(written)
+    if arguments is None or (name != INTERPRETER and not all(key.isidentifier() for key in arguments)):
+        return Message("assistant", written if isinstance(written, str) else str(written), metadata=name)
+    return Message("assistant", call_content(name, arguments), metadata=name)
 
 
 def _text(content: Any, number: int) -> str:
@@ -239,19 +225,15 @@ def _text(content: Any, number: int) -> str:
     return "".join(str(text) for text in texts)
 
 
-def _flat(tool: Any, number: int) -> dict[str, Any]:
-    """A tool as ChatGLM3 lists it: OpenAI's wrapping is not part of what the model was trained on."""
-    if isinstance(tool, dict) and tool.get("type") == "code_interpreter":
-        return {"name": INTERPRETER, "description": "", "parameters": {}}
-    function = tool.get("function", tool) if isinstance(tool, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+def _listed(tool: Any, number: int) -> dict[str, Any]:
+    listed = listed_tool(tool)
+    if listed is None:
         raise ProtocolError("Each tool needs a function with a name.", f"tools[{number}]")
-    if not _NAME.fullmatch(function["name"]):
+    if not _NAME.fullmatch(listed["name"]):
         raise ProtocolError("A tool's name is 1 to 64 letters, digits or signs, without spaces.", f"tools[{number}]")
-    listed = {"name": function["name"], "description": function.get("description") or ""}
-    return listed | {"parameters": function.get("parameters") or {"type": "object", "properties": {}}}
+    return listed
 
 
 def tool_names(tools: Any) -> list[str]:
     """The names under which a request's tools are called. Raises ProtocolError."""
-    return [_flat(tool, number)["name"] for number, tool in enumerate(tools or ())]
+    return [_listed(tool, number)["name"] for number, tool in enumerate(tools or ())]

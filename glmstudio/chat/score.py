@@ -15,10 +15,11 @@ from typing import Any
 
 import httpx
 
-from glmstudio.data.calls import CallError, parse_call
+from glmstudio.data.calls import CallError, call_content, parse_call, render_call
 from glmstudio.data.formats import Conversation, conversations
-from glmstudio.data.prompt import TOOL_PROMPT, tools_message
+from glmstudio.data.prompt import listed_tool, tools_intro, tools_message
 from glmstudio.data.sources import source_files
+from glmstudio.data.turns import WRITTEN
 from glmstudio.data.values import read_values
 from glmstudio.errors import StudioError
 from glmstudio.words import say
@@ -30,11 +31,13 @@ _LONGEST_ANSWER = 512  # tokens
 
 @dataclass(frozen=True)
 class Act:
-    """What the model does: a call (`tool` and `arguments`, None where they cannot be read), or text."""
+    """What the model does: a call (`tool` and `arguments`, None where they cannot be read), or text; nothing at all
+    where the server refused the question (`unasked`)."""
 
     text: str = ""
     tool: str | None = None
     arguments: dict[str, Any] | None = None
+    unasked: bool = False
 
     def shown(self) -> str:
         """As one line."""
@@ -76,7 +79,7 @@ class Marks:
             self.right_tool = _more(self.right_tool, did.tool == due.tool)
             self.right_arguments = _more(self.right_arguments, is_right(due, did))
         else:
-            self.no_call = _more(self.no_call, did.tool is None)
+            self.no_call = _more(self.no_call, is_right(due, did))
         if did.tool is not None:
             self.valid_calls = _more(self.valid_calls, did.arguments is not None)
 
@@ -110,16 +113,17 @@ class Score:
 
 
 def summary(lang: str, result: Score) -> str:
-    """How many questions there were, and what tuning did to them where two models were asked."""
-    if len(result.marks) < 2:
-        return say(lang, "chat.score.asked", count=result.questions)
-    return say(lang, "chat.score.compared", count=result.questions, better=result.better, worse=result.worse)
+    """How many questions were asked, what tuning did to them where two models were, and what all this does not say."""
+    key = "chat.score.compared" if len(result.marks) > 1 else "chat.score.asked"
+    said = say(lang, key, count=result.questions, better=result.better, worse=result.worse)
+    counted = "calls_only" if any(each.right_tool[1] for each in result.marks) else "no_calls"
+    return f"{said}{' ' if lang == 'en' else ''}{say(lang, f'chat.score.{counted}')}"
 
 
 def is_right(due: Act, did: Act) -> bool:
     """Whether it is the call that is due, with its arguments, or no call where none is due."""
     if due.tool is None:
-        return did.tool is None
+        return did.tool is None and not did.unasked
     return did.tool == due.tool and did.arguments is not None and _same(did.arguments, due.arguments)
 
 
@@ -158,7 +162,8 @@ def score(
                 better[after] += 1
                 changes.append(_change(question, did[0], did[-1], better=after))
     changes.sort(key=lambda each: each.better)  # what became worse is what must be seen
-    return Score(str(file), len(asked), marks, changes[:_EXAMPLES], better[1], better[0])
+    answered = marks[0].right_tool[1] + marks[0].no_call[1]  # fewer than were asked for where somebody stopped it
+    return Score(str(file), answered, marks, changes[:_EXAMPLES], better[1], better[0])
 
 
 def questions(file: Path) -> Iterator[Question]:
@@ -173,13 +178,7 @@ def questions(file: Path) -> Iterator[Question]:
 def _decisions(found: Conversation, line: int) -> Iterator[Question]:
     record: Any = found.record
     turns = record.get("conversations") if isinstance(record, dict) else None
-    tools = record.get("tools") or [] if isinstance(record, dict) else []
-    listed = [{"type": "function", "function": tool} for tool in tools if isinstance(tool, dict) and "name" in tool]
-    messages: list[dict[str, Any]] = []
-    if tools and len(listed) < len(tools):  # a description in words, as ToolAlpaca has it, goes in as it is
-        listed, messages = [], [{"role": "system", "content": tools_message(tools, found.intro).content}]
-    elif system := found.intro.removesuffix(TOOL_PROMPT).strip():
-        messages = [{"role": "system", "content": system}]
+    messages, listed = _opening(found)
     for number, turn in enumerate(turns if isinstance(turns, list) else ()):
         if not isinstance(turn, dict):
             return
@@ -198,10 +197,31 @@ def _decisions(found: Conversation, line: int) -> Iterator[Question]:
             return
 
 
-def _called(turn: dict[str, Any], number: int) -> list[dict[str, Any]]:
-    seen, name = turn.get("observation"), f"call_{number}"
+def _opening(found: Conversation) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What stands before the first turn: messages, and tools to offer. Asked must be what was learned, token for token,
+    so tools that the server would list in other words go into the system text as the record has them."""
+    record: Any = found.record
+    if not isinstance(record, dict) or "tools" not in record:
+        return [], []
+    tools = record["tools"]
+    listed = [listed_tool(tool) for tool in tools] if isinstance(tools, list) else []
+    turns = record.get("conversations")
+    system = any(isinstance(turn, dict) and turn.get("role") == "system" for turn in turns or ())
+    if not listed or system or json.dumps(listed) != json.dumps(tools):
+        return [{"role": "system", "content": tools_message(tools, found.intro).content}], []
+    before = found.intro.removesuffix(tools_intro([], tools))
+    messages = [{"role": "system", "content": before.removesuffix("\n")}] if before else []
+    return messages, [{"type": "function", "function": tool} for tool in listed]
+
+
+def _called(turn: dict[Any, Any], number: int) -> list[dict[str, Any]]:
+    seen, name, arguments = turn.get("observation"), f"call_{number}", turn["parameters"]
     text = seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False)
-    function = {"name": turn["name"], "arguments": json.dumps(turn["parameters"], ensure_ascii=False)}
+    learned = turn.get(WRITTEN) or render_call(arguments)
+    # A call that the server would write in another way than it was learned goes in as the text that it is.
+    same = call_content(turn["name"], arguments) == learned and all(map(str.isidentifier, arguments))
+    written = json.dumps(arguments, ensure_ascii=False) if same else learned
+    function = {"name": turn["name"], "arguments": written}
     return [
         {"role": "assistant", "content": None, "tool_calls": [{"id": name, "type": "function", "function": function}]},
         {"role": "tool", "tool_call_id": name, "content": text},
@@ -223,8 +243,8 @@ def _ask(client: httpx.Client, port: int, question: Question, marks: Marks) -> A
         told = reply.json()
     except (httpx.HTTPError, ValueError) as error:
         raise StudioError("chat.unreachable") from error
-    if reply.status_code == 400:  # too long for this model: an answer that is wrong, not the end
-        return Act()
+    if reply.status_code == 400:  # too long for this model: not handled as it should be, but not the end
+        return Act(unasked=True)
     if reply.status_code != 200:
         raise StudioError("chat.refused", reason=str((told.get("error") or {}).get("message", reply.status_code)))
     marks.loaded = str(told.get("system_fingerprint") or "")

@@ -85,7 +85,7 @@ def _runs_show(options: argparse.Namespace) -> int:
         print(f"{t('cli.run_machines')} {each['number']} {each['address']}: {state}")
     counts = row.pop("records")
     if isinstance(counts, dict) and {"used", "cut", "dropped"} <= counts.keys():
-        row["records"] = t("cli.run_counts", **counts)
+        row["records"] = t("cli.run_counts", **{"trained": counts["used"], "validation": 0} | counts)
     for key, value in row.items():
         if value not in (None, "", []):
             print(f"{t(f'cli.run_{key}')}: {value}")

@@ -41,7 +41,7 @@ def _score(options: argparse.Namespace) -> int:
     print(" " * width + "".join(f"{marks.model:>20}" for marks in result.marks))
     for figure in _FIGURES:
         shares = [getattr(marks, figure) for marks in result.marks]
-        cells = [f"{right / of:.1%} ({right}/{of})" if of else "–" for right, of in shares]
+        cells = [t("chat.score.share", right=right, of=of) if of else "–" for right, of in shares]
         print(f"{t(f'ui.score.{figure}'):{width}}" + "".join(f"{cell:>20}" for cell in cells))
     print(summary(language(), result))
     for change in result.changes:

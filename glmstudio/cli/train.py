@@ -213,6 +213,12 @@ def _plan(asked: Any, *, as_json: bool) -> int:
     return 1 if problem else 0
 
 
+def _steps(plan: Any) -> str:
+    said = t("cli.plan_steps_text", steps=plan.settings.steps, epochs=plan.epochs, records=plan.learned_from)
+    fewer = plan.fewer_steps
+    return f"{said}\n  {t('cli.plan_passes', steps=fewer, passes=plan.passes_of(fewer))}" if fewer else said
+
+
 def plan_rows(plan: Any) -> list[tuple[str, str]]:
     """A plan as names and figures."""
     need = plan.need
@@ -221,10 +227,12 @@ def plan_rows(plan: Any) -> list[tuple[str, str]]:
     rows = [
         ("device", plan.place.name or plan.place.device),
         ("memory", f"{size(need.total)} ({said}); {t('cli.plan_free', free=size(plan.place.free))}"),
-        ("steps", t("cli.plan_steps_text", steps=plan.settings.steps, epochs=plan.epochs)),
+        ("steps", _steps(plan)),
         ("at_once", t("cli.plan_at_once_text", tokens=plan.at_once)),
         ("disk", f"{size(plan.disk)}; {t('cli.plan_free', free=size(plan.disk_free))}"),
     ]
+    if plan.held_back:
+        rows.append(("held_back", t("cli.plan_held_back_text", count=plan.held_back)))
     if plan.twice:
         rows.append(("twice", str(plan.twice)))
     if plan.seconds is not None:

@@ -19,7 +19,7 @@ from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.data.watch import Watch
 from glmstudio.files import digest, write_json
 
-MENDED, REPEATED = 1, 2
+MENDED, REPEATED, TOOLS = 1, 2, 4  # flags of a row
 ROW = struct.Struct("<qiiqiiqqQB")
 ROW_FIELDS = [
     ("offset", "<i8"), ("length", "<i4"), ("learned", "<i4"), ("ends_at", "<i8"), ("ends", "<i4"), ("file", "<i4"),
@@ -39,7 +39,8 @@ def build(folder: Path, source: Path, files: Sequence[Path], tokenizer: Tokenize
             problem = problem_of(file, line, finding)
             messages = finding.mended
             if messages is not None:
-                again = writer.row(index[file], line, messages, mended=problem is not None)
+                flags = (MENDED if problem is not None else 0) | (TOOLS if finding.tools else 0)
+                again = writer.row(index[file], line, messages, flags)
                 problem = problem or again
             if problem is not None:
                 writer.problem(index[file], problem, usable=messages is not None)
@@ -73,14 +74,14 @@ class _Writer:
         self._seen = Seen()
         self.number = self.unusable = self.problems = 0
 
-    def row(self, file: int, line: int, messages: Sequence[Message], *, mended: bool) -> Problem | None:
+    def row(self, file: int, line: int, messages: Sequence[Message], flags: int) -> Problem | None:
         """Write one record. A faultless one that was there before is told as a problem."""
         mark = message_hash(messages)
-        again = None if mended else self._seen.again(self._names[file], line, mark)
+        again = None if flags & MENDED else self._seen.again(self._names[file], line, mark)
         ids, learned, stops = spelled(self._tokenizer, messages)
         counted = list(accumulate(learned))
         ends = [(stop + 1, counted[stop]) for stop in _answers(messages, stops)]
-        flags = (MENDED if mended else 0) | (REPEATED if again else 0)
+        flags |= REPEATED if again else 0
         self._rows.write(
             ROW.pack(
                 self._offset, len(ids), counted[-1], self._end_offset, len(ends), file, line, self.number, mark, flags

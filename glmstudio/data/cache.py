@@ -22,7 +22,7 @@ try:
 except ImportError:
     fcntl = None  # type: ignore[assignment]
 
-VERSION = 1  # of the files of a prepared data set, and of what the examination finds
+VERSION = 2  # of the files of a prepared data set, and of what the examination finds
 KEPT = 5
 _WEEK_S = 7 * 24 * 3600.0
 _DAY_S = 24 * 3600.0

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import keyword
 import math
 import tokenize
 import unicodedata
 from typing import Any
 
+from glmstudio.data.prompt import INTERPRETER
 from glmstudio.syntax import expression
 
 LONGEST_CALL = 20_000
@@ -30,6 +32,23 @@ def render_call(arguments: dict[str, Any]) -> str:
     """The text that the original training script makes of a call's arguments."""
     inside = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     return f"```python\ntool_call({inside})\n```"
+
+
+def call_content(name: str, arguments: dict[str, Any]) -> str:
+    """A call as the model writes it: ChatGLM3 calls its code interpreter with bare code, and every other tool by name."""
+    code = arguments.get("code")
+    return f"```python\n{code}\n```" if name == INTERPRETER and isinstance(code, str) else render_call(arguments)
+
+
+def read_arguments(value: Any) -> dict[str, Any] | None:
+    """A call's arguments, given as an object or as its JSON text; None where they are neither."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return {}
+    try:
+        value = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def parse_call(text: str) -> dict[str, Any]:

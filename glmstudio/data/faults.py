@@ -25,11 +25,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Finding:
-    """One conversation as it stands (None where it cannot be written down), its faults, and what it is when mended."""
+    """One conversation as it stands (None where it cannot be written down), its faults, and what it is when mended.
+
+    `tools`: whether it tells the model of tools.
+    """
 
     messages: tuple[Message, ...] | None
     faults: tuple[Fault, ...] = ()
     mended: tuple[Message, ...] | None = None
+    tools: bool = False
 
     @property
     def worst(self) -> Fault | None:
@@ -40,7 +44,7 @@ class Finding:
 def examine(conversation: Conversation) -> Finding:
     """Look at a conversation. Nothing is raised, whatever it holds."""
     try:
-        return _examine(conversation)
+        return replace(_examine(conversation), tools=bool(conversation.record.get("tools")))
     except StudioError as reason:
         return Finding(None, (Fault(reason),))
     except RecursionError:

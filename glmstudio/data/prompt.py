@@ -15,6 +15,12 @@ from glmstudio.data.tokenizer import EOS, Tokenizer
 
 IGNORED = -100
 TOOL_PROMPT = "Answer the following questions as best as you can. You have access to the following tools:"
+INTERPRETER = "interpreter"
+# What ChatGLM3 was trained to read where it may run code; from the original demo. No list of tools follows it.
+INTERPRETER_PROMPT = (
+    "你是一位智能AI助手，你叫ChatGLM，你连接着一台电脑，但请注意不能联网。在使用Python解决任务时，你可以运行代码并得到结果，"
+    "如果运行结果有错误，你需要尽可能对代码进行改进。你可以处理用户上传到电脑上的文件，文件默认存储路径是/mnt/data/。"
+)
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,28 @@ class Example:
         return Example(self.input_ids[:length], self.labels[:length])
 
 
+def listed_tool(tool: Any) -> dict[str, Any] | None:
+    """A tool as the model reads it, whatever form somebody gave it in: name, description and parameters, in this order
+    and nothing else. None where it has no name. Training data and requests to the server both pass through here."""
+    if isinstance(tool, dict) and tool.get("type") == "code_interpreter":
+        return {"name": INTERPRETER, "description": "", "parameters": {}}
+    function = tool.get("function", tool) if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        return None
+    listed = {"name": function["name"], "description": function.get("description") or ""}
+    return listed | {"parameters": function.get("parameters") or {"type": "object", "properties": {}}}
+
+
+def tools_intro(system: Sequence[str], tools: Sequence[Any]) -> str:
+    """What stands before the list of tools: the system texts of the conversation, then the fixed sentence."""
+    alone = len(tools) == 1 and isinstance(tools[0], dict) and tools[0].get("name") == INTERPRETER
+    return "\n".join([*system, INTERPRETER_PROMPT if alone else TOOL_PROMPT])
+
+
 def tools_message(tools: Any, intro: str = TOOL_PROMPT) -> Message:
-    """The system message that tells the model which tools there are."""
+    """The system message that tells the model which tools there are; `intro` is made by `tools_intro`."""
+    if intro.endswith(INTERPRETER_PROMPT):
+        return Message("system", intro)
     return Message("system", f"{intro}\n{json.dumps(tools, indent=4, ensure_ascii=False)}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from glmstudio.data.building import MENDED
+from glmstudio.data.building import MENDED, TOOLS
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class Selection:
     """The rows that are kept and the length of each. `used` + `dropped` is every record of the source.
 
     `mended` counts kept records whose content was mended, `cut` kept ones that are shorter than they were; of the
-    dropped, `lost` were left out for the limit and `duplicates` because they were there before.
+    dropped, `lost` were left out for the limit and `duplicates` because they were there before. `with_tools` counts
+    kept records that tell the model of tools.
     """
 
     policy: str
@@ -41,6 +42,7 @@ class Selection:
     duplicates: int
     tokens: int
     learned: int
+    with_tools: int
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ def select(store: Store, policy: str, max_length: int, *, plain_cut: bool) -> Se
     return _counted(store, policy, max_length, kept & ~lost, (ends, learned, lost, repeated))
 
 
+def held_back(store: Store, chosen: Selection, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Which of the chosen rows are kept to validate, and never learned from."""
+    return store.split(share, seed)[chosen.rows]
+
+
 def _repeated(store: Store, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Which of the kept rows say the same as a kept one before them."""
     rows = np.flatnonzero(kept)
@@ -134,4 +141,5 @@ def _counted(store: Store, policy: str, limit: int, kept: npt.NDArray[np.bool_],
         duplicates=int(np.count_nonzero(repeated)),
         tokens=int(ends[rows].sum()),
         learned=int(learned[rows].sum()),
+        with_tools=int(np.count_nonzero(store.rows["flags"][rows] & TOOLS)),
     )

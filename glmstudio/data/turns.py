@@ -14,7 +14,7 @@ from glmstudio.data.prompt import TOOL_PROMPT, Message, is_text, tools_message
 from glmstudio.errors import StudioError
 
 ROLES = ("system", "user", "assistant", "observation", "tool")
-PLACE = 0  # a key that no JSON has
+PLACE, WRITTEN = 0, 1  # keys that no JSON has: the turn's number in the user's file, and a call's text
 
 
 def record_messages(record: Any, intro: str = TOOL_PROMPT) -> tuple[Message, ...]:
@@ -70,7 +70,7 @@ def short(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _tool_messages(turn: dict[str, Any], number: int, loss: bool) -> list[Message]:
+def _tool_messages(turn: dict[Any, Any], number: int, loss: bool) -> list[Message]:
     name, arguments = turn.get("name"), turn.get("parameters")
     if not isinstance(name, str) or not name or "\n" in name:
         raise StudioError("data.tool_name", number=number)
@@ -81,5 +81,6 @@ def _tool_messages(turn: dict[str, Any], number: int, loss: bool) -> list[Messag
             raise StudioError("data.tool_argument", number=number, name=short(name), argument=short(key))
     seen = turn.get("observation")
     text = seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False)
-    call = Message("assistant", render_call(arguments), metadata=name, trained=loss)
+    content = turn.get(WRITTEN, "") or render_call(arguments)
+    call = Message("assistant", content, metadata=name, trained=loss)
     return [call, Message("observation", text)]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from glmstudio.data.selection import Selection
+from glmstudio.data.selection import Selection, held_back
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
@@ -28,6 +28,7 @@ _MARGIN = 0.96  # of the memory that is free: the rest is what the estimate may 
 _PACKS = (8192, 4096, 2048, 1024, 1)  # tokens of a pack; the last one: each conversation by itself
 _PACKED_ON_CPU = 1024  # larger ones do not fit its caches (measured: docs/benchmarks.md)
 _SHORTEST = 256  # tokens: a shorter limit is proposed to nobody
+MOST_PASSES = 20  # through the data: more wear a few answers in and everything else out
 
 LargestOf = Callable[[Settings], Largest]
 
@@ -53,12 +54,17 @@ class Plan:
     """What a run needs and gives. Sizes in bytes; `seconds` is for all steps, where a probe has measured.
 
     `remedy` holds the settings that would make it fit, the least harmful first; empty where it fits or nothing helps.
+    `learned_from` and `held_back` count conversations; `epochs` are the passes through those learned from, and where
+    these are too many, `fewer_steps` makes `MOST_PASSES` of them.
     """
 
     settings: Settings
     place: Place
     need: Need
+    learned_from: int
+    held_back: int
     epochs: float
+    fewer_steps: int | None
     longest: int
     probe: Probe
     seconds: float | None
@@ -67,6 +73,10 @@ class Plan:
     remedy: dict[str, Any]
     at_once: int  # tokens that are computed at once at most, padding included
     twice: int  # layers that are computed twice
+
+    def passes_of(self, steps: int) -> int:
+        """How often so many steps go through the data, roughly."""
+        return round(self.epochs * steps / self.settings.steps)
 
     @property
     def problem(self) -> StudioError | None:
@@ -119,12 +129,20 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
     probe = look_probe(planned, place.device, store.key)
     per_step = settings.batch_size * settings.accumulation
     tokens = settings.steps * per_step * chosen.tokens / chosen.used
-    held_back = 0.0 if settings.validation else settings.validation_share
+    held = 0
+    if settings.validation_share and not settings.validation:
+        held = int(held_back(store, chosen, settings.validation_share, settings.seed).sum())
+    learned_from = max(1, chosen.used - held)
+    epochs = settings.steps * per_step / learned_from
+    fewer = max(1, MOST_PASSES * learned_from // per_step)
     return Plan(
         settings=planned,
         place=place,
         need=needed,
-        epochs=settings.steps * per_step / (chosen.used * (1 - held_back)),
+        learned_from=learned_from,
+        held_back=held,
+        epochs=epochs,
+        fewer_steps=fewer if epochs > MOST_PASSES and fewer < settings.steps else None,
         longest=int(chosen.ends.max()),
         probe=probe,
         seconds=tokens / probe.tokens_per_second if probe.tokens_per_second else None,

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.chat.protocol import INTERPRETER, ProtocolError, tool_names
+from glmstudio.chat.protocol import ProtocolError, tool_names
 from glmstudio.chat.sampling import Sampling
+from glmstudio.data.prompt import INTERPRETER
 
 _LIMITS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),

@@ -17,6 +17,7 @@ import torch
 from transformers import GlmForCausalLM, set_seed
 
 from glmstudio import __version__
+from glmstudio.data.selection import held_back
 from glmstudio.data.store import prepare
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
@@ -118,13 +119,13 @@ def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, d
         good = other.select("drop", settings.max_length)
         kept_back = Examples(other, good.rows, good.ends)
     elif settings.validation_share:
-        held = store.split(settings.validation_share, settings.seed)[rows]
+        held = held_back(store, chosen, settings.validation_share, settings.seed)
         kept_back = Examples(store, rows[held], ends[held]) if held.any() else None
         rows, ends = rows[~held], ends[~held]
     if not len(rows):
         raise StudioError("data.file_empty", file=settings.data)
     counts = {name: value for name, value in asdict(chosen).items() if isinstance(value, int)}
-    counts |= {"validation": len(kept_back) if kept_back else 0}
+    counts |= {"validation": len(kept_back) if kept_back else 0, "trained": len(rows)}
     prompts = None
     if (most := on_one_prompt(settings)) > 1:
         prompts = prompts_of(store, rows, ends, Tokenizer(model).special["<|user|>"], most)

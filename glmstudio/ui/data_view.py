@@ -24,13 +24,18 @@ _NAMES = {"trained": "trained", "plain": "plain", "cut": "cut_off"}
 
 
 def verdict(
-    lang: str, records: int, problems: Sequence[Problem], count: int, selection: Selection | None = None
+    lang: str,
+    records: int,
+    problems: Sequence[Problem],
+    count: int,
+    selection: Selection | None = None,
+    held_back: int = 0,
 ) -> Safe:
     """What the doctor says of `records` records with `count` problems; `problems` are the first of these.
 
-    With a selection also what is trained on and what became of the rest.
+    With a selection also what is trained on and what became of the rest; `held_back` of it are kept for validation.
     """
-    chosen = _chosen(lang, selection) if selection is not None else Safe("")
+    chosen = _chosen(lang, selection, held_back) if selection is not None else Safe("")
     if not count:
         fine = tag("<strong>{text}</strong>", text=say(lang, "ui.data.fine", records=records))
         return _box("good", fine, chosen)
@@ -98,10 +103,11 @@ def _line(lang: str, problem: Problem, several: bool) -> Safe:
     )
 
 
-def _chosen(lang: str, chosen: Selection) -> Safe:
+def _chosen(lang: str, chosen: Selection, held_back: int) -> Safe:
     """What is trained on, in sentences; what did not happen is not said."""
     said = [
         say(lang, "ui.data.trained_on", used=chosen.used, tokens=chosen.tokens, learned=chosen.learned),
+        *([say(lang, "ui.data.held_back", count=held_back, rest=chosen.used - held_back)] if held_back else []),
         *(
             say(lang, f"ui.data.{name}", count=count)
             for name, count in (

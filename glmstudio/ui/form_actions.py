@@ -133,6 +133,11 @@ def _remedy(view: View, _: dict[str, Any]) -> View:
     return _changed(view, plan.remedy) if plan else view
 
 
+def _fewer_steps(view: View, _: dict[str, Any]) -> View:
+    plan = recipe(view).plan
+    return _changed(view, {"steps": plan.fewer_steps}) if plan and plan.fewer_steps else view
+
+
 def _measure(view: View, _: dict[str, Any]) -> View:
     found = recipe(view)
     if found.plan is None or found.store is None:
@@ -169,6 +174,7 @@ _ACTIONS: dict[str, Callable[[View, dict[str, Any]], View]] = {
     "save-preset": _save_preset,
     "delete-preset": _delete_preset,
     "remedy": _remedy,
+    "fewer-steps": _fewer_steps,
     "measure": _measure,
     "card": _card,
     "install-deepspeed": _install,

@@ -38,7 +38,7 @@ def render_data(lang: str, view: View) -> Safe:
     shown = found.store.problems(limit, data_view.SHOWN_PROBLEMS)
     return tag(
         '<div class="gs-stack">{verdict}{policy}{more}</div>',
-        verdict=data_view.verdict(lang, found.store.records, shown, count, found.chosen),
+        verdict=data_view.verdict(lang, found.store.records, shown, count, found.chosen, _held_back(found)),
         policy=_policies(lang, settings) if count else "",
         more=_closer(lang, view, found.store, settings),
     )
@@ -49,7 +49,7 @@ def render_plan(lang: str, view: View) -> Safe:
     found = recipe(view)
     parts: list[Safe] = _doctor(lang)
     if found.plan is not None:
-        parts += [_memory(lang, found.plan), _figures(lang, found.plan)]
+        parts += [_memory(lang, found.plan), _figures(lang, found.plan), _passes(lang, found.plan)]
         if found.plan.probe.problem:
             parts.append(problem(lang, found.plan.probe.problem))
     if found.problem and found.look is not None and found.look.store is not None:
@@ -173,6 +173,23 @@ def _figures(lang: str, plan: Plan) -> Safe:
         for name, value in figures
     ]
     return tag('<dl class="gs-figures gs-plan">{cells}</dl>', cells=cells)
+
+
+def _held_back(found: Recipe) -> int:
+    return found.plan.held_back if found.plan else 0
+
+
+def _passes(lang: str, plan: Plan) -> Safe:
+    """A warning where the same few conversations are learned over and over, and the click that makes it fewer."""
+    if plan.fewer_steps is None:
+        return Safe("")
+    many = StudioError("ui.plan.passes", steps=plan.settings.steps, epochs=plan.epochs, records=plan.learned_from)
+    fewer = say(lang, "ui.plan.fewer", steps=plan.fewer_steps, passes=plan.passes_of(plan.fewer_steps))
+    return tag(
+        '{warning}<div class="gs-row">{fewer}</div>',
+        warning=problem(lang, many, kind="attention"),
+        fewer=button("fewer-steps", fewer, look="primary"),
+    )
 
 
 def _measure(lang: str, plan: Plan) -> Safe:

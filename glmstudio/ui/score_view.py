@@ -91,7 +91,8 @@ def _result(lang: str, result: Score, run: Run | None) -> Safe:
             '<tr><th scope="row">{label}</th>{cells}</tr>',
             label=say(lang, f"ui.score.{figure}"),
             cells=[
-                tag('<td class="gs-number">{share}</td>', share=_share(getattr(each, figure))) for each in result.marks
+                tag('<td class="gs-number">{share}</td>', share=_share(lang, getattr(each, figure)))
+                for each in result.marks
             ],
         )
         for figure in _FIGURES
@@ -131,6 +132,6 @@ def _change(lang: str, change: Change, number: int) -> Safe:
     )
 
 
-def _share(counts: tuple[int, int]) -> str:
+def _share(lang: str, counts: tuple[int, int]) -> str:
     right, of = counts
-    return f"{right / of:.0%} ({right}/{of})" if of else "–"
+    return say(lang, "chat.score.share", right=right, of=of) if of else "–"

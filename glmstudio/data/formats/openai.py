@@ -75,7 +75,8 @@ def _answer(waiting: list[tuple[Any, int, Any]], message: dict[str, Any], number
     if place is None:
         raise StudioError("data.result_no_call", number=number)
     _, _, asked = waiting.pop(place)
-    asked["observation"] = _content(message.get("content"), number)
+    said = _content(message.get("content"), number)
+    asked["observation"] = "" if said is None else said
 
 
 def _content(content: Any, number: int) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
-from glmstudio.data.prompt import TOOL_PROMPT
-from glmstudio.data.turns import PLACE, short
+from glmstudio.data.calls import call_content, read_arguments
+from glmstudio.data.prompt import TOOL_PROMPT, listed_tool, tools_intro
+from glmstudio.data.turns import PLACE, WRITTEN, short
 from glmstudio.errors import StudioError
 
 
@@ -25,17 +27,16 @@ def official(record: Any) -> Conversation:
 
 
 def conversation(turns: list[dict[Any, Any]], tools: Any = None) -> Conversation:
-    """Official turns with their tools. A system text before tools goes into their message, as in a chat with them."""
+    """Official turns with their tools. System texts before tools go into their message, as in a chat with them."""
     if not tools:
         return Conversation({"conversations": turns})
-    if turns and turns[0].get("role") == "system" and isinstance(turns[0].get("content"), str):
-        intro = f"{turns[0]['content']}\n{TOOL_PROMPT}"
-        return Conversation({"tools": tools, "conversations": turns[1:]}, intro)
-    return Conversation({"tools": tools, "conversations": turns})
+    system = list(takewhile(_is_system, turns))
+    intro = tools_intro([turn["content"] for turn in system], tools if isinstance(tools, list) else [])
+    return Conversation({"tools": tools, "conversations": turns[len(system) :]}, intro)
 
 
 def tools_of(value: Any) -> Any:
-    """Tools as ChatGLM3 lists them, from OpenAI's wrapping or from JSON text; what is no list comes back as it is."""
+    """Tools as ChatGLM3 lists them, from OpenAI's form or from its JSON text; what is no list comes back as it is."""
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)
@@ -43,28 +44,17 @@ def tools_of(value: Any) -> Any:
             raise StudioError("data.tools_text") from error
     if not isinstance(value, list):
         return value
-    return [_flat(tool) for tool in value]
+    return [listed_tool(tool) or tool for tool in value]
 
 
 def call(name: Any, arguments: Any, number: int, loss: bool = True) -> dict[Any, Any]:
     """The official call of a turn with this number; it still waits for its result. Raises StudioError."""
-    turn = {"role": "tool", "name": name, "parameters": _arguments(arguments, number, name), PLACE: number}
+    given = read_arguments(arguments)
+    if given is None:
+        raise StudioError("data.call_arguments", number=number, name=short(name))
+    turn = {"role": "tool", "name": name, "parameters": given, PLACE: number, WRITTEN: call_content(name, given)}
     return turn if loss else turn | {"loss": False}
 
 
-def _arguments(value: Any, number: int, name: Any) -> dict[str, Any]:
-    """The arguments of a call, given as an object or as its JSON text."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else {}
-        except (ValueError, RecursionError) as error:
-            raise StudioError("data.call_arguments", number=number, name=short(name)) from error
-    if not isinstance(value, dict):
-        raise StudioError("data.call_arguments", number=number, name=short(name))
-    return value
-
-
-def _flat(tool: Any) -> Any:
-    if isinstance(tool, dict) and isinstance(tool.get("function"), dict):
-        return tool["function"]
-    return tool
+def _is_system(turn: dict[Any, Any]) -> bool:
+    return turn.get("role") == "system" and isinstance(turn.get("content"), str)
