@@ -21,6 +21,14 @@ FORMAT = "glmstudio-chat-1"
 LONGEST_TITLE = 60
 _MOST_TURNS = 5000
 _NAME = re.compile(r"[0-9a-z-]{1,64}")
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "bool | None": (bool, type(None)),
+    "int": (int,),
+    "float": (int, float),
+    "dict[str, Any]": (dict,),
+}
 
 
 @dataclass
@@ -68,10 +76,10 @@ class Turn:
 
 @dataclass
 class Settings:
-    """How a conversation is held."""
+    """How a conversation is held. `tools`: whether they are offered; None, as the model that is asked was trained."""
 
     system: str = ""
-    tools: bool = True
+    tools: bool | None = None
     preset: str = "precise"
     sampling: Sampling = PRESETS["precise"]
 
@@ -200,10 +208,8 @@ def _made(kind: type[T], value: dict[str, Any]) -> T:
         if each.name not in value:
             continue
         given = value[each.name]
-        wanted = {"str": str, "bool": bool, "int": int, "float": (int, float), "dict[str, Any]": dict}.get(
-            str(each.type)
-        )
-        if wanted and (not isinstance(given, wanted) or (isinstance(given, bool) and wanted is not bool)):  # type: ignore[arg-type]
+        wanted = _KINDS.get(str(each.type))
+        if wanted and (not isinstance(given, wanted) or (isinstance(given, bool) and bool not in wanted)):
             raise TypeError(each.name)
         named[each.name] = given
     return kind(**named)

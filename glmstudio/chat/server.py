@@ -32,11 +32,13 @@ _TRACES = ("Traceback (most recent call last)", "Fatal Python error", "terminate
 
 @dataclass(frozen=True)
 class ServerState:
-    """What is loaded now. `state` is one of absent, loading, ready, failed; `adapters` are those given at the start."""
+    """What is loaded now. `state` is one of absent, loading, ready, failed; `adapters` are those given at the start, and
+    `chosen` is the one that a person wanted to answer last ("" is the base)."""
 
     state: str
     model: str = ""
     adapters: tuple[str, ...] = ()
+    chosen: str = ""
     port: int = 0
     bits: int = 16
     problem: StudioError | None = None
@@ -64,9 +66,9 @@ class ModelServer:
         about = read_table(_file())
         if not about:
             return ServerState("absent")
-        state = ServerState(
-            "loading", about["model"], tuple(about.get("adapters", ())), about["port"], about.get("bits", 16)
-        )
+        adapters = tuple(about.get("adapters", ()))
+        chosen = about.get("chosen", next(iter(adapters), ""))
+        state = ServerState("loading", about["model"], adapters, chosen, about["port"], about.get("bits", 16))
         told = read_table(_told_file())
         mine = told.get("run_id") == about.get("run_id")
         if not process.alive(process.Identity.from_json(about.get("identity"))):
@@ -113,6 +115,13 @@ class ModelServer:
                 break
         problem = told.get("problem")
         raise StudioError.from_json(problem) if problem else StudioError("chat.refused", reason=str(told))
+
+    @staticmethod
+    def choose(adapter: str) -> None:
+        """Remember who is to answer ("" is the base), so that a page that is loaded anew names the same."""
+        about = read_table(_file())
+        if about and about.get("chosen") != adapter:
+            write_json(_file(), about | {"chosen": adapter})
 
     @staticmethod
     def loaded() -> list[Loaded]:

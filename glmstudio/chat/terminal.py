@@ -17,7 +17,7 @@ from typing import Any
 
 from glmstudio import process
 from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Decision, Finished, TextPart, converse
-from glmstudio.chat.offer import offered
+from glmstudio.chat.offer import offered, toolless
 from glmstudio.chat.server import adapter_folder, adapter_name, loaded_at, serve_command, spawn
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
@@ -46,7 +46,7 @@ def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
     calls: list[dict[str, Any]] = []
     messages: list[dict[str, Any]] = []
     text = ""
-    tools = offered(model, asking=False)
+    tools = [] if toolless(model, adapter or "") else offered(model, asking=False)
     with own_server(model, [adapter] if adapter else []) as served:
         asked = Asked(served.port, served.models[-1], [{"role": "user", "content": prompt}], tools)
         for event in converse(asked):
@@ -64,7 +64,8 @@ def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
 
 def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Callable[..., None]) -> int:
     """Ask and answer until the input ends. `show` is `print`."""
-    tools = offered(model)
+    without = toolless(model, adapter or "")
+    tools = [] if without else offered(model)
 
     def decide(_call: CallStarted, tool: Tool) -> Decision:
         """May it run? Enter means no: what nobody has read must not run."""
@@ -76,6 +77,8 @@ def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Calla
     with own_server(model, [adapter] if adapter else []) as served:
         messages: list[dict[str, Any]] = []
         show(say(lang, "cli.chat_ready"))
+        if without:
+            show(say(lang, "ui.chat.form_without.what", name=without.name))
         while True:
             try:
                 question = input("> ").strip()

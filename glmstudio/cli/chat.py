@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from glmstudio.cli.terminal import command, json_flag, language, print_json, t
@@ -27,10 +28,13 @@ def add(commands: Any) -> None:
 
 
 def _chat(options: argparse.Namespace) -> int:
+    from glmstudio.chat.offer import toolless
     from glmstudio.chat.terminal import ask_once, converse_in_terminal
 
     if options.prompt is None:
         return converse_in_terminal(options.model, options.adapter, language(), print)
+    if without := toolless(options.model, options.adapter or ""):
+        print(t("ui.chat.form_without.what", name=without.name), file=sys.stderr)
     answer = ask_once(options.model, options.adapter, options.prompt)
     if options.json:
         print_json(answer)

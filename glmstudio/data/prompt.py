@@ -84,12 +84,21 @@ def is_text(messages: Sequence[Message]) -> bool:
     return True
 
 
-def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
-    """The prompt for the assistant's next message: all messages, then the bare assistant token."""
-    ids = _start(tokenizer)
+def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message], opening: Sequence[int] = ()) -> list[int]:
+    """The prompt for the assistant's next message: all messages, then the bare assistant token.
+
+    `opening` are ids that stand before the messages, as `opening_of` a conversation; else the two of a beginning.
+    """
+    ids = list(opening) or _start(tokenizer)
     for message in messages:
         ids += _message_ids(tokenizer, message)
     return [*ids, tokenizer.special["<|assistant|>"]]
+
+
+def opening_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    """What stands before the first turn of the user: tools and system text, with the two ids of a beginning."""
+    user = tokenizer.special["<|user|>"]
+    return list(ids[: ids.index(user)]) if user in ids else _start(tokenizer)
 
 
 def training_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> Example:

@@ -102,7 +102,7 @@ def _branch(run: Run, found: Checkpoint) -> Run:
     folder.mkdir(parents=True)
     target = folder / "checkpoints" / found.path.name
     shutil.copytree(found.path, target, copy_function=_link)
-    for name in ("run.json", "metrics.jsonl", "samples.jsonl", "records.json"):
+    for name in ("run.json", "metrics.jsonl", "samples.jsonl", "records.json", "opening.json"):
         if (run.path / name).is_file():
             shutil.copyfile(run.path / name, folder / name)
     about = run.about | {"created": time.time(), "branched_from": {"run": run.name, "step": found.step}}

@@ -8,6 +8,7 @@ runs/<name>/
     ranks.jsonl     of several processes, a line for each every ten steps: its times, its memory (trainer)
     samples.jsonl   what the model said at each save                                            (trainer)
     records.json    how many conversations are used, mended, cut and left out                   (trainer)
+    opening.json    ids that its first conversation begins with: tools and system text          (trainer)
     notes.json      what its owner wrote about it                                               (manage)
     train.log       what the processes printed
     stop.json       a wish to stop                                                              (stop)
@@ -102,6 +103,12 @@ class Run:
     def preset(self) -> str:
         """The preset's name."""
         return str(self.about.get("preset", ""))
+
+    @property
+    def learned_tools(self) -> bool | None:
+        """Whether conversations that it learned from tell the model of tools; None where nobody has counted them."""
+        count = read_table(self.path / "records.json").get("with_tools")
+        return count > 0 if isinstance(count, int) else None
 
     @property
     def model(self) -> str:

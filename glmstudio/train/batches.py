@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from glmstudio.data.building import TOOLS
 from glmstudio.data.prompt import IGNORED
 from glmstudio.data.selection import Numbers
 from glmstudio.data.store import Store
@@ -44,6 +45,10 @@ class Examples(Dataset[dict[str, Any]]):
     def length(self, index: int) -> int:
         """How many tokens a conversation has."""
         return int(self.lengths[index])
+
+    def has_tools(self, index: int) -> bool:
+        """Whether a conversation tells the model of tools."""
+        return bool(self._store.rows["flags"][self._rows[index]] & TOOLS)
 
     def scored(self, index: int) -> int:
         """How many of them are learned. The first one is never foretold."""

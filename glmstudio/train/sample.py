@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.prompt import Message, chat_ids
+from glmstudio.data.prompt import Message, chat_ids, opening_of
 from glmstudio.data.tokenizer import PAD, Tokenizer
 from glmstudio.train.batches import Examples
 from glmstudio.train.witness import Witness
@@ -18,9 +18,11 @@ _LONGEST = 96  # tokens of an answer
 def sampler(
     glm: GlmForCausalLM, tokenizer: Tokenizer, examples: Examples, question: str, witness: Witness
 ) -> Callable[[int], None]:
-    """A function that asks and tells the witness; `question` empty takes that of the first conversation."""
+    """A function that asks and tells the witness; `question` empty takes that of the first conversation, and any is
+    asked with the tools and the system text of that one."""
     if question:
-        prompt = chat_ids(tokenizer, [Message("user", question)])
+        opening = opening_of(tokenizer, examples[0]["input_ids"].tolist())
+        prompt = chat_ids(tokenizer, [Message("user", question)], opening)
     else:
         prompt, question = _first_question(tokenizer, examples)
 

@@ -17,6 +17,7 @@ import torch
 from transformers import GlmForCausalLM, set_seed
 
 from glmstudio import __version__
+from glmstudio.data.prompt import opening_of
 from glmstudio.data.selection import held_back
 from glmstudio.data.store import prepare
 from glmstudio.data.tokenizer import Tokenizer
@@ -88,12 +89,14 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
     with team.first_goes_first():
         examples, validation, counts = _data(settings, model.path)
     agree(team, settings, model.path, counts["sha256"])
+    tokenizer = Tokenizer(model.path)
     checkpoint_layers(glm, settings)
     compile_kernels(glm, settings)
     if team.first:
         write_json(folder / "records.json", counts, parents=False)
+        write_json(folder / "opening.json", _opening(tokenizer, examples), parents=False)
         write_json(folder / "environment.json", _environment(glm, team), parents=False)
-    sample = sampler(glm, Tokenizer(model.path), examples, settings.sample_prompt, witness)
+    sample = sampler(glm, tokenizer, examples, settings.sample_prompt, witness)
     trainer, watcher = make_trainer(
         glm, Job(settings, model, folder, examples, validation, witness, sample, team, engine, about)
     )
@@ -130,6 +133,12 @@ def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, d
     if (most := on_one_prompt(settings)) > 1:
         prompts = prompts_of(store, rows, ends, Tokenizer(model).special["<|user|>"], most)
     return Examples(store, rows, ends, prompts), kept_back, counts | {"sha256": store.sha256}
+
+
+def _opening(tokenizer: Tokenizer, examples: Examples) -> dict[str, Any]:
+    """How the first conversation begins, and whether that tells the model of tools."""
+    ids = opening_of(tokenizer, examples[0]["input_ids"].tolist())
+    return {"ids": ids, "tools": examples.has_tools(0)}
 
 
 def _finish(glm: GlmForCausalLM, engine: Engine, folder: Path) -> None:

@@ -43,6 +43,7 @@ def build(page: Page) -> None:
 
 
 def _composer(page: Page, log: gr.HTML) -> None:
+    page.panel("chat-form", chat_side.render_form, chat_side.act_tools)
     page.panel("chat-problem", _render_problem)
     with gr.Row(elem_id="chat-composer"):
         box = gr.Textbox(lines=1, max_lines=6, max_length=MAX_QUESTION, elem_id="chat-input", scale=1, autofocus=False)

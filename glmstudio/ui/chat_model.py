@@ -40,10 +40,16 @@ def build(page: Page) -> None:
         lambda view, name: replace(view, chat_model=name or "", chat_adapter="", chat_rival=ALONE),
         inputs=[model],
     )
-    page.on(adapter.input, lambda view, name: replace(view, chat_adapter=name or ALONE), inputs=[adapter])
+    page.on(adapter.input, choose_adapter, inputs=[adapter])
     page.on(rival.input, lambda view, name: replace(view, chat_rival=name), inputs=[rival])
     page.on(bits.input, lambda view, chosen: replace(view, chat_bits=int(chosen)), inputs=[bits])
     page.panel("server", render_server, act_server)
+
+
+def choose_adapter(view: View, name: str) -> View:
+    """Who answers from now on."""
+    SERVER.choose(name or "")
+    return replace(view, chat_adapter=name or ALONE)
 
 
 def act_server(view: View, data: dict[str, Any]) -> View:
@@ -136,9 +142,7 @@ def render_server(lang: str, view: View) -> Safe:
     state = server_state()
     same = state.model == chosen_model(view) and state.bits == view.chat_bits
     look = {"absent": "waiting", "loading": "running", "ready": "good", "failed": "bad"}[state.state]
-    words = say(
-        lang, f"ui.chat.server_{state.state}", what=" + ".join([_title(state.model), *map(_short, state.adapters)])
-    )
+    words = _loaded_words(lang, view, state)
     buttons: list[Safe] = []
     if state.state in ("absent", "failed") or not same:
         buttons.append(button("load", say(lang, "ui.chat.load"), look="primary"))
@@ -146,16 +150,27 @@ def render_server(lang: str, view: View) -> Safe:
         buttons = [button("load-anyway", say(lang, "ui.chat.load_anyway"))]
     if state.state in ("ready", "loading"):
         buttons.append(button("unload", say(lang, "ui.chat.unload")))
+    named = view.chat_adapter if view.chat_adapter != ALONE else ""
+    gone = StudioError("ui.chat.adapter_gone", name=_short(named)) if named and not chosen_adapter(view) else None
     rows = [tag("<dt>{name}</dt><dd>{about}</dd>", name=each.id, about=about(lang, each)) for each in loaded().values()]
     return tag(
         '<div class="gs-stack"><div>{chip}</div>{busy}{problem}<dl class="gs-facts gs-loaded">{rows}</dl>'
         '<div class="gs-row">{buttons}</div></div>',
         chip=chip(look, words),
         busy=busy(words) if state.state == "loading" else "",
-        problem=problem(lang, state.problem) if state.problem else "",
+        problem=problem(lang, state.problem or gone) if state.problem or gone else "",
         rows=rows,
         buttons=buttons,
     )
+
+
+def _loaded_words(lang: str, view: View, state: ServerState) -> str:
+    """Who answers the next question, where the pickers name what is loaded; else what is loaded."""
+    if state.state == "ready" and state.model == chosen_model(view):
+        named = [_title(state.model), *([_short(adapter)] if (adapter := chosen_adapter(view)) else [])]
+        return say(lang, "ui.chat.server_answers", what=" + ".join(named))
+    named = [_title(state.model), *map(_short, state.adapters)]
+    return say(lang, f"ui.chat.server_{state.state}", what=" + ".join(named))
 
 
 def render_command(lang: str, view: View) -> Safe:
@@ -180,7 +195,7 @@ def chosen_adapter(view: View) -> str:
     if view.chat_model or view.chat_adapter:
         wanted = view.chat_adapter
     else:
-        wanted = next(iter(state.adapters), "") if state.state != "absent" and state.model == model else ""
+        wanted = state.chosen if state.state != "absent" and state.model == model else ""
     return wanted if wanted in _adapters(model, view) else ""
 
 
@@ -208,7 +223,10 @@ def _adapters(model: str, view: View) -> list[str]:
         for known in newest_first()
         if known.model == model and known.has_result and not known.run.is_whole_model
     ]
-    named = {view.chat_adapter, *server_state().adapters, *_checkpoints(view.chat_adapter)} - {"", *found}
+    named = {view.chat_adapter, server_state().chosen, *server_state().adapters, *_checkpoints(view.chat_adapter)} - {
+        "",
+        *found,
+    }
     return found + sorted(each for each in named if _is_ours(each))
 
 

@@ -9,6 +9,7 @@ import gradio as gr
 
 from glmstudio.chat import history
 from glmstudio.chat.dialogue import Settings
+from glmstudio.chat.offer import toolless
 from glmstudio.chat.sampling import PRESETS, Sampling
 from glmstudio.errors import StudioError
 from glmstudio.models.library import DEMO_NAME
@@ -16,7 +17,7 @@ from glmstudio.paths import paths
 from glmstudio.tools.permissions import folder, permission, set_folder, set_permission
 from glmstudio.tools.tool import PERMISSIONS
 from glmstudio.tools.toolbox import Tool, toolbox
-from glmstudio.ui.chat_model import chosen_model
+from glmstudio.ui.chat_model import chosen_adapter, chosen_model
 from glmstudio.ui.conversation import TALKS, Talk
 from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, button, fold, icon, problem, tag
@@ -135,12 +136,12 @@ def take_in(view: View, file: str | None) -> View:
 
 def render_tools(lang: str, view: View) -> Safe:
     """Each tool with what it may do; broken files; and where own ones belong."""
-    box, settings = toolbox(), talk_of(view).dialogue.settings
+    box, offering = toolbox(), offers_tools(view)
     switch = [
         tag(
             '<button type="button" data-act="{act}" aria-pressed="{on}">{label}</button>',
             act=f"tools-{name}",
-            on="true" if settings.tools == (name == "on") else "false",
+            on="true" if offering == (name == "on") else "false",
             label=say(lang, f"ui.chat.tools_{name}"),
         )
         for name in ("on", "off")
@@ -207,12 +208,36 @@ def _folder(lang: str) -> Safe:
     )
 
 
+_TOOLS = {"tools-on": True, "tools-off": False, "tools-trained": None}
+
+
+def offers_tools(view: View) -> bool:
+    """Whether the next question is asked with tools."""
+    chosen = talk_of(view).dialogue.settings.tools
+    return toolless(chosen_model(view), chosen_adapter(view)) is None if chosen is None else chosen
+
+
+def render_form(lang: str, view: View) -> Safe:
+    """Where the chosen model was trained without tools: how it is asked, and the other way."""
+    run = toolless(chosen_model(view), chosen_adapter(view))
+    if run is None:
+        return Safe("")
+    with_tools = offers_tools(view)
+    note = StudioError("ui.chat.form_differs" if with_tools else "ui.chat.form_without", name=run.name)
+    other = "tools-trained" if with_tools else "tools-on"
+    return tag(
+        '<div class="gs-row gs-form-note">{note}{other}</div>',
+        note=problem(lang, note, kind="attention" if with_tools else "note"),
+        other=button(other, say(lang, "ui.chat.form_trained" if with_tools else "ui.chat.form_offer")),
+    )
+
+
 def act_tools(view: View, data: dict[str, Any]) -> View:
     """Switch tools on or off, permit one, or choose the folder."""
     act, fields = data.get("act"), data.get("fields")
     try:
-        if act in ("tools-on", "tools-off"):
-            talk_of(view).dialogue.settings.tools = act == "tools-on"
+        if act in _TOOLS:
+            talk_of(view).dialogue.settings.tools = _TOOLS[str(act)]
             talk_of(view).keep()
         elif act == "permit" and (tool := toolbox().tools.get(str(data.get("tool")))):
             if data.get("value") in PERMISSIONS:

@@ -24,7 +24,7 @@ from glmstudio.chat.loop import (
     Waiting,
     converse,
 )
-from glmstudio.chat.offer import offered
+from glmstudio.chat.offer import offered, toolless
 from glmstudio.chat.server import ModelServer
 from glmstudio.errors import StudioError
 from glmstudio.tools.permissions import permission
@@ -122,7 +122,9 @@ class Talk:
         model = next((each for each in adapters if each.id == name), base)
         answer.about = asdict(model)
         settings = self.dialogue.settings
-        tools = offered(ModelServer.current().model) if settings.tools else []
+        loaded, asked = ModelServer.current().model, turn.answers[-1].model  # of two, both are asked as the chosen one
+        wanted = toolless(loaded, asked) is None if settings.tools is None else settings.tools
+        tools = offered(loaded) if wanted else []
         answer.tools = [tool.schema for tool in tools]
         messages = self.dialogue.messages(turn.parent, side)
         messages.append({"role": "user", "content": turn.question})

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from glmstudio.chat.offer import toolless
 from glmstudio.chat.server import ModelServer
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
@@ -19,7 +20,9 @@ from glmstudio.runs.resume import resume_run
 from glmstudio.runs.run import Run, find_run
 from glmstudio.runs.start import advance
 from glmstudio.ui import chat_model, runs_view, score_view
+from glmstudio.ui.chat_side import talk_of
 from glmstudio.ui.choice import use_model
+from glmstudio.ui.conversation import TALKS
 from glmstudio.ui.errands import ERRANDS
 from glmstudio.ui.form_actions import refused
 from glmstudio.ui.live import View
@@ -87,7 +90,8 @@ def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
     else:
         model, adapter = run.model, str(learned(run, step)) if step else run.name
         use_model(model)
-    view = replace(view, chat_model=model, chat_adapter=adapter, chat_problem=None)
+    view = replace(_in_its_form(view, model, adapter), chat_model=model, chat_adapter=adapter, chat_problem=None)
+    ModelServer.choose(adapter)
     try:
         if not _is_loaded(model):
             chat_model.load(model, adapter)
@@ -96,6 +100,16 @@ def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
     except StudioError as error:  # the chat is what the click has opened, so that is where it is told
         return replace(view, chat_problem=error)
     return view
+
+
+def _in_its_form(view: View, model: str, adapter: str) -> View:
+    """A new conversation where the open one was told to offer tools that this run was trained without."""
+    open_one = talk_of(view).dialogue
+    if open_one.settings.tools is not True or toolless(model, adapter) is None:
+        return view
+    fresh = TALKS.fresh(open_one)
+    fresh.dialogue.settings.tools = None
+    return replace(view, chat=fresh.dialogue.id)
 
 
 def _is_loaded(model: str) -> bool:
@@ -135,7 +149,7 @@ def versus(run: Run, question: str) -> dict[str, str]:
     if other := run_on(chat_device()):
         raise StudioError("ui.run.versus_busy", name=other.name)
     model = ready_model(run.model)
-    arguments = (str(model.path), str(learned(run)), question)
+    arguments = (str(model.path), str(learned(run)), str(run.path / "opening.json"), question)
     told: dict[str, str] = ask("glmstudio.serve.versus", *arguments, broke="ui.run.versus_broke")
     return {"question": question, **told}
 

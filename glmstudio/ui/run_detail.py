@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glmstudio.files import read_json
+from glmstudio.files import read_json, read_table
 from glmstudio.runs.checkpoints import Checkpoint, best, list_checkpoints
 from glmstudio.runs.export import forms_of
 from glmstudio.runs.lease import cards_of
@@ -174,13 +174,14 @@ def _versus(lang: str, known: Known) -> Safe:
     errand = ERRANDS.get(known.name, "versus")
     busy = errand is not None and errand.running
     parts: list[Safe] = [
+        tag('<p class="gs-small">{form}</p>', form=say(lang, f"ui.run.versus_{_form(known)}")),
         tag(
             '<div data-scope class="gs-fields"><label class="gs-wide">{label}<input data-field="question"'
             ' placeholder="{example}"></label>{ask}</div>',
             label=say(lang, "ui.run.question"),
             example=say(lang, "ui.run.question_example"),
             ask=button("versus", say(lang, "ui.run.answering" if busy else "ui.run.ask_both"), run=known.name),
-        )
+        ),
     ]
     if errand is not None and errand.problem:
         parts.append(problem(lang, errand.problem))
@@ -196,6 +197,12 @@ def _versus(lang: str, known: Known) -> Safe:
         question = tag('<p class="gs-sample-question">{text}</p>', text=str(errand.result.get("question", "")))
         parts += [question, tag('<div class="gs-versus">{columns}</div>', columns=columns)]
     return fold(say(lang, "ui.run.versus"), parts, key="versus", unfolded=errand is not None)
+
+
+def _form(known: Known) -> str:
+    """How both are asked: as the first conversation of the data begins, where that was written down."""
+    opening = read_table(known.run.path / "opening.json")
+    return {True: "tools", False: "plain"}.get(opening.get("tools", ""), "bare")
 
 
 def _export(lang: str, known: Known) -> Safe:
