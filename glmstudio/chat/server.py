@@ -32,7 +32,7 @@ _TRACES = ("Traceback (most recent call last)", "Fatal Python error", "terminate
 
 @dataclass(frozen=True)
 class ServerState:
-    """What is loaded now. `state` is one of absent, loading, ready, failed; `adapters` are those given at the start, and
+    """What is loaded now. `state` is one of absent, loading, ready, failed; `adapters` are those given at the start;
     `chosen` is the one that a person wanted to answer last ("" is the base)."""
 
     state: str

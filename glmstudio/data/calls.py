@@ -35,7 +35,7 @@ def render_call(arguments: dict[str, Any]) -> str:
 
 
 def call_content(name: str, arguments: dict[str, Any]) -> str:
-    """A call as the model writes it: ChatGLM3 calls its code interpreter with bare code, and every other tool by name."""
+    """A call as the model writes it: the code interpreter gets bare code, every other tool its arguments."""
     code = arguments.get("code")
     return f"```python\n{code}\n```" if name == INTERPRETER and isinstance(code, str) else render_call(arguments)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.models.family import refuse_other_vocabulary
 
 SPECIAL_TOKENS = (
     "[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>",
@@ -28,6 +29,7 @@ class Tokenizer:
         if not file.is_file():
             raise StudioError("data.tokenizer_missing", file=str(file))
         try:
+            refuse_other_vocabulary(file)
             self._pieces = SentencePieceProcessor(model_file=str(file))
         except (RuntimeError, OSError) as error:
             raise StudioError("data.tokenizer_broken", file=str(file)) from error

@@ -18,6 +18,7 @@ from glmstudio.errors import StudioError
 from glmstudio.glm.attention import ATTENTION
 from glmstudio.glm.layers import Angles, use_own_layers
 from glmstudio.glm.layout import native_config, native_tensors
+from glmstudio.models.family import refuse_prefix
 from glmstudio.models.folder import check_weights, read_config, weight_files
 
 
@@ -33,6 +34,7 @@ def load_base(folder: Path, *, dtype: torch.dtype | None, device: torch.device) 
         check_weights(file)
         state: dict[str, torch.Tensor] = {}
         for name, tensor in _tensors(file):
+            refuse_prefix(folder, [name])
             try:
                 pieces = native_tensors(name, tensor, config)
             except (KeyError, RuntimeError, ValueError) as error:

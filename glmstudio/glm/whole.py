@@ -15,6 +15,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.glm.checkpoint import read_tensors
 from glmstudio.glm.layout import native_tensors, published_config, published_tensors
+from glmstudio.models.family import refuse_prefix
 from glmstudio.models.folder import weight_files
 
 _SHARD = "2GB"
@@ -58,6 +59,7 @@ def read_whole(folder: Path, shapes: Mapping[str, torch.Size], config: GlmConfig
     wanted = dict(shapes)
     for file in weight_files(folder):
         for name, tensor in read_tensors(file).items():
+            refuse_prefix(folder, [name])
             for native, piece in native_tensors(name, tensor, config).items():
                 if wanted.pop(native, None) != piece.shape:
                     raise StudioError("models.foreign_tensor", file=str(file), name=name)

@@ -14,6 +14,7 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import manifest
+from glmstudio.models.family import named_in, refuse_other_family, refuse_other_vocabulary, refuse_prefix
 
 _POINTER = b"version https://git-lfs"
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -32,7 +33,7 @@ def folder_problems(folder: Path) -> Iterator[StudioError]:
     yield from _problem(read_config, folder)
     if not folder.is_dir():
         return
-    yield from _problem(present, folder / "tokenizer.model")
+    yield from _problem(check_vocabulary, folder / "tokenizer.model")
     try:
         files = weight_files(folder)
     except StudioError as problem:
@@ -42,6 +43,7 @@ def folder_problems(folder: Path) -> Iterator[StudioError]:
     yield from broken
     if not broken:
         yield from _problem(_check_index, folder)
+        yield from _problem(refuse_whole_with_prefix, folder)
     if manifest.read(folder).get("whole") is False:
         yield StudioError("models.unfinished", folder=str(folder))
 
@@ -58,6 +60,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise StudioError("models.bad_json", file=str(file))
     if config.get("model_type") != "chatglm":
         raise StudioError("models.foreign", file=str(file), kind=str(config.get("model_type", "?")))
+    refuse_other_family(folder, config)
     return config
 
 
@@ -90,6 +93,22 @@ def check_weights(file: Path) -> None:
         _check_safetensors(file)
     elif not zipfile.is_zipfile(file):
         raise StudioError("models.truncated", file=str(file))
+
+
+def check_vocabulary(file: Path) -> None:
+    """Raise StudioError unless `file` is there and is no other family's."""
+    present(file)
+    refuse_other_vocabulary(file)
+
+
+def refuse_whole_with_prefix(folder: Path) -> None:
+    """Raise StudioError where the weights in use hold a P-Tuning prefix beside the model."""
+    index = weight_index(folder)
+    if index:
+        refuse_prefix(folder, _weight_map(index))
+        return
+    for file in weight_files(folder):
+        refuse_prefix(folder, _header(file) if file.suffix == ".safetensors" else named_in(file))
 
 
 def present(file: Path) -> None:
