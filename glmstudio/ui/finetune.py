@@ -33,7 +33,9 @@ def build(page: Page) -> None:
             page.panel("compare", compare.render_compare, run_actions.act)
             page.panel("run", runs_view.render_open, run_actions.act)
             page.panel("runs", runs_view.render_list, run_actions.act)
-    page.on(start.click, start_from_form, inputs=form)
+    typed = gr.Textbox(visible=False)
+    take_along = "(...values) => [...values.slice(0, -1), studio.typed()]"
+    page.on(start.click, start_from_form, inputs=[*form, typed], js=take_along)
 
 
 def _form(page: Page) -> list[Any]:
@@ -95,15 +97,19 @@ def take_upload(view: View, upload: Any) -> tuple[View, str]:
     return replace(view, source="file", data=str(target), record=0), str(target)
 
 
-def start_from_form(view: View, *form: Any) -> View:
-    """Start the run that the form describes; a second click on the same form starts nothing."""
-    return form_actions.start(remember_form(view, *form))
+def start_from_form(view: View, source: str, data: str, name: str, typed: str) -> View:
+    """Start the run that the form describes; a second click on the same form starts nothing.
+
+    `typed` are the fields, as JSON, that say something else than the page has been told so far.
+    """
+    view = form_actions.take_typed(remember_form(view, source, data, name), typed)
+    return view if view.form_problem else form_actions.start(view)
 
 
 def render_start(lang: str, view: View) -> Safe:
     """Where the eye is when Start was pressed: what went wrong, or that the page may be closed."""
     if view.form_problem:
-        shown = problem(lang, view.form_problem)
+        shown = problem(lang, preset_cards.labelled(lang, view.form_problem))
         if view.form_problem.key != "runs.chat_loaded":
             return shown
         return tag(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from glmstudio.chat.server import ModelServer
@@ -15,7 +16,7 @@ from glmstudio.runs import deepspeed
 from glmstudio.runs.lease import cards_of, chat_on
 from glmstudio.runs.presets import delete_preset, find_preset, save_preset
 from glmstudio.runs.probe import end_probes, start_probe
-from glmstudio.runs.settings import change
+from glmstudio.runs.settings import Settings, change
 from glmstudio.runs.start import start as start_asked
 from glmstudio.ui import machines
 from glmstudio.ui.live import View
@@ -72,6 +73,21 @@ def _started_run(view: View, *, unload: bool, beside: bool) -> str:
     if unload:
         ModelServer.stop()
     return start_asked(found.asked, wait=True, beside_chat=beside).name
+
+
+def take_typed(view: View, typed: str) -> View:
+    """The view with what stands in the form's fields; `typed` is JSON of the browser. What is wrong is shown."""
+    try:
+        fields = json.loads(typed or "{}")
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict) or not fields:
+        return view
+    if not fields.keys() <= asdict(Settings()).keys():  # the other fields that Start takes along
+        return replace(view, form_problem=StudioError("ui.machines.not_taken"))
+    changes = dict(view.changes) | {str(name)[:80]: str(value)[:400] for name, value in fields.items()}
+    view = _settings(view, {"fields": changes})
+    return replace(view, form_problem=view.settings_problem)
 
 
 def _preset(view: View, data: dict[str, Any]) -> View:

@@ -81,6 +81,7 @@ class _Binding:
     following: Component | None = None
     mode: str = "multiple"
     event: bool = False
+    js: str | None = None
 
 
 class Visitors:
@@ -189,6 +190,7 @@ class Page:
                 inputs=[*looks, *binding.inputs],
                 outputs=[*looks, *binding.outputs, *lives],
                 trigger_mode=binding.mode,
+                js=binding.js,
                 **_QUICK,
             )
             for panel, render, changes in self._followed:

@@ -32,8 +32,8 @@ def render_machines(lang: str, view: View) -> Safe:
     rows = view.machines or _first_rows()
     values = dict(view.meeting)
     body = tag(
-        '<div data-scope class="gs-stack"><p class="gs-small">{about}</p>{rows}<div class="gs-fields">{numbers}</div>'
-        '<div class="gs-row">{add}{use}{leave}</div></div>{wrong}{used}',
+        '<div data-scope data-typed class="gs-stack"><p class="gs-small">{about}</p>{rows}'
+        '<div class="gs-fields">{numbers}</div><div class="gs-row">{add}{use}{leave}</div></div>{wrong}{used}',
         about=say(lang, "ui.machines.about"),
         rows=[_row(lang, number, *row) for number, row in enumerate(rows, 1)],
         numbers=[_input(lang, name, values.get(name, usual)) for name, usual in _NUMBERS],

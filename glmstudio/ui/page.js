@@ -85,7 +85,11 @@ window.studio = (() => {
       if (!wanted.hasAttribute(name) && !(name === "open" && have.nodeName === "DETAILS")) have.removeAttribute(name);
     }
     for (const { name, value } of wanted.attributes) {
-      if (have.getAttribute(name) !== value && !(name === "open" && have.nodeName === "DETAILS")) have.setAttribute(name, value);
+      if (have.getAttribute(name) === value || (name === "open" && have.nodeName === "DETAILS")) continue;
+      have.setAttribute(name, value);
+      // What was typed hides the attribute; what the server made of it is shown once nobody types there.
+      if (name === "value" && have.nodeName === "INPUT" && have !== document.activeElement) have.value = value;
+      if (name === "selected") have.selected = true;
     }
     if (!have.isEqualNode(wanted)) morph(have, wanted);
   }
@@ -116,9 +120,23 @@ window.studio = (() => {
       if (button.dataset.confirm && !(await confirmed(button, which))) return;
       button.disabled = true;
       setTimeout(() => { button.disabled = false; }, 700);
-      const fields = Object.fromEntries([...scope.querySelectorAll("[data-field]")].map((field) => [field.dataset.field, field.value]));
-      trigger({ ...button.dataset, ticked: boxes.map((box) => box.value), fields });
+      trigger({ ...button.dataset, ticked: boxes.map((box) => box.value), fields: fieldsOf(scope) });
+      if (button.dataset.act === "reset") scope.querySelectorAll("input[data-field]").forEach((field) => { field.value = field.defaultValue; });
     });
+    let typing = 0;
+    element.addEventListener("input", (event) => {
+      const scope = event.target.closest("[data-live]");
+      clearTimeout(typing);
+      if (scope) typing = setTimeout(() => trigger({ act: scope.dataset.live, fields: fieldsOf(scope) }), 600);
+    });
+  }
+  const valuesOf = (fields) => Object.fromEntries(fields.map((field) => [field.dataset.field, field.value]));
+  const fieldsOf = (scope) => valuesOf([...scope.querySelectorAll("[data-field]")]);
+  // What stands in the form and has not come back from the server: Start takes it along.
+  function typed() {
+    const differs = (field) => field.nodeName === "SELECT"
+      ? [...field.options].some((option) => option.selected && !option.defaultSelected) : field.value !== field.defaultValue;
+    return JSON.stringify(valuesOf([...document.querySelectorAll("[data-typed] [data-field]")].filter(differs)));
   }
   function nudge(box) {
     if (!box) return;
@@ -193,5 +211,5 @@ window.studio = (() => {
   });
   // A page that never hears from its server must not stay hidden.
   setTimeout(() => root.classList.remove("gs-wait"), 8000);
-  return { panel, show };
+  return { panel, show, typed };
 })();

@@ -51,8 +51,8 @@ def render_settings(lang: str, view: View) -> Safe:
         return Safe("")
     settings = _shown(found.preset, view)
     body = tag(
-        '<div data-scope class="gs-stack"><div class="gs-fields gs-settings">{fields}</div>'
-        '<div class="gs-row">{use}{reset}</div></div>{changed}{keep}',
+        '<div data-scope data-live="settings" data-typed class="gs-stack">'
+        '<div class="gs-fields gs-settings">{fields}</div><div class="gs-row">{use}{reset}</div></div>{changed}{keep}',
         fields=[_field(lang, doc) for doc in field_docs(settings, lang) if doc.name not in _PLACED_ELSEWHERE],
         use=button("settings", say(lang, "ui.preset.use")),
         reset=button("reset", say(lang, "ui.preset.reset"), look="quiet") if view.changes else "",
@@ -147,7 +147,7 @@ def _changed(lang: str, preset: Preset, settings: Settings, view: View) -> Safe:
         tag("<tr><td>{label}</td><td>{before}</td><td>{after}</td></tr>", label=label, before=before, after=after)
         for label, before, after in differences(origin.settings, settings, lang)
     ]
-    wrong = _labelled(lang, view.settings_problem) if view.settings_problem else None
+    wrong = labelled(lang, view.settings_problem) if view.settings_problem else None
     return tag(
         "{wrong}{table}",
         wrong=problem(lang, wrong) if wrong else "",
@@ -164,8 +164,10 @@ def _changed(lang: str, preset: Preset, settings: Settings, view: View) -> Safe:
     )
 
 
-def _labelled(lang: str, wrong: StudioError) -> StudioError:
-    """What is wrong with the form, by the names that the form shows."""
+def labelled(lang: str, wrong: StudioError) -> StudioError:
+    """What is wrong with the form, by the names that the form shows; another problem as it is."""
+    if wrong.key != "presets.wrong":
+        return wrong
     errors = [
         StudioError(each.key, **each.values | {"name": f"“{say(lang, label)}”"})
         if has(label := f"settings.{each.values['name']}.label")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,12 @@ import pytest
 
 from glmstudio.chat.server import ModelServer
 from glmstudio.runs.run import Run, find_run, wait_for_end
-from glmstudio.runs.stop import stop_run
-from tests.e2e.browser import CHROMIUM, browser, visit
+from tests.e2e.browser import CHROMIUM, visit
 from tests.e2e.studio import ROOT, Studio, studio
 
 pytest.importorskip("playwright")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")]
 SAMPLE = ROOT / "glmstudio/demo/sample.jsonl"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture
-def running(home: Path) -> Iterator[Studio]:
-    with studio(home) as started:
-        yield started
-    for folder in (home / "runs").glob("*"):
-        list(stop_run(Run(folder.name, folder), now=True))
-    ModelServer.stop()
 
 
 def small_data(home: Path, *more: str) -> Path:
