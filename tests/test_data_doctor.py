@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from glmstudio.data import values
+from glmstudio.data.formats.plain import QUESTION_AND_ANSWER
 from glmstudio.data.prompt import Message
 from glmstudio.data.records import Check, check_file, read_findings
 from glmstudio.errors import StudioError
@@ -198,7 +199,7 @@ FILES: list[tuple[str, bytes, list[tuple[int, str]]]] = [
         (2, "The row has 1 cells, but the table has 2 columns."), (3, "The row has 3 cells, but the table has 2 columns.")]),
     ("a.csv", b"prompt,prompt\na,b\n", [(1, "Two columns of the table have the same name.")]),
     ("a.csv", b"x,y\na,b\nc,d\n", [
-        (1, "The columns of the table are those of no known format, such as prompt and response.")]),
+        (1, f"The columns of the table are x, y; a question and an answer are looked for. Name two of them like one of these pairs: {QUESTION_AND_ANSWER}.")]),
     ("a.csv", b'prompt,response\n"a\nb",c\nd,""\n', [(4, "Turn 2 is an empty answer.")]),
     ("a.csv", b'prompt,response\na,b\nc,"d\ne\n', [
         (3, "The table cannot be read from here on: a quotation mark is missing or stands in a wrong place. "

@@ -14,7 +14,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 
-KINDS = (".json", ".jsonl", ".csv")
+KINDS = (".json", ".jsonl", ".csv", ".xlsx")
 MOST = 10_000  # files and folders in a folder of data: whoever types a path passes through those above it
 _HEAD = 1 << 20
 _CHUNK = 1 << 18

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -10,26 +9,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.formats.plain import pair_of
 from glmstudio.data.sources import Moved, is_broken, open_text
+from glmstudio.data.tables import csv_rows, sheet_rows, too_long
 from glmstudio.errors import StudioError
 
 LONGEST_RECORD = 1 << 24  # characters: more is no conversation, and would fill the memory
 _CHUNK = 1 << 18
 _SPACE = " \t\r\n"
 _SPACES = re.compile(f"[{_SPACE}]*")
-_DELIMITERS = ",;\t"
 
 Placed = tuple[int, Any]
 
 
 def read_values(file: Path, moved: Moved | None = None) -> Iterator[Placed]:
-    """Line number and value of every entry of a `.json`, `.jsonl` or `.csv` file; a StudioError where it is none.
+    """Line number and value of every entry of a data file (`sources.KINDS`); a StudioError where it is none.
 
     Raises StudioError where the file itself cannot be read. `moved` hears how many bytes were read.
     """
     kind = file.suffix.lower()
-    reader = {".jsonl": _lines, ".json": _array, ".csv": _rows}.get(kind)
+    if kind == ".xlsx":
+        yield from sheet_rows(file, moved)
+        return
+    reader = {".jsonl": _lines, ".json": _array, ".csv": _table}.get(kind)
     if reader is None:
         raise StudioError("data.file_kind", file=str(file))
     with open_text(file, newline="" if kind == ".csv" else None, moved=moved) as text:
@@ -43,7 +44,7 @@ def _lines(text: io.TextIOWrapper) -> Iterator[Placed]:
         if len(line) > LONGEST_RECORD:
             while line and not line.endswith("\n"):
                 line = text.readline(LONGEST_RECORD)
-            yield number, _too_long()
+            yield number, too_long(LONGEST_RECORD)
         elif is_broken(line):
             yield number, StudioError("data.line_encoding")
         elif line.strip(_SPACE):
@@ -79,6 +80,10 @@ def _array(text: io.TextIOWrapper) -> Iterator[Placed]:
         window.skip()
         if window.peek():
             yield window.line, StudioError("data.file_goes_on")
+
+
+def _table(text: io.TextIOWrapper) -> Iterator[Placed]:
+    return csv_rows(text, LONGEST_RECORD)
 
 
 def _after_space(text: str, place: int) -> int:
@@ -119,7 +124,7 @@ class _Window:
                 if end < len(self._buffer) or self._ended:
                     return self._taken(value, end)
             if len(self._buffer) - self._place > LONGEST_RECORD:
-                return _too_long()
+                return too_long(LONGEST_RECORD)
             self._more(max(_CHUNK, len(self._buffer) - self._place))
 
     def _taken(self, value: Any, end: int) -> Any:
@@ -146,77 +151,6 @@ class _Window:
         self._before = self._before + self._place if newline < 0 else self._place - newline - 1
         self._buffer, self._place = self._buffer[self._place :] + chunk, 0
         return bool(chunk)
-
-
-def _rows(text: io.TextIOWrapper) -> Iterator[Placed]:
-    """The rows of a table as objects, by the names in its first row."""
-    csv.field_size_limit(LONGEST_RECORD)
-    lines = _Lines(text)
-    try:
-        header = next(lines, "")
-    except csv.Error:
-        yield 1, _too_long()
-        return
-    delimiter = max(_DELIMITERS, key=header.count)
-    rows = csv.reader(_again(header, lines), delimiter=delimiter, strict=True)
-    names: list[str] = []
-    while True:
-        line = rows.line_num + 1
-        try:
-            cells = next(rows, None)
-        except csv.Error:
-            yield line, _too_long() if lines.too_long else StudioError("data.csv_broken")
-            return
-        if cells is None:
-            return
-        if not names:
-            names = [name.strip().lower() for name in cells]
-            if wrong := _wrong_names(names):
-                yield line, wrong
-                return
-        elif any(is_broken(cell) for cell in cells):
-            yield line, StudioError("data.line_encoding")
-        elif any(cells):
-            yield line, _row(names, cells)
-
-
-def _wrong_names(names: list[str]) -> StudioError | None:
-    if len(set(names)) != len(names):
-        return StudioError("data.csv_names")
-    known = {"instruction", "output"} <= set(names) or pair_of(dict.fromkeys(names))
-    return None if known else StudioError("data.csv_columns")
-
-
-def _row(names: list[str], cells: list[str]) -> Any:
-    if len(cells) != len(names):
-        return StudioError("data.csv_cells", cells=len(cells), columns=len(names))
-    return dict(zip(names, cells, strict=True))
-
-
-class _Lines(Iterator[str]):
-    """The lines of a table; one that is too long ends it."""
-
-    def __init__(self, text: io.TextIOWrapper) -> None:
-        self._text, self.too_long = text, False
-
-    def __next__(self) -> str:
-        line = self._text.readline(LONGEST_RECORD + 1)
-        if not line:
-            raise StopIteration
-        if len(line) > LONGEST_RECORD:
-            self.too_long = True
-            raise csv.Error
-        return line
-
-
-def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
-    if first:
-        yield first
-    yield from rest
-
-
-def _too_long() -> StudioError:
-    return StudioError("data.record_too_long", millions=LONGEST_RECORD >> 20)
 
 
 def _not_json(error: Exception) -> StudioError:

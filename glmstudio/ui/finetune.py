@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from glmstudio.data.sources import KINDS
 from glmstudio.paths import paths
 from glmstudio.ui import cards_view, compare, form_actions, machines, preset_cards, review, run_actions, runs_view
 from glmstudio.ui.live import Page, View
@@ -55,9 +56,7 @@ def _form(page: Page) -> list[Any]:
             "visible": view.source == "file",
         },
     )
-    upload = gr.UploadButton(
-        file_types=[".json", ".jsonl", ".csv"], visible=False, size="sm", elem_id="finetune-upload"
-    )
+    upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="finetune-upload")
     page.live(upload, lambda lang, view: {"label": say(lang, "ui.finetune.upload"), "visible": view.source == "file"})
     page.panel("data", review.render_data, form_actions.act)
     page.panel("presets", preset_cards.render_presets, form_actions.act)

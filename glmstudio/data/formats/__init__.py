@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from glmstudio.data.formats.openai import from_openai
-from glmstudio.data.formats.plain import from_alpaca, from_pair, pair_of
+from glmstudio.data.formats.plain import QUESTION_AND_ANSWER, from_alpaca, from_pair, in_alpaca_words, pair_of
 from glmstudio.data.formats.sharegpt import from_sharegpt
 from glmstudio.data.formats.toolalpaca import from_toolalpaca
 from glmstudio.data.formats.wording import Conversation, official
+from glmstudio.data.turns import short
 from glmstudio.errors import StudioError
 
 __all__ = ["Conversation", "conversations", "official"]
@@ -37,7 +38,12 @@ def _one(value: Any) -> Conversation:
         return from_sharegpt(value) if isinstance(first, dict) and "from" in first else official(value)
     if "messages" in value:
         return from_openai(value)
-    if "instruction" in value:
-        return from_alpaca(value)
+    if (alpaca := in_alpaca_words(value)) is not None:
+        return from_alpaca(alpaca)
     pair = pair_of(value)
-    return official(value) if pair is None else from_pair(value, *pair)
+    if pair is None and not value:
+        return official(value)
+    if pair is None:
+        seen = ", ".join(short(name, 30) for name in list(value)[:12])
+        raise StudioError("data.fields_unknown", fields=seen or "–", known=QUESTION_AND_ANSWER)
+    return from_pair(value, *pair)

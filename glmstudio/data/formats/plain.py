@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 from glmstudio.data.formats.wording import Conversation, conversation
@@ -14,12 +16,40 @@ PAIRS = (
     ("question", "answer"),
     ("query", "response"),
     ("content", "summary"),  # AdvertiseGen
+    ("问题", "答案"),
+    ("问题", "回答"),
+    ("提问", "回答"),
+    ("问", "答"),
+    ("q", "a"),
 )
+ALPACA = {"指令": "instruction", "输入": "input", "输出": "output", "系统": "system"}
+QUESTION_AND_ANSWER = " · ".join(["instruction, output", "指令, 输出", *(", ".join(pair) for pair in PAIRS)])
+
+
+def normal_name(name: str) -> str:
+    """A field's name as it is compared: without spaces around it, in small letters of usual width."""
+    return unicodedata.normalize("NFKC", name).strip("\ufeff \t\r\n").lower()
 
 
 def pair_of(record: dict[str, Any]) -> tuple[str, str] | None:
     """The names of the question and the answer in this record; None where it has no such pair."""
-    return next((pair for pair in PAIRS if pair[0] in record and pair[1] in record), None)
+    names = {normal_name(name): name for name in record if isinstance(name, str)}
+    return next(((names[one], names[other]) for one, other in PAIRS if one in names and other in names), None)
+
+
+def in_alpaca_words(record: dict[str, Any]) -> dict[str, Any] | None:
+    """The record under Alpaca's names where its own are these, or their Chinese ones; None where they are others."""
+    named = {ALPACA.get(normal_name(name), normal_name(name)): value for name, value in record.items()}
+    if "instruction" not in named:
+        return None
+    return record if "instruction" in record else named
+
+
+def is_known(names: Iterable[str]) -> bool:
+    """Whether rows with these columns are records: a question and an answer are among them."""
+    record = dict.fromkeys(names)
+    alpaca = in_alpaca_words(record)
+    return (alpaca is not None and "output" in alpaca) or pair_of(record) is not None
 
 
 def from_alpaca(record: dict[str, Any]) -> Conversation:
