@@ -11,7 +11,7 @@ class StudioError(Exception):
     """Something went wrong that a person can mend.
 
     `key` names a table of the words files with `what` (what happened, naming the thing) and, where there is a
-    remedy, `fix` (the command or button that helps). `values` fill in both.
+    remedy, `fix` (the command that helps), and `fix_page` where on the page it is a button. `values` fill in all.
     """
 
     def __init__(self, key: str, /, **values: Any) -> None:
@@ -23,9 +23,10 @@ class StudioError(Exception):
         """What happened, as a full sentence."""
         return say(lang, f"{self.key}.what", **self._said(lang))
 
-    def fix(self, lang: str = "en") -> str:
-        """What to do about it; empty where nobody can say."""
-        return say(lang, f"{self.key}.fix", **self._said(lang)) if has(f"{self.key}.fix") else ""
+    def fix(self, lang: str = "en", *, page: bool = False) -> str:
+        """What to do about it in a terminal, or on the page; empty where nobody can say."""
+        keys = [f"{self.key}.fix_page"] * page + [f"{self.key}.fix"]
+        return next((say(lang, key, **self._said(lang)) for key in keys if has(key)), "")
 
     def _said(self, lang: str) -> dict[str, Any]:
         """The values; an error among them, or a tuple of errors, in this language."""

@@ -31,8 +31,8 @@ def print_json(value: Any) -> None:
 def complain(problem: StudioError) -> int:
     """Say what is wrong and what helps, on the error stream. Returns the exit status."""
     print(t("cli.error", what=problem.what(language())), file=sys.stderr)
-    if problem.fix(language()):
-        print(f"\n{t('cli.hint', fix=problem.fix(language()))}", file=sys.stderr)
+    if fix := problem.fix(language()):
+        print(f"\n{t('cli.hint', fix=fix)}", file=sys.stderr)
     return 1
 
 

@@ -149,7 +149,7 @@ def terminal(lang: str, *commands: str, key: str) -> Safe:
 
 def problem(lang: str, error: Any, *, kind: str = "bad") -> Safe:
     """A `StudioError`: what happened and what helps, with a button that copies both."""
-    what, fix = error.what(lang), error.fix(lang)
+    what, fix = error.what(lang), error.fix(lang, page=True)
     details = tag(
         '<div class="gs-details"><pre hidden>{text}</pre>'
         '<button type="button" class="gs-button gs-look-quiet" data-copy data-done="{done}">{label}</button></div>',

@@ -98,7 +98,7 @@ def _need(lang: str, found: Fit) -> Safe:
     return tag(
         '{chip}<span class="gs-small">{why}</span>',
         chip=chip("attention", say(lang, "ui.preset.cannot")),
-        why=prose(f"{found.problem.what(lang)} {found.problem.fix(lang)}"),
+        why=prose(f"{found.problem.what(lang)} {found.problem.fix(lang, page=True)}"),
     )
 
 
