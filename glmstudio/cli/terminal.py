@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.words import say
+from glmstudio.words import say, terminal_language
 
-
-def language() -> str:
-    """The language of this terminal: Chinese where the locale is, else English."""
-    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
-    return "zh" if chosen.lower().startswith("zh") else "en"
+language = terminal_language
 
 
 def t(key: str, /, **values: Any) -> str:
