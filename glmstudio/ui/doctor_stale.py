@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmstudio.doctor import Job, StaleProcess
 from glmstudio.ui.checkup import CHECKUP
-from glmstudio.ui.markup import Safe, button, icon, tag
+from glmstudio.ui.markup import Safe, button, icon, prose, tag
 from glmstudio.units import duration
 from glmstudio.words import say
 
@@ -60,7 +60,7 @@ def _stale_row(lang: str, process: StaleProcess) -> Safe:
         command=process.command[:160],
         facts=_facts(lang, process),
         age=duration(lang, process.age_s),
-        why=process.why(lang),
+        why=prose(process.why(lang)),
     )
 
 
