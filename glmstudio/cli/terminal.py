@@ -33,9 +33,18 @@ def complain(problem: StudioError) -> int:
 
 def confirmed(question: str) -> bool:
     """Ask for a yes. Raises StudioError where nobody can be asked."""
-    if not sys.stdin.isatty():
+    if not can_ask():
         raise StudioError("cli.needs_yes")
-    return input(f"{question} {t('cli.ask')} ").strip().lower() in ("y", "yes", "是", "好")
+    try:
+        return input(f"{question} {t('cli.ask')} ").strip().lower() in ("y", "yes", "是", "好")
+    except EOFError:  # Ctrl+D is no yes
+        print()
+        return False
+
+
+def can_ask() -> bool:
+    """Whether somebody sits at this terminal."""
+    return sys.stdin.isatty()
 
 
 def command(parent: Any, name: str, run: Any, key: str = "", *, epilog: str | None = None) -> argparse.ArgumentParser:

@@ -78,7 +78,7 @@ def _end(due: list[Listed], table: Table, polite: float, tell: Tell) -> None:
         tell("agent")
         _ask(agents)
         _wake(targets)  # so that they hear what torchrun tells them
-        _wait(targets, _AGENT_GRACE)
+        _wait(agents, _AGENT_GRACE)  # it ends after its workers
     tell("asking")
     rest = [target for target in targets if target not in agents]
     _ask(rest)

@@ -79,7 +79,7 @@ def find_stale(table: Table) -> list[Listed]:
     """Classify every process of this user."""
     spared = {os.getpid(), *ancestors()}
     mine = [each for each in table.processes.values() if each.mine and each.pid > 1 and each.pid not in spared]
-    runs = _runs_by_id() if any(COOKIE in process.variables for process in mine) else {}
+    runs = runs_by_id() if any(COOKIE in process.variables for process in mine) else {}
     kinds = ((process, classify(process, table, runs)) for process in mine)
     listed = (_listed(process, kind, table, runs) for process, kind in kinds if kind)
     return [each for each in listed if each]
@@ -190,7 +190,8 @@ class RunFacts:
     kind: str
 
 
-def _runs_by_id() -> dict[str, RunFacts]:
+def runs_by_id() -> dict[str, RunFacts]:
+    """The runs of this home by the id that their processes carry."""
     found_runs = {}
     for file in sorted(paths().runs.glob("*/run.json")):
         try:

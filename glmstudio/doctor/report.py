@@ -14,6 +14,10 @@ from glmstudio.words import has, say
 
 SCHEMA = 2  # rises when a key of `doctor --json` changes its meaning; 1 was a flat list of results
 Status = Literal["skipped", "ok", "info", "warning", "crash", "error"]
+Outcome = Literal[
+    "ended", "gone", "changed", "expired", "stuck", "shared",
+    "nobody", "other_user", "run", "training", "no_leftover",  # what was asked for by number and never listed
+]  # fmt: skip
 RISING: tuple[Status, ...] = ("skipped", "ok", "info", "warning", "crash", "error")
 _SUMMARY: dict[Status, Status] = {"skipped": "ok", "info": "ok", "crash": "warning"}
 _COMMON = ("skipped", "crash", "late")  # cases that every check may have, in the same words
@@ -163,6 +167,17 @@ class StaleProcess:
         parts += [say(lang, "doctor.stale.running", count=self.running)] if self.running else []
         return _sentences(lang, parts)
 
+    def facts(self, lang: str) -> str:
+        """Whose it is, and whether it still does something: what a person decides by."""
+        facts = [self.user]
+        if self.gpu_mib:
+            facts.append(say(lang, "doctor.stale.holds", gb=f"{self.gpu_mib / 1024:.1f}"))
+        if self.busy:
+            facts.append(say(lang, "doctor.stale.busy"))
+        if self.silent_s is not None:
+            facts.append(say(lang, "doctor.stale.silent", time=duration(lang, self.silent_s)))
+        return " · ".join(filter(None, facts))
+
     def to_json(self, lang: str) -> dict[str, Any]:
         """All but the token, which means nothing to another program."""
         return {
@@ -209,15 +224,26 @@ class EndResult:
 
     token: str
     pid: int | None
-    outcome: Literal["ended", "gone", "changed", "expired", "stuck", "shared"]
+    outcome: Outcome
     freed_ports: tuple[int, ...] = ()
     kept_ports: tuple[int, ...] = ()  # at which another process listens, too
     freed_mib: int | None = None  # of the cards' memory; None where it held none, or where nobody can tell
     kept_mib: int | None = None  # that the driver still counts as its own
+    values: dict[str, Any] = field(default_factory=dict)  # what else fills in the sentence
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process is no more."""
+        return self.outcome in ("ended", "gone")
+
+    def to_json(self, lang: str) -> dict[str, Any]:
+        """All but the token."""
+        facts = {name: value for name, value in asdict(self).items() if name not in ("token", "values")}
+        return facts | {"text": self.text(lang)}
 
     def text(self, lang: str) -> str:
         """The outcome as a sentence, with the proof of what is free again and what is not."""
-        parts = [say(lang, f"doctor.end.{self.outcome}", pid=self.pid)]
+        parts = [say(lang, f"doctor.end.{self.outcome}", pid=self.pid, **self.values)]
         for case, ports in (("ports", self.freed_ports), ("kept_ports", self.kept_ports)):
             parts += [say(lang, f"doctor.end.{case}", ports=", ".join(map(str, ports)))] if ports else []
         for case, mib in (("memory", self.freed_mib), ("kept_memory", self.kept_mib)):
