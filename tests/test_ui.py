@@ -110,6 +110,7 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         command=HOSTILE,
         age_s=1.0,
         why=lambda lang: HOSTILE,
+        facts=lambda lang: HOSTILE,
         user=HOSTILE,
         busy=True,
         silent_s=5.0,
