@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -12,7 +14,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-NAMES = ("127.0.0.1", "localhost", "[::1]")
+# With any port: at the other end of `ssh -L 9000:127.0.0.1:7860` or of an editor's forwarding, the browser asks
+# 127.0.0.1:9000. Nobody's domain server has a say in these names, whatever stands behind them.
+_LOOPBACK = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::([1-9][0-9]{0,4}))?")
 # gradio compiles templates and inlines its start-up script, hence the two "unsafe" sources; no other origin is allowed.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -30,6 +34,17 @@ HEADERS = (
 )
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What is answered to a request that is refused. Nothing of the request may be in it."""
+
+    kind: str
+    body: bytes
+
+
+PLAIN = Refusal("text/plain; charset=utf-8", b"This address serves GLM Studio to this machine only.")
+
+
 class Guard:
     """ASGI middleware: only pages of this studio, under a name of this machine, may talk to it.
 
@@ -37,16 +52,16 @@ class Guard:
     a name that somebody else's domain server gave this machine is not.
     """
 
-    def __init__(self, app: App, port: int, *, beyond: bool = False) -> None:
+    def __init__(self, app: App, port: int, *, beyond: bool = False, refusal: Refusal = PLAIN) -> None:
         self.app = app
         own = {socket.gethostname().lower(), socket.gethostname().split(".")[0].lower()} if beyond else set()
-        self.hosts = frozenset(f"{name}:{port}" for name in {*NAMES, *own})
-        self.origins = frozenset(f"http://{host}" for host in self.hosts)
+        self._hosts = frozenset(f"{name}:{port}" for name in own)
         self._beyond = f":{port}" if beyond else ""
+        self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self.trusts(scope["headers"]):
-            await _refuse(send)
+            await _refuse(_with_headers(send), self._refusal)
         elif scope["type"] == "websocket" and not self.trusts(scope["headers"]):
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] == "http":
@@ -63,9 +78,10 @@ class Guard:
                 return False
             found[key] = value.decode("latin-1").lower()
         host = found.get("host", "")
-        if host not in self.hosts and not self._is_address(host):
+        if not (_is_loopback(host) or host in self._hosts or self._is_address(host)):
             return False
-        if "origin" in found and found["origin"] not in self.origins and found["origin"] != f"http://{host}":
+        # A page of another program of this machine has another port, and so another origin than the host it asks.
+        if "origin" in found and found["origin"] != f"http://{host}":
             return False
         elsewhere = found.get("sec-fetch-site", "none") in ("cross-site", "same-site")
         return not elsewhere or found.get("sec-fetch-mode") == "navigate"
@@ -81,11 +97,20 @@ class Guard:
         return True
 
 
-async def _refuse(send: Send) -> None:
-    body = b"This address serves GLM Studio to this machine only."
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+def _is_loopback(host: str) -> bool:
+    """Whether it is a name of the loopback, with any port or none."""
+    found = _LOOPBACK.fullmatch(host)
+    return found is not None and int(found[1] or 80) < 65536
+
+
+async def _refuse(send: Send, refusal: Refusal) -> None:
+    headers = [
+        (b"content-type", refusal.kind.encode()),
+        (b"content-length", str(len(refusal.body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": refusal.body})
 
 
 def _with_headers(send: Send) -> Send:

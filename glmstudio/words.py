@@ -6,6 +6,7 @@ The words live in `text/<language>/<room>.toml`, or in several files of a folder
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from glmstudio.files import read_toml
 
 LANGUAGES = ("en", "zh")
 _TEXT = Path(__file__).parent / "text"
+
+
+def terminal_language() -> str:
+    """The language of the terminal: Chinese where the locale is, else English."""
+    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    return "zh" if chosen.lower().startswith("zh") else "en"
 
 
 def say(lang: str, key: str, /, **values: Any) -> str:

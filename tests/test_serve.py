@@ -373,7 +373,14 @@ def test_the_same_from_curl(port: int, body: str, status: int, words: str) -> No
 @pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}])
 def test_foreign_pages_are_refused(port: int, headers: dict[str, str]) -> None:
     reply = httpx.Client(trust_env=False).get(f"http://127.0.0.1:{port}/v1/models", headers=headers)
-    assert reply.status_code == 403
+    error = reply.json()["error"]
+    assert (reply.status_code, error["type"], error["code"]) == (403, "invalid_request_error", "foreign_host")
+
+
+def test_the_other_end_of_a_tunnel_is_served(port: int) -> None:
+    headers = {"Host": "localhost:9000", "Origin": "http://localhost:9000"}
+    reply = httpx.Client(trust_env=False).get(f"http://127.0.0.1:{port}/v1/models", headers=headers)
+    assert reply.status_code == 200
 
 
 def test_the_tool_loop_runs_the_tool_and_uses_its_answer(port: int) -> None:

@@ -110,6 +110,7 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         command=HOSTILE,
         age_s=1.0,
         why=lambda lang: HOSTILE,
+        facts=lambda lang: HOSTILE,
         user=HOSTILE,
         busy=True,
         silent_s=5.0,
@@ -149,8 +150,30 @@ def test_model_text_keeps_its_code_and_paragraphs() -> None:
         ({"host": "127.0.0.1:7860"}, True),
         ({"host": "localhost:7860", "origin": "http://localhost:7860"}, True),
         ({"host": "LOCALHOST:7860"}, True),
+        ({"host": "127.0.0.1:9000"}, True),  # the other end of ssh -L 9000:127.0.0.1:7860
+        ({"host": "localhost:9000", "origin": "http://localhost:9000"}, True),
+        ({"host": "[::1]:9000", "origin": "http://[::1]:9000"}, True),
+        ({"host": "localhost", "origin": "http://localhost"}, True),
         ({}, False),
-        ({"host": "localhost:7861"}, False),
+        ({"host": ""}, False),
+        ({"host": "127.0.0.1:0"}, False),
+        ({"host": "127.0.0.1:"}, False),
+        ({"host": "127.0.0.1:65536"}, False),
+        ({"host": "127.0.0.1:9000@evil.example"}, False),
+        ({"host": "127.0.0.1:9000\n"}, False),
+        ({"host": "127.0.0.1.evil.example:7860"}, False),
+        ({"host": "evil.localhost:7860"}, False),
+        ({"host": "localhost.:7860"}, False),
+        ({"host": "::1"}, False),
+        ({"host": "127.0.0.2:7860"}, False),
+        ({"host": "evil.example:7860", "origin": "http://evil.example:7860"}, False),
+        ({"host": "localhost:7860", "origin": "null"}, False),
+        ({"host": "localhost:7860", "origin": ""}, False),
+        ({"host": "localhost:7860", "origin": "https://localhost:7860"}, False),
+        ({"host": "localhost:7860", "origin": "http://127.0.0.1:7860"}, False),
+        ({"host": "localhost:9000", "origin": "http://localhost:7860"}, False),
+        ({"host": "localhost:9000", "origin": "http://evil.example"}, False),
+        ({"host": "localhost:9000", "sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}, False),
         ({"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:3000"}, False),
         ({"host": "127.0.0.1:7860", "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}, True),
         ({"host": "127.0.0.1:7860", "sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"}, False),
@@ -162,8 +185,10 @@ def test_the_guard_trusts_only_the_studios_own_page(headers: dict[str, str], tru
     assert Guard(lambda *_: None, 7860).trusts(raw) is trusted  # type: ignore[arg-type, return-value]
 
 
-def test_two_host_headers_are_one_too_many() -> None:
-    raw = [(b"host", b"127.0.0.1:7860"), (b"Host", b"evil.example")]
+@pytest.mark.parametrize("name", [b"host", b"origin"])
+def test_two_host_or_origin_headers_are_one_too_many(name: bytes) -> None:
+    value = b"127.0.0.1:7860" if name == b"host" else b"http://127.0.0.1:7860"
+    raw = [*({(b"host", b"127.0.0.1:7860"), (name, value)}), (name.upper(), value)]
 
     assert Guard(lambda *_: None, 7860).trusts(raw) is False  # type: ignore[arg-type, return-value]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from glmstudio.process import alive
 from tests.e2e.browser import CHROMIUM, browser, visit
+from tests.e2e.forwarder import forwarder
 from tests.e2e.studio import Studio, studio
 from tests.fakes.nvml import FakeDriver
 
@@ -129,6 +131,19 @@ def test_a_folder_that_is_no_model_is_answered_at_once(running: Studio, chromium
         page.wait_for_selector("#panel-folder .gs-problem", timeout=5_000)
 
         assert str(tmp_path) in page.inner_text("#panel-folder")
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_the_page_works_at_the_other_end_of_a_tunnel(name: str, running: Studio, chromium: Any, tmp_path: Any) -> None:
+    with forwarder(running.port) as port, visit(chromium) as visitor:
+        page = visitor.open(f"http://{name}:{port}/#model")
+        page.get_by_label("I have it already, or know its id").fill(str(tmp_path))
+        page.click("#model-add")
+        page.wait_for_selector("#panel-folder .gs-problem", timeout=5_000)
+
+        assert str(tmp_path) in page.inner_text("#panel-folder")
+        assert {urlsplit(url).netloc for url in visitor.requests if url.startswith("http")} == {f"{name}:{port}"}
+        assert visitor.complaints == []
 
 
 def test_the_rail_works_by_keyboard(running: Studio, chromium: Any) -> None:

@@ -36,17 +36,42 @@ def test_health_says_whose_studio_it_is(running: Studio) -> None:
     "path", ["/", "/config", "/health", "/gradio_api/info", "/gradio_api/queue/data?session_hash=x"]
 )
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "127.0.0.1.evil.example:{port}"]
+    "host",
+    ["evil.example", "evil.example:{port}", "192.168.1.5:{port}", "127.0.0.1:0", "127.0.0.1.evil.example:{port}"],
 )
-def test_a_foreign_host_is_refused(running: Studio, path: str, host: str) -> None:
+def test_a_foreign_host_is_refused_and_told_the_way_in(running: Studio, path: str, host: str) -> None:
     answer = ask(running, "GET", path, Host=host.format(port=running.port))
 
-    assert (answer.status_code, answer.text) == (403, "This address serves GLM Studio to this machine only.")
+    assert (answer.status_code, answer.headers["content-type"]) == (403, "text/html; charset=utf-8")
+    assert answer.text.count(f"<pre>ssh -L {running.port}:127.0.0.1:{running.port} user@server</pre>") == 2
+    assert "GLM Studio does not answer at this address" in answer.text
+    assert "GLM Studio 不在这个地址上提供服务" in answer.text
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+def test_the_refusal_holds_nothing_of_the_request(running: Studio) -> None:
+    host = "evil.example'><script>alert(1)</script>"
+    answers = [
+        ask(running, "GET", "/", Host=host),
+        ask(running, "POST", "/%3Cb%3E?q=evil", Host="127.0.0.1", Origin="http://evil", **{"Accept-Language": "evil"}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [403, 403]
+    assert len({answer.text for answer in answers}) == 1
+    assert "evil" not in answers[0].text
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/upload", "/health"])
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "https://127.0.0.1:{port}", "http://127.0.0.1:1", "http://localhost"]
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "https://127.0.0.1:{port}",
+        "http://127.0.0.1:1",
+        "http://localhost",
+        "http://localhost:{port}",
+    ],
 )
 def test_a_foreign_origin_is_refused(running: Studio, path: str, origin: str) -> None:
     assert ask(running, "POST", path, Origin=origin.format(port=running.port)).status_code == 403
@@ -66,9 +91,8 @@ def test_another_website_cannot_embed_or_read_it(running: Studio) -> None:
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "[::1]"])
 def test_its_own_names_are_served(running: Studio, name: str) -> None:
-    host = f"{name}:{running.port}"
-
-    assert ask(running, "GET", "/", Host=host, Origin=f"http://{host}").status_code == 200
+    for host in (f"{name}:{running.port}", f"{name}:9000", name):
+        assert ask(running, "GET", "/", Host=host, Origin=f"http://{host}").status_code == 200
 
 
 def test_files_of_the_machine_are_not_served(running: Studio) -> None:
@@ -93,6 +117,36 @@ def test_a_second_start_finds_the_first(running: Studio) -> None:
 
     assert second.returncode == 0, second.stderr
     assert second.stdout == f"GLM Studio is already running at {running.url}\n"
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"),
+    [
+        ("C.UTF-8", "GLM Studio is already running at {url}\nIs your browser on another machine? Run this there,"),
+        ("zh_CN.UTF-8", "GLM Studio 已经在运行：{url}\n浏览器在另一台电脑上？请在那台电脑上运行下面的命令，"),
+    ],
+)
+def test_over_ssh_the_start_tells_the_way_in_and_opens_nothing(
+    running: Studio, tmp_path: Path, lang: str, said: str
+) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!/bin/sh\ntouch {opened}\n")
+    browser.chmod(0o755)
+    far = {"SSH_CONNECTION": "198.51.100.7 50022 203.0.113.5 2222", "LOGNAME": "ann", "LC_ALL": lang}
+    shown = {"DISPLAY": ":99", "BROWSER": str(browser)}
+    line = [each for each in command() if each != "--no-browser"]
+
+    start = subprocess.run(
+        line, env=environment(running.home, **shown, **far), capture_output=True, text=True, timeout=60
+    )
+
+    assert start.returncode == 0, start.stderr
+    assert start.stdout.startswith(said.format(url=running.url))
+    assert f"\n    ssh -L {running.port}:127.0.0.1:{running.port} -p 2222 ann@203.0.113.5\n" in start.stdout
+    assert not opened.exists()
+    subprocess.run(line, env=environment(running.home, **shown), capture_output=True, check=True, timeout=60)
+    assert opened.exists()
 
 
 def test_a_record_of_a_dead_studio_is_not_believed(tmp_path: Path) -> None:

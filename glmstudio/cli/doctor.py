@@ -6,6 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
+from glmstudio.cli.leftovers import ask_for_each, end, show_leftovers
 from glmstudio.cli.terminal import command, confirmed, json_flag, language, print_json, t
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def add(commands: Any) -> None:
     doctor.add_argument("--all", action="store_true", help=t("cli.doctor_all"))
     doctor.add_argument("--report", action="store_true", help=t("cli.doctor_report"))
     doctor.add_argument("--fix", action="store_true", help=t("cli.doctor_fix"))
+    doctor.add_argument("--end", type=int, nargs="+", metavar="PID", help=t("cli.doctor_end"))
     doctor.add_argument("--undo", action="store_true", help=t("cli.doctor_undo"))
     doctor.add_argument("--changes", action="store_true", help=t("cli.doctor_changes"))
     doctor.add_argument("--yes", action="store_true", help=t("cli.doctor_yes"))
@@ -33,6 +35,8 @@ def _doctor(options: argparse.Namespace) -> int:
         return _changes(options)
     if options.undo:
         return _undo(options)
+    if options.end:
+        return end(options)
     report = diagnose(deep=options.deep)
     if options.json:
         print_json(report.to_json(language()))
@@ -51,6 +55,7 @@ def _show(report: Report, *, every: bool) -> None:
     print(report.summary(language()))
     for finding in report.findings:
         _show_finding(finding)
+    show_leftovers(report.stale)
     told = {result.key for result in report.findings}
     facts = [result for result in report.results if result.key not in told and result.status != "skipped"]
     print()
@@ -72,13 +77,7 @@ def _fix(report: Report, options: argparse.Namespace) -> None:
     for finding in report.findings:
         if chosen := offer(finding):
             _apply(chosen, options)
-    due = [process for process in report.stale if process.ticked]
-    if due and (options.yes or confirmed(t("cli.doctor_end", pids=", ".join(str(each.identity.pid) for each in due)))):
-        from glmstudio.doctor import end_stale
-
-        tokens = [process.token for process in due]
-        for result in end_stale(tokens, tell=lambda stage: print(f"    {t(f'doctor.stage.{stage}')}")):
-            print(result.text(language()))
+    ask_for_each(report.stale, yes=options.yes)
 
 
 def _undo(options: argparse.Namespace) -> int:

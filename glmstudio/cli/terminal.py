@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.words import say
+from glmstudio.words import say, terminal_language
 
-
-def language() -> str:
-    """The language of this terminal: Chinese where the locale is, else English."""
-    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
-    return "zh" if chosen.lower().startswith("zh") else "en"
+language = terminal_language
 
 
 def t(key: str, /, **values: Any) -> str:
@@ -38,9 +33,18 @@ def complain(problem: StudioError) -> int:
 
 def confirmed(question: str) -> bool:
     """Ask for a yes. Raises StudioError where nobody can be asked."""
-    if not sys.stdin.isatty():
+    if not can_ask():
         raise StudioError("cli.needs_yes")
-    return input(f"{question} {t('cli.ask')} ").strip().lower() in ("y", "yes", "是", "好")
+    try:
+        return input(f"{question} {t('cli.ask')} ").strip().lower() in ("y", "yes", "是", "好")
+    except EOFError:  # Ctrl+D is no yes
+        print()
+        return False
+
+
+def can_ask() -> bool:
+    """Whether somebody sits at this terminal."""
+    return sys.stdin.isatty()
 
 
 def command(parent: Any, name: str, run: Any, key: str = "", *, epilog: str | None = None) -> argparse.ArgumentParser:

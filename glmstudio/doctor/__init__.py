@@ -1,12 +1,25 @@
 """The doctor: what stands between this machine and a fine-tuned model, and the processes that may be ended.
 
-`diagnose()` looks and changes nothing; `end_stale()` ends what a report listed; `fixes` mends what a person confirms;
-`preflight()` is what a training's start asks. To add a check, write a function with `@check(...)` in the file of its
-subject, import that file in `diagnosis`, and write its words in `text/*/doctor/`.
+`diagnose()` looks and changes nothing; `end_stale()` ends what a report listed, `end_numbers()` what a terminal names;
+`fixes` mends what a person confirms; `preflight()` is what a training's start asks. To add a check, write a function
+with `@check(...)` in the file of its subject, import that file in `diagnosis`, and write its words in `text/*/doctor/`.
 """
 
 from glmstudio.doctor.diagnosis import diagnose
 from glmstudio.doctor.ending import end_stale
+from glmstudio.doctor.numbers import end_again, end_numbers
 from glmstudio.doctor.report import EndResult, Gpu, GpuProcess, Job, Report, Result, StaleProcess
 
-__all__ = ["EndResult", "Gpu", "GpuProcess", "Job", "Report", "Result", "StaleProcess", "diagnose", "end_stale"]
+__all__ = [
+    "EndResult",
+    "Gpu",
+    "GpuProcess",
+    "Job",
+    "Report",
+    "Result",
+    "StaleProcess",
+    "diagnose",
+    "end_again",
+    "end_numbers",
+    "end_stale",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -12,7 +13,9 @@ from glmstudio.doctor.leftovers import Listed, find_stale, take
 from glmstudio.doctor.memory import held_mib
 from glmstudio.doctor.report import EndResult
 from glmstudio.doctor.sockets import Sockets, read_sockets
-from glmstudio.doctor.table import Table, read_table
+from glmstudio.doctor.table import Table, is_stopped, read_table
+from glmstudio.errors import StudioError
+from glmstudio.paths import paths
 from glmstudio.process import Identity, alive, port_is_free, send, with_cookie
 
 _AGENT_GRACE = 35.0  # torchrun itself gives its workers 30 seconds
@@ -38,7 +41,7 @@ def end_stale(tokens: Sequence[str], *, polite: float = _POLITE, tell: Tell = la
         table, sockets = read_table(), read_sockets()
         now = {each.process.identity: each.process.kind for each in find_stale(table)}
         due = [each for _, each in listed if each and now.get(each.process.identity) == each.process.kind]
-        shared = _shared(due, now, sockets)
+        shared = _shared(due, now, table, sockets)
         due = [each for each in due if each.process.identity not in shared]
         held = held_mib() if due else None
         _end(due, table, polite, tell)
@@ -49,31 +52,39 @@ def end_stale(tokens: Sequence[str], *, polite: float = _POLITE, tell: Tell = la
         return results
 
 
-def _shared(due: list[Listed], stale: dict[Identity, str], sockets: Sockets) -> set[Identity]:
+def _shared(due: list[Listed], stale: dict[Identity, str], table: Table, sockets: Sockets) -> set[Identity]:
     """Those at whose port a process is connected that is not left behind itself: another training meets there."""
     left_behind = {identity.pid for identity in stale}
     return {
         each.process.identity
         for each in due
         for port in sockets.ports_of(each.process.identity.pid)
-        if set(sockets.peers(port, each.process.identity.pid)) - left_behind
+        if set(sockets.peers(port, each.process.identity.pid)) - left_behind - _own(each, table)
     }
+
+
+def _own(listed: Listed, table: Table) -> set[int]:
+    """Of a suspended process: its own training, of which some may still run. They lose nothing that they could keep."""
+    process = table.processes.get(listed.process.identity.pid)
+    return table.training_of(process) if process and listed.process.suspended else set()
 
 
 def _end(due: list[Listed], table: Table, polite: float, tell: Tell) -> None:
     """SIGTERM once to each, torchrun before its workers; then SIGKILL, to what they started meanwhile, too."""
+    _stop_runs(due, tell)
     targets = [each.process.identity for each in due]
     agents = [target for target in targets if target.pid in table.processes and table.processes[target.pid].is_agent]
     if agents:
         tell("agent")
-        _signal(agents, signal.SIGTERM)
-        _wait(targets, _AGENT_GRACE)
+        _ask(agents)
+        _wake(targets)  # so that they hear what torchrun tells them
+        _wait(agents, _AGENT_GRACE)  # it ends after its workers
     tell("asking")
     rest = [target for target in targets if target not in agents]
-    _signal(rest, signal.SIGTERM)
+    _ask(rest)
     _wait(targets, polite)
     late = [each for each in _started_since(due) if each not in targets]
-    _signal(late, signal.SIGTERM)
+    _ask(late)
     _wait(late, min(polite, _FORCED))
     for _ in range(_ROUNDS):
         left = [target for target in {*targets, *_started_since(due)} if alive(target)]
@@ -82,6 +93,28 @@ def _end(due: list[Listed], table: Table, polite: float, tell: Tell) -> None:
         tell("killing")
         _signal(left, signal.SIGKILL)
         _wait(left, _FORCED)
+
+
+def _stop_runs(due: list[Listed], tell: Tell) -> None:
+    """A run of ours that is suspended has a supervisor and a state: it is stopped like every other run."""
+    from glmstudio.runs.run import Run
+    from glmstudio.runs.stop import stop_run
+
+    for name in {str(each.process.values["run"]) for each in due if each.process.kind == "ours_suspended"}:
+        tell("agent")
+        with contextlib.suppress(StudioError):  # what no signal ends is found again when it is proven
+            for _ in stop_run(Run(name, paths().runs / name), now=True):
+                pass
+
+
+def _ask(identities: Sequence[Identity]) -> None:
+    """SIGTERM; one that is suspended hears it only when it goes on."""
+    _signal(identities, signal.SIGTERM)
+    _wake(identities)
+
+
+def _wake(identities: Sequence[Identity]) -> None:
+    _signal([each for each in identities if is_stopped(each.pid)], signal.SIGCONT)
 
 
 def _started_since(due: list[Listed]) -> list[Identity]:

@@ -46,10 +46,12 @@ def find_jobs(probes: Probes) -> tuple[Job, ...]:
 def _kind(agent: Seen, table: Table) -> str:
     if not agent.mine:
         return "other_user"
+    family = [agent, *table.below(agent.pid)]
+    if any(each.stopped and table.is_of_a_training(each) for each in family):
+        return "suspended"
     quiet = silence(agent.pid)
     if quiet is None or quiet < _SILENT or agent.age_s < _SILENT:
         return "healthy"
-    family = [agent, *table.below(agent.pid)]
     before = sum(each.cpu_s for each in family)
     time.sleep(_WATCH)
     now = read_table().processes

@@ -18,6 +18,7 @@ import psutil
 
 from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.doctor.memory import held_mib
+from glmstudio.doctor.pause import paused_s
 from glmstudio.doctor.report import StaleProcess
 from glmstudio.doctor.table import LOADER, Seen, Table, clean, read_table
 from glmstudio.files import read_json
@@ -41,12 +42,27 @@ class Listed:
 @check("proc.stale", family="leftovers", before_start=True)
 def processes(probes: Probes) -> Found:
     """Leftovers of trainings that still run."""
-    stale = probes.ask_with_probes(list_stale)
+    stale = [process for process in probes.ask_with_probes(list_stale) if not process.suspended]
     if not stale:
         return found("ok", "ok")
     pids = ", ".join(str(process.identity.pid) for process in stale)
     case = "ours" if any(process.ticked for process in stale) else "foreign"
     return found("warning", case, action="proc.end", count=len(stale), pids=pids)
+
+
+@check("proc.suspended", family="leftovers", before_start=True)
+def suspended(probes: Probes) -> Found | list[Found]:
+    """Trainings that somebody suspended: deliberate, but easily forgotten, and all that they hold stays held."""
+    by_run: dict[str, list[str]] = {}
+    for process in probes.ask_with_probes(list_stale):
+        if process.suspended:
+            by_run.setdefault(process.values.get("run", ""), []).append(str(process.identity.pid))
+    return [_suspended(run, pids) for run, pids in sorted(by_run.items())] or found("ok", "ok")
+
+
+def _suspended(run: str, pids: list[str]) -> Found:
+    values = {"run": run, "pids": ", ".join(pids), "words": " ".join(pids)}
+    return Found("warning", "ours" if run else "foreign", values, subject=run, action="proc.end")
 
 
 def list_stale(probes: Probes) -> tuple[StaleProcess, ...]:
@@ -63,17 +79,24 @@ def find_stale(table: Table) -> list[Listed]:
     """Classify every process of this user."""
     spared = {os.getpid(), *ancestors()}
     mine = [each for each in table.processes.values() if each.mine and each.pid > 1 and each.pid not in spared]
-    runs = _runs_by_id() if any(COOKIE in process.variables for process in mine) else {}
+    runs = runs_by_id() if any(COOKIE in process.variables for process in mine) else {}
     kinds = ((process, classify(process, table, runs)) for process in mine)
-    listed = (_listed(process, kind, runs) for process, kind in kinds if kind)
+    listed = (_listed(process, kind, table, runs) for process, kind in kinds if kind)
     return [each for each in listed if each]
 
 
 def classify(process: Seen, table: Table, runs: dict[str, RunFacts]) -> str:
     """The kind of stale process that this one is, or "" if it is none."""
     run = runs.get(process.variables.get(COOKIE, ""))
+    kind = run.kind if run is not None else _foreign_kind(process, table)
+    if kind or not process.stopped:
+        return kind
     if run is not None:
-        return run.kind
+        return "ours_suspended"
+    return "foreign_suspended" if table.is_of_a_training(process) else ""
+
+
+def _foreign_kind(process: Seen, table: Table) -> str:
     if process.name == LOADER:
         return "foreign_loader" if _lost_its_rank(process, table) else ""
     return "foreign_orphan" if _is_orphan(process, table) and not table.helps_a_worker(process) else ""
@@ -91,7 +114,7 @@ def _lost_its_rank(loader: Seen, table: Table) -> bool:
     return bool(loader.job) or loader.age_s > SETTLING
 
 
-def _listed(process: Seen, kind: str, runs: dict[str, RunFacts]) -> Listed | None:
+def _listed(process: Seen, kind: str, table: Table, runs: dict[str, RunFacts]) -> Listed | None:
     identity = identify(process.pid)
     if identity is None or not _is_still(process):
         return None
@@ -103,16 +126,21 @@ def _listed(process: Seen, kind: str, runs: dict[str, RunFacts]) -> Listed | Non
         kind=kind,
         command=process.command,
         age_s=process.age_s,
-        ticked=run is not None,
         values={"run": run.name} if run else {"folder": _folder(process.pid)},
         user=process.user,
+        in_terminal=process.in_terminal,
     )
+    # Whoever suspended a run did so on purpose.
+    stale = replace(stale, ticked=run is not None and not stale.suspended)
+    if stale.suspended and process.is_agent:
+        stale = replace(stale, running=sum(bool(each.job) and not each.stopped for each in table.below(process.pid)))
     return Listed(stale, cookie if run else None)
 
 
 def _described(process: StaleProcess, busy: set[int], held: dict[int, int]) -> StaleProcess:
     pid = process.identity.pid
-    return replace(process, busy=pid in busy, silent_s=silence(pid), gpu_mib=held.get(pid))
+    still = paused_s(pid) if process.suspended else None
+    return replace(process, busy=pid in busy, silent_s=silence(pid), gpu_mib=held.get(pid), suspended_s=still)
 
 
 def _is_still(process: Seen) -> bool:
@@ -162,7 +190,8 @@ class RunFacts:
     kind: str
 
 
-def _runs_by_id() -> dict[str, RunFacts]:
+def runs_by_id() -> dict[str, RunFacts]:
+    """The runs of this home by the id that their processes carry."""
     found_runs = {}
     for file in sorted(paths().runs.glob("*/run.json")):
         try:

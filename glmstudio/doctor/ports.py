@@ -25,7 +25,9 @@ def _port(number: int, probes: Probes) -> Found:
         return found("ok", "ok", subject=str(number), port=number)
     sockets, table = probes.ask(read_sockets), probes.ask(read_table)
     owners = [table.processes[pid] for pid in sorted(sockets.listening.get(number, ())) if pid in table.processes]
-    stale = {process.identity.pid for process in probes.ask_with_probes(list_stale)}
+    listed = probes.ask_with_probes(list_stale)
+    stale = {process.identity.pid for process in listed if not process.suspended}
+    suspended = {process.identity.pid for process in listed if process.suspended}
     owner = next((each for each in owners if each.pid in stale), owners[0] if owners else None)
     if owner is None:
         user = sockets.user_at(number)
@@ -34,6 +36,9 @@ def _port(number: int, probes: Probes) -> Found:
     values: dict[str, Any] = {"port": number, "pid": owner.pid, "name": owner.name, "command": owner.command[:160]}
     if owner.pid in stale:
         return Found("warning", "stale", values, subject=str(number), action="proc.end")
+    if still := sorted(suspended & table.training_of(owner)):
+        values |= {"pids": ", ".join(map(str, still)), "words": " ".join(map(str, still))}
+        return Found("warning", "suspended", values, subject=str(number), action="proc.end")
     if COOKIE in owner.variables:
         return Found("ok", "ours", values, subject=str(number))
     if _is_job(owner, table):

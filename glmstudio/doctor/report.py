@@ -9,10 +9,15 @@ from glmstudio import __version__
 from glmstudio.doctor.redact import redact
 from glmstudio.errors import StudioError, worded
 from glmstudio.process import Identity
+from glmstudio.units import duration
 from glmstudio.words import has, say
 
 SCHEMA = 2  # rises when a key of `doctor --json` changes its meaning; 1 was a flat list of results
 Status = Literal["skipped", "ok", "info", "warning", "crash", "error"]
+Outcome = Literal[
+    "ended", "gone", "changed", "expired", "stuck", "shared",
+    "nobody", "other_user", "run", "training", "no_leftover",  # what was asked for by number and never listed
+]  # fmt: skip
 RISING: tuple[Status, ...] = ("skipped", "ok", "info", "warning", "crash", "error")
 _SUMMARY: dict[Status, Status] = {"skipped": "ok", "info": "ok", "crash": "warning"}
 _COMMON = ("skipped", "crash", "late")  # cases that every check may have, in the same words
@@ -129,23 +134,49 @@ class Gpu:
 
 @dataclass(frozen=True)
 class StaleProcess:
-    """A process that a training left behind. `token` stands for it in `end_stale`, for a minute."""
+    """A process that was left behind, or is suspended. `token` stands for it in `end_stale`, for a minute."""
 
     token: str
     identity: Identity
-    kind: str  # ours_orphan, ours_ended, foreign_orphan, foreign_loader
+    kind: str  # ours_orphan, ours_ended, ours_suspended, foreign_orphan, foreign_loader, foreign_suspended
     command: str
     age_s: float
-    ticked: bool
+    ticked: bool = False
     values: dict[str, Any] = field(default_factory=dict)
     user: str = ""
     busy: bool = False  # it computes right now
     silent_s: float | None = None  # since its log was last written to, where it has one
     gpu_mib: int | None = None  # of the cards' memory, where the driver tells
+    in_terminal: bool = False
+    suspended_s: float | None = None  # for how long, where the kernel tells
+    running: int = 0  # of a suspended launcher: its processes that go on
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it was suspended, and its training may well be wanted."""
+        return self.kind.endswith("_suspended")
 
     def why(self, lang: str) -> str:
-        """Why this process counts as left behind."""
-        return say(lang, f"doctor.stale.{self.kind}", **self.values)
+        """Why this process counts as left behind; of a suspended one, also how it goes on."""
+        parts = [say(lang, f"doctor.stale.{self.kind}", **self.values)]
+        if self.suspended:
+            known = self.suspended_s is not None
+            ago = say(lang, "doctor.stale.ago", time=duration(lang, self.suspended_s or 0)) if known else ""
+            how = "by_terminal" if self.in_terminal else "by_signal"
+            parts.append(say(lang, f"doctor.stale.{how}", ago=ago, pid=self.identity.pid))
+        parts += [say(lang, "doctor.stale.running", count=self.running)] if self.running else []
+        return _sentences(lang, parts)
+
+    def facts(self, lang: str) -> str:
+        """Whose it is, and whether it still does something: what a person decides by."""
+        facts = [self.user]
+        if self.gpu_mib:
+            facts.append(say(lang, "doctor.stale.holds", gb=f"{self.gpu_mib / 1024:.1f}"))
+        if self.busy:
+            facts.append(say(lang, "doctor.stale.busy"))
+        if self.silent_s is not None:
+            facts.append(say(lang, "doctor.stale.silent", time=duration(lang, self.silent_s)))
+        return " · ".join(filter(None, facts))
 
     def to_json(self, lang: str) -> dict[str, Any]:
         """All but the token, which means nothing to another program."""
@@ -159,13 +190,17 @@ class StaleProcess:
             "busy": self.busy,
             "silent_s": None if self.silent_s is None else round(self.silent_s),
             "gpu_mib": self.gpu_mib,
+            "suspended": self.suspended,
+            "suspended_s": None if self.suspended_s is None else round(self.suspended_s),
             "why": self.why(lang),
         }
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training of another program: `kind` is healthy, hung (it seems to) or other_user. None is ever offered."""
+    """A training of another program: `kind` is healthy, hung (it seems to), suspended or other_user. None is offered
+    as a whole; what of it is suspended is among the leftovers.
+    """
 
     kind: str
     pid: int
@@ -189,20 +224,31 @@ class EndResult:
 
     token: str
     pid: int | None
-    outcome: Literal["ended", "gone", "changed", "expired", "stuck", "shared"]
+    outcome: Outcome
     freed_ports: tuple[int, ...] = ()
     kept_ports: tuple[int, ...] = ()  # at which another process listens, too
     freed_mib: int | None = None  # of the cards' memory; None where it held none, or where nobody can tell
     kept_mib: int | None = None  # that the driver still counts as its own
+    values: dict[str, Any] = field(default_factory=dict)  # what else fills in the sentence
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process is no more."""
+        return self.outcome in ("ended", "gone")
+
+    def to_json(self, lang: str) -> dict[str, Any]:
+        """All but the token."""
+        facts = {name: value for name, value in asdict(self).items() if name not in ("token", "values")}
+        return facts | {"text": self.text(lang)}
 
     def text(self, lang: str) -> str:
         """The outcome as a sentence, with the proof of what is free again and what is not."""
-        parts = [say(lang, f"doctor.end.{self.outcome}", pid=self.pid)]
+        parts = [say(lang, f"doctor.end.{self.outcome}", pid=self.pid, **self.values)]
         for case, ports in (("ports", self.freed_ports), ("kept_ports", self.kept_ports)):
             parts += [say(lang, f"doctor.end.{case}", ports=", ".join(map(str, ports)))] if ports else []
         for case, mib in (("memory", self.freed_mib), ("kept_memory", self.kept_mib)):
             parts += [say(lang, f"doctor.end.{case}", gb=f"{mib / 1024:.1f}")] if mib else []
-        return (" " if lang == "en" else "").join(parts)
+        return _sentences(lang, parts)
 
 
 @dataclass(frozen=True)
@@ -266,3 +312,7 @@ class Report:
                 "jobs": [job.to_json(lang) for job in self.jobs],
             },
         }
+
+
+def _sentences(lang: str, parts: list[str]) -> str:
+    return (" " if lang == "en" else "").join(parts)

@@ -30,7 +30,7 @@ _AGENT_FILES = re.compile(
 _PYTHON = re.compile(r"(python|pypy)\d*(\.\d+)*(t|d|-dbg)?(\.exe)?")
 _ASKED = [
     name
-    for name in ("pid", "ppid", "name", "cmdline", "username", "uids", "create_time", "cpu_times", "exe")
+    for name in ("pid", "ppid", "name", "cmdline", "username", "uids", "create_time", "cpu_times", "exe", "status")
     if hasattr(psutil.Process, name)  # Windows has no uids
 ]
 _LONGEST = 1000  # characters of one word of a command line, of which there may be megabytes
@@ -51,6 +51,7 @@ class Seen:
     variables: dict[str, str] = field(repr=False)
     program: str = ""  # the file that runs, whatever the command line says
     in_terminal: bool = False
+    stopped: bool = False  # by Ctrl+Z or SIGSTOP; one that a debugger holds is in another state
 
     @property
     def command(self) -> str:
@@ -133,7 +134,31 @@ class Table:
         above = list(self.above(process))
         if any(each.is_agent or (each.in_terminal and process.in_terminal) for each in above):
             return True
-        starter = next((each for each in above if each.job != process.job), None)
+        return self._has_python_launcher(process)
+
+    def is_of_a_training(self, process: Seen) -> bool:
+        """Whether it is a launcher, or what one that is still there started; a terminal makes no training."""
+        if process.is_agent:
+            return True
+        is_part = process.name == LOADER or (process.is_python and bool(process.job))
+        return is_part and (self.has_agent_above(process) or (bool(process.job) and self._has_python_launcher(process)))
+
+    def training_of(self, process: Seen) -> set[int]:
+        """The numbers of all that belongs to the same training, itself among them."""
+        agent = next((each for each in reversed([process, *self.above(process)]) if each.is_agent), None)
+        if agent is not None:
+            return {agent.pid, *(each.pid for each in self.below(agent.pid))}
+        run, job = process.variables.get(COOKIE), process.job and process.parent > 1
+        kin = (
+            each.pid
+            for each in self.processes.values()
+            if (run and each.variables.get(COOKIE) == run)
+            or (job and (each.job, each.parent) == (process.job, process.parent))
+        )
+        return {process.pid, *kin}
+
+    def _has_python_launcher(self, process: Seen) -> bool:
+        starter = next((each for each in self.above(process) if each.job != process.job), None)
         return starter is not None and starter.is_python and starter.pid != 1
 
     def helps_a_worker(self, process: Seen) -> bool:
@@ -153,6 +178,14 @@ def read_table() -> Table:
     # Not `process_iter`: it keeps what it saw, and would take a new process for the one that had its number before.
     seen = (_look(pid, own) for pid in psutil.pids())
     return Table({each.pid: each for each in seen if each})
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether it is suspended now, and hears no signal but the one to go on and the one that kills."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
 
 
 def clean(text: object, longest: int) -> str:
@@ -184,6 +217,7 @@ def _seen(info: dict[str, Any], own: int | None) -> Seen:
         variables={name: value for name, value in environment(info["pid"]).items() if name in _KEPT} if mine else {},
         program=info["exe"] or "",
         in_terminal=_has_terminal(info["pid"]),
+        stopped=info["status"] == psutil.STATUS_STOPPED,
     )
 
 

@@ -81,6 +81,7 @@ def _serve(service: Any, options: argparse.Namespace) -> int:
     import uvicorn
 
     from glmstudio.guard import Guard
+    from glmstudio.serve.errors import foreign
     from glmstudio.serve.key import Keyed
 
     port = options.port or process.free_port()
@@ -95,7 +96,8 @@ def _serve(service: Any, options: argparse.Namespace) -> int:
     if token and not options.token:
         sys.stderr.write(f"Authorization: Bearer {token}\n")
     sys.stderr.flush()
-    uvicorn.run(Guard(application, port, beyond=beyond), host=options.host, port=port, log_level="warning")
+    guarded = Guard(application, port, beyond=beyond, refusal=foreign())
+    uvicorn.run(guarded, host=options.host, port=port, log_level="warning")
     return 0
 
 

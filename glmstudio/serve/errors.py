@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from glmstudio.chat.protocol import ProtocolError
+from glmstudio.guard import Refusal
 from glmstudio.serve.engine import NoMemoryError
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,12 @@ def refusal(
 def full() -> Response:
     """So many wait that one more would not be served in time."""
     return refusal(429, "Too many requests are waiting.", code="rate_limit_exceeded", after=5)
+
+
+def foreign() -> Refusal:
+    """A request under a name or from a page that is none of this machine's."""
+    said = "This server answers to its own machine only. From another one, use an ssh tunnel (ssh -L)."
+    return Refusal("application/json", bytes(refusal(403, said, code="foreign_host").body))
 
 
 def told_of(error: Exception) -> tuple[int, dict[str, Any]]:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.ui import tunnel
 from glmstudio.ui.environment import quiet_import
 from glmstudio.ui.instance import Claim, answers, claim, health
-from glmstudio.words import say
+from glmstudio.words import say, terminal_language
 
 PORT = 7860
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "chrome")
@@ -29,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     mine = claim()
     if isinstance(mine, int):
-        _tell("ui.terminal.already", url=_url(mine))
-        _open(_url(mine), options)
+        _greet("ui.terminal.already", mine, options)
         return 0
     try:
         return _serve(options, mine)
@@ -40,10 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the studio itself."""
-    made = argparse.ArgumentParser(prog="launcher.py", description=say("en", "ui.terminal.about"))
-    made.add_argument("--port", type=int, help=say("en", "ui.terminal.port"))
-    made.add_argument("--no-browser", action="store_true", help=say("en", "ui.terminal.no_browser"))
-    made.add_argument("--window", action="store_true", help=say("en", "ui.terminal.window"))
+    lang = terminal_language()
+    made = argparse.ArgumentParser(prog="launcher.py", description=say(lang, "ui.terminal.about"))
+    made.add_argument("--port", type=int, help=say(lang, "ui.terminal.port"))
+    made.add_argument("--no-browser", action="store_true", help=say(lang, "ui.terminal.no_browser"))
+    made.add_argument("--window", action="store_true", help=say(lang, "ui.terminal.window"))
     return made
 
 
@@ -90,6 +91,7 @@ def build(port: int) -> Any:
     from glmstudio.ui.chat_file import chat_file
     from glmstudio.ui.opening import Opening
     from glmstudio.ui.page import build_page
+    from glmstudio.ui.refusal import refusal
     from glmstudio.ui.theme import theme
 
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -110,7 +112,7 @@ def build(port: int) -> Any:
         show_error=False,
         max_file_size="2gb",
     )
-    return Guard(Opening(outer), port)
+    return Guard(Opening(outer), port, refusal=refusal(port))
 
 
 def _bind(wanted: int | None) -> socket.socket:
@@ -131,9 +133,16 @@ def _bind(wanted: int | None) -> socket.socket:
 def _welcome(port: int, options: argparse.Namespace) -> None:
     for _ in range(200):
         if answers(port):
-            _tell("ui.terminal.ready", url=_url(port))
-            _open(_url(port), options)
+            _greet("ui.terminal.ready", port, options)
             return
+
+
+def _greet(key: str, port: int, options: argparse.Namespace) -> None:
+    """Say where the studio is, and open it, or say how whoever came over ssh gets there."""
+    _tell(key, url=_url(port))
+    if tunnel.over_ssh():
+        _tell("ui.terminal.tunnel", line=tunnel.line_from_here(port))
+    _open(_url(port), options)
 
 
 def _open(url: str, options: argparse.Namespace) -> None:
@@ -145,7 +154,7 @@ def _open(url: str, options: argparse.Namespace) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-    elif not options.no_browser and _has_screen():
+    elif not options.no_browser and not tunnel.over_ssh() and _has_screen():
         webbrowser.open(url)
 
 
@@ -161,5 +170,5 @@ def _url(port: int) -> str:
 
 
 def _tell(key: str, **values: object) -> None:
-    sys.stdout.write(f"{say('en', key, **values)}\n")
+    sys.stdout.write(f"{say(terminal_language(), key, **values)}\n")
     sys.stdout.flush()

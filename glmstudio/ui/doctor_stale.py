@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmstudio.doctor import Job, StaleProcess
 from glmstudio.ui.checkup import CHECKUP
-from glmstudio.ui.markup import Safe, button, icon, tag
+from glmstudio.ui.markup import Safe, button, icon, prose, tag
 from glmstudio.units import duration
 from glmstudio.words import say
 
@@ -58,22 +58,10 @@ def _stale_row(lang: str, process: StaleProcess) -> Safe:
         label=say(lang, "ui.doctor.tick", pid=process.identity.pid),
         pid=process.identity.pid,
         command=process.command[:160],
-        facts=_facts(lang, process),
+        facts=process.facts(lang),
         age=duration(lang, process.age_s),
-        why=process.why(lang),
+        why=prose(process.why(lang)),
     )
-
-
-def _facts(lang: str, process: StaleProcess) -> str:
-    """Whose it is, and whether it still does something: what a person decides by."""
-    facts = [process.user]
-    if process.gpu_mib:
-        facts.append(say(lang, "ui.doctor.holds", gb=f"{process.gpu_mib / 1024:.1f}"))
-    if process.busy:
-        facts.append(say(lang, "ui.doctor.busy"))
-    if process.silent_s is not None:
-        facts.append(say(lang, "ui.doctor.silent", time=duration(lang, process.silent_s)))
-    return " · ".join(filter(None, facts))
 
 
 def render_jobs(lang: str, jobs: tuple[Job, ...]) -> Safe:
