@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from glmstudio.errors import StudioError
+from glmstudio.ui.markup import problem
 from glmstudio.words import LANGUAGES, say, words
 
 PACKAGE = Path(__file__).parents[1] / "glmstudio"
@@ -77,3 +78,28 @@ def test_an_error_inside_an_error_speaks_the_same_language() -> None:
     assert error.what("en") == "Some settings in --set are wrong. There is no setting x. There is no setting x."
     assert error.what("zh") == "--set 中有设置不正确。没有名为 x 的设置。 没有名为 x 的设置。"
     assert StudioError.from_json(error.to_json()).what("en") == error.what("en")
+
+
+# Errors of commands that no part of the page calls, and of a start that fails before there is a page.
+TERMINAL = ("bench.", "cli.", "chat.server.port_taken", "chat.port_taken", "cluster.not_listed", "ui.port_taken")
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_remedies_on_the_page_name_no_flags(lang: str) -> None:
+    said = words(lang)
+    shown = {key: said.get(f"{key}_page", text) for key, text in said.items() if key.endswith(".fix")}
+    flags = [
+        (key, text)
+        for key, text in shown.items()
+        if not key.startswith(TERMINAL) and re.search(r"(?<!\S)`?--[a-z]", re.sub(r"`[^`-][^`]*`", "", text))
+    ]
+    assert flags == [], "a command in full may be copied; a flag alone is for the terminal"
+
+
+def test_a_remedy_reads_otherwise_on_the_page() -> None:
+    busy = StudioError("runs.device_busy", name="first")
+    assert busy.fix() == "Add this one to the queue (`--queue`), or stop the other one first."
+    assert busy.fix(page=True) == "Add this one to the queue, or stop the other one first."
+    shown = re.sub(r"<pre hidden>.*?</pre>", "", problem("en", busy) + problem("zh", busy))  # what is copied for others
+    assert "--" not in shown
+    assert str(busy).endswith("(`--queue`), or stop the other one first.")

@@ -62,9 +62,10 @@ class Result:
         """Why that matters."""
         return self._text(lang, "why")
 
-    def fix(self, lang: str) -> str:
-        """What to do about it."""
-        return self._text(lang, f"fix_{self.remedy}" if self.remedy else "fix")
+    def fix(self, lang: str, *, button: bool = False) -> str:
+        """What to do about it; `button`: where a button stands beside it that does it."""
+        beside = self._text(lang, "fix_page") if button and not self.remedy else ""
+        return beside or self._text(lang, f"fix_{self.remedy}" if self.remedy else "fix")
 
     @property
     def is_finding(self) -> bool:

@@ -132,7 +132,9 @@ def _copy_report(lang: str, report: Report) -> Safe:
 
 
 def _finding(lang: str, result: Result) -> Safe:
-    look, why, fix = LOOKS[result.status], result.why(lang), result.fix(lang)
+    offer = CHECKUP.offers.get(result.key)
+    look, why = LOOKS[result.status], result.why(lang)
+    fix = result.fix(lang, button=offer is not None or result.action == "proc.end")
     return tag(
         '<section class="gs-card gs-finding gs-{look}" data-key="finding-{id}">{icon}<div><h3>{what}</h3>'
         "{why}{fix}{commands}{mend}</div></section>",
@@ -143,7 +145,7 @@ def _finding(lang: str, result: Result) -> Safe:
         why=tag('<p class="gs-muted">{why}</p>', why=prose(why)) if why else "",
         fix=tag('<p class="gs-fix">{fix}</p>', fix=prose(fix)) if fix else "",
         commands=commands(lang, fix, key=f"fix-{result.key}"),
-        mend=_mend(lang, result.key, CHECKUP.offers.get(result.key)),
+        mend=_mend(lang, result.key, offer),
     )
 
 
