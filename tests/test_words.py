@@ -101,5 +101,6 @@ def test_a_remedy_reads_otherwise_on_the_page() -> None:
     assert busy.fix() == "Add this one to the queue (`--queue`), or stop the other one first."
     assert busy.fix(page=True) == "Add this one to the queue, or stop the other one first."
     shown = re.sub(r"<pre hidden>.*?</pre>", "", problem("en", busy) + problem("zh", busy))  # what is copied for others
-    assert "--" not in shown
+    assert "--queue" not in shown
+    assert "Add this one to the queue, or stop" in shown
     assert str(busy).endswith("(`--queue`), or stop the other one first.")
