@@ -1,0 +1,120 @@
+"""A run is asked as it was trained, and what the page names is what answers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glmstudio import process
+from glmstudio.chat.dialogue import Dialogue, from_json
+from glmstudio.chat.offer import run_behind, toolless
+from glmstudio.chat.server import ModelServer
+from glmstudio.errors import StudioError
+from glmstudio.files import write_json
+from glmstudio.paths import paths
+from glmstudio.runs.run import Run
+from glmstudio.ui import chat_model
+from glmstudio.ui.chat_side import act_tools, offers_tools, render_form
+from glmstudio.ui.live import View
+from glmstudio.ui.run_detail import render_records
+from glmstudio.ui.runwatch import newest_first
+from glmstudio.ui.snapshot import forget
+
+FACTS = View(chat_model="demo", chat_adapter="facts")
+
+
+def made(name: str, **records: int) -> Run:
+    folder = paths().runs / name
+    (folder / "result").mkdir(parents=True)
+    write_json(folder / "run.json", {"settings": {"model": "demo", "method": "lora"}, "created": 1.0})
+    write_json(folder / "status.json", {"state": "finished"})
+    write_json(folder / "result" / "adapter.json", {"base": "demo"})
+    if records:
+        write_json(folder / "records.json", {"used": 20} | records)
+    forget()
+    return Run(name, folder)
+
+
+@pytest.fixture(autouse=True)
+def runs(home: Path) -> None:
+    made("facts", with_tools=0)
+    made("tools", with_tools=3)
+    made("old")
+
+
+def test_a_run_without_tools_is_known_by_name_folder_and_checkpoint(home: Path) -> None:
+    folder = paths().runs / "facts"
+    for model, adapter in [
+        ("demo", "facts"),
+        ("demo", str(folder / "result")),
+        ("demo", str(folder / "checkpoints" / "checkpoint-4")),
+        (str(folder / "result"), ""),
+    ]:
+        assert toolless(model, adapter) == Run("facts", folder)
+    for model, adapter in [("demo", ""), ("facts", ""), ("demo", "tools"), ("demo", "old"), ("demo", "gone"), ("", "")]:
+        assert toolless(model, adapter) is None
+    assert run_behind("demo", "old") == Run("old", paths().runs / "old")
+
+
+def test_the_conversation_follows_the_run_until_somebody_says_otherwise(home: Path) -> None:
+    assert not offers_tools(FACTS)
+    assert offers_tools(replace(FACTS, chat_adapter="tools"))
+    assert "“facts” was trained without tools, so it is asked without them." in render_form("en", FACTS)
+    assert render_form("en", replace(FACTS, chat_adapter="tools")) == ""
+    act_tools(FACTS, {"act": "tools-on"})
+    assert offers_tools(FACTS)
+    assert "“facts”训练时没有用到工具，而现在提问时带着工具，回答可能远不如它学到的。" in render_form("zh", FACTS)
+    act_tools(FACTS, {"act": "tools-trained"})
+    assert not offers_tools(FACTS)
+
+
+@pytest.mark.parametrize("tools", [None, True, False])
+def test_the_choice_survives_a_file(tools: bool | None) -> None:
+    dialogue = Dialogue()
+    dialogue.settings.tools = tools
+    assert from_json(dialogue.to_json()).settings.tools is tools
+
+
+@pytest.mark.parametrize("tools", ["yes", 1, [True]])
+def test_a_choice_that_is_none_is_refused(tools: Any) -> None:
+    told = Dialogue().to_json()
+    told["settings"]["tools"] = tools
+    with pytest.raises(StudioError):
+        from_json(told)
+
+
+def test_a_page_that_is_loaded_anew_names_who_answered_last(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = process.identify(os.getpid())
+    assert identity is not None
+    about = {"model": "demo", "adapters": ["tools"], "port": 1, "bits": 16, "run_id": "x"}
+    write_json(paths().state / "server.json", about | {"identity": identity.to_json()})
+    forget()
+    assert (ModelServer.current().chosen, chat_model.chosen_adapter(View())) == ("tools", "tools")
+    chat_model.choose_adapter(View(), "facts")
+    forget()
+    assert (ModelServer.current().chosen, chat_model.chosen_adapter(View())) == ("facts", "facts")
+    chat_model.choose_adapter(View(), "")
+    forget()
+    assert chat_model.chosen_adapter(View()) == ""
+
+    ready = replace(ModelServer.current(), state="ready")
+    monkeypatch.setattr(chat_model, "server_state", lambda: ready)
+    monkeypatch.setattr(chat_model, "loaded", dict)
+    shown = chat_model.render_server("en", FACTS)
+    assert "Answers now: GLM Studio demo + facts" in shown
+    assert "+ tools" not in shown
+    gone = chat_model.render_server("en", replace(FACTS, chat_adapter="deleted"))
+    assert "“deleted” is not there any more. The model without it answers." in gone
+    assert "Answers now: GLM Studio demo<" in gone
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "1,884 conversations learned from"), ("zh", "学习 1,884 条对话")])
+def test_what_is_held_back_is_not_counted_as_learned(home: Path, lang: str, said: str) -> None:
+    made("held", used=2000, trained=1884, validation=116)
+    (known,) = [each for each in newest_first() if each.name == "held"]
+    assert said in render_records(lang, known)
+    assert "2,000" not in render_records(lang, known)
