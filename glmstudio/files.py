@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 try:
     import fcntl
@@ -23,9 +26,45 @@ else:
     import tomli as tomllib
 
 
+LARGEST = 64 << 20  # bytes of a file that is read whole
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # JSON's way to write half a character
+_unread: set[str] = set()
+
+
+def opened(path: Path) -> IO[bytes]:
+    """A regular file, to be read. Raises OSError for all else: a pipe would be waited for, a device never ends."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_bytes(path: Path, most: int = LARGEST) -> bytes:
+    """All of a regular file. Raises OSError where it is none, or larger than `most` bytes."""
+    with opened(path) as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return found
+
+
+def read_text(path: Path, most: int = LARGEST, *, errors: str = "strict") -> str:
+    """The same as UTF-8 text. Raises OSError and UnicodeDecodeError (a ValueError)."""
+    return read_bytes(path, most).decode("utf-8", errors)
+
+
+def unread(folder: Path) -> list[str]:
+    """The files below `folder` that `read_json` found and could not make sense of: they count as absent."""
+    return sorted(name for name in list(_unread) if Path(name).is_relative_to(folder))
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises OSError and tomllib.TOMLDecodeError (a ValueError)."""
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return tomllib.loads(read_text(path))
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -34,23 +73,57 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def read_json(path: Path, default: Any = None) -> Any:
-    """The value in a JSON file, or `default` where it is absent or not (yet) JSON."""
+    """The value in a JSON file, with whole characters, or `default` where it is absent or cannot be read (`unread`)."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
+        text = read_text(path)
+        value = json.loads(text)
+        value = _whole(value) if _HALF.search(text) else value
+    except (FileNotFoundError, NotADirectoryError):
+        _unread.discard(str(path))
         return default
+    except (OSError, ValueError, RecursionError):
+        _unread.add(str(path))
+        return default
+    _unread.discard(str(path))
+    return value
 
 
 def read_table(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where it is absent or holds anything else."""
     table = read_json(path, {})
-    return table if isinstance(table, dict) else {}
+    if not isinstance(table, dict):
+        _unread.add(str(path))
+        return {}
+    return table
+
+
+def short(value: Any, most: int = 60) -> str:
+    """A value of somebody's file for a sentence: one line, not too long, whole characters."""
+    try:
+        text = str(value)
+    except (RecursionError, ValueError):  # an int of a million digits has no text
+        return "…"
+    text = " ".join(text[: most + 1].split()).encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def whole_text(text: str) -> str:
+    """Text that UTF-8 can hold: two halves of a character become that character, a lone half becomes a mark."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, dict):
+        return {whole_text(name): _whole(each) for name, each in value.items()}
+    return [_whole(each) for each in value] if isinstance(value, list) else value
 
 
 def digest(path: Path) -> str:
     """The sha256 of a file's bytes."""
     found = hashlib.sha256()
-    with path.open("rb") as file:
+    with opened(path) as file:
         while block := file.read(1 << 20):
             found.update(block)
     return found.hexdigest()

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
-from glmstudio.chat.sampling import PRESETS, Sampling
+from glmstudio.chat.sampling import LIMITS, PRESETS, Sampling
 from glmstudio.errors import StudioError
 
 T = TypeVar("T")
 FORMAT = "glmstudio-chat-1"
 LONGEST_TITLE = 60
-_MOST_TURNS = 5000
+MOST_TURNS = 5000
+_LATEST = 253_402_300_800.0  # seconds: the year 10000, of which no clock tells
 _NAME = re.compile(r"[0-9a-z-]{1,64}")
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -146,11 +147,11 @@ class Dialogue:
 def from_json(value: Any) -> Dialogue:
     """The conversation in JSON of `to_json`, which may come from anywhere. Raises StudioError."""
     try:
-        if value["format"] != FORMAT or len(value["turns"]) > _MOST_TURNS:
+        if value["format"] != FORMAT or len(value["turns"]) > MOST_TURNS:
             raise ValueError(value["format"])
         dialogue = _made(Dialogue, value | {"settings": _settings(value["settings"])})
         dialogue.turns = {str(name): _turn(str(name), each) for name, each in value["turns"].items()}
-        if not _NAME.fullmatch(dialogue.id) or not _is_tree(dialogue):
+        if not _NAME.fullmatch(dialogue.id) or not _is_tree(dialogue) or not 0 <= dialogue.changed < _LATEST:
             raise ValueError(dialogue.id)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudioError("chat.no_dialogue") from error
@@ -173,7 +174,12 @@ def _is_tree(dialogue: Dialogue) -> bool:
 
 
 def _settings(value: dict[str, Any]) -> Settings:
-    return _made(Settings, value | {"sampling": _made(Sampling, value["sampling"])})
+    sampling = _made(Sampling, value["sampling"])
+    for name, (least, most) in LIMITS.items():
+        number = getattr(sampling, name)
+        if not least <= (0 if number is None and name == "seed" else number) <= most:
+            raise ValueError(name)
+    return _made(Settings, value | {"sampling": sampling})
 
 
 def _turn(name: str, value: dict[str, Any]) -> Turn:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmstudio.chat.dialogue import Answer, Call, Dialogue, Settings, from_json
+from glmstudio.chat.dialogue import MOST_TURNS, Answer, Call, Dialogue, Settings, from_json
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
@@ -34,7 +34,10 @@ def headings() -> list[Heading]:
     """The conversations, the one changed last first; files that are none are left out."""
     found = []
     for file in _files():
-        state = file.stat().st_mtime_ns
+        try:
+            state = file.stat().st_mtime_ns
+        except OSError:
+            continue
         known = _heads.get(file.stem)
         if known is None or known[0] != state:
             try:
@@ -105,6 +108,8 @@ def _called(call: Call) -> str:
 
 def _from_messages(messages: list[Any]) -> Dialogue:
     """A conversation of OpenAI's messages; each user message begins a turn."""
+    if len(messages) > 2 * MOST_TURNS:
+        raise StudioError("chat.no_dialogue")
     dialogue = Dialogue(settings=Settings(system=_said(messages, ("system", "developer"))))
     for message in messages:
         if not isinstance(message, dict):

@@ -11,6 +11,7 @@ from typing import Any
 
 from glmstudio.data.calls import CallError, call_content, fenced, parse_call, read_arguments
 from glmstudio.data.prompt import INTERPRETER, Message, listed_tool, tools_intro, tools_message
+from glmstudio.files import whole_text
 
 _NAME = re.compile(r"[^\s\x00-\x1f]{1,64}")
 
@@ -142,14 +143,10 @@ def _arguments(name: str, content: str) -> str:
             return content.strip()
         arguments = {"code": fenced(content).strip("\n")}
     try:
-        return _whole_characters(json.dumps(arguments, ensure_ascii=False))
+        # A model that escapes an emoji writes it as two halves.
+        return whole_text(json.dumps(arguments, ensure_ascii=False))
     except (TypeError, ValueError):
         return content.strip()
-
-
-def _whole_characters(text: str) -> str:
-    """Text that UTF-8 can hold: a model that escapes an emoji writes it as two halves."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _turn(message: Any, number: int, calls: dict[str, list[Message]]) -> list[Message]:

@@ -15,6 +15,15 @@ class Sampling:
     seed: int | None = None
 
 
+# What each number may be, in a request and in a conversation that is taken in.
+LIMITS: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (1e-6, 1),
+    "max_tokens": (1, 32768),
+    "seed": (-(2**63), 2**63 - 1),
+}
+WHOLE = ("max_tokens", "seed")
+
 # The middle one is what the original demos use.
 PRESETS = {
     "precise": Sampling(temperature=0.0, top_p=1.0),

@@ -23,6 +23,7 @@ from glmstudio.models.catalogue import catalogue
 from glmstudio.paths import paths
 from glmstudio.runs import reasons
 from glmstudio.runs.run import find_run
+from glmstudio.runs.told import problem as words_of
 
 CONTROL = "GLMSTUDIO_SERVER_TOKEN"
 _GRACE = 10.0
@@ -64,16 +65,14 @@ class ModelServer:
     def current() -> ServerState:
         """What is loaded, loading, or failed to load."""
         about = read_table(_file())
-        if not about:
+        state = _written(about)
+        if state is None:
             return ServerState("absent")
-        adapters = tuple(about.get("adapters", ()))
-        chosen = about.get("chosen", next(iter(adapters), ""))
-        state = ServerState("loading", about["model"], adapters, chosen, about["port"], about.get("bits", 16))
         told = read_table(_told_file())
         mine = told.get("run_id") == about.get("run_id")
         if not process.alive(process.Identity.from_json(about.get("identity"))):
-            problem = StudioError.from_json(told["problem"]) if mine and told.get("problem") else _why(_log_file())
-            return replace(state, state="failed", problem=problem)
+            problem = words_of(told.get("problem")) if mine else None
+            return replace(state, state="failed", problem=problem or _why(_log_file()))
         ready = mine and told.get("state") == "ready" and _answers(state.port)
         return replace(state, state="ready") if ready else state
 
@@ -236,6 +235,18 @@ def wait_until_ready(seconds: float) -> ServerState:
     if state.problem:
         raise state.problem
     return state
+
+
+def _written(about: dict[str, Any]) -> ServerState | None:
+    """What `server.json` says was started; None where it says nothing that could have been."""
+    model, port, bits = about.get("model"), about.get("port"), about.get("bits", 16)
+    if not isinstance(model, str) or type(port) is not int or not 0 < port < 65536:
+        return None
+    listed = about.get("adapters")
+    adapters = tuple(each for each in listed if isinstance(each, str)) if isinstance(listed, list) else ()
+    chosen = about.get("chosen")
+    chosen = chosen if isinstance(chosen, str) else next(iter(adapters), "")
+    return ServerState("loading", model, adapters, chosen, port, bits if bits in (16, 8, 4) else 16)
 
 
 def _why(log: Path) -> StudioError:

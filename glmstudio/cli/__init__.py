@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import traceback
 from collections.abc import Callable
 
 from glmstudio.cli import bench, chat, data, doctor, join, models, runs, score, setup, train
 from glmstudio.cli.terminal import complain, language, t
 from glmstudio.errors import StudioError
+from glmstudio.files import write_text
+from glmstudio.paths import paths
+from glmstudio.unread import unread_files
 
 __all__ = ["language", "main"]
 
@@ -24,7 +29,10 @@ def main(argv: list[str]) -> int:
             return studio(argv)
         options = _parser().parse_args(argv)
         run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
+        status = run(options)
+        for problem in unread_files():
+            complain(problem)
+        return status
     except StudioError as problem:
         return complain(problem)
     except KeyboardInterrupt:
@@ -34,6 +42,16 @@ def main(argv: list[str]) -> int:
         return 0
     except OSError as error:  # a full disk, a folder that is closed to us
         return complain(StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
+    except Exception:
+        return complain(_broke())
+
+
+def _broke() -> StudioError:
+    """What nobody expected, in words; the trace goes into a file for whoever looks for the cause."""
+    log = paths().state / "broke.log"
+    with contextlib.suppress(OSError):
+        write_text(log, traceback.format_exc())
+    return StudioError("cli.broke", log=str(log))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ import unicodedata
 from typing import Any
 
 from glmstudio.data.prompt import INTERPRETER
+from glmstudio.files import whole_text
 from glmstudio.syntax import expression
 
 LONGEST_CALL = 20_000
@@ -119,8 +120,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if depth > _MOST_DEPTH:
         raise ValueError(depth)
     if isinstance(value, str):
-        # Two halves of a character, as JSON escapes it, become that character; a lone half becomes a mark.
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return whole_text(value)
     if isinstance(value, (list, tuple)):
         return [_plain(each, depth + 1) for each in value]
     if isinstance(value, dict):

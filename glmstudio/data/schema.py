@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from glmstudio.data.calls import CallError, parse_call, render_call
-from glmstudio.data.turns import number_of, short
+from glmstudio.data.turns import number_of
 from glmstudio.errors import StudioError
+from glmstudio.files import short
 
 _DEEPEST = 20
 _KINDS: dict[str, tuple[type, ...]] = {

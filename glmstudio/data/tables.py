@@ -13,8 +13,8 @@ from typing import Any
 
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER, is_known, normal_name
 from glmstudio.data.sources import Moved, is_broken
-from glmstudio.data.turns import short
 from glmstudio.errors import StudioError
+from glmstudio.files import short
 
 _DELIMITERS = ",;\t"
 _LARGEST_PART = 1 << 30  # bytes of a workbook's part when unpacked: a small file can pretend to any size

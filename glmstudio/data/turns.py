@@ -12,6 +12,7 @@ from typing import Any
 from glmstudio.data.calls import render_call
 from glmstudio.data.prompt import TOOL_PROMPT, Message, is_text, tools_message
 from glmstudio.errors import StudioError
+from glmstudio.files import short
 
 ROLES = ("system", "user", "assistant", "observation", "tool")
 PLACE, WRITTEN = 0, 1  # keys that no JSON has: the turn's number in the user's file, and a call's text
@@ -58,16 +59,6 @@ def number_of(turn: dict[Any, Any], index: int) -> int:
     """Which turn of the user's file this is: a converter says so, because its turns are not those of the file."""
     number: int = turn.get(PLACE, index)
     return number
-
-
-def short(value: Any, most: int = 60) -> str:
-    """A value of somebody's file for a sentence: one line, not too long, whole characters."""
-    try:
-        text = str(value)
-    except (RecursionError, ValueError):  # an int of a million digits has no text
-        return "…"
-    text = " ".join(text[: most + 1].split()).encode("utf-8", "replace").decode("utf-8")
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _tool_messages(turn: dict[Any, Any], number: int, loss: bool) -> list[Message]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from glmstudio.files import read_text
 from glmstudio.paths import paths
 from glmstudio.words import say
 
@@ -30,7 +31,7 @@ def note(what: str, **facts: Any) -> None:
 def entries() -> list[dict[str, Any]]:
     """The changes, newest first. A line that a crash cut off is passed over."""
     try:
-        lines = _file().read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_text(_file(), errors="replace").splitlines()
     except OSError:
         return []
     read = (_parse(line) for line in reversed(lines[-_KEPT:]))

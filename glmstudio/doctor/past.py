@@ -7,6 +7,7 @@ from pathlib import Path
 
 from glmstudio.doctor.checks import Found, Probes, check, found
 from glmstudio.doctor.table import clean
+from glmstudio.files import read_text
 from glmstudio.paths import paths
 from glmstudio.runs.run import Run
 
@@ -51,6 +52,6 @@ def _changed(file: Path) -> float:
 def _created(file: Path) -> float | None:
     """When the run was made; None where its description is damaged, or another user's alone."""
     try:
-        return float(json.loads(file.read_text(encoding="utf-8"))["created"])
+        return float(json.loads(read_text(file))["created"])
     except (OSError, ValueError, TypeError, KeyError):
         return None

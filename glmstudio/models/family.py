@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.files import opened, short
 
 PREFIX = "prefix_encoder."
 _GLM4_ROWS = 151552  # of the embedding: no ChatGLM has as many
 _RANKS = re.compile(rb"(?:[A-Za-z0-9+/]+={0,2} \d+\r?\n){2}")
 _HEAD = 4096
+_LAYERS, _WIDTH = 1024, 10**6
+_MOST = {
+    **dict.fromkeys(("num_layers", "num_hidden_layers"), _LAYERS),
+    **dict.fromkeys(("hidden_size", "ffn_hidden_size", "intermediate_size", "kv_channels", "head_dim"), _WIDTH),
+    **dict.fromkeys(("num_attention_heads", "multi_query_group_num", "num_key_value_heads"), _WIDTH),
+    **dict.fromkeys(("padded_vocab_size", "vocab_size", "seq_length", "max_position_embeddings"), 10**8),
+    **dict.fromkeys(("layernorm_epsilon", "rms_norm_eps"), 1),
+    "rope_ratio": 10**6,
+}
 _LARGEST_TABLE = 1 << 24
 
 
@@ -26,9 +36,17 @@ def refuse_other_family(folder: Path, config: dict[str, Any]) -> None:
         raise StudioError("models.quantised", folder=str(folder), bits=config["quantization_bit"])
 
 
+def refuse_impossible(file: Path, config: dict[str, Any]) -> None:
+    """Raise StudioError where a number of a `config.json` is one that no model has: counting up to it would not end."""
+    for name, most in _MOST.items():
+        value = config.get(name)
+        if value is not None and not (isinstance(value, (int, float)) and 0 < value <= most):
+            raise StudioError("models.impossible", file=str(file), name=name, value=short(value, 20))
+
+
 def refuse_other_vocabulary(file: Path) -> None:
     """Raise StudioError where a `tokenizer.model` is GLM-4's: lines of a token in base64 and its rank."""
-    with file.open("rb") as stream:
+    with opened(file) as stream:
         if _RANKS.match(stream.read(_HEAD)):
             raise StudioError("models.glm4", folder=str(file.parent))
 

@@ -6,20 +6,29 @@ Takes milliseconds for 12 GB: names, sizes, headers and the index are read, neve
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json
+from glmstudio.files import opened, read_json
 from glmstudio.models import manifest
-from glmstudio.models.family import named_in, refuse_other_family, refuse_other_vocabulary, refuse_prefix
+from glmstudio.models.family import (
+    named_in,
+    refuse_impossible,
+    refuse_other_family,
+    refuse_other_vocabulary,
+    refuse_prefix,
+)
 
 _POINTER = b"version https://git-lfs"
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "pytorch_model.bin")
 _LONGEST_HEADER = 100_000_000
+_MOST_SHARDS = 1000
+_SHARD = re.compile(r"\w[\w.-]{0,199}")
 
 
 def check_folder(folder: Path) -> None:
@@ -61,6 +70,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if config.get("model_type") != "chatglm":
         raise StudioError("models.foreign", file=str(file), kind=str(config.get("model_type", "?")))
     refuse_other_family(folder, config)
+    refuse_impossible(file, config)
     return config
 
 
@@ -115,7 +125,7 @@ def present(file: Path) -> None:
     """Raise StudioError unless `file` is there, has bytes, and is no placeholder."""
     if not file.is_file():
         raise StudioError("models.missing_file", file=str(file))
-    with file.open("rb") as stream:
+    with opened(file) as stream:
         start = stream.read(len(_POINTER))
     if start == _POINTER:
         raise StudioError("models.pointer", file=str(file), size=file.stat().st_size)
@@ -135,9 +145,12 @@ def _weight_map(index: Path) -> dict[str, str]:
     present(index)
     table = read_json(index)
     names = table.get("weight_map") if isinstance(table, dict) else None
-    if not isinstance(names, dict) or not names:
+    if not isinstance(names, dict):
         raise StudioError("models.bad_json", file=str(index))
-    return {tensor: Path(str(shard)).name for tensor, shard in names.items()}
+    shards = set(map(str, names.values()))
+    if not 0 < len(shards) <= _MOST_SHARDS or not all(map(_SHARD.fullmatch, shards)):
+        raise StudioError("models.bad_json", file=str(index))
+    return {tensor: str(shard) for tensor, shard in names.items()}
 
 
 def _check_index(folder: Path) -> None:
@@ -168,10 +181,10 @@ def _header(file: Path) -> dict[str, Any]:
     """The table at the start of a safetensors file: name -> type, shape, place."""
     length = _header_length(file)
     try:
-        with file.open("rb") as stream:
+        with opened(file) as stream:
             stream.seek(8)
             header = json.loads(stream.read(length))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StudioError("models.truncated", file=str(file)) from error
     if not isinstance(header, dict):
         raise StudioError("models.truncated", file=str(file))
@@ -179,7 +192,7 @@ def _header(file: Path) -> dict[str, Any]:
 
 
 def _header_length(file: Path) -> int:
-    with file.open("rb") as stream:
+    with opened(file) as stream:
         start = stream.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or not 2 <= length <= min(_LONGEST_HEADER, file.stat().st_size - 8):

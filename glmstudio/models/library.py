@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from glmstudio.models.folder import check_folder, model_files
 from glmstudio.models.pieces import WORK
 from glmstudio.models.verify import verify
 from glmstudio.paths import DEMO, paths
+
+log = logging.getLogger(__name__)
 
 DEMO_NAME = "demo"
 _SMALL = 64 << 20  # bytes; what is smaller is verified when it is used, which takes no noticeable time
@@ -185,6 +188,9 @@ def _problem(name: str, folder: Path, size: int) -> StudioError | None:
         return error
     except OSError as error:
         return StudioError("models.unreadable", folder=str(folder), reason=error.strerror or str(error))
+    except Exception as error:  # whatever a folder from outside holds, it is a model with a problem, not the end
+        log.exception("A model folder could not be looked at")
+        return StudioError("models.unreadable", folder=str(folder), reason=type(error).__name__)
     return None
 
 

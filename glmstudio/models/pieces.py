@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from glmstudio.files import read_text
 from glmstudio.models.hubs import RemoteFile
 
 PIECE = 4 << 20
@@ -219,7 +220,7 @@ def _paths(folder: Path, file: RemoteFile) -> tuple[Path, Path]:
 
 def _lines(journal: Path) -> list[str]:
     try:
-        text = journal.read_text(encoding="ascii", errors="replace")
+        text = read_text(journal, errors="replace")
     except OSError:
         return []
     return text.split("\n")[:-1]  # a line without its end was torn

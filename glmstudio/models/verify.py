@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.files import read_text
 from glmstudio.models import manifest, stamp
 from glmstudio.models.folder import folder_problems, model_files
 
@@ -65,7 +66,10 @@ def known_sums(folder: Path) -> dict[str, str]:
     sums = {name: str(about["sha256"]) for name, about in manifest.files(folder).items()}
     for note in sorted((folder / _HUB_NOTES).glob("*.metadata")):
         # Three lines: the commit, the etag (the sha256 of a large file), the time.
-        lines = note.read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            lines = read_text(note, errors="replace").splitlines()
+        except OSError:
+            continue
         found = lines[1].strip('" ') if len(lines) > 1 else ""
         if _SHA256.fullmatch(found):
             sums.setdefault(note.name.removesuffix(".metadata"), found)

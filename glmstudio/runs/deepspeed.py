@@ -20,7 +20,7 @@ from typing import Any
 
 from glmstudio import process
 from glmstudio.errors import StudioError
-from glmstudio.files import alone, read_table, write_json
+from glmstudio.files import alone, read_table, read_text, write_json
 from glmstudio.paths import ROOT, paths
 from glmstudio.runs.child import ask
 
@@ -126,7 +126,7 @@ def _place() -> Path:
 
 def _last_line(log: Path) -> str:
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_text(log, errors="replace").splitlines()
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

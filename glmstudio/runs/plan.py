@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import shutil
 from collections import Counter
@@ -232,12 +233,13 @@ def settled(settings: Settings, shape: Shape, place: Place, largest: LargestOf) 
     found = next((each for each in packed if fits(each)), packed[-1])
     if settings.gradient_checkpointing != "auto" or fits(found):
         return found
-    some = (
-        dataclasses.replace(found, gradient_checkpointing="on", checkpoint_layers=count)
-        for count in range(1, shape.layers)
-    )
-    every = dataclasses.replace(found, gradient_checkpointing="on", checkpoint_layers=0)
-    return next((each for each in some if fits(each)), every)
+
+    def twice(count: int) -> Settings:
+        return dataclasses.replace(found, gradient_checkpointing="on", checkpoint_layers=count)
+
+    # More layers computed twice never need more memory.
+    least = 1 + bisect.bisect_left(range(1, shape.layers), True, key=lambda count: fits(twice(count)))
+    return twice(least if least < shape.layers else 0)
 
 
 def estimate(settings: Settings, shape: Shape, place: Place, largest: LargestOf) -> Need:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import parse_toml, write_text
+from glmstudio.files import parse_toml, read_text, write_text
 from glmstudio.paths import SHIPPED_PRESETS, paths
 from glmstudio.runs.settings import Settings, change, differences, field_docs
 from glmstudio.words import say
@@ -88,7 +88,7 @@ def load_preset(name: str) -> Preset:
 def parse_settings(file: Path) -> Settings:
     """The settings of a preset file. Raises StudioError."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         table = parse_toml(text)
     except (OSError, ValueError) as error:
         raise StudioError("presets.not_toml", file=str(file), reason=str(error)) from error

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from glmstudio.files import write_text
+from glmstudio.files import read_text, write_text
 from glmstudio.runs.checkpoints import list_checkpoints
 
 
@@ -15,7 +15,7 @@ def take_back(folder: Path, step: int) -> None:
     for name in ("metrics.jsonl", "samples.jsonl", "ranks.jsonl"):
         file = folder / name
         if file.exists():
-            kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
+            kept = [line for line in read_text(file).splitlines() if _step(line) <= step]
             write_text(file, "".join(f"{line}\n" for line in kept))
     for each in list_checkpoints(folder / "checkpoints"):
         if each.step > step:

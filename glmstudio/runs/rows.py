@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from glmstudio.files import LARGEST, opened
+
 
 def rows_from(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     """The JSON objects on the whole lines since byte `offset`, and the offset after the last of them.
@@ -18,11 +20,11 @@ def rows_from(file: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def bytes_from(file: Path, offset: int) -> bytes:
-    """What was written since byte `offset`; nothing where there is no such file."""
+    """What was written since byte `offset`, so much at most as a look can take; nothing where there is no such file."""
     try:
-        with file.open("rb") as stream:
+        with opened(file) as stream:
             stream.seek(offset)
-            return stream.read()
+            return stream.read(LARGEST)
     except OSError:
         return b""
 
@@ -30,6 +32,6 @@ def bytes_from(file: Path, offset: int) -> bytes:
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
+from glmstudio.models.family import refuse_impossible
 
 _PUBLISHED = {
     "layers": "num_layers", "hidden": "hidden_size", "ffn": "ffn_hidden_size", "heads": "num_attention_heads",
@@ -72,6 +73,7 @@ def shape_of(model_folder: Path) -> Shape:
     config = read_json(file)
     if not isinstance(config, dict):
         raise StudioError("models.bad_json", file=str(file))
+    refuse_impossible(file, config)
     names = _PUBLISHED if config.get("model_type") == "chatglm" else _NATIVE
     if names is _PUBLISHED and not config.get("multi_query_attention"):
         config = config | {"multi_query_group_num": config.get("num_attention_heads")}

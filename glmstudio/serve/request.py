@@ -7,16 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmstudio.chat.protocol import ProtocolError, tool_names
-from glmstudio.chat.sampling import Sampling
+from glmstudio.chat.sampling import LIMITS, WHOLE, Sampling
 from glmstudio.data.prompt import INTERPRETER
 
-_LIMITS: dict[str, tuple[float, float]] = {
-    "temperature": (0, 2),
-    "top_p": (1e-6, 1),
-    "max_tokens": (1, 32768),
-    "seed": (-(2**63), 2**63 - 1),
-}
-_WHOLE = ("max_tokens", "seed")
 # What this server does not do is said, never passed over: the value that is allowed, and what it would be.
 _REFUSED: dict[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -105,8 +98,8 @@ def _sampling(body: dict[str, Any]) -> Sampling:
     longest = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
     asked = body | {"max_tokens": body.get(longest)}
     chosen: dict[str, Any] = {}
-    for name, (least, most) in _LIMITS.items():
-        value, whole = asked.get(name), name in _WHOLE
+    for name, (least, most) in LIMITS.items():
+        value, whole = asked.get(name), name in WHOLE
         if value is None:
             continue
         kinds = int if whole else (int, float)

@@ -16,7 +16,7 @@ import torch
 
 from glmstudio import process
 from glmstudio.errors import StudioError
-from glmstudio.files import write_json
+from glmstudio.files import read_text, write_json
 from glmstudio.train.pace import SPAN, Stopwatch, slowest
 from glmstudio.train.team import Team
 
@@ -153,7 +153,7 @@ class Witness:
 def _seconds_before(folder: Path) -> float:
     """How long the run had gone on when it was interrupted."""
     try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / "metrics.jsonl").splitlines()
     except OSError:
         return 0.0
     return next((row["seconds"] for line in reversed(lines) if "seconds" in (row := json.loads(line))), 0.0)

@@ -15,8 +15,10 @@ from glmstudio.ui.model_cards import state_words
 from glmstudio.ui.runs_view import share
 from glmstudio.ui.runwatch import live_run, newest_first
 from glmstudio.units import memory
+from glmstudio.unread import unread_files
 from glmstudio.words import say
 
+_MOST_UNREAD = 3
 _LANGUAGE_NAMES = {"zh": "中文", "en": "English"}
 
 
@@ -103,8 +105,10 @@ def render_rail(lang: str, _view: View) -> Safe:
 
 
 def render_notice(lang: str, view: View) -> Safe:
-    """What went wrong in the last action, where no step of its own shows it."""
-    return tag('<div class="gs-notice">{text}</div>', text=problem(lang, view.problem)) if view.problem else Safe("")
+    """What went wrong in the last action, where no step of its own shows it, and own files that cannot be read."""
+    found = [problem(lang, view.problem)] if view.problem else []
+    found += [problem(lang, error, kind="attention") for error in unread_files()[:_MOST_UNREAD]]
+    return tag('<div class="gs-notice">{found}</div>', found=found) if found else Safe("")
 
 
 def _machine(lang: str) -> list[Safe]:

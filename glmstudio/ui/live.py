@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import gradio as gr
 from gradio.components import Component
 
 from glmstudio.errors import StudioError
+from glmstudio.files import whole_text
 from glmstudio.runs.cluster import Cluster
 from glmstudio.ui.markup import Safe, problem
 from glmstudio.ui.snapshot import forget
@@ -210,9 +212,9 @@ class Page:
         """What the page has after this, and the properties that differ from what it had."""
         now, updates = dict(seen), []
         for index, (_, render) in enumerate(self._live):
-            properties = render(lang, view)
+            properties = _properties(render, lang, view)
             mark = hash(repr(properties))
-            updates.append(gr.skip() if now.get(index) == mark else gr.update(**properties))
+            updates.append(gr.skip() if now.get(index) == mark or not properties else gr.update(**properties))
             now[index] = mark
         return [now, *updates]
 
@@ -240,6 +242,40 @@ class Page:
                 yield render(lang, view)
 
         return _typed(following)
+
+
+def _properties(render: Renderer, lang: str, view: View) -> dict[str, Any]:
+    """What a component is to be; nothing where its renderer broke: it keeps what it had, and the others go on."""
+    try:
+        return {name: carried(value) for name, value in render(lang, view).items()}
+    except Exception:
+        log.exception("A part of the page could not be drawn")
+        return {}
+
+
+def carried(value: Any) -> Any:
+    """A value that gradio's JSON can carry: whole characters, numbers of 64 bits."""
+    if isinstance(value, str):
+        return value if _is_whole(value) else type(value)(whole_text(value))
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {carried(name): carried(each) for name, each in value.items()}
+    return type(value)(map(carried, value)) if type(value) in (list, tuple) else value
+
+
+def _is_whole(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _acted(action: Action, view: View, *values: Any) -> tuple[Any, ...]:

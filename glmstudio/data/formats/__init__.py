@@ -10,8 +10,8 @@ from glmstudio.data.formats.plain import QUESTION_AND_ANSWER, from_alpaca, from_
 from glmstudio.data.formats.sharegpt import from_sharegpt
 from glmstudio.data.formats.toolalpaca import from_toolalpaca
 from glmstudio.data.formats.wording import Conversation, official
-from glmstudio.data.turns import short
 from glmstudio.errors import StudioError
+from glmstudio.files import short
 
 __all__ = ["Conversation", "conversations", "official"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from glmstudio.data.formats.wording import Conversation
-from glmstudio.data.turns import short
 from glmstudio.errors import StudioError
+from glmstudio.files import short
 
 
 def from_toolalpaca(api: Any) -> Iterator[Conversation | StudioError]:

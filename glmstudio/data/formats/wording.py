@@ -9,8 +9,9 @@ from typing import Any
 
 from glmstudio.data.calls import call_content, read_arguments
 from glmstudio.data.prompt import TOOL_PROMPT, listed_tool, tools_intro
-from glmstudio.data.turns import PLACE, WRITTEN, short
+from glmstudio.data.turns import PLACE, WRITTEN
 from glmstudio.errors import StudioError
+from glmstudio.files import short
 
 
 @dataclass(frozen=True)
