@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from glmstudio.chat.dialogue import MOST_TURNS, Answer, Call, Dialogue, Settings, from_json
@@ -33,19 +33,16 @@ class Heading:
 def headings() -> list[Heading]:
     """The conversations, the one changed last first; files that are none are left out."""
     found = []
-    for file in _files():
+    for name, path in _files():
         try:
-            state = file.stat().st_mtime_ns
-        except OSError:
+            state = os.stat(path).st_mtime_ns  # noqa: PTH116  each second, for hundreds
+            known = _heads.get(name)
+            if known is None or known[0] != state:
+                dialogue = read(name)
+                known = (state, Heading(dialogue.id, dialogue.title, dialogue.changed, len(dialogue.branch())))
+                _heads[name] = known
+        except (OSError, StudioError):
             continue
-        known = _heads.get(file.stem)
-        if known is None or known[0] != state:
-            try:
-                dialogue = read(file.stem)
-            except StudioError:
-                continue
-            known = (state, Heading(dialogue.id, dialogue.title, dialogue.changed, len(dialogue.branch())))
-            _heads[file.stem] = known
         found.append(known[1])
     return sorted(found, key=lambda each: -each.changed)[:MOST_LISTED]
 
@@ -160,6 +157,14 @@ def _text(message: dict[str, Any]) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _files() -> Iterator[Path]:
+def _files() -> Iterator[tuple[str, str]]:
+    """Name and path of each conversation's file."""
     folder = paths().chats
-    return (file for file in folder.glob("*.json") if _NAME.fullmatch(file.stem)) if folder.is_dir() else iter(())
+    try:
+        files = os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return
+    for file in files:
+        name, dot, kind = file.rpartition(".")
+        if dot and kind == "json" and _NAME.fullmatch(name):
+            yield name, f"{folder}/{file}"

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         return 0
     except OSError as error:  # a full disk, a folder that is closed to us
         return complain(StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
-    except Exception:
+    except Exception:  # noqa: BLE001  the trace is kept in a file
         return complain(_broke())
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from glmstudio.ui.conversation import TALKS
 from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, busy, button, chip, problem, tag, terminal
 from glmstudio.ui.runwatch import newest_first
-from glmstudio.ui.snapshot import forget, shared
+from glmstudio.ui.snapshot import forget, shared, shared_by
 from glmstudio.units import literal
 from glmstudio.words import say
 
 SERVER = ModelServer()
 ALONE = "-"  # nothing to compare with; "" is the base
 BITS = (16, 8, 4)
+_MOST_OFFERED = 100
 
 
 def build(page: Page) -> None:
@@ -108,7 +110,7 @@ def loaded() -> dict[str, Loaded]:
 def model_choices(lang: str, view: View) -> dict[str, Any]:
     """The models that can be loaded."""
     names = [(literal(model.title), model.name) for model in models() if model.ready]
-    names += [(literal(_short(each)), each) for each in _tuned_models(view)]
+    names += [(literal(_short(each)), each) for each in picked(view).tuned]
     return {"label": say(lang, "ui.chat.model"), "choices": names, "value": chosen_model(view) or None}
 
 
@@ -123,7 +125,8 @@ def adapter_choices(lang: str, view: View) -> dict[str, Any]:
 
 def rival_choices(lang: str, view: View) -> dict[str, Any]:
     """Nothing, the base, or another result of the chosen model, to be asked beside the chosen one."""
-    names = [(words, name) for words, name in _choices(view, say(lang, "ui.chat.base")) if name != chosen_adapter(view)]
+    chosen = chosen_adapter(view)
+    names = [(words, name) for words, name in _choices(view, say(lang, "ui.chat.base")) if name != chosen]
     return {
         "label": say(lang, "ui.chat.rival"),
         "choices": [(say(lang, "ui.chat.no_rival"), ALONE), *names],
@@ -181,28 +184,47 @@ def render_command(lang: str, view: View) -> Safe:
     return terminal(lang, shlex.join(command), key="chat")
 
 
+@dataclass(frozen=True)
+class Picked:
+    """What the pickers offer and show: whole models that runs made, what may be put on the `model` ("" is none), as it
+    reads and as it is named; the `adapter` that is ("" is the base), and the `rival` beside it (`ALONE`: nothing)."""
+
+    tuned: list[str]
+    adapters: list[tuple[str, str]]
+    model: str
+    adapter: str
+    rival: str
+
+
+@shared_by(0.5, lambda view: (view.chat_model, view.chat_adapter, view.chat_rival))
+def picked(view: View) -> Picked:
+    """Looked at once a tick, for every part of the page that names a model."""
+    state, used, tuned = server_state(), model_in_use(), _tuned_models(view)
+    names = [*(model.name for model in models() if model.ready), *tuned]
+    loaded_one = state.model if state.state != "absent" else None
+    wanted = (view.chat_model, loaded_one, used.name if used else None)
+    model = next((name for name in wanted if name in names), names[0] if names else "")
+    adapters = _adapters(model, view)
+    said = view.chat_adapter if view.chat_model or view.chat_adapter else state.chosen if loaded_one == model else ""
+    adapter = said if said in adapters else ""
+    beside = view.chat_rival in ("", *adapters) and view.chat_rival != adapter
+    listed = [(literal(_short(name)), name) for name in adapters]
+    return Picked(tuned, listed, model, adapter, view.chat_rival if beside else ALONE)
+
+
 def chosen_model(view: View) -> str:
     """The model that the picker shows; "" where there is none."""
-    names = [*(model.name for model in models() if model.ready), *_tuned_models(view)]
-    used, state = model_in_use(), server_state()
-    wanted = (view.chat_model, state.model if state.state != "absent" else None, used.name if used else None)
-    return next((name for name in wanted if name in names), names[0] if names else "")
+    return picked(view).model
 
 
 def chosen_adapter(view: View) -> str:
     """The run or folder that is put on the model; "" is the base."""
-    model, state = chosen_model(view), server_state()
-    if view.chat_model or view.chat_adapter:
-        wanted = view.chat_adapter
-    else:
-        wanted = state.chosen if state.state != "absent" and state.model == model else ""
-    return wanted if wanted in _adapters(model, view) else ""
+    return picked(view).adapter
 
 
 def chosen_rival(view: View) -> str:
     """What is asked beside the chosen one; `ALONE` for nothing."""
-    known = ["", *_adapters(chosen_model(view), view)]
-    return view.chat_rival if view.chat_rival in known and view.chat_rival != chosen_adapter(view) else ALONE
+    return picked(view).rival
 
 
 def asked_models(view: View) -> list[str]:
@@ -213,21 +235,16 @@ def asked_models(view: View) -> list[str]:
 
 def _choices(view: View, base: str) -> list[tuple[str, str]]:
     """The base under that name, and each result of the chosen model."""
-    return [(base, ""), *((literal(_short(name)), name) for name in _adapters(chosen_model(view), view))]
+    return [(base, ""), *picked(view).adapters]
 
 
 def _adapters(model: str, view: View) -> list[str]:
     """The runs that tuned the model, the checkpoints of the chosen one, and those that are loaded."""
-    found = [
-        known.name
-        for known in newest_first()
-        if known.model == model and known.has_result and not known.run.is_whole_model
-    ]
-    named = {view.chat_adapter, server_state().chosen, *server_state().adapters, *_checkpoints(view.chat_adapter)} - {
-        "",
-        *found,
-    }
-    return found + sorted(each for each in named if _is_ours(each))
+    found = [known.name for known in newest_first() if known.model == model and known.has_result and not known.whole]
+    state = server_state()
+    named = {view.chat_adapter, view.chat_rival, state.chosen, *state.adapters, *_checkpoints(view.chat_adapter)}
+    older = [each for each in found[_MOST_OFFERED:] if each in named]  # who wants another one finds it among the runs
+    return [*found[:_MOST_OFFERED], *older, *sorted(each for each in named - {*found} if _is_ours(each))]
 
 
 def _checkpoints(adapter: str) -> list[str]:
@@ -240,13 +257,13 @@ def _checkpoints(adapter: str) -> list[str]:
 
 def _tuned_models(view: View) -> list[str]:
     """Whole models that runs made: those that are loaded or that a run's button named, and every finished one."""
-    results = [str(known.run.result) for known in newest_first() if known.has_result and known.run.is_whole_model]
+    results = [str(known.run.result) for known in newest_first() if known.whole]
     return results + sorted({each for each in (view.chat_model, server_state().model) if _is_ours(each)} - {*results})
 
 
 def _is_ours(path: str) -> bool:
     """Whether it is a folder inside a run: results and checkpoints are loaded from nowhere else."""
-    return bool(path) and Path(path).is_absolute() and Path(path).is_relative_to(paths().runs)
+    return os.path.isabs(path) and Path(path).is_relative_to(paths().runs)  # noqa: PTH117  asked for each of thousands
 
 
 def _short(name: str) -> str:

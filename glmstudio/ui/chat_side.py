@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -78,19 +79,21 @@ def build_tools(page: Page) -> None:
 def render_history(lang: str, view: View) -> Safe:
     """The conversations, the one changed last first."""
     shown = talk_of(view).dialogue
-    rows = [
-        tag(
-            '<li data-key="h{id}"{current}>{open}<span class="gs-small">{when}</span></li>',
-            id=each.id,
-            current=Safe(' aria-current="true"') if each.id == shown.id else "",
-            open=button("open", each.title or say(lang, "ui.chat.untitled"), look="quiet", chat=each.id),
-            when=moment(each.changed),
-        )
-        for each in history.headings()
-    ]
+    rows = [_heading(lang, each, each.id == shown.id) for each in history.headings()]
     keeping = _keeping(lang, shown.id) if shown.turns else ""
     body = tag('<ul class="gs-talks">{rows}</ul>{keeping}', rows=rows, keeping=keeping)
     return fold(say(lang, "ui.chat.history", count=len(rows)), body, key="history")
+
+
+@lru_cache(maxsize=1000)
+def _heading(lang: str, each: history.Heading, current: bool) -> Safe:
+    return tag(
+        '<li data-key="h{id}"{current}>{open}<span class="gs-small">{when}</span></li>',
+        id=each.id,
+        current=Safe(' aria-current="true"') if current else "",
+        open=button("open", each.title or say(lang, "ui.chat.untitled"), look="quiet", chat=each.id),
+        when=moment(each.changed),
+    )
 
 
 def _keeping(lang: str, name: str) -> Safe:

@@ -96,7 +96,7 @@ def take_upload(view: View, upload: Any) -> tuple[View, str]:
     return replace(view, source="file", data=str(target), record=0), str(target)
 
 
-def start_from_form(view: View, source: str, data: str, name: str, typed: str) -> View:
+def start_from_form(view: View, source: str, data: str, name: str, typed: str = "") -> View:
     """Start the run that the form describes; a second click on the same form starts nothing.
 
     `typed` are the fields, as JSON, that say something else than the page has been told so far.

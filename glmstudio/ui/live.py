@@ -51,6 +51,7 @@ class View:
     machines_problem: StudioError | None = None
     record: int = 0  # the conversation that is shown
     compared: tuple[str, ...] = ()  # runs laid over each other
+    all_runs: bool = False  # whether the list shows older ones, too
     problem: StudioError | None = None
     settings_problem: StudioError | None = None
     form_problem: StudioError | None = None
@@ -214,7 +215,8 @@ class Page:
         for index, (_, render) in enumerate(self._live):
             properties = _properties(render, lang, view)
             mark = hash(repr(properties))
-            updates.append(gr.skip() if now.get(index) == mark or not properties else gr.update(**properties))
+            same = now.get(index) == mark or not properties
+            updates.append(gr.skip() if same else gr.update(**carried(properties)))
             now[index] = mark
         return [now, *updates]
 
@@ -247,7 +249,7 @@ class Page:
 def _properties(render: Renderer, lang: str, view: View) -> dict[str, Any]:
     """What a component is to be; nothing where its renderer broke: it keeps what it had, and the others go on."""
     try:
-        return {name: carried(value) for name, value in render(lang, view).items()}
+        return render(lang, view)
     except Exception:
         log.exception("A part of the page could not be drawn")
         return {}

@@ -36,6 +36,8 @@ def act(view: View, data: dict[str, Any]) -> View:
     if data.get("act") == "compare":
         ticked = data.get("ticked")
         return replace(view, compared=tuple(str(name) for name in ticked) if isinstance(ticked, list) else ())
+    if data.get("act") == "all-runs":
+        return replace(view, all_runs=True)
     if data.get("act") == "uncompare":
         return replace(view, compared=())
     run = find_run(str(data.get("run", "")))

@@ -26,6 +26,7 @@ LOOKS = {
     "failed": "bad",
     "lost": "attention",
 }
+_FIRST = 60  # runs in the list until somebody asks for all
 _CHAT_THERE = ("runs.chat_loaded", "runs.waits_for_chat")
 
 
@@ -38,14 +39,19 @@ def render_list(lang: str, view: View) -> Safe:
     name = opened.name if opened else None
     queue = waiting()
     places = {name: place for place, name in enumerate(queue, 1)}
-    rows = [_row(lang, known, known.name == name, places.get(known.name, 0), len(queue)) for known in runs]
+    older = [each for each in runs[_FIRST:] if view.all_runs or each.name in (name, *places)]
+    seen = [*runs[:_FIRST], *older]
+    rows = [_row(lang, known, known.name == name, places.get(known.name, 0), len(queue)) for known in seen]
     compare = button("compare", say(lang, "ui.compare.button"), look="quiet", needs_ticks="") if len(runs) > 1 else ""
     return tag(
         '<div class="gs-stack" data-scope><div class="gs-row gs-spread"><h3>{title}</h3>{compare}</div>'
-        '<div class="gs-runs">{rows}</div></div>',
+        '<div class="gs-runs">{rows}</div>{more}</div>',
         title=say(lang, "ui.finetune.runs"),
         compare=compare,
         rows=rows,
+        more=button("all-runs", say(lang, "ui.finetune.all_runs", n=len(runs)), look="quiet")
+        if len(seen) < len(runs)
+        else "",
     )
 
 
@@ -99,7 +105,7 @@ def state_words(lang: str, state: RunState) -> str:
     return say(lang, key, percent=int(share(state) * 100))
 
 
-@lru_cache(maxsize=1000)  # of a run whose files are as they were, the row is, too
+@lru_cache(maxsize=4000)  # of a run whose files are as they were, the row is, too
 def _row(lang: str, known: Known, opened: bool, place: int, of: int) -> Safe:
     state, reading = known.state, WATCH.reading(known)
     return tag(

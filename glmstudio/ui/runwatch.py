@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.paths import paths
 from glmstudio.runs.lease import chat_on, run_on
 from glmstudio.runs.queue import waiting
-from glmstudio.runs.run import Run, RunState, every_run
+from glmstudio.runs.run import Run, RunState, run_names
 from glmstudio.runs.start import advance
 from glmstudio.runs.stop import Stage, proof_of, stop_run
 from glmstudio.ui.charts import Point, thin
@@ -173,7 +175,8 @@ WATCH = Watch()
 
 @dataclass(frozen=True)
 class Known:
-    """A run as every part of the page sees it in this tick. `stamps`: what its files looked like then."""
+    """A run as every part of the page sees it in this tick. `whole`: its result is a model, not an adapter; `stamps`:
+    what its files looked like then, or, once it is over, its folder."""
 
     run: Run = field(hash=False)  # its name and its files' stamps tell it apart
     state: RunState
@@ -181,6 +184,7 @@ class Known:
     preset: str
     data: str
     has_result: bool
+    whole: bool = False
     attempts: int = 1
     stamps: tuple[Any, ...] = ()
 
@@ -197,25 +201,35 @@ _ended: dict[str, Known] = {}  # runs that are over, by folder: read again only 
 def newest_first() -> list[Known]:
     """Every run with its state, the newest on top. Whoever looks also starts what waits and has its turn."""
     WATCH.advance()
-    found = [_known(run) for run in every_run()]
+    folder = paths().runs
+    named = ((name, f"{folder}/{name}") for name in run_names())
+    found = [known for name, path in named if (known := _known(name, path)) is not None]
     for gone in _ended.keys() - {str(known.run.path) for known in found}:
         del _ended[gone]
     return sorted(found, key=lambda known: known.state.started, reverse=True)
 
 
-def _known(run: Run) -> Known:
-    stamps = tuple(_stamp(run.path / name) for name in _TELLING)
-    if (known := _ended.pop(str(run.path), None)) is None or known.stamps != stamps:
-        state, has_result = run.read_state(), run.result is not None
-        known = Known(run, state, run.model, run.preset, run.data, has_result, run.attempts, stamps)
-    if not known.state.live:
-        _ended[str(run.path)] = known
+def _known(name: str, path: str) -> Known | None:
+    """The run in this folder, if it is one."""
+    # Whatever begins a run anew puts a file in its place, which the folder shows: one look a run that is over.
+    folder = (_stamp(path),)
+    if (known := _ended.get(path)) is not None and known.stamps == folder:
+        return known
+    if not os.path.lexists(f"{path}/run.json"):
+        return None
+    run = Run(name, Path(path))
+    stamps = tuple(_stamp(f"{path}/{each}") for each in _TELLING)
+    state, has_result = run.read_state(), run.result is not None
+    whole = has_result and run.is_whole_model
+    known = Known(run, state, run.model, run.preset, run.data, has_result, whole, run.attempts, stamps)
+    if not state.live:
+        known = _ended[path] = replace(known, stamps=folder)
     return known
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def _stamp(file: str) -> tuple[int, int, int] | None:
     try:
-        stat = file.stat()
+        stat = os.stat(file)  # noqa: PTH116  each second, for thousands
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size, stat.st_ino

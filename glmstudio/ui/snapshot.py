@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 
+A = TypeVar("A")
 T = TypeVar("T")
+_MOST_KEPT = 20
 _forgetters: list[Callable[[], None]] = []
 
 
@@ -25,6 +27,33 @@ def shared(seconds: float) -> Callable[[Callable[[], T]], Callable[[], T]]:
                 if not kept or time.monotonic() - kept[0][0] > seconds:
                     kept[:] = [(time.monotonic(), look())]
                 return kept[0][1]
+
+        def drop() -> None:
+            with lock:
+                kept.clear()
+
+        on_forget(drop)
+        return looked
+
+    return decorate
+
+
+def shared_by(seconds: float, key: Callable[[Any], Hashable]) -> Callable[[Callable[[A], T]], Callable[[A], T]]:
+    """The same for a function of one argument, for each `key` of it."""
+
+    def decorate(look: Callable[[A], T]) -> Callable[[A], T]:
+        lock = threading.Lock()
+        kept: dict[Hashable, tuple[float, T]] = {}
+
+        @wraps(look)
+        def looked(given: A) -> T:
+            name = key(given)
+            with lock:
+                if name not in kept or time.monotonic() - kept[name][0] > seconds:
+                    if len(kept) > _MOST_KEPT:
+                        kept.clear()
+                    kept[name] = (time.monotonic(), look(given))
+                return kept[name][1]
 
         def drop() -> None:
             with lock:
