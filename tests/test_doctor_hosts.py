@@ -264,3 +264,33 @@ except OSError as error: print(error.strerror)'
     )
     assert out.splitlines()[:2] == ["No space left on device", "127.0.0.1 localhost"]
     assert ".hosts.glmstudio" not in out
+
+
+def test_three_at_once_lose_no_line(tmp_path: Path) -> None:
+    file = tmp_path / "hosts"
+    code = "import sys; from pathlib import Path; from glmstudio.doctor.hosts import change; change('add', sys.argv[2], '', Path(sys.argv[1]))"
+    for turn in range(6):
+        file.write_bytes(b"127.0.0.1 localhost\n")
+        names = [f"host{turn}-{number}" for number in range(3)]
+        started = [
+            subprocess.Popen([sys.executable, "-c", code, str(file), name], cwd=EDITOR.parents[2]) for name in names
+        ]
+        assert [each.wait(60) for each in started] == [0, 0, 0]
+        assert all(name.encode() in file.read_bytes() for name in names)
+
+
+def test_a_line_that_another_program_adds_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "hosts"
+    file.write_bytes(b"127.0.0.1 localhost\n")
+    backed_up = hosts._back_up
+
+    def slow(of: Path) -> Path:
+        made = backed_up(of)
+        of.write_bytes(b"127.0.0.1 localhost\n10.0.0.9 theirs\n")
+        return made
+
+    monkeypatch.setattr(hosts, "_back_up", slow)
+    with pytest.raises(Refused) as refused:
+        hosts.change("add", "mine", "", file)
+    assert refused.value.reason == "changed"
+    assert b"10.0.0.9 theirs" in file.read_bytes()

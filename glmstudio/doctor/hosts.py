@@ -134,7 +134,7 @@ def change(action: str, name: str, expected: str, file: Path = FILE) -> Path | N
         if (new if action == "remove" else old) != without_name(new, name):
             raise Refused("lost")
         backup = _back_up(file)
-        _replace(file, new)
+        _replace(file, new, old)
         return backup
 
 
@@ -142,9 +142,7 @@ def change(action: str, name: str, expected: str, file: Path = FILE) -> Path | N
 def _locked(file: Path) -> Iterator[None]:
     """Turn the errors of rights into words, and keep two of us apart."""
     try:
-        with file.open("rb") as stream:
-            if fcntl:
-                fcntl.flock(stream, fcntl.LOCK_EX)
+        with _held(file):
             yield
     except PermissionError as error:
         raise Refused("rights", str(error.filename)) from error
@@ -152,6 +150,19 @@ def _locked(file: Path) -> Iterator[None]:
         if error.errno in (errno.EROFS, errno.EPERM):
             raise Refused("read_only", str(error.filename)) from error
         raise
+
+
+@contextlib.contextmanager
+def _held(file: Path) -> Iterator[None]:
+    """The lock on the file that has this name now: whoever waited may hold one that was replaced meanwhile."""
+    while True:
+        with file.open("rb") as stream:
+            if fcntl:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            held, now = os.fstat(stream.fileno()), file.stat()
+            if not fcntl or (held.st_dev, held.st_ino) == (now.st_dev, now.st_ino):
+                yield
+                return
 
 
 def _back_up(file: Path) -> Path:
@@ -165,8 +176,8 @@ def _back_up(file: Path) -> Path:
     raise Refused("rights", str(file.parent))
 
 
-def _replace(file: Path, text: bytes) -> None:
-    """Write the whole text or nothing; in place only where the file is a mount of its own, as in a container."""
+def _replace(file: Path, text: bytes, old: bytes) -> None:
+    """Write the whole text or nothing, and nothing where it is not `old` any more (Refused); in place only where the file is a mount of its own, as in a container."""
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.glmstudio-")
     temporary = Path(name)
     try:
@@ -175,6 +186,8 @@ def _replace(file: Path, text: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         _dress(temporary, file)
+        if file.read_bytes() != old:  # by a program that takes no lock, while the backup was made
+            raise Refused("changed")
         try:
             os.replace(temporary, file)
         except OSError as error:

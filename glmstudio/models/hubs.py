@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from glmstudio.errors import StudioError
 from glmstudio.models.catalogue import Entry
 
+_TOKENS = {"modelscope": "MODELSCOPE_API_TOKEN", "huggingface": "HF_TOKEN", "mirror": "GLMSTUDIO_MIRROR_TOKEN"}
 TITLES = {"modelscope": "ModelScope", "huggingface": "Hugging Face", "mirror": "hf-mirror.com"}
 TIMEOUT_S = 20.0
 CONNECTIONS = 4  # at once to one hub, unless the user says otherwise
@@ -162,7 +163,8 @@ def _modelscope() -> Any:
 
 
 def _token(source: str) -> str:
-    return os.environ.get("MODELSCOPE_API_TOKEN" if source == "modelscope" else "HF_TOKEN", "")
+    """The key of the user at this hub. The mirror is somebody else's: it never gets the one of Hugging Face."""
+    return os.environ.get(_TOKENS[source], "")
 
 
 def _refusal(error: Exception, source: str, repo: str) -> StudioError:

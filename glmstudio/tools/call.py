@@ -165,7 +165,7 @@ def _told(process: subprocess.Popen[bytes], asked: bytes, made: Path, cancel: th
         if time.monotonic() >= end or cancel.is_set() or len(answer) > _LARGEST:
             break
         if time.monotonic() >= look:
-            full, look = is_full(made, _DISK, _FILES), time.monotonic() + 0.1
+            full, look = is_full(made, _DISK, _FILES, process.pid), time.monotonic() + 0.1
         reader.join(0.02)
         if not reader.is_alive():
             with contextlib.suppress(subprocess.TimeoutExpired):

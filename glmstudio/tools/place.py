@@ -6,11 +6,16 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PREFIX = "glmstudio-tool-"
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_DEEPEST = 100  # folders in folders
+_OLD_S = 600.0  # longer than any call takes
 
 
 @contextlib.contextmanager
@@ -23,21 +28,78 @@ def place() -> Iterator[Path]:
         _remove(made)
 
 
-def is_full(folder: Path, most: int, files: int) -> bool:
-    """Whether it holds more than so many bytes or so many files. Looks at no more than that many."""
+class _Full(Exception):
+    """More than it may hold, or something that cannot be looked at."""
+
+
+def is_full(folder: Path, most: int, files: int, pid: int | None = None) -> bool:
+    """Whether it holds more than so many bytes or so many files, looking at no more than that many; or folders that
+    are closed to us or too deep. What the process `pid` holds without a name counts, too."""
+    try:
+        size, _ = _held(os.open(folder, _FOLDER), most, files, 0)
+    except _Full:
+        return True
+    except OSError:
+        return folder.exists()
+    return size + (_nameless(pid) if pid else 0) > most
+
+
+def _held(handle: int, most: int, files: int, depth: int) -> tuple[int, int]:
+    """Bytes and files below an open folder, by handles: a path can name only so many folders. Raises _Full."""
     size = count = 0
-    waiting = [folder]
-    while waiting:
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+    try:
+        with os.scandir(handle) as entries:
             for each in entries:
                 count += 1
                 if each.is_dir(follow_symlinks=False):
-                    waiting.append(Path(each.path))
+                    if depth == _DEEPEST:
+                        raise _Full
+                    inner = _held(os.open(each.name, _FOLDER, dir_fd=handle), most - size, files - count, depth + 1)
+                    size, count = size + inner[0], count + inner[1]
                 else:
-                    size += each.stat(follow_symlinks=False).st_blocks * 512
+                    size += os.stat(each.name, dir_fd=handle, follow_symlinks=False).st_blocks * 512
                 if size > most or count > files:
-                    return True
-    return False
+                    raise _Full
+    except FileNotFoundError:  # it went away while it was looked at
+        pass
+    except OSError as error:
+        raise _Full from error
+    finally:
+        os.close(handle)
+    return size, count
+
+
+def _nameless(pid: int) -> int:
+    """Bytes in files that a process has open or mapped after their name went."""
+    found: dict[tuple[int, int], int] = {}
+    with contextlib.suppress(OSError):
+        for number in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                state = os.stat(f"/proc/{pid}/fd/{number}")  # noqa: PTH116
+                if stat.S_ISREG(state.st_mode) and not state.st_nlink:
+                    found[state.st_dev, state.st_ino] = state.st_blocks * 512
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.endswith(" (deleted)"):
+                span, _, _, device, inode, *_ = line.split()
+                major, minor = (int(each, 16) for each in device.split(":"))
+                first, last = (int(each, 16) for each in span.split("-"))
+                found.setdefault((os.makedev(major, minor), int(inode)), last - first)
+    return sum(found.values())
+
+
+def sweep() -> None:
+    """Delete what calls left behind whose studio was killed: folders of this user that no process stands in."""
+    standing = set()
+    for each in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            standing.add(os.readlink(each))  # noqa: PTH115
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            state = folder.lstat()
+            old = time.time() - state.st_mtime > _OLD_S
+            if stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and old and str(folder) not in standing:
+                _remove(folder)
 
 
 def _remove(folder: Path) -> None:

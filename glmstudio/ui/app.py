@@ -61,6 +61,7 @@ def _serve(options: argparse.Namespace, mine: Claim) -> int:
     mine.announce(port)
     signal.signal(signal.SIGTERM, _leave)  # uvicorn hands the signal on when it has closed its connections
     threading.Thread(target=_welcome, args=(port, options), daemon=True).start()
+    threading.Thread(target=_sweep, daemon=True).start()
     try:
         server.run(sockets=[listener])
     except KeyboardInterrupt:
@@ -69,6 +70,13 @@ def _serve(options: argparse.Namespace, mine: Claim) -> int:
         listener.close()
         _unload()
     return 0
+
+
+def _sweep() -> None:
+    """What calls of tools left behind in a studio that was killed."""
+    from glmstudio.tools.place import sweep
+
+    sweep()
 
 
 def _leave(*_: object) -> None:
