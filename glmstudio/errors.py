@@ -48,6 +48,11 @@ class StudioError(Exception):
         return cls(data["key"], **{name: _whole(value) for name, value in data["values"].items()})
 
 
+def refused(error: OSError) -> StudioError:
+    """What the system said no to: a full disk, a folder that is closed to us."""
+    return StudioError("cli.system", reason=error.strerror or str(error), file=error.filename or "")
+
+
 def worded(values: dict[str, Any], lang: str) -> dict[str, Any]:
     """Values for a sentence: an error among them as what it says, and what it says to do under its name and `_fix`."""
     said = {}

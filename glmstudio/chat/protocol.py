@@ -13,6 +13,7 @@ from glmstudio.data.calls import CallError, call_content, fenced, parse_call, re
 from glmstudio.data.prompt import INTERPRETER, Message, listed_tool, tools_intro, tools_message
 from glmstudio.files import whole_text
 
+MOST_CALLS = 128
 _NAME = re.compile(r"[^\s\x00-\x1f]{1,64}")
 
 
@@ -166,6 +167,8 @@ def _turn(message: Any, number: int, calls: dict[str, list[Message]]) -> list[Me
         asked = [{"function": message["function_call"]}]
     if not isinstance(asked, list):
         raise ProtocolError(f"messages[{number}].tool_calls must be a list.", f"messages[{number}].tool_calls")
+    if len(asked) > MOST_CALLS:
+        raise ProtocolError(f"A message may call at most {MOST_CALLS} tools.", f"messages[{number}].tool_calls")
     for place, call in enumerate(asked):
         made = _past_call(call, number)
         name = call.get("id")

@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Callable
 
 from glmstudio.cli import bench, chat, data, doctor, join, models, runs, score, setup, train
-from glmstudio.cli.terminal import complain, language, t
-from glmstudio.errors import StudioError
+from glmstudio.cli.terminal import complain, language, plain_output, t
+from glmstudio.errors import StudioError, refused
 from glmstudio.files import write_text
 from glmstudio.paths import paths
 from glmstudio.unread import unread_files
@@ -27,12 +27,8 @@ def main(argv: list[str]) -> int:
             from glmstudio.ui.app import main as studio
 
             return studio(argv)
-        options = _parser().parse_args(argv)
-        run: Callable[[argparse.Namespace], int] = options.run
-        status = run(options)
-        for problem in unread_files():
-            complain(problem)
-        return status
+        with plain_output():
+            return _command(argv)
     except StudioError as problem:
         return complain(problem)
     except KeyboardInterrupt:
@@ -41,9 +37,18 @@ def main(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at the exit does not complain again
         return 0
     except OSError as error:  # a full disk, a folder that is closed to us
-        return complain(StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
+        return complain(refused(error))
     except Exception:  # noqa: BLE001  the trace is kept in a file
         return complain(_broke())
+
+
+def _command(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = options.run
+    status = run(options)
+    for problem in unread_files():
+        complain(problem)
+    return status
 
 
 def _broke() -> StudioError:

@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import re
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any, cast
 
 from glmstudio.errors import StudioError
 from glmstudio.words import say, terminal_language
 
 language = terminal_language
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+class Plain:
+    """An output stream that hands on text without control characters: a name from outside must not steer a terminal."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Print text; new lines, tabs and the return of a progress line stay."""
+        return self._stream.write(_CONTROL.sub("\ufffd", text))
+
+
+@contextlib.contextmanager
+def plain_output() -> Iterator[None]:
+    """Both streams of a command as `Plain` ones."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast("Any", Plain(sys.stdout)), cast("Any", Plain(sys.stderr))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def t(key: str, /, **values: Any) -> str:
@@ -20,7 +49,8 @@ def t(key: str, /, **values: Any) -> str:
 
 def print_json(value: Any) -> None:
     """A result for another program."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def complain(problem: StudioError) -> int:

@@ -31,9 +31,10 @@ class Tokenizer:
         try:
             refuse_other_vocabulary(file)
             self._pieces = SentencePieceProcessor(model_file=str(file))
-        except (RuntimeError, OSError) as error:
+            self.pieces: int = self._pieces.vocab_size()
+            self._pieces.decode(self._pieces.encode("A b 你好 🙂\n"))  # a broken one breaks here
+        except (RuntimeError, OSError, ValueError, IndexError) as error:
             raise StudioError("data.tokenizer_broken", file=str(file)) from error
-        self.pieces: int = self._pieces.vocab_size()
         self.special: dict[str, int] = {name: self.pieces + index for index, name in enumerate(SPECIAL_TOKENS)}
         self._names = {index: name for name, index in self.special.items()}
 

@@ -177,7 +177,8 @@ def _back_up(file: Path) -> Path:
 
 
 def _replace(file: Path, text: bytes, old: bytes) -> None:
-    """Write the whole text or nothing, and nothing where it is not `old` any more (Refused); in place only where the file is a mount of its own, as in a container."""
+    """Write the whole text or nothing, and nothing where it is not `old` any more (Refused); in place only where the
+    file is a mount of its own, as in a container."""
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.glmstudio-")
     temporary = Path(name)
     try:

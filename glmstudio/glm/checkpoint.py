@@ -6,6 +6,7 @@ is copied and its page given back when the shard is done.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,34 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     return dict(_tensors(file))
 
 
+@contextlib.contextmanager
+def in_words(folder: Path) -> Iterator[None]:
+    """Whatever a folder from outside throws, as the StudioError that names it; too little memory stays what it is."""
+    try:
+        yield
+    except (StudioError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "memory" in str(error).lower():
+            raise
+        raise StudioError("models.damaged", file=str(folder)) from error
+
+
+def _plain(name: object) -> str:
+    if not isinstance(name, str):
+        raise ValueError(type(name))
+    return name
+
+
+def _held(tensor: object) -> torch.Tensor:
+    """A tensor whose numbers are all there: a small file can describe one that would fill the memory."""
+    if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
+        raise ValueError(type(tensor))
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(tensor.shape)
+    return tensor
+
+
 def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
     try:
         if file.suffix == ".safetensors":
@@ -92,7 +121,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 warnings.simplefilter("ignore")
                 shard = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
             for name, tensor in shard.items():
-                yield name, tensor
+                yield _plain(name), _held(tensor)
     except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError, EOFError) as error:
         raise StudioError("models.damaged", file=str(file)) from error
     except Exception as error:  # torch's unpickler raises a class of its own for anything but plain tensors

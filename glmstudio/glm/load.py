@@ -8,7 +8,7 @@ import torch
 from transformers import GlmForCausalLM
 
 from glmstudio.glm.adapters import attach_adapter
-from glmstudio.glm.checkpoint import load_base
+from glmstudio.glm.checkpoint import in_words, load_base
 from glmstudio.glm.quantise import quantise
 
 
@@ -32,15 +32,23 @@ def load_model(
     Raises:
         StudioError: The folder or the adapter is wrong or missing; it names the file and the remedy.
     """
+    with in_words(Path(path)):
+        return _loaded(Path(path), Path(adapter) if adapter is not None else None, dtype, device, bits)
+
+
+def _loaded(
+    path: Path, adapter: Path | None, dtype: torch.dtype | None, device: str | torch.device | None, bits: int
+) -> GlmForCausalLM:
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kind = dtype or best_dtype(place)
     if bits < 16:  # as they are stored, still in their files: each layer becomes small by itself
-        model = load_base(Path(path), dtype=None, device=torch.device("cpu"))
+        model = load_base(path, dtype=None, device=torch.device("cpu"))
         quantise(model, bits, place, kind)
     else:
-        model = load_base(Path(path), dtype=kind, device=place)
+        model = load_base(path, dtype=kind, device=place)
     if adapter is not None:
-        attach_adapter(model, Path(adapter))
+        with in_words(adapter):
+            attach_adapter(model, adapter)
     return model
 
 

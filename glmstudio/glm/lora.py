@@ -7,7 +7,6 @@ same: its A belongs to each of the three, and its B is split by rows, so the pro
 from __future__ import annotations
 
 import math
-import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -172,6 +171,9 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
             yield name, layer
 
 
+_MOST_TARGETS, _LONGEST_TARGET = 1000, 200
+
+
 def _described(about: Any, folder: Path) -> Lora:
     """What an `adapter_config.json` says. It is input from outside: only plain numbers and known names count."""
     plain = isinstance(about, dict) and about.get("peft_type") == "LORA" and not any(map(about.get, _UNKNOWN))
@@ -180,11 +182,11 @@ def _described(about: Any, folder: Path) -> Lora:
         raise StudioError("adapters.kind", folder=str(folder), kind=kind)
     named = about.get("target_modules")
     named = [named] if isinstance(named, str) else named
-    if not isinstance(named, list) or not named:
+    if not isinstance(named, list) or not 0 < len(named) <= _MOST_TARGETS:
         raise StudioError("adapters.kind", folder=str(folder), kind="LORA")
     targets: list[str] = []
     for each in named:
-        bare = re.sub(r".*\.", "", str(each))
+        bare = str(each)[-_LONGEST_TARGET:].rpartition(".")[2]
         targets += _PUBLISHED.get(bare, (bare,))
     try:
         rank, alpha = int(about["r"]), float(about["lora_alpha"])

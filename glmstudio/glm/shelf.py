@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.errors import StudioError
 from glmstudio.glm.adapters import is_lora, load_prefix
+from glmstudio.glm.checkpoint import in_words
 from glmstudio.glm.lora import drop_lora, load_lora, numbers, use_lora
 from glmstudio.glm.prefix import Prefix, attach_prefix
 
@@ -54,10 +54,14 @@ class Shelf:
         """
         if name in self.names:
             return
+        with in_words(folder):
+            self._add(name, folder)
+
+    def _add(self, name: str, folder: Path) -> None:
         if is_lora(folder):
             try:
                 self._loras[name] = load_lora(folder, self.model, name=_inner(name)).rank
-            except StudioError:
+            except Exception:
                 drop_lora(self.model, _inner(name))
                 raise
             finally:

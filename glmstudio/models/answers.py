@@ -77,11 +77,22 @@ def judge(response: requests.Response, file: RemoteFile, start: int, *, host: st
         raise StudioError("models.hub_nonsense", host=host)
 
 
+# An answer that leads to no address, or round in a circle: asking again leads there again.
+_ASTRAY = (
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.TooManyRedirects,
+)
+
+
 @contextmanager
 def named(host: str) -> Iterator[None]:
-    """Whatever the network throws, as a Failure in words."""
+    """Whatever the network throws, as a Failure in words; StudioError where trying again cannot help."""
     try:
         yield
+    except _ASTRAY as error:
+        raise StudioError("models.hub_nonsense", host=host) from error
     except requests.exceptions.ProxyError as error:
         raise Failure(StudioError("models.proxy", host=host)) from error
     except requests.exceptions.SSLError as error:

@@ -6,6 +6,7 @@ Takes milliseconds for 12 GB: names, sizes, headers and the index are read, neve
 from __future__ import annotations
 
 import json
+import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,10 @@ _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLES = ("model.safetensors", "pytorch_model.bin")
 _LONGEST_HEADER = 100_000_000
 _MOST_SHARDS = 1000
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32,
+    "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64,
+}  # fmt: skip
 _SHARD = re.compile(r"\w[\w.-]{0,199}")
 
 
@@ -101,8 +106,17 @@ def check_weights(file: Path) -> None:
     present(file)
     if file.suffix == ".safetensors":
         _check_safetensors(file)
-    elif not zipfile.is_zipfile(file):
+    elif not _is_stored(file):
         raise StudioError("models.truncated", file=str(file))
+
+
+def _is_stored(file: Path) -> bool:
+    """Whether it is PyTorch's zip, whose members are never packed: a packed one can unpack to any size."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return all(each.compress_type == zipfile.ZIP_STORED for each in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False
 
 
 def check_vocabulary(file: Path) -> None:
@@ -169,12 +183,25 @@ def _check_index(folder: Path) -> None:
 def _check_safetensors(file: Path) -> None:
     header, size = _header(file), file.stat().st_size
     try:
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        whole = 8 + _header_length(file) + max(ends, default=0)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        spans = sorted(_span(entry) for name, entry in header.items() if name != "__metadata__")
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise StudioError("models.truncated", file=str(file)) from error
-    if size != whole:
+    end = 0
+    for first, last in spans:  # one after the other, without a gap
+        if first != end:
+            raise StudioError("models.truncated", file=str(file))
+        end = last
+    if size != 8 + _header_length(file) + end:
         raise StudioError("models.truncated", file=str(file))
+
+
+def _span(entry: Any) -> tuple[int, int]:
+    """Where a tensor's bytes lie. Raises ValueError where they are not as many as its shape and type say."""
+    first, last = entry["data_offsets"]
+    bits = _BITS.get(entry["dtype"])
+    if bits is not None and (last - first) * 8 != math.prod(entry["shape"]) * bits:
+        raise ValueError(entry)
+    return int(first), int(last)
 
 
 def _header(file: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from glmstudio.chat.protocol import ProtocolError, to_turns
 from glmstudio.data.prompt import chat_ids, is_text
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.files import short
 from glmstudio.serve.engine import Engine, Job
 from glmstudio.serve.errors import HANDLERS, failed, full, refusal, told_of
 from glmstudio.serve.request import Request, read_request
@@ -105,7 +106,7 @@ class Service:
         told: asyncio.Queue[Any] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         job = Job(
-            prompt=self._prompt(asked),
+            prompt=await run_in_threadpool(self._prompt, asked),  # megabytes of text take a second
             sampling=asked.sampling,
             put=lambda item: _hand_over(loop, told, item),
             adapter=adapter,
@@ -230,7 +231,10 @@ class Service:
             return "" if name == self._name else name
         there = ", ".join([self._name, *known])
         raise ProtocolError(
-            f"The model {name[:200]} does not exist. There is: {there}.", "model", code="model_not_found", status=404
+            f"The model {short(name, 200)} does not exist. There is: {there}.",
+            "model",
+            code="model_not_found",
+            status=404,
         )
 
     def _model(self, name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.data.sources import KINDS
+from glmstudio.errors import refused
 from glmstudio.paths import paths
 from glmstudio.ui import cards_view, compare, form_actions, machines, preset_cards, review, run_actions, runs_view
 from glmstudio.ui.live import Page, View
@@ -92,7 +93,7 @@ def take_upload(view: View, upload: Any) -> tuple[View, str]:
         shutil.copyfile(given, target)
     except OSError as error:
         target.unlink(missing_ok=True)  # half of a file would be taken for the whole
-        return replace(view, form_problem=form_actions.refused(error)), view.data
+        return replace(view, form_problem=refused(error)), view.data
     return replace(view, source="file", data=str(target), record=0), str(target)
 
 

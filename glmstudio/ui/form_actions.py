@@ -11,7 +11,7 @@ from typing import Any
 
 from glmstudio.chat.server import ModelServer
 from glmstudio.doctor.preflight import preflight
-from glmstudio.errors import StudioError
+from glmstudio.errors import StudioError, refused
 from glmstudio.runs import deepspeed
 from glmstudio.runs.lease import cards_of, chat_on
 from glmstudio.runs.presets import delete_preset, find_preset, save_preset
@@ -38,11 +38,6 @@ def act(view: View, data: dict[str, Any]) -> View:
         return replace(view, form_problem=error)
     except OSError as error:
         return replace(view, form_problem=refused(error))
-
-
-def refused(error: OSError) -> StudioError:
-    """What the system said no to."""
-    return StudioError("cli.system", reason=error.strerror or str(error), file=error.filename or "")
 
 
 def start(view: View, *, unload: bool = False, beside: bool = False) -> View:

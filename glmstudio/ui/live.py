@@ -19,7 +19,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from glmstudio.errors import StudioError
+from glmstudio.errors import StudioError, refused
 from glmstudio.files import whole_text
 from glmstudio.runs.cluster import Cluster
 from glmstudio.ui.markup import Safe, problem
@@ -286,6 +286,8 @@ def _acted(action: Action, view: View, *values: Any) -> tuple[Any, ...]:
         result = action(replace(view, problem=None), *values)
     except StudioError as error:
         result = replace(view, problem=error)
+    except OSError as error:
+        result = replace(view, problem=refused(error))
     except Exception:
         log.exception("An action broke")
         result = replace(view, problem=StudioError("ui.broken"))

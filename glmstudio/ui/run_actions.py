@@ -8,7 +8,7 @@ from typing import Any
 
 from glmstudio.chat.offer import toolless
 from glmstudio.chat.server import ModelServer
-from glmstudio.errors import StudioError
+from glmstudio.errors import StudioError, refused
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs import queue
@@ -24,7 +24,6 @@ from glmstudio.ui.chat_side import talk_of
 from glmstudio.ui.choice import use_model
 from glmstudio.ui.conversation import TALKS
 from glmstudio.ui.errands import ERRANDS
-from glmstudio.ui.form_actions import refused
 from glmstudio.ui.live import View
 from glmstudio.ui.runwatch import WATCH
 
