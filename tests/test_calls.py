@@ -153,6 +153,10 @@ def mutate(arguments: dict[str, Any], seed: int) -> None:
         ("```python\ntool_call(a=1)", {"a": 1}),
         ("```python\ntool_call(from='a', argument_from='b')\n```", {"from": "a", "argument_from": "b"}),
         ("```python\ntool_call(argument_from='b')\n```", {"argument_from": "b"}),
+        (
+            "tool_call(from='in=1 # if=2', # or=3\n  in=\"\"\"is='\n\"\"\", not \t=r'\\'as=1')",
+            {"from": "in=1 # if=2", "in": "is='\n", "not": "\\'as=1"},
+        ),
         ("```python\ntool_call(code='```')\n```", {"code": "```"}),
         ("```python\ntool_call(a='x')\n``` and ```python\nmore\n```", {"a": "x"}),
         ("tool_call(a=(1, (2,)))", {"a": [1, [2]]}),
@@ -224,6 +228,50 @@ def test_what_is_no_call(text: str, words: str) -> None:
 )
 def test_deep_values_are_refused_whatever_the_parser_makes_of_them(value: str) -> None:
     assert quietly(f"tool_call(a={value})") is None
+
+
+TOO_EARLY = [
+    "",
+    "\n",
+    "\\",
+    "\\\n",
+    "'",
+    "'''",
+    '"""',
+    "f'{",
+    "[",
+    "{",
+    "(\n",
+    "# no end",
+    "'''\n\\",
+    "\x00",
+    "1if",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("end", TOO_EARLY)
+@pytest.mark.parametrize(
+    "begin", ["tool_call(a=", "tool_call(from=", "tool_call(a=1,\n  in=2, b=[", "```python\ntool_call(a='x', "]
+)
+def test_a_text_that_ends_too_early_opens_no_file(begin: str, end: str) -> None:
+    assert quietly(begin + end) is None
+
+
+BROKEN = [*PIECES, "'''", '"""', "\\\n", "\r", "class=", "if =", "0777", "\\N{x}", "# coding: x\n"]
+
+
+@settings(FAST, max_examples=300)
+@given(st.lists(st.sampled_from(BROKEN), max_size=12).map("".join))
+def test_whatever_the_pieces_no_file_is_opened(text: str) -> None:
+    quietly(text)
+    quietly(f"tool_call(a={text})")
+
+
+@pytest.mark.parametrize("piece", ["'", '"', "'''", "\\'", "\\'''", "from ", "from=", "from", "\\\n", "''' \\", "#"])
+def test_long_texts_of_one_piece_take_no_longer(piece: str) -> None:
+    text = piece * (19_000 // len(piece))
+    assert [quietly(f"tool_call({begin}{text}\\") for begin in ("", "from=")] == [None, None]
 
 
 def test_many_fences_take_no_longer() -> None:
