@@ -21,7 +21,7 @@ _NCCL = re.compile(
     r"(NCCL (?:error|WARN)[^\n]{0,160}|ncclUnhandledCudaError|ncclSystemError|NCCL timeout"
     r"|Watchdog caught collective operation timeout[^\n]{0,160})"
 )
-# How it ends where no memory is left for a library's code; from a file system without the right to run it, it says more.
+# What is said where no memory is left for a library's code. Where the file system forbids running it, more follows.
 _UNMAPPED = re.compile(r"failed to map segment from shared object(?!: Operation not permitted)")
 # A worker that crashes by itself dies of other signals.
 _OUTSIDE = re.compile(
