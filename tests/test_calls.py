@@ -80,7 +80,7 @@ def quietly(text: str) -> dict[str, Any] | None:
     finally:
         _ON.clear()
     assert EVENTS == []
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 10  # or it would be hours
     if found is not None:
         json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     return found
