@@ -51,6 +51,7 @@ def test_data_convert_counts(tmp_path: Path) -> None:
     assert len(target.read_text().splitlines()) == 1
 
 
+@pytest.mark.torch
 def test_chat_answers_one_question_as_json(home: Path) -> None:
     done = run("chat", "--model", "demo", "--prompt", "What is 37*12?", "--json", home=home)
     answer = json.loads(done.stdout)

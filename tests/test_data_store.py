@@ -391,7 +391,7 @@ def test_a_survey_brings_the_problem_of_its_child(tmp_path: Path, monkeypatch: p
 
 def test_check_with_a_model_prints_lengths(tmp_path: Path) -> None:
     file = jsonl(tmp_path / "a.jsonl", pair("a", "b"), pair("q", "r " * 100), "{")
-    command = [sys.executable, "launcher.py", "data", "check", str(file), "--model", "demo", "--max-length", "60"]
+    command = [sys.executable, "-m", "glmstudio", "data", "check", str(file), "--model", "demo", "--max-length", "60"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C.UTF-8"})
     assert done.returncode == 1
     assert "1 records can be trained on, 2 cannot." in done.stdout

@@ -120,6 +120,7 @@ def test_another_kind_of_model_and_a_damaged_description(folder: Path) -> None:
     assert [check for check, _ in broken()] == ["model.files"]
 
 
+@pytest.mark.torch
 def test_a_cut_bin_file_and_what_reading_it_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "model.safetensors").unlink()
     torch = pytest.importorskip("torch")
