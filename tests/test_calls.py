@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import os
 import random
 import sys
 import time
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glmstudio.data.calls import CallError, fenced, parse_call, render_call
+from glmstudio.syntax import module
 
 pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")  # of Python's parser
 
@@ -25,7 +27,7 @@ _ON: list[bool] = []
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
     if _ON and event.startswith(_WATCHED):
-        EVENTS.append(event)
+        EVENTS.append(f"{event} {arguments[0]}" if event == "open" else event)
 
 
 sys.addaudithook(_note)
@@ -266,6 +268,18 @@ BROKEN = [*PIECES, "'''", '"""', "\\\n", "\r", "class=", "if =", "0777", "\\N{x}
 def test_whatever_the_pieces_no_file_is_opened(text: str) -> None:
     quietly(text)
     quietly(f"tool_call(a={text})")
+
+
+def test_a_broken_file_is_not_looked_for_by_a_name() -> None:
+    """CPython opens what a module is said to come from, to show the line: then it is a file that is always empty."""
+    EVENTS.clear()
+    _ON.append(True)
+    try:
+        with pytest.raises(SyntaxError):
+            module(b"x = 1\ny = (")
+    finally:
+        _ON.clear()
+    assert set(EVENTS) <= {f"open {os.devnull}"}
 
 
 @pytest.mark.parametrize("piece", ["'", '"', "'''", "\\'", "\\'''", "from ", "from=", "from", "\\\n", "''' \\", "#"])
