@@ -15,11 +15,33 @@ import pytest
 
 from glmstudio.process import Identity, environment, identify, send
 from glmstudio.runs.run import Run, list_runs, wait_for_end
+from tests.quick import QUICK
 from tests.trainings import STEPS, losses
 
 # No test asks a hub outside: their addresses lead to a port of this machine where nobody listens, for children, too.
 for _name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
     os.environ[_name] = "http://127.0.0.1:9"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--quick`: about half of the tests in a quarter of the time."""
+    parser.addoption("--quick", action="store_true", help="run only what needs neither PyTorch nor a browser")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `--quick`, files that import PyTorch are not even read: it may be absent."""
+    skipped = (
+        config.getoption("quick") and collection_path.name.startswith("test_") and collection_path.name not in QUICK
+    )
+    return True if skipped else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--quick`, leave out the tests of the other files that need PyTorch."""
+    if config.getoption("quick"):
+        left_out = [item for item in items if item.get_closest_marker("torch")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.reference import REFERENCE, needs_reference
+from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,12 +23,12 @@ def run(*words: str, lang: str = "C.UTF-8", home: Path | None = None) -> subproc
     )
 
 
-@needs_reference
+@needs_vocabulary
 def test_data_tokens_needs_only_a_tokenizer(tmp_path: Path) -> None:
-    cases: list[dict[str, Any]] = json.loads((REFERENCE / "prompts/expected.json").read_text(encoding="utf-8"))["train"]
+    cases: list[dict[str, Any]] = json.loads((GOLDEN / "prompts.json").read_text(encoding="utf-8"))["train"]
     file = tmp_path / "records.json"
     file.write_text(json.dumps([case["item"] for case in cases], ensure_ascii=False), encoding="utf-8")
-    done = run("data", "tokens", str(file), "--model", str(REFERENCE / "tokenizer"), "--json")
+    done = run("data", "tokens", str(file), "--model", str(VOCABULARY), "--json")
     assert json.loads(done.stdout) == [{key: case[key] for key in ("input_ids", "labels")} for case in cases]
 
 
@@ -51,6 +51,7 @@ def test_data_convert_counts(tmp_path: Path) -> None:
     assert len(target.read_text().splitlines()) == 1
 
 
+@pytest.mark.torch
 def test_chat_answers_one_question_as_json(home: Path) -> None:
     done = run("chat", "--model", "demo", "--prompt", "What is 37*12?", "--json", home=home)
     answer = json.loads(done.stdout)

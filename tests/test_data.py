@@ -16,17 +16,17 @@ from glmstudio.data.tokenizer import TextStream, Tokenizer
 from glmstudio.data.toolalpaca import convert_toolalpaca
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO
-from tests.reference import REFERENCE, needs_reference
+from tests.vocabulary import BESIDE, GOLDEN, VOCABULARY, needs_vocabulary
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer(REFERENCE / "tokenizer")
+    return Tokenizer(VOCABULARY)
 
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((REFERENCE / "prompts/expected.json").read_text(encoding="utf-8"))
+    data: dict[str, Any] = json.loads((GOLDEN / "prompts.json").read_text(encoding="utf-8"))
     return data
 
 
@@ -36,7 +36,7 @@ def as_message(turn: dict[str, Any]) -> Message:
     return Message(turn["role"], turn["content"], turn.get("metadata", ""))
 
 
-@needs_reference
+@needs_vocabulary
 def test_chat_prompts_equal_the_original(tokenizer: Tokenizer, expected: dict[str, Any]) -> None:
     assert len(expected["chat"]) == 6
     for case in expected["chat"]:
@@ -45,7 +45,7 @@ def test_chat_prompts_equal_the_original(tokenizer: Tokenizer, expected: dict[st
         assert chat_ids(tokenizer, turns) == case["input_ids"]
 
 
-@needs_reference
+@needs_vocabulary
 def test_training_labels_equal_the_original(tokenizer: Tokenizer, expected: dict[str, Any]) -> None:
     assert len(expected["train"]) == 4
     for case in expected["train"]:
@@ -54,7 +54,7 @@ def test_training_labels_equal_the_original(tokenizer: Tokenizer, expected: dict
         assert example.labels == case["labels"]
 
 
-@needs_reference
+@needs_vocabulary
 def test_text_survives_the_tokenizer(tokenizer: Tokenizer, expected: dict[str, Any]) -> None:
     assert len(expected["decode"]) == 10
     for case in expected["decode"]:
@@ -80,7 +80,7 @@ class Whole:
         return text
 
 
-@pytest.mark.parametrize("folder", [DEMO / "model", pytest.param(REFERENCE / "tokenizer", marks=needs_reference)])
+@pytest.mark.parametrize("folder", [DEMO / "model", pytest.param(VOCABULARY, marks=needs_vocabulary)])
 def test_a_stream_says_what_the_whole_text_says(folder: Path) -> None:
     """Random ids, among them many bytes of characters, spaces and special tokens."""
     tokenizer, draw = Tokenizer(folder), random.Random(1)
@@ -95,7 +95,7 @@ def test_a_stream_says_what_the_whole_text_says(folder: Path) -> None:
         assert mine.flush() == whole.flush()
 
 
-@needs_reference
+@needs_vocabulary
 def test_special_ids(tokenizer: Tokenizer) -> None:
     assert tokenizer.pieces == 64789
     assert tokenizer.special == {
@@ -105,14 +105,18 @@ def test_special_ids(tokenizer: Tokenizer) -> None:
     assert tokenizer.stop_ids == (2, 64795, 64797)
 
 
-@needs_reference
-def test_toolalpaca_equals_the_original(tmp_path: Path) -> None:
+# Ours, and in full where the reference data lies beside the clone: the words of that are not ours to carry.
+TOOLALPACA = [(GOLDEN / "toolalpaca", 3, 2), (BESIDE / "toolalpaca", 70, 30)]
+
+
+@pytest.mark.parametrize(("folder", "records", "dropped"), [each for each in TOOLALPACA if each[0].is_dir()])
+def test_toolalpaca_equals_the_original(folder: Path, records: int, dropped: int, tmp_path: Path) -> None:
     target = tmp_path / "out.jsonl"
-    conversion = convert_toolalpaca(REFERENCE / "toolalpaca/train_data_sample.json", target)
-    want = (REFERENCE / "toolalpaca/expected_formatted.jsonl").read_text(encoding="utf-8").splitlines()
+    conversion = convert_toolalpaca(folder / "train_data_sample.json", target)
+    want = (folder / "expected_formatted.jsonl").read_text(encoding="utf-8").splitlines()
     got = target.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in got] == [json.loads(line) for line in want]
-    assert (conversion.records, len(conversion.dropped)) == (70, 30)
+    assert (conversion.records, len(conversion.dropped)) == (records, dropped)
     assert all("are not a JSON object" in problem.text() for problem in conversion.dropped)
     assert check_file(target).problems == ()
 

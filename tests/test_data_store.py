@@ -27,7 +27,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import digest
 from glmstudio.paths import DEMO
 from tests.bench.data_check import measure, write
-from tests.reference import REFERENCE, needs_reference
+from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
 
 MODEL = DEMO / "model"
 
@@ -74,22 +74,22 @@ def test_the_sample_has_the_tokens_of_training() -> None:
     assert (chosen.used, chosen.tokens) == (2000, int(store.lengths.sum()))
 
 
-@needs_reference
+@needs_vocabulary
 def test_the_golden_records_have_the_tokens_of_the_original(tmp_path: Path) -> None:
-    cases = json.loads((REFERENCE / "prompts/expected.json").read_text(encoding="utf-8"))["train"]
-    store = prepare(jsonl(tmp_path / "golden.jsonl", *(case["item"] for case in cases)), REFERENCE / "tokenizer")
+    cases = json.loads((GOLDEN / "prompts.json").read_text(encoding="utf-8"))["train"]
+    store = prepare(jsonl(tmp_path / "golden.jsonl", *(case["item"] for case in cases)), VOCABULARY)
     assert store.problem_count() == 0
-    same_as_training(store, Tokenizer(REFERENCE / "tokenizer"), [record_messages(c["item"]) for c in cases], (20,))
+    same_as_training(store, Tokenizer(VOCABULARY), [record_messages(c["item"]) for c in cases], (20,))
     for row, case in enumerate(cases):
         assert store.ids(row).tolist() == case["input_ids"]
         assert store.labels(row).tolist() == case["labels"]
 
 
-@needs_reference
-def test_toolalpaca_is_read_as_its_original_converter_does(tmp_path: Path) -> None:
-    store = prepare(REFERENCE / "toolalpaca/train_data_sample.json", REFERENCE / "tokenizer")
-    converted = prepare(REFERENCE / "toolalpaca/expected_formatted.jsonl", REFERENCE / "tokenizer")
-    assert (len(store), store.records, store.problem_count()) == (70, 100, 30)
+def test_toolalpaca_is_read_as_its_original_converter_does() -> None:
+    folder = GOLDEN / "toolalpaca"
+    store = prepare(folder / "train_data_sample.json", MODEL)
+    converted = prepare(folder / "expected_formatted.jsonl", MODEL)
+    assert (len(store), store.records, store.problem_count()) == (3, 5, 2)
     assert np.array_equal(store.flat_ids, converted.flat_ids)
     assert np.array_equal(store.flat_learned, converted.flat_learned)
 
@@ -391,7 +391,7 @@ def test_a_survey_brings_the_problem_of_its_child(tmp_path: Path, monkeypatch: p
 
 def test_check_with_a_model_prints_lengths(tmp_path: Path) -> None:
     file = jsonl(tmp_path / "a.jsonl", pair("a", "b"), pair("q", "r " * 100), "{")
-    command = [sys.executable, "launcher.py", "data", "check", str(file), "--model", "demo", "--max-length", "60"]
+    command = [sys.executable, "-m", "glmstudio", "data", "check", str(file), "--model", "demo", "--max-length", "60"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C.UTF-8"})
     assert done.returncode == 1
     assert "1 records can be trained on, 2 cannot." in done.stdout

@@ -19,12 +19,11 @@ from glmstudio.words import has, words
 from tests.namespaces import doctor_in
 
 
-def test_the_second_look_takes_no_torch_and_little_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_look_takes_no_torch(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     diagnose()
     monkeypatch.setattr(pytorch, "ask_torch", lambda: pytest.fail("PyTorch was asked again"))
     report = diagnose()
     assert next(result for result in report.results if result.id == "torch.start").status == "ok"
-    assert report.seconds < 5
 
 
 def test_a_clean_machine_without_card_or_network_is_green(tmp_path: Path) -> None:
@@ -36,7 +35,6 @@ def test_a_clean_machine_without_card_or_network_is_green(tmp_path: Path) -> Non
     assert {finding["id"] for finding in data["findings"]} == {"hub.reach", "shm.size"}
     driver = next(fact for fact in data["facts"]["checks"] if fact["id"] == "gpu.driver")
     assert driver["fact"] == "No NVIDIA driver: the studio works on the processor, with the demo model."
-    assert data["facts"]["seconds"] < 6
 
 
 def test_the_form_of_the_json_is_kept(home: Path) -> None:
@@ -67,13 +65,13 @@ def test_only_some_checks_can_be_asked_for(home: Path) -> None:
 
 
 def test_a_check_that_breaks_or_hangs_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = threading.Event()
+    ended, waited = threading.Event(), list[bool]()
 
     def breaks(_: Probes) -> Any:
         raise RuntimeError("no luck")
 
     def hangs(_: Probes) -> Any:
-        ended.wait(30)
+        waited.append(ended.wait(30))
 
     checks = [
         Check("disk.free", "machine", 5, breaks),
@@ -84,6 +82,7 @@ def test_a_check_that_breaks_or_hangs_is_a_result(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(diagnosis, "CHECKS", checks)
     arrived: list[str] = []
     report = diagnose(tell=lambda results: arrived.extend(result.id for result in results))
+    assert waited == [], "nobody waits for the one that hangs"
     ended.set()
     assert [(result.status, result.fact("en")) for result in report.results] == [
         ("skipped", "Does not apply to this machine."),
@@ -96,7 +95,6 @@ def test_a_check_that_breaks_or_hangs_is_a_result(monkeypatch: pytest.MonkeyPatc
     assert report.results[2].what("en") == "A check could not be finished: RuntimeError: no luck"
     assert report.status == "crash"
     assert report.summary("en") == "2 things need you. 3 checks were made."
-    assert report.seconds < 5
     data = report.to_json()
     assert data["summary"]["status"] == "warning"
     assert [(finding["id"], finding["severity"]) for finding in data["findings"]] == [

@@ -57,6 +57,7 @@ def test_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.fact("en") == "Only 1.0 of 2.0 GB free"
 
 
+@pytest.mark.torch
 def test_a_machine_with_too_little_of_everything(tmp_path: Path) -> None:
     """Small disks of their own, and limits that only an administrator may raise."""
     home = tmp_path / "home"

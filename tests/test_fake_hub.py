@@ -459,11 +459,12 @@ def test_the_rate(rate: float, size: int, connections: int, hub: Hub, published:
         thread.start()
     time.sleep(size / rate / 2)
     half = hub.sent("zeros")
+    until_half = time.monotonic() - begun
     for thread in threads:
         thread.join()
-    took = time.monotonic() - begun
-    assert size / rate * 0.97 < took < size / rate * 1.5  # never faster; slower only where the machine is busy
-    assert 0.25 < half / (size * connections) < 0.75  # smoothly
+    # Never faster, at no time; how much slower says only how busy the machine is.
+    assert half < connections * (rate * until_half + size / 4)
+    assert time.monotonic() - begun > size / rate * 0.97
 
 
 def test_the_end_of_the_hub(published: Path) -> None:
@@ -475,10 +476,10 @@ def test_the_end_of_the_hub(published: Path) -> None:
             each.start()
         idle = socket.create_connection(("127.0.0.1", int(hub.url.rpartition(":")[2])))
         assert until(lambda: hub.sent() > 3000)
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 1
+    cut = hub.sent()
     for each in clients:
         each.join()
+    assert hub.sent() == cut, "nothing is sent after the end"
     assert set(threading.enumerate()) == before
     assert [answer.ended for answer in answers] == ["short"] * 3
     assert idle.recv(1) == b""

@@ -442,9 +442,9 @@ def test_the_real_clients_work_against_the_hub_of_the_tests(hub: Hub, tmp_path: 
 def test_the_published_list_of_files(tmp_path: Path) -> None:
     from glmstudio.models.catalogue import entry
     from glmstudio.models.hubs import RemoteFile, needed
-    from tests.reference import REFERENCE
+    from tests.vocabulary import GOLDEN
 
-    listed = json.loads((REFERENCE / "chatglm3-6b-files.json").read_text())["files"]
+    listed = json.loads((GOLDEN / "chatglm3-6b-files.json").read_text())["files"]
     files = needed([RemoteFile(name, about["size"], about["sha256"]) for name, about in listed.items()], "x/y")
     assert [file.name for file in files if file.name.endswith(".bin")] == [
         f"pytorch_model-0000{number}-of-00007.bin" for number in range(1, 8)

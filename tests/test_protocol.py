@@ -27,7 +27,7 @@ from glmstudio.serve.engine import Job, Known
 from glmstudio.serve.request import read_request
 from glmstudio.serve.stops import Stops
 from glmstudio.serve.writer import Done, Writer
-from tests.reference import REFERENCE, needs_reference
+from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
 
 CUTS = settings(max_examples=100, deadline=None)
 DEMO_TOKENIZER = Tokenizer(DEMO / "model")
@@ -73,10 +73,10 @@ def openai_form(case: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[s
     return messages, tools
 
 
-@needs_reference
+@needs_vocabulary
 def test_the_ids_are_those_of_the_original_code() -> None:
-    cases = json.loads((REFERENCE / "prompts/expected.json").read_text(encoding="utf-8"))["chat"]
-    published = Tokenizer(REFERENCE / "tokenizer")
+    cases = json.loads((GOLDEN / "prompts.json").read_text(encoding="utf-8"))["chat"]
+    published = Tokenizer(VOCABULARY)
     seen = set()
     for case in cases:
         messages, tools = openai_form(case)

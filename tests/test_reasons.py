@@ -58,6 +58,21 @@ LOGS = [
      "runs.out_of_memory", {}),
     ("numpy.core._exceptions._ArrayMemoryError: Unable to allocate 59.6 GiB for an array with shape (8000000000,)" + CRASHED,
      "runs.out_of_memory", {}),
+    ("ImportError: libtorch_cpu.so: failed to map segment from shared object" + CRASHED, "runs.out_of_memory", {}),
+    (
+        "ImportError: libtorch_cpu.so: failed to map segment from shared object: Cannot allocate memory" + CRASHED,
+        "runs.out_of_memory", {},
+    ),
+    (
+        "ImportError: libtorch_cpu.so: failed to map segment from shared object: Operation not permitted" + CRASHED,
+        "runs.crashed", {"log": "LOG"},
+    ),
+    ("OpenBLAS error: Memory allocation still failed after 10 retries, giving up.", "runs.out_of_memory", {}),
+    ("cannot allocate memory for thread-local data: ABORT", "runs.out_of_memory", {}),
+    (
+        "ImportError: libgomp.so.1: cannot allocate memory in static TLS block" + CRASHED,
+        "runs.crashed", {"log": "LOG"},
+    ),
     (signalled(9, "SIGKILL"), "runs.killed", {}),
     (
         "E1125 01:32:41.000000 8310 site-packages/torch/distributed/elastic/multiprocessing/api.py:984] failed (exitcode: -9) "

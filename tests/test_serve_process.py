@@ -32,6 +32,10 @@ KILLED = (
     "The model server was ended from outside: by the system, most likely because the main memory was full, or by "
     "somebody. Close other programs or choose 8 or 4 bits, and load the model again."
 )
+NO_MEMORY = (
+    "The memory was not enough for the model server, so it ended. "
+    "Load the model in 8 or 4 bits, choose a smaller one, or close other programs, and load it again."
+)
 
 
 def said(server: Server, text: str = "Who are you?", model: str = "demo") -> str:
@@ -199,10 +203,7 @@ def test_a_server_without_memory_says_so_and_not_as_a_training(home: Path) -> No
     resource.prlimit(pid(), resource.RLIMIT_AS, (400 * 2**20, resource.RLIM_INFINITY))
     problem = ended().problem
     assert problem is not None, (paths().state / "server.log").read_text(encoding="utf-8")
-    assert str(problem) == (
-        "The memory was not enough for the model server, so it ended. "
-        "Load the model in 8 or 4 bits, choose a smaller one, or close other programs, and load it again."
-    )
+    assert str(problem) == NO_MEMORY
     ModelServer.stop()
 
 
@@ -210,11 +211,10 @@ def test_a_server_without_memory_says_so_and_not_as_a_training(home: Path) -> No
     ("log", "words"),
     [
         ("http://127.0.0.1:1/v1\n", KILLED),
-        (
-            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
-            "The memory was not enough for the model server, so it ended. Load the model in 8 or 4 bits, choose a "
-            "smaller one, or close other programs, and load it again.",
-        ),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", NO_MEMORY),
+        ("ImportError: libtorch_cpu.so: failed to map segment from shared object", NO_MEMORY),
+        ("OpenBLAS error: Memory allocation still failed after 10 retries, giving up.", NO_MEMORY),
+        ("cannot allocate memory for thread-local data: ABORT", NO_MEMORY),
         (
             "RuntimeError: CUDA error: an illegal memory access was encountered",
             "The model server ended because the graphics card or its driver failed: “illegal memory access”. "

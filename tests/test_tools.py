@@ -81,7 +81,7 @@ def test_refusals(name: str, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ToolError) as caught:
         direct(TOOLS[name], arguments)
     assert str(caught.value) == words
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 10  # or it would be hours
 
 
 def test_schemas_are_what_the_prompt_shows() -> None:

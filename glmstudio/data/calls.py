@@ -7,11 +7,10 @@ user's machine. Here a call is parsed, never run: keyword arguments with literal
 from __future__ import annotations
 
 import ast
-import io
 import json
 import keyword
 import math
-import tokenize
+import re
 import unicodedata
 from typing import Any
 
@@ -23,6 +22,14 @@ LONGEST_CALL = 20_000
 _MARK = "argument_"
 _MOST_DEPTH = 100
 _MOST_DIGITS = 4000  # of a whole number: Python writes no longer ones
+# Strings (also those that do not end), comments, names before `=`, other names. `tokenize` is not asked: since Python
+# 3.12 it opens a file called `<string>` to show the line at which a text ends too early.
+_PIECE = re.compile(
+    r"""'''(?:[^\\]|\\.)*?(?:'''|\\?\Z)|\"\"\"(?:[^\\]|\\.)*?(?:\"\"\"|\\?\Z)"""
+    r"""|'(?:[^\\'\r\n]|\\.)*'?|"(?:[^\\"\r\n]|\\.)*"?|\#[^\r\n]*"""
+    r"""|(?P<argument>[^\W\d]\w*)(?=(?:[ \t\f]|\\\n)*=(?!=))|[^\W\d]\w*""",
+    re.DOTALL,
+)
 
 
 class CallError(ValueError):
@@ -75,7 +82,7 @@ def _parsed(text: str) -> tuple[ast.expr, str]:
             continue
         try:
             return _tree(code.strip())
-        except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             problem = error
     raise CallError("The tool call is not valid. Write tool_call(name=value).") from problem
 
@@ -91,13 +98,11 @@ def _tree(code: str) -> tuple[ast.expr, str]:
         mark = _MARK
         while mark in unicodedata.normalize("NFKC", code):
             mark += "_"
-        tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
-        after = [token.string for token in tokens[1:]] + [""]
-        marked = [
-            (token.type, mark + token.string if keyword.iskeyword(token.string) and sign == "=" else token.string)
-            for token, sign in zip(tokens, after, strict=True)
-        ]
-        return expression(tokenize.untokenize(marked).strip()), mark
+        return expression(_PIECE.sub(lambda piece: _marked(piece, mark), code)), mark
+
+
+def _marked(piece: re.Match[str], mark: str) -> str:
+    return mark + piece[0] if keyword.iskeyword(piece["argument"] or "") else piece[0]
 
 
 def _keywords(node: ast.Call, mark: str) -> dict[str, Any]:

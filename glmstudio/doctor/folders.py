@@ -13,6 +13,7 @@ from glmstudio.errors import StudioError
 from glmstudio.models import Model, list_models
 from glmstudio.models.folder import folder_problems
 from glmstudio.models.pieces import unfinished as arriving
+from glmstudio.syntax import module
 from glmstudio.units import size
 
 _SHOWN = 5  # problems of a folder; a folder of placeholders has them by the dozen
@@ -134,7 +135,7 @@ def _has_only_bin(folder: Path) -> bool:
 def _breaks_on_new_transformers(file: Path) -> bool:
     """Whether its `_pad` lacks the argument that transformers 4.45 and later pass. Read, never run."""
     try:
-        tree = ast.parse(file.read_bytes()[:1_000_000])
+        tree = module(file.read_bytes()[:1_000_000])
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     pads = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "_pad"]

@@ -21,6 +21,8 @@ _NCCL = re.compile(
     r"(NCCL (?:error|WARN)[^\n]{0,160}|ncclUnhandledCudaError|ncclSystemError|NCCL timeout"
     r"|Watchdog caught collective operation timeout[^\n]{0,160})"
 )
+# What is said where no memory is left for a library's code. Where the file system forbids running it, more follows.
+_UNMAPPED = re.compile(r"failed to map segment from shared object(?!: Operation not permitted)")
 # A worker that crashes by itself dies of other signals.
 _OUTSIDE = re.compile(
     r"(?:Received (?:Signals\.)?|Signal \d+ \()(SIG(?:TERM|HUP|INT|QUIT|USR1|USR2))\b|got signal: (\d+)"
@@ -73,8 +75,10 @@ def _memory(text: str, _: Path) -> StudioError | None:
     marks = (
         "OutOfMemoryError", "CUDA out of memory", "not enough memory", "Cannot allocate memory",
         "can't allocate memory", "MemoryError", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED", "Unable to allocate",
+        "Memory allocation still failed", "cannot allocate memory for thread-local data",
     )  # fmt: skip
-    return out_of_memory(text) if any(mark in text for mark in marks) else None
+    found = any(mark in text for mark in marks) or _UNMAPPED.search(text)
+    return out_of_memory(text) if found else None
 
 
 def _killed(text: str, _: Path) -> StudioError | None:

@@ -31,7 +31,7 @@ def read_tools(file: Path, *, shipped: bool = False) -> list[Tool]:
     if file.stat().st_size > LARGEST:
         raise StudioError("tools.too_large", file=name)
     try:
-        tree = module(file.read_bytes(), name)
+        tree = module(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise StudioError("tools.syntax", file=name, line=getattr(error, "lineno", None) or 1) from error
     needs = _constant(tree, "NEEDS", [])

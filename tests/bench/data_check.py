@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.vocabulary import VOCABULARY
+
 _TEXT = (
     "the weather in a small town near the river was good yesterday and people walked along the road to see the old bridge "
     "我们 今天 去 公园 看 花 然后 回家 吃饭 晚上 一起 读书 明天 天气 可能 下雨"
@@ -45,7 +47,7 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=100_000)
-    parser.add_argument("--model", default=str(Path(__file__).parents[3] / "shared/reference/tokenizer"))
+    parser.add_argument("--model", default=str(VOCABULARY))
     parser.add_argument("--kind", choices=["json", "jsonl"], default="json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

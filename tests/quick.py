@@ -1,0 +1,14 @@
+"""The quick half of the tests, by file: it needs no PyTorch, no browser and no model, so that any Python can run it."""
+
+from __future__ import annotations
+
+QUICK = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "attacks_tools", "calls", "cli", "cluster", "data", "data_doctor", "data_formats", "data_store", "data_view",
+        "deepspeed_install", "dialogue", "doctor_card", "doctor_fixes", "doctor_hosts", "doctor_machine", "doctor_models",
+        "doctor_names", "doctor_network", "doctor_ports", "doctor_redact", "fake_hub", "imports", "launcher", "lease", "mcp",
+        "models_hostile", "models_jobs", "presets", "process", "reasons", "rollcall", "sandbox", "score", "toolbox", "tools",
+        "train", "ui", "vocabulary", "words",
+    )
+)  # fmt: skip
