@@ -5,10 +5,10 @@ from __future__ import annotations
 QUICK = frozenset(
     f"test_{name}.py"
     for name in (
-        "attacks_tools", "calls", "cli", "cluster", "data", "data_doctor", "data_formats", "data_store", "data_view",
+        "attacks_tools", "calls", "chat_form", "cli", "cluster", "data", "data_doctor", "data_formats", "data_store", "data_tables", "data_view",
         "deepspeed_install", "dialogue", "doctor_card", "doctor_fixes", "doctor_hosts", "doctor_machine", "doctor_models",
-        "doctor_names", "doctor_network", "doctor_ports", "doctor_redact", "fake_hub", "imports", "launcher", "lease", "mcp",
-        "models_hostile", "models_jobs", "presets", "process", "reasons", "rollcall", "sandbox", "score", "toolbox", "tools",
+        "doctor_names", "doctor_network", "doctor_ports", "doctor_redact", "fake_hub", "filter", "imports", "launcher", "lease", "mcp",
+        "models_hostile", "models_jobs", "presets", "process", "reasons", "rollcall", "same_prompt", "sandbox", "score", "toolbox", "tools",
         "train", "ui", "vocabulary", "words",
     )
 )  # fmt: skip
