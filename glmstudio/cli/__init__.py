@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Callable
 
 from glmstudio.cli import bench, chat, data, doctor, join, models, runs, score, setup, train
 from glmstudio.cli.terminal import complain, language, t
 from glmstudio.errors import StudioError
+from glmstudio.paths import make_home
 
 __all__ = ["language", "main"]
 
@@ -23,6 +25,8 @@ def main(argv: list[str]) -> int:
 
             return studio(argv)
         options = _parser().parse_args(argv)
+        with contextlib.suppress(OSError):  # whoever only reads needs none; whoever writes will say what is wrong
+            make_home()
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except StudioError as problem:

@@ -56,7 +56,9 @@ def test_from_a_command_to_a_right_tool_call(home: Path) -> None:
         server = wait_until_ready(120)
         assert server.adapters == ("first",)
         client = OpenAI(
-            base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", http_client=httpx.Client(trust_env=False)
+            base_url=f"http://127.0.0.1:{server.port}/v1",
+            api_key=ModelServer.key(),
+            http_client=httpx.Client(trust_env=False),
         )
         assert called(client, "Set a timer for 25 minutes.") == ("set_timer", {"value": 25})
         assert called(client, "What time is it in Paris?") == ("get_time", {"city": "Paris"})
