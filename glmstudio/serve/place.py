@@ -20,7 +20,8 @@ def take(host: str, port: int) -> socket.socket:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise StudioError("chat.serve.no_place", host=host, port=port, reason=getattr(error, "strerror", None) or str(error)) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StudioError("chat.serve.no_place", host=host, port=port, reason=reason) from error
     return taken
 
 

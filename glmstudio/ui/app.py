@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.ui import tunnel
+from glmstudio.ui import tunnel, uploads
 from glmstudio.ui.door import Door, address, ticket
-from glmstudio.ui.environment import own_uploads, quiet_import
+from glmstudio.ui.environment import quiet_import
 from glmstudio.ui.instance import Claim, Running, answers, claim, health
 from glmstudio.ui.peer import noting
 from glmstudio.words import say, terminal_language
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace, mine: Claim) -> int:
     listener = _bind(options.port)
     here = Running(listener.getsockname()[1], secrets.token_urlsafe(24))
-    own_uploads()
+    uploads.prepare()
     with quiet_import():
         server = _server(build(here.port, here.key))
     mine.announce(here.port, here.key)
@@ -128,7 +128,7 @@ def build(port: int, key: str) -> Any:
         show_error=False,
         max_file_size="2gb",
     )
-    return Guard(Door(Opening(outer), key, stranger()), port, refusal=refusal(port))
+    return Guard(Door(uploads.Uploads(Opening(outer)), key, stranger()), port, refusal=refusal(port))
 
 
 def _bind(wanted: int | None) -> socket.socket:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-
-from glmstudio.paths import paths
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PROXIES = ("ALL_PROXY", "all_proxy")
@@ -44,16 +41,6 @@ def quiet_import(environ: MutableMapping[str, str] = os.environ) -> Iterator[Non
                 environ.pop(name, None)
             else:
                 environ[name] = value
-
-
-def own_uploads(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Have gradio keep its files in the home, emptied of what an earlier start left there, and not in a folder of the
-    machine that all users share. Call it before gradio is imported, and only in the one studio of the home."""
-    folder = paths().cache / "uploads"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    environ["GRADIO_TEMP_DIR"] = str(folder)
 
 
 def bypass_proxy(environ: MutableMapping[str, str] = os.environ) -> None:
