@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.users import PACKAGES, PYTHON, become
+
 ROOT = Path(__file__).parents[2]
 _MAIN = "import sys; from glmstudio.ui.app import main; sys.exit(main(sys.argv[1:]))"
 
@@ -45,15 +47,15 @@ def command(*arguments: str) -> list[str]:
 
 def environment(home: Path, **extra: str) -> dict[str, str]:
     """The environment of a studio with its own home."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (PACKAGES, os.environ.get("PYTHONPATH"))))
     return {**os.environ, "GLMSTUDIO_HOME": str(home), "PYTHONPATH": path, **extra}
 
 
 @contextmanager
-def studio(home: Path, *arguments: str, **extra: str) -> Iterator[Studio]:
-    """Start a studio, wait until it answers, and end it."""
+def studio(home: Path, *arguments: str, uid: int | None = None, **extra: str) -> Iterator[Studio]:
+    """Start a studio, as another user where `uid` is given, wait until it answers, and end it."""
     process = subprocess.Popen(
-        command(*arguments),
+        [*become(uid), PYTHON, *command(*arguments)[1:]] if uid else command(*arguments),
         cwd=ROOT,
         env=environment(home, **extra),
         stdout=subprocess.PIPE,
