@@ -19,7 +19,7 @@ _TABLES = ("tcp", "tcp6")
 _NET = Path("/proc/net")
 _IN_IPV6 = "0000000000000000FFFF0000"
 _OPEN = "01"
-_LOOKS = 3  # a table that changes while it is read can miss a line
+_LOOKS = 2  # a table that changes while it is read can miss a line
 _EVERYBODY = ["0", "0", "4294967295"]  # the users of a machine without user namespaces
 
 
@@ -48,7 +48,8 @@ def noting(protocol: Any) -> Any:
 
         def connection_made(self, transport: Any) -> None:
             ours, theirs = (transport.get_extra_info(name) for name in ("sockname", "peername"))
-            self.app_state = {**self.app_state, FOREIGN: is_foreign(ours, theirs)}
+            # A connection that was reset before anybody looked has no other end any more.
+            self.app_state = {**self.app_state, FOREIGN: not theirs or is_foreign(ours, theirs)}
             super().connection_made(transport)
 
     return Noting
