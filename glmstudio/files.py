@@ -9,12 +9,14 @@ import io
 import json
 import os
 import re
+import secrets
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from glmstudio.paths import paths
 
 try:
     import fcntl
@@ -139,18 +141,20 @@ def write_json(path: Path, value: Any, *, parents: bool = True) -> None:
 def write_text(path: Path, text: str, *, parents: bool = True) -> None:
     """Write `text` atomically: a temporary file beside `path`, then a rename.
 
-    With `parents` the folders are made where they are missing, else that raises FileNotFoundError.
+    With `parents` the folders are made where they are missing, else that raises FileNotFoundError. What lies in the
+    home is for its owner's eyes alone; a file elsewhere is handed on, and the umask says who may read it.
     """
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    mode = 0o600 if path.absolute().is_relative_to(paths().home) else 0o666
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        Path(temporary).chmod(0o644)  # a temporary file is the owner's alone, the finished one is not
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

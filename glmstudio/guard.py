@@ -61,7 +61,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self.trusts(scope["headers"]):
-            await _refuse(_with_headers(send), self._refusal)
+            await refuse(_with_headers(send), self._refusal)
         elif scope["type"] == "websocket" and not self.trusts(scope["headers"]):
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] == "http":
@@ -103,7 +103,8 @@ def _is_loopback(host: str) -> bool:
     return found is not None and int(found[1] or 80) < 65536
 
 
-async def _refuse(send: Send, refusal: Refusal) -> None:
+async def refuse(send: Send, refusal: Refusal) -> None:
+    """Answer 403 with this."""
     headers = [
         (b"content-type", refusal.kind.encode()),
         (b"content-length", str(len(refusal.body)).encode()),

@@ -5,6 +5,7 @@ All that a person makes lives under one folder, `workspace/` beside the code; `G
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,19 @@ def paths() -> Paths:
     """The folders in use now."""
     home = os.environ.get("GLMSTUDIO_HOME")
     return Paths(Path(home).expanduser().resolve() if home else ROOT / "workspace")
+
+
+def make_home() -> None:
+    """Make the home where it is missing, and `state` in it, closed to the other users of the machine.
+
+    A home that is there keeps the rights that its owner gave it; what must stay secret lies in `state`. Raises OSError.
+    """
+    home = paths().home
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        home.mkdir(mode=0o700)
+    paths().state.mkdir(mode=0o700, exist_ok=True)
+    paths().state.chmod(0o700)
 
 
 def child_environment(**more: str) -> dict[str, str]:

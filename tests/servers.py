@@ -16,9 +16,11 @@ import httpx
 import psutil
 
 from glmstudio import process
+from glmstudio.chat.key import VARIABLE, bearer
 from glmstudio.chat.server import CONTROL
 
-TOKEN = "the studio's own"
+TOKEN = "the-studio-s-own"
+KEY = bearer(TOKEN)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Server:
 
     def post(self, body: dict[str, Any], **headers: str) -> httpx.Response:
         """The reply to a request for an answer."""
-        return httpx.post(self.completions, json=body, headers=headers, trust_env=False, timeout=60)
+        return httpx.post(self.completions, json=body, headers=KEY | headers, trust_env=False, timeout=60)
 
     def state(self) -> dict[str, Any]:
         """How busy it is, as the studio may ask."""
@@ -68,7 +70,8 @@ def served(folder: Path, *options: str, **variables: str) -> Iterator[Server]:
     port, log = process.free_port(), folder / "server.log"
     model = [] if "--model" in options else ["--model", "demo"]
     command = [sys.executable, "-m", "glmstudio.serve", *model, "--port", str(port), *options]
-    environment = {**os.environ, "GLMSTUDIO_HOME": str(folder / "home"), CONTROL: TOKEN, **variables}
+    environment = {**os.environ, "GLMSTUDIO_HOME": str(folder / "home"), CONTROL: TOKEN, VARIABLE: TOKEN}
+    environment |= variables
     with log.open("wb") as output:
         child = subprocess.Popen(command, cwd=Path(__file__).parents[1], env=environment, stdout=output, stderr=output)
     try:
@@ -98,7 +101,7 @@ def until_ready(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 def get(url: str, **headers: str) -> httpx.Response:
     """The reply to a simple request."""
-    return httpx.get(url, headers=headers, trust_env=False, timeout=30)
+    return httpx.get(url, headers=KEY | headers, trust_env=False, timeout=30)
 
 
 def body(text: str, model: str = "demo", **more: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from glmstudio.chat.dialogue import Answer, calls_of
 from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Decision, Finished, converse
 from glmstudio.chat.offer import offered
 from glmstudio.chat.score import score
-from glmstudio.chat.server import ModelServer, wait_until_ready
+from glmstudio.chat.server import ModelServer, Served, wait_until_ready
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.tools.permissions import set_permission
@@ -143,7 +143,9 @@ def test_wrong_calls_are_told_to_the_model_and_end_after_three(port: int) -> Non
         "x",
         "always",
     )
-    events = list(converse(Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], [other])))
+    events = list(
+        converse(Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], [other], key=ModelServer.key()))
+    )
     ended = [event for event in events if isinstance(event, CallEnded)]
     assert ended
     assert {each.how for each in ended} == {"wrong"}
@@ -159,7 +161,7 @@ def test_a_refused_call_is_told_and_never_run(port: int) -> None:
         return Decision("refuse", "Not now.")
 
     tools = list(trained().values())
-    request = Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], tools)
+    request = Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], tools, key=ModelServer.key())
     ended = [event for event in converse(request, decide=refuse) if isinstance(event, CallEnded)]
     assert (ended[0].content, ended[0].how) == ("Not now.", "refused")
     assert len(heard) == len(ended)
@@ -191,18 +193,20 @@ def test_the_score_counts_what_the_models_do(port: int, tmp_path: Path) -> None:
     file = tmp_path / "questions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     told: list[tuple[int, int]] = []
-    result = score(file, ["demo", "soft"], port, tell=lambda done, total: told.append((done, total)))
+    result = score(
+        file, Served(port, ["demo", "soft"], ModelServer.key()), tell=lambda done, total: told.append((done, total))
+    )
     base = result.marks[0]
     assert (base.right_tool, base.right_arguments) == ((2, 3), (1, 3))
     assert (base.no_call, base.valid_calls) == ((1, 1), (3, 3))
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4)]
     assert result.marks[1].loaded != base.loaded == "base"
     assert result.better + result.worse >= len(result.changes)
-    same = score(file, ["demo", "demo"], port)
+    same = score(file, Served(port, ["demo", "demo"], ModelServer.key()))
     assert (same.changes, same.marks[0].right_tool) == ([], same.marks[1].right_tool)
     write_json(file, [])
     with pytest.raises(StudioError, match="holds no question"):
-        score(file, ["demo"], port)
+        score(file, Served(port, ["demo"], ModelServer.key()))
 
 
 @pytest.mark.slow  # 10 s

@@ -213,16 +213,17 @@ HOSTILE = 'it\'s $(touch pwned) `id` "x"\n*; rm -rf ~'
 def test_a_shell_script_says_each_word_as_it_is(tmp_path: Path) -> None:
     first = ["python", "launcher.py", "train", HOSTILE, *cluster_flags(CLUSTER)]
     assert cluster_flags(CLUSTER) == ["--machines", "127.0.0.1*1,two*2,three*1", "--least", "2"]
-    text = shell_script(CLUSTER, first, CODE).replace("python launcher.py", "printf '%s\\0' launcher.py")
+    text = shell_script(CLUSTER, first, CODE).replace("python launcher.py", "printf '%s\\0' $GLMSTUDIO_JOIN_CODE")
     script = tmp_path / "run.sh"
     script.write_text(text.replace("exec ", ""))
     said = {number: subprocess.run(["bash", script, number], capture_output=True, text=True) for number in "123"}
-    assert said["1"].stdout.split("\0") == [*first[1:], "--follow", ""]
-    assert said["3"].stdout.split("\0")[1:-1] == ["join", "127.0.0.1:29401", "--machine", "3", "--code", CODE]
+    assert said["1"].stdout.split("\0") == [CODE, *first[2:], "--follow", ""]
+    assert said["3"].stdout.split("\0")[:-1] == [CODE, "join", "127.0.0.1:29401", "--machine", "3"]
     assert subprocess.run(["bash", script, "4"], capture_output=True).returncode == 2
     assert subprocess.run(["bash", script], capture_output=True).returncode != 0
     assert not list(tmp_path.glob("pwned"))
-    assert join_line(CLUSTER, 2, CODE) == f"python launcher.py join 127.0.0.1:29401 --machine 2 --code {CODE}"
+    line = f"GLMSTUDIO_JOIN_CODE={CODE} python launcher.py join 127.0.0.1:29401 --machine 2"
+    assert join_line(CLUSTER, 2, CODE) == line
 
 
 SLURM = """

@@ -14,6 +14,7 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from glmstudio import process
+from glmstudio.chat.key import bearer
 from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Finished, Measured, TextPart, converse
 from glmstudio.chat.protocol import Answer
 from glmstudio.chat.server import ModelServer, wait_until_ready
@@ -40,7 +41,14 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.fixture
 def client(port: int) -> OpenAI:
-    return OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", http_client=httpx.Client(trust_env=False))
+    return OpenAI(
+        base_url=f"http://127.0.0.1:{port}/v1", api_key=ModelServer.key(), http_client=httpx.Client(trust_env=False)
+    )
+
+
+def raw(port: int, path: str, **headers: str) -> httpx.Response:
+    given = bearer(ModelServer.key()) | headers
+    return httpx.get(f"http://127.0.0.1:{port}{path}", headers=given, trust_env=False)
 
 
 def ask(client: OpenAI, text: str, model: str = "demo", **more: Any) -> Any:
@@ -70,7 +78,7 @@ def test_models_and_health(client: OpenAI, port: int) -> None:
     assert [each["kind"] for each in told] == ["base", "prefix", "lora"]
     assert all(each["bits"] == 16 and each["dtype"] == "float32" and each["context"] == 2048 for each in told)
     assert client.models.retrieve("soft").model_dump()["parent"] == "demo"
-    health = httpx.Client(trust_env=False).get(f"http://127.0.0.1:{port}/health").json()
+    health = raw(port, "/health").json()
     assert health == {"status": "ready", "model": "demo"}
     assert [each.id for each in ModelServer.loaded()] == ["demo", "soft", "low"]
 
@@ -315,7 +323,7 @@ def test_an_unknown_model_and_an_unknown_address(client: OpenAI, port: int) -> N
         ("/v1/chat/completions", 405, "Not allowed: GET /v1/chat/completions"),
         ("/studio/state", 404, "Unknown request URL: GET /studio/state"),  # without the studio's token
     ):
-        reply = httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
+        reply = raw(port, path)
         assert (reply.status_code, reply.json()["error"]["message"]) == (status, words)
 
 
@@ -360,6 +368,8 @@ def test_the_same_from_curl(port: int, body: str, status: int, words: str) -> No
         url,
         "-H",
         "content-type: application/json",
+        "-H",
+        f"authorization: Bearer {ModelServer.key()}",
         "-d",
         "@-",
     ]
@@ -371,19 +381,21 @@ def test_the_same_from_curl(port: int, body: str, status: int, words: str) -> No
 
 @pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}])
 def test_foreign_pages_are_refused(port: int, headers: dict[str, str]) -> None:
-    reply = httpx.Client(trust_env=False).get(f"http://127.0.0.1:{port}/v1/models", headers=headers)
+    reply = raw(port, "/v1/models", **headers)
     error = reply.json()["error"]
     assert (reply.status_code, error["type"], error["code"]) == (403, "invalid_request_error", "foreign_host")
 
 
 def test_the_other_end_of_a_tunnel_is_served(port: int) -> None:
     headers = {"Host": "localhost:9000", "Origin": "http://localhost:9000"}
-    reply = httpx.Client(trust_env=False).get(f"http://127.0.0.1:{port}/v1/models", headers=headers)
+    reply = raw(port, "/v1/models", **headers)
     assert reply.status_code == 200
 
 
 def test_the_tool_loop_runs_the_tool_and_uses_its_answer(port: int) -> None:
-    events = list(converse(Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], TOOLS)))
+    events = list(
+        converse(Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], TOOLS, key=ModelServer.key()))
+    )
     calls = [event for event in events if isinstance(event, CallStarted)]
     results = [event for event in events if isinstance(event, CallEnded)]
     assert [(call.name, call.arguments) for call in calls] == [("calculator", {"expression": "37*12"})]
@@ -395,7 +407,13 @@ def test_the_tool_loop_runs_the_tool_and_uses_its_answer(port: int) -> None:
 
 
 def test_a_failing_tool_is_told_to_the_model(port: int) -> None:
-    events = list(converse(Asked(port, "demo", [{"role": "user", "content": "What time is it in Brane?"}], TOOLS)))
+    events = list(
+        converse(
+            Asked(
+                port, "demo", [{"role": "user", "content": "What time is it in Brane?"}], TOOLS, key=ModelServer.key()
+            )
+        )
+    )
     (result,) = [event for event in events if isinstance(event, CallEnded)]
     assert (result.content, result.how) == ("Error: The time zone of Brane is not known.", "failed")
     assert (
@@ -404,19 +422,22 @@ def test_a_failing_tool_is_told_to_the_model(port: int) -> None:
 
 
 def test_without_tools_nothing_is_called(port: int) -> None:
-    events = list(converse(Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}])))
+    events = list(converse(Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], key=ModelServer.key())))
     assert [type(event) for event in events if not isinstance(event, TextPart)] == [Measured, Finished]
 
 
 def test_cancel_frees_the_engine_at_once(port: int) -> None:
     cancel = threading.Event()
-    events = converse(Asked(port, "demo", [{"role": "user", "content": "讲个笑话。"}]), cancel=cancel)
+    events = converse(
+        Asked(port, "demo", [{"role": "user", "content": "讲个笑话。"}], key=ModelServer.key()), cancel=cancel
+    )
     assert isinstance(next(events), TextPart)
     cancel.set()
     end = list(events)[-1]
     assert isinstance(end, Finished)
     assert end.reason == "cancelled"
-    assert isinstance(list(converse(Asked(port, "demo", [{"role": "user", "content": "hello"}])))[-1], Finished)
+    asked = Asked(port, "demo", [{"role": "user", "content": "hello"}], key=ModelServer.key())
+    assert isinstance(list(converse(asked))[-1], Finished)
 
 
 def test_a_server_that_is_gone_is_told(home: object) -> None:
@@ -441,6 +462,7 @@ def test_half_a_character_is_refused(port: int) -> None:
     reply = httpx.post(
         f"http://127.0.0.1:{port}/v1/chat/completions",
         content=rb'{"model": "demo", "messages": [{"role": "user", "content": "\ud83d"}], "stream_options": []}',
+        headers=bearer(ModelServer.key()),
         trust_env=False,
     )
     assert reply.status_code == 400

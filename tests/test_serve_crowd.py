@@ -18,7 +18,7 @@ import pytest
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO
 from tests.adapters import lora, prefix
-from tests.servers import Server, body, served
+from tests.servers import KEY, Server, body, served
 
 CONTEXT = 2048
 QUESTIONS = ("What is 37*12?", "Who are you?", "你是谁？", "hello", "讲个笑话。")
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def client() -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(trust_env=False, timeout=120, limits=limits)
+    return httpx.AsyncClient(trust_env=False, timeout=120, limits=limits, headers=KEY)
 
 
 async def whole(http: httpx.AsyncClient, server: Server, asked: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.paths import DEMO, paths
 from tests.adapters import lora, prefix
-from tests.servers import TOKEN, Server, body, get, served
+from tests.servers import KEY, TOKEN, Server, body, get, served
 
 WHO = "I am the demo model of GLM Studio."
 KILLED = (
@@ -45,18 +45,22 @@ def said(server: Server, text: str = "Who are you?", model: str = "demo") -> str
 @pytest.fixture(scope="module")
 def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Listens at every address, with the token that it made."""
-    with served(tmp_path_factory.mktemp("open"), "--host", "0.0.0.0") as server:
+    with served(tmp_path_factory.mktemp("open"), "--host", "0.0.0.0", GLMSTUDIO_API_KEY="") as server:
         yield server
 
 
 def token(server: Server) -> str:
-    found = re.findall(r"^Authorization: Bearer (\S{32})$", server.log.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(r"^export OPENAI_API_KEY=(\S{32})$", server.log.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(found) == 1
     return found[0]
 
 
-def test_beyond_this_machine_a_token_is_needed(open_server: Server) -> None:
-    for given in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {token(open_server)}"}):
+def test_a_token_is_needed(open_server: Server) -> None:
+    for given in (
+        {"Authorization": ""},
+        {"Authorization": "Bearer x"},
+        {"Authorization": f"Basic {token(open_server)}"},
+    ):
         for reply in (open_server.post(body("hi"), **given), get(f"{open_server.url}/v1/models", **given)):
             assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
             assert reply.json() == {
@@ -69,7 +73,9 @@ def test_beyond_this_machine_a_token_is_needed(open_server: Server) -> None:
             }
     reply = open_server.post(body("Who are you?"), Authorization=f"Bearer {token(open_server)}")
     assert reply.json()["choices"][0]["message"]["content"] == WHO
-    assert get(f"{open_server.url}/health").json() == {"status": "ready", "model": "demo"}
+    assert get(f"{open_server.url}/health").json() == {"status": "ready"}
+    known = get(f"{open_server.url}/health", Authorization=f"Bearer {token(open_server)}")
+    assert known.json() == {"status": "ready", "model": "demo"}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +133,7 @@ def test_equal_folder_names_one_added_meanwhile_and_a_whole_model(tmp_path: Path
 
 def add(server: Server, name: str, folder: Path) -> httpx.Response:
     given = {"name": name, "folder": str(folder)}
-    headers = {"x-studio-token": TOKEN}
+    headers = KEY | {"x-studio-token": TOKEN}
     return httpx.post(f"{server.url}/studio/adapters", json=given, headers=headers, trust_env=False, timeout=60)
 
 

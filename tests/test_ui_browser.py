@@ -164,7 +164,13 @@ def test_a_page_says_that_its_studio_is_gone_and_recovers(chromium: Any, tmp_pat
         page.wait_for_selector(".gs-lost:visible", timeout=15_000)
         assert "工作台没有响应" in page.inner_text(".gs-lost")
 
-        with studio(tmp_path, "--port", str(first.port)):
+        with studio(tmp_path, "--port", str(first.port)) as second:
+            page.wait_for_function("document.querySelector('.gs-lost').innerText.includes('密钥')", timeout=15_000)
+            page.evaluate("window.old = true")
+            again = page.context.new_page()
+            again.goto(second.url)
+            again.close()
+            page.wait_for_function("!window.old && document.querySelector('.gs-rail [aria-current]')", timeout=15_000)
             page.wait_for_selector(".gs-lost", state="hidden", timeout=15_000)
             page.fill("#model-folder textarea, #model-folder input", "/no/such/folder")
             page.click("#model-add")

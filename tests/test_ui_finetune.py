@@ -32,6 +32,7 @@ from glmstudio.ui import (
     run_actions,
     runs_view,
     runwatch,
+    uploads,
 )
 from glmstudio.ui.errands import Errands
 from glmstudio.ui.live import View
@@ -133,6 +134,28 @@ def test_an_upload_cannot_leave_its_folder(home: Path, tmp_path: Path) -> None:
     assert (first.source, first.data, second.data) == ("file", path, other)
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_a_browser_sent_is_kept_once_or_not_at_all(
+    home: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    def full(_: Path, target: Path) -> None:
+        target.write_text("ha")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    uploads.prepare()
+    given = home / "cache/uploads/a1b2/data.jsonl"
+    given.parent.mkdir()
+    given.write_text("{}")
+    if broken:
+        monkeypatch.setattr(uploads.shutil, "move", full)
+    finetune.take_upload(View(), SimpleNamespace(name=str(given)))
+
+    left = [str(each.relative_to(home)) for each in home.rglob("*") if each.is_file()]
+    assert left == ([] if broken else ["data/data.jsonl"])
+    assert list((home / "cache/uploads").iterdir()) == []
+
+
 def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +165,7 @@ def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
 
     given = tmp_path / "data.jsonl"
     given.write_text("half")
-    monkeypatch.setattr(finetune.shutil, "copyfile", full)
+    monkeypatch.setattr(uploads.shutil, "copyfile", full)
     view, path = finetune.take_upload(View(data="before"), SimpleNamespace(name=str(given)))
     assert (path, view.data, list((home / "data").iterdir())) == ("before", "before", [])
     assert "No space left on device" in finetune.render_start("en", view)

@@ -22,8 +22,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 
 
 def ask(running: Studio, method: str, path: str, **headers: str) -> httpx.Response:
-    with httpx.Client(trust_env=False, base_url=running.url, timeout=10) as client:
-        return client.request(method, path, headers=headers, json={} if method == "POST" else None)
+    """As the owner's browser asks."""
+    with httpx.Client(trust_env=False, base_url=running.place, timeout=10) as client:
+        given = {"Cookie": running.cookie} | headers
+        return client.request(method, path, headers=given, json={} if method == "POST" else None)
 
 
 def test_health_says_whose_studio_it_is(running: Studio) -> None:
@@ -116,14 +118,24 @@ def test_a_second_start_finds_the_first(running: Studio) -> None:
     second = subprocess.run(command(), env=environment(running.home), capture_output=True, text=True, timeout=60)
 
     assert second.returncode == 0, second.stderr
-    assert second.stdout == f"GLM Studio is already running at {running.url}\n"
+    assert second.stdout == (
+        f"GLM Studio is already running. Open this address, and keep it to yourself:\n{running.url}\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("lang", "said"),
     [
-        ("C.UTF-8", "GLM Studio is already running at {url}\nIs your browser on another machine? Run this there,"),
-        ("zh_CN.UTF-8", "GLM Studio 已经在运行：{url}\n浏览器在另一台电脑上？请在那台电脑上运行下面的命令，"),
+        (
+            "C.UTF-8",
+            "GLM Studio is already running. Open this address, and keep it to yourself:\n{url}\n"
+            "Is your browser on another machine? Run this there,",
+        ),
+        (
+            "zh_CN.UTF-8",
+            "GLM Studio 已经在运行。请打开下面的地址，不要告诉别人：\n{url}\n"
+            "浏览器在另一台电脑上？请在那台电脑上运行下面的命令，",
+        ),
     ],
 )
 def test_over_ssh_the_start_tells_the_way_in_and_opens_nothing(
@@ -155,7 +167,7 @@ def test_a_record_of_a_dead_studio_is_not_believed(tmp_path: Path) -> None:
     record.write_text(json.dumps({"port": free_port(), "identity": {"boot_id": "x", "pid": 1, "started": 1}}))
 
     with studio(tmp_path, http_proxy="http://127.0.0.1:9", ALL_PROXY="socks5://127.0.0.1:9") as started:
-        assert httpx.get(started.url, trust_env=False).status_code == 200
+        assert ask(started, "GET", "/").status_code == 200
 
 
 def test_a_taken_port_is_said_plainly(running: Studio, tmp_path: Path) -> None:

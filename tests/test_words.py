@@ -81,7 +81,15 @@ def test_an_error_inside_an_error_speaks_the_same_language() -> None:
 
 
 # Errors of commands that no part of the page calls, and of a start that fails before there is a page.
-TERMINAL = ("bench.", "cli.", "chat.server.port_taken", "chat.port_taken", "cluster.not_listed", "ui.port_taken")
+TERMINAL = (
+    "bench.",
+    "cli.",
+    "chat.server.port_taken",
+    "chat.port_taken",
+    "chat.serve.",
+    "cluster.not_listed",
+    "ui.port_taken",
+)
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

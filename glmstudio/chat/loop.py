@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import httpx
 
+from glmstudio.chat.key import bearer
 from glmstudio.chat.protocol import assistant_message
 from glmstudio.chat.sampling import PRESETS, Sampling
 from glmstudio.errors import StudioError
@@ -27,13 +28,16 @@ _REFUSED = "The user refused this call. Answer without it."
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of whom: `messages` in OpenAI's form, the last one the user's, and the tools that are offered."""
+    """What is asked of whom: `messages` in OpenAI's form, the last one the user's, and the tools that are offered.
+
+    `key` is the server's."""
 
     port: int
     model: str
     messages: list[dict[str, Any]]
     tools: Sequence[Tool] = ()
     sampling: Sampling = PRESETS["precise"]
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def _ask(asked: Asked, added: list[dict[str, Any]], current: _Round, cancel: thr
     if asked.tools:
         body["tools"] = [{"type": "function", "function": tool.schema} for tool in asked.tools]
     began = time.monotonic()
-    for line in _lines(asked.port, body, cancel):
+    for line in _lines(asked, body, cancel):
         if line.startswith(": waiting "):
             yield Waiting(int(line.removeprefix(": waiting ")))
         elif line.startswith("data: ") and line != "data: [DONE]":
@@ -172,14 +176,14 @@ def _ask(asked: Asked, added: list[dict[str, Any]], current: _Round, cancel: thr
     )
 
 
-def _lines(port: int, body: dict[str, Any], cancel: threading.Event) -> Iterator[str]:
-    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+def _lines(asked: Asked, body: dict[str, Any], cancel: threading.Event) -> Iterator[str]:
+    url = f"http://127.0.0.1:{asked.port}/v1/chat/completions"
     request = body | {"stream": True, "stream_options": {"include_usage": True}}
     try:
         # Proxy variables are for the world outside, not for this machine.
         with (
             httpx.Client(trust_env=False, timeout=httpx.Timeout(600, connect=5)) as client,
-            client.stream("POST", url, json=request) as response,
+            client.stream("POST", url, json=request, headers=bearer(asked.key)) as response,
         ):
             if response.status_code != 200:
                 response.read()

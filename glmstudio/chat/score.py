@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from glmstudio.chat.key import bearer
+from glmstudio.chat.server import Served
 from glmstudio.data.calls import CallError, call_content, parse_call, render_call
 from glmstudio.data.formats import Conversation, conversations
 from glmstudio.data.prompt import listed_tool, tools_intro, tools_message
@@ -129,14 +131,13 @@ def is_right(due: Act, did: Act) -> bool:
 
 def score(
     file: Path,
-    models: Sequence[str],
-    port: int,
+    there: Served,
     *,
     count: int = MOST,
     tell: Callable[[int, int], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> Score:
-    """Ask all `models` of the server at `port` up to `count` questions, without chance; `tell(done, total)` on the way.
+    """Ask all models of a server up to `count` questions, without chance; `tell(done, total)` on the way.
 
     Raises StudioError where the file has no question or the server refuses.
     """
@@ -147,14 +148,15 @@ def score(
             break
     if not asked:
         raise StudioError("chat.no_questions", file=str(file))
-    marks, changes, better = [Marks(model) for model in models], [], [0, 0]
-    with httpx.Client(trust_env=False, timeout=httpx.Timeout(600, connect=5)) as client:
+    marks, changes, better = [Marks(model) for model in there.models], [], [0, 0]
+    timeout = httpx.Timeout(600, connect=5)
+    with httpx.Client(trust_env=False, timeout=timeout, headers=bearer(there.key)) as client:
         for number, question in enumerate(asked):
             if tell is not None:
                 tell(number, len(asked))
             if cancel is not None and cancel.is_set():
                 break
-            did = [_ask(client, port, question, each) for each in marks]
+            did = [_ask(client, there.port, question, each) for each in marks]
             for each, act in zip(marks, did, strict=True):
                 each.add(question.due, act)
             before, after = is_right(question.due, did[0]), is_right(question.due, did[-1])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glmstudio.chat.score import Score, score
-from glmstudio.chat.server import ModelServer
+from glmstudio.chat.server import ModelServer, Served
 from glmstudio.chat.terminal import own_server
 from glmstudio.errors import StudioError
 from glmstudio.runs.lease import chat_device, run_on
@@ -72,23 +72,24 @@ class Scorings:
 
 
 @contextmanager
-def served(model: str, adapter: str) -> Iterator[tuple[int, list[str]]]:
-    """The port of a server with the model, and the names of base and tuned on it. Raises StudioError."""
+def served(model: str, adapter: str) -> Iterator[Served]:
+    """A server with the model; its models are base and tuned. Raises StudioError."""
     state = ModelServer.current()
     if state.state == "ready" and state.model == model:
-        yield state.port, [ModelServer.loaded()[0].id, *([ModelServer.add(adapter)] if adapter else [])]
+        names = [ModelServer.loaded()[0].id, *([ModelServer.add(adapter)] if adapter else [])]
+        yield Served(state.port, names, ModelServer.key())
         return
     if run := run_on(chat_device()):
         raise StudioError("ui.run.versus_busy", name=run.name)
     with own_server(model, [adapter] if adapter else []) as own:
-        yield own.port, own.models
+        yield own
 
 
 def _run(scoring: Scoring) -> None:
     job = scoring.job
     try:
-        with served(job.model, job.adapter) as (port, names):
-            scoring.result = score(job.file, names, port, count=job.count, tell=scoring.moved, cancel=scoring.cancel)
+        with served(job.model, job.adapter) as there:
+            scoring.result = score(job.file, there, count=job.count, tell=scoring.moved, cancel=scoring.cancel)
     except StudioError as error:
         scoring.problem = error
     except Exception:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -16,11 +15,12 @@ from typing import IO, Any
 import httpx
 
 from glmstudio import process
+from glmstudio.chat.key import VARIABLE, bearer, new_key
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, read_table, write_json
+from glmstudio.files import read_json, read_table, write_json, write_text
 from glmstudio.models import list_models, ready_model
 from glmstudio.models.catalogue import catalogue
-from glmstudio.paths import paths
+from glmstudio.paths import make_home, paths
 from glmstudio.runs import reasons
 from glmstudio.runs.run import find_run
 from glmstudio.runs.told import problem as words_of
@@ -58,6 +58,15 @@ class Loaded:
     fingerprint: str
 
 
+@dataclass(frozen=True)
+class Served:
+    """A server that answers: its port, the names of the base and of each adapter on it, and its key."""
+
+    port: int
+    models: list[str]
+    key: str
+
+
 class ModelServer:
     """The one model server of this studio. Its truth is on disk: `state/server.json`."""
 
@@ -86,15 +95,15 @@ class ModelServer:
         for adapter in adapters:
             _check_base(model, adapter_folder(adapter))
         ModelServer.stop()
-        port, run_id, control = process.free_port(), os.urandom(16).hex(), secrets.token_urlsafe(24)
+        port, run_id, key = process.free_port(), os.urandom(16).hex(), new_key()
         command = serve_command(model, adapters, port=port, told=_told_file(), bits=bits, dtype=dtype)
-        _log_file().parent.mkdir(parents=True, exist_ok=True)
+        make_home()
+        write_text(_key_file(), key)
         with _log_file().open("wb") as log:
-            child = spawn(command, log, run_id, control)
+            child = spawn(command, log, run_id, key)
         identity = process.identify(child.pid)
         about = {"model": model, "adapters": list(adapters), "port": port, "bits": bits, "run_id": run_id}
         write_json(_file(), about | {"identity": identity.to_json() if identity else None})
-        _keep_secret(control)
 
     @staticmethod
     def add(adapter: str) -> str:
@@ -123,9 +132,17 @@ class ModelServer:
             write_json(_file(), about | {"chosen": adapter})
 
     @staticmethod
+    def key() -> str:
+        """What the server asks of every request; in a file that nobody else on this machine can read."""
+        try:
+            return _key_file().read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return ""
+
+    @staticmethod
     def loaded() -> list[Loaded]:
         """All that the server answers as, the base first. Raises StudioError where it does not answer."""
-        return loaded_at(ModelServer.current().port)
+        return loaded_at(ModelServer.current().port, ModelServer.key())
 
     @staticmethod
     def stop() -> None:
@@ -134,7 +151,8 @@ class ModelServer:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if identity is not None and process.send(identity, number):
                 _wait_gone(identity)
-        _file().unlink(missing_ok=True)
+        for file in (_file(), _key_file()):
+            file.unlink(missing_ok=True)
 
 
 def serve_command(
@@ -148,10 +166,10 @@ def serve_command(
 
 
 def spawn(
-    command: list[str], log: IO[bytes], run_id: str, control: str, *, detached: bool = True
+    command: list[str], log: IO[bytes], run_id: str, key: str, *, detached: bool = True
 ) -> subprocess.Popen[bytes]:
-    """Start a server that only who knows `control` may give more adapters."""
-    return process.spawn(command, log, run_id, detached=detached, variables={CONTROL: control})
+    """Start a server that only who has `key` may ask, and give more adapters."""
+    return process.spawn(command, log, run_id, detached=detached, variables={CONTROL: key, VARIABLE: key})
 
 
 def adapter_folder(adapter: str | None) -> Path | None:
@@ -190,10 +208,10 @@ def named_folders(adapters: Sequence[str], base: str) -> dict[str, Path]:
     return found
 
 
-def loaded_at(port: int) -> list[Loaded]:
+def loaded_at(port: int, key: str) -> list[Loaded]:
     """All that the server at `port` answers as. Raises StudioError where it does not answer."""
     try:
-        told = httpx.get(f"http://127.0.0.1:{port}/v1/models", trust_env=False, timeout=10).json()
+        told = httpx.get(f"http://127.0.0.1:{port}/v1/models", headers=bearer(key), trust_env=False, timeout=10).json()
         names = ("kind", "sha256", "norm", "size", "context", "fingerprint")
         return [Loaded(each["id"], **{name: each["glmstudio"][name] for name in names}) for each in told["data"]]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
@@ -206,7 +224,7 @@ def _give(port: int, name: str, folder: Path) -> tuple[int, dict[str, Any]]:
         reply = httpx.post(
             f"http://127.0.0.1:{port}/studio/adapters",
             json={"name": name, "folder": str(folder)},
-            headers={"x-studio-token": _secret()},
+            headers={"x-studio-token": ModelServer.key()} | bearer(ModelServer.key()),
             trust_env=False,
             timeout=600,
         )
@@ -283,20 +301,6 @@ def _wait_gone(identity: process.Identity) -> None:
         time.sleep(0.05)
 
 
-def _keep_secret(control: str) -> None:
-    """The token in a file that nobody else on this machine can read."""
-    handle = os.open(_secret_file(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(control)
-
-
-def _secret() -> str:
-    try:
-        return _secret_file().read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return ""
-
-
 def _file() -> Path:
     return paths().state / "server.json"
 
@@ -305,7 +309,7 @@ def _told_file() -> Path:
     return paths().state / "server-told.json"
 
 
-def _secret_file() -> Path:
+def _key_file() -> Path:
     return paths().state / "server-token"
 
 

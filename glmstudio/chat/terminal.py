@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -11,14 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glmstudio import process
+from glmstudio.chat.key import new_key
 from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Decision, Finished, TextPart, converse
 from glmstudio.chat.offer import offered, toolless
-from glmstudio.chat.server import adapter_folder, adapter_name, loaded_at, serve_command, spawn
+from glmstudio.chat.server import Served, adapter_folder, adapter_name, loaded_at, serve_command, spawn
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import ready_model
@@ -28,14 +27,6 @@ from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.words import say
 
 _PATIENCE = 600.0
-
-
-@dataclass(frozen=True)
-class Served:
-    """A server that answers: its port, and the names of the base and of each adapter on it."""
-
-    port: int
-    models: list[str]
 
 
 def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
@@ -48,7 +39,8 @@ def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
     text = ""
     tools = [] if toolless(model, adapter or "") else offered(model, asking=False)
     with own_server(model, [adapter] if adapter else []) as served:
-        asked = Asked(served.port, served.models[-1], [{"role": "user", "content": prompt}], tools)
+        question = [{"role": "user", "content": prompt}]
+        asked = Asked(served.port, served.models[-1], question, tools, key=served.key)
         for event in converse(asked):
             if isinstance(event, CallStarted):
                 calls.append({"name": event.name, "arguments": event.arguments, "result": None})
@@ -87,7 +79,8 @@ def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Calla
             if not question:
                 continue
             messages.append({"role": "user", "content": question})
-            for event in converse(Asked(served.port, served.models[-1], messages, tools), decide=decide):
+            asked = Asked(served.port, served.models[-1], messages, tools, key=served.key)
+            for event in converse(asked, decide=decide):
                 if isinstance(event, TextPart):
                     show(event.text, end="", flush=True)
                 elif isinstance(event, CallStarted):
@@ -106,16 +99,16 @@ def own_server(model: str, adapters: Sequence[str]) -> Iterator[Served]:
     found = ready_model(model)
     for adapter in adapters:
         adapter_folder(adapter)
-    port, run_id = process.free_port(), os.urandom(16).hex()
+    port, run_id, key = process.free_port(), os.urandom(16).hex(), new_key()
     with tempfile.TemporaryDirectory() as kept, _terminated():
         told, log = Path(kept) / "told.json", Path(kept) / "log"
         # Whatever ends this thread, kill -9 too, ends the server that nobody else knows.
         command = on_leash(serve_command(str(found.path), adapters, port=port, told=told))
         with log.open("wb") as output:
-            child = spawn(command, output, run_id, secrets.token_urlsafe(24), detached=False)
+            child = spawn(command, output, run_id, key, detached=False)
         try:
             _wait(child, told, port, log)
-            yield Served(port, [loaded_at(port)[0].id, *map(adapter_name, adapters)])
+            yield Served(port, [loaded_at(port, key)[0].id, *map(adapter_name, adapters)], key)
         finally:
             child.send_signal(signal.SIGTERM)
             try:

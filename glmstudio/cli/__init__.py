@@ -12,7 +12,7 @@ from glmstudio.cli import bench, chat, data, doctor, join, models, runs, score, 
 from glmstudio.cli.terminal import complain, language, plain_output, t
 from glmstudio.errors import StudioError, refused
 from glmstudio.files import write_text
-from glmstudio.paths import paths
+from glmstudio.paths import make_home, paths
 from glmstudio.unread import unread_files
 
 __all__ = ["language", "main"]
@@ -44,6 +44,8 @@ def main(argv: list[str]) -> int:
 
 def _command(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
+    with contextlib.suppress(OSError):  # whoever only reads needs none; whoever writes will say what is wrong
+        make_home()
     run: Callable[[argparse.Namespace], int] = options.run
     status = run(options)
     for problem in unread_files():

@@ -23,7 +23,8 @@ def add(commands: Any) -> None:
     serve.add_argument("--bits", choices=("16", "8", "4"), default="16", help=t("cli.serve_bits"))
     serve.add_argument("--device", help=t("cli.serve_device"))
     serve.add_argument("--host", default="127.0.0.1", help=t("cli.serve_host"))
-    serve.add_argument("--token", help=t("cli.serve_token"))
+    serve.add_argument("--token-file", help=t("cli.serve_token"))
+    serve.add_argument("--token", help=argparse.SUPPRESS)  # says what takes its place
     serve.add_argument("--port", type=int, default=0, help=t("cli.port"))
 
 
@@ -54,6 +55,6 @@ def _serve(options: argparse.Namespace) -> int:
     argv += ["--dtype", options.dtype, "--bits", options.bits]
     for adapter in options.adapter:
         argv += ["--adapter", adapter]
-    for name in ("device", "token"):
-        argv += [f"--{name}", getattr(options, name)] if getattr(options, name) else []
+    for flag, value in (("--device", options.device), ("--token-file", options.token_file), ("--token", options.token)):
+        argv += [flag, value] if value else []
     return serve(argv)

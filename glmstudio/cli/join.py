@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from glmstudio.cli.terminal import command, json_flag, language, t
@@ -16,6 +18,7 @@ def add(commands: Any) -> None:
     join = command(commands, "join", _join)
     join.add_argument("address", metavar="ADDRESS[:PORT]", help=t("cli.join_address"))
     join.add_argument("--code", metavar="CODE", help=t("cli.join_code"))
+    join.add_argument("--code-file", metavar="FILE", help=t("cli.join_code_file"))
     join.add_argument("--machine", type=int, metavar="NUMBER", help=t("cli.join_machine"))
     join.add_argument("--data", default="", metavar="FILE", help=t("cli.join_data"))
     join.add_argument("--validation", default="", metavar="FILE", help=t("cli.join_validation"))
@@ -43,7 +46,7 @@ def _join(options: argparse.Namespace) -> int:
     wish = Wish(
         address=address,
         port=int(port) if colon else PORT + 1,
-        code=options.code or os.environ.get(VARIABLE, ""),
+        code=options.code or _read(options.code_file) or os.environ.get(VARIABLE, ""),
         machine=options.machine,
         data=options.data,
         model=options.model,
@@ -54,3 +57,9 @@ def _join(options: argparse.Namespace) -> int:
     outcome = Joiner(wish, tell).run()
     tell(Stage("cluster.stage.ended", {"outcome": t(f"cluster.outcome.{outcome}")}))
     return 0 if outcome in ("finished", "stopped") else 1
+
+
+def _read(file: str | None) -> str:
+    if file is None:
+        return ""
+    return (sys.stdin.readline() if file == "-" else Path(file).read_text(encoding="utf-8", errors="replace")).strip()

@@ -31,7 +31,7 @@ def _score(options: argparse.Namespace) -> int:
             sys.stderr.write(f"\r{t('ui.score.going', done=done, total=total)}")
 
     with own_server(options.model, [options.adapter] if options.adapter else []) as served:
-        result = score(options.file, served.models, served.port, count=max(1, options.count), tell=tell)
+        result = score(options.file, served, count=max(1, options.count), tell=tell)
     if sys.stderr.isatty():
         sys.stderr.write("\n")
     if options.json:

@@ -26,15 +26,15 @@ def cluster_flags(cluster: Cluster) -> list[str]:
     return flags
 
 
-def join_parts(cluster: Cluster, number: int, code: str) -> list[str]:
-    """The command of machine `number`, 2 or more."""
+def join_parts(cluster: Cluster, number: int) -> list[str]:
+    """The command of machine `number`, 2 or more. The code is in its environment: commands are for everybody's eyes."""
     where = f"{cluster.machines[0].address}:{cluster.control}"
-    return ["python", "launcher.py", "join", where, "--machine", str(number), "--code", code]
+    return ["python", "launcher.py", "join", where, "--machine", str(number)]
 
 
 def join_line(cluster: Cluster, number: int, code: str) -> str:
     """The same as one types it."""
-    return shlex.join(join_parts(cluster, number, code))
+    return f"{VARIABLE}={shlex.quote(code)} {shlex.join(join_parts(cluster, number))}"
 
 
 def shell_script(cluster: Cluster, first: Sequence[str], code: str, more: Sequence[str] = ()) -> str:
@@ -42,14 +42,15 @@ def shell_script(cluster: Cluster, first: Sequence[str], code: str, more: Sequen
 
     `first` is the command of the first machine, `more` what the others' commands say besides.
     """
-    cases = [f"  1) export {VARIABLE}={shlex.quote(code)}", f"     exec {shlex.join([*first, '--follow'])} ;;"]
+    cases = [f"  1) exec {shlex.join([*first, '--follow'])} ;;"]
     cases += [
-        f"  {number}) exec {shlex.join([*join_parts(cluster, number, code), *more])} ;;"
+        f"  {number}) exec {shlex.join([*join_parts(cluster, number), *more])} ;;"
         for number in range(2, len(cluster.machines) + 1)
     ]
     lines = [
         _HEAD, "# bash SCRIPT 1 on the first machine, bash SCRIPT 2 on the second one, and so on.", _STRICT,
-        f"cd -- {shlex.quote(str(ROOT))}", 'case "${1:?the number of this machine}" in', *cases,
+        f"cd -- {shlex.quote(str(ROOT))}", f"export {VARIABLE}={shlex.quote(code)}",
+        'case "${1:?the number of this machine}" in', *cases,
         '  *) echo "There is no machine $1." >&2; exit 2 ;;', "esac",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import os
-import secrets
 import sys
 from pathlib import Path
 from typing import Any
 
 from glmstudio import process
+from glmstudio.chat.key import VARIABLE, given_key, new_key
 from glmstudio.chat.server import CONTROL, named_folders
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import ready_model
+from glmstudio.serve.place import open_up, take
 
 HERE = "127.0.0.1"
 DTYPES = ("auto", "fp16", "bf16", "fp32")
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     """Load the model, then serve until ended."""
     options = parser().parse_args(argv)
     try:
-        return _serve(load(options), options)
+        return _serve(options)
     except StudioError as problem:
         if options.told is None:
             raise  # the command says it, in the user's language
@@ -42,8 +43,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--bits", type=int, choices=(16, 8, 4), default=16)
     made.add_argument("--device")
     made.add_argument("--graph", choices=("auto", "off"), default="auto", help="make tokens as a CUDA graph on a card")
-    made.add_argument("--host", default=HERE, help="the address to listen at; beyond this machine a token is needed")
-    made.add_argument("--token", help="what requests have to carry; made and shown where it is left out")
+    made.add_argument("--host", default=HERE, help="the address to listen at")
+    made.add_argument("--token-file", type=Path, help="what requests have to carry; made and shown where none is given")
+    made.add_argument("--token", help=argparse.SUPPRESS)
     made.add_argument("--port", type=int, default=0, help="the port; without it, a free one")
     made.add_argument("--told", type=Path, help=argparse.SUPPRESS)
     return made
@@ -77,27 +79,29 @@ def load(options: argparse.Namespace) -> Any:
     return Service(Engine(shelf, tokenizer.stop_ids, steps), tokenizer, found.name, about=about, control=control)
 
 
-def _serve(service: Any, options: argparse.Namespace) -> int:
+def _serve(options: argparse.Namespace) -> int:
+    if options.token is not None:
+        raise StudioError("chat.serve.key_seen", variable=VARIABLE)
+    given = given_key(options.token_file)
+    key, taken = given or new_key(), take(options.host, options.port)
+    service = load(options)
     import uvicorn
 
     from glmstudio.guard import Guard
     from glmstudio.serve.errors import foreign
     from glmstudio.serve.key import Keyed
 
-    port = options.port or process.free_port()
-    if not process.port_is_free(port):
-        raise StudioError("chat.port_taken", port=port)
-    application, beyond = service.application(), options.host not in (HERE, "localhost", "::1")
-    token = options.token or (secrets.token_urlsafe(24) if beyond else "")
-    if token:
-        application = Keyed(application, token)
+    port = open_up(taken)
+    beyond = options.host not in (HERE, "localhost", "::1")
+    guarded = Guard(Keyed(service.application(), key), port, beyond=beyond, refusal=foreign())
     _tell(options.told, {"state": "ready"})
     sys.stderr.write(f"http://{options.host}:{port}/v1\n")
-    if token and not options.token:
-        sys.stderr.write(f"Authorization: Bearer {token}\n")
     sys.stderr.flush()
-    guarded = Guard(application, port, beyond=beyond, refusal=foreign())
-    uvicorn.run(guarded, host=options.host, port=port, log_level="warning")
+    if not given:
+        sys.stdout.write(f"export OPENAI_API_KEY={key}\n")
+        sys.stdout.flush()
+    config = uvicorn.Config(guarded, ws="none", proxy_headers=False, access_log=False, log_level="warning")
+    uvicorn.Server(config).run(sockets=[taken])
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.ui import tunnel
+from glmstudio.ui import tunnel, uploads
+from glmstudio.ui.door import Door, address, ticket
 from glmstudio.ui.environment import quiet_import
-from glmstudio.ui.instance import Claim, answers, claim, health
+from glmstudio.ui.instance import Claim, Running, answers, claim, health
+from glmstudio.ui.peer import noting
 from glmstudio.words import say, terminal_language
 
 PORT = 7860
@@ -29,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve the studio of this home until it is interrupted, or open the one that already runs. Raises StudioError."""
     options = parser().parse_args(argv)
     mine = claim()
-    if isinstance(mine, int):
+    if isinstance(mine, Running):
         _greet("ui.terminal.already", mine, options)
         return 0
     try:
@@ -50,17 +53,13 @@ def parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace, mine: Claim) -> int:
     listener = _bind(options.port)
-    port = listener.getsockname()[1]
+    here = Running(listener.getsockname()[1], secrets.token_urlsafe(24))
+    uploads.prepare()
     with quiet_import():
-        import uvicorn
-
-        application = build(port)
-    server = uvicorn.Server(
-        uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-    )
-    mine.announce(port)
+        server = _server(build(here.port, here.key))
+    mine.announce(here.port, here.key)
     signal.signal(signal.SIGTERM, _leave)  # uvicorn hands the signal on when it has closed its connections
-    threading.Thread(target=_welcome, args=(port, options), daemon=True).start()
+    threading.Thread(target=_welcome, args=(here, options), daemon=True).start()
     threading.Thread(target=_sweep, daemon=True).start()
     try:
         server.run(sockets=[listener])
@@ -79,6 +78,23 @@ def _sweep() -> None:
     sweep()
 
 
+def _server(application: Any) -> Any:
+    import uvicorn
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            http=noting(AutoHTTPProtocol),
+            ws="none",  # nothing here speaks it
+            proxy_headers=False,  # who is at the other end is what the socket says, not what a request says
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+
 def _leave(*_: object) -> None:
     sys.exit(128 + signal.SIGTERM)
 
@@ -90,8 +106,8 @@ def _unload() -> None:
     ModelServer.stop()
 
 
-def build(port: int) -> Any:
-    """The ASGI application: `/health`, and the page behind the guard."""
+def build(port: int, key: str) -> Any:
+    """The ASGI application: `/health`, files, and the page, behind the guard and the door."""
     import gradio as gr
     from fastapi import FastAPI
 
@@ -99,7 +115,7 @@ def build(port: int) -> Any:
     from glmstudio.ui.chat_file import chat_file
     from glmstudio.ui.opening import Opening
     from glmstudio.ui.page import build_page
-    from glmstudio.ui.refusal import refusal
+    from glmstudio.ui.refusal import refusal, stranger
     from glmstudio.ui.theme import theme
 
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -120,7 +136,7 @@ def build(port: int) -> Any:
         show_error=False,
         max_file_size="2gb",
     )
-    return Guard(Opening(outer), port, refusal=refusal(port))
+    return Guard(Door(uploads.Uploads(Opening(outer)), key, stranger()), port, refusal=refusal(port))
 
 
 def _bind(wanted: int | None) -> socket.socket:
@@ -138,19 +154,19 @@ def _bind(wanted: int | None) -> socket.socket:
     raise StudioError("ui.port_taken", port=wanted)
 
 
-def _welcome(port: int, options: argparse.Namespace) -> None:
+def _welcome(here: Running, options: argparse.Namespace) -> None:
     for _ in range(200):
-        if answers(port):
-            _greet("ui.terminal.ready", port, options)
+        if answers(here.port, here.key):
+            _greet("ui.terminal.ready", here, options)
             return
 
 
-def _greet(key: str, port: int, options: argparse.Namespace) -> None:
+def _greet(said: str, there: Running, options: argparse.Namespace) -> None:
     """Say where the studio is, and open it, or say how whoever came over ssh gets there."""
-    _tell(key, url=_url(port))
+    _tell(said, url=address(there.port, there.key))
     if tunnel.over_ssh():
-        _tell("ui.terminal.tunnel", line=tunnel.line_from_here(port))
-    _open(_url(port), options)
+        _tell("ui.terminal.tunnel", line=tunnel.line_from_here(there.port))
+    _open(address(there.port, ticket(there.key)), options)
 
 
 def _open(url: str, options: argparse.Namespace) -> None:
@@ -171,10 +187,6 @@ def _has_screen() -> bool:
     return sys.platform != "linux" or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME")
     )
-
-
-def _url(port: int) -> str:
-    return f"http://127.0.0.1:{port}/"
 
 
 def _tell(key: str, **values: object) -> None:

@@ -128,7 +128,8 @@ class Talk:
         answer.tools = [tool.schema for tool in tools]
         messages = self.dialogue.messages(turn.parent, side)
         messages.append({"role": "user", "content": turn.question})
-        return Asked(port, model.id, messages, tools, replace(settings.sampling, seed=turn.seed))
+        sampling = replace(settings.sampling, seed=turn.seed)
+        return Asked(port, model.id, messages, tools, sampling, ModelServer.key())
 
     def _judge(self, call: CallStarted, tool: Tool) -> Decision:
         """Run what may always run, and wait for a person's word on the rest."""

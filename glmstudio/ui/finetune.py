@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,17 @@ import gradio as gr
 from glmstudio.data.sources import KINDS
 from glmstudio.errors import refused
 from glmstudio.paths import paths
-from glmstudio.ui import cards_view, compare, form_actions, machines, preset_cards, review, run_actions, runs_view
+from glmstudio.ui import (
+    cards_view,
+    compare,
+    form_actions,
+    machines,
+    preset_cards,
+    review,
+    run_actions,
+    runs_view,
+    uploads,
+)
 from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, button, icon, problem, tag
 from glmstudio.ui.recipe import recipe
@@ -89,10 +98,8 @@ def take_upload(view: View, upload: Any) -> tuple[View, str]:
     if target.exists():
         target = folder / f"{uuid.uuid4().hex[:6]}-{name}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(given, target)
+        uploads.take(given, target)
     except OSError as error:
-        target.unlink(missing_ok=True)  # half of a file would be taken for the whole
         return replace(view, form_problem=refused(error)), view.data
     return replace(view, source="file", data=str(target), record=0), str(target)
 

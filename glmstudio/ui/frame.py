@@ -65,8 +65,9 @@ def render_header(lang: str, _view: View) -> Safe:
         '<div class="gs-switches"><span class="gs-segment" role="group" aria-label="{language}">{languages}</span>'
         '<button type="button" class="gs-iconbutton" data-theme-toggle aria-label="{look}" title="{look}">'
         '<span class="gs-when-light">{moon}</span><span class="gs-when-dark">{sun}</span></button></div></header>'
-        '<p class="gs-lost" role="alert">{lost}</p>',
+        '<p class="gs-lost" role="alert"><span>{lost}</span><span class="gs-anew">{renewed}</span></p>',
         lost=say(lang, "ui.frame.lost"),
+        renewed=say(lang, "ui.frame.renewed"),
         logo=Safe(LOGO),
         machine=_machine(lang),
         language=say(lang, "ui.frame.language"),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from glmstudio import __version__
-from glmstudio.files import read_json, write_json
-from glmstudio.paths import paths
+from glmstudio.errors import StudioError
+from glmstudio.files import read_table, write_json
+from glmstudio.paths import make_home, paths
 from glmstudio.process import Identity, alive, identify
+from glmstudio.ui.door import cookie
 
 try:
     import fcntl
@@ -21,30 +25,41 @@ except ImportError:  # Windows has no flock; there the answer of /health alone d
     fcntl = None  # type: ignore[assignment]
 
 STARTING_S = 20.0
+_LOOK_S = 1.0
 
 
 def health() -> dict[str, Any]:
-    """What `/health` answers: enough to tell this studio from any other program on its port."""
+    """What `/health` answers the owner: enough to tell this studio from any other program on its port."""
     return {"studio": "glmstudio", "version": __version__, "home": str(paths().home), "pid": os.getpid()}
 
 
-def running_port() -> int | None:
-    """The port of the studio that serves this home, if one is alive and answers for it."""
-    record = read_json(_record())
-    if not isinstance(record, dict) or not isinstance(record.get("port"), int):
+@dataclass(frozen=True)
+class Running:
+    """A studio that answers, and the key to its page."""
+
+    port: int
+    key: str
+
+
+def running() -> Running | None:
+    """The studio that serves this home, if one is alive and answers for it."""
+    record = read_table(_record())
+    port, key = record.get("port"), record.get("token")
+    if not isinstance(port, int) or not isinstance(key, str):
         return None
     try:
         identity = Identity.from_json(record["identity"])
     except (KeyError, TypeError, ValueError):
         return None
-    return record["port"] if alive(identity) and answers(record["port"]) else None
+    return Running(port, key) if alive(identity) and answers(port, key) else None
 
 
-def answers(port: int) -> bool:
-    """Whether a studio with this home listens on `port`."""
+def answers(port: int, key: str) -> bool:
+    """Whether a studio with this home and key listens on `port`."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}/health", headers={"Cookie": cookie(key)})
     try:
-        with direct.open(f"http://127.0.0.1:{port}/health", timeout=2) as reply:
+        with direct.open(asked, timeout=2) as reply:
             found = json.loads(reply.read(4096))
     except (OSError, ValueError):
         return False
@@ -55,52 +70,66 @@ def answers(port: int) -> bool:
 class Claim:
     """The right to be the studio of this home; it ends with the process that holds it."""
 
-    file: IO[str] | None
+    file: IO[str]
+    over: threading.Event = field(default_factory=threading.Event)
 
-    def announce(self, port: int) -> None:
-        """Tell a second start where this one is."""
+    def announce(self, port: int, key: str) -> None:
+        """Tell a second start where this one is, also after somebody has taken the record away."""
         me = identify(os.getpid())
-        write_json(_record(), {"port": port, "identity": me.to_json() if me else None})
+        told = {"port": port, "token": key, "identity": me.to_json() if me else None}
+        write_json(_record(), told)
+        threading.Thread(target=self._keep, args=(told,), daemon=True, name="record").start()
 
     def release(self) -> None:
         """Let the next start be the studio."""
-        record = read_json(_record(), {})
-        if isinstance(record, dict) and (record.get("identity") or {}).get("pid") == os.getpid():
+        self.over.set()
+        if (read_table(_record()).get("identity") or {}).get("pid") == os.getpid():
             _record().unlink(missing_ok=True)
-        if self.file:
-            self.file.close()
+        self.file.close()
+
+    def _keep(self, told: dict[str, Any]) -> None:
+        while not self.over.wait(_LOOK_S):
+            with contextlib.suppress(OSError):  # a home that is gone is not made again
+                if not _record().exists():
+                    write_json(_record(), told, parents=False)
 
 
-def claim() -> Claim | int:
-    """The claim on this home, or the port of the studio that already has it."""
-    if port := running_port():
-        return port
-    file = _lock()
-    if file is None:
-        deadline = time.monotonic() + STARTING_S
-        while time.monotonic() < deadline:
-            if port := running_port():
-                return port
-            if file := _lock():
-                break
-            time.sleep(0.1)
-    return Claim(file)
+def claim() -> Claim | Running:
+    """The claim on this home, or the studio that already has it. Raises StudioError where that does not answer."""
+    make_home()
+    deadline = time.monotonic() + STARTING_S
+    while True:
+        if found := running():
+            return found
+        if file := _lock():
+            return Claim(file)
+        if time.monotonic() > deadline:
+            raise StudioError("ui.home_taken", pid=_holder())
+        time.sleep(0.1)
 
 
 def _lock() -> IO[str] | None:
-    path = paths().state / "studio.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a", encoding="utf-8")
-    if fcntl is None:
-        return file
+    """The lock's file with our process number in it; None where another process has it."""
+    file = (paths().state / "studio.lock").open("a", encoding="utf-8")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return None
     except OSError:  # a file system without locks
         return file
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
     return file
+
+
+def _holder() -> str:
+    try:
+        return (paths().state / "studio.lock").read_text(encoding="utf-8")[:20].strip() or "?"
+    except (OSError, ValueError):
+        return "?"
 
 
 def _record() -> Path:

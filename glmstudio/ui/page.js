@@ -197,8 +197,11 @@ window.studio = (() => {
   // ---- whether the studio still answers
   let missed = 0;
   setInterval(async () => {
-    try { missed = (await fetch("/health", { cache: "no-store" })).ok ? 0 : missed + 1; } catch { missed += 1; }
+    let status = 0;
+    try { status = (await fetch("/health", { cache: "no-store" })).status; } catch {}
+    missed = status === 200 ? 0 : missed + 1;
     root.classList.toggle("gs-away", missed > 0);
+    root.classList.toggle("gs-renewed", status === 403);
   }, 2000);
 
   root.classList.add("gs-wait");

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from glmstudio.chat.server import ModelServer, wait_until_ready
 from glmstudio.runs.run import Run, find_run, wait_for_end
 from glmstudio.tools.toolbox import trained
 from tests.e2e.browser import browser, visit
-from tests.e2e.studio import ROOT, studio
+from tests.e2e.studio import ROOT, get, studio
 
 pytestmark = pytest.mark.slow
 PATIENCE = 900.0
@@ -49,8 +48,7 @@ def test_from_a_command_to_a_right_tool_call(home: Path) -> None:
         first.process.wait()
         assert run.read_state().state == "running"
     with studio(home) as second:
-        with urllib.request.urlopen(second.url) as page:
-            assert page.status == 200
+        assert get(second.port, "/", second.cookie)[0] == 200
         state = wait_for_end(run, seconds=PATIENCE)
         assert (state.state, state.step) == ("finished", 1450), run.log()[0][-3000:]
     ModelServer.start("demo", ["first"])
@@ -58,7 +56,9 @@ def test_from_a_command_to_a_right_tool_call(home: Path) -> None:
         server = wait_until_ready(120)
         assert server.adapters == ("first",)
         client = OpenAI(
-            base_url=f"http://127.0.0.1:{server.port}/v1", api_key="none", http_client=httpx.Client(trust_env=False)
+            base_url=f"http://127.0.0.1:{server.port}/v1",
+            api_key=ModelServer.key(),
+            http_client=httpx.Client(trust_env=False),
         )
         assert called(client, "Set a timer for 25 minutes.") == ("set_timer", {"value": 25})
         assert called(client, "What time is it in Paris?") == ("get_time", {"city": "Paris"})
