@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import socket
 from collections.abc import Iterator
@@ -14,8 +13,7 @@ import torch
 import torch.distributed as dist
 
 from glmstudio.errors import StudioError
-
-_PATIENCE = dt.timedelta(minutes=30)  # the first process may write tens of GB while the others wait
+from glmstudio.train.meeting import meet, meet_alone
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,13 @@ def join() -> Team:
     """Meet the others that torchrun started; a process that was started alone is a team of one."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
+        if "LOCAL_RANK" in os.environ:  # else the Trainer would wait for others, at an open port
+            meet_alone(backend())
         return Team()
     local_rank = int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
-    dist.init_process_group(backend(), timeout=_PATIENCE)
+    meet(backend())
     return Team(dist.get_rank(), world, local_rank, socket.gethostname())
 
 
