@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from glmstudio.errors import StudioError
 from glmstudio.train.meeting import meet, meet_alone
+from glmstudio.train.plain import everybodys, refuse_pickles
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,11 @@ class Team:
         self.gather(None)
 
     def gather(self, value: Any) -> list[Any]:
-        """The small values of all processes, by rank; every process gets them."""
-        if self.world == 1:
-            return [value]
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value)
-        return values
+        """The small plain values of all processes, by rank; every process gets them, tuples as lists.
+
+        Raises StudioError where something else comes.
+        """
+        return [value] if self.world == 1 else everybodys(value, self.world)
 
     def table(self, *numbers: float) -> list[list[float]]:
         """The numbers of all processes, a row for each rank; every process gets them. Quick enough for every step."""
@@ -79,6 +79,7 @@ def backend() -> str:
 
 def join() -> Team:
     """Meet the others that torchrun started; a process that was started alone is a team of one."""
+    refuse_pickles()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         if "LOCAL_RANK" in os.environ:  # else the Trainer would wait for others, at an open port
