@@ -25,7 +25,7 @@ from glmstudio.paths import DEMO
 from glmstudio.runs import told
 from glmstudio.runs.checkpoints import SEAL, latest, list_checkpoints
 from glmstudio.runs.resume import resume_run
-from glmstudio.runs.run import Run, find_run, list_runs, wait_for_end, wait_until_gone
+from glmstudio.runs.run import Run, find_run, list_runs, wait_until_gone
 from glmstudio.runs.stop import stop_run
 from tests.trainings import LONG, STEPS, begin, ended, losses, problem, same, wait_for_step, who
 

@@ -24,7 +24,7 @@ from glmstudio.runs.settings import change
 from glmstudio.runs.stop import stop_run
 from glmstudio.train.meeting import PLACE, place
 from glmstudio.train.plain import MOST, decoded, encoded
-from tests.trainings import LONG, PRESET, SMALL, begin, ended, small_data, wait_for_step
+from tests.trainings import LONG, PRESET, SMALL, begin, ended, small_data
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 _LISTENS = "0A"

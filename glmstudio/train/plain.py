@@ -7,7 +7,7 @@ stranger, so here nothing that is received can be more than a value.
 from __future__ import annotations
 
 import json
-import pickle  # noqa: S403  its reader is replaced, see `refuse_pickles`
+import pickle
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ MOST = 16 << 20  # bytes of one value; the largest, a list of a model's files, h
 
 
 def everybodys(value: Any, world: int) -> list[Any]:
-    """The values of all `world` processes, by rank. Raises StudioError where one is no value that this program sends."""
+    """The values of all `world` processes, by rank. Raises StudioError where one is no plain value."""
     own = encoded(value)
     sizes = _all(torch.tensor([len(own)], dtype=torch.int64), world)
     lengths = [_length(int(size)) for size in sizes]
