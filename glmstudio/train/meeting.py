@@ -1,7 +1,7 @@
 """Where the processes of one machine meet: in a file of this user's, so that nothing listens for who else might come.
 
-torchrun makes it and tells its workers where it is (`PLACE`). On Linux it has no name on any disk: it can only be opened
-through its owner's entry in /proc, is never full, and is gone with torchrun, whatever ended that.
+torchrun makes it and tells its workers where it is (`PLACE`). On Linux it has no name on any disk: it can be opened
+only through torchrun's own entry in /proc, is never full, and is gone with torchrun, whatever ended that.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 
 import torch.distributed as dist
 from torch.distributed.elastic.rendezvous import (
@@ -65,7 +66,9 @@ def main(arguments: list[str]) -> None:
     rendezvous_handler_registry.register(_NAME, _meeting)
     with place() as file:
         os.environ[PLACE] = file
-        torchrun([f"--rdzv-backend={_NAME}", "--rdzv-endpoint=none", *arguments])
+        # The doctor tells the workers of two trainings apart by their job, where the port is the same.
+        job = uuid.uuid4().hex
+        torchrun([f"--rdzv-backend={_NAME}", "--rdzv-endpoint=none", f"--rdzv-id={job}", *arguments])
 
 
 def _meeting(told: RendezvousParameters) -> Meeting:
