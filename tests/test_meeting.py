@@ -150,3 +150,13 @@ def test_what_is_no_value_is_told_in_words(data: bytes) -> None:
     assert told.value.what("en") != told.value.what("zh")
     with pytest.raises(StudioError):
         encoded("x" * MOST)
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x"])
+def test_no_file_that_another_machine_sends_lies_elsewhere(tmp_path: Path, name: str) -> None:
+    from glmstudio.errors import StudioError
+    from glmstudio.train.share import _inside
+
+    assert _inside(tmp_path, "a/model.safetensors") == tmp_path / "a/model.safetensors"
+    with pytest.raises(StudioError):
+        _inside(tmp_path, name)
