@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from glmstudio import process
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import ROOT
 from glmstudio.runs.launch import launch_line, training_environment
@@ -47,7 +46,7 @@ def together(
 ) -> int:
     """Train them one after another with torchrun; its exit status."""
     arguments = [*map(str, folders), *(["--die", str(die)] if die else [])]
-    command = launch_line("tests.division", *arguments, port=process.free_port(), processes=processes)
+    command = launch_line("tests.division", *arguments, processes=processes)
     environment = training_environment("cpu", processes) | {"PYTHONPATH": str(ROOT)} | variables
     done = subprocess.run(
         [python, *command[1:]], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600

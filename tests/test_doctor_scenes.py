@@ -150,6 +150,8 @@ def test_every_process_of_a_mixed_scene_has_its_class(home: Path, trees: Trees) 
         (["/opt/python", "-u", "-X", "dev", "-m", "accelerate.commands.launch"], True),
         (["/usr/bin/deepspeed", "x.py"], True),
         (["python", "-um", "torch.distributed.run", "x.py"], True),
+        (["python", "-m", "glmstudio.train.torchrun", "--nnodes=1", "-m", "glmstudio.train", "x"], True),
+        (["python", "-m", "glmstudio.train", "x"], False),
         (["python3", "-mtorch.distributed.launch", "x.py"], True),
         (["python", "-Wignore", "-X", "dev", "/venv/bin/accelerate-launch", "x.py"], True),
         (["python", "/venv/lib/site-packages/torch/distributed/run.py", "x.py"], True),

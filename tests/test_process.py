@@ -172,7 +172,9 @@ def test_without_proc_an_identity_still_tells_processes_apart(
 def test_a_child_of_ours_is_no_part_of_another_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "theirs")
     monkeypatch.setenv("MASTER_PORT", "29500")
-    code = "import os; print(sorted(n for n in os.environ if n.startswith(('TORCHEL', 'MASTER', 'GLMSTUDIO_RUN'))))"
+    monkeypatch.setenv("GLMSTUDIO_MEETING", "/proc/1/fd/3")
+    marks = ("TORCHEL", "MASTER", "GLMSTUDIO_RUN", "GLMSTUDIO_MEET")
+    code = f"import os; print(sorted(n for n in os.environ if n.startswith({marks})))"
     with (tmp_path / "log").open("wb") as log:
         process.spawn([sys.executable, "-c", code], log, "mine").wait()
     assert (tmp_path / "log").read_text() == "['GLMSTUDIO_RUN_ID']\n"

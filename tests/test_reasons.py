@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.runs.reasons import by_signal, port_was_taken, reason
+from glmstudio.runs.reasons import by_signal, reason
 
 TORCHRUN = """
     raise ChildFailedError(
@@ -152,7 +152,6 @@ def test_the_last_lines_of_a_log_name_the_cause(tmp_path: Path, text: str, key: 
     assert (found.key, found.values) == (key, {name: named.get(value, value) for name, value in values.items()})
     assert found.what("en")
     assert found.what("zh")
-    assert port_was_taken(log, 0) == (key == "runs.port_taken")
 
 
 def test_what_an_earlier_attempt_printed_is_not_the_cause(tmp_path: Path) -> None:

@@ -41,10 +41,8 @@ def test_a_run_finishes_and_leaves_both_formats(home: Path, monkeypatch: pytest.
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["tokens"] > 0 and row["loss"] > 0 and row["grad_norm"] > 0 for row in rows)
     assert run.metrics(offset) == ([], offset)
-    assert run.argv[1:7] == [
-        "-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=1", "--master-addr=127.0.0.1",
-        f"--master-port={run.about['port']}",
-    ]  # fmt: skip
+    assert run.argv[1:6] == ["-m", "glmstudio.train.torchrun", "--nnodes=1", "--nproc-per-node=1", "-m"]
+    assert "port" not in run.about
     assert wait_until_gone(run)
     assert list_runs() == [run]
     with pytest.raises(StudioError, match="There is already a run named first run"):

@@ -90,11 +90,14 @@ def test_a_copy_of_a_run_that_goes_on_has_none_of_its_processes(
     home: Path, spawn: Callable[..., subprocess.Popen[str]]
 ) -> None:
     folder = home / "runs" / "first"
-    child = spawn("-S", "-c", "import time; time.sleep(100)", **{COOKIE: "of the first"})
+    folder.mkdir(parents=True)
+    stand = f"import os, time; os.chdir({str(folder)!r}); print(flush=True); time.sleep(100)"
+    child = spawn("-S", "-c", stand, **{COOKIE: "of the first"})
+    assert child.stdout is not None
+    child.stdout.readline()
     who = identify(child.pid)
     assert who is not None
     about = {"run_id": "of the first", "supervisor": who.to_json(), "settings": {}}
-    folder.mkdir(parents=True)
     write_json(folder / "run.json", about | {"place": folder_mark(folder)})
     write_json(folder / "status.json", {"state": "running"})
     copy = Run("copy", Path(shutil.copytree(folder, folder.with_name("copy"))))

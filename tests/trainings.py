@@ -63,15 +63,10 @@ def who(run: Run) -> dict[str, process.Identity]:
 
 
 def ended(run: Run, seconds: float = 60) -> tuple[str, str | None]:
-    """State and problem once the run has ended, with nothing of it left: no process, and a free port."""
+    """State and problem once the run has ended, with nothing of it left."""
     state = wait_for_end(run, seconds=seconds, every=0.1)
     assert not state.live, (state, run.log()[0][-3000:])
     assert wait_until_gone(run), run.processes()
-    port = run.about.get("port")
-    end = time.monotonic() + 2  # threads of what was killed may hold it for a moment
-    while port is not None and not process.port_is_free(int(port)):
-        assert time.monotonic() < end, port
-        time.sleep(0.05)
     return state.state, state.problem.key if state.problem else None
 
 

@@ -24,10 +24,11 @@ from glmstudio.doctor.table import LOADER, Seen, Table, clean, read_table
 from glmstudio.files import read_json
 from glmstudio.paths import paths
 from glmstudio.process import COOKIE, Identity, alive, ancestors, identify
+from glmstudio.runs.copies import is_copy
+from glmstudio.runs.run import ENDED
 
 SETTLING = 30.0  # seconds in which a run that ended may still tidy up
 NOTHING: tuple[StaleProcess, ...] = ()
-_LIVE = ("starting", "running", "stopping")
 _GLANCE = 0.3  # seconds between two looks at what a process computes
 
 
@@ -198,7 +199,7 @@ def runs_by_id() -> dict[str, RunFacts]:
             facts, state = read_json(file, {}), read_json(file.with_name("status.json"), {})
         except OSError:  # a folder that this user may not read; `run.dirs` says so
             continue
-        if isinstance(facts, dict) and isinstance(facts.get("run_id"), str):
+        if isinstance(facts, dict) and isinstance(facts.get("run_id"), str) and not is_copy(file.parent, facts):
             found_runs[facts["run_id"]] = RunFacts(
                 file.parent.name, _kind(facts, state if isinstance(state, dict) else {})
             )
@@ -207,7 +208,7 @@ def runs_by_id() -> dict[str, RunFacts]:
 
 def _kind(facts: dict[str, Any], state: dict[str, Any]) -> str:
     owners = [Identity.from_json(facts.get(name)) for name in ("agent", "supervisor")]
-    if state.get("state") not in (None, *_LIVE):
+    if state.get("state") in ENDED:  # a word that only another version of the studio knows is no end
         ended = state.get("ended")
         settled = not isinstance(ended, (int, float)) or not 0 <= time.time() - ended <= SETTLING
         return "ours_ended" if settled else ""

@@ -16,7 +16,7 @@ _NAMED = 5  # processes of a training that are named
 
 @check("net.port", family="network")
 def net_port(probes: Probes) -> list[Found]:
-    """The meeting points of torchrun. Our own runs take any free port."""
+    """The meeting points of torchrun. Our own runs on one machine have none."""
     return [_port(number, probes) for number in PORTS]
 
 

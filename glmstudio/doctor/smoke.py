@@ -22,8 +22,8 @@ def training_start(_: Probes) -> Found | None:
     if importlib.util.find_spec("torch") is None:
         return None
     begun, run_id = time.monotonic(), uuid.uuid4().hex
-    command = launch_line("glmstudio.train.smoke", port=process.free_port(), processes=2)
-    environment = training_environment() | {process.COOKIE: run_id, "OMP_NUM_THREADS": "1"}
+    command = launch_line("glmstudio.train.smoke", processes=2)
+    environment = training_environment(processes=2) | {process.COOKIE: run_id, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command,
         cwd=ROOT,

@@ -6,18 +6,18 @@ import os
 import sys
 
 from glmstudio import process
-from glmstudio.runs.cluster import Cluster
+from glmstudio.runs.cluster import Cluster, interface_of
 from glmstudio.runs.lease import CPU
 
 _LAST_CALL = 12  # seconds for which machines that may still come are waited for at each meeting
 _RESTARTS = 100  # of torchrun's workers; who counts is `glmstudio.runs.head`
 
 
-def launch_line(module: str, *arguments: str, port: int, processes: int = 1) -> list[str]:
-    """The torchrun command that starts `module` in each of `processes`."""
+def launch_line(module: str, *arguments: str, processes: int = 1) -> list[str]:
+    """The torchrun command that starts `module` in each of `processes` on this machine."""
     return [
-        sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={processes}",
-        "--master-addr=127.0.0.1", f"--master-port={port}", "-m", module, *arguments,
+        sys.executable, "-m", "glmstudio.train.torchrun", "--nnodes=1", f"--nproc-per-node={processes}",
+        "-m", module, *arguments,
     ]  # fmt: skip
 
 
@@ -42,15 +42,18 @@ def cluster_line(cluster: Cluster, number: int, job: str, ip: str, folder: str) 
     ]  # fmt: skip
 
 
-def training_environment(device: str | None = None, processes: int = 1) -> dict[str, str]:
+def training_environment(device: str | None = None, processes: int = 1, ip: str = "127.0.0.1") -> dict[str, str]:
     """This environment without what another torchrun left in it; a run on `device` sees no other card, and its
-    processes share the CPU."""
+    processes share the CPU. They talk at this machine's address `ip`: those of one machine where nobody else is."""
     kept = {name: value for name, value in os.environ.items() if not process.belongs_to_a_training(name)}
     kept["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     kept["PYTHONUNBUFFERED"] = "1"
     kept.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     # Threads that spin while they wait slow whatever else runs on the same cores (`docs/benchmarks.md`).
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if interface := interface_of(ip):
+        # Else gloo looks its own host name up, which may be known to others, or to nobody.
+        kept |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
     if device is not None:
         kept["CUDA_VISIBLE_DEVICES"] = "" if device == CPU else device
     return kept

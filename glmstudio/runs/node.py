@@ -13,7 +13,7 @@ import psutil
 
 from glmstudio import process
 from glmstudio.paths import ROOT, paths
-from glmstudio.runs.cluster import Cluster, interface_of
+from glmstudio.runs.cluster import Cluster
 from glmstudio.runs.launch import cluster_line, training_environment
 from glmstudio.runs.leash import on_leash
 
@@ -27,10 +27,7 @@ def start_agent(cluster: Cluster, number: int, about: dict[str, str], folder: Pa
     """
     machine = cluster.machines[number - 1]
     argv = cluster_line(cluster, number, about["job"], about["ip"], str(folder))
-    variables = training_environment(about["device"], machine.processes)
-    if interface := interface_of(about["ip"]):
-        # Else gloo looks its own host name up, and falls back to the loopback, where nobody else is.
-        variables |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
+    variables = training_environment(about["device"], machine.processes, about["ip"])
     # The store that torchrun would share is announced in the first round only: who comes later would wait for ever.
     variables |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", process.COOKIE: about["run_id"]}
     variables["GLMSTUDIO_HOME"] = str(paths().home)

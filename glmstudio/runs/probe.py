@@ -59,7 +59,7 @@ def start_probe(settings: Settings, device: str, data_key: str) -> None:
     write_json(folder / "run.json", about)
     command = [sys.executable, "-m", "glmstudio.train", str(folder)]
     if processes > 1:
-        command = launch_line("glmstudio.train", str(folder), port=process.free_port(), processes=processes)
+        command = launch_line("glmstudio.train", str(folder), processes=processes)
     with (folder / "train.log").open("ab") as log:
         child = process.spawn(command, log, run_id, variables=training_environment(device, processes))
     identity = process.identify(child.pid)

@@ -37,11 +37,6 @@ def reason(log: Path, start: int = 0) -> StudioError:
     return _of_a_process(cause, text)
 
 
-def port_was_taken(log: Path, start: int) -> bool:
-    """Whether torchrun could not have its port, in what was printed since byte `start`."""
-    return _port(_tail(log, start), log) is not None
-
-
 def by_signal(number: int) -> StudioError:
     """Why a process ended that a signal ended and that said nothing."""
     if number == signal.SIGKILL:

@@ -122,7 +122,7 @@ class _Stop:
         with queue.turn():
             about = self._run.about
             same = about.get("run_id") == self._id
-            port = (about if same else self._about).get("port")
+            port = (about if same else self._about).get("port")  # of several machines; those of one have none
             free = port is None or _becomes_free(int(port))
             key = "runs.stage.gone" if free else "runs.stage.gone_port"
             stage = _with_machines(self._run, Stage(key, {"port": str(port or "–"), "memory": size(held)}))

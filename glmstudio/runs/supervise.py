@@ -1,7 +1,7 @@
 """The process that owns one run: starts torchrun, waits, and writes down how it ended.
 
-`python -m glmstudio.runs.supervise RUN_DIR`, in a session of its own. The launch line needs no hostname, no fixed port
-and no root: a static rendezvous on 127.0.0.1 (`docs/runs.md`).
+`python -m glmstudio.runs.supervise RUN_DIR`, in a session of its own. The launch line needs no hostname, no port and no
+root: the processes of one machine meet in a file (`docs/runs.md`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from glmstudio.paths import ROOT
 from glmstudio.runs.head import Head
 from glmstudio.runs.launch import launch_line, training_environment
 from glmstudio.runs.notify import notify
-from glmstudio.runs.reasons import by_signal, port_was_taken, reason
+from glmstudio.runs.reasons import by_signal, reason
 from glmstudio.runs.run import last_word
 from glmstudio.runs.start import advance
 
-_ATTEMPTS = 3
 _LEAVE, _SWEEP = 2.0, 8.0  # seconds: what the training left may leave by itself, and is given up
 _HERE = Path()
 
@@ -80,16 +79,23 @@ class Supervisor:
         return code
 
     def _alone(self) -> int:
-        """Train on this machine; another port is tried where somebody took it."""
-        code = 1
-        for _ in range(_ATTEMPTS):
-            if self._shall_leave():
-                break
-            start = _log_size()
-            code = self._attempt()
-            if code == 0 or not port_was_taken(Path("train.log"), start) or Path("progress.json").exists():
-                break
-        return code
+        """Train on this machine."""
+        if self._shall_leave():
+            return 1
+        processes = max(1, int(self._about.get("processes", 1)))
+        argv = launch_line("glmstudio.train", str(self._folder), processes=processes)
+        with Path("train.log").open("ab") as log:
+            agent = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=training_environment(str(self._about.get("device", "cpu")), processes),
+                start_new_session=True,
+            )
+        self._began(agent, argv)
+        return agent.wait()
 
     def _with_others(self, head: Head) -> int:
         """Train as the first of several machines. Raises StudioError for what torchrun cannot tell."""
@@ -104,30 +110,14 @@ class Supervisor:
     def _shall_leave(self) -> bool:
         return Path("stop.json").exists() or self._ended_by is not None
 
-    def _attempt(self) -> int:
-        port = process.free_port()
-        processes = max(1, int(self._about.get("processes", 1)))
-        argv = launch_line("glmstudio.train", str(self._folder), port=port, processes=processes)
-        with Path("train.log").open("ab") as log:
-            agent = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                env=training_environment(str(self._about.get("device", "cpu")), processes),
-                start_new_session=True,
-            )
-        self._began(agent, argv, port)
-        return agent.wait()
-
-    def _began(self, agent: subprocess.Popen[bytes], argv: list[str], port: int) -> None:
-        """Write down that torchrun was started."""
+    def _began(self, agent: subprocess.Popen[bytes], argv: list[str], port: int | None = None) -> None:
+        """Write down that torchrun was started; `port`: where several machines meet."""
         self._agent = agent
         if self._ended_by:  # told in between
             agent.terminate()
         identity = process.identify(agent.pid)
-        known = {"argv": argv, "port": port, "agent": identity.to_json() if identity else None}
+        known: dict[str, Any] = {"argv": argv, "agent": identity.to_json() if identity else None}
+        known |= {"port": port} if port else {}
         last_word(_HERE, "run.json", self._about | known)
         last_word(_HERE, "status.json", {"state": "running"})
 

@@ -5,22 +5,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import GlmConfig, GlmForCausalLM
 
 from glmstudio.errors import StudioError
 from glmstudio.glm.load import load_model
-from glmstudio.process import free_port
 from glmstudio.runs.settings import Settings
 from glmstudio.train.methods import weights_type
-from glmstudio.train.team import Team, backend
+from glmstudio.train.team import Team
 
 WEIGHT = "weight"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -106,16 +103,6 @@ class Engine:
 
     def _fill(self, held: torch.Tensor, value: torch.Tensor) -> None:
         held.copy_(value)
-
-
-def meet_alone() -> None:
-    """What divides a model wants a group of processes, also where it is a group of one, or a probe without torchrun."""
-    if dist.is_initialized():
-        return
-    one = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    for name, value in (one | {"MASTER_PORT": str(free_port())}).items():
-        os.environ.setdefault(name, value)
-    dist.init_process_group(backend())
 
 
 def adam_state(parameter: torch.Tensor, *, fused: bool) -> dict[str, torch.Tensor]:

@@ -17,7 +17,9 @@ from torch.distributed.tensor import DTensor
 from transformers import GlmForCausalLM
 
 from glmstudio.glm.checkpoint import empty_base, set_angles
-from glmstudio.train.engines import Engine, meet_alone
+from glmstudio.train.engines import Engine
+from glmstudio.train.meeting import meet_alone
+from glmstudio.train.team import backend
 
 
 class Fsdp(Engine):
@@ -28,7 +30,7 @@ class Fsdp(Engine):
 
     def build(self, folder: Path) -> GlmForCausalLM:
         """The model with this process's slices only, and no numbers in them yet."""
-        meet_alone()
+        meet_alone(backend())
         self._mesh = init_device_mesh(self.device.type, (self.team.world,))
         glm = empty_base(folder)
         self.shapes = {name: parameter.shape for name, parameter in glm.named_parameters()}

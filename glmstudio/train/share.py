@@ -5,16 +5,18 @@ The first machine has the run's folder. The others have a folder of their own, i
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.runs.checkpoints import SEAL, latest
 from glmstudio.runs.rewind import take_back
@@ -39,7 +41,7 @@ def start_of(team: Team, folder: Path, about: Mapping[str, Any]) -> tuple[Path |
         name = newest.path.name if newest else None
         take_back(folder, newest.step if newest else 0)
     name = team.gather(name)[0]
-    resume = folder / "checkpoints" / name if name else None
+    resume = folder / "checkpoints" / Path(name).name if name else None
     for each in (resume, warm):
         if each:
             _send(team, each, on_first=_on_first(about))
@@ -51,10 +53,10 @@ def collect(team: Team, path: Path, about: Mapping[str, Any]) -> None:
     if not about.get("cluster"):
         return
     own = [] if _on_first(about) else [path / f"rng_state_{team.rank}.pth"]
-    found = {each.name: torch.frombuffer(bytearray(each.read_bytes()), dtype=torch.uint8) for each in own}
-    for told in team.gather(found):
-        for name, data in told.items() if team.first else ():
-            (path / Path(name).name).write_bytes(data.numpy().tobytes())
+    found = {each.name: base64.b64encode(each.read_bytes()).decode("ascii") for each in own}
+    for rank, told in enumerate(team.gather(found)):
+        if team.first and told:
+            (path / f"rng_state_{rank}.pth").write_bytes(base64.b64decode(told[f"rng_state_{rank}.pth"]))
     if not _on_first(about) and not team.local_rank:
         shutil.rmtree(path, ignore_errors=True)  # sealed by nobody; the whole one comes when it is needed
 
@@ -70,9 +72,10 @@ def _send(team: Team, folder: Path, *, on_first: bool) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     for name, size in json.loads(listed["files"]).items():
+        file = _inside(folder, name)
         if writes:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        _send_file(team, folder / name, size, writes=writes)
+            file.parent.mkdir(parents=True, exist_ok=True)
+        _send_file(team, file, size, writes=writes)
     team.barrier()
 
 
@@ -89,6 +92,13 @@ def _send_file(team: Team, file: Path, size: int, *, writes: bool) -> None:
             dist.broadcast(piece, 0)
             if target:
                 target.write(piece.numpy().tobytes())
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The file of that name. Raises StudioError where it would lie elsewhere."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise StudioError("runs.stranger", reason=name)
+    return folder / name
 
 
 def _files(folder: Path) -> dict[str, str]:

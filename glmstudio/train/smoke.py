@@ -8,12 +8,14 @@ import sys
 import torch
 import torch.distributed as dist
 
+from glmstudio.train.meeting import meet
+
 
 def main() -> int:
     """Meet, add, leave. One card or none takes gloo, as a run does; a card for each worker takes NCCL."""
     rank, world = int(os.environ["LOCAL_RANK"]), int(os.environ["WORLD_SIZE"])
     cards = torch.cuda.device_count() >= world
-    dist.init_process_group("nccl" if cards else "gloo")
+    meet("nccl" if cards else "gloo")
     total = torch.ones(1, device=f"cuda:{rank}" if cards else "cpu")
     dist.all_reduce(total)
     if rank == 0:

@@ -201,8 +201,4 @@ def _share(engine: Engine, item: Item | None) -> Item | None:
 
 
 def _share_value(engine: Engine, value: Any) -> Any:
-    if engine.team.world == 1:
-        return value
-    values = [value]
-    dist.broadcast_object_list(values, 0)
-    return values[0]
+    return engine.team.gather(value)[0]

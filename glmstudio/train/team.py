@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import socket
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ import torch
 import torch.distributed as dist
 
 from glmstudio.errors import StudioError
-
-_PATIENCE = dt.timedelta(minutes=30)  # the first process may write tens of GB while the others wait
+from glmstudio.train.meeting import meet, meet_alone
+from glmstudio.train.plain import everybodys, refuse_pickles
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,11 @@ class Team:
         self.gather(None)
 
     def gather(self, value: Any) -> list[Any]:
-        """The small values of all processes, by rank; every process gets them."""
-        if self.world == 1:
-            return [value]
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value)
-        return values
+        """The small plain values of all processes, by rank; every process gets them, tuples as lists.
+
+        Raises StudioError where something else comes.
+        """
+        return [value] if self.world == 1 else everybodys(value, self.world)
 
     def table(self, *numbers: float) -> list[list[float]]:
         """The numbers of all processes, a row for each rank; every process gets them. Quick enough for every step."""
@@ -81,13 +79,16 @@ def backend() -> str:
 
 def join() -> Team:
     """Meet the others that torchrun started; a process that was started alone is a team of one."""
+    refuse_pickles()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
+        if "LOCAL_RANK" in os.environ:  # else the Trainer would wait for others, at an open port
+            meet_alone(backend())
         return Team()
     local_rank = int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
-    dist.init_process_group(backend(), timeout=_PATIENCE)
+    meet(backend())
     return Team(dist.get_rank(), world, local_rank, socket.gethostname())
 
 

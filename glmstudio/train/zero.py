@@ -19,8 +19,9 @@ from glmstudio.errors import StudioError
 from glmstudio.glm.checkpoint import empty_base, native_model, set_angles
 from glmstudio.runs.deepspeed import search_path
 from glmstudio.runs.settings import Settings
-from glmstudio.train.engines import WEIGHT, Engine, adam_state, meet_alone
-from glmstudio.train.team import Team
+from glmstudio.train.engines import WEIGHT, Engine, adam_state
+from glmstudio.train.meeting import meet_alone
+from glmstudio.train.team import Team, backend
 
 
 class Zero(Engine):
@@ -35,7 +36,7 @@ class Zero(Engine):
 
     def build(self, folder: Path) -> GlmForCausalLM:
         """The model in the type that it computes in, with no numbers in it yet."""
-        meet_alone()
+        meet_alone(backend())
         glm = empty_base(folder)
         self.shapes = {name: parameter.shape for name, parameter in glm.named_parameters()}
         if self._divided:
