@@ -136,7 +136,7 @@ def test_a_folder_that_is_no_model_is_answered_at_once(running: Studio, chromium
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_the_page_works_at_the_other_end_of_a_tunnel(name: str, running: Studio, chromium: Any, tmp_path: Any) -> None:
     with forwarder(running.port) as port, visit(chromium) as visitor:
-        page = visitor.open(f"http://{name}:{port}/#model")
+        page = visitor.open(f"http://{name}:{port}/?token={running.key}#model")
         page.get_by_label("I have it already, or know its id").fill(str(tmp_path))
         page.click("#model-add")
         page.wait_for_selector("#panel-folder .gs-problem", timeout=5_000)
