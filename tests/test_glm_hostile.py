@@ -130,7 +130,7 @@ def test_a_config_that_no_model_has(name: str, value: Any, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "names",
-    [{"a": "../up"}, {"a": "x" * 5000}, {"a": "\x00"}, {"a": "\ud83d"}, {f"t{n}": f"s{n}" for n in range(2000)}, []],
+    [{"a": "x" * 5000}, {"a": "\x00"}, {"a": "\ud83d"}, {f"t{n}": f"s{n}" for n in range(2000)}, []],
 )
 def test_an_index_that_names_what_no_hub_has(names: Any, tmp_path: Path) -> None:
     folder = tmp_path / "model"

@@ -18,7 +18,7 @@ from transformers.models.glm.modeling_glm import GlmRotaryEmbedding, apply_rotar
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.glm.checkpoint import read_tensors
+from glmstudio.glm.checkpoint import adapter_tensors
 from glmstudio.glm.layout import PREFIX_ENCODER, published_config
 from glmstudio.glm.lora import load_lora
 from glmstudio.glm.prefix import Prefix, attach_prefix
@@ -49,11 +49,11 @@ def load_prefix(folder: Path, model: GlmForCausalLM) -> Prefix:
     if not folder.is_dir():
         raise StudioError("adapters.missing", folder=str(folder))
     if (folder / "adapter.json").is_file():
-        tensors = read_tensors(folder / "prefix.safetensors")
+        tensors = adapter_tensors(folder / "prefix.safetensors")
     elif (folder / "adapter_config.json").is_file():
         tensors = _from_peft(folder, model.config)
     elif (folder / "pytorch_model.bin").is_file():
-        found = read_tensors(folder / "pytorch_model.bin")
+        found = adapter_tensors(folder / "pytorch_model.bin")
         tensors = {
             name.removeprefix(PREFIX_ENCODER): tensor
             for name, tensor in found.items()
@@ -132,7 +132,7 @@ def _from_peft(folder: Path, config: GlmConfig) -> dict[str, torch.Tensor]:
     if kind != "PREFIX_TUNING":
         raise StudioError("adapters.kind", folder=str(folder), kind=str(kind))
     file = folder / "adapter_model.safetensors"
-    table = read_tensors(file if file.is_file() else folder / "adapter_model.bin").get("prompt_embeddings")
+    table = adapter_tensors(file if file.is_file() else folder / "adapter_model.bin").get("prompt_embeddings")
     width = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     if table is None or table.dim() != 2 or table.shape[1] != width:
         raise StudioError("adapters.other_model", folder=str(folder))

@@ -95,19 +95,15 @@ def in_words(folder: Path) -> Iterator[None]:
         raise StudioError("models.damaged", file=str(folder)) from error
 
 
-def _plain(name: object) -> str:
-    if not isinstance(name, str):
-        raise ValueError(type(name))
-    return name
-
-
-def _held(tensor: object) -> torch.Tensor:
-    """A tensor whose numbers are all there: a small file can describe one that would fill the memory."""
-    if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
-        raise ValueError(type(tensor))
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ValueError(tensor.shape)
-    return tensor
+def adapter_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """As `read_tensors`, of an adapter: each tensor has all its numbers in the file. A small one can describe a tensor
+    that would fill the memory, and an adapter's size is not known before. Raises StudioError."""
+    found = read_tensors(file)
+    for name, tensor in found.items():
+        plain = isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided
+        if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise StudioError("models.damaged", file=str(file))
+    return found
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -121,7 +117,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 warnings.simplefilter("ignore")
                 shard = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
             for name, tensor in shard.items():
-                yield _plain(name), _held(tensor)
+                yield name, tensor
     except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError, EOFError) as error:
         raise StudioError("models.damaged", file=str(file)) from error
     except Exception as error:  # torch's unpickler raises a class of its own for anything but plain tensors

@@ -21,7 +21,7 @@ from transformers import GlmConfig, GlmForCausalLM
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.glm.checkpoint import read_tensors
+from glmstudio.glm.checkpoint import adapter_tensors
 from glmstudio.glm.layout import lora_tensors
 
 FORMAT = "glmstudio-lora-1"
@@ -127,7 +127,7 @@ def drop_lora(model: GlmForCausalLM, name: str) -> None:
 def restore_lora(model: GlmForCausalLM, folder: Path, name: str = _NAME) -> None:
     """Put the numbers of `folder` into the adapter that `model` has. Raises StudioError."""
     file = folder / "adapter_model.safetensors"
-    found = read_tensors(file if file.is_file() else folder / "adapter_model.bin")
+    found = adapter_tensors(file if file.is_file() else folder / "adapter_model.bin")
     given = {name.removeprefix("base_model.model."): tensor.float() for name, tensor in found.items()}
     given = _native(given, model.config)
     wanted = numbers(model, name)

@@ -161,10 +161,10 @@ def _weight_map(index: Path) -> dict[str, str]:
     names = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(names, dict):
         raise StudioError("models.bad_json", file=str(index))
-    shards = set(map(str, names.values()))
+    shards = {Path(str(shard)).name for shard in names.values()}
     if not 0 < len(shards) <= _MOST_SHARDS or not all(map(_SHARD.fullmatch, shards)):
         raise StudioError("models.bad_json", file=str(index))
-    return {tensor: str(shard) for tensor, shard in names.items()}
+    return {tensor: Path(str(shard)).name for tensor, shard in names.items()}
 
 
 def _check_index(folder: Path) -> None:
