@@ -32,7 +32,7 @@ def is_copy(folder: Path, about: dict[str, Any]) -> bool:
         return False
     if (stands := _where_the_supervisor_stands(about)) is not None:
         return stands != own
-    if _named(about) == about["place"]:
+    if _named(about) == about["place"] and _something_lives(about):
         return True
     for other in folder.parent.glob("*/run.json"):
         told = read_table(other)
@@ -51,6 +51,13 @@ def _where_the_supervisor_stands(about: dict[str, Any]) -> str | None:
         stat = os.stat(place if place.exists() else psutil.Process(supervisor.pid).cwd())  # noqa: PTH116
         return f"{stat.st_dev}:{stat.st_ino}" if stat.st_nlink else None
     return None
+
+
+def _something_lives(about: dict[str, Any]) -> bool:
+    """Whether processes go on that the supervisor left behind: they are those of the folder that they were started in."""
+    supervisor = process.Identity.from_json(about.get("supervisor"))
+    here = supervisor is not None and process.same_boot(supervisor)
+    return here and bool(process.with_cookie(str(about.get("run_id"))))
 
 
 def _named(about: dict[str, Any]) -> str | None:
