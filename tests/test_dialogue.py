@@ -166,3 +166,29 @@ def test_arguments_that_are_no_json_are_told(home: Path) -> None:
     with pytest.raises(StudioError) as caught:
         teach.record(dialogue, dialogue.branch()[-1].id, 0, {4: "{a: 7"})
     assert "add" in caught.value.what()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("settings", "sampling", "max_tokens"), 10**30), (("settings", "sampling", "seed"), -(10**30)), (("changed",), 10**30),
+        (("settings", "sampling", "temperature"), float("nan")), (("settings", "sampling", "top_p"), -1), (("changed",), float("inf")),
+        (("settings", "sampling", "max_tokens"), None),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_page_can_carry_are_not_taken_in(place: tuple[str, ...], value: Any) -> None:
+    told = Dialogue().to_json()
+    inner = told
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    with pytest.raises(StudioError) as error:
+        from_json(told)
+    assert error.value.key == "chat.no_dialogue"
+
+
+def test_an_import_of_sixty_thousand_messages_is_refused_at_once(home: Path) -> None:
+    messages = [{"role": role, "content": "x"} for _ in range(30_000) for role in ("user", "assistant")]
+    with pytest.raises(StudioError) as error:
+        history.take_in(json.dumps({"messages": messages}))
+    assert error.value.key == "chat.no_dialogue"

@@ -417,6 +417,19 @@ def test_the_token_goes_to_its_hub_and_to_no_other_host(
     proven(folder, published)
 
 
+def test_the_mirror_never_gets_the_token_of_hugging_face(
+    hub: Hub, folder: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.token = "secret"
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    with pytest.raises(StudioError):
+        fetch(folder, "mirror")
+    assert {request.authorization for request in hub.requests} == {""}
+    monkeypatch.setenv("GLMSTUDIO_MIRROR_TOKEN", "secret")
+    fetch(folder, "mirror")
+    proven(folder, published)
+
+
 def test_the_real_clients_work_against_the_hub_of_the_tests(hub: Hub, tmp_path: Path, published: Path) -> None:
     code = (
         "import sys; from modelscope_hub.compat.snapshot_download import snapshot_download as a;"

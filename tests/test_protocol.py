@@ -392,3 +392,9 @@ def test_the_stream_says_what_the_whole_answer_says(
     assert [*calls.values()] == told
     assert done.usage["completion_tokens"] <= most
     assert done.reason in ({"tool_calls", "length"} if told else {"stop", "length"})
+
+
+def test_a_message_calls_so_many_tools_at_most() -> None:
+    many = [{"id": str(number), "function": {"name": "f", "arguments": "{}"}} for number in range(129)]
+    with pytest.raises(ProtocolError, match="at most 128 tools"):
+        to_turns([{"role": "assistant", "content": None, "tool_calls": many}])

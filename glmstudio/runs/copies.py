@@ -54,7 +54,7 @@ def _where_the_supervisor_stands(about: dict[str, Any]) -> str | None:
 
 
 def _something_lives(about: dict[str, Any]) -> bool:
-    """Whether processes go on that the supervisor left behind: they are those of the folder that they were started in."""
+    """Whether processes go on that the supervisor left behind: they are those of the folder they were started in."""
     supervisor = process.Identity.from_json(about.get("supervisor"))
     here = supervisor is not None and process.same_boot(supervisor)
     return here and bool(process.with_cookie(str(about.get("run_id"))))
