@@ -25,14 +25,14 @@ def is_copy(folder: Path, about: dict[str, Any]) -> bool:
     """Whether the run directory `folder`, whose `run.json` is `about`, was copied from another one that is still there.
 
     A mark alone proves nothing: there are disks whose folders get another one with time. But a living supervisor stands
-    in its run's folder, wherever that is by now, and the command that trains names it.
+    in its run's folder, wherever that is by now; where it was killed, the command that still trains names the folder.
     """
     own = folder_mark(folder)
     if about.get("place") in (None, own):
         return False
     if (stands := _where_the_supervisor_stands(about)) is not None:
         return stands != own
-    if _named(about) == about["place"] and _something_lives(about):
+    if process.alive(process.Identity.from_json(about.get("agent"))) and _named(about) == about["place"]:
         return True
     for other in folder.parent.glob("*/run.json"):
         told = read_table(other)
@@ -51,13 +51,6 @@ def _where_the_supervisor_stands(about: dict[str, Any]) -> str | None:
         stat = os.stat(place if place.exists() else psutil.Process(supervisor.pid).cwd())  # noqa: PTH116
         return f"{stat.st_dev}:{stat.st_ino}" if stat.st_nlink else None
     return None
-
-
-def _something_lives(about: dict[str, Any]) -> bool:
-    """Whether processes go on that the supervisor left behind: they are those of the folder they were started in."""
-    supervisor = process.Identity.from_json(about.get("supervisor"))
-    here = supervisor is not None and process.same_boot(supervisor)
-    return here and bool(process.with_cookie(str(about.get("run_id"))))
 
 
 def _named(about: dict[str, Any]) -> str | None:
