@@ -31,7 +31,7 @@ from glmstudio.serve.request import Request, read_request
 from glmstudio.serve.turns import FullError
 from glmstudio.serve.writer import Done, Piece, Writer
 
-_LARGEST_BODY = 4_000_000
+_LARGE_BODY, _LARGEST_BODY = 200_000, 4_000_000  # bytes
 _BEAT = 1.0  # seconds between two signs of life while a request waits
 
 
@@ -106,7 +106,7 @@ class Service:
         told: asyncio.Queue[Any] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         job = Job(
-            prompt=await run_in_threadpool(self._prompt, asked),  # megabytes of text take a second
+            prompt=await self._prompted(request, asked),
             sampling=asked.sampling,
             put=lambda item: _hand_over(loop, told, item),
             adapter=adapter,
@@ -205,6 +205,13 @@ class Service:
         job.cancel.set()
         self._engine.turns.leave(job)
         told.put_nowait(None)
+
+    async def _prompted(self, request: HttpRequest, asked: Request) -> list[int]:
+        """The prompt; one of megabytes takes a second, in which the others must not wait."""
+        size = request.headers.get("content-length", "")
+        if size.isdecimal() and int(size) < _LARGE_BODY:
+            return self._prompt(asked)
+        return await run_in_threadpool(self._prompt, asked)
 
     def _prompt(self, asked: Request) -> list[int]:
         turns = to_turns(asked.messages, asked.tools)
