@@ -18,21 +18,12 @@ def shared(seconds: float) -> Callable[[Callable[[], T]], Callable[[], T]]:
     """Remember what a function without arguments returned, for so long or until `forget`."""
 
     def decorate(look: Callable[[], T]) -> Callable[[], T]:
-        lock = threading.Lock()
-        kept: list[tuple[float, T]] = []
+        one: Callable[[None], T] = shared_by(seconds, lambda _: None)(lambda _: look())
 
         @wraps(look)
         def looked() -> T:
-            with lock:
-                if not kept or time.monotonic() - kept[0][0] > seconds:
-                    kept[:] = [(time.monotonic(), look())]
-                return kept[0][1]
+            return one(None)
 
-        def drop() -> None:
-            with lock:
-                kept.clear()
-
-        on_forget(drop)
         return looked
 
     return decorate
