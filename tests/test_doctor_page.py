@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.browser import browser, visit
+from tests.e2e.studio import login
 
 ROOT = Path(__file__).parent.parent
 # A machine called nlp with an /etc of its own. This one may be a container, where the page would name another remedy.
@@ -53,11 +54,12 @@ def _address(home: Path) -> str:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            address = f"http://127.0.0.1:{json.loads((home / 'state' / 'studio.json').read_text())['port']}/"
-            with urllib.request.urlopen(address + "health", timeout=2):
-                return address
-        except (OSError, ValueError):
+            record = json.loads((home / "state" / "studio.json").read_text())
+            login(record["port"], record["token"])
+        except (OSError, ValueError, http.client.HTTPException):
             time.sleep(0.1)
+        else:
+            return f"http://127.0.0.1:{record['port']}/?token={record['token']}"
     raise AssertionError("the studio never answered")
 
 
