@@ -96,7 +96,7 @@ def tail(run: Run) -> str:
 
 
 def text(child: subprocess.Popen[str]) -> str:
-    return child.communicate(timeout=30)[0]
+    return child.communicate(timeout=120)[0]
 
 
 def world(run: Run) -> int:
