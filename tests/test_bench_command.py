@@ -169,7 +169,7 @@ def test_an_interrupt_ends_the_child_and_keeps_nothing(home: Path, tmp_path: Pat
         _, said = parent.communicate(timeout=20)
     assert parent.returncode == 130
     assert said.splitlines()[-1] == "The measurement was stopped. Nothing was kept."
-    assert not children[0].is_running()
+    assert psutil.wait_procs(children, timeout=20)[1] == []  # on a busy machine the kernel takes a moment to end it
     assert list(tmp_path.glob("glmstudio-bench-*")) == []
     assert not (home / "state" / "bench.json").exists()
 
