@@ -398,3 +398,9 @@ def test_a_message_calls_so_many_tools_at_most() -> None:
     many = [{"id": str(number), "function": {"name": "f", "arguments": "{}"}} for number in range(129)]
     with pytest.raises(ProtocolError, match="at most 128 tools"):
         to_turns([{"role": "assistant", "content": None, "tool_calls": many}])
+
+
+def test_a_call_that_no_syntax_can_write_goes_in_as_it_came() -> None:
+    for name in ("add", "interpreter"):
+        odd = {"id": "1", "function": {"name": name, "arguments": '{"a b": 1}'}}
+        assert to_turns([{"role": "assistant", "content": None, "tool_calls": [odd]}])[0].content == '{"a b": 1}'

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from glmstudio.chat.protocol import to_turns
@@ -129,6 +129,10 @@ def test_a_conversation_in_openai_words(said: list[dict[str, Any]], offered: Any
     assert asked
 
 
+@example(
+    offered=[{"name": "interpreter", "description": "", "parameters": {"type": "object", "properties": {}}}],
+    parameters={}, name="interpreter", system=False,
+)  # fmt: skip
 @given(
     offered=st.lists(tools(), max_size=2) | st.just(["words"]),
     parameters=given_arguments,

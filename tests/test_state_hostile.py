@@ -82,6 +82,8 @@ RUN = {
 FILES: dict[str, Any] = {
     "state/server.json": {"model": "demo", "adapters": ["one"], "port": 5, "bits": 16, "run_id": "x", "identity": None},
     "state/server-told.json": {"run_id": "x", "state": "ready"},
+    "state/server-token": "key",
+    "state/server.log": "line",
     "state/models.json": {"mine": "/nowhere"},
     "state/catalogue.json": {"some/model": {"title": "x"}},
     "state/licences.json": {"chatglm3-6b": 1.0},

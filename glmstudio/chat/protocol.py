@@ -208,8 +208,9 @@ def _past_call(call: Any, number: int) -> Message:
         )
     written, name = function.get("arguments"), function["name"].split("\n")[0]
     arguments = read_arguments(written)
-    if arguments is None or (name != INTERPRETER and not all(key.isidentifier() for key in arguments)):
-        return Message("assistant", written if isinstance(written, str) else str(written), metadata=name)
+    bare = name == INTERPRETER and arguments is not None and isinstance(arguments.get("code"), str)
+    if arguments is None or not (bare or all(map(str.isidentifier, arguments))):
+        return Message("assistant", str(written), metadata=name)
     return Message("assistant", call_content(name, arguments), metadata=name)
 
 

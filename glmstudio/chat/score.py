@@ -209,9 +209,10 @@ def _opening(found: Conversation) -> tuple[list[dict[str, Any]], list[dict[str, 
     listed = [listed_tool(tool) for tool in tools] if isinstance(tools, list) else []
     turns = record.get("conversations")
     system = any(isinstance(turn, dict) and turn.get("role") == "system" for turn in turns or ())
-    if not listed or system or json.dumps(listed) != json.dumps(tools):
+    fixed = tools_intro([], listed)  # the server's own sentence before such tools
+    if not listed or system or json.dumps(listed) != json.dumps(tools) or not found.intro.endswith(fixed):
         return [{"role": "system", "content": tools_message(tools, found.intro).content}], []
-    before = found.intro.removesuffix(tools_intro([], tools))
+    before = found.intro.removesuffix(fixed)
     messages = [{"role": "system", "content": before.removesuffix("\n")}] if before else []
     return messages, [{"type": "function", "function": tool} for tool in listed]
 

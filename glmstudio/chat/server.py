@@ -17,7 +17,7 @@ import httpx
 from glmstudio import process
 from glmstudio.chat.key import VARIABLE, bearer, new_key
 from glmstudio.errors import StudioError
-from glmstudio.files import read_json, read_table, write_json, write_text
+from glmstudio.files import opened, read_json, read_table, read_text, write_json, write_text
 from glmstudio.models import list_models, ready_model
 from glmstudio.models.catalogue import catalogue
 from glmstudio.paths import make_home, paths
@@ -135,7 +135,7 @@ class ModelServer:
     def key() -> str:
         """What the server asks of every request; in a file that nobody else on this machine can read."""
         try:
-            return _key_file().read_text(encoding="ascii")
+            return read_text(_key_file())
         except (OSError, ValueError):
             return ""
 
@@ -282,7 +282,9 @@ def _why(log: Path) -> StudioError:
 
 def _log_end(log: Path) -> str:
     try:
-        return log.read_bytes()[-_END:].decode("utf-8", errors="replace")
+        with opened(log) as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _END))
+            return stream.read(_END).decode("utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -95,10 +95,10 @@ def published_config(config: GlmConfig) -> dict[str, Any]:
 
 def native_tensors(name: str, tensor: torch.Tensor, config: GlmConfig) -> dict[str, torch.Tensor]:
     """The native tensors that one published tensor becomes: one, three (query, key, value are split by rows), or
-    none (the rotary frequencies are computed, a prefix is an adapter). Raises KeyError for an unknown name."""
+    none (the rotary frequencies are computed). Raises KeyError for an unknown name."""
     if name in _PLAIN:
         return {_PLAIN[name]: tensor}
-    if name == "transformer.rotary_pos_emb.inv_freq" or name.startswith(PREFIX_ENCODER):
+    if name == "transformer.rotary_pos_emb.inv_freq":
         return {}
     match = _LAYER.fullmatch(name)
     if match is None:

@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.files import read_text
 
 VARIABLE = "GLMSTUDIO_JOIN_CODE"  # what a script that was written beforehand has chosen
 _FILE = "join.code"
@@ -32,6 +33,6 @@ def write_code(folder: Path) -> None:
 def read_code(folder: Path) -> str:
     """The code of the run in `folder`. Raises StudioError where it has none."""
     try:
-        return (folder / _FILE).read_text(encoding="ascii").strip()
+        return read_text(folder / _FILE).strip()
     except (OSError, ValueError) as error:
         raise StudioError("cluster.no_code", folder=str(folder)) from error

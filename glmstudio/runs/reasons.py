@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.files import opened
 from glmstudio.units import size
 
 _TAIL = 40_000
@@ -129,7 +130,7 @@ def _bytes(pattern: re.Pattern[str], text: str) -> int | None:
 
 def _tail(log: Path, start: int) -> str:
     try:
-        with log.open("rb") as stream:
+        with opened(log) as stream:
             stream.seek(max(start, log.stat().st_size - _TAIL))
             return stream.read().decode("utf-8", errors="replace")
     except OSError:
