@@ -361,7 +361,11 @@ def test_a_run_of_the_studio_that_stands_still_is_named_and_stopped_as_a_run(cle
 
 
 @pytest.mark.skipif(not Path("/proc/self/sched").exists(), reason="this kernel does not tell")
-def test_the_time_since_it_stands_still_only_grows(home: Path, training: Training) -> None:
+@pytest.mark.parametrize("which", [0, -1])
+def test_the_time_since_it_stands_still_only_grows(home: Path, training: Training, which: int) -> None:
+    """On whichever processor it stood still last: each has a clock of its own, and they do not agree."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(training.worker.pid, {sorted(allowed)[which]})
     stop(training.worker)
     first = paused_s(training.worker.pid)
     time.sleep(0.1)
@@ -369,6 +373,7 @@ def test_the_time_since_it_stands_still_only_grows(home: Path, training: Trainin
     assert first is not None
     assert second is not None
     assert second > first
+    assert os.sched_getaffinity(0) == allowed, "this thread may run where it could"
     (process,) = listed(training.agent, training.worker).values()
     assert process.suspended_s is not None
     assert " ago; " in process.why("en")
