@@ -9,6 +9,6 @@ QUICK = frozenset(
         "deepspeed_install", "dialogue", "doctor_card", "doctor_fixes", "doctor_hosts", "doctor_machine", "doctor_models",
         "doctor_names", "doctor_network", "doctor_ports", "doctor_redact", "fake_hub", "filter", "imports", "launcher", "lease", "mcp",
         "models_hostile", "models_jobs", "presets", "process", "reasons", "rollcall", "same_prompt", "sandbox", "score", "toolbox", "tools",
-        "train", "ui", "vocabulary", "words",
+        "train", "ui", "vocabulary", "wordings", "words",
     )
 )  # fmt: skip
