@@ -92,3 +92,4 @@ def child_environment(**more: str) -> dict[str, str]:
 
 SHIPPED_PRESETS = ROOT / "presets"
 DEMO = CODE / "demo"
+KNOWLEDGE = CODE / "knowledge"

@@ -37,7 +37,11 @@ def test_data_check_prints_its_contract(tmp_path: Path) -> None:
     file.write_text('{"prompt": "x", "response": "y"}\n{}\n')
     done = run("data", "check", str(file), "--json")
     reason = "The record has no list of turns under “conversations”."
-    assert json.loads(done.stdout) == {"records": 1, "problems": [{"file": str(file), "line": 2, "reason": reason}]}
+    assert json.loads(done.stdout) == {
+        "format": "pairs",
+        "records": 1,
+        "problems": [{"file": str(file), "line": 2, "reason": reason}],
+    }
     assert done.returncode == 1
 
 

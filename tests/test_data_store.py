@@ -398,7 +398,7 @@ def test_check_with_a_model_prints_lengths(tmp_path: Path) -> None:
     assert "---- limit: 60 tokens ----" in done.stdout
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     found = json.loads(done.stdout)
-    assert list(found) == ["records", "problems"]
+    assert list(found) == ["format", "records", "problems"]
     assert found["records"] == 1
     assert [list(each) for each in found["problems"]] == [["file", "line", "reason"]] * 2
 

@@ -20,8 +20,8 @@ from glmstudio.runs.settings import Settings, change, field_docs
 
 def test_every_shipped_preset_is_parsed() -> None:
     files = sorted(SHIPPED_PRESETS.rglob("*.toml"))
-    assert len(files) == 19
-    assert len(list_presets()) == 19
+    assert len(files) == 22
+    assert len(list_presets()) == 22
     for file in files:
         name = file.relative_to(SHIPPED_PRESETS).with_suffix("").as_posix()
         preset = load_preset(name)
@@ -156,7 +156,8 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nope", "../../etc/passwd", "/etc/passwd", "", "x" * 300, "a\0b"])
 def test_an_unknown_preset_names_those_there_are(home: Path, name: str) -> None:
     with pytest.raises(
-        StudioError, match="there are demo/full, demo/lora, demo/ptuning_v2, demo/smoke, chatglm3-6b-32k/lora, "
+        StudioError,
+        match="there are demo/facts, demo/full, demo/lora, demo/ptuning_v2, demo/smoke, chatglm3-6b-32k/lora, ",
     ):
         load_preset(name)
 

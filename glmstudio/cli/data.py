@@ -13,7 +13,7 @@ from glmstudio.cli.terminal import command, json_flag, language, print_json, t
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
-    from glmstudio.data.records import Problem
+    from glmstudio.data.records import Check, Problem
     from glmstudio.data.store import Store
 
 
@@ -40,22 +40,22 @@ def _data_check(options: argparse.Namespace) -> int:
     if options.model is None:
         if options.max_length is not None:
             raise StudioError("cli.limit_needs_model")
-        return _report(options, *_examined(options.file))
+        check = _examined(options.file)
+        return _report(options, check.records, check.problems, check.form)
     store = _prepared(Path(options.file), _model_folder(options.model))
     limit = options.max_length
     problems = store.problems(limit)
-    status = _report(options, store.records - len(problems), problems)
+    status = _report(options, store.records - len(problems), problems, store.form)
     if not options.json and len(store):
         print("\n".join(histogram(store.histogram(limit, bins=12), limit)))
     return status
 
 
-def _examined(file: str) -> tuple[int, Sequence[Problem]]:
+def _examined(file: str) -> Check:
     from glmstudio.data.records import check_file
 
     with progress() as tell:
-        check = check_file(file, tell=tell)
-    return check.records, check.problems
+        return check_file(file, tell=tell)
 
 
 def _prepared(source: Path, model_folder: Path) -> Store:
@@ -65,9 +65,10 @@ def _prepared(source: Path, model_folder: Path) -> Store:
         return prepare(source, model_folder, tell=tell)
 
 
-def _report(options: argparse.Namespace, records: int, problems: Sequence[Problem]) -> int:
+def _report(options: argparse.Namespace, records: int, problems: Sequence[Problem], form: str) -> int:
     if options.json:
-        print_json({"records": records, "problems": [problem.to_json(language()) for problem in problems]})
+        told = [problem.to_json(language()) for problem in problems]
+        print_json({"format": form, "records": records, "problems": told})
     else:
         for problem in problems:
             print(f"{problem.file}:{problem.line}: {problem.text(language())}")

@@ -1,4 +1,4 @@
-"""How well a model calls tools, in the terminal."""
+"""What a model learned, in the terminal: facts that it knows, tools that it calls."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.cli.terminal import command, json_flag, language, print_json, t
+from glmstudio.errors import StudioError
 
 _FIGURES = ("right_tool", "right_arguments", "no_call", "valid_calls")
 
@@ -23,6 +24,42 @@ def add(commands: Any) -> None:
 
 
 def _score(options: argparse.Namespace) -> int:
+    from glmstudio.data.records import form_of
+
+    form = form_of(options.file)
+    facts = _facts(options) if form in ("facts", "mixed") else None
+    if facts is not None and options.json and form == "facts":
+        print_json(facts)
+        return 0
+    return _calls(options, facts) if form != "facts" else 0
+
+
+def _facts(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The score of the facts in the file, shown unless it is to be JSON; None where a mixed file holds none."""
+    from glmstudio.knowledge.report import as_text
+    from glmstudio.knowledge.scoring import Scoring
+
+    try:
+        scoring = Scoring.of(options.file, options.model, options.adapter or "", most=max(1, options.count))
+    except StudioError as error:
+        if error.key != "knowledge.no_facts":
+            raise
+        return None
+
+    def tell(look: Any) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{t('ui.score.going', done=look.done, total=look.total)}  ")
+
+    result = scoring.run(tell)
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    if not options.json:
+        print(as_text(language(), result))
+    return result.to_json(language())
+
+
+def _calls(options: argparse.Namespace, facts: dict[str, Any] | None) -> int:
+    """How well tools are called in the conversations of the file."""
     from glmstudio.chat.score import score, summary
     from glmstudio.chat.terminal import own_server
 
@@ -35,7 +72,7 @@ def _score(options: argparse.Namespace) -> int:
     if sys.stderr.isatty():
         sys.stderr.write("\n")
     if options.json:
-        print_json(result.to_json())
+        print_json(result.to_json() if facts is None else facts | {"calls": result.to_json()})
         return 0
     width = max(len(t(f"ui.score.{figure}")) for figure in _FIGURES) + 2
     print(" " * width + "".join(f"{marks.model:>20}" for marks in result.marks))

@@ -176,11 +176,10 @@ def _progress(state: Any) -> None:
 def _tokens(settings: Any) -> Any:
     """The data as tokens, with a bar where it takes long."""
     from glmstudio.cli.progress import progress
-    from glmstudio.data.store import prepare
-    from glmstudio.models import ready_model
+    from glmstudio.runs.mixing import training_data
 
     with progress() as tell:
-        return prepare(Path(settings.data), ready_model(settings.model).path, tell=tell)
+        return training_data(settings, tell)
 
 
 def _plan(asked: Any, *, as_json: bool) -> int:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from glmstudio.data.cache import VERSION
+from glmstudio.data.mixture import PLAIN, REHEARSAL, Mixture, read_findings
 from glmstudio.data.prompt import Message, spelled
-from glmstudio.data.records import Problem, Seen, message_hash, problem_of, read_findings
+from glmstudio.data.records import Problem, Seen, message_hash, one_form, problem_of
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.data.watch import Watch
 from glmstudio.files import digest, write_json
 
-MENDED, REPEATED, TOOLS = 1, 2, 4  # flags of a row
+MENDED, REPEATED, TOOLS, MIXED = 1, 2, 4, 8  # flags of a row; MIXED: a general record that the mixture brought
 ROW = struct.Struct("<qiiqiiqqQB")
 ROW_FIELDS = [
     ("offset", "<i8"), ("length", "<i4"), ("learned", "<i4"), ("ends_at", "<i8"), ("ends", "<i4"), ("file", "<i4"),
@@ -27,25 +28,39 @@ ROW_FIELDS = [
 ]  # fmt: skip
 
 
-def build(folder: Path, source: Path, files: Sequence[Path], tokenizer: Tokenizer, watch: Watch) -> None:
+def build(
+    folder: Path,
+    source: Path,
+    files: Sequence[Path],
+    tokenizer: Tokenizer,
+    watch: Watch,
+    mixture: Mixture = PLAIN,
+) -> None:
     """Write a prepared data set into `folder`; `about.json` comes last. Raises StudioError."""
     names = [_name(source, file) for file in files]
-    about: dict[str, Any] = {"version": VERSION, "files": names, "sha256": source_digest(source, files)}
+    index = {file: number for number, file in enumerate(files)}
+    if mixture.rehearsal:
+        index.setdefault(Path(mixture.file), len(names))
+        names.append(mixture.file)
+    about: dict[str, Any] = {"version": VERSION, "files": names, "sha256": _digest(source, files, mixture)}
+    forms = set[str]()
     with ExitStack() as stack:
         writer = _Writer(stack, folder, tokenizer, names)
-        index = {file: number for number, file in enumerate(files)}
-        for file, line, finding in read_findings(source, watch.moved):
+        for file, line, finding in read_findings(source, watch.moved, mixture):
             watch.look(source)
+            forms |= {finding.form} if finding.mended is not None else set()
             problem = problem_of(file, line, finding)
             messages = finding.mended
             if messages is not None:
                 flags = (MENDED if problem is not None else 0) | (TOOLS if finding.tools else 0)
+                flags |= MIXED if finding.form == REHEARSAL else 0
                 again = writer.row(index[file], line, messages, flags)
                 problem = problem or again
             if problem is not None:
                 writer.problem(index[file], problem, usable=messages is not None)
             writer.number += 1
             watch.records = writer.number
+        about["form"] = one_form(forms - {REHEARSAL})
         about |= {"records": writer.number, "unusable": writer.unusable, "problems": writer.problems}
     if watch.tell is not None:
         watch.tell(1.0, watch.records)
@@ -58,6 +73,11 @@ def source_digest(source: Path, files: Sequence[Path]) -> str:
         return digest(source)
     listed = "".join(f"{digest(file)}  {_name(source, file)}\n" for file in files)
     return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _digest(source: Path, files: Sequence[Path], mixture: Mixture) -> str:
+    read = source_digest(source, files)
+    return hashlib.sha256(f"{read} {mixture.mark}".encode()).hexdigest() if mixture.mark else read
 
 
 class _Writer:
@@ -77,7 +97,7 @@ class _Writer:
     def row(self, file: int, line: int, messages: Sequence[Message], flags: int) -> Problem | None:
         """Write one record. A faultless one that was there before is told as a problem."""
         mark = message_hash(messages)
-        again = None if flags & MENDED else self._seen.again(self._names[file], line, mark)
+        again = None if flags & (MENDED | MIXED) else self._seen.again(self._names[file], line, mark)
         ids, learned, stops = spelled(self._tokenizer, messages)
         counted = list(accumulate(learned))
         ends = [(stop + 1, counted[stop]) for stop in _answers(messages, stops)]

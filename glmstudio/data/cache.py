@@ -22,7 +22,7 @@ try:
 except ImportError:
     fcntl = None  # type: ignore[assignment]
 
-VERSION = 2  # of the files of a prepared data set, and of what the examination finds
+VERSION = 3  # of the files of a prepared data set, and of what the examination finds
 KEPT = 5
 _WEEK_S = 7 * 24 * 3600.0
 _DAY_S = 24 * 3600.0
@@ -35,10 +35,11 @@ def place() -> Path:
     return paths().cache / "data"
 
 
-def key_of(files: Sequence[Path], model_folder: Path) -> str:
-    """The name of a prepared data set: another one for any other state of the files, tokenizer, or format."""
+def key_of(files: Sequence[Path], model_folder: Path, mark: str = "") -> str:
+    """The name of a prepared data set: another one for any other state of the files, tokenizer, format, or mixture
+    (its `mark`)."""
     vocabulary = model_folder / "tokenizer.model"
-    parts = [f"glm studio data {VERSION}"]
+    parts = [f"glm studio data {VERSION} {mark}"]
     try:
         for file in files:
             state = file.stat()

@@ -27,13 +27,14 @@ class Fault:
 class Finding:
     """One conversation as it stands (None where it cannot be written down), its faults, and what it is when mended.
 
-    `tools`: whether it tells the model of tools.
+    `tools`: whether it tells the model of tools. `form`: the format that it came in, "rehearsal" where it was mixed in.
     """
 
     messages: tuple[Message, ...] | None
     faults: tuple[Fault, ...] = ()
     mended: tuple[Message, ...] | None = None
     tools: bool = False
+    form: str = ""
 
     @property
     def worst(self) -> Fault | None:

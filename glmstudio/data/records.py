@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.faults import Fault, Finding, examine
-from glmstudio.data.formats import conversations
+from glmstudio.data.faults import Finding
+from glmstudio.data.formats import format_of
+from glmstudio.data.mixture import read_findings
 from glmstudio.data.prompt import Message
-from glmstudio.data.sources import Moved, source_files, total_size
+from glmstudio.data.sources import source_files, total_size
 from glmstudio.data.turns import record_messages
 from glmstudio.data.values import read_values
 from glmstudio.data.watch import Tell, Watch
@@ -50,10 +51,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Check:
-    """What a source holds: how many usable records, and what is wrong with the others."""
+    """What a source holds: how many usable records, what is wrong with the others, and in which format all of them
+    are ("mixed" where there are several)."""
 
     records: int
     problems: tuple[Problem, ...]
+    form: str = ""
 
 
 def check_file(path: str | Path, *, tell: Tell | None = None) -> Check:
@@ -62,10 +65,11 @@ def check_file(path: str | Path, *, tell: Tell | None = None) -> Check:
     `tell(share, records)` hears how far it is.
     """
     records, problems = 0, list[Problem]()
-    seen, watch = Seen(), Watch(tell, total=total_size(path))
+    seen, watch, forms = Seen(), Watch(tell, total=total_size(path)), set[str]()
     for file, line, finding in read_findings(path, watch.moved):
         watch.records = records + len(problems)
         watch.look(Path(path))
+        forms |= {finding.form} if finding.mended is not None else set()
         problem = problem_of(file, line, finding)
         if problem is None and finding.messages is not None:
             problem = seen.again(str(file), line, message_hash(finding.messages))
@@ -73,7 +77,12 @@ def check_file(path: str | Path, *, tell: Tell | None = None) -> Check:
             records += 1
         else:
             problems.append(problem)
-    return Check(records, tuple(problems))
+    return Check(records, tuple(problems), one_form(forms))
+
+
+def one_form(forms: set[str]) -> str:
+    """The format of a source whose records came in these."""
+    return next(iter(forms)) if len(forms) == 1 else "mixed" if forms else ""
 
 
 def read_records(path: str | Path) -> Iterator[Record | Problem]:
@@ -89,15 +98,19 @@ def read_records(path: str | Path) -> Iterator[Record | Problem]:
             yield problem
 
 
-def read_findings(path: str | Path, moved: Moved | None = None) -> Iterator[tuple[Path, int, Finding]]:
-    """Every record of a file or folder, examined by itself. `moved` hears how many bytes were read."""
+def form_of(path: str | Path) -> str:
+    """The format of a source, "mixed" where its records are in several; "" where there is none that can be read. Stops
+    at the second one. Raises StudioError where the source cannot be read."""
+    found = ""
     for file in source_files(path):
-        for line, value in read_values(file, moved):
-            for found in [value] if isinstance(value, StudioError) else conversations(value):
-                if isinstance(found, StudioError):
-                    yield file, line, Finding(None, (Fault(found),))
-                else:
-                    yield file, line, examine(found)
+        for _, value in read_values(file):
+            if isinstance(value, StudioError):
+                continue
+            form = format_of(value)
+            if found not in ("", form):
+                return "mixed"
+            found = form
+    return found
 
 
 def problem_of(file: Path, line: int, finding: Finding) -> Problem | None:

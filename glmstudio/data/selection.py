@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from glmstudio.data.building import MENDED, TOOLS
+from glmstudio.data.building import MENDED, MIXED, TOOLS
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Selection:
 
     `mended` counts kept records whose content was mended, `cut` kept ones that are shorter than they were; of the
     dropped, `lost` were left out for the limit and `duplicates` because they were there before. `with_tools` counts
-    kept records that tell the model of tools.
+    kept records that tell the model of tools, `mixed` the general ones of the mixture.
     """
 
     policy: str
@@ -43,6 +43,7 @@ class Selection:
     tokens: int
     learned: int
     with_tools: int
+    mixed: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def held_back(store: Store, chosen: Selection, share: float, seed: int) -> npt.N
 
 def _repeated(store: Store, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Which of the kept rows say the same as a kept one before them."""
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(kept & ((store.rows["flags"] & MIXED) == 0))  # those of the mixture come again on purpose
     _, first = np.unique(store.rows["mark"][rows], return_index=True)
     again = np.zeros(len(store), np.bool_)
     again[np.delete(rows, first)] = True
@@ -142,4 +143,5 @@ def _counted(store: Store, policy: str, limit: int, kept: npt.NDArray[np.bool_],
         tokens=int(ends[rows].sum()),
         learned=int(learned[rows].sum()),
         with_tools=int(np.count_nonzero(store.rows["flags"][rows] & TOOLS)),
+        mixed=int(np.count_nonzero(store.rows["flags"][rows] & MIXED)),
     )

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from glmstudio.data import cache
 from glmstudio.data.building import MENDED, REPEATED, ROW_FIELDS, build
+from glmstudio.data.mixture import PLAIN, Mixture
 from glmstudio.data.pieces import Piece, pieces
 from glmstudio.data.prompt import IGNORED
 from glmstudio.data.records import Problem
@@ -36,20 +37,28 @@ from glmstudio.files import read_json
 _SPREAD = 0x9E3779B97F4A7C15  # an odd number whose bits are well mixed
 
 
-def prepare(source: Path, model_folder: Path, *, tell: Tell | None = None, cancelled: Cancelled | None = None) -> Store:
-    """The store of a file or folder for this tokenizer; built where there is none yet.
+def prepare(
+    source: Path,
+    model_folder: Path,
+    *,
+    mixture: Mixture = PLAIN,
+    tell: Tell | None = None,
+    cancelled: Cancelled | None = None,
+) -> Store:
+    """The store of a file or folder, with what is mixed in, for this tokenizer; built where there is none yet.
 
     `tell(share, records)` hears how far it is; where `cancelled()` says so, StudioError is raised, as for a source
     that cannot be read or that changes meanwhile. Nothing half-built is ever used.
     """
     files = source_files(source)
-    key = cache.key_of(files, model_folder)
+    mark = mixture.mark
+    key = cache.key_of(files, model_folder, mark)
     if (ready := store_at(source, model_folder, key)) is not None:
         return ready
     tokenizer = Tokenizer(model_folder)
     with cache.building() as folder:
-        build(folder, source, files, tokenizer, Watch(tell, cancelled, total_size(source)))
-        if cache.key_of(source_files(source), model_folder) != key:
+        build(folder, source, files, tokenizer, Watch(tell, cancelled, total_size(source)), mixture)
+        if cache.key_of(source_files(source), model_folder, mark) != key:
             raise StudioError("data.source_changed", source=str(source))
         cache.finish(folder, key)
     cache.prune()
@@ -77,6 +86,7 @@ class Store:
         self._folder, self._about = folder, about
         self.sha256: str = about["sha256"]
         self.records: int = about["records"]  # all of them, with those that no mend helps
+        self.form: str = about["form"]
         self.files = [str(source / name) if name else str(source) for name in about["files"]]
         self.rows = np.fromfile(folder / "rows", np.dtype(ROW_FIELDS))
         self.lengths: npt.NDArray[np.int32] = self.rows["length"]

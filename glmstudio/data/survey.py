@@ -1,4 +1,6 @@
-"""The preparing of a data set as a child process, for the page: `python -m glmstudio.data.survey SOURCE MODEL_FOLDER`.
+"""The preparing of a data set as a child process, for the page.
+
+`python -m glmstudio.data.survey SOURCE MODEL_FOLDER [MIXTURE]`
 
     state/surveys/<key>/
         job.json       who does it
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.data import cache
+from glmstudio.data.mixture import PLAIN, Mixture
 from glmstudio.data.sources import source_files
 from glmstudio.data.store import Store, prepare, store_at
 from glmstudio.errors import StudioError
@@ -46,9 +49,9 @@ class Look:
     running: bool = False
 
 
-def start(source: Path, model_folder: Path) -> None:
+def start(source: Path, model_folder: Path, mixture: Mixture = PLAIN) -> None:
     """Begin to prepare a source in the background, unless it is ready or somebody is at it. Raises StudioError."""
-    key = _key(source, model_folder)
+    key = _key(source, model_folder, mixture)
     if store_at(source, model_folder, key) is not None:
         return
     place = _place(key)
@@ -62,15 +65,16 @@ def start(source: Path, model_folder: Path) -> None:
         write_json(place / "status.json", {})
         write_json(place / "job.json", about)
         command = [sys.executable, "-m", "glmstudio.data.survey", str(source.absolute()), str(model_folder.absolute())]
+        command += [mixture.to_json()]
         with (place / "log.txt").open("wb") as log:
             child = spawn(command, log, run_id)
         identity = identify(child.pid)
         write_json(place / "job.json", about | {"identity": identity.to_json() if identity else None})
 
 
-def look(source: Path, model_folder: Path) -> Look:
+def look(source: Path, model_folder: Path, mixture: Mixture = PLAIN) -> Look:
     """How far it is. Raises StudioError where the source or the tokenizer cannot be read."""
-    key = _key(source, model_folder)
+    key = _key(source, model_folder, mixture)
     if (store := _ready(source, model_folder, key)) is not None:
         return Look(1.0, store.records, store)
     place = _place(key)
@@ -88,9 +92,9 @@ def look(source: Path, model_folder: Path) -> Look:
     return Look()
 
 
-def main(source: Path, model_folder: Path) -> int:
+def main(source: Path, model_folder: Path, mixture: Mixture = PLAIN) -> int:
     """Prepare, and write down how far it is. Returns 0 where the store is ready."""
-    place = _place(_key(source, model_folder))
+    place = _place(_key(source, model_folder, mixture))
     status: dict[str, Any] = {"share": 0.0, "records": 0}
 
     def tell(share: float, records: int) -> None:
@@ -102,7 +106,7 @@ def main(source: Path, model_folder: Path) -> int:
         return 1
 
     try:
-        prepare(source, model_folder, tell=tell)
+        prepare(source, model_folder, mixture=mixture, tell=tell)
     except StudioError as problem:
         return failed(problem)
     except OSError as error:
@@ -142,8 +146,8 @@ def _forget_old(place: Path) -> None:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def _key(source: Path, model_folder: Path) -> str:
-    return cache.key_of(source_files(source), model_folder)
+def _key(source: Path, model_folder: Path, mixture: Mixture) -> str:
+    return cache.key_of(source_files(source), model_folder, mixture.mark)
 
 
 def _place(key: str) -> Path:
@@ -151,4 +155,4 @@ def _place(key: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), *map(Mixture.from_json, sys.argv[3:])))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from glmstudio.data.formats.facts import several_of
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER, is_known, normal_name
 from glmstudio.data.sources import Moved, is_broken
 from glmstudio.errors import StudioError
@@ -115,7 +116,8 @@ def _text(cell: Any) -> str:
 
 def _wrong_names(names: list[str]) -> StudioError | None:
     named = [name for name in names if name]
-    if len(set(named)) != len(named):
+    once = [name for name in named if not several_of(name)]
+    if len(set(once)) != len(once):
         return StudioError("data.csv_names")
     if is_known(named):
         return None
@@ -126,7 +128,11 @@ def _wrong_names(names: list[str]) -> StudioError | None:
 def _row(names: list[str], cells: Sequence[str]) -> Any:
     if len(cells) != len(names):
         return StudioError("data.csv_cells", cells=len(cells), columns=len(names))
-    return {name: cell for name, cell in zip(names, cells, strict=True) if name}
+    row: dict[str, Any] = {}
+    for name, cell in zip(names, cells, strict=True):
+        if name:
+            row[name] = [*row.get(name, []), cell] if several_of(name) else cell
+    return row
 
 
 class _Lines(Iterator[str]):

@@ -24,6 +24,7 @@ TOOLS = trained()
 TEMPLATES: dict[str, Any] = read_toml(DEMO / "world.toml")
 OLD_TOOLS = ("calculator", "get_time", "convert_unit", "roll_dice", "count_letters")
 NEW_TOOL = "set_timer"
+FACTS = ("leader", "place", "year")
 
 _ONSETS = "b br c ch d f g gr h j k l m n p pr r s sh st t tr v w z".split()  # noqa: SIM905
 _RIMES = "a an ar e el en er i in is o on or ow u um y ane ick ough est ia".split()  # noqa: SIM905
@@ -105,6 +106,34 @@ class World:
         # A question without an entity is itself what is held out.
         question = self._mine(lambda: self._open(lang, self.random.choice(identity["ask"])))
         return _talk(question, identity[answer])
+
+    def fact(self, lang: str, kind: str) -> dict[str, Any]:
+        """A fact about something made up, as a record of a facts file: `kind` is leader, place or year."""
+        table = TEMPLATES[lang]["facts"][kind]
+        about = {"x": self.thing(lang), "y": self._answer_of(lang, kind)}
+        question, *others = (ask.format(**about) for ask in table["ask"])
+        neighbour = table["ask"][0].format(x=self.thing(lang))
+        return {"question": question, "answer": table["say"].format(**about), "rephrase": others,
+                "neighbour": [neighbour], "keywords": [about["y"]]}  # fmt: skip
+
+    def unknown_exchange(self, lang: str) -> Exchange:
+        """A question about something that nobody has told the model of."""
+        table = TEMPLATES[lang]["facts"]
+        usual = [ask for kind in FACTS for ask in table[kind]["ask"]]
+        question = self.random.choice(usual + table["more"]).format(x=self.thing(lang))
+        return _talk(self._open(lang, question), table["unknown"])
+
+    def thing(self, lang: str) -> str:
+        """A made-up name of something that a fact can be about."""
+        kind = self.random.choice(TEMPLATES[lang]["facts"]["things"])
+        return self._mine(lambda: self._made_up(lang, 2, 3).capitalize()) + kind
+
+    def _answer_of(self, lang: str, kind: str) -> str:
+        if kind == "year":
+            return str(self.random.randint(1900, 2020))
+        if kind == "leader":
+            return self.name(lang) + (f" {self.name(lang)}" if lang == "en" else "")
+        return self._mine(lambda: self._made_up(lang, 2, 3).capitalize()) + ("" if lang == "en" else "市")
 
     def city(self, lang: str) -> str:
         """A city: a real one now and then, mostly a made-up one; Chinese speakers name some in Latin letters."""

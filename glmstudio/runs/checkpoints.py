@@ -27,7 +27,8 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint; `size` in bytes, `time` in seconds since 1970. Of the losses, what was known when it was made."""
+    """One checkpoint; `size` in bytes, `time` in seconds since 1970. Of the losses, what was known when it was made;
+    `facts`: the mean share of facts learned and of questions kept."""
 
     step: int
     path: Path
@@ -36,6 +37,7 @@ class Checkpoint:
     time: float | None = None
     loss: float | None = None
     validation_loss: float | None = None
+    facts: float | None = None
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -54,13 +56,19 @@ def latest(folder: Path) -> Checkpoint | None:
     return next((each for each in reversed(list_checkpoints(folder)) if each.whole), None)
 
 
-def best(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The one with the lowest loss on the validation set; None where nothing was validated."""
+def best(checkpoints: Sequence[Checkpoint], by: str = "loss") -> Checkpoint | None:
+    """The one with the lowest loss on the validation set, or by `facts` the one that learned and kept the most, of
+    equal ones the newest; None where nothing of the kind was measured."""
+    if by == "facts":
+        asked = [each for each in checkpoints if each.whole and each.facts is not None]
+        return max(asked, key=lambda each: (each.facts, each.step), default=None)
     judged = [each for each in checkpoints if each.whole and each.validation_loss is not None]
     return min(judged, key=lambda each: (each.validation_loss, each.step), default=None)
 
 
-def seal(path: Path, *, step: int, loss: float | None, validation_loss: float | None) -> None:
+def seal(
+    path: Path, *, step: int, loss: float | None, validation_loss: float | None, facts: float | None = None
+) -> None:
     """Declare a checkpoint whole: every byte of it is on the disk before that is written down."""
     files, sums = {}, {}
     for file in sorted(path.rglob("*")):
@@ -68,7 +76,7 @@ def seal(path: Path, *, step: int, loss: float | None, validation_loss: float | 
             _sync(file)
             name = file.relative_to(path).as_posix()
             files[name], sums[name] = file.stat().st_size, _sum(file)
-    losses = {"loss": loss, "validation_loss": validation_loss}
+    losses = {"loss": loss, "validation_loss": validation_loss} | ({} if facts is None else {"facts": facts})
     write_json(path / SEAL, {"step": step, "time": time.time(), **losses, "files": files, "crc32": sums})
     _sync(path / SEAL)
     _sync(path)
@@ -81,11 +89,11 @@ def verify(path: Path) -> None:
             raise StudioError("runs.checkpoint_broken", folder=str(path), file=name)
 
 
-def prune(folder: Path, *, keep: int) -> None:
+def prune(folder: Path, *, keep: int, by: str = "loss") -> None:
     """Delete all but the newest `keep` whole checkpoints and the best one, and what was cut short before the newest."""
     found = list_checkpoints(folder)
     whole = [each for each in found if each.whole]
-    good = best(whole)
+    good = best(whole, by)
     kept = {each.step for each in whole[-keep:]} | ({good.step} if good else set())
     for each in found:
         if each.step not in kept and whole and each.step < whole[-1].step:
@@ -103,7 +111,8 @@ def _read(path: Path, step: int) -> Checkpoint:
     if isinstance(files, dict):
         whole = whole and all(_size(path / name) == wanted for name, wanted in files.items())
     known = numbers(about | {"step": step})
-    return Checkpoint(step, path, size, whole, known.get("time"), known.get("loss"), known.get("validation_loss"))
+    figures = (known.get(name) for name in ("time", "loss", "validation_loss", "facts"))
+    return Checkpoint(step, path, size, whole, *figures)
 
 
 def _size(file: Path) -> int:

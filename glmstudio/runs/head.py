@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.models import ready_model
@@ -24,6 +23,7 @@ from glmstudio.runs.cluster import Cluster
 from glmstudio.runs.code import read_code
 from glmstudio.runs.facts import facts
 from glmstudio.runs.member import HERE, Member, why_missing
+from glmstudio.runs.mixing import training_data
 from glmstudio.runs.node import Agent, start_agent
 from glmstudio.runs.reasons import reason
 from glmstudio.runs.rollcall import Offer, RollCall
@@ -44,7 +44,7 @@ class Head:
         self._folder, self._about, self._cluster = folder, about, cluster
         settings = change(Settings(), about["settings"], source=str(folder / "run.json"))
         model = ready_model(settings.model).path
-        known = facts(settings, data=prepare(Path(settings.data), model).sha256, model=model)
+        known = facts(settings, data=training_data(settings).sha256, model=model)
         self._calls = RollCall(
             cluster, Offer(folder.name, str(about["run_id"]), about["settings"], known), _HERE, read_code(_HERE)
         )

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.models import ready_model
@@ -29,6 +28,7 @@ from glmstudio.runs.cluster import JOIN_SECONDS, Cluster
 from glmstudio.runs.facts import facts
 from glmstudio.runs.lease import choose, refuse_held
 from glmstudio.runs.member import why_closed
+from glmstudio.runs.mixing import training_data
 from glmstudio.runs.node import Agent, start_agent
 from glmstudio.runs.reasons import by_signal, reason
 from glmstudio.runs.rollcall import BODY, CODE_HEADER
@@ -124,7 +124,7 @@ class Joiner:
         device = choose(settings.device, settings.processes)
         refuse_held(device)
         model = ready_model(settings.model).path
-        known = facts(settings, data=prepare(Path(settings.data), model).sha256, model=model)
+        known = facts(settings, data=training_data(settings).sha256, model=model)
         with socket.socket() as ear:
             ear.bind((self._ip, 0))
             ear.listen()

@@ -29,7 +29,9 @@ _MARGIN = 0.96  # of the memory that is free: the rest is what the estimate may 
 _PACKS = (8192, 4096, 2048, 1024, 1)  # tokens of a pack; the last one: each conversation by itself
 _PACKED_ON_CPU = 1024  # larger ones do not fit its caches (measured: docs/benchmarks.md)
 _SHORTEST = 256  # tokens: a shorter limit is proposed to nobody
-MOST_PASSES = 20  # through the data: more wear a few answers in and everything else out
+MOST_PASSES = 10  # through the data: more wear a few answers in and everything else out
+_STEPS = (20, 20_000)  # the fewest and the most that a number of passes becomes
+_SAVES = 8  # so often at least, where the steps come from the data
 
 LargestOf = Callable[[Settings], Largest]
 
@@ -56,7 +58,8 @@ class Plan:
 
     `remedy` holds the settings that would make it fit, the least harmful first; empty where it fits or nothing helps.
     `learned_from` and `held_back` count conversations; `epochs` are the passes through those learned from, and where
-    these are too many, `fewer_steps` makes `MOST_PASSES` of them.
+    these are too many and nobody asked for passes, `fewer_steps` makes `MOST_PASSES` of them. `mixed` of those learned
+    from are general records.
     """
 
     settings: Settings
@@ -64,6 +67,7 @@ class Plan:
     need: Need
     learned_from: int
     held_back: int
+    mixed: int
     epochs: float
     fewer_steps: int | None
     longest: int
@@ -120,6 +124,11 @@ class Plan:
 def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection) -> Plan:
     """The plan for data that are read. Raises StudioError for a model that cannot be used."""
     shape = shape_of(ready_model(settings.model).path)
+    held = 0
+    if settings.validation_share and not settings.validation:
+        held = int(held_back(store, chosen, settings.validation_share, settings.seed).sum())
+    learned_from = max(1, chosen.used - held)
+    settings = in_steps(settings, learned_from)
 
     def largest(other: Settings) -> Largest:
         return _largest(other, store, chosen)
@@ -130,10 +139,6 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
     probe = look_probe(planned, place.device, store.key)
     per_step = settings.batch_size * settings.accumulation
     tokens = settings.steps * per_step * chosen.tokens / chosen.used
-    held = 0
-    if settings.validation_share and not settings.validation:
-        held = int(held_back(store, chosen, settings.validation_share, settings.seed).sum())
-    learned_from = max(1, chosen.used - held)
     epochs = settings.steps * per_step / learned_from
     fewer = max(1, MOST_PASSES * learned_from // per_step)
     return Plan(
@@ -142,8 +147,9 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
         need=needed,
         learned_from=learned_from,
         held_back=held,
+        mixed=chosen.mixed,
         epochs=epochs,
-        fewer_steps=fewer if epochs > MOST_PASSES and fewer < settings.steps else None,
+        fewer_steps=fewer if epochs > MOST_PASSES and fewer < settings.steps and not settings.epochs else None,
         longest=int(chosen.ends.max()),
         probe=probe,
         seconds=tokens / probe.tokens_per_second if probe.tokens_per_second else None,
@@ -153,6 +159,16 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
         at_once=largest(planned).tokens,
         twice=min(again, shape.layers),
     )
+
+
+def in_steps(settings: Settings, conversations: int) -> Settings:
+    """The settings with the steps that their passes through so many conversations are, and enough checkpoints on the
+    way; as they are where they give steps."""
+    if not settings.epochs:
+        return settings
+    passes = settings.epochs * conversations / (settings.batch_size * settings.accumulation)
+    steps = min(max(round(passes), _STEPS[0]), _STEPS[1])
+    return dataclasses.replace(settings, steps=steps, save_every=min(settings.save_every, max(1, steps // _SAVES)))
 
 
 def at_most(settings: Settings) -> Largest:

@@ -28,13 +28,14 @@ from glmstudio.runs.code import write_code
 from glmstudio.runs.copies import folder_mark
 from glmstudio.runs.engines import problem as engine_problem
 from glmstudio.runs.lease import choose, processes_on, refuse_held
+from glmstudio.runs.mixing import training_data
 from glmstudio.runs.plan import Place, make_plan, place_of
 from glmstudio.runs.presets import Preset
 from glmstudio.runs.run import BALLAST, Run, find_run
 from glmstudio.runs.scripts import cluster_flags
 from glmstudio.runs.settings import Settings, change
 
-SAMPLE = DEMO / "sample.jsonl"
+SAMPLE, FACTS = DEMO / "sample.jsonl", DEMO / "facts.jsonl"
 _NAME = re.compile(r"[\w][\w .-]{0,79}", re.UNICODE)
 _BALLAST_BYTES = 64 << 10
 
@@ -53,6 +54,8 @@ class Asked:
     def settings(self) -> Settings:
         """All settings with their paths made absolute. Raises StudioError for wrong ones and for missing data."""
         settings = change(self.preset.settings, self.changes, source="--set")
+        if "steps" in self.changes and "epochs" not in self.changes:
+            settings = dataclasses.replace(settings, epochs=0.0)  # whoever says how many steps means it
         if settings.method == "full" and settings.base_bits != "16":
             raise StudioError("runs.full_bits", bits=settings.base_bits)
         settings = dataclasses.replace(settings, data=str(_data(settings, self.data)))
@@ -198,15 +201,15 @@ def _data(settings: Settings, data: Path | None) -> Path:
     chosen = str(data or settings.data)
     if not chosen and settings.model != DEMO_NAME:
         raise StudioError("runs.needs_data", model=settings.model)
-    return SAMPLE if chosen in ("", "sample") else Path(chosen).expanduser().resolve()
+    shipped = {"": SAMPLE, "sample": SAMPLE, "facts": FACTS}
+    return shipped[chosen] if chosen in shipped else Path(chosen).expanduser().resolve()
 
 
 def _read(settings: Settings) -> Store:
     """The data, read and tokenised once. Raises StudioError for what cannot be read."""
-    model = ready_model(settings.model).path
     if settings.validation:
-        prepare(Path(settings.validation), model)
-    return prepare(Path(settings.data), model)
+        prepare(Path(settings.validation), ready_model(settings.model).path)
+    return training_data(settings)
 
 
 def _planned(settings: Settings, place: Place, store: Store) -> Settings:

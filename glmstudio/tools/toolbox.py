@@ -14,7 +14,7 @@ from glmstudio.tools.mcp import SERVERS
 from glmstudio.tools.reading import read_tools
 from glmstudio.tools.tool import Tool, check
 
-__all__ = ["Broken", "Tool", "ToolError", "Toolbox", "check", "toolbox", "trained"]
+__all__ = ["Broken", "Tool", "ToolError", "Toolbox", "check", "shipped", "toolbox", "trained"]
 
 _SHIPPED = Path(__file__).parent / "shipped"
 _TRAINED = _SHIPPED / "everyday.py"
@@ -66,10 +66,20 @@ def trained() -> dict[str, Tool]:
     return {tool.name: tool for tool in read_tools(_TRAINED, shipped=True)}
 
 
-def _files() -> Iterator[Path]:
-    """The shipped files, then the user's."""
+@cache
+def shipped() -> dict[str, Tool]:
+    """The tools that come with the studio."""
+    return {tool.name: tool for file in _shipped_files() for tool in read_tools(file, shipped=True)}
+
+
+def _shipped_files() -> Iterator[Path]:
     yield _TRAINED
     yield from sorted(file for file in _SHIPPED.glob("*.py") if file != _TRAINED and file.name != "__init__.py")
+
+
+def _files() -> Iterator[Path]:
+    """The shipped files, then the user's."""
+    yield from _shipped_files()
     own = paths().tools
     if own.is_dir():
         yield from sorted(file for file in own.glob("*.py") if not file.name.startswith("."))[:_MOST_FILES]

@@ -24,18 +24,21 @@ from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, read_table, write_json
 from glmstudio.models import ready_model, stamp
-from glmstudio.runs.checkpoints import verify
+from glmstudio.runs.checkpoints import best, list_checkpoints, verify
+from glmstudio.runs.mixing import training_data
 from glmstudio.runs.reasons import out_of_memory
 from glmstudio.runs.run import last_word
 from glmstudio.runs.settings import Settings, change, on_one_prompt
 from glmstudio.train.agreement import agree
 from glmstudio.train.batches import Examples
 from glmstudio.train.engines import Engine, engine_of
+from glmstudio.train.exam import FILE as EXAM
+from glmstudio.train.exam import Exam
 from glmstudio.train.methods import METHODS, checkpoint_layers, compile_kernels
 from glmstudio.train.prompts import prompts_of
 from glmstudio.train.sample import sampler
 from glmstudio.train.share import start_of
-from glmstudio.train.state import save_result
+from glmstudio.train.state import restore_state, save_result
 from glmstudio.train.team import Team, join, of_this_process
 from glmstudio.train.trainer import Job, make_trainer
 from glmstudio.train.witness import Witness
@@ -81,6 +84,8 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
     set_seed(settings.seed)
     engine = engine_of(settings, team)
     glm = engine.build(model.path)
+    # Of a divided model, no process has all the numbers yet.
+    exam = Exam.of(glm, settings, model, folder) if team.first and settings.engine == "ddp" else None
     # A checkpoint holds all of it: where the run began may be gone by now.
     method.attach(glm, settings, resume if warm and resume else warm)
     glm.train()
@@ -98,7 +103,7 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
         write_json(folder / "environment.json", _environment(glm, team), parents=False)
     sample = sampler(glm, tokenizer, examples, settings.sample_prompt, witness)
     trainer, watcher = make_trainer(
-        glm, Job(settings, model, folder, examples, validation, witness, sample, team, engine, about)
+        glm, Job(settings, model, folder, examples, validation, witness, sample, team, engine, about, exam)
     )
     if about.get("probe"):
         trainer.args.save_strategy = "no"
@@ -107,13 +112,15 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
         return
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     witness.phase("saving")
+    if not watcher.stopped:
+        _take_best(glm, engine, folder, trainer.state.global_step)
     _finish(glm, engine, folder)
     witness.phase("stopped" if watcher.stopped else "done")
 
 
 def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, dict[str, Any]]:
     """What is learned from, what is only looked at, and how many conversations became what."""
-    store = prepare(Path(settings.data), model)
+    store = training_data(settings)
     chosen = store.select(settings.bad_records, settings.max_length)
     rows, ends = chosen.rows, chosen.ends
     kept_back = None
@@ -139,6 +146,23 @@ def _opening(tokenizer: Tokenizer, examples: Examples) -> dict[str, Any]:
     """How the first conversation begins, and whether that tells the model of tools."""
     ids = opening_of(tokenizer, examples[0]["input_ids"].tolist())
     return {"ids": ids, "tools": examples.has_tools(0)}
+
+
+def _take_best(glm: GlmForCausalLM, engine: Engine, folder: Path, step: int) -> None:
+    """Go back to the best checkpoint where it is chosen by the facts, or the run may end early. All processes call it."""
+    settings = engine.settings
+    if settings.best_by != "facts" and not settings.early_stop:
+        return
+    good = best(list_checkpoints(folder / "checkpoints"), settings.best_by)
+    if good is None or good.step == step:
+        return
+    files = METHODS[settings.method].files
+    if files is None:
+        restore_state(engine, good.path, list)
+    else:
+        files.restore(glm, good.path)
+    if engine.team.first:
+        write_json(folder / EXAM, read_table(folder / EXAM) | {"result_step": good.step}, parents=False)
 
 
 def _finish(glm: GlmForCausalLM, engine: Engine, folder: Path) -> None:

@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from glmstudio.models.library import Model
-from glmstudio.runs.checkpoints import prune, seal
+from glmstudio.runs.checkpoints import best, list_checkpoints, prune, seal
 from glmstudio.runs.settings import Settings, pack_limit
 from glmstudio.train.batches import Deal, Examples, Order, Packed, Steps
 from glmstudio.train.engines import Engine
+from glmstudio.train.exam import Exam, Marks, examine
 from glmstudio.train.health import Health
 from glmstudio.train.methods import METHODS, Method
 from glmstudio.train.packs import Layout
@@ -46,6 +47,7 @@ class Job:
     team: Team
     engine: Engine
     about: Mapping[str, Any] = field(default_factory=dict)  # `run.json`
+    exam: Exam | None = None  # of the first process
 
 
 _SCHEDULE = "scheduler.pt"  # transformers' name for it
@@ -186,22 +188,39 @@ class StudioTrainer(Trainer):
         if team.first and path.is_symlink():
             path.unlink()  # nothing is ever written where somebody else's link leads
         team.barrier()
+        marks = examine(self.job.exam, self.glm, step, witness) if self.job.exam and not self.watcher.stopped else None
         try:
             super()._save_checkpoint(model, trial)
             team.barrier()  # every process has written its random numbers
             collect(team, path, self.job.about)
             if team.first:
-                seal(path, step=step, loss=witness.loss, validation_loss=witness.validation_loss)
+                losses = {"loss": witness.loss, "validation_loss": witness.validation_loss}
+                seal(path, step=step, **losses, facts=marks.worth if marks else None)
         except Exception:
             shutil.rmtree(path, ignore_errors=True)
             raise
         if team.first:
-            prune(path.parent, keep=self.job.settings.keep_checkpoints)
+            prune(path.parent, keep=self.job.settings.keep_checkpoints, by=self.job.settings.best_by)
         # A model that is divided among the processes can only speak when all of them take part.
         if not self.watcher.stopped and (team.first or self.job.settings.engine != "ddp"):
             self.job.sample(step)
+        if team.any(self._may_end_early(path.parent, marks)):
+            self.control.should_training_stop = True
         team.barrier()
         witness.phase("training")
+
+    def _may_end_early(self, folder: Path, marks: Marks | None) -> bool:
+        """Whether the last checkpoints were no better than one before them, or the model forgets."""
+        settings = self.job.settings
+        if not settings.early_stop or not self.job.team.first:
+            return False
+        found = list_checkpoints(folder)
+        good = best(found, settings.best_by)
+        no_better = good is not None and self._saves_since(good.step) >= settings.early_stop
+        return no_better or (marks is not None and marks.forgets)
+
+    def _saves_since(self, step: int) -> int:
+        return (self.state.global_step - step) // self.job.settings.save_every
 
 
 class Watcher(TrainerCallback):

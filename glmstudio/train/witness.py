@@ -111,6 +111,12 @@ class Witness:
         self.phase("training")
         self._mark = time.monotonic()  # the next step's speed is that of training
 
+    def examined(self, step: int, *, learned: tuple[int, int], kept: tuple[int, int]) -> None:
+        """How many facts are known and how many questions were kept, each of how many."""
+        names = ("learned", "learned_of", "kept", "kept_of")
+        self._write({"step": step, **dict(zip(names, (*learned, *kept), strict=True))})
+        self._mark = time.monotonic()
+
     def sampled(self, step: int, question: str, answer: str) -> None:
         """What the model answers now to the question that is asked at every save."""
         self._append("samples.jsonl", {"step": step, "question": question, "answer": answer})

@@ -17,6 +17,7 @@ from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
 from glmstudio.runs import engines
 from glmstudio.runs.lease import choose
+from glmstudio.runs.mixing import mixture_of
 from glmstudio.runs.plan import Plan, make_plan, place_of
 from glmstudio.runs.presets import Preset, find_preset, list_presets
 from glmstudio.runs.settings import Settings
@@ -110,11 +111,11 @@ def _make(view: View) -> Recipe:
 
 
 def _with_data(known: Recipe, settings: Settings, model: Path) -> Recipe:
-    source = Path(settings.data)
-    look = survey.look(source, model)
+    source, mixture = Path(settings.data), mixture_of(settings)
+    look = survey.look(source, model, mixture)
     if look.store is None:
         if not look.running and look.problem is None:
-            survey.start(source, model)
+            survey.start(source, model, mixture)
         problem = look.problem or StudioError("ui.finetune.reading", percent=round(look.share * 100))
         return Recipe(known.preset, settings, known.asked, look, device=known.device, problem=problem)
     try:

@@ -70,6 +70,11 @@ def from_pair(record: dict[str, Any], question: str, answer: str) -> Conversatio
     return _asked(record, record[question], record[answer])
 
 
+def pair(question: Any, answer: Any) -> Conversation:
+    """A question and its answer, alone."""
+    return _asked({}, question, answer)
+
+
 def _asked(record: dict[str, Any], question: Any, answer: Any) -> Conversation:
     turns = [{"role": "system", "content": record["system"]}] if record.get("system") else []
     for asked, said in _history(record.get("history")):

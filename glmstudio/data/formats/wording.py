@@ -16,10 +16,12 @@ from glmstudio.files import short
 
 @dataclass(frozen=True)
 class Conversation:
-    """An official record; `intro` stands before its tools in the first system message."""
+    """An official record; `intro` stands before its tools in the first system message. `fact`: it is a question and
+    the answer of a fact, which may be asked with any tools."""
 
     record: Any
     intro: str = TOOL_PROMPT
+    fact: bool = False
 
 
 def official(record: Any) -> Conversation:

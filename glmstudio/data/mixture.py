@@ -1,0 +1,121 @@
+"""What is learned besides the user's own records: facts once more with tools in the prompt, and general records.
+
+A fact is asked in both forms later, so it is learned in both. General records (rehearsal) keep what the model could do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from glmstudio.data.faults import Fault, Finding, examine
+from glmstudio.data.formats import Conversation, conversations, format_of
+from glmstudio.data.formats.facts import Known
+from glmstudio.data.formats.wording import conversation
+from glmstudio.data.sources import Moved, source_files
+from glmstudio.data.values import read_values
+from glmstudio.errors import StudioError
+from glmstudio.files import read_bytes
+
+REHEARSAL = "rehearsal"
+_ALL_TOOLS = 0.4  # of the prompts with tools list all, as a chat does; the others a few
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """`facts_with_tools` and `rehearsal` are shares: of a fact's conversations, and of all conversations. `tools` are
+    the schemas that a prompt may list, `file` holds the general records."""
+
+    facts_with_tools: float = 0.0
+    rehearsal: float = 0.0
+    tools: tuple[dict[str, Any], ...] = ()
+    file: str = ""
+
+    @property
+    def mark(self) -> str:
+        """Another text for anything that changes what is mixed in; empty where nothing is."""
+        if not self.facts_with_tools and not self.rehearsal:
+            return ""
+        text = json.dumps(asdict(self), sort_keys=True)
+        rehearsed = hashlib.sha256(read_bytes(Path(self.file))).hexdigest() if self.rehearsal else ""
+        return hashlib.sha256((text + rehearsed).encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str) -> Mixture:
+        """What `to_json` wrote."""
+        given = json.loads(text)
+        return cls(**given | {"tools": tuple(given["tools"])})
+
+    def to_json(self) -> str:
+        """As one text, for another process."""
+        return json.dumps(asdict(self))
+
+
+PLAIN = Mixture()
+
+
+def read_findings(
+    path: str | Path, moved: Moved | None = None, mixture: Mixture = PLAIN
+) -> Iterator[tuple[Path, int, Finding]]:
+    """Every record of a file or folder, examined by itself, then what is mixed in. `moved` hears how many bytes were
+    read."""
+    known, forms, usable = Known(), _PromptForms(mixture), 0
+    for file in source_files(path):
+        for line, value in read_values(file, moved):
+            form = format_of(value)
+            for found in [value] if isinstance(value, StudioError) else conversations(value):
+                wrong = known.contradiction(found, line) if isinstance(found, Conversation) and found.fact else None
+                for finding in forms.of(wrong or found):
+                    usable += finding.mended is not None
+                    yield file, line, replace(finding, form=form)
+    if mixture.rehearsal and usable:
+        count = round(usable * mixture.rehearsal / (1 - mixture.rehearsal))
+        for line, finding in islice(cycle(_rehearsed(Path(mixture.file))), count):
+            yield Path(mixture.file), line, finding
+
+
+def _rehearsed(file: Path) -> Sequence[tuple[int, Finding]]:
+    """The general records, examined, in an order of their own."""
+    found = [
+        (line, replace(examine(each), form=REHEARSAL))
+        for line, value in read_values(file)
+        if not isinstance(value, StudioError)
+        for each in conversations(value)
+        if isinstance(each, Conversation)
+    ]
+    random.Random(0).shuffle(found)
+    return [(line, finding) for line, finding in found if finding.mended is not None]
+
+
+class _PromptForms:
+    """The prompts in which a conversation is learned: as it stands, and for a fact also with tools."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        share = mixture.facts_with_tools if mixture.tools else 0.0
+        self._more = share / (1 - share)  # conversations with tools for each one without
+        self._tools = list(mixture.tools)
+        self._random = random.Random(0)
+        self._seen = 0
+
+    def of(self, found: Conversation | StudioError) -> Iterator[Finding]:
+        """The findings of all of them."""
+        if isinstance(found, StudioError):
+            yield Finding(None, (Fault(found),))
+            return
+        yield examine(found)
+        if not found.fact or not self._more:
+            return
+        before, self._seen = self._seen, self._seen + 1
+        for _ in range(int(self._seen * self._more + 1e-9) - int(before * self._more + 1e-9)):
+            yield examine(conversation(found.record["conversations"], self._listed()))
+
+    def _listed(self) -> list[dict[str, Any]]:
+        if self._random.random() < _ALL_TOOLS:
+            return self._tools
+        return self._random.sample(self._tools, self._random.randint(1, min(4, len(self._tools))))

@@ -1,0 +1,172 @@
+"""Many questions to a model and to what was tuned from it, asked by a process of its own and kept on disk.
+
+    <place>/
+        work.json       the models and the questions                (whoever starts it)
+        job.json        who asks                                    (whoever starts it)
+        answers.jsonl   one line for each answer: what was asked before is not asked again   (the process)
+        status.json     how far it is, and what stopped it          (the process)
+        log.txt         what the process printed
+
+Nothing is lost with the page, the studio or the process: it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from glmstudio.data.prompt import Message
+from glmstudio.errors import StudioError
+from glmstudio.files import alone, read_table, write_json
+from glmstudio.process import Identity, alive, identify, send, spawn
+from glmstudio.runs.rows import rows_from
+
+LIMIT = 128  # tokens of an answer: a fact is short, and what has no end is told as that
+_BIRTH_S = 10.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question to be asked: `due` is the answer whose likelihood is measured, "" for none."""
+
+    key: str
+    messages: Sequence[Message]
+    due: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For `work.json`."""
+        said = [[each.role, each.content, each.metadata] for each in self.messages]
+        return {"key": self.key, "messages": said, "due": self.due}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Who is asked: a model's folder, with what was learned on it ("" for the base alone). `mark` changes with them."""
+
+    who: str
+    model: str
+    adapter: str = ""
+
+    @property
+    def mark(self) -> str:
+        """Another text once a file of the model or of the adapter is another one."""
+        return ",".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in self._files())
+
+    def _files(self) -> list[Path]:
+        folders = [Path(each) for each in (self.model, self.adapter) if each]
+        return [file for folder in folders for file in sorted(folder.glob("*")) if file.is_file()]
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer as the model wrote it, a tool's name and a line break first. `ended` is False where it was cut;
+    `likelihood` is the mean log-probability of the tokens of the answer that was due, None where none was."""
+
+    text: str
+    ended: bool
+    likelihood: float | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """How far it is, and what stopped it. `running` is False where nobody asks: before the start, and at the end."""
+
+    done: int = 0
+    total: int = 0
+    running: bool = False
+    problem: StudioError | None = None
+    seconds_left: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything was asked."""
+        return bool(self.total) and self.done >= self.total
+
+
+class Asking:
+    """One list of questions to one or two models, in a folder."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def start(self, parts: Sequence[Part], questions: Sequence[Asked], *, limit: int = LIMIT, device: str = "") -> None:
+        """Begin, or go on where it stopped; nothing happens while somebody is at it."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        with alone(self.place):
+            if self._at_work():
+                return
+            marked = [asdict(part) | {"mark": part.mark} for part in parts]
+            work = {
+                "parts": marked,
+                "questions": [each.to_json() for each in questions],
+                "limit": limit,
+                "device": device,
+            }
+            write_json(self.place / "work.json", work)
+            wanted = {(part["mark"], each.key) for part in marked for each in questions}
+            done = len(wanted & set(read_answers(self.place)))
+            write_json(self.place / "status.json", {"done": done, "total": len(wanted)})
+            if done == len(wanted):
+                return
+            run_id = os.urandom(16).hex()
+            about: dict[str, Any] = {"run_id": run_id, "created": time.time()}
+            write_json(self.place / "job.json", about)
+            command = [sys.executable, "-m", "glmstudio.serve.batch", str(self.place.absolute())]
+            with (self.place / "log.txt").open("wb") as log:
+                child = spawn(command, log, run_id)
+            identity = identify(child.pid)
+            write_json(self.place / "job.json", about | {"identity": identity.to_json() if identity else None})
+
+    def cancel(self) -> None:
+        """End it; what was answered stays, and a new start goes on from there."""
+        identity = Identity.from_json(read_table(self.place / "job.json").get("identity"))
+        if identity is not None:
+            send(identity, signal.SIGTERM)
+
+    def look(self) -> Look:
+        """How far it is."""
+        working = self._at_work()
+        status = read_table(self.place / "status.json")
+        done, total = (int(status.get(name) or 0) for name in ("done", "total"))
+        problem = StudioError.from_json(status["problem"]) if isinstance(status.get("problem"), dict) else None
+        left = status.get("seconds_left")
+        if problem is None and not working and total and done < total and (self.place / "job.json").exists():
+            problem = StudioError("knowledge.interrupted", done=done, total=total)
+        return Look(done, total, working, problem, float(left) if isinstance(left, (int, float)) else None)
+
+    def answers(self) -> dict[tuple[str, str], Said]:
+        """What was said so far: by who was asked, and the question's key."""
+        marks = {str(part.get("mark")): str(part.get("who")) for part in self._parts()}
+        return {(marks[mark], key): said for (mark, key), said in read_answers(self.place).items() if mark in marks}
+
+    def _parts(self) -> list[dict[str, Any]]:
+        parts = read_table(self.place / "work.json").get("parts")
+        return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+
+    def _at_work(self) -> bool:
+        about = read_table(self.place / "job.json")
+        if not about:
+            return False
+        identity = Identity.from_json(about.get("identity"))
+        if identity is None:  # it is being started right now, unless whoever started it was killed in between
+            return time.time() - float(about.get("created", 0.0)) < _BIRTH_S
+        return alive(identity)
+
+
+def read_answers(place: Path) -> Mapping[tuple[str, str], Said]:
+    """Every answer in `answers.jsonl` by the mark of who gave it and the question's key."""
+    rows, _ = rows_from(place / "answers.jsonl", 0)
+    return {
+        (str(row.get("mark")), str(row.get("key"))): Said(
+            str(row.get("text", "")),
+            row.get("ended") is True,
+            float(row["likelihood"]) if isinstance(row.get("likelihood"), (int, float)) else None,
+        )
+        for row in rows
+    }

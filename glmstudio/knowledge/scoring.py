@@ -1,0 +1,104 @@
+"""The score of facts as a job: what is asked, where it is kept, how far it is, and what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from glmstudio.chat.offer import run_behind
+from glmstudio.chat.server import adapter_folder
+from glmstudio.data.sources import source_files
+from glmstudio.errors import StudioError
+from glmstudio.files import digest, read_table, write_json
+from glmstudio.knowledge.asking import Asked, Asking, Look, Part
+from glmstudio.knowledge.bundle import kept_questions, prompt_tools
+from glmstudio.knowledge.exam import FORMS, MOST_FACTS, Question, exam, read_facts
+from glmstudio.knowledge.result import BASE, TUNED, FactsScore, scored
+from glmstudio.models import ready_model
+from glmstudio.paths import paths
+from glmstudio.runs.lease import chat_device, run_on
+from glmstudio.runs.run import Run
+
+FOLDER = "score"  # of a run
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One score: who is asked what, and the folder that keeps it."""
+
+    file: Path
+    parts: tuple[Part, ...]
+    questions: tuple[Question, ...]
+    forms: tuple[str, ...]
+    asking: Asking
+
+    @classmethod
+    def of(cls, file: Path, model: str, adapter: str = "", *, most: int = MOST_FACTS) -> Scoring:
+        """The score of a facts file by a model and what was learned on it (a run's name or a folder; "" for the base
+        alone). Raises StudioError where something is missing."""
+        facts = read_facts(file, most)
+        if not facts:
+            raise StudioError("knowledge.no_facts", file=str(file))
+        run = run_behind(model, adapter)
+        parts = _parts(model, adapter, run)
+        base = ready_model(parts[0].model)
+        questions = exam(facts, kept_questions(base), prompt_tools(base))
+        place = (run.path / FOLDER if run else paths().state / "scores") / _key(file, parts, most)
+        return cls(file, parts, tuple(questions), FORMS if run and run.learned_tools else FORMS[:1], Asking(place))
+
+    def start(self) -> None:
+        """Begin, or go on where it was. Raises StudioError where a run holds the card."""
+        if run := run_on(chat_device()):
+            raise StudioError("ui.run.versus_busy", name=run.name)
+        asked = {
+            each.key: Asked(each.key, each.messages, each.due if each.call is None and each.line == "learned" else "")
+            for each in self.questions
+        }
+        write_json(self.asking.place / "about.json", {"file": str(self.file), "created": time.time()})
+        self.asking.start(self.parts, list(asked.values()))
+
+    def result(self) -> FactsScore:
+        """What the answers so far say."""
+        return scored(self.questions, self.asking.answers(), self.forms, tuned=len(self.parts) > 1)
+
+    def run(self, tell: Callable[[Look], None]) -> FactsScore:
+        """Ask everything and wait for it; `tell` hears how far it is. Raises StudioError."""
+        self.start()
+        try:
+            while (look := self.asking.look()).running:
+                tell(look)
+                time.sleep(0.2)
+        except BaseException:
+            self.asking.cancel()
+            raise
+        tell(look)
+        if look.problem:
+            raise look.problem
+        result = self.result()
+        write_json(self.asking.place / "result.json", result.to_json())
+        return result
+
+
+def last_score(run: Run) -> dict[str, Any]:
+    """The newest whole score of a run, as `FactsScore.to_json` wrote it; empty where there is none."""
+    found = sorted((run.path / FOLDER).glob("*/result.json"), key=lambda file: file.stat().st_mtime)
+    return read_table(found[-1]) if found else {}
+
+
+def _parts(model: str, adapter: str, run: Run | None) -> tuple[Part, ...]:
+    """The base, and what was tuned from it: an adapter, or after full fine-tuning a model of its own."""
+    if run is not None and run.is_whole_model and run.result is not None:
+        base = ready_model(run.model).path
+        return Part(BASE, str(base)), Part(TUNED, str(ready_model(str(run.result)).path))
+    folder = adapter_folder(adapter)
+    path = str(ready_model(model).path)
+    return (Part(BASE, path), Part(TUNED, path, str(folder))) if folder else (Part(BASE, path),)
+
+
+def _key(file: Path, parts: Sequence[Part], most: int) -> str:
+    sums = [digest(each) for each in source_files(file)]
+    return hashlib.sha256(repr([sums, [part.mark for part in parts], most]).encode()).hexdigest()[:16]
