@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from glmstudio.knowledge.asking import Said
-from glmstudio.knowledge.exam import Question
+from glmstudio.knowledge.exam import FORMS, Question
 from glmstudio.knowledge.judge import broken
 from glmstudio.words import say
 
@@ -61,6 +61,22 @@ class FactsScore:
     known: tuple[int, ...]
     likelihood: tuple[float | None, float | None]
     flips: tuple[Flip, ...]
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> FactsScore | None:
+        """What `to_json` wrote; None where it is something else."""
+        try:
+            return cls(
+                int(table["facts"]),
+                tuple(map(str, table["forms"])),
+                _read(table),
+                {form: _read(table["by_form"][form]) for form in FORMS if form in table["by_form"]},
+                tuple(map(int, table["known"])),
+                (table["likelihood"][BASE], table["likelihood"][TUNED]),
+                tuple(Flip(**flip) for flip in table["flips"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
 
     def to_json(self, lang: str = "en") -> dict[str, Any]:
         """As `score --json` prints it."""
@@ -199,6 +215,11 @@ def _flips(asked: Sequence[Question], answers: Answers, marks: Any) -> Iterator[
         for each in group:
             base, tuned = (answers[who, each.key].text.strip() for who in (BASE, TUNED))
             yield Flip(each.line, each.form, each.asked, each.due, base, tuned, good)
+
+
+def _read(table: Mapping[str, Any]) -> dict[str, Count | None]:
+    given = {line: table.get(line) for line in COUNTED}
+    return {line: None if count is None else Count(**count) for line, count in given.items()}
 
 
 def _counts(counts: Mapping[str, Count | None]) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glmstudio.chat.offer import run_behind
 from glmstudio.chat.server import adapter_folder
@@ -21,9 +21,9 @@ from glmstudio.knowledge.result import BASE, TUNED, FactsScore, scored
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs.lease import chat_device, run_on
-from glmstudio.runs.run import Run
+from glmstudio.runs.run import Run, find_run
 
-FOLDER = "score"  # of a run
+FOLDER, RESULT = "score", "result.json"  # of a run, of a score
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,28 @@ class Scoring:
         tell(look)
         if look.problem:
             raise look.problem
+        return self.finish()
+
+    def finish(self) -> FactsScore:
+        """Keep the result beside the answers."""
         result = self.result()
-        write_json(self.asking.place / "result.json", result.to_json())
+        write_json(self.asking.place / RESULT, result.to_json())
         return result
 
+    def kept(self) -> FactsScore | None:
+        """The result that was kept; None where there is none yet."""
+        return FactsScore.from_json(read_table(self.asking.place / RESULT))
 
-def last_score(run: Run) -> dict[str, Any]:
-    """The newest whole score of a run, as `FactsScore.to_json` wrote it; empty where there is none."""
-    found = sorted((run.path / FOLDER).glob("*/result.json"), key=lambda file: file.stat().st_mtime)
-    return read_table(found[-1]) if found else {}
+
+def of_run(run: Run) -> Scoring:
+    """The score of what a run learned, on its own facts. Raises StudioError where they are gone."""
+    return Scoring.of(Path(run.data), run.model, run.name)
+
+
+def last_score(run: Run) -> FactsScore | None:
+    """The newest whole score of a run; None where there is none."""
+    found = sorted((run.path / FOLDER).glob(f"*/{RESULT}"), key=lambda file: file.stat().st_mtime)
+    return FactsScore.from_json(read_table(found[-1])) if found else None
 
 
 def _parts(model: str, adapter: str, run: Run | None) -> tuple[Part, ...]:
@@ -102,3 +115,17 @@ def _parts(model: str, adapter: str, run: Run | None) -> tuple[Part, ...]:
 def _key(file: Path, parts: Sequence[Part], most: int) -> str:
     sums = [digest(each) for each in source_files(file)]
     return hashlib.sha256(repr([sums, [part.mark for part in parts], most]).encode()).hexdigest()[:16]
+
+
+def main(name: str) -> int:
+    """Score the run of that name, as its supervisor wishes when it has finished."""
+    try:
+        of_run(find_run(name)).run(lambda _: None)
+    except StudioError as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -9,6 +9,8 @@ runs/<name>/
     samples.jsonl   what the model said at each save                                            (trainer)
     records.json    how many conversations are used, mended, cut and left out                   (trainer)
     opening.json    ids that its first conversation begins with: tools and system text          (trainer)
+    exam.json       of a run that is taught facts, what it must keep, and the step that the result is of  (trainer)
+    score/          what was asked of the result, and what it answered                          (knowledge)
     notes.json      what its owner wrote about it                                               (manage)
     train.log       what the processes printed
     stop.json       a wish to stop                                                              (stop)
@@ -36,7 +38,7 @@ from glmstudio.runs.copies import is_copy
 from glmstudio.runs.rows import bytes_from, rows_from
 
 ENDED = ("finished", "failed", "stopped", "lost")
-BALLAST = "ballast"
+BALLAST, EXAM = "ballast", "exam.json"
 _TAIL = 8192
 _BIRTH = 10.0  # seconds from the launch to the supervisor's first sign of life
 _BEFORE_TRAINING = (None, "loading", "reading")

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from glmstudio.runs.head import Head
 from glmstudio.runs.launch import launch_line, training_environment
 from glmstudio.runs.notify import notify
 from glmstudio.runs.reasons import by_signal, reason
-from glmstudio.runs.run import last_word
+from glmstudio.runs.run import EXAM, last_word
 from glmstudio.runs.start import advance
 
 _LEAVE, _SWEEP = 2.0, 8.0  # seconds: what the training left may leave by itself, and is given up
@@ -39,7 +40,15 @@ def main(folder: Path) -> int:
     code = Supervisor(folder).run()
     with contextlib.suppress(OSError):  # whoever looks next will advance the queue
         advance()
+    if code == 0 and (folder / EXAM).exists():
+        score_facts(folder)
     return code
+
+
+def score_facts(folder: Path) -> None:
+    """Have asked what a run that was taught facts has learned: a process that outlives this one."""
+    with contextlib.suppress(OSError), (folder / "score.log").open("ab") as log:
+        process.spawn([sys.executable, "-m", "glmstudio.knowledge.scoring", folder.name], log, uuid.uuid4().hex)
 
 
 class Supervisor:

@@ -20,10 +20,10 @@ from glmstudio.glm.batch import generate
 from glmstudio.knowledge.bundle import kept_questions, prompt_tools
 from glmstudio.knowledge.exam import FORMS, MOST_FACTS, Question, exam, read_facts
 from glmstudio.models.library import Model
+from glmstudio.runs.run import EXAM
 from glmstudio.runs.settings import Settings
 from glmstudio.train.witness import Witness
 
-FILE = "exam.json"
 _FACTS, _KEPT = 12, 16
 _LIMIT = 64  # tokens of an answer
 LEAST_KEPT = 0.8
@@ -66,7 +66,7 @@ class Exam:
         forms = FORMS if settings.facts_with_tools else FORMS[:1]
         asked = [each for each in exam(some, [], prompt_tools(model), forms) if each.line == "learned"]
         made = cls(Tokenizer(model.path), asked, kept_questions(model))
-        made._keep_what_it_can(glm, folder / FILE)
+        made._keep_what_it_can(glm, folder / EXAM)
         return made
 
     def _keep_what_it_can(self, glm: GlmForCausalLM, file: Path) -> None:

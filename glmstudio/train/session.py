@@ -27,12 +27,11 @@ from glmstudio.models import ready_model, stamp
 from glmstudio.runs.checkpoints import best, list_checkpoints, verify
 from glmstudio.runs.mixing import training_data
 from glmstudio.runs.reasons import out_of_memory
-from glmstudio.runs.run import last_word
+from glmstudio.runs.run import EXAM, last_word
 from glmstudio.runs.settings import Settings, change, on_one_prompt
 from glmstudio.train.agreement import agree
 from glmstudio.train.batches import Examples
 from glmstudio.train.engines import Engine, engine_of
-from glmstudio.train.exam import FILE as EXAM
 from glmstudio.train.exam import Exam
 from glmstudio.train.methods import METHODS, checkpoint_layers, compile_kernels
 from glmstudio.train.prompts import prompts_of
@@ -149,7 +148,7 @@ def _opening(tokenizer: Tokenizer, examples: Examples) -> dict[str, Any]:
 
 
 def _take_best(glm: GlmForCausalLM, engine: Engine, folder: Path, step: int) -> None:
-    """Go back to the best checkpoint where it is chosen by the facts, or the run may end early. All processes call it."""
+    """Go back to the best checkpoint where the facts choose it, or the run may end early. All processes call it."""
     settings = engine.settings
     if settings.best_by != "facts" and not settings.early_stop:
         return

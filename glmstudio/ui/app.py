@@ -116,11 +116,13 @@ def build(port: int, key: str) -> Any:
     from glmstudio.ui.opening import Opening
     from glmstudio.ui.page import build_page
     from glmstudio.ui.refusal import refusal, stranger
+    from glmstudio.ui.score_file import score_file
     from glmstudio.ui.theme import theme
 
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.add_api_route("/health", health, methods=["GET"])
     outer.add_route("/chats/{file}", chat_file, methods=["GET"])
+    outer.add_route("/scores/{file}", score_file, methods=["GET"])
     gr.mount_gradio_app(
         outer,
         build_page(),

@@ -9,6 +9,7 @@ from typing import Any
 from glmstudio.chat.offer import toolless
 from glmstudio.chat.server import ModelServer
 from glmstudio.errors import StudioError, refused
+from glmstudio.knowledge.scoring import of_run
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.runs import queue
@@ -124,6 +125,15 @@ def _score(view: View, run: Run, data: dict[str, Any]) -> View:
     return replace(view, run=run.name)
 
 
+def _facts_score(view: View, run: Run, data: dict[str, Any]) -> View:
+    scoring = of_run(run)
+    if data["act"] == "facts-score":
+        scoring.start()
+    else:
+        scoring.asking.cancel()
+    return replace(view, run=run.name)
+
+
 def _export(view: View, run: Run, data: dict[str, Any]) -> View:
     form = str(data.get("form"))
     if form in FORMS:
@@ -189,6 +199,8 @@ _ACTIONS: dict[str, Callable[[View, Run, dict[str, Any]], View]] = {
     "versus": _versus,
     "score": _score,
     "score-stop": _score,
+    "facts-score": _facts_score,
+    "facts-score-stop": _facts_score,
     "rename": _rename,
     "note": _note,
     "delete": _delete,

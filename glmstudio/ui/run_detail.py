@@ -74,8 +74,16 @@ def render_curves(lang: str, state: RunState, reading: Reading) -> Safe:
         x_label=x_label,
         last_x=state.steps,
     )
+    asked = [("learned", reading.learned), ("kept", reading.kept)]
+    shares = [Series(say(lang, f"knowledge.line.{name}"), points, "dots") for name, points in asked if points]
     return tag(
-        "{loss}{rate}",
+        "{loss}{facts}{rate}",
+        facts=curve(
+            shares,
+            label=say(lang, "ui.facts.curve"),
+            x_label=say(lang, "ui.facts.curve_axis"),
+            last_x=state.steps,
+        ),
         loss=curve(lines, label=say(lang, "ui.run.loss"), x_label=x_label, last_x=state.steps),
         rate=fold(say(lang, "ui.run.figure_rate"), rate, key="rate") if rate else "",
     )
@@ -105,7 +113,7 @@ def render_checkpoints(lang: str, known: Known) -> Safe:
     found = list_checkpoints(known.run.path / "checkpoints")
     if not found:
         return Safe("")
-    good = best(found)
+    good = best(found, str(known.run.settings.get("best_by") or "loss"))
     rows = [_checkpoint(lang, known, each, good is not None and each.step == good.step) for each in found[::-1]]
     heads = [tag("<th>{text}</th>", text=say(lang, f"ui.run.column_{name}")) for name in _COLUMNS]
     table = tag(

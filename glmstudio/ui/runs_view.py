@@ -8,7 +8,7 @@ from functools import lru_cache
 from glmstudio.runs.checkpoints import latest
 from glmstudio.runs.queue import waiting
 from glmstudio.runs.run import Run, RunState
-from glmstudio.ui import machines, run_detail, team_view
+from glmstudio.ui import facts_view, machines, run_detail, team_view
 from glmstudio.ui.charts import sparkline
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
@@ -67,6 +67,7 @@ def render_open(lang: str, view: View) -> Safe:
         _head(lang, known),
         _progress(lang, run, state),
         _trouble(lang, run, state),
+        facts_view.render(lang, known),
         run_detail.render_figures(lang, known, reading),
         run_detail.render_records(lang, known),
         machines.render_joined(lang, known),

@@ -38,6 +38,8 @@ class Reading:
 
     points: list[Point] = field(default_factory=list)
     validation: list[Point] = field(default_factory=list)
+    learned: list[Point] = field(default_factory=list)
+    kept: list[Point] = field(default_factory=list)
     rates: list[Point] = field(default_factory=list)
     samples: deque[dict[str, Any]] = field(default_factory=partial(deque, maxlen=SAMPLES))
     lines: deque[str] = field(default_factory=partial(deque, maxlen=LOG_LINES))
@@ -59,6 +61,9 @@ class Reading:
                     self.last = self.last | row
             if isinstance(row.get("validation_loss"), (int, float)):
                 self.validation.append((float(step), float(row["validation_loss"])))
+            for name, points in (("learned", self.learned), ("kept", self.kept)):
+                if name in row and row.get(f"{name}_of"):
+                    points.append((float(step), 100 * float(row[name]) / float(row[f"{name}_of"])))
         for name in ("points", "rates"):
             if len(points := getattr(self, name)) > MOST_POINTS:
                 setattr(self, name, thin(points, MOST_POINTS // 2))

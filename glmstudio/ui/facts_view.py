@@ -1,0 +1,174 @@
+"""What a run that was taught facts has learned: one sentence, six lines, and every answer that changed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import quote
+
+from glmstudio.errors import StudioError
+from glmstudio.knowledge.asking import Look
+from glmstudio.knowledge.report import as_markdown, rows
+from glmstudio.knowledge.result import FactsScore, Flip, verdict
+from glmstudio.knowledge.scoring import Scoring, last_score, of_run
+from glmstudio.runs.run import EXAM, Run, find_run
+from glmstudio.ui.markup import Safe, bar, button, chip, fold, problem, tag
+from glmstudio.ui.runwatch import Known
+from glmstudio.units import duration
+from glmstudio.words import say
+
+_SHOWN = 100  # changed answers
+_KINDS = ("json", "csv")
+
+
+def render(lang: str, known: Known) -> Safe:
+    """The result, how far it is, or the button that begins; nothing for a run that was taught no facts."""
+    if not known.has_result or known.state.live or not (known.run.path / EXAM).exists():
+        return Safe("")
+    try:
+        scoring = _scoring(known.run.path.as_posix(), known.attempts, known.name)
+        look, result = _state(scoring)
+    except StudioError as error:  # its facts are gone, what was measured is not
+        result = last_score(known.run)
+        return _result(lang, known, result) if result else problem(lang, error, kind="note")
+    if result is not None:
+        return _result(lang, known, result)
+    return _going(lang, known, look)
+
+
+@lru_cache(maxsize=8)
+def _scoring(_folder: str, _attempts: int, name: str) -> Scoring:
+    """Made once, for its data may be a large file."""
+    return of_run(find_run(name))
+
+
+def _state(scoring: Scoring) -> tuple[Look, FactsScore | None]:
+    look = scoring.asking.look()
+    if look.running or not look.whole:
+        return look, None
+    return look, scoring.kept() or scoring.finish()
+
+
+def _going(lang: str, known: Known, look: Look) -> Safe:
+    run = {"run": known.name}
+    title = tag("<h3>{text}</h3>", text=say(lang, "ui.facts.title"))
+    if look.running:
+        words = say(lang, "ui.facts.going", done=look.done, total=look.total)
+        left = say(lang, "ui.run.left", time=duration(lang, look.seconds_left)) if look.seconds_left else ""
+        share = look.done / look.total if look.total else 0.0
+        return tag(
+            '<div class="gs-facts-score gs-stack">{title}<div class="gs-row gs-spread">{chip}'
+            '<span class="gs-small">{left}</span></div>{bar}<div>{stop}</div></div>',
+            title=title,
+            chip=chip("running", words),
+            left=left,
+            bar=bar(share, label=words),
+            stop=button("facts-score-stop", say(lang, "ui.score.stop"), look="quiet", **run),
+        )
+    label = say(lang, "ui.facts.go_on" if look.done else "ui.facts.start")
+    return tag(
+        '<div class="gs-facts-score gs-stack">{title}{trouble}<p class="gs-small">{text}</p><div>{start}</div></div>',
+        title=title,
+        trouble=problem(lang, look.problem, kind="attention") if look.problem else "",
+        text=say(lang, "ui.facts.text"),
+        start=button("facts-score", label, look="primary", **run),
+    )
+
+
+def _result(lang: str, known: Known, result: FactsScore) -> Safe:
+    lines = [
+        tag(
+            '<tr title="{about}"><th scope="row">{name}<br><span class="gs-small">{about}</span></th>'
+            '<td class="gs-number">{base}</td><td class="gs-number">{tuned}</td></tr>',
+            name=name,
+            about=say(lang, f"ui.facts.about_{line}"),
+            base=base,
+            tuned=tuned,
+        )
+        for line, (name, base, tuned) in zip(_counted(result), rows(lang, result), strict=True)
+    ]
+    return tag(
+        '<div class="gs-facts-score gs-stack"><h3>{title}</h3><p class="gs-verdict-said">{verdict}</p>'
+        '<div class="gs-wide-table"><table class="gs-table gs-score"><thead><tr><th></th><th>{base}</th>'
+        '<th>{tuned}</th></tr></thead><tbody>{lines}</tbody></table></div><p class="gs-small">{note}</p>'
+        '<div class="gs-row">{copy}{files}</div>{flips}</div>',
+        title=say(lang, "ui.facts.title"),
+        verdict=verdict(lang, result),
+        base=say(lang, "ui.chat.base"),
+        tuned=say(lang, "ui.score.tuned"),
+        lines=lines,
+        note=_note(lang, result),
+        copy=_copy(lang, known.run, result),
+        files=[_file(lang, known.name, kind) for kind in _KINDS],
+        flips=_flips(lang, result),
+    )
+
+
+def _counted(result: FactsScore) -> list[str]:
+    return [line for line, count in result.counts.items() if count is not None]
+
+
+def _note(lang: str, result: FactsScore) -> str:
+    """What the figures mean, and how the facts fare in the form of prompt that does not count."""
+    said = [say(lang, "ui.facts.interval")]
+    if len(result.forms) > 1:
+        said.append(say(lang, "ui.facts.both_forms"))
+    elif (other := result.by_form.get("tools", {}).get("learned")) and other.tuned is not None:
+        said.append(say(lang, "ui.facts.with_tools", n=other.tuned, of=other.of))
+    base, tuned = result.likelihood
+    if base is not None and tuned is not None:
+        said.append(say(lang, "ui.facts.likelihood", base=base, tuned=tuned))
+    return (" " if lang == "en" else "").join(said)
+
+
+def _copy(lang: str, run: Run, result: FactsScore) -> Safe:
+    return tag(
+        '<div class="gs-details"><pre hidden>{text}</pre><button type="button" class="gs-button" data-copy'
+        ' data-done="{done}">{label}</button></div>',
+        text=as_markdown(lang, result, run.name),
+        done=say(lang, "ui.common.copied"),
+        label=say(lang, "ui.facts.copy"),
+    )
+
+
+def _file(lang: str, name: str, kind: str) -> Safe:
+    return tag(
+        '<a class="gs-button gs-look-quiet" href="/scores/{name}.{kind}?lang={lang}" download>{label}</a>',
+        name=quote(name),
+        kind=kind,
+        lang=lang,
+        label=say(lang, f"ui.facts.save_{kind}"),
+    )
+
+
+def _flips(lang: str, result: FactsScore) -> Safe:
+    """Every answer that changed, what became worse first."""
+    if not result.flips:
+        return Safe("")
+    worse = sum(not flip.better for flip in result.flips)
+    title = say(lang, "ui.facts.flips", better=len(result.flips) - worse, worse=worse)
+    heads = [tag("<th>{text}</th>", text=say(lang, f"knowledge.column.{name}")) for name in _COLUMNS]
+    body = [_flip(lang, flip) for flip in result.flips[:_SHOWN]]
+    table = tag(
+        '<div class="gs-wide-table"><table class="gs-table"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody>'
+        "</table></div>",
+        heads=heads,
+        body=body,
+    )
+    return fold(title, table, key="facts-flips", unfolded=worse > 0)
+
+
+_COLUMNS = ("line", "question", "base", "tuned")
+
+
+def _flip(lang: str, flip: Flip) -> Safe:
+    form = say(lang, f"knowledge.form.{flip.form}")
+    return tag(
+        '<tr><td>{chip}<br><span class="gs-small">{line} · {form}</span></td><td>{question}</td><td>{base}</td>'
+        "<td>{tuned}</td></tr>",
+        chip=chip("good" if flip.better else "bad", say(lang, f"ui.score.{'better' if flip.better else 'worse'}")),
+        line=say(lang, f"knowledge.line.{flip.line}"),
+        form=form,
+        question=flip.question,
+        base=flip.base or "–",
+        tuned=flip.tuned or "–",
+    )
