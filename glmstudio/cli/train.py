@@ -214,6 +214,7 @@ def _plan(asked: Any, *, as_json: bool) -> int:
 
 def _steps(plan: Any) -> str:
     said = t("cli.plan_steps_text", steps=plan.settings.steps, epochs=plan.epochs, records=plan.learned_from)
+    said += t("cli.plan_mixed_text", mixed=plan.mixed) if plan.mixed else ""
     fewer = plan.fewer_steps
     return f"{said}\n  {t('cli.plan_passes', steps=fewer, passes=plan.passes_of(fewer))}" if fewer else said
 

@@ -20,7 +20,7 @@ from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.data.watch import Watch
 from glmstudio.files import digest, write_json
 
-MENDED, REPEATED, TOOLS, MIXED = 1, 2, 4, 8  # flags of a row; MIXED: a general record that the mixture brought
+MENDED, REPEATED, TOOLS, GENERAL, EXTRA = 1, 2, 4, 8, 16  # flags of a row, as in `Finding`
 ROW = struct.Struct("<qiiqiiqqQB")
 ROW_FIELDS = [
     ("offset", "<i8"), ("length", "<i4"), ("learned", "<i4"), ("ends_at", "<i8"), ("ends", "<i4"), ("file", "<i4"),
@@ -53,7 +53,7 @@ def build(
             messages = finding.mended
             if messages is not None:
                 flags = (MENDED if problem is not None else 0) | (TOOLS if finding.tools else 0)
-                flags |= MIXED if finding.form == REHEARSAL else 0
+                flags |= (GENERAL if finding.form == REHEARSAL else 0) | (EXTRA if finding.extra else 0)
                 again = writer.row(index[file], line, messages, flags)
                 problem = problem or again
             if problem is not None:
@@ -97,7 +97,7 @@ class _Writer:
     def row(self, file: int, line: int, messages: Sequence[Message], flags: int) -> Problem | None:
         """Write one record. A faultless one that was there before is told as a problem."""
         mark = message_hash(messages)
-        again = None if flags & (MENDED | MIXED) else self._seen.again(self._names[file], line, mark)
+        again = None if flags & (MENDED | EXTRA) else self._seen.again(self._names[file], line, mark)
         ids, learned, stops = spelled(self._tokenizer, messages)
         counted = list(accumulate(learned))
         ends = [(stop + 1, counted[stop]) for stop in _answers(messages, stops)]

@@ -27,7 +27,8 @@ class Fault:
 class Finding:
     """One conversation as it stands (None where it cannot be written down), its faults, and what it is when mended.
 
-    `tools`: whether it tells the model of tools. `form`: the format that it came in, "rehearsal" where it was mixed in.
+    `tools`: whether it tells the model of tools. `form`: the format that it came in, "rehearsal" for a general record.
+    `extra`: it was mixed in, and may say what another one says.
     """
 
     messages: tuple[Message, ...] | None
@@ -35,6 +36,7 @@ class Finding:
     mended: tuple[Message, ...] | None = None
     tools: bool = False
     form: str = ""
+    extra: bool = False
 
     @property
     def worst(self) -> Fault | None:

@@ -83,7 +83,7 @@ def read_findings(
 def _rehearsed(file: Path) -> Sequence[tuple[int, Finding]]:
     """The general records, examined, in an order of their own."""
     found = [
-        (line, replace(examine(each), form=REHEARSAL))
+        (line, replace(examine(each), form=REHEARSAL, extra=True))
         for line, value in read_values(file)
         if not isinstance(value, StudioError)
         for each in conversations(value)
@@ -113,7 +113,7 @@ class _PromptForms:
             return
         before, self._seen = self._seen, self._seen + 1
         for _ in range(int(self._seen * self._more + 1e-9) - int(before * self._more + 1e-9)):
-            yield examine(conversation(found.record["conversations"], self._listed()))
+            yield replace(examine(conversation(found.record["conversations"], self._listed())), extra=True)
 
     def _listed(self) -> list[dict[str, Any]]:
         if self._random.random() < _ALL_TOOLS:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from glmstudio.data.building import MENDED, MIXED, TOOLS
+from glmstudio.data.building import EXTRA, GENERAL, MENDED, TOOLS
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def held_back(store: Store, chosen: Selection, share: float, seed: int) -> npt.N
 
 def _repeated(store: Store, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Which of the kept rows say the same as a kept one before them."""
-    rows = np.flatnonzero(kept & ((store.rows["flags"] & MIXED) == 0))  # those of the mixture come again on purpose
+    rows = np.flatnonzero(kept & ((store.rows["flags"] & EXTRA) == 0))  # those of the mixture come again on purpose
     _, first = np.unique(store.rows["mark"][rows], return_index=True)
     again = np.zeros(len(store), np.bool_)
     again[np.delete(rows, first)] = True
@@ -143,5 +143,5 @@ def _counted(store: Store, policy: str, limit: int, kept: npt.NDArray[np.bool_],
         tokens=int(ends[rows].sum()),
         learned=int(learned[rows].sum()),
         with_tools=int(np.count_nonzero(store.rows["flags"][rows] & TOOLS)),
-        mixed=int(np.count_nonzero(store.rows["flags"][rows] & MIXED)),
+        mixed=int(np.count_nonzero(store.rows["flags"][rows] & GENERAL)),
     )

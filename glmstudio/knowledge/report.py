@@ -18,16 +18,21 @@ def rows(lang: str, score: FactsScore) -> Iterator[tuple[str, str, str]]:
     for line in COUNTED:
         count = score.counts[line]
         if count is not None:
-            yield say(lang, f"knowledge.line.{line}"), cell(lang, count, BASE), cell(lang, count, TUNED)
+            base, tuned = (_joined(*cell(lang, count, who)) for who in (BASE, TUNED))
+            yield say(lang, f"knowledge.line.{line}"), base, tuned
 
 
-def cell(lang: str, count: Count, who: str) -> str:
-    """`19 of 20 (76–99 %)`; a dash where nobody was asked."""
+def cell(lang: str, count: Count, who: str) -> tuple[str, str]:
+    """`19 of 20` and its 95 % interval, `76–99 %`; a dash where nobody was asked."""
     number = count.base if who == BASE else count.tuned
     if number is None:
-        return "–"
+        return "–", ""
     low, high = (round(100 * each) for each in wilson(number, count.of))
-    return say(lang, "knowledge.cell", n=number, of=count.of, low=low, high=high)
+    return say(lang, "knowledge.share", n=number, of=count.of), say(lang, "knowledge.interval", low=low, high=high)
+
+
+def _joined(share: str, interval: str) -> str:
+    return f"{share} ({interval})" if interval else share
 
 
 def as_text(lang: str, score: FactsScore) -> str:

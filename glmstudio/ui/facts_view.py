@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import quote
 
 from glmstudio.errors import StudioError
 from glmstudio.knowledge.asking import Look
-from glmstudio.knowledge.report import as_markdown, rows
-from glmstudio.knowledge.result import FactsScore, Flip, verdict
+from glmstudio.knowledge.report import as_markdown, cell
+from glmstudio.knowledge.result import BASE, TUNED, Count, FactsScore, Flip, verdict
 from glmstudio.knowledge.scoring import Scoring, last_score, of_run
 from glmstudio.runs.run import EXAM, Run, find_run
 from glmstudio.ui.markup import Safe, bar, button, chip, fold, problem, tag
@@ -75,17 +76,7 @@ def _going(lang: str, known: Known, look: Look) -> Safe:
 
 
 def _result(lang: str, known: Known, result: FactsScore) -> Safe:
-    lines = [
-        tag(
-            '<tr title="{about}"><th scope="row">{name}<br><span class="gs-small">{about}</span></th>'
-            '<td class="gs-number">{base}</td><td class="gs-number">{tuned}</td></tr>',
-            name=name,
-            about=say(lang, f"ui.facts.about_{line}"),
-            base=base,
-            tuned=tuned,
-        )
-        for line, (name, base, tuned) in zip(_counted(result), rows(lang, result), strict=True)
-    ]
+    lines = [_line(lang, line, count) for line, count in result.counts.items() if count is not None]
     return tag(
         '<div class="gs-facts-score gs-stack"><h3>{title}</h3><p class="gs-verdict-said">{verdict}</p>'
         '<div class="gs-wide-table"><table class="gs-table gs-score"><thead><tr><th></th><th>{base}</th>'
@@ -103,8 +94,18 @@ def _result(lang: str, known: Known, result: FactsScore) -> Safe:
     )
 
 
-def _counted(result: FactsScore) -> list[str]:
-    return [line for line, count in result.counts.items() if count is not None]
+def _line(lang: str, line: str, count: Count) -> Safe:
+    """One line of the score; what it counts stands below its name."""
+    cells = [
+        tag('<td class="gs-number">{share}<br><span class="gs-small">{interval}</span></td>', share=said, interval=more)
+        for said, more in (cell(lang, count, who) for who in (BASE, TUNED))
+    ]
+    return tag(
+        '<tr><th scope="row">{name}<br><span class="gs-small">{about}</span></th>{cells}</tr>',
+        name=say(lang, f"knowledge.line.{line}"),
+        about=say(lang, f"ui.facts.about_{line}"),
+        cells=cells,
+    )
 
 
 def _note(lang: str, result: FactsScore) -> str:
@@ -141,20 +142,25 @@ def _file(lang: str, name: str, kind: str) -> Safe:
 
 
 def _flips(lang: str, result: FactsScore) -> Safe:
-    """Every answer that changed, what became worse first."""
-    if not result.flips:
+    """Every answer that changed: what became worse at once, what became better one fold away."""
+    better = [flip for flip in result.flips if flip.better]
+    worse = [flip for flip in result.flips if not flip.better]
+    return tag("{worse}{better}", worse=_changed(lang, "worse", worse), better=_changed(lang, "better", better))
+
+
+def _changed(lang: str, which: str, flips: Sequence[Flip]) -> Safe:
+    if not flips:
         return Safe("")
-    worse = sum(not flip.better for flip in result.flips)
-    title = say(lang, "ui.facts.flips", better=len(result.flips) - worse, worse=worse)
     heads = [tag("<th>{text}</th>", text=say(lang, f"knowledge.column.{name}")) for name in _COLUMNS]
-    body = [_flip(lang, flip) for flip in result.flips[:_SHOWN]]
+    body = [_flip(lang, flip) for flip in flips[:_SHOWN]]
     table = tag(
-        '<div class="gs-wide-table"><table class="gs-table"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody>'
-        "</table></div>",
+        '<div class="gs-wide-table"><table class="gs-table gs-flips"><thead><tr>{heads}</tr></thead>'
+        "<tbody>{body}</tbody></table></div>",
         heads=heads,
         body=body,
     )
-    return fold(title, table, key="facts-flips", unfolded=worse > 0)
+    title = say(lang, f"ui.facts.{which}", count=len(flips))
+    return fold(title, table, key=f"facts-{which}", unfolded=which == "worse")
 
 
 _COLUMNS = ("line", "question", "base", "tuned")
@@ -163,9 +169,8 @@ _COLUMNS = ("line", "question", "base", "tuned")
 def _flip(lang: str, flip: Flip) -> Safe:
     form = say(lang, f"knowledge.form.{flip.form}")
     return tag(
-        '<tr><td>{chip}<br><span class="gs-small">{line} · {form}</span></td><td>{question}</td><td>{base}</td>'
+        '<tr><td>{line}<br><span class="gs-small">{form}</span></td><td>{question}</td><td>{base}</td>'
         "<td>{tuned}</td></tr>",
-        chip=chip("good" if flip.better else "bad", say(lang, f"ui.score.{'better' if flip.better else 'worse'}")),
         line=say(lang, f"knowledge.line.{flip.line}"),
         form=form,
         question=flip.question,

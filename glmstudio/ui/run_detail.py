@@ -55,7 +55,7 @@ def render_records(lang: str, known: Known) -> Safe:
     counts = read_json(known.run.path / "records.json", {})
     if not isinstance(counts, dict) or not isinstance(counts.get("used"), int):
         return Safe("")
-    named = [(name, counts.get(name)) for name in ("mended", "cut", "dropped", "validation")]
+    named = [(name, counts.get(name)) for name in ("mixed", "mended", "cut", "dropped", "validation")]
     learned_from = counts.get("trained")  # runs of before did not count it apart
     said = [say(lang, "ui.run.used", count=learned_from if isinstance(learned_from, int) else counts["used"])]
     said += [say(lang, f"ui.run.{name}", count=count) for name, count in named if isinstance(count, int) and count]

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.exists(), reason
 WORDS = {
     "en-US": (
         "1,450 steps are 580 passes through 20 conversations.",
-        "Take 50 steps: about 20 passes",
+        "Take 25 steps: about 10 passes",
         "“facts” was trained without tools, so it is asked without them.",
         "Answers now: GLM Studio demo + facts",
         "Both are asked as the training data begins: without tools.",
@@ -29,7 +29,7 @@ WORDS = {
     ),
     "zh-CN": (
         "1,450 步相当于把 20 条对话学 580 遍。",
-        "改为 50 步，约 20 遍",
+        "改为 25 步，约 10 遍",
         "“facts”训练时没有用到工具，因此提问时也不带工具。",
         "+ facts",
         "两者都按训练数据的开头提问：不带工具。",
@@ -71,7 +71,7 @@ def test_facts_from_a_spreadsheet(running: Studio, chromium: Any, home: Path, tm
         page.wait_for_selector("#panel-run [data-key='run-facts']", timeout=30_000)
         run = find_run("facts")
         assert wait_for_end(run, seconds=180).state == "finished", run.log()[0][-2000:]
-        assert (run.settings["steps"], run.learned_tools) == (50, False)
+        assert (run.settings["steps"], run.learned_tools) == (25, False)
         page.wait_for_selector("#panel-run [data-act=chat]", timeout=20_000)
         assert learned in page.inner_text("#panel-run")
         page.click("#panel-run details[data-key=versus] > summary")

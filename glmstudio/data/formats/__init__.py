@@ -43,10 +43,12 @@ def conversations(value: Any) -> Iterator[Conversation | StudioError]:
         yield from from_toolalpaca(value)
         return
     try:
-        if form == "facts" and (fact := read_fact(value)) is not None:
+        if form != "facts":
+            yield _one(value, form)
+        elif (fact := read_fact(value)) is not None:
             yield from fact.conversations()
         else:
-            yield _one(value, form)
+            yield pair(*question_and_answer(value))
     except RecursionError:
         yield StudioError("data.record_deep")
     except StudioError as reason:
@@ -64,8 +66,6 @@ def _one(value: Any, form: str) -> Conversation:
         return from_openai(value)
     if (alpaca := in_alpaca_words(value)) is not None:
         return from_alpaca(alpaca)
-    if form == "facts":
-        return pair(*question_and_answer(value))
     names = pair_of(value)
     if names is None:
         seen = ", ".join(short(name, 30) for name in list(value)[:12])

@@ -107,11 +107,14 @@ def question_and_answer(record: dict[Any, Any]) -> tuple[Any, Any]:
 
 
 def read_fact(record: dict[str, Any]) -> Fact | None:
-    """The fact in a record that `is_fact`; None where its question or its answer is empty."""
+    """The fact in a record that `is_fact`; None where its answer is empty. Raises StudioError where only the question
+    is."""
     named = _named(record)
     question, answer = question_and_answer(record)
-    if not _text(question) or not _text(answer):
+    if not _text(answer):
         return None
+    if not _text(question):
+        raise StudioError("data.fact_no_question")
     question, answer = str(question), str(answer)  # with the spaces that its author gave it
     columns = {column: list(_column(named, column)) for column in COLUMNS}
     nested = [list(_asked_inside(named.get(name))) for name in _NESTED]
