@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ class Worker:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._work = read_table(place / "work.json")
+        _end_line(place / "answers.jsonl")
         self._known = set(read_answers(place))
         parts, questions = self._work["parts"], self._work["questions"]
         wanted = {(part["mark"], each["key"]) for part in parts for each in questions}
@@ -85,6 +87,15 @@ class Worker:
         write_json(
             self._place / "status.json", {"done": self._done, "total": self._total, "seconds_left": left}, parents=False
         )
+
+
+def _end_line(file: Path) -> None:
+    """End a line that a kill has cut in the middle: what is written next must not become a part of it."""
+    if file.is_file() and file.stat().st_size:
+        with file.open("rb+") as lines:
+            lines.seek(-1, os.SEEK_END)
+            if lines.read(1) != b"\n":
+                lines.write(b"\n")
 
 
 def _likelihoods(
