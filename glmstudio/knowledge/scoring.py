@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,12 +66,14 @@ class Scoring:
         """What the answers so far say."""
         return scored(self.questions, self.asking.answers(), self.forms, tuned=len(self.parts) > 1)
 
-    def run(self, tell: Callable[[Look], None]) -> FactsScore:
-        """Ask everything and wait for it; `tell` hears how far it is. Raises StudioError."""
+    def run(self, tell: Callable[[Look], None], cancel: threading.Event | None = None) -> FactsScore:
+        """Ask everything and wait for it; `tell` hears how far it is. Raises StudioError, also where `cancel` is set."""
         self.start()
         try:
             while (look := self.asking.look()).running:
                 tell(look)
+                if cancel is not None and cancel.is_set():
+                    self.asking.cancel()
                 time.sleep(0.2)
         except BaseException:
             self.asking.cancel()

@@ -11,7 +11,7 @@ from glmstudio.knowledge.asking import Look
 from glmstudio.knowledge.report import as_markdown, cell
 from glmstudio.knowledge.result import BASE, TUNED, Count, FactsScore, Flip, verdict
 from glmstudio.knowledge.scoring import Scoring, last_score, of_run
-from glmstudio.runs.run import EXAM, Run, find_run
+from glmstudio.runs.run import EXAM, find_run
 from glmstudio.ui.markup import Safe, bar, button, chip, fold, problem, tag
 from glmstudio.ui.runwatch import Known
 from glmstudio.units import duration
@@ -76,20 +76,30 @@ def _going(lang: str, known: Known, look: Look) -> Safe:
 
 
 def _result(lang: str, known: Known, result: FactsScore) -> Safe:
+    files = [_file(lang, known.name, kind) for kind in _KINDS]
+    title = tag("<h3>{text}</h3>", text=say(lang, "ui.facts.title"))
+    return tag(
+        '<div class="gs-facts-score gs-stack">{title}{shown}</div>',
+        title=title,
+        shown=shown(lang, known.name, result, files),
+    )
+
+
+def shown(lang: str, name: str, result: FactsScore, files: Sequence[Safe] = ()) -> Safe:
+    """A score of facts by whatever is called `name`: the sentence, the lines, and what changed."""
     lines = [_line(lang, line, count) for line, count in result.counts.items() if count is not None]
     return tag(
-        '<div class="gs-facts-score gs-stack"><h3>{title}</h3><p class="gs-verdict-said">{verdict}</p>'
+        '<p class="gs-verdict-said">{verdict}</p>'
         '<div class="gs-wide-table"><table class="gs-table gs-score"><thead><tr><th></th><th>{base}</th>'
         '<th>{tuned}</th></tr></thead><tbody>{lines}</tbody></table></div><p class="gs-small">{note}</p>'
-        '<div class="gs-row">{copy}{files}</div>{flips}</div>',
-        title=say(lang, "ui.facts.title"),
+        '<div class="gs-row">{copy}{files}</div>{flips}',
         verdict=verdict(lang, result),
         base=say(lang, "ui.chat.base"),
         tuned=say(lang, "ui.score.tuned"),
         lines=lines,
         note=_note(lang, result),
-        copy=_copy(lang, known.run, result),
-        files=[_file(lang, known.name, kind) for kind in _KINDS],
+        copy=_copy(lang, name, result),
+        files=list(files),
         flips=_flips(lang, result),
     )
 
@@ -121,11 +131,11 @@ def _note(lang: str, result: FactsScore) -> str:
     return (" " if lang == "en" else "").join(said)
 
 
-def _copy(lang: str, run: Run, result: FactsScore) -> Safe:
+def _copy(lang: str, name: str, result: FactsScore) -> Safe:
     return tag(
         '<div class="gs-details"><pre hidden>{text}</pre><button type="button" class="gs-button" data-copy'
         ' data-done="{done}">{label}</button></div>',
-        text=as_markdown(lang, result, run.name),
+        text=as_markdown(lang, result, name),
         done=say(lang, "ui.common.copied"),
         label=say(lang, "ui.facts.copy"),
     )

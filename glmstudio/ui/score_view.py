@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.chat.score import MOST, Change, Marks, Score, summary
-from glmstudio.chat.scoring import SCORINGS, Job, Scoring
+from glmstudio.knowledge.result import FactsScore
 from glmstudio.runs.run import Run
 from glmstudio.runs.start import SAMPLE
+from glmstudio.ui import facts_view
 from glmstudio.ui.chat_model import chosen_adapter, chosen_model
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, button, chip, fold, problem, tag
+from glmstudio.ui.scorings import SCORINGS, Job, Scoring
 from glmstudio.words import say
 
 _CHAT = "chat"
@@ -82,6 +84,8 @@ def _state(lang: str, scoring: Scoring, run: Run | None) -> Safe:
         return tag('<div class="gs-stack">{chip}{bar}</div>', chip=chip("running", words), bar=bar(share, label=words))
     if scoring.problem:
         return problem(lang, scoring.problem)
+    if isinstance(scoring.result, FactsScore):
+        return facts_view.shown(lang, scoring.job.adapter or scoring.job.model, scoring.result)
     return _result(lang, scoring.result, run) if scoring.result else Safe("")
 
 

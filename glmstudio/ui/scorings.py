@@ -12,7 +12,10 @@ from pathlib import Path
 from glmstudio.chat.score import Score, score
 from glmstudio.chat.server import ModelServer, Served
 from glmstudio.chat.terminal import own_server
+from glmstudio.data.records import form_of
 from glmstudio.errors import StudioError
+from glmstudio.knowledge import scoring as facts
+from glmstudio.knowledge.result import FactsScore
 from glmstudio.runs.lease import chat_device, run_on
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,7 @@ class Scoring:
     done: int = 0
     total: int = 0
     running: bool = True
-    result: Score | None = None
+    result: Score | FactsScore | None = None
     problem: StudioError | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
 
@@ -88,6 +91,10 @@ def served(model: str, adapter: str) -> Iterator[Served]:
 def _run(scoring: Scoring) -> None:
     job = scoring.job
     try:
+        if form_of(job.file) == "facts":
+            asked = facts.Scoring.of(job.file, job.model, job.adapter, most=job.count)
+            scoring.result = asked.run(lambda look: scoring.moved(look.done, look.total), scoring.cancel)
+            return
         with served(job.model, job.adapter) as there:
             scoring.result = score(job.file, there, count=job.count, tell=scoring.moved, cancel=scoring.cancel)
     except StudioError as error:
