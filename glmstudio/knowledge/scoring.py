@@ -67,7 +67,7 @@ class Scoring:
         return scored(self.questions, self.asking.answers(), self.forms, tuned=len(self.parts) > 1)
 
     def run(self, tell: Callable[[Look], None], cancel: threading.Event | None = None) -> FactsScore:
-        """Ask everything and wait for it; `tell` hears how far it is. Raises StudioError, also where `cancel` is set."""
+        """Ask everything and wait for it; `tell` hears how far it is. Raises StudioError, as where `cancel` is set."""
         self.start()
         try:
             while (look := self.asking.look()).running:
