@@ -1,0 +1,1 @@
+"""Facts that a model is taught, and whether it has learned them."""
