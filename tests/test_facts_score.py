@@ -97,7 +97,7 @@ def test_a_base_alone_shows_what_it_knows_already() -> None:
     score = scored(QUESTIONS, answers(said, QUESTIONS), ("plain",), tuned=False)
     assert score.known == (1,)
     assert score.to_json()["learned"] == {"base": 1, "tuned": None, "of": 2}
-    assert (score.flips, verdict("en", score)) == ((), "Learned 1 of 2.")
+    assert (score.flips, verdict("en", score)) == ((), "Learned 1 of 2. Asked in words that it never learned, 0 of 2.")
 
 
 def test_facts_that_are_only_known_without_tools_are_told_so() -> None:

@@ -218,7 +218,7 @@ def _flips(asked: Sequence[Question], answers: Answers, marks: Any) -> Iterator[
 
 
 def _read(table: Mapping[str, Any]) -> dict[str, Count | None]:
-    given = {line: table.get(line) for line in COUNTED}
+    given = {line: table[line] for line in COUNTED if line in table}
     return {line: None if count is None else Count(**count) for line, count in given.items()}
 
 
