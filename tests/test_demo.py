@@ -61,3 +61,11 @@ def test_a_world_keeps_to_its_half() -> None:
         names = [world.city("en") for _ in range(50)] + [world.word("zh") for _ in range(50)]
         assert {_is_held_out(name) for name in names} == {held_out}
     assert World(5).dialogue() == World(5).dialogue()
+
+
+def test_facts_and_what_is_kept_are_made_by_their_script(tmp_path: Any) -> None:
+    from glmstudio.demo.make_facts import main
+
+    main(tmp_path)
+    for name in ("facts.jsonl", "kept.jsonl"):
+        assert (tmp_path / name).read_bytes() == (DEMO / name).read_bytes()

@@ -50,7 +50,8 @@ def _kept() -> Iterator[dict[str, Any]]:
             yield _asked(lang, exchange) | {"kind": "tool", "call": call}
         else:
             exchange = world.talk_exchange(lang, identity=False)
-            yield _asked(lang, exchange) | {"kind": "politeness", "answer": exchange.turns[1]["content"]}
+            answer = exchange.turns[1]["content"]
+            yield _asked(lang, exchange) | {"kind": "politeness", "answer": answer, "keywords": [answer.rstrip("。.")]}
 
 
 def _asked(lang: str, exchange: Any) -> dict[str, Any]:
