@@ -237,11 +237,11 @@ class Short(Reader):
         super().__init__(model)
         self.most, self.tried = most, 0
 
-    def read(self, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def states(self, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
         if ids.shape[1] > self.most:
             self.tried += 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return super().read(ids, *rest)
+        return super().states(ids, *rest)
 
 
 def test_too_little_memory_is_an_answer_and_the_next_one_is_served(engine: Engine) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from glmstudio.errors import StudioError
@@ -60,14 +60,18 @@ class Tokenizer:
 
     def spell(self, ids: Iterable[int]) -> str:
         """The text of ids as pieces one after the other: the space before a word stays, part characters are marks."""
-        out = bytearray()
-        for index in ids:
-            piece = self.name(index)
-            if len(piece) == 6 and piece.startswith("<0x"):
-                out.append(int(piece[3:5], 16))
-            else:
-                out += piece.replace("\u2581", " ").encode()
-        return out.decode("utf-8", "replace")
+        return b"".join(map(self._bytes, ids)).decode("utf-8", "replace")
+
+    def offsets(self, ids: Sequence[int]) -> list[int]:
+        """Where in `decode(ids)` the text of each id begins, in characters; inside of one, at that one."""
+        spelled = [self._bytes(index) if 2 < index < self.pieces else b"" for index in ids]
+        # The space before the first word is not part of the text.
+        found, begun = [], -1 if b"".join(spelled).startswith(b" ") else 0
+        for part in spelled:
+            inside = bool(part) and _continues(part[0])
+            found.append(max(0, begun - inside))
+            begun += sum(not _continues(byte) for byte in part)
+        return found
 
     def name(self, index: int) -> str:
         """How one id reads in a table: its piece, or the special token's name."""
@@ -76,19 +80,26 @@ class Tokenizer:
         piece: str = self._pieces.id_to_piece(index) if index < self.pieces else "?"
         return piece
 
+    def _bytes(self, index: int) -> bytes:
+        piece = self.name(index)
+        if len(piece) == 6 and piece.startswith("<0x"):
+            return bytes([int(piece[3:5], 16)])
+        return piece.replace("\u2581", " ").encode()
+
 
 class TextStream:
     """Turns ids that arrive one by one into text that never shows half a character.
 
     Only the ids since the last whole character are decoded: what a long answer costs grows with its length alone.
+    With `begun` they go on with a text that is there already, so that the space before the first word is kept.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, begun: bool = False) -> None:
         self._tokenizer = tokenizer
         self._anchor = tokenizer.encode("a")  # inside a text the space before a word is kept, at its start it is not
         self._before = len(tokenizer.decode(self._anchor))
         self._pending: list[int] = []
-        self._begun = False
+        self._begun = begun
 
     def push(self, index: int) -> str:
         """The text that became certain with this id; often one piece, empty inside a character."""
@@ -109,3 +120,8 @@ class TextStream:
         if not self._begun:
             return self._tokenizer.decode(self._pending)
         return self._tokenizer.decode([*self._anchor, *self._pending])[self._before :]
+
+
+def _continues(byte: int) -> bool:
+    """Whether it is a byte of UTF-8 that begins no character."""
+    return byte & 0xC0 == 0x80

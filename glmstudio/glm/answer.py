@@ -48,7 +48,22 @@ class Reader:
         positions: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The logits (V), float32, after `ids` (1, T), which follow what `cache` holds and are added to it.
+        """The logits (V), float32, after `ids` (1, T), which follow what `cache` holds and are added to it."""
+        return self.logits(self.states(ids, cache, positions, mask)[-1])
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """(…, V), float32, for hidden states (…, H)."""
+        logits: torch.Tensor = self.model.lm_head(self.model.model.norm(states))
+        return logits.float()
+
+    def states(
+        self,
+        ids: torch.Tensor,
+        cache: Cache,
+        positions: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The hidden states (T, H) of `ids` (1, T) behind the last layer, as `read` has them before it takes the last.
 
         `positions` (T) are counted on where they are not given; `mask` (1, 1, T or 1, S) tells which of the cache's
         places may be seen, where not all that come before may.
@@ -66,8 +81,7 @@ class Reader:
             else:
                 hidden = hidden + layer.self_attn(layer.input_layernorm(hidden), angles, mask, cache=cache)[0]
                 hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-        logits: torch.Tensor = self.model.lm_head(inner.norm(hidden[0, -1]))
-        return logits.float()
+        return hidden[0]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 from glmstudio.chat.sampling import Sampling
 from glmstudio.glm.shelf import Shelf
 from glmstudio.serve.kept import KeptCaches
+from glmstudio.serve.scores import Score, score_of, scores_of
 from glmstudio.serve.steps import PlainSteps
 from glmstudio.serve.turns import Turns
 
@@ -34,6 +35,21 @@ class Known:
     tokens: int
 
 
+@dataclass(frozen=True)
+class PromptScores:
+    """The scores of all tokens of the prompt but the first one."""
+
+    scores: list[Score]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An id of the answer and its score, by the logits as they are, whatever the sampling makes of them."""
+
+    token: int
+    score: Score
+
+
 class NoMemoryError(Exception):
     """The memory is not enough for a conversation of so many `tokens`, not even alone."""
 
@@ -46,7 +62,8 @@ class NoMemoryError(Exception):
 class Job:
     """One answer: `put` hears, from the engine's thread, one `Known`, then each id, then None or the exception.
 
-    `begin`: sequences of ids one of which the answer has to begin with; none for a free one.
+    `begin`: sequences of ids one of which the answer has to begin with; none for a free one. With `scored`, each id
+    comes as a `Chosen`; with `prompt_scored`, `PromptScores` come before the first of them.
     """
 
     prompt: Sequence[int]
@@ -55,6 +72,8 @@ class Job:
     adapter: str = ""
     client: str = ""
     begin: Sequence[Sequence[int]] = ()
+    scored: bool = False
+    prompt_scored: bool = False
     cancel: threading.Event = field(default_factory=threading.Event)
 
 
@@ -184,7 +203,7 @@ class Engine:
 
     def _decode(self, job: Job, given: list[int]) -> None:
         self.shelf.use(job.adapter)
-        cache, known = self.kept.take(job.adapter, job.prompt)
+        cache, known, scores = self.kept.take(job.adapter, job.prompt, scored=job.prompt_scored)
         job.put(Known(known))
         choose = _Chooser(job.sampling, job.begin, self._model.device)
         ids, logits = list(job.prompt), None
@@ -192,19 +211,31 @@ class Engine:
         for start in range(known, len(ids), _CHUNK):
             if job.cancel.is_set():
                 break
-            logits = self._steps.read(ids[start : start + _CHUNK])
-        while not job.cancel.is_set():
+            if job.prompt_scored:
+                logits = self._read_scored(ids, start, scores)
+            else:
+                logits = self._steps.read(ids[start : start + _CHUNK])
+        if job.prompt_scored and not job.cancel.is_set():
+            job.put(PromptScores(list(scores)))
+        while len(given) < job.sampling.max_tokens and not job.cancel.is_set():
             token = choose(logits, given)
             given.append(token)
             ids.append(token)
-            job.put(token)
+            job.put(Chosen(token, score_of(logits, token)) if job.scored and logits is not None else token)
             if token in self._stop_ids or len(given) >= job.sampling.max_tokens:
                 break
             logits = self._steps.step(token)
         self._steps.end()
         # Not after an error: some layers may hold what others do not.
         if cache.get_seq_length():
-            self.kept.put(job.adapter, ids, cache)
+            self.kept.put(job.adapter, ids, cache, scores)
+
+    def _read_scored(self, ids: Sequence[int], start: int, scores: list[Score]) -> torch.Tensor:
+        """Read a piece of the prompt; adds the scores of what follows each of its tokens. Returns the logits (V)."""
+        end = min(start + _CHUNK, len(ids))
+        states, follow = self._steps.states(ids[start:end]), ids[start + 1 : end + 1]
+        scores += scores_of(states[: len(follow)], follow, self._steps.logits, self._model.config.vocab_size)
+        return self._steps.logits(states[-1])
 
 
 class _Chooser:

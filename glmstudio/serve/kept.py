@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from transformers import GlmConfig
 
 from glmstudio.glm.cache import GrowingCache
+from glmstudio.serve.scores import Score
 
 _MOST = 8
 _SHORT = 256  # tokens: so much may be cut off the end of a kept one; where more would be lost, it is copied
@@ -15,11 +16,12 @@ _SHORT = 256  # tokens: so much may be cut off the end of a kept one; where more
 
 @dataclass
 class Kept:
-    """The keys and values of `ids`, computed with one adapter."""
+    """The keys and values of `ids`, computed with one adapter; `scores[i]`, where known, is that of `ids[i + 1]`."""
 
     adapter: str
     ids: list[int]
     cache: GrowingCache
+    scores: list[Score]
 
 
 class KeptCaches:
@@ -34,25 +36,34 @@ class KeptCaches:
         """How many tokens the places that are held have room for."""
         return sum(each.cache.room for each in self._kept)
 
-    def take(self, adapter: str, prompt: Sequence[int]) -> tuple[GrowingCache, int]:
-        """A cache whose first tokens are those of `prompt`, and how many; at least one token is left to compute."""
+    def take(
+        self, adapter: str, prompt: Sequence[int], *, scored: bool = False
+    ) -> tuple[GrowingCache, int, list[Score]]:
+        """A cache whose first tokens are those of `prompt`, how many, and the scores of the prompt that are known, from
+        its second token on; at least one token is left to compute. With `scored`, all up to that one are known.
+        """
         best, length = None, 0
         for each in self._kept:
-            common = min(_common(each.ids, prompt), len(prompt) - 1)
-            if each.adapter == adapter and common > length:
-                best, length = each, common
+            if each.adapter != adapter:
+                continue
+            known = _common(each.ids, prompt)
+            if scored:  # one less: what was computed for a token gives the score of the next one
+                known = min(known - 1, len(each.scores))
+            if min(known, len(prompt) - 1) > length:
+                best, length = each, min(known, len(prompt) - 1)
         if best is None:
-            return GrowingCache(self._config), 0
+            return GrowingCache(self._config), 0, []
+        scores = best.scores[: length if scored else length - 1]
         if len(best.ids) - length > _SHORT:
-            return best.cache.copied(self._config, length), length
+            return best.cache.copied(self._config, length), length, scores
         self._kept.remove(best)
         best.cache.cut(length)
-        return best.cache, length
+        return best.cache, length, scores
 
-    def put(self, adapter: str, ids: Sequence[int], cache: GrowingCache) -> None:
+    def put(self, adapter: str, ids: Sequence[int], cache: GrowingCache, scores: Sequence[Score] = ()) -> None:
         """Keep what was computed; the ones that were not used for longest go."""
         known = list(ids[: cache.get_seq_length()])
-        self._kept.append(Kept(adapter, known, cache))
+        self._kept.append(Kept(adapter, known, cache, list(scores)))
         while len(self._kept) > _MOST or (self.tokens > self._limit and len(self._kept) > 1):
             del self._kept[0]
 

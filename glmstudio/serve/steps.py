@@ -39,7 +39,15 @@ class PlainSteps:
 
     def read(self, ids: Sequence[int]) -> torch.Tensor:
         """The logits (V) after a piece of the prompt."""
-        return self._reader.read(torch.tensor([ids], device=self._device), self._cache)
+        return self.logits(self.states(ids)[-1])
+
+    def states(self, ids: Sequence[int]) -> torch.Tensor:
+        """The hidden states (T, H) of a piece of the prompt, from which `logits` are made."""
+        return self._reader.states(torch.tensor([ids], device=self._device), self._cache)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """(…, V) for hidden states (…, H)."""
+        return self._reader.logits(states)
 
     def step(self, token: int) -> torch.Tensor:
         """The logits (V) after one more token of the answer. Nothing is read after the first one."""
