@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
 import time
@@ -13,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from glmstudio.chat.protocol import ProtocolError, to_turns
@@ -27,12 +25,11 @@ from glmstudio.errors import StudioError
 from glmstudio.files import short
 from glmstudio.serve.engine import Engine, Job
 from glmstudio.serve.errors import HANDLERS, failed, full, refusal, told_of
+from glmstudio.serve.http import beside, event_stream, read_body
+from glmstudio.serve.listener import Listener
 from glmstudio.serve.request import Request, read_request
 from glmstudio.serve.turns import FullError
 from glmstudio.serve.writer import Done, Piece, Writer
-
-_LARGE_BODY, _LARGEST_BODY = 200_000, 4_000_000  # bytes
-_BEAT = 1.0  # seconds between two signs of life while a request waits
 
 
 class Service:
@@ -83,7 +80,7 @@ class Service:
     async def add(self, request: HttpRequest) -> Response:
         """Put an adapter beside the weights; for the studio alone."""
         self._only_studio(request)
-        body = await _body(request)
+        body = await read_body(request)
         name, folder = str(body.get("name") or ""), str(body.get("folder") or "")
         if not name or name == self._name:
             raise ProtocolError("name must be the name of an adapter.", "name")
@@ -101,14 +98,13 @@ class Service:
 
     async def complete(self, request: HttpRequest) -> Response:
         """An answer, whole or as server-sent events; errors in OpenAI's shape."""
-        asked = read_request(await _body(request))
+        asked = read_request(await read_body(request))
         adapter = self._adapter(asked.model)
-        told: asyncio.Queue[Any] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
+        listener = Listener(self._engine)
         job = Job(
-            prompt=await self._prompted(request, asked),
+            prompt=await beside(request, self._prompt, asked),
             sampling=asked.sampling,
-            put=lambda item: _hand_over(loop, told, item),
+            put=listener.put,
             adapter=adapter,
             client=asked.client,
             begin=[self._tokenizer.encode(f"{name}\n") for name in asked.first],
@@ -116,38 +112,26 @@ class Service:
         job.sampling = self._within(job)
         writer = Writer(self._tokenizer, asked, job)
         try:
-            self._engine.submit(job)
+            listener.submit(job)
         except FullError:
             return full()
         head = self._head(asked, adapter)
         if asked.stream:
-            return StreamingResponse(
-                self._events(writer, told, head, asked, job),
-                media_type="text/event-stream",
-                headers=_NOT_KEPT,
-                background=BackgroundTask(self._forget, job),  # runs after a client that left, too
-            )
-        return await self._whole(request, writer, told, head, job)
+            return event_stream(self._events(writer, listener, head, asked), listener)
+        return await self._whole(request, writer, listener, head)
 
-    async def _whole(
-        self, request: HttpRequest, writer: Writer, told: asyncio.Queue[Any], head: dict[str, Any], job: Job
-    ) -> Response:
-        watch = asyncio.create_task(self._watch(request, job, told))
-        try:
-            while not isinstance(item := await told.get(), (Exception, type(None))):
+    async def _whole(self, request: HttpRequest, writer: Writer, listener: Listener, head: dict[str, Any]) -> Response:
+        async with listener.watching(request):
+            async for item in listener.items():
+                if isinstance(item, Exception):
+                    return failed(item)
                 writer.take(item)
-            if isinstance(item, Exception):
-                return failed(item)
             done = writer.end()
-        finally:
-            job.cancel.set()
-            self._engine.turns.leave(job)
-            watch.cancel()
         choice = {"index": 0, "message": writer.message(), "finish_reason": done.reason, "logprobs": None}
         return JSONResponse(head | {"object": "chat.completion", "choices": [choice], "usage": done.usage})
 
     async def _events(
-        self, writer: Writer, told: asyncio.Queue[Any], head: dict[str, Any], asked: Request, job: Job
+        self, writer: Writer, listener: Listener, head: dict[str, Any], asked: Request
     ) -> AsyncIterator[str]:
         head = head | {"object": "chat.completion.chunk"} | ({"usage": None} if asked.usage else {})
 
@@ -157,7 +141,7 @@ class Service:
 
         try:
             yield event({"role": "assistant", "content": "", "refusal": None})
-            async for item in self._beating(told, job):
+            async for item in listener.beating():
                 if isinstance(item, str):
                     yield item
                 elif isinstance(item, Exception):
@@ -174,44 +158,7 @@ class Service:
                 yield f"data: {json.dumps(head | {'choices': [], 'usage': done.usage})}\n\n"
             yield "data: [DONE]\n\n"
         finally:  # whatever ends the response, the client leaving too, ends the answer
-            job.cancel.set()
-            self._engine.turns.leave(job)
-
-    async def _forget(self, job: Job) -> None:
-        """Nobody waits for the answer any more. A coroutine, because each plain function would take a thread."""
-        job.cancel.set()
-        self._engine.turns.leave(job)
-
-    async def _beating(self, told: asyncio.Queue[Any], job: Job) -> AsyncIterator[Any]:
-        """What the engine tells until the end; while it is silent, a comment each second that says why."""
-        waited = self._engine.before(job)
-        if waited:
-            yield f": waiting {waited}\n\n"
-        while True:
-            try:
-                item = await asyncio.wait_for(told.get(), _BEAT)
-            except asyncio.TimeoutError:
-                before = self._engine.before(job)
-                yield ": working\n\n" if before is None else f": waiting {before}\n\n"
-                continue
-            if item is None:
-                return
-            yield item
-
-    async def _watch(self, request: HttpRequest, job: Job, told: asyncio.Queue[Any]) -> None:
-        """Ends a whole answer when its client leaves, also while it waits."""
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        job.cancel.set()
-        self._engine.turns.leave(job)
-        told.put_nowait(None)
-
-    async def _prompted(self, request: HttpRequest, asked: Request) -> list[int]:
-        """The prompt; one of megabytes takes a second, in which the others must not wait."""
-        size = request.headers.get("content-length", "")
-        if size.isdecimal() and int(size) < _LARGE_BODY:
-            return self._prompt(asked)
-        return await run_in_threadpool(self._prompt, asked)
+            listener.leave()
 
     def _prompt(self, asked: Request) -> list[int]:
         turns = to_turns(asked.messages, asked.tools)
@@ -271,29 +218,5 @@ class Service:
             raise HTTPException(404)
 
 
-_NOT_KEPT = {"cache-control": "no-store", "x-accel-buffering": "no"}
-
-
-def _hand_over(loop: asyncio.AbstractEventLoop, told: asyncio.Queue[Any], item: Any) -> None:
-    """From the engine's thread to the request's; a loop that was closed meanwhile has nobody who listens."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(told.put_nowait, item)
-
-
 def _delta(piece: Piece) -> dict[str, Any]:
     return {"content": piece} if isinstance(piece, str) else {"tool_calls": [piece]}
-
-
-async def _body(request: HttpRequest) -> dict[str, Any]:
-    raw = b""
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > _LARGEST_BODY:
-            raise ProtocolError("The request is too large.", status=413)
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError("The request is not valid JSON.") from error
-    if not isinstance(body, dict):
-        raise ProtocolError("The request must be a JSON object.")
-    return body

@@ -45,30 +45,56 @@ class Request:
 
 def read_request(body: dict[str, Any]) -> Request:
     """The checked request. Raises ProtocolError that names the field."""
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        raise ProtocolError("you must provide a model parameter", "model")
-    for name, allowed in _REFUSED.items():
-        if body.get(name) is not None and body[name] not in allowed:
-            raise ProtocolError(f"{name} is not supported by this server.", name, code="unsupported_parameter")
+    model = read_model(body)
+    refuse_unsupported(body, _REFUSED)
     tools, first = _tools(body)
-    for name in ("stream", "parallel_tool_calls"):
-        if body.get(name) is not None and not isinstance(body[name], bool):
-            raise ProtocolError(f"{name} must be true or false.", name)
-    options = body.get("stream_options") or {}
-    if not isinstance(options, dict):
-        raise ProtocolError("stream_options must be an object.", "stream_options")
+    refuse_no_switch(body, "stream", "parallel_tool_calls")
     return Request(
-        model=body["model"],
+        model=model,
         messages=body.get("messages"),
         tools=tools,
         first=first,
         one_call=body.get("parallel_tool_calls") is False,
-        sampling=_sampling(body),
-        stops=_stops(body.get("stop")),
+        sampling=read_sampling(body, LIMITS),
+        stops=read_stops(body.get("stop"), _MOST_STOPS),
         stream=bool(body.get("stream")),
-        usage=bool(options.get("include_usage")),
-        client=str(body.get("user") or body.get("safety_identifier") or "")[:200],
+        usage=wants_usage(body),
+        client=read_client(body),
     )
+
+
+def read_model(body: dict[str, Any]) -> str:
+    """The name of the model that is asked. Raises ProtocolError."""
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        raise ProtocolError("you must provide a model parameter", "model")
+    return str(body["model"])
+
+
+def refuse_unsupported(body: dict[str, Any], refused: dict[str, tuple[Any, ...]]) -> None:
+    """Raise ProtocolError for a field with another value than those that ask for nothing."""
+    for name, allowed in refused.items():
+        if body.get(name) is not None and body[name] not in allowed:
+            raise ProtocolError(f"{name} is not supported by this server.", name, code="unsupported_parameter")
+
+
+def refuse_no_switch(body: dict[str, Any], *names: str) -> None:
+    """Raise ProtocolError where one of these fields is neither true nor false."""
+    for name in names:
+        if body.get(name) is not None and not isinstance(body[name], bool):
+            raise ProtocolError(f"{name} must be true or false.", name)
+
+
+def wants_usage(body: dict[str, Any]) -> bool:
+    """Whether a stream ends with what it cost. Raises ProtocolError."""
+    options = body.get("stream_options") or {}
+    if not isinstance(options, dict):
+        raise ProtocolError("stream_options must be an object.", "stream_options")
+    return bool(options.get("include_usage"))
+
+
+def read_client(body: dict[str, Any]) -> str:
+    """Who asks, as far as they say: requests of one client wait for each other."""
+    return str(body.get("user") or body.get("safety_identifier") or "")[:200]
 
 
 def _tools(body: dict[str, Any]) -> tuple[list[Any], list[str]]:
@@ -94,11 +120,12 @@ def _tools(body: dict[str, Any]) -> tuple[list[Any], list[str]]:
     raise ProtocolError("tool_choice must be auto, none, required, or name one of the tools.", "tool_choice")
 
 
-def _sampling(body: dict[str, Any]) -> Sampling:
+def read_sampling(body: dict[str, Any], limits: dict[str, tuple[float, float]]) -> Sampling:
+    """How the next token is chosen. Raises ProtocolError for a number outside of its limits."""
     longest = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
     asked = body | {"max_tokens": body.get(longest)}
     chosen: dict[str, Any] = {}
-    for name, (least, most) in LIMITS.items():
+    for name, (least, most) in limits.items():
         value, whole = asked.get(name), name in WHOLE
         if value is None:
             continue
@@ -110,12 +137,9 @@ def _sampling(body: dict[str, Any]) -> Sampling:
     return Sampling(**chosen)
 
 
-def _stops(value: Any) -> list[str]:
+def read_stops(value: Any, most: int) -> list[str]:
+    """The texts that end an answer, `most` of them at most. Raises ProtocolError."""
     stops = [value] if isinstance(value, str) else value or []
-    if (
-        not isinstance(stops, list)
-        or len(stops) > _MOST_STOPS
-        or not all(isinstance(each, str) and each for each in stops)
-    ):
-        raise ProtocolError(f"stop must be a text or a list of at most {_MOST_STOPS} texts.", "stop")
+    if not isinstance(stops, list) or len(stops) > most or not all(isinstance(each, str) and each for each in stops):
+        raise ProtocolError(f"stop must be a text or a list of at most {most} texts.", "stop")
     return stops
