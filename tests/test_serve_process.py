@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from glmstudio.chat.server import ModelServer, ServerState, _why, wait_until_rea
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.paths import DEMO, paths
+from glmstudio.serve.place import open_up, take
 from tests.adapters import lora, prefix
 from tests.servers import KEY, TOKEN, Server, body, get, served
 
@@ -263,3 +265,13 @@ def test_ending_the_chat_in_the_terminal_leaves_no_server(tmp_path: Path) -> Non
     for stream in (chat.stdin, chat.stdout):
         assert stream is not None
         stream.close()
+
+
+def test_small_replies_on_a_kept_connection_do_not_wait_for_each_other() -> None:
+    """Only a socket that knows its protocol is one for which asyncio turns the system's waiting off."""
+    with take("127.0.0.1", 0) as taken:
+        open_up(taken)
+        with socket.create_connection(taken.getsockname()):
+            accepted, _ = taken.accept()
+            with accepted:
+                assert accepted.proto == socket.IPPROTO_TCP

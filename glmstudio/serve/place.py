@@ -15,8 +15,9 @@ def take(host: str, port: int) -> socket.socket:
     if port and not process.port_is_free(port):
         raise StudioError("chat.port_taken", port=port)
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        taken = socket.socket(family, kind)
+        # Without its protocol, asyncio would not take it for TCP, and each small reply would wait 40 ms for another.
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        taken = socket.socket(family, kind, protocol)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except (OSError, OverflowError, UnicodeError) as error:
