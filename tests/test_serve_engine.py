@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from glmstudio.errors import StudioError
 from glmstudio.glm.answer import Reader
 from glmstudio.glm.load import load_model
 from glmstudio.glm.shelf import Shelf
-from glmstudio.serve.engine import Engine, Job, Known, NoMemoryError
+from glmstudio.serve.engine import Engine, Job, Known, NoMemoryError, PromptScores
 from glmstudio.serve.turns import FullError, Turns
 from glmstudio.tools.toolbox import trained
 from tests.adapters import BASE, lora, prefix
@@ -255,6 +256,19 @@ def test_too_little_memory_is_an_answer_and_the_next_one_is_served(engine: Engin
     assert engine._steps._cache is None, "the conversation that found no room is held no longer"
     short.most = 10_000
     assert answer(engine, ids) == wanted
+
+
+def test_too_little_memory_for_scores_is_told(engine: Engine) -> None:
+    told: queue.Queue[Any] = queue.Queue()
+    short = engine._steps._reader = Short(engine.shelf.model, 300)
+    scored = Job([5] * 400, Sampling(max_tokens=0), told.put, prompt_scored=True)
+    engine.submit(scored)
+    heard = [told.get(timeout=60) for _ in range(3)]
+    assert heard[:2] == [Known(0)] * 2, "once more with what was kept given back"
+    assert isinstance(heard[2], NoMemoryError)
+    short.most = 10_000
+    engine.submit(scored)
+    assert [type(told.get(timeout=60)) for _ in range(3)] == [Known, PromptScores, type(None)]
 
 
 def test_turns_are_fair() -> None:

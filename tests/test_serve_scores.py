@@ -18,10 +18,9 @@ from glmstudio.data.tokenizer import TextStream, Tokenizer
 from glmstudio.glm.load import load_model
 from glmstudio.glm.shelf import Shelf
 from glmstudio.serve import scores as slices
-from glmstudio.serve.engine import Chosen, Engine, Job, Known, NoMemoryError, PromptScores
+from glmstudio.serve.engine import Chosen, Engine, Job, Known, PromptScores
 from glmstudio.serve.scores import Score, score_of
 from tests.adapters import BASE, lora, prefix
-from tests.test_serve_engine import Short
 
 NAMES = ("", "soft", "low")
 NEAR = {"rtol": 1e-5, "atol": 1e-5}
@@ -187,16 +186,6 @@ def test_luck_does_not_change_what_is_told_of_the_model(engine: Engine) -> None:
 def test_nothing_is_made_where_nothing_is_asked(engine: Engine) -> None:
     assert [type(item) for item in told(engine, ids(30), most=0)] == [Known, PromptScores]
     assert [type(item) for item in told(engine, ids(1 + 1), most=0, prompt_scored=False)] == [Known]
-
-
-def test_too_little_memory_for_scores_is_told(engine: Engine) -> None:
-    before = engine._steps._reader
-    engine._steps._reader = Short(engine.shelf.model, 20)
-    engine.kept.clear()
-    with pytest.raises(NoMemoryError):
-        told(engine, ids(30))
-    engine._steps._reader = before
-    assert len(scored(engine, ids(30))[1]) == 29
 
 
 def test_numbers_that_are_none_can_be_written_as_json() -> None:

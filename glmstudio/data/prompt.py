@@ -89,7 +89,7 @@ def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message], opening: Sequenc
 
     `opening` are ids that stand before the messages, as `opening_of` a conversation; else the two of a beginning.
     """
-    ids = list(opening) or _start(tokenizer)
+    ids = list(opening) or tokenizer.start
     for message in messages:
         ids += _message_ids(tokenizer, message)
     return [*ids, tokenizer.special["<|assistant|>"]]
@@ -98,7 +98,7 @@ def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message], opening: Sequenc
 def opening_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """What stands before the first turn of the user: tools and system text, with the two ids of a beginning."""
     user = tokenizer.special["<|user|>"]
-    return list(ids[: ids.index(user)]) if user in ids else _start(tokenizer)
+    return list(ids[: ids.index(user)]) if user in ids else tokenizer.start
 
 
 def training_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> Example:
@@ -113,7 +113,7 @@ def training_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> Examp
 
 def spelled(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int], list[bool], list[int]]:
     """A conversation's ids, whether each of them is learned, and where each message ends: the place of what ends it."""
-    ids = _start(tokenizer)
+    ids = tokenizer.start
     learned = [False] * (len(ids) + 1)  # learned[i]: whether the token at i is a label
     ends = []
     for message in messages:
@@ -123,10 +123,6 @@ def spelled(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int
         ends.append(len(ids))
     ids.append(EOS)
     return ids, learned, ends
-
-
-def _start(tokenizer: Tokenizer) -> list[int]:
-    return [tokenizer.special["[gMASK]"], tokenizer.special["sop"]]
 
 
 def _message_ids(tokenizer: Tokenizer, message: Message) -> list[int]:

@@ -48,6 +48,11 @@ class Tokenizer:
         """The ids that end an answer: the end of the text, the user's turn, and a tool's turn."""
         return EOS, self.special["<|user|>"], self.special["<|observation|>"]
 
+    @property
+    def start(self) -> list[int]:
+        """The two ids that begin every sequence: `[gMASK] sop`."""
+        return [self.special["[gMASK]"], self.special["sop"]]
+
     def encode(self, text: str) -> list[int]:
         """The ids of plain text; special tokens in it are letters like any others."""
         ids: list[int] = self._pieces.encode(text)
@@ -79,6 +84,15 @@ class Tokenizer:
             return self._names[index]
         piece: str = self._pieces.id_to_piece(index) if index < self.pieces else "?"
         return piece
+
+    def token(self, index: int) -> str:
+        """One id as OpenAI's protocol has it: its text with the space before it, `bytes:\\xe4` inside a character."""
+        if index >= self.size:
+            return f"token_id:{index}"
+        piece = self.name(index)
+        if len(piece) == 6 and piece.startswith("<0x"):
+            return f"bytes:\\x{piece[3:5].lower()}"
+        return piece.replace("\u2581", " ")
 
     def _bytes(self, index: int) -> bytes:
         piece = self.name(index)

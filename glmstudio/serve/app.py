@@ -1,4 +1,4 @@
-"""OpenAI's chat protocol over one loaded model and its adapters."""
+"""OpenAI's protocols over one loaded model and its adapters: the chat here, completions in their own module."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ from glmstudio.data.prompt import chat_ids, is_text
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import short
+from glmstudio.serve.completion_request import read_completion
+from glmstudio.serve.completions import Completions
 from glmstudio.serve.engine import Engine, Job
 from glmstudio.serve.errors import HANDLERS, failed, full, refusal, told_of
 from glmstudio.serve.http import beside, event_stream, read_body
 from glmstudio.serve.listener import Listener
 from glmstudio.serve.request import Request, read_request
+from glmstudio.serve.tokens import token_routes
 from glmstudio.serve.turns import FullError
 from glmstudio.serve.writer import Done, Piece, Writer
 
@@ -49,6 +52,8 @@ class Service:
                 Route("/v1/models", self.models),
                 Route("/v1/models/{name:path}", self.model),
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
+                Route("/v1/completions", self.go_on, methods=["POST"]),
+                *token_routes(self._tokenizer, self._engine.context),
                 Route("/studio/state", self.state),
                 Route("/studio/adapters", self.add, methods=["POST"]),
             ],
@@ -119,6 +124,12 @@ class Service:
         if asked.stream:
             return event_stream(self._events(writer, listener, head, asked), listener)
         return await self._whole(request, writer, listener, head)
+
+    async def go_on(self, request: HttpRequest) -> Response:
+        """Text that goes on behind each prompt, and how likely its tokens are; whole or as server-sent events."""
+        body = await read_body(request)
+        asked = await beside(request, read_completion, body, self._tokenizer, self._engine.context)
+        return await Completions(self._engine, self._tokenizer, asked, self._adapter(asked.model)).reply(request)
 
     async def _whole(self, request: HttpRequest, writer: Writer, listener: Listener, head: dict[str, Any]) -> Response:
         async with listener.watching(request):
