@@ -62,7 +62,7 @@ def test_three_choices_a_curve_a_stop_and_a_resume(
         page = visitor.open(running.url + "#finetune")
         page.locator("#finetune-source input").nth(1).check()
         page.locator("#finetune-path textarea, #finetune-path input").fill(str(data))
-        choose(page, "first", steps="150", save_every="100", batch_size="2")
+        choose(page, "first", steps="150", save_every="100", batch_size="8")  # a minute: it must not end by itself
         run = start(page, "first")
         page.wait_for_selector("#panel-run .gs-curve .gs-mean", timeout=60_000)
         page.reload()
