@@ -15,6 +15,7 @@ from glmstudio.chat.server import CONTROL, named_folders
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import ready_model
+from glmstudio.presence import serving
 from glmstudio.serve.place import open_up, take
 
 HERE = "127.0.0.1"
@@ -25,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     """Load the model, then serve until ended."""
     options = parser().parse_args(argv)
     try:
-        return _serve(options)
+        with serving():
+            return _serve(options)
     except StudioError as problem:
         if options.told is None:
             raise  # the command says it, in the user's language
