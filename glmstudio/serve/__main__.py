@@ -88,8 +88,10 @@ def _serve(options: argparse.Namespace) -> int:
     key, taken = given or new_key(), take(options.host, options.port)
     service = load(options)
     import uvicorn
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     from glmstudio.guard import Guard
+    from glmstudio.limits import limited
     from glmstudio.serve.errors import foreign
     from glmstudio.serve.key import Keyed
 
@@ -102,7 +104,14 @@ def _serve(options: argparse.Namespace) -> int:
     if not given:
         sys.stdout.write(f"export OPENAI_API_KEY={key}\n")
         sys.stdout.flush()
-    config = uvicorn.Config(guarded, ws="none", proxy_headers=False, access_log=False, log_level="warning")
+    config = uvicorn.Config(
+        guarded,
+        http=limited(AutoHTTPProtocol),
+        ws="none",
+        proxy_headers=False,
+        access_log=False,
+        log_level="warning",
+    )
     uvicorn.Server(config).run(sockets=[taken])
     return 0
 
