@@ -32,6 +32,7 @@ WHY = {
     "network": "it may not use the network",
     "file": "it may not use this file",
     "disk": "it wrote too much",
+    "threads": "it started too many threads",
     "output": "its answer was too long",
     "forbidden": "it did something that is not allowed",
     "crashed": "its process broke",
@@ -243,6 +244,39 @@ def test_a_memory_bomb(tool: Callable[..., Tool], body: str, monkeypatch: pytest
 )
 def test_a_full_folder(tool: Callable[..., Tool], body: str) -> None:
     assert told(call(tool(body), {})) == stopped("disk")
+
+
+# Past Python, without a stack for each: clone (a thread that shares all), and in it pause, for ever.
+STORM = """
+import mmap
+code = bytes.fromhex("b838000000bf000f010031f631d24d31d24d31c00f0585c07fe67402ebfeb8220000000f05ebf7")
+memory = mmap.mmap(-1, 4096, prot=7)
+memory.write(code)
+ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import threading, time\nthreading.stack_size(1 << 16)\nwhile True: threading.Thread(target=time.sleep, args=(99,)).start()",
+        pytest.param(STORM, marks=pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86-64's own code")),
+    ],
+)
+def test_a_storm_of_threads(tool: Callable[..., Tool], body: str) -> None:
+    assert told(call(tool(body), {})) == stopped("threads")
+
+
+def test_as_many_threads_as_programs_use(tool: Callable[..., Tool]) -> None:
+    body = """
+import numpy, threading, time
+from concurrent.futures import ThreadPoolExecutor
+meet = threading.Barrier(32)
+with ThreadPoolExecutor(32) as pool:
+    sums = list(pool.map(lambda n: time.sleep(meet.wait() * 0 + 0.1) or int(numpy.ones((n, n)) @ numpy.ones(n) @ numpy.ones(n)), range(32)))
+return str(sums == [n * n for n in range(32)])
+"""
+    assert call(tool(body), {}).content == "True"
 
 
 def test_one_file_has_its_bound(tool: Callable[..., Tool]) -> None:
