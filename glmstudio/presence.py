@@ -21,7 +21,7 @@ except ImportError:  # Windows has no flock
     fcntl = None  # type: ignore[assignment]
 
 STUDIO, SERVER = "studio.lock", "serve.lock"
-_RECORD = "studio.json"
+_PAGE, _MODEL = "studio.json", "server.json"  # who they are and where, written by `ui.instance` and `chat.server`
 
 
 def hold(name: str, *, shared: bool = False) -> IO[str] | None:
@@ -79,5 +79,12 @@ def _is_locked(pid: int, number: str) -> bool:
 
 def _is_recorded(pid: int, lock: Path) -> bool:
     """Whether the record beside the lock names it: there are file systems without locks."""
-    known = Identity.from_json(read_table(lock.with_name(_RECORD)).get("identity"))
+    known = Identity.from_json(read_table(lock.with_name(_PAGE)).get("identity"))
     return lock.name == STUDIO and known is not None and known.pid == pid and alive(known)
+
+
+def ports() -> frozenset[int]:
+    """Where this home's page and its model server listen now."""
+    told = [read_table(paths().state / name) for name in (_PAGE, _MODEL)]
+    living = (each.get("port") for each in told if alive(Identity.from_json(each.get("identity"))))
+    return frozenset(port for port in living if type(port) is int and 0 < port < 1 << 16)

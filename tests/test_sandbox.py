@@ -16,8 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
+from glmstudio.files import write_json
 from glmstudio.paths import paths
+from glmstudio.process import identify
 from glmstudio.tools import call as calling
+from glmstudio.tools import fence
 from glmstudio.tools.call import Outcome, call, unfenced
 from glmstudio.tools.permissions import set_folder
 from glmstudio.tools.place import PREFIX, is_full, place
@@ -30,6 +33,7 @@ WHY = {
     "memory": "it took too much memory",
     "process": "it may not start or end other processes",
     "network": "it may not use the network",
+    "ports": "it may not reach the studio itself",
     "file": "it may not use this file",
     "disk": "it wrote too much",
     "threads": "it started too many threads",
@@ -435,6 +439,39 @@ def test_the_network_when_granted_reaches_no_files_and_no_local_sockets(
             ("process", "os.fork()"),
         ):
             assert told(call(tool(body, needs=("network",)), {})) == stopped(kind), body
+
+
+WAYS = {
+    "tcp": "socket.create_connection(('127.0.0.1', {port}), 9)",
+    "through IPv6": "s = socket.socket(socket.AF_INET6); s.setsockopt(41, 26, 0); s.connect(('::ffff:127.0.0.1', {port}))",
+    "late": "s = socket.socket(); s.setsockopt(6, 30, 1); s.connect(('127.0.0.1', {port})); s.send(b'x')",
+    "fast open": "socket.socket().sendto(b'x', 0x20000000, ('127.0.0.1', {port}))",
+    "fast open in a message": "socket.socket().sendmsg([b'x'], [], 0x20000000, ('127.0.0.1', {port}))",
+    "several paths": "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).connect(('127.0.0.1', {port}))",
+    "streams": "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132).connect(('127.0.0.1', {port}))",
+}
+
+
+@pytest.mark.skipif(fence.missing() != "" or fence._abi() < 4, reason="this kernel has no rules for ports")
+@pytest.mark.parametrize("file", ["studio.json", "server.json"])
+def test_the_network_does_not_reach_the_page_or_the_model_server(tool: Callable[..., Tool], file: str) -> None:
+    me = identify(os.getpid())
+    assert me is not None
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        server.setblocking(False)
+        ports = server.getsockname()[1], other.getsockname()[1]
+        write_json(paths().state / file, {"port": ports[0], "token": "x", "model": "demo", "identity": me.to_json()})
+        for name, line in WAYS.items():
+            said = told(call(tool(f"import socket\n{line.format(port=ports[0])}", needs=("network",)), {}))
+            assert said == stopped("ports" if name in ("tcp", "through IPv6", "late") else "network"), name
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        made = tool(f"import socket\n{WAYS['tcp'].format(port=ports[1])}\nreturn 'connected'", needs=("network",))
+        assert call(made, {}).content == "connected"
+        gone = me.to_json() | {"started": 1}
+        write_json(paths().state / file, {"port": ports[0], "token": "x", "model": "demo", "identity": gone})
+        made = tool(f"import socket\n{WAYS['tcp'].format(port=ports[0])}\nreturn 'connected'", needs=("network",))
+        assert call(made, {}).content == "connected", "whose port it was is gone, so it is somebody else's"
 
 
 # Nothing stays

@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.presence import ports
 from glmstudio.tools import fence
 from glmstudio.tools.errors import ToolError
 from glmstudio.tools.mcp import SERVERS
@@ -37,6 +38,7 @@ _STOPPED = {
     "memory": ("tools.stopped_memory", "it took too much memory"),
     "process": ("tools.stopped_process", "it may not start or end other processes"),
     "network": ("tools.stopped_network", "it may not use the network"),
+    "ports": ("tools.stopped_ports", "it may not reach the studio itself"),
     "file": ("tools.stopped_file", "it may not use this file"),
     "disk": ("tools.stopped_disk", "it wrote too much"),
     "threads": ("tools.stopped_threads", "it started too many threads"),
@@ -104,10 +106,28 @@ def unfenced() -> str:
     return fence.missing()
 
 
+class _Ports:
+    """The fence's rules for ports, kept open until nobody needs them: a call may begin while others are made."""
+
+    def __init__(self, closed: frozenset[int] | None) -> None:
+        self.handle = None if closed is None else fence.all_ports_but(closed)
+
+    def __del__(self) -> None:
+        if self.handle is not None:
+            os.close(self.handle)
+
+
+@lru_cache(maxsize=2)
+def _open_ports(closed: frozenset[int] | None) -> _Ports:
+    """All but those of this home: neither its page nor its model server can be asked by a tool, whatever it knows."""
+    return _Ports(closed)
+
+
 def _run(tool: Tool, arguments: dict[str, Any], cancel: threading.Event) -> dict[str, Any]:
     fenced = not unfenced()
     if not fenced and not _harmless(tool):
         raise StudioError("tools.no_fence", name=tool.name)
+    open_ports = _open_ports((ports() or None) if fenced and "network" in tool.needs else None)
     asked = {
         "file": str(tool.file),
         "name": tool.name,
@@ -117,6 +137,7 @@ def _run(tool: Tool, arguments: dict[str, Any], cancel: threading.Event) -> dict
         "seconds": _PROCESSOR_SECONDS,
         "memory": _MEMORY,
         "parent": os.getpid(),
+        "ports": open_ports.handle,
     }
     try:
         written = json.dumps(asked).encode()
@@ -131,6 +152,7 @@ def _run(tool: Tool, arguments: dict[str, Any], cancel: threading.Event) -> dict
             cwd=made,
             env=_environment(tool, str(made)),
             start_new_session=True,
+            pass_fds=() if open_ports.handle is None else (open_ports.handle,),
         )
         try:
             return _told(process, written, made, cancel)
