@@ -150,7 +150,7 @@ def write_text(path: Path, text: str, *, parents: bool = True) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:  # a file's name need not be text
             file.write(text)
         os.replace(temporary, path)
     except BaseException:

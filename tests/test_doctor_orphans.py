@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,8 +20,10 @@ from glmstudio.doctor.audit import entries
 from glmstudio.doctor.leftovers import find_stale
 from glmstudio.doctor.table import JOB, LOADER, read_table
 from glmstudio.files import write_json
-from glmstudio.paths import paths
-from glmstudio.process import COOKIE, Identity, alive, identify
+from glmstudio.paths import make_home, paths
+from glmstudio.presence import is_held_by
+from glmstudio.process import COOKIE, Identity, alive, free_port, identify
+from tests.e2e.studio import command, environment
 from tests.fakes.nvml import FakeDriver
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +47,13 @@ def kinds() -> dict[int, str]:
 def said(child: subprocess.Popen[str]) -> int:
     assert child.stdout is not None
     return int(child.stdout.readline())
+
+
+def until(condition: Callable[[], object], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.05)
 
 
 def kill(child: subprocess.Popen[str]) -> None:
@@ -124,6 +134,48 @@ def test_an_orphan_is_one_whoever_adopted_it(home: Path, spawn: Spawn, tmp_path:
         time.sleep(0.01)
     assert worker.ppid() == adopter.pid
     assert kinds()[worker.pid] == "foreign_orphan"
+
+
+@pytest.mark.parametrize("what", ["studio", "server"])
+def test_a_studio_in_a_shell_with_old_variables_is_no_leftover(
+    what: str, home: Path, orphan: Orphan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another home, too: what it is, the lock says that it holds. So is what it starts; its like without one is listed."""
+    there = tmp_path / "there"
+    variables = environment(there, **WORKER)
+    with monkeypatch.context() as other:
+        other.setenv("GLMSTUDIO_HOME", str(there))
+        make_home()
+    if what == "studio":
+        left = orphan(*command()[1:], **variables)
+        until(lambda: (there / "state/studio.json").exists() and alive(left))
+    else:
+        left = orphan("-m", "glmstudio.serve", "--model", "demo", "--port", str(free_port()), **variables)
+        until(lambda: is_held_by(left.pid))
+    pretends = orphan("-S", "-c", f"kept = open({str(there / 'state/studio.lock')!r}, 'a'); {SLEEP}", **WORKER)
+    until(lambda: kinds().get(pretends.pid) == "foreign_orphan")
+    assert left.pid not in kinds()
+    os.kill(left.pid, signal.SIGSTOP)
+    until(lambda: psutil.Process(left.pid).status() == psutil.STATUS_STOPPED)
+    assert left.pid not in kinds()
+    os.kill(left.pid, signal.SIGKILL)
+    until(lambda: not alive(left))
+    assert not is_held_by(left.pid)
+
+
+def test_what_a_studio_starts_is_its_own(home: Path, orphan: Orphan) -> None:
+    make_home()
+    code = f"""
+import subprocess, sys
+from glmstudio.presence import STUDIO, hold
+kept = hold(STUDIO)
+print(subprocess.Popen([sys.executable, "-S", "-c", {SLEEP!r}]).pid, flush=True); {SLEEP}
+"""
+    left = orphan("-c", code, ready=True, PYTHONPATH=str(ROOT), **WORKER)
+    (child,) = psutil.Process(left.pid).children()
+    assert not {left.pid, child.pid} & set(kinds())
+    os.kill(left.pid, signal.SIGKILL)
+    until(lambda: kinds().get(child.pid) == "foreign_orphan")
 
 
 def test_what_somebody_runs_in_a_terminal_with_old_variables_is_no_orphan(home: Path, orphan: Orphan) -> None:

@@ -24,29 +24,10 @@ from glmstudio.runs.settings import change
 from glmstudio.runs.stop import stop_run
 from glmstudio.train.meeting import PLACE, place
 from glmstudio.train.plain import MOST, decoded, encoded
+from tests.listening import beyond, listening
 from tests.trainings import LONG, PRESET, SMALL, begin, ended, small_data
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-_LISTENS = "0A"
-_LOOPBACK = ("0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
-
-
-def listening(pids: list[int]) -> dict[str, int]:
-    """The addresses, as the kernel writes them, at which these processes listen, and whose they are."""
-    held: dict[str, int] = {}
-    for pid in pids:
-        try:
-            links = [os.readlink(f"/proc/{pid}/fd/{each}") for each in os.listdir(f"/proc/{pid}/fd")]
-        except OSError:
-            continue
-        held |= {link[8:-1]: pid for link in links if link.startswith("socket:[")}
-    found = {}
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == _LISTENS and fields[9] in held:
-                found[fields[1]] = held[fields[9]]
-    return found
 
 
 def watched(run_id: str, over: Any, seconds: float = 120) -> set[str]:
@@ -57,11 +38,6 @@ def watched(run_id: str, over: Any, seconds: float = 120) -> set[str]:
         found |= set(listening([each.pid for each in process.with_cookie(run_id)]))
         time.sleep(0.05)
     return found
-
-
-def beyond(addresses: set[str]) -> set[str]:
-    """Those that others than this machine reach."""
-    return {each for each in addresses if each.split(":")[0] not in _LOOPBACK}
 
 
 @pytest.mark.parametrize("processes", [1, 2])

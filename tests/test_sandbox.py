@@ -16,8 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
+from glmstudio.files import write_json
 from glmstudio.paths import paths
+from glmstudio.process import identify
 from glmstudio.tools import call as calling
+from glmstudio.tools import fence
 from glmstudio.tools.call import Outcome, call, unfenced
 from glmstudio.tools.permissions import set_folder
 from glmstudio.tools.place import PREFIX, is_full, place
@@ -30,8 +33,10 @@ WHY = {
     "memory": "it took too much memory",
     "process": "it may not start or end other processes",
     "network": "it may not use the network",
+    "ports": "it may not reach the studio itself",
     "file": "it may not use this file",
     "disk": "it wrote too much",
+    "threads": "it started too many threads",
     "output": "its answer was too long",
     "forbidden": "it did something that is not allowed",
     "crashed": "its process broke",
@@ -245,6 +250,39 @@ def test_a_full_folder(tool: Callable[..., Tool], body: str) -> None:
     assert told(call(tool(body), {})) == stopped("disk")
 
 
+# Past Python, without a stack for each: clone (a thread that shares all), and in it pause, for ever.
+STORM = """
+import mmap
+code = bytes.fromhex("b838000000bf000f010031f631d24d31d24d31c00f0585c07fe67402ebfeb8220000000f05ebf7")
+memory = mmap.mmap(-1, 4096, prot=7)
+memory.write(code)
+ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))()
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import threading, time\nthreading.stack_size(1 << 16)\nwhile True: threading.Thread(target=time.sleep, args=(99,)).start()",
+        pytest.param(STORM, marks=pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86-64's own code")),
+    ],
+)
+def test_a_storm_of_threads(tool: Callable[..., Tool], body: str) -> None:
+    assert told(call(tool(body), {})) == stopped("threads")
+
+
+def test_as_many_threads_as_programs_use(tool: Callable[..., Tool]) -> None:
+    body = """
+import numpy, threading, time
+from concurrent.futures import ThreadPoolExecutor
+meet = threading.Barrier(32)
+with ThreadPoolExecutor(32) as pool:
+    sums = list(pool.map(lambda n: time.sleep(meet.wait() * 0 + 0.1) or int(numpy.ones((n, n)) @ numpy.ones(n) @ numpy.ones(n)), range(32)))
+return str(sums == [n * n for n in range(32)])
+"""
+    assert call(tool(body), {}).content == "True"
+
+
 def test_one_file_has_its_bound(tool: Callable[..., Tool]) -> None:
     outcome = call(tool("open('x', 'wb').write(bytes(17 << 20))"), {})
     assert outcome.content == "Error: f could not answer: [Errno 27] File too large."
@@ -401,6 +439,39 @@ def test_the_network_when_granted_reaches_no_files_and_no_local_sockets(
             ("process", "os.fork()"),
         ):
             assert told(call(tool(body, needs=("network",)), {})) == stopped(kind), body
+
+
+WAYS = {
+    "tcp": "socket.create_connection(('127.0.0.1', {port}), 9)",
+    "through IPv6": "s = socket.socket(socket.AF_INET6); s.setsockopt(41, 26, 0); s.connect(('::ffff:127.0.0.1', {port}))",
+    "late": "s = socket.socket(); s.setsockopt(6, 30, 1); s.connect(('127.0.0.1', {port})); s.send(b'x')",
+    "fast open": "socket.socket().sendto(b'x', 0x20000000, ('127.0.0.1', {port}))",
+    "fast open in a message": "socket.socket().sendmsg([b'x'], [], 0x20000000, ('127.0.0.1', {port}))",
+    "several paths": "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).connect(('127.0.0.1', {port}))",
+    "streams": "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132).connect(('127.0.0.1', {port}))",
+}
+
+
+@pytest.mark.skipif(fence.missing() != "" or fence._abi() < 4, reason="this kernel has no rules for ports")
+@pytest.mark.parametrize("file", ["studio.json", "server.json"])
+def test_the_network_does_not_reach_the_page_or_the_model_server(tool: Callable[..., Tool], file: str) -> None:
+    me = identify(os.getpid())
+    assert me is not None
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        server.setblocking(False)
+        ports = server.getsockname()[1], other.getsockname()[1]
+        write_json(paths().state / file, {"port": ports[0], "token": "x", "model": "demo", "identity": me.to_json()})
+        for name, line in WAYS.items():
+            said = told(call(tool(f"import socket\n{line.format(port=ports[0])}", needs=("network",)), {}))
+            assert said == stopped("ports" if name in ("tcp", "through IPv6", "late") else "network"), name
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        made = tool(f"import socket\n{WAYS['tcp'].format(port=ports[1])}\nreturn 'connected'", needs=("network",))
+        assert call(made, {}).content == "connected"
+        gone = me.to_json() | {"started": 1}
+        write_json(paths().state / file, {"port": ports[0], "token": "x", "model": "demo", "identity": gone})
+        made = tool(f"import socket\n{WAYS['tcp'].format(port=ports[0])}\nreturn 'connected'", needs=("network",))
+        assert call(made, {}).content == "connected", "whose port it was is gone, so it is somebody else's"
 
 
 # Nothing stays

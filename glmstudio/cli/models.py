@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmstudio.cli.terminal import command, complain, confirmed, json_flag, language, print_json, t
+from glmstudio.cli.terminal import command, complain, confirmed, json_flag, language, one_line, print_json, t
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def _list(options: argparse.Namespace) -> int:
     for item in items:
         row = _row(item)
         weight = size(row["size_bytes"]) if row["size_bytes"] else "–"
-        print(f"{item.name:20} {weight:>9}  {t(f'models.state.{item.state}')}  {item.folder if item.model else ''}")
+        place = one_line(item.folder) if item.model else ""
+        print(f"{one_line(item.name):20} {weight:>9}  {t(f'models.state.{item.state}')}  {place}")
         if row["problem"]:
             print(f"{'':31} {row['problem']}")
     return 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glmstudio.cli.terminal import command, confirmed, json_flag, language, print_json, t
+from glmstudio.cli.terminal import command, confirmed, json_flag, language, one_line, print_json, t
 from glmstudio.cli.train import after_start, holding, make_room
 from glmstudio.units import size
 
@@ -63,7 +63,9 @@ def _runs_list(options: argparse.Namespace) -> int:
     else:
         for row in rows:
             loss = f"{row['loss']:.4f}" if row["loss"] is not None else "–"
-            print(f"{row['name']:32} {t('runs.state.' + row['state']):10} {row['step']}/{row['steps']}  {loss}")
+            print(
+                f"{one_line(row['name']):32} {t('runs.state.' + row['state']):10} {row['step']}/{row['steps']}  {loss}"
+            )
     return 0
 
 

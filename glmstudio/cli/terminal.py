@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from typing import IO, Any, cast
 
 from glmstudio.errors import StudioError
+from glmstudio.files import whole_text
 from glmstudio.words import say, terminal_language
 
 language = terminal_language
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# Also what turns the direction of a line round, so that it reads as something else, and its rarer ends.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class Plain:
@@ -27,8 +29,8 @@ class Plain:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Print text; new lines, tabs and the return of a progress line stay."""
-        return self._stream.write(_CONTROL.sub("\ufffd", text))
+        """Print text; new lines, tabs and the return of a progress line stay. A file's name need not be text."""
+        return self._stream.write(_CONTROL.sub("\ufffd", whole_text(text)))
 
 
 @contextlib.contextmanager
@@ -40,6 +42,11 @@ def plain_output() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def one_line(name: object) -> str:
+    """A name in a list: one with a line break must not pass for two."""
+    return re.sub(r"[\r\n\t]", "\ufffd", str(name))
 
 
 def t(key: str, /, **values: Any) -> str:
@@ -55,9 +62,10 @@ def print_json(value: Any) -> None:
 
 def complain(problem: StudioError) -> int:
     """Say what is wrong and what helps, on the error stream. Returns the exit status."""
-    print(t("cli.error", what=problem.what(language())), file=sys.stderr)
-    if fix := problem.fix(language()):
-        print(f"\n{t('cli.hint', fix=fix)}", file=sys.stderr)
+    with plain_output():
+        print(t("cli.error", what=problem.what(language())), file=sys.stderr)
+        if fix := problem.fix(language()):
+            print(f"\n{t('cli.hint', fix=fix)}", file=sys.stderr)
     return 1
 
 

@@ -23,6 +23,7 @@ from glmstudio.doctor.report import StaleProcess
 from glmstudio.doctor.table import LOADER, Seen, Table, clean, read_table
 from glmstudio.files import read_json
 from glmstudio.paths import paths
+from glmstudio.presence import is_held_by
 from glmstudio.process import COOKIE, Identity, alive, ancestors, identify
 from glmstudio.runs.copies import is_copy
 from glmstudio.runs.run import ENDED
@@ -89,12 +90,20 @@ def find_stale(table: Table) -> list[Listed]:
 def classify(process: Seen, table: Table, runs: dict[str, RunFacts]) -> str:
     """The kind of stale process that this one is, or "" if it is none."""
     run = runs.get(process.variables.get(COOKIE, ""))
+    if run is None and process.job and _is_of_a_studio(process, table):
+        return ""
     kind = run.kind if run is not None else _foreign_kind(process, table)
     if kind or not process.stopped:
         return kind
     if run is not None:
         return "ours_suspended"
     return "foreign_suspended" if table.is_of_a_training(process) else ""
+
+
+def _is_of_a_studio(process: Seen, table: Table) -> bool:
+    """Whether it is a studio or a model server of this user, or what one started: where torchrun's variables are
+    exported in a shell, all that is started there carries them."""
+    return any(each.mine and is_held_by(each.pid) for each in (process, *table.above(process)))
 
 
 def _foreign_kind(process: Seen, table: Table) -> str:

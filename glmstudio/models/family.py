@@ -33,7 +33,7 @@ def refuse_other_family(folder: Path, config: dict[str, Any]) -> None:
     if config.get("padded_vocab_size") == _GLM4_ROWS:
         raise StudioError("models.glm4", folder=str(folder))
     if config.get("quantization_bit"):
-        raise StudioError("models.quantised", folder=str(folder), bits=config["quantization_bit"])
+        raise StudioError("models.quantised", folder=str(folder), bits=short(config["quantization_bit"], 20))
 
 
 def refuse_impossible(file: Path, config: dict[str, Any]) -> None:

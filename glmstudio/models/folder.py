@@ -5,8 +5,10 @@ Takes milliseconds for 12 GB: names, sizes, headers and the index are read, neve
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import opened, read_json
+from glmstudio.files import LARGEST, opened, read_json, short
 from glmstudio.models import manifest
 from glmstudio.models.family import (
     named_in,
@@ -73,7 +75,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise StudioError("models.bad_json", file=str(file))
     if config.get("model_type") != "chatglm":
-        raise StudioError("models.foreign", file=str(file), kind=str(config.get("model_type", "?")))
+        raise StudioError("models.foreign", file=str(file), kind=short(config.get("model_type", "?")))
     refuse_other_family(folder, config)
     refuse_impossible(file, config)
     return config
@@ -120,8 +122,10 @@ def _is_stored(file: Path) -> bool:
 
 
 def check_vocabulary(file: Path) -> None:
-    """Raise StudioError unless `file` is there and is no other family's."""
+    """Raise StudioError unless `file` is there, of a size that a vocabulary has, and no other family's."""
     present(file)
+    if file.stat().st_size > LARGEST:
+        raise StudioError("models.unreadable_file", file=str(file), reason=os.strerror(errno.EFBIG))
     refuse_other_vocabulary(file)
 
 
@@ -161,10 +165,12 @@ def _weight_map(index: Path) -> dict[str, str]:
     names = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(names, dict):
         raise StudioError("models.bad_json", file=str(index))
-    shards = {Path(str(shard)).name for shard in names.values()}
-    if not 0 < len(shards) <= _MOST_SHARDS or not all(map(_SHARD.fullmatch, shards)):
+    given = {shard for shard in names.values() if isinstance(shard, str)}
+    plain = {shard: Path(shard).name for shard in given} if len(given) <= _MOST_SHARDS else {}
+    sound = all(isinstance(shard, str) for shard in names.values()) and all(map(_SHARD.fullmatch, plain.values()))
+    if not plain or not sound:
         raise StudioError("models.bad_json", file=str(index))
-    return {tensor: Path(str(shard)).name for tensor, shard in names.items()}
+    return {tensor: plain[shard] for tensor, shard in names.items()}
 
 
 def _check_index(folder: Path) -> None:

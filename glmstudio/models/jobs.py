@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glmstudio import untrusted
 from glmstudio.errors import StudioError
 from glmstudio.files import alone, read_json, write_json
 from glmstudio.paths import paths
@@ -93,33 +94,33 @@ def read(folder: Path) -> Job | None:
     """The last job of this folder; None where there was none."""
     place = _place(folder)
     about, status = _table(place / "job.json"), _table(place / "status.json")
-    if not about:
+    if (kind := str(about.get("kind"))) not in WORKERS:  # nothing there, or of another version
         return None
     state = str(status.get("state", "running"))
     if state == "running" and not _at_work(about, status):
         status = _table(place / "status.json")  # it may have ended between the two looks
         state = str(status.get("state", "running"))
         state = "interrupted" if state == "running" else state
-    problem = _error(status.get("problem"))
+    problem = untrusted.problem(status.get("problem"))
     if state == "interrupted":
         problem = StudioError("models.interrupted", log=str(place / "log.txt"))
     return Job(
-        kind=str(about.get("kind", "")),
+        kind=kind,
         model=str(about.get("model", "")),
         folder=Path(str(about.get("folder", folder))),
         state=state,
         phase=str(status.get("phase", "")),
-        done=int(status.get("done", 0)),
-        total=int(status.get("total", 0)),
-        bytes_per_second=status.get("bytes_per_second"),
-        seconds_left=status.get("seconds_left"),
+        done=_count(status, "done"),
+        total=_count(status, "total"),
+        bytes_per_second=untrusted.number(status.get("bytes_per_second")) or None,
+        seconds_left=untrusted.number(status.get("seconds_left")) or None,
         source=str(status.get("source", "")),
-        connections=int(status.get("connections", 0)),
-        files=tuple((str(name), int(done), int(size)) for name, done, size in status.get("files", [])),
+        connections=_count(status, "connections"),
+        files=tuple(filter(None, map(_file, untrusted.items(status.get("files"))))),
         problem=problem,
-        problems=tuple(filter(None, map(_error, status.get("problems", [])))),
-        options=about.get("options") if isinstance(about.get("options"), dict) else {},
-        ended=status.get("ended"),
+        problems=tuple(filter(None, map(untrusted.problem, untrusted.items(status.get("problems"))))),
+        options=untrusted.table(about.get("options")),
+        ended=untrusted.number(status.get("ended")) or None,
     )
 
 
@@ -221,7 +222,7 @@ class Reporter:
 def _at_work(about: dict[str, Any], status: dict[str, Any]) -> bool:
     identity = _identity(about, status)
     if identity is None:  # it is being started right now, unless whoever started it was killed in between
-        return time.time() - float(about.get("created", 0.0)) < _BIRTH_S
+        return time.time() - untrusted.number(about.get("created")) < _BIRTH_S
     return alive(identity)
 
 
@@ -240,5 +241,13 @@ def _table(file: Path) -> dict[str, Any]:
     return table if isinstance(table, dict) else {}
 
 
-def _error(data: Any) -> StudioError | None:
-    return StudioError.from_json(data) if isinstance(data, dict) else None
+def _count(status: dict[str, Any], name: str) -> int:
+    return max(0, int(untrusted.number(status.get(name))))
+
+
+def _file(row: Any) -> tuple[str, int, int] | None:
+    """Name, bytes done and bytes in all of one file; None where it is no such row."""
+    if not isinstance(row, list) or len(row) != 3:
+        return None
+    done, whole = (max(0, int(untrusted.number(each))) for each in row[1:])
+    return str(row[0]), done, whole

@@ -60,5 +60,6 @@ def drop(folder: Path, names: list[str]) -> None:
 
 
 def _is_sound(about: Any) -> bool:
-    sha256 = about.get("sha256") if isinstance(about, dict) else None
-    return isinstance(sha256, str) and bool(_SHA256.fullmatch(sha256))
+    sha256, size = (about.get("sha256"), about.get("size")) if isinstance(about, dict) else (None, None)
+    counted = size is None or (type(size) is int and 0 <= size < 1 << 63)
+    return counted and isinstance(sha256, str) and bool(_SHA256.fullmatch(sha256))

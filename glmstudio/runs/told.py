@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from typing import Any
 
 from glmstudio import process
-from glmstudio.errors import StudioError
+from glmstudio.untrusted import items, number, problem, share, table
 
-_MOST = 1e18  # no step, loss, time or size is larger
+__all__ = ["items", "number", "numbers", "problem", "share", "silence", "table"]
+
 _SILENT = 60.0  # seconds
 _SILENT_FIRST = 600.0  # seconds without a first step, to which none can be compared
-
-
-def table(value: Any) -> dict[str, Any]:
-    """An object, or an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def items(value: Any) -> list[Any]:
-    """A list, or an empty one."""
-    return value if isinstance(value, list) else []
-
-
-def number(value: Any, otherwise: float = 0.0) -> float:
-    """A finite number of a size that can be, or `otherwise`."""
-    known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST
-    return value if known and math.isfinite(value) else otherwise
-
-
-def share(value: Any) -> float | None:
-    """A number from 0 to 1, or None."""
-    known = number(value, math.nan)
-    return known if 0 <= known <= 1 else None
 
 
 def numbers(row: dict[str, Any]) -> dict[str, Any]:
     """Of a line of the metrics what is a number, and a step that can be counted."""
     kept = {name: value for name, value in row.items() if number(value, math.nan) == value}
     return kept | {"step": int(kept["step"])} if "step" in kept else {}
-
-
-def problem(data: Any) -> StudioError | None:
-    """The error that was written down; None where there is none, and where its words are not known here."""
-    with contextlib.suppress(TypeError, KeyError, ValueError, AttributeError, IndexError):
-        error = StudioError.from_json(data)
-        for lang in ("en", "zh"):
-            error.what(lang)
-            error.fix(lang)
-        return error
-    return None
 
 
 def silence(progress: dict[str, Any], last: dict[str, Any]) -> float | None:

@@ -15,6 +15,7 @@ from glmstudio.chat.server import CONTROL, named_folders
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import ready_model
+from glmstudio.presence import serving
 from glmstudio.serve.place import open_up, take
 
 HERE = "127.0.0.1"
@@ -25,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     """Load the model, then serve until ended."""
     options = parser().parse_args(argv)
     try:
-        return _serve(options)
+        with serving():
+            return _serve(options)
     except StudioError as problem:
         if options.told is None:
             raise  # the command says it, in the user's language
@@ -86,8 +88,10 @@ def _serve(options: argparse.Namespace) -> int:
     key, taken = given or new_key(), take(options.host, options.port)
     service = load(options)
     import uvicorn
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     from glmstudio.guard import Guard
+    from glmstudio.limits import limited
     from glmstudio.serve.errors import foreign
     from glmstudio.serve.key import Keyed
 
@@ -100,7 +104,14 @@ def _serve(options: argparse.Namespace) -> int:
     if not given:
         sys.stdout.write(f"export OPENAI_API_KEY={key}\n")
         sys.stdout.flush()
-    config = uvicorn.Config(guarded, ws="none", proxy_headers=False, access_log=False, log_level="warning")
+    config = uvicorn.Config(
+        guarded,
+        http=limited(AutoHTTPProtocol),
+        ws="none",
+        proxy_headers=False,
+        access_log=False,
+        log_level="warning",
+    )
     uvicorn.Server(config).run(sockets=[taken])
     return 0
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from glmstudio.chat.protocol import ProtocolError
@@ -66,9 +66,14 @@ async def _unknown(request: Request, error: Exception) -> Response:
     return refusal(status, f"{said}: {request.method} {request.url.path}", code=code)
 
 
+async def _left(_: Request, __: Exception) -> Response:
+    """The client went in the middle of its request, so nobody reads this."""
+    return refusal(400, "The request was not whole.")
+
+
 async def _broken(_: Request, error: Exception) -> Response:
     log.error("A request broke", exc_info=error)
     return failed(error)
 
 
-HANDLERS: Any = {HTTPException: _unknown, ProtocolError: _wrong, Exception: _broken}
+HANDLERS: Any = {HTTPException: _unknown, ProtocolError: _wrong, ClientDisconnect: _left, Exception: _broken}

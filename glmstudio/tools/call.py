@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.presence import ports
 from glmstudio.tools import fence
 from glmstudio.tools.errors import ToolError
 from glmstudio.tools.mcp import SERVERS
@@ -28,6 +29,7 @@ _SECONDS = 20.0
 _PROCESSOR_SECONDS = 10
 _MEMORY = 768 << 20  # bytes of addresses
 _DISK, _FILES = 64 << 20, 1000  # bytes and files that its folder may hold
+_THREADS = 64
 _LARGEST = 1_000_000  # bytes that a process may answer
 _CHILD = Path(__file__).parent / "child.py"
 # The words that the user reads, and what the model hears.
@@ -36,8 +38,10 @@ _STOPPED = {
     "memory": ("tools.stopped_memory", "it took too much memory"),
     "process": ("tools.stopped_process", "it may not start or end other processes"),
     "network": ("tools.stopped_network", "it may not use the network"),
+    "ports": ("tools.stopped_ports", "it may not reach the studio itself"),
     "file": ("tools.stopped_file", "it may not use this file"),
     "disk": ("tools.stopped_disk", "it wrote too much"),
+    "threads": ("tools.stopped_threads", "it started too many threads"),
     "output": ("tools.stopped_output", "its answer was too long"),
     "forbidden": ("tools.stopped_forbidden", "it did something that is not allowed"),
     "crashed": ("tools.stopped_crashed", "its process broke"),
@@ -102,10 +106,28 @@ def unfenced() -> str:
     return fence.missing()
 
 
+class _Ports:
+    """The fence's rules for ports, kept open until nobody needs them: a call may begin while others are made."""
+
+    def __init__(self, closed: frozenset[int] | None) -> None:
+        self.handle = None if closed is None else fence.all_ports_but(closed)
+
+    def __del__(self) -> None:
+        if self.handle is not None:
+            os.close(self.handle)
+
+
+@lru_cache(maxsize=2)
+def _open_ports(closed: frozenset[int] | None) -> _Ports:
+    """All but those of this home: neither its page nor its model server can be asked by a tool, whatever it knows."""
+    return _Ports(closed)
+
+
 def _run(tool: Tool, arguments: dict[str, Any], cancel: threading.Event) -> dict[str, Any]:
     fenced = not unfenced()
     if not fenced and not _harmless(tool):
         raise StudioError("tools.no_fence", name=tool.name)
+    open_ports = _open_ports((ports() or None) if fenced and "network" in tool.needs else None)
     asked = {
         "file": str(tool.file),
         "name": tool.name,
@@ -115,6 +137,7 @@ def _run(tool: Tool, arguments: dict[str, Any], cancel: threading.Event) -> dict
         "seconds": _PROCESSOR_SECONDS,
         "memory": _MEMORY,
         "parent": os.getpid(),
+        "ports": open_ports.handle,
     }
     try:
         written = json.dumps(asked).encode()
@@ -129,6 +152,7 @@ def _run(tool: Tool, arguments: dict[str, Any], cancel: threading.Event) -> dict
             cwd=made,
             env=_environment(tool, str(made)),
             start_new_session=True,
+            pass_fds=() if open_ports.handle is None else (open_ports.handle,),
         )
         try:
             return _told(process, written, made, cancel)
@@ -148,8 +172,9 @@ def _environment(tool: Tool, made: str) -> dict[str, str]:
     """Nothing of the studio's environment but what says how to write: tokens and folders stay out."""
     kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "SYSTEMROOT") if name in os.environ}
     chosen = folder() if "folder" in tool.needs else None
-    # Libraries that would start a thread for each core need addresses for each.
-    single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    # Libraries that would start a thread for each core need addresses for each, and so does malloc for each thread.
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX")
+    single = dict.fromkeys(names, "1")
     return kept | single | {"HOME": made, "TMPDIR": made, "PATH": ""} | ({"TOOL_FOLDER": str(chosen)} if chosen else {})
 
 
@@ -159,9 +184,10 @@ def _told(process: subprocess.Popen[bytes], asked: bytes, made: Path, cancel: th
     reader = threading.Thread(target=_read, args=(process, asked, answer), daemon=True)
     reader.start()
     end = time.monotonic() + _SECONDS
-    look, full = 0.0, False
+    look, full, crowded = 0.0, False, False
     # The answer may be closed long before the process ends.
-    while (reader.is_alive() or process.poll() is None) and not full:
+    while (reader.is_alive() or process.poll() is None) and not full and not crowded:
+        crowded = _threads(process.pid) > _THREADS
         if time.monotonic() >= end or cancel.is_set() or len(answer) > _LARGEST:
             break
         if time.monotonic() >= look:
@@ -174,6 +200,8 @@ def _told(process: subprocess.Popen[bytes], asked: bytes, made: Path, cancel: th
         raise ToolError("The user stopped this call.")
     if len(answer) > _LARGEST:
         return {"stopped": "output"}
+    if crowded:
+        return {"stopped": "threads"}
     if full or is_full(made, _DISK, _FILES):
         return {"stopped": "disk"}
     code = process.poll()
@@ -186,6 +214,15 @@ def _told(process: subprocess.Popen[bytes], asked: bytes, made: Path, cancel: th
     if isinstance(told, dict):
         return told
     return {"stopped": _ENDS.get(-code, "crashed")}
+
+
+def _threads(pid: int) -> int:
+    """How many threads it has. The kernel has no bound of its own for this: RLIMIT_NPROC counts all that a user runs,
+    and does not hold root."""
+    try:
+        return os.stat(f"/proc/{pid}/task").st_nlink - 2  # noqa: PTH116  a folder in it for each
+    except OSError:
+        return 0
 
 
 def _read(process: subprocess.Popen[bytes], asked: bytes, answer: bytearray) -> None:

@@ -5,6 +5,7 @@ It puts the fence up before the tool's file is read. Standard library only, and 
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -60,7 +61,7 @@ def _close(fence: Any, program: bytes, asked: dict[str, Any]) -> None:
     read += [Path(sys.base_prefix), Path(sys.prefix), _ROOT / "glmstudio", Path(asked["file"])]
     if "folder" in asked["needs"] and os.environ.get("TOOL_FOLDER"):
         read.append(Path(os.environ["TOOL_FOLDER"]))
-    fence.close(read, Path.cwd(), program, network=network)
+    fence.close(read, Path.cwd(), program, network=network, ports=asked["ports"])
 
 
 def _answered(asked: dict[str, Any], last: list[str]) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def _answered(asked: dict[str, Any], last: list[str]) -> dict[str, Any]:
         # A shipped tool that was granted something says itself what went wrong with it.
         refused = None if own and asked["needs"] else _refusal(error, event, asked)
         if refused:
-            return {"failed": str(error), "stopped": _kind(event, refused)}
+            return {"failed": str(error), "stopped": _kind(event, refused, asked)}
         return {"failed": str(error) if own else f"{asked['name']} could not answer: {error}."}
 
 
@@ -97,8 +98,10 @@ def _refusal(error: BaseException, event: str, asked: dict[str, Any]) -> OSError
     return last if event.startswith("socket.") and "network" not in asked["needs"] else None
 
 
-def _kind(event: str, refused: OSError) -> str:
+def _kind(event: str, refused: OSError, asked: dict[str, Any]) -> str:
     """What was refused, by the last thing that Python itself noted, or by what the error names."""
+    if event == "socket.connect" and refused.errno == errno.EACCES and "network" in asked["needs"]:
+        return "ports"
     noted = next((kind for kind, marks in _KINDS if event.startswith(marks)), "forbidden")
     return "file" if noted == "forbidden" and refused.filename is not None else noted
 

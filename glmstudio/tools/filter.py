@@ -18,6 +18,8 @@ _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _SECOND_SET = 0x40000000  # x86's numbers for 32-bit pointers
 _THREAD = 0x00010000
 _LOCAL, _INTERNET, _STREAM, _KIND = 1, (2, 10), 1, 0xF
+_PROTOCOLS = (0, 6, 17)  # TCP and UDP; Landlock's rules for ports do not see others, such as MPTCP, which reach TCP
+_FAST_OPEN = 0x20000000  # MSG_FASTOPEN: to send is to connect, and those rules do not see that either
 _DEATH = 1  # PR_SET_PDEATHSIG of prctl: what ends the process with its parent
 _NEWEST = 470  # the last call that was looked at; a later one is as good as not built, and the C library does without
 # Requests of ioctl: is it a terminal, and how wide; how much waits to be read; blocking, closing at exec. Nothing else:
@@ -69,11 +71,15 @@ _ITSELF = {
     "futex_waitv": (449, 449), "exit": (60, 93), "exit_group": (231, 94), "wait4": (61, 260), "waitid": (247, 95),
 }  # fmt: skip
 _SOCKETS = {
-    "sendto": (44, 206), "recvfrom": (45, 207), "sendmsg": (46, 211), "recvmsg": (47, 212), "sendmmsg": (307, 269),
-    "recvmmsg": (299, 243), "shutdown": (48, 210), "getsockname": (51, 204), "getpeername": (52, 205),
-    "setsockopt": (54, 208), "getsockopt": (55, 209),
+    "recvfrom": (45, 207), "recvmsg": (47, 212), "recvmmsg": (299, 243), "shutdown": (48, 210),
+    "getsockname": (51, 204), "getpeername": (52, 205), "setsockopt": (54, 208), "getsockopt": (55, 209),
 }  # fmt: skip
 _CONNECT = {"connect": (42, 203)}
+_SENDS = (
+    ((44, 206), 3),
+    ((46, 211), 2),
+    ((307, 269), 3),
+)  # sendto, sendmsg, sendmmsg, and which argument has the flags
 _SOCKET, _PAIR, _PRLIMIT = (41, 198), (53, 199), (302, 261)
 _CLONE, _CLONE3, _PRCTL, _FCNTL, _IOCTL = (56, 220), (435, 435), (157, 167), (72, 25), (16, 29)
 
@@ -92,7 +98,9 @@ def program(*, network: bool) -> bytes:
     # Threads may be made, processes may not.
     lines += _rule(_CLONE[column], [(_LOAD, 0, 0, _low(0)), (_MASKED, 1, 0, _THREAD), _NO, _YES])
     # Only what the internet speaks: a local socket leads to other programs of this machine, which have files.
-    lines += _rule(_SOCKET[column], _only(0, _INTERNET if network else ()))
+    lines += _rule(_SOCKET[column], [*_one_of(2, _PROTOCOLS), *_only(0, _INTERNET if network else ())])
+    for numbers, flags in _SENDS:
+        lines += _rule(numbers[column], [(_LOAD, 0, 0, _low(flags)), (_MASKED, 0, 1, _FAST_OPEN), _NO, _YES])
     # Its two ends are this process; one of datagrams could be turned to another end.
     kind = [(_LOAD, 0, 0, _low(1)), (_AND, 0, 0, _KIND), (_EQUAL, 1, 0, _STREAM), _NO, _YES]
     lines += _rule(_PAIR[column], [(_LOAD, 0, 0, _low(0)), (_EQUAL, 1, 0, _LOCAL), _NO, *kind])
@@ -124,6 +132,12 @@ def _low(argument: int) -> int:
 def _rule(number: int, inside: list[_Line]) -> list[_Line]:
     """What is done for one call; it always ends with an answer."""
     return [(_EQUAL, 0, len(inside), number), *inside]
+
+
+def _one_of(argument: int, values: tuple[int, ...]) -> list[_Line]:
+    """Goes on behind these lines where the argument is one of the values."""
+    found = [(_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
+    return [(_LOAD, 0, 0, _low(argument)), *found, _NO]
 
 
 def _only(argument: int, values: Iterable[int]) -> list[_Line]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.limits import limited
 from glmstudio.ui import tunnel, uploads
 from glmstudio.ui.door import Door, address, ticket
 from glmstudio.ui.environment import quiet_import
@@ -85,7 +86,7 @@ def _server(application: Any) -> Any:
     return uvicorn.Server(
         uvicorn.Config(
             application,
-            http=noting(AutoHTTPProtocol),
+            http=limited(noting(AutoHTTPProtocol)),
             ws="none",  # nothing here speaks it
             proxy_headers=False,  # who is at the other end is what the socket says, not what a request says
             log_level="warning",

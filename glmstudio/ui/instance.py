@@ -16,13 +16,9 @@ from glmstudio import __version__
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.paths import make_home, paths
+from glmstudio.presence import STUDIO, hold
 from glmstudio.process import Identity, alive, identify
 from glmstudio.ui.door import cookie
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there the answer of /health alone decides
-    fcntl = None  # type: ignore[assignment]
 
 STARTING_S = 20.0
 _LOOK_S = 1.0
@@ -110,24 +106,17 @@ def claim() -> Claim | Running:
 
 def _lock() -> IO[str] | None:
     """The lock's file with our process number in it; None where another process has it."""
-    file = (paths().state / "studio.lock").open("a", encoding="utf-8")
-    try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    except OSError:  # a file system without locks
-        return file
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    file = hold(STUDIO)
+    if file is not None:
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
     return file
 
 
 def _holder() -> str:
     try:
-        return (paths().state / "studio.lock").read_text(encoding="utf-8")[:20].strip() or "?"
+        return (paths().state / STUDIO).read_text(encoding="utf-8")[:20].strip() or "?"
     except (OSError, ValueError):
         return "?"
 
