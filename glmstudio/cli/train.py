@@ -143,6 +143,8 @@ def _others(run: Any) -> None:
 
 def _follow(run: Any, *, quiet: bool) -> Any:
     """Show a run until it ends. Leaving with Ctrl-C leaves the run alone."""
+    from glmstudio.runs.run import EXAM
+
     shown = -1
     try:
         while (state := run.read_state()).live:
@@ -160,6 +162,9 @@ def _follow(run: Any, *, quiet: bool) -> Any:
             model = str(run.result) if run.is_whole_model else run.model
             key = "cli.chat_with_model" if run.is_whole_model else "cli.chat_with"
             print(t(key, model=shlex.quote(model), name=shlex.quote(run.name)))
+            if (run.path / EXAM).exists():
+                names = {"data": run.data, "model": run.model, "name": run.name}
+                print(t("cli.score_with", **{name: shlex.quote(value) for name, value in names.items()}))
     return state
 
 
