@@ -277,7 +277,7 @@ def test_a_folder_is_read_by_name_and_nothing_outside(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StudioError, match=r"no \.json, \.jsonl, \.csv or \.xlsx file in the folder"):
+    with pytest.raises(StudioError, match=r"no training data in the folder"):
         check_file(tmp_path)
 
 

@@ -42,7 +42,7 @@ def _data_check(options: argparse.Namespace) -> int:
             raise StudioError("cli.limit_needs_model")
         check = _examined(options.file)
         return _report(options, check.records, check.problems, check.form)
-    store = _prepared(Path(options.file), _model_folder(options.model))
+    store = _prepared(Path(options.file), _model_folder(options.model), options.max_length)
     limit = options.max_length
     problems = store.problems(limit)
     status = _report(options, store.records - len(problems), problems, store.form)
@@ -58,11 +58,12 @@ def _examined(file: str) -> Check:
         return check_file(file, tell=tell)
 
 
-def _prepared(source: Path, model_folder: Path) -> Store:
+def _prepared(source: Path, model_folder: Path, limit: int | None) -> Store:
+    from glmstudio.data.cutting import PIECE
     from glmstudio.data.store import prepare
 
     with progress() as tell:
-        return prepare(source, model_folder, tell=tell)
+        return prepare(source, model_folder, piece=limit or PIECE, tell=tell)
 
 
 def _report(options: argparse.Namespace, records: int, problems: Sequence[Problem], form: str) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from glmstudio.data.cache import VERSION
+from glmstudio.data.cutting import Cutter
 from glmstudio.data.mixture import PLAIN, REHEARSAL, Mixture, read_findings
 from glmstudio.data.prompt import Message, spelled
 from glmstudio.data.records import Problem, Seen, message_hash, one_form, problem_of
@@ -20,7 +21,9 @@ from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.data.watch import Watch
 from glmstudio.files import digest, write_json
 
-MENDED, REPEATED, TOOLS, GENERAL, EXTRA = 1, 2, 4, 8, 16  # flags of a row, as in `Finding`
+# Flags of a row, as in `Finding`; PROSE: running text.
+MENDED, REPEATED, TOOLS, GENERAL, EXTRA, PROSE = 1, 2, 4, 8, 16, 32
+MAY_REPEAT = EXTRA | PROSE  # nothing is wrong with such a row that comes again
 ROW = struct.Struct("<qiiqiiqqQB")
 ROW_FIELDS = [
     ("offset", "<i8"), ("length", "<i4"), ("learned", "<i4"), ("ends_at", "<i8"), ("ends", "<i4"), ("file", "<i4"),
@@ -32,11 +35,11 @@ def build(
     folder: Path,
     source: Path,
     files: Sequence[Path],
-    tokenizer: Tokenizer,
+    cutter: Cutter,
     watch: Watch,
     mixture: Mixture = PLAIN,
 ) -> None:
-    """Write a prepared data set into `folder`; `about.json` comes last. Raises StudioError."""
+    """Write a prepared data set into `folder`, texts in pieces; `about.json` comes last. Raises StudioError."""
     names = [_name(source, file) for file in files]
     index = {file: number for number, file in enumerate(files)}
     if mixture.rehearsal:
@@ -45,8 +48,8 @@ def build(
     about: dict[str, Any] = {"version": VERSION, "files": names, "sha256": _digest(source, files, mixture)}
     forms = set[str]()
     with ExitStack() as stack:
-        writer = _Writer(stack, folder, tokenizer, names)
-        for file, line, finding in read_findings(source, watch.moved, mixture):
+        writer = _Writer(stack, folder, cutter.tokenizer, names)
+        for file, line, finding in read_findings(source, watch.moved, mixture, cutter):
             watch.look(source)
             forms |= {finding.form} if finding.mended is not None else set()
             problem = problem_of(file, line, finding)
@@ -54,6 +57,7 @@ def build(
             if messages is not None:
                 flags = (MENDED if problem is not None else 0) | (TOOLS if finding.tools else 0)
                 flags |= (GENERAL if finding.form == REHEARSAL else 0) | (EXTRA if finding.extra else 0)
+                flags |= PROSE if finding.form == "text" else 0
                 again = writer.row(index[file], line, messages, flags)
                 problem = problem or again
             if problem is not None:
@@ -97,7 +101,7 @@ class _Writer:
     def row(self, file: int, line: int, messages: Sequence[Message], flags: int) -> Problem | None:
         """Write one record. A faultless one that was there before is told as a problem."""
         mark = message_hash(messages)
-        again = None if flags & (MENDED | EXTRA) else self._seen.again(self._names[file], line, mark)
+        again = None if flags & (MENDED | MAY_REPEAT) else self._seen.again(self._names[file], line, mark)
         ids, learned, stops = spelled(self._tokenizer, messages)
         counted = list(accumulate(learned))
         ends = [(stop + 1, counted[stop]) for stop in _answers(messages, stops)]

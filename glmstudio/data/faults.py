@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from glmstudio.data.formats import Conversation
+from glmstudio.data.formats.text import Document
 from glmstudio.data.prompt import Message
 from glmstudio.data.schema import wrong_calls
 from glmstudio.data.turns import number_of, record_messages
@@ -46,6 +47,8 @@ class Finding:
 
 def examine(conversation: Conversation) -> Finding:
     """Look at a conversation. Nothing is raised, whatever it holds."""
+    if isinstance(conversation.record, Document):
+        return Finding(conversation.record.messages, mended=conversation.record.messages)
     try:
         return replace(_examine(conversation), tools=bool(conversation.record.get("tools")))
     except StudioError as reason:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from glmstudio.data.formats import Conversation, conversations, format_of
 from glmstudio.data.formats.facts import Known
 from glmstudio.data.formats.wording import conversation
 from glmstudio.data.sources import Moved, source_files
-from glmstudio.data.values import read_values
+from glmstudio.data.values import Placed, read_values
 from glmstudio.errors import StudioError
 from glmstudio.files import read_bytes
 
@@ -60,14 +60,17 @@ class Mixture:
 PLAIN = Mixture()
 
 
+Cut = Callable[[Iterable[Placed]], Iterator[Placed]]
+
+
 def read_findings(
-    path: str | Path, moved: Moved | None = None, mixture: Mixture = PLAIN
+    path: str | Path, moved: Moved | None = None, mixture: Mixture = PLAIN, cut: Cut = iter
 ) -> Iterator[tuple[Path, int, Finding]]:
     """Every record of a file or folder, examined by itself, then what is mixed in. `moved` hears how many bytes were
-    read."""
+    read; `cut` puts pieces in the place of a document."""
     known, forms, usable = Known(), _PromptForms(mixture), 0
     for file in source_files(path):
-        for line, value in read_values(file, moved):
+        for line, value in cut(read_values(file, moved)):
             form = format_of(value)
             for found in [value] if isinstance(value, StudioError) else conversations(value):
                 wrong = known.contradiction(found, line) if isinstance(found, Conversation) and found.fact else None

@@ -16,6 +16,8 @@ from glmstudio.data.tokenizer import EOS, Tokenizer
 IGNORED = -100
 TOOL_PROMPT = "Answer the following questions as best as you can. You have access to the following tools:"
 INTERPRETER = "interpreter"
+TEXT = "text"  # the role of running text, which is no turn: it is learned whole, and stands alone
+GOES_ON = "goes on"  # its metadata where more of its document follows
 # What ChatGLM3 was trained to read where it may run code; from the original demo. No list of tools follows it.
 INTERPRETER_PROMPT = (
     "你是一位智能AI助手，你叫ChatGLM，你连接着一台电脑，但请注意不能联网。在使用Python解决任务时，你可以运行代码并得到结果，"
@@ -25,7 +27,8 @@ INTERPRETER_PROMPT = (
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. `metadata` is the tool's name in an assistant's call; `trained` counts only in training."""
+    """One turn, or running text. `metadata` is the tool's name in an assistant's call; `trained` counts only in
+    training."""
 
     role: str
     content: str
@@ -114,6 +117,9 @@ def training_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> Examp
 def spelled(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int], list[bool], list[int]]:
     """A conversation's ids, whether each of them is learned, and where each message ends: the place of what ends it."""
     ids = tokenizer.start
+    if messages and messages[0].role == TEXT:
+        ids += _text_ids(tokenizer, messages[0])
+        return ids, [at >= 2 for at in range(len(ids))], [len(ids) - 1]
     learned = [False] * (len(ids) + 1)  # learned[i]: whether the token at i is a label
     ends = []
     for message in messages:
@@ -123,6 +129,11 @@ def spelled(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int
         ends.append(len(ids))
     ids.append(EOS)
     return ids, learned, ends
+
+
+def _text_ids(tokenizer: Tokenizer, message: Message) -> list[int]:
+    """As the base model was trained on texts; one that goes on has no end."""
+    return tokenizer.encode(message.content) + ([] if message.metadata == GOES_ON else [EOS])
 
 
 def _message_ids(tokenizer: Tokenizer, message: Message) -> list[int]:

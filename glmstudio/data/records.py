@@ -71,7 +71,7 @@ def check_file(path: str | Path, *, tell: Tell | None = None) -> Check:
         watch.look(Path(path))
         forms |= {finding.form} if finding.mended is not None else set()
         problem = problem_of(file, line, finding)
-        if problem is None and finding.messages is not None:
+        if problem is None and finding.messages is not None and finding.form != "text":
             problem = seen.again(str(file), line, message_hash(finding.messages))
         if problem is None:
             records += 1

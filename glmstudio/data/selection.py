@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from glmstudio.data.building import EXTRA, GENERAL, MENDED, TOOLS
+from glmstudio.data.building import GENERAL, MAY_REPEAT, MENDED, TOOLS
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def held_back(store: Store, chosen: Selection, share: float, seed: int) -> npt.N
 
 def _repeated(store: Store, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Which of the kept rows say the same as a kept one before them."""
-    rows = np.flatnonzero(kept & ((store.rows["flags"] & EXTRA) == 0))  # those of the mixture come again on purpose
+    rows = np.flatnonzero(kept & ((store.rows["flags"] & MAY_REPEAT) == 0))
     _, first = np.unique(store.rows["mark"][rows], return_index=True)
     again = np.zeros(len(store), np.bool_)
     again[np.delete(rows, first)] = True

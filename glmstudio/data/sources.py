@@ -14,7 +14,9 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 
-KINDS = (".json", ".jsonl", ".csv", ".xlsx")
+RECORDS = (".json", ".jsonl", ".csv", ".xlsx")
+TEXTS = (".txt", ".md")  # learned as they stand
+KINDS = (*RECORDS, *TEXTS)
 MOST = 10_000  # files and folders in a folder of data: whoever types a path passes through those above it
 _HEAD = 1 << 20
 _CHUNK = 1 << 18
@@ -26,8 +28,9 @@ Moved = Callable[[int], None]
 def source_files(path: str | Path) -> list[Path]:
     """The data files of a source: the file itself, or those of a folder, by name.
 
-    Hidden files, and links that lead out of the folder, are no part of it. Raises StudioError where there is none, and
-    for a folder that holds far more than data, as a whole disk does.
+    Hidden files, and links that lead out of the folder, are no part of it; nor are texts beside records, which are
+    mostly about them (a README). Raises StudioError where there is none, and for a folder that holds far more than
+    data, as a whole disk does.
     """
     source = Path(path)
     try:
@@ -40,8 +43,13 @@ def source_files(path: str | Path) -> list[Path]:
     except (OSError, ValueError) as error:
         raise _unreadable(source, error) from error
     if not found:
-        raise StudioError("data.folder_empty", folder=str(source))
-    return found
+        raise StudioError("data.folder_empty", folder=str(source), kinds=", ".join(KINDS))
+    return [file for file in found if not is_text_file(file)] or found
+
+
+def is_text_file(file: Path) -> bool:
+    """Whether a data file holds running text instead of records."""
+    return file.suffix.lower() in TEXTS
 
 
 def total_size(path: str | Path) -> int:
@@ -110,7 +118,7 @@ class _Counted(io.RawIOBase):
 
 def _check_file(file: Path) -> None:
     if file.suffix.lower() not in KINDS:
-        raise StudioError("data.file_kind", file=str(file))
+        raise StudioError("data.file_kind", file=str(file), kinds=", ".join(KINDS))
     if file.exists() and not file.is_file() and not file.is_dir():  # a pipe would be waited for
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     with file.open("rb"):  # says why it cannot be read before anything is built on it

@@ -6,13 +6,14 @@
         problems.jsonl     what is wrong with the records, in the order of the source
         about.json         the files, their sum, and the counts; written last
 
-The key names the state of the files and of the tokenizer, so a store is never out of date: it is another one.
+The key names the state of the files and of the tokenizer (and of texts, the length of their pieces), so a store is
+never out of date: it is another one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from pathlib import Path
@@ -23,12 +24,13 @@ import numpy.typing as npt
 
 from glmstudio.data import cache
 from glmstudio.data.building import MENDED, REPEATED, ROW_FIELDS, build
+from glmstudio.data.cutting import PIECE, Cutter
 from glmstudio.data.mixture import PLAIN, Mixture
 from glmstudio.data.pieces import Piece, pieces
 from glmstudio.data.prompt import IGNORED
 from glmstudio.data.records import Problem
 from glmstudio.data.selection import Over, Selection, over, select, whole_answers
-from glmstudio.data.sources import source_files, total_size
+from glmstudio.data.sources import is_text_file, source_files, total_size
 from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.data.watch import Cancelled, Tell, Watch
 from glmstudio.errors import StudioError
@@ -42,23 +44,24 @@ def prepare(
     model_folder: Path,
     *,
     mixture: Mixture = PLAIN,
+    piece: int = PIECE,
     tell: Tell | None = None,
     cancelled: Cancelled | None = None,
 ) -> Store:
     """The store of a file or folder, with what is mixed in, for this tokenizer; built where there is none yet.
 
+    Texts are cut into pieces of at most `piece` tokens; records of other kinds are whole, whatever that is.
     `tell(share, records)` hears how far it is; where `cancelled()` says so, StudioError is raised, as for a source
     that cannot be read or that changes meanwhile. Nothing half-built is ever used.
     """
     files = source_files(source)
-    mark = mixture.mark
-    key = cache.key_of(files, model_folder, mark)
+    key = store_key(files, model_folder, mixture, piece)
     if (ready := store_at(source, model_folder, key)) is not None:
         return ready
-    tokenizer = Tokenizer(model_folder)
+    cutter = Cutter(Tokenizer(model_folder), piece)
     with cache.building() as folder:
-        build(folder, source, files, tokenizer, Watch(tell, cancelled, total_size(source)), mixture)
-        if cache.key_of(source_files(source), model_folder, mark) != key:
+        build(folder, source, files, cutter, Watch(tell, cancelled, total_size(source)), mixture)
+        if store_key(source_files(source), model_folder, mixture, piece) != key:
             raise StudioError("data.source_changed", source=str(source))
         cache.finish(folder, key)
     cache.prune()
@@ -66,6 +69,12 @@ def prepare(
     if ready is None:  # somebody emptied the cache in this moment
         raise StudioError("data.source_changed", source=str(source))
     return ready
+
+
+def store_key(files: Sequence[Path], model_folder: Path, mixture: Mixture = PLAIN, piece: int = PIECE) -> str:
+    """The name of the store of these files. Raises StudioError where one of them cannot be read."""
+    mark = f"{mixture.mark} {piece}" if any(map(is_text_file, files)) else mixture.mark
+    return cache.key_of(files, model_folder, mark)
 
 
 def store_at(source: Path, model_folder: Path, key: str) -> Store | None:

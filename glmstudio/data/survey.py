@@ -1,6 +1,6 @@
 """The preparing of a data set as a child process, for the page.
 
-`python -m glmstudio.data.survey SOURCE MODEL_FOLDER [MIXTURE]`
+`python -m glmstudio.data.survey SOURCE MODEL_FOLDER MIXTURE PIECE`
 
     state/surveys/<key>/
         job.json       who does it
@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.data import cache
+from glmstudio.data.cutting import PIECE
 from glmstudio.data.mixture import PLAIN, Mixture
 from glmstudio.data.sources import source_files
-from glmstudio.data.store import Store, prepare, store_at
+from glmstudio.data.store import Store, prepare, store_at, store_key
 from glmstudio.errors import StudioError
 from glmstudio.files import alone, read_table, write_json
 from glmstudio.paths import paths
@@ -49,9 +50,9 @@ class Look:
     running: bool = False
 
 
-def start(source: Path, model_folder: Path, mixture: Mixture = PLAIN) -> None:
+def start(source: Path, model_folder: Path, mixture: Mixture = PLAIN, piece: int = PIECE) -> None:
     """Begin to prepare a source in the background, unless it is ready or somebody is at it. Raises StudioError."""
-    key = _key(source, model_folder, mixture)
+    key = _key(source, model_folder, mixture, piece)
     if store_at(source, model_folder, key) is not None:
         return
     place = _place(key)
@@ -65,16 +66,16 @@ def start(source: Path, model_folder: Path, mixture: Mixture = PLAIN) -> None:
         write_json(place / "status.json", {})
         write_json(place / "job.json", about)
         command = [sys.executable, "-m", "glmstudio.data.survey", str(source.absolute()), str(model_folder.absolute())]
-        command += [mixture.to_json()]
+        command += [mixture.to_json(), str(piece)]
         with (place / "log.txt").open("wb") as log:
             child = spawn(command, log, run_id)
         identity = identify(child.pid)
         write_json(place / "job.json", about | {"identity": identity.to_json() if identity else None})
 
 
-def look(source: Path, model_folder: Path, mixture: Mixture = PLAIN) -> Look:
+def look(source: Path, model_folder: Path, mixture: Mixture = PLAIN, piece: int = PIECE) -> Look:
     """How far it is. Raises StudioError where the source or the tokenizer cannot be read."""
-    key = _key(source, model_folder, mixture)
+    key = _key(source, model_folder, mixture, piece)
     if (store := _ready(source, model_folder, key)) is not None:
         return Look(1.0, store.records, store)
     place = _place(key)
@@ -92,9 +93,9 @@ def look(source: Path, model_folder: Path, mixture: Mixture = PLAIN) -> Look:
     return Look()
 
 
-def main(source: Path, model_folder: Path, mixture: Mixture = PLAIN) -> int:
+def main(source: Path, model_folder: Path, mixture: Mixture = PLAIN, piece: int = PIECE) -> int:
     """Prepare, and write down how far it is. Returns 0 where the store is ready."""
-    place = _place(_key(source, model_folder, mixture))
+    place = _place(_key(source, model_folder, mixture, piece))
     status: dict[str, Any] = {"share": 0.0, "records": 0}
 
     def tell(share: float, records: int) -> None:
@@ -106,7 +107,7 @@ def main(source: Path, model_folder: Path, mixture: Mixture = PLAIN) -> int:
         return 1
 
     try:
-        prepare(source, model_folder, mixture=mixture, tell=tell)
+        prepare(source, model_folder, mixture=mixture, piece=piece, tell=tell)
     except StudioError as problem:
         return failed(problem)
     except OSError as error:
@@ -146,8 +147,8 @@ def _forget_old(place: Path) -> None:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def _key(source: Path, model_folder: Path, mixture: Mixture) -> str:
-    return cache.key_of(source_files(source), model_folder, mixture.mark)
+def _key(source: Path, model_folder: Path, mixture: Mixture, piece: int) -> str:
+    return store_key(source_files(source), model_folder, mixture, piece)
 
 
 def _place(key: str) -> Path:
@@ -155,4 +156,4 @@ def _place(key: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), *map(Mixture.from_json, sys.argv[3:])))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), Mixture.from_json(sys.argv[3]), int(sys.argv[4])))

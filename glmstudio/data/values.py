@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.sources import Moved, is_broken, open_text
+from glmstudio.data.passages import passages
+from glmstudio.data.sources import KINDS, Moved, is_broken, open_text
 from glmstudio.data.tables import csv_rows, sheet_rows, too_long
 from glmstudio.errors import StudioError
 
@@ -22,7 +23,8 @@ Placed = tuple[int, Any]
 
 
 def read_values(file: Path, moved: Moved | None = None) -> Iterator[Placed]:
-    """Line number and value of every entry of a data file (`sources.KINDS`); a StudioError where it is none.
+    """Line number and value of every entry of a data file (`sources.KINDS`); a StudioError where it is none. Texts are
+    `Document`s.
 
     Raises StudioError where the file itself cannot be read. `moved` hears how many bytes were read.
     """
@@ -30,9 +32,9 @@ def read_values(file: Path, moved: Moved | None = None) -> Iterator[Placed]:
     if kind == ".xlsx":
         yield from sheet_rows(file, moved)
         return
-    reader = {".jsonl": _lines, ".json": _array, ".csv": _table}.get(kind)
+    reader = {".jsonl": _lines, ".json": _array, ".csv": _table, ".txt": passages, ".md": passages}.get(kind)
     if reader is None:
-        raise StudioError("data.file_kind", file=str(file))
+        raise StudioError("data.file_kind", file=str(file), kinds=", ".join(KINDS))
     with open_text(file, newline="" if kind == ".csv" else None, moved=moved) as text:
         yield from reader(text)
 

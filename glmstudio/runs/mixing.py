@@ -31,4 +31,4 @@ def mixture_of(settings: Settings) -> Mixture:
 def training_data(settings: Settings, tell: Tell | None = None) -> Store:
     """The data, read and tokenised once. Raises StudioError for what cannot be read."""
     model = ready_model(settings.model).path
-    return prepare(Path(settings.data), model, mixture=mixture_of(settings), tell=tell)
+    return prepare(Path(settings.data), model, mixture=mixture_of(settings), piece=settings.max_length, tell=tell)

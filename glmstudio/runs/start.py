@@ -208,7 +208,7 @@ def _data(settings: Settings, data: Path | None) -> Path:
 def _read(settings: Settings) -> Store:
     """The data, read and tokenised once. Raises StudioError for what cannot be read."""
     if settings.validation:
-        prepare(Path(settings.validation), ready_model(settings.model).path)
+        prepare(Path(settings.validation), ready_model(settings.model).path, piece=settings.max_length)
     return training_data(settings)
 
 

@@ -124,7 +124,7 @@ def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, d
     rows, ends = chosen.rows, chosen.ends
     kept_back = None
     if settings.validation:
-        other = prepare(Path(settings.validation), model)
+        other = prepare(Path(settings.validation), model, piece=settings.max_length)
         good = other.select("drop", settings.max_length)
         kept_back = Examples(other, good.rows, good.ends)
     elif settings.validation_share:

@@ -112,10 +112,10 @@ def _make(view: View) -> Recipe:
 
 def _with_data(known: Recipe, settings: Settings, model: Path) -> Recipe:
     source, mixture = Path(settings.data), mixture_of(settings)
-    look = survey.look(source, model, mixture)
+    look = survey.look(source, model, mixture, settings.max_length)
     if look.store is None:
         if not look.running and look.problem is None:
-            survey.start(source, model, mixture)
+            survey.start(source, model, mixture, settings.max_length)
         problem = look.problem or StudioError("ui.finetune.reading", percent=round(look.share * 100))
         return Recipe(known.preset, settings, known.asked, look, device=known.device, problem=problem)
     try:

@@ -9,6 +9,7 @@ from glmstudio.data.formats.facts import is_fact, question_and_answer, read_fact
 from glmstudio.data.formats.openai import from_openai
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER, from_alpaca, from_pair, in_alpaca_words, pair, pair_of
 from glmstudio.data.formats.sharegpt import from_sharegpt
+from glmstudio.data.formats.text import Document
 from glmstudio.data.formats.toolalpaca import from_toolalpaca
 from glmstudio.data.formats.wording import Conversation, official
 from glmstudio.errors import StudioError
@@ -18,7 +19,9 @@ __all__ = ["Conversation", "conversations", "format_of", "official"]
 
 
 def format_of(value: Any) -> str:
-    """The name of the format of one entry: facts, toolalpaca, sharegpt, chatglm3, openai, alpaca or pairs."""
+    """The name of the format of one entry: facts, toolalpaca, sharegpt, chatglm3, openai, alpaca, pairs or text."""
+    if isinstance(value, Document):
+        return "text"
     if not isinstance(value, dict):
         return "chatglm3"
     if "Instances" in value or "NLDocumentation" in value:
@@ -56,6 +59,8 @@ def conversations(value: Any) -> Iterator[Conversation | StudioError]:
 
 
 def _one(value: Any, form: str) -> Conversation:
+    if form == "text":
+        return official(value)
     if not isinstance(value, dict):
         raise StudioError("data.record_not_object")
     if form == "chatglm3":

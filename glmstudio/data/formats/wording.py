@@ -16,8 +16,8 @@ from glmstudio.files import short
 
 @dataclass(frozen=True)
 class Conversation:
-    """An official record; `intro` stands before its tools in the first system message. `fact`: it is a question and
-    the answer of a fact, which may be asked with any tools."""
+    """An official record, or a `Document`; `intro` stands before its tools in the first system message. `fact`: it is
+    a question and the answer of a fact, which may be asked with any tools."""
 
     record: Any
     intro: str = TOOL_PROMPT
@@ -25,7 +25,7 @@ class Conversation:
 
 
 def official(record: Any) -> Conversation:
-    """A record that is in the official format, or has to be told that it is in none."""
+    """A record that is in the official format or a text, or has to be told that it is in none."""
     return Conversation(record)
 
 
