@@ -14,19 +14,20 @@ import psutil
 
 from glmstudio.files import write_json
 from glmstudio.paths import ROOT
-from glmstudio.runs import deepspeed
+from glmstudio.runs.extras import DEEPSPEED
 from tests.test_launcher import write_wheel
 
 # Two clicks, then the page's look at it until it has ended; and how many jobs there were.
 CLICKS = """
 import json, time
 from glmstudio.runs import deepspeed
-deepspeed.install()
-first = (deepspeed._place() / "job.json").read_text()
-deepspeed.install()
-same = (deepspeed._place() / "job.json").read_text() == first
-seen = {deepspeed.installation().state}
-while (now := deepspeed.installation()).state == "running":
+from glmstudio.runs.extras import DEEPSPEED
+DEEPSPEED.install()
+first = (DEEPSPEED.place / "job.json").read_text()
+DEEPSPEED.install()
+same = (DEEPSPEED.place / "job.json").read_text() == first
+seen = {DEEPSPEED.installation().state}
+while (now := DEEPSPEED.installation()).state == "running":
     time.sleep(0.05)
 print(json.dumps([same, sorted(seen), now.state, now.line, now.problem and now.problem.to_json(), deepspeed.installed()]))
 """
@@ -51,7 +52,7 @@ def click(clone: Path, home: Path, wheels: Path) -> list[Any]:
 def test_it_is_installed_once_and_a_failure_is_told_with_a_way_out(tmp_path: Path) -> None:
     clone, wheels = tmp_path / "clone", tmp_path / "wheels"
     shutil.copytree(ROOT / "glmstudio", clone / "glmstudio", ignore=shutil.ignore_patterns("demo", "__pycache__"))
-    shutil.copy(deepspeed.REQUIREMENTS, clone)
+    shutil.copy(DEEPSPEED.requirements, clone)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(clone / ".venv")], check=True)
     site = next((clone / ".venv/lib").glob("python3*")) / "site-packages"
     (site / "below.pth").write_text(str(Path(psutil.__file__).parents[1]) + "\n", encoding="utf-8")
@@ -70,10 +71,10 @@ def test_it_is_installed_once_and_a_failure_is_told_with_a_way_out(tmp_path: Pat
 
 
 def test_an_installation_whose_process_is_gone_was_interrupted(home: Path) -> None:
-    assert deepspeed.installation().state == "none"
+    assert DEEPSPEED.installation().state == "none"
     gone = {"pid": 2**22 + 1, "start": 1, "boot_id": "x"}
     write_json(home / "state/deepspeed/job.json", {"created": 0, "identity": gone})
-    found = deepspeed.installation()
+    found = DEEPSPEED.installation()
     assert found.state == "interrupted"
     assert found.problem is not None
     assert found.problem.key == "engines.install_interrupted"

@@ -25,6 +25,7 @@ from glmstudio.models.folder import check_folder
 from glmstudio.paths import ROOT
 from glmstudio.runs import deepspeed, engines
 from glmstudio.runs.checkpoints import latest
+from glmstudio.runs.extras import DEEPSPEED
 from glmstudio.runs.presets import load_preset
 from glmstudio.runs.run import wait_for_end
 from glmstudio.runs.settings import Settings
@@ -198,12 +199,12 @@ def separate() -> SimpleNamespace:
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     site = place / f"lib/{version}/site-packages"
     done = place / "done.txt"
-    wanted = f"{sys.executable}\n{torch.__version__}\n{deepspeed.REQUIREMENTS.read_text(encoding='utf-8')}"
+    wanted = f"{sys.executable}\n{torch.__version__}\n{DEEPSPEED.requirements.read_text(encoding='utf-8')}"
     if not done.exists() or done.read_text(encoding="utf-8") != wanted:
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
         (site / "below.pth").write_text(str(Path(torch.__file__).parents[1]) + "\n", encoding="utf-8")
-        install = [str(python), "-m", "pip", "install", "--no-input", "-r", str(deepspeed.REQUIREMENTS)]
+        install = [str(python), "-m", "pip", "install", "--no-input", "-r", str(DEEPSPEED.requirements)]
         made = subprocess.run(install, capture_output=True, text=True, env={**os.environ, "DS_BUILD_OPS": "0"})
         assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
         done.write_text(wanted, encoding="utf-8")

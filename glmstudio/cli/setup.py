@@ -12,19 +12,24 @@ from glmstudio.cli.terminal import command, t
 def add(commands: Any) -> None:
     """`setup`."""
     setup = command(commands, "setup", _setup)
-    setup.add_argument("--with-deepspeed", action="store_true", required=True, help=t("cli.setup_deepspeed"))
+    what = setup.add_mutually_exclusive_group(required=True)
+    what.add_argument("--with-deepspeed", action="store_true", help=t("cli.setup_deepspeed"))
+    what.add_argument("--with-documents", action="store_true", help=t("cli.setup_documents"))
 
 
-def _setup(_: argparse.Namespace) -> int:
-    from glmstudio.runs.deepspeed import REQUIREMENTS, check
+def _setup(options: argparse.Namespace) -> int:
+    from glmstudio.runs.deepspeed import check
+    from glmstudio.runs.extras import DEEPSPEED, DOCUMENTS
     from glmstudio.setup.install import add as add_packages
     from glmstudio.setup.words import Stop
 
+    extra = DEEPSPEED if options.with_deepspeed else DOCUMENTS
     try:
-        add_packages(REQUIREMENTS)
+        add_packages(extra.requirements)
     except Stop as problem:
         print(problem, file=sys.stderr)
         return 1
-    check()
-    print(t("cli.setup_done"))
+    if extra is DEEPSPEED:
+        check()
+    print(t("cli.setup_done", name=extra.title))
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, TextIO
+from typing import IO, Any
 
 from glmstudio.data.formats.text import Document
 from glmstudio.data.sources import is_broken
@@ -15,10 +15,15 @@ _LONGEST = 4 * _STRETCH  # and where it ends in any case
 Placed = tuple[int, Any]
 
 
-def passages(text: TextIO) -> Iterator[Placed]:
+def passages(text: IO[str]) -> Iterator[Placed]:
     """Line and text of every stretch, as a `Document`; a StudioError in the place of a line that is no text."""
+    return stretches(_lines(text))
+
+
+def stretches(lines: Iterable[tuple[int, str]]) -> Iterator[Placed]:
+    """The same for lines that have their numbers."""
     waiting: Placed | None = None  # only what comes after it tells whether its document goes on
-    for line, found in _stretches(_lines(text)):
+    for line, found in _gathered(lines):
         if isinstance(found, StudioError):
             if waiting is not None:
                 yield waiting[0], Document(waiting[1], goes_on=True)
@@ -32,7 +37,7 @@ def passages(text: TextIO) -> Iterator[Placed]:
         yield waiting[0], Document(waiting[1])
 
 
-def _lines(text: TextIO) -> Iterator[tuple[int, str]]:
+def _lines(text: IO[str]) -> Iterator[tuple[int, str]]:
     """Every line with its number; of one without an end, parts."""
     number = 1
     while line := text.readline(_STRETCH):
@@ -40,7 +45,7 @@ def _lines(text: TextIO) -> Iterator[tuple[int, str]]:
         number += line.endswith("\n")
 
 
-def _stretches(lines: Iterable[tuple[int, str]]) -> Iterator[Placed]:
+def _gathered(lines: Iterable[tuple[int, str]]) -> Iterator[Placed]:
     """Line and text of every stretch that says something, and a StudioError for each bad line."""
     first, size, gathered = 1, 0, list[str]()
     for number, line in lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import importlib.util
 import io
 import os
 import re
@@ -15,7 +16,8 @@ from typing import Any
 from glmstudio.errors import StudioError
 
 RECORDS = (".json", ".jsonl", ".csv", ".xlsx")
-TEXTS = (".txt", ".md")  # learned as they stand
+TEXTS = (".txt", ".md", ".docx", ".pdf")  # learned as they stand
+PDF_READER = "pypdfium2"  # optional: requirements-documents.txt
 KINDS = (*RECORDS, *TEXTS)
 MOST = 10_000  # files and folders in a folder of data: whoever types a path passes through those above it
 _HEAD = 1 << 20
@@ -36,7 +38,7 @@ def source_files(path: str | Path) -> list[Path]:
     try:
         if not source.is_dir() or source.suffix.lower() in KINDS:
             _check_file(source)
-            return [source]
+            return _readable([source])
         found = sorted(_walk(source))
     except FileNotFoundError as error:
         raise StudioError("data.file_missing", file=str(source)) from error
@@ -44,7 +46,7 @@ def source_files(path: str | Path) -> list[Path]:
         raise _unreadable(source, error) from error
     if not found:
         raise StudioError("data.folder_empty", folder=str(source), kinds=", ".join(KINDS))
-    return [file for file in found if not is_text_file(file)] or found
+    return [file for file in found if not is_text_file(file)] or _readable(found)
 
 
 def is_text_file(file: Path) -> bool:
@@ -114,6 +116,14 @@ class _Counted(io.RawIOBase):
         if self._moved is not None:
             self._moved(count)
         return count
+
+
+def _readable(files: list[Path]) -> list[Path]:
+    """The same files. Raises StudioError where what reads them is not installed."""
+    one = next((file for file in files if file.suffix.lower() == ".pdf"), None)
+    if one is not None and importlib.util.find_spec(PDF_READER) is None:
+        raise StudioError("data.no_pdf_reader", file=str(one))
+    return files
 
 
 def _check_file(file: Path) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.data.passages import passages
+from glmstudio.data.pdf import pdf_values
 from glmstudio.data.sources import KINDS, Moved, is_broken, open_text
 from glmstudio.data.tables import csv_rows, sheet_rows, too_long
+from glmstudio.data.word import word_values
 from glmstudio.errors import StudioError
 
 LONGEST_RECORD = 1 << 24  # characters: more is no conversation, and would fill the memory
@@ -29,8 +31,9 @@ def read_values(file: Path, moved: Moved | None = None) -> Iterator[Placed]:
     Raises StudioError where the file itself cannot be read. `moved` hears how many bytes were read.
     """
     kind = file.suffix.lower()
-    if kind == ".xlsx":
-        yield from sheet_rows(file, moved)
+    whole = {".xlsx": sheet_rows, ".docx": word_values, ".pdf": pdf_values}.get(kind)
+    if whole is not None:
+        yield from whole(file, moved)
         return
     reader = {".jsonl": _lines, ".json": _array, ".csv": _table, ".txt": passages, ".md": passages}.get(kind)
     if reader is None:

@@ -12,7 +12,7 @@ from typing import Any
 from glmstudio.chat.server import ModelServer
 from glmstudio.doctor.preflight import preflight
 from glmstudio.errors import StudioError, refused
-from glmstudio.runs import deepspeed
+from glmstudio.runs.extras import DEEPSPEED, DOCUMENTS
 from glmstudio.runs.lease import cards_of, chat_on
 from glmstudio.runs.presets import delete_preset, find_preset, save_preset
 from glmstudio.runs.probe import end_probes, start_probe
@@ -161,8 +161,11 @@ def _measure(view: View, _: dict[str, Any]) -> View:
     return view
 
 
-def _install(view: View, _: dict[str, Any]) -> View:
-    deepspeed.install()
+def _install(view: View, data: dict[str, Any]) -> View:
+    if data.get("act") == "install-deepspeed":
+        DEEPSPEED.install()
+    elif data.get("act") == "install-documents":
+        DOCUMENTS.install()
     return view
 
 
@@ -189,6 +192,7 @@ _ACTIONS: dict[str, Callable[[View, dict[str, Any]], View]] = {
     "measure": _measure,
     "card": _card,
     "install-deepspeed": _install,
+    "install-documents": _install,
     "unload-start": lambda view, _: start(view, unload=True),
     "beside-start": lambda view, _: start(view, beside=True),
     **machines.ACTIONS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
-from glmstudio.runs.deepspeed import installation
+from glmstudio.runs.extras import DEEPSPEED, DOCUMENTS, Extra
 from glmstudio.runs.memory import Need
 from glmstudio.runs.plan import Plan
 from glmstudio.runs.settings import Settings
@@ -24,6 +24,8 @@ _PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits
 def render_data(lang: str, view: View) -> Safe:
     """The verdict on the data, what to do with bad records, how long they are, and one of them."""
     found = recipe(view)
+    if found.look is None and found.problem and found.problem.key == "data.no_pdf_reader":
+        return _missing(lang, found.problem, DOCUMENTS)
     if found.look is None:
         return problem(lang, found.problem, kind="attention") if found.problem else Safe("")
     if found.store is None:
@@ -206,7 +208,7 @@ def _trouble(lang: str, found: Recipe) -> Safe:
     if plan is not None and plan.remedy:
         buttons.append(button("remedy", say(lang, "ui.plan.remedy"), look="primary"))
     if found.problem and found.problem.key in _NEEDS_DEEPSPEED:
-        return tag("{what}{install}", what=problem(lang, found.problem, kind="attention"), install=_deepspeed(lang))
+        return _missing(lang, found.problem, DEEPSPEED)
     return tag(
         '{what}<div class="gs-row">{buttons}</div>' if buttons else "{what}",
         what=problem(lang, found.problem, kind="attention"),
@@ -214,11 +216,15 @@ def _trouble(lang: str, found: Recipe) -> Safe:
     )
 
 
-def _deepspeed(lang: str) -> Safe:
-    """DeepSpeed is installed by a click; what pip says last is shown, and why it failed."""
-    last = installation()
+def _missing(lang: str, what: StudioError, extra: Extra) -> Safe:
+    """What needs an optional part; it is installed by a click, and what pip says last, or why it failed, is shown."""
+    return tag("{what}{install}", what=problem(lang, what, kind="attention"), install=_install(lang, extra))
+
+
+def _install(lang: str, extra: Extra) -> Safe:
+    last = extra.installation()
     if last.state == "running":
-        label = say(lang, "ui.plan.installing")
+        label = say(lang, "ui.plan.installing", name=extra.title)
         return tag(
             '<div class="gs-run-progress"><span class="gs-small">{label}</span>{bar}<span class="gs-path">{line}</span>'
             "</div>",
@@ -229,5 +235,5 @@ def _deepspeed(lang: str) -> Safe:
     return tag(
         '{failed}<div class="gs-row">{install}</div>',
         failed=problem(lang, last.problem) if last.problem else "",
-        install=button("install-deepspeed", say(lang, "ui.plan.install"), look="primary"),
+        install=button(f"install-{extra.name}", say(lang, "ui.plan.install", name=extra.title), look="primary"),
     )
