@@ -139,7 +139,12 @@ def write_json(path: Path, value: Any, *, parents: bool = True) -> None:
 
 
 def write_text(path: Path, text: str, *, parents: bool = True) -> None:
-    """Write `text` atomically: a temporary file beside `path`, then a rename.
+    """Write `text` as UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode("utf-8", "replace"), parents=parents)  # a file's name need not be text
+
+
+def write_bytes(path: Path, content: bytes, *, parents: bool = True) -> None:
+    """Write `content` atomically: a temporary file beside `path`, then a rename.
 
     With `parents` the folders are made where they are missing, else that raises FileNotFoundError. What lies in the
     home is for its owner's eyes alone; a file elsewhere is handed on, and the umask says who may read it.
@@ -150,8 +155,8 @@ def write_text(path: Path, text: str, *, parents: bool = True) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:  # a file's name need not be text
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

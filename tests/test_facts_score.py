@@ -159,7 +159,7 @@ def test_what_was_asked_is_kept_through_a_kill(home: Path) -> None:
     os.kill(int(json.loads((asking.place / "job.json").read_text())["identity"]["pid"]), signal.SIGKILL)
     look = wait(asking, lambda look: not look.running)
     assert look.problem is not None
-    assert look.problem.what("en").startswith("Somebody ended the score after ")
+    assert look.problem.what("en").startswith("The asking was ended after ")
     before = len(asking.answers())
     assert 10 < before < 600
     with (asking.place / "answers.jsonl").open("a") as file:

@@ -18,7 +18,7 @@ from tests.users import OTHER, OWNER, PACKAGES, PYTHON, ask_as, become, other_us
 pytestmark = other_user
 
 ROUTES = [
-    "", "config", "health", "theme.css", "manifest.json", "favicon.ico", "chats/x.json", "chats/x.md", "static/img/logo.svg",
+    "", "config", "health", "theme.css", "manifest.json", "favicon.ico", "chats/x.json", "answers/x.csv", "chats/x.md", "static/img/logo.svg",
     "gradio_api/info", "gradio_api/queue/data?session_hash=x", "gradio_api/file=/etc/passwd", "gradio_api/app_id", "gradio_api/heartbeat/x",
     "assets/index.js", "svelte/x", "login", "no/such/place", "?token=", "?token=x", "//evil.example/?token=x",
 ]  # fmt: skip

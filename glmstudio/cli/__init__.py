@@ -8,7 +8,7 @@ import os
 import traceback
 from collections.abc import Callable
 
-from glmstudio.cli import bench, chat, data, doctor, join, models, runs, score, setup, train
+from glmstudio.cli import answer, bench, chat, data, doctor, join, models, runs, score, setup, train
 from glmstudio.cli.terminal import complain, language, plain_output, t
 from glmstudio.errors import StudioError, refused
 from glmstudio.files import write_text
@@ -64,7 +64,7 @@ def _broke() -> StudioError:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="launcher.py", description=t("cli.about"), epilog=t("cli.epilog"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (doctor, bench, models, data, train, join, runs, chat, score, setup):
+    for family in (doctor, bench, models, data, train, join, runs, chat, score, answer, setup):
         family.add(commands)
     commands.add_parser("test", help=t("cli.test"), add_help=False)
     return parser

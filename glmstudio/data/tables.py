@@ -7,7 +7,7 @@ import datetime as dt
 import io
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ _DELIMITERS = ",;\t"
 _LARGEST_PART = 1 << 30  # bytes of a workbook's part when unpacked: a small file can pretend to any size
 
 Placed = tuple[int, Any]
+Known = Callable[[Iterable[str]], bool]
 
 
-def csv_rows(text: io.TextIOWrapper, longest: int) -> Iterator[Placed]:
+def csv_rows(text: io.TextIOWrapper, longest: int, known: Known = is_known) -> Iterator[Placed]:
     """Line number and row of a CSV table with comma, semicolon or tab; a StudioError where a row cannot be used, and
-    where a line is longer than so many characters."""
+    where a line is longer than so many characters. `known` says whether its columns are those of records."""
     csv.field_size_limit(longest)
     lines = _Lines(text, longest)
     try:
@@ -47,7 +48,7 @@ def csv_rows(text: io.TextIOWrapper, longest: int) -> Iterator[Placed]:
             return
         if not names:
             names = [normal_name(name) for name in cells]
-            if wrong := _wrong_names(names):
+            if wrong := _wrong_names(names, known):
                 yield line, wrong
                 return
         elif any(is_broken(cell) for cell in cells):
@@ -56,7 +57,7 @@ def csv_rows(text: io.TextIOWrapper, longest: int) -> Iterator[Placed]:
             yield line, _row(names, cells)
 
 
-def sheet_rows(file: Path, moved: Moved | None = None) -> Iterator[Placed]:
+def sheet_rows(file: Path, moved: Moved | None = None, known: Known = is_known) -> Iterator[Placed]:
     """Row number and row of the first sheet of an Excel workbook; a StudioError where a row cannot be used.
 
     Raises StudioError for a file that is no workbook. `moved` hears of the file's bytes, all at once.
@@ -68,7 +69,7 @@ def sheet_rows(file: Path, moved: Moved | None = None) -> Iterator[Placed]:
             continue
         if not names:
             names = [normal_name(text) for text in texts]
-            if wrong := _wrong_names(names):
+            if wrong := _wrong_names(names, known):
                 yield line, wrong
                 return
             continue
@@ -114,12 +115,12 @@ def _text(cell: Any) -> str:
     return str(cell)
 
 
-def _wrong_names(names: list[str]) -> StudioError | None:
+def _wrong_names(names: list[str], known: Known) -> StudioError | None:
     named = [name for name in names if name]
     once = [name for name in named if not several_of(name)]
     if len(set(once)) != len(once):
         return StudioError("data.csv_names")
-    if is_known(named):
+    if known(named):
         return None
     seen = ", ".join(short(name, 30) for name in named[:12])
     return StudioError("data.csv_columns", columns=seen or "–", known=QUESTION_AND_ANSWER)

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from glmstudio.data.formats.plain import is_known
 from glmstudio.data.passages import passages
 from glmstudio.data.pdf import pdf_values
 from glmstudio.data.sources import KINDS, Moved, is_broken, open_text
-from glmstudio.data.tables import csv_rows, sheet_rows, too_long
+from glmstudio.data.tables import Known, csv_rows, sheet_rows, too_long
 from glmstudio.data.word import word_values
 from glmstudio.errors import StudioError
 
@@ -24,22 +25,24 @@ _SPACES = re.compile(f"[{_SPACE}]*")
 Placed = tuple[int, Any]
 
 
-def read_values(file: Path, moved: Moved | None = None) -> Iterator[Placed]:
+def read_values(file: Path, moved: Moved | None = None, known: Known = is_known) -> Iterator[Placed]:
     """Line number and value of every entry of a data file (`sources.KINDS`); a StudioError where it is none. Texts are
-    `Document`s.
+    `Document`s. `known` says whether a table of these columns is one to read.
 
     Raises StudioError where the file itself cannot be read. `moved` hears how many bytes were read.
     """
     kind = file.suffix.lower()
-    whole = {".xlsx": sheet_rows, ".docx": word_values, ".pdf": pdf_values}.get(kind)
-    if whole is not None:
+    if kind == ".xlsx":
+        yield from sheet_rows(file, moved, known)
+        return
+    if whole := {".docx": word_values, ".pdf": pdf_values}.get(kind):
         yield from whole(file, moved)
         return
-    reader = {".jsonl": _lines, ".json": _array, ".csv": _table, ".txt": passages, ".md": passages}.get(kind)
-    if reader is None:
+    reader = {".jsonl": _lines, ".json": _array, ".txt": passages, ".md": passages}.get(kind, passages)
+    if kind not in KINDS:
         raise StudioError("data.file_kind", file=str(file), kinds=", ".join(KINDS))
     with open_text(file, newline="" if kind == ".csv" else None, moved=moved) as text:
-        yield from reader(text)
+        yield from csv_rows(text, LONGEST_RECORD, known) if kind == ".csv" else reader(text)
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[Placed]:
@@ -85,10 +88,6 @@ def _array(text: io.TextIOWrapper) -> Iterator[Placed]:
         window.skip()
         if window.peek():
             yield window.line, StudioError("data.file_goes_on")
-
-
-def _table(text: io.TextIOWrapper) -> Iterator[Placed]:
-    return csv_rows(text, LONGEST_RECORD)
 
 
 def _after_space(text: str, place: int) -> int:

@@ -41,8 +41,7 @@ class Asked:
 
     def to_json(self) -> dict[str, Any]:
         """For `work.json`."""
-        said = [[each.role, each.content, each.metadata] for each in self.messages]
-        return {"key": self.key, "messages": said, "due": self.due}
+        return {"key": self.key, "messages": _listed(self.messages), "due": self.due}
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,17 @@ class Asking:
     def __init__(self, place: Path) -> None:
         self.place = place
 
-    def start(self, parts: Sequence[Part], questions: Sequence[Asked], *, limit: int = LIMIT, device: str = "") -> None:
-        """Begin, or go on where it stopped; nothing happens while somebody is at it."""
+    def start(
+        self,
+        parts: Sequence[Part],
+        questions: Sequence[Asked],
+        *,
+        opening: Sequence[Message] = (),
+        limit: int = LIMIT,
+        device: str = "",
+    ) -> None:
+        """Begin, or go on where it stopped; nothing happens while somebody is at it. `opening` stands before the
+        messages of every question; their keys must tell it."""
         self.place.mkdir(parents=True, exist_ok=True)
         with alone(self.place):
             if self._at_work():
@@ -104,6 +112,7 @@ class Asking:
             marked = [asdict(part) | {"mark": part.mark} for part in parts]
             work = {
                 "parts": marked,
+                "opening": _listed(opening),
                 "questions": [each.to_json() for each in questions],
                 "limit": limit,
                 "device": device,
@@ -157,6 +166,10 @@ class Asking:
         if identity is None:  # it is being started right now, unless whoever started it was killed in between
             return time.time() - float(about.get("created", 0.0)) < _BIRTH_S
         return alive(identity)
+
+
+def _listed(messages: Sequence[Message]) -> list[list[str]]:
+    return [[each.role, each.content, each.metadata] for each in messages]
 
 
 def read_answers(place: Path) -> Mapping[tuple[str, str], Said]:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 
 from glmstudio.files import short
+from glmstudio.knowledge.answer_table import harmless
 from glmstudio.knowledge.result import BASE, COUNTED, TUNED, Count, FactsScore, verdict, wilson
 from glmstudio.words import say
 
@@ -80,7 +81,7 @@ def as_csv(score: FactsScore) -> str:
     table.writerow(["line", "form", "question", "due", "base", "tuned", "better"])
     for flip in score.flips:
         said = (flip.question, flip.due, flip.base, flip.tuned)
-        table.writerow([flip.line, flip.form, *map(_harmless, said), str(flip.better).lower()])
+        table.writerow([flip.line, flip.form, *map(harmless, said), str(flip.better).lower()])
     return out.getvalue()
 
 
@@ -92,8 +93,3 @@ def _plain(text: str) -> str:
     """Text of a model in a cell of Markdown: one line, nothing that is taken for more than text."""
     line = " ".join(text.split())[:500]
     return "".join(f"\\{sign}" if sign in "\\|`*_[]<>#!" else sign for sign in line)
-
-
-def _harmless(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmstudio.chat.offer import run_behind
-from glmstudio.chat.server import adapter_folder
 from glmstudio.data.sources import source_files
 from glmstudio.errors import StudioError
 from glmstudio.files import digest, read_table, write_json
 from glmstudio.knowledge.asking import Asked, Asking, Look, Part
 from glmstudio.knowledge.bundle import kept_questions, prompt_tools
 from glmstudio.knowledge.exam import FORMS, MOST_FACTS, Question, exam, read_facts
-from glmstudio.knowledge.result import BASE, TUNED, FactsScore, scored
+from glmstudio.knowledge.parts import not_beside_a_run, parts_of
+from glmstudio.knowledge.result import FactsScore, scored
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
-from glmstudio.runs.lease import chat_device, run_on
 from glmstudio.runs.run import Run, find_run
 
 FOLDER, RESULT = "score", "result.json"  # of a run, of a score
@@ -45,7 +44,7 @@ class Scoring:
         if not facts:
             raise StudioError("knowledge.no_facts", file=str(file))
         run = run_behind(model, adapter)
-        parts = _parts(model, adapter, run)
+        parts = parts_of(model, adapter, run)
         base = ready_model(parts[0].model)
         questions = exam(facts, kept_questions(base), prompt_tools(base))
         place = (run.path / FOLDER if run else paths().state / "scores") / _key(file, parts, most)
@@ -53,8 +52,7 @@ class Scoring:
 
     def start(self) -> None:
         """Begin, or go on where it was. Raises StudioError where a run holds the card."""
-        if run := run_on(chat_device()):
-            raise StudioError("ui.run.versus_busy", name=run.name)
+        not_beside_a_run()
         asked = {
             each.key: Asked(each.key, each.messages, each.due if each.call is None and each.line == "learned" else "")
             for each in self.questions
@@ -103,16 +101,6 @@ def last_score(run: Run) -> FactsScore | None:
     """The newest whole score of a run; None where there is none."""
     found = sorted((run.path / FOLDER).glob(f"*/{RESULT}"), key=lambda file: file.stat().st_mtime)
     return FactsScore.from_json(read_table(found[-1])) if found else None
-
-
-def _parts(model: str, adapter: str, run: Run | None) -> tuple[Part, ...]:
-    """The base, and what was tuned from it: an adapter, or after full fine-tuning a model of its own."""
-    if run is not None and run.is_whole_model and run.result is not None:
-        base = ready_model(run.model).path
-        return Part(BASE, str(base)), Part(TUNED, str(ready_model(str(run.result)).path))
-    folder = adapter_folder(adapter)
-    path = str(ready_model(model).path)
-    return (Part(BASE, path), Part(TUNED, path, str(folder))) if folder else (Part(BASE, path),)
 
 
 def _key(file: Path, parts: Sequence[Part], most: int) -> str:

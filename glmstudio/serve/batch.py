@@ -64,7 +64,9 @@ class Worker:
         return [each for key, each in asked.items() if (mark, key) not in self._known]
 
     def _ask(self, glm: GlmForCausalLM, tokenizer: Tokenizer, mark: str, questions: Sequence[dict[str, Any]]) -> None:
-        prompts = [chat_ids(tokenizer, [Message(*each) for each in question["messages"]]) for question in questions]
+        before = self._work["opening"]
+        said = [[Message(*each) for each in (*before, *question["messages"])] for question in questions]
+        prompts = [chat_ids(tokenizer, messages) for messages in said]
         likely = _likelihoods(glm, tokenizer, prompts, [str(question["due"]) for question in questions])
         with (self._place / "answers.jsonl").open("a", encoding="utf-8") as file:
             for place, answer in generate(glm, prompts, tokenizer.stop_ids, limit=int(self._work["limit"])):

@@ -113,6 +113,7 @@ def build(port: int, key: str) -> Any:
     from fastapi import FastAPI
 
     from glmstudio.guard import Guard
+    from glmstudio.ui.answers_file import answers_file
     from glmstudio.ui.chat_file import chat_file
     from glmstudio.ui.opening import Opening
     from glmstudio.ui.page import build_page
@@ -123,6 +124,7 @@ def build(port: int, key: str) -> Any:
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.add_api_route("/health", health, methods=["GET"])
     outer.add_route("/chats/{file}", chat_file, methods=["GET"])
+    outer.add_route("/answers/{file}", answers_file, methods=["GET"])
     outer.add_route("/scores/{file}", score_file, methods=["GET"])
     gr.mount_gradio_app(
         outer,

@@ -14,7 +14,7 @@ from glmstudio.chat.loop import Decision
 from glmstudio.errors import StudioError
 from glmstudio.tools.permissions import set_permission
 from glmstudio.tools.toolbox import toolbox
-from glmstudio.ui import chat_model, chat_side, score_view
+from glmstudio.ui import answers_view, chat_model, chat_side, score_view
 from glmstudio.ui.chat_log import render_log
 from glmstudio.ui.chat_side import talk_of
 from glmstudio.ui.conversation import TALKS
@@ -34,6 +34,7 @@ def build(page: Page) -> None:
             page.follow(log, _render_log, TALKS.follow)
             _composer(page, log)
             page.panel("chat-score", score_view.render_score, score_view.act_score)
+            page.panel("chat-answers", answers_view.render, answers_view.act)
         with gr.Column(scale=3, min_width=260, elem_id="chat-side", elem_classes="gs-form"):
             chat_model.build(page)
             chat_side.build_tools(page)
