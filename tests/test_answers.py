@@ -195,7 +195,14 @@ def test_base_and_tuned_side_by_side_through_two_kills(home: Path, tmp_path: Pat
         time.sleep(0.05)
     before = (asking.place / "answers.jsonl").read_text(encoding="utf-8")
     assert not out.exists()
-    second = subprocess.Popen(given, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    second = subprocess.Popen(
+        given,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  in the background it is ignored
+    )
     wait_for_answers(before.count("\n") + 20)
     second.send_signal(signal.SIGINT)
     assert "goes on from there" in second.communicate()[1]
