@@ -230,7 +230,7 @@ def test_a_file_opens_in_the_table(home: Path, tmp_path: Path) -> None:
     assert [row.fact for row in draft.table().rows] == read_facts(FACTS), "nothing of a fact is lost"
     again = teach_actions.take_file(FACTS_WAY, FACTS)
     assert again.facts_told == ("ui.teach.added_some", {"n": 0, "there": 20})
-    file = workbook(tmp_path / "事实.xlsx", [["序号", "问题", "答案"], [1, "谁？", "甲。"]])
+    file = workbook(tmp_path / "事实.xlsx", [["序号", "问题", "答案"], [1, "谁？", "甲。"], [2, "", "乙。"]])
     teach_actions.take_file(FACTS_WAY, file)
     assert rows()[-1] == ("谁？", "甲。")
     broken = tmp_path / "broken.xlsx"

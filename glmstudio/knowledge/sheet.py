@@ -49,7 +49,7 @@ class Sheet:
         the question or the answer, or two are."""
         if any(columns.count(each) != 1 for each in ("question", "answer")):
             raise StudioError("knowledge.which_column")
-        found = (read_fact(_record(row, columns)) for row in self.rows[named:])
+        found = (_fact(_record(row, columns)) for row in self.rows[named:])
         return [fact for fact in found if fact]
 
 
@@ -63,7 +63,7 @@ def read_file(file: Path) -> list[Fact] | Sheet:
             if value.key in ("data.csv_columns", "data.csv_names") and file.suffix.lower() in _TABLES:
                 return _sheet(file.name, raw_rows(file, MOST_ROWS + 1))
             continue
-        if format_of(value) == "facts" and (fact := read_fact(value)):
+        if format_of(value) == "facts" and (fact := _fact(value)):
             facts.append(fact)
         elif isinstance(value, dict) and len(others) < MOST_ROWS:
             others.append(value)
@@ -153,6 +153,14 @@ def _plain(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     names = list(dict.fromkeys(str(name) for record in records for name in record))[:_MOST_COLUMNS]
     rows = [[_text(record.get(name)) for name in names] for record in records]
     return [names, *(row for row in rows if any(row))] if any(map(any, rows)) else []
+
+
+def _fact(record: dict[str, Any]) -> Fact | None:
+    """The fact in a record; None where it is not whole."""
+    try:
+        return read_fact(record)
+    except StudioError:
+        return None
 
 
 def _text(value: Any) -> str:

@@ -190,6 +190,8 @@ def record_of(cells: dict[str, Any]) -> dict[str, Any]:
 @lru_cache(_KEPT)
 def _fact_of(cells: tuple[str, ...]) -> Fact | None:
     named = dict(zip(COLUMNS, cells, strict=True))
+    if not named["question"].strip():
+        return None
     return read_fact(record_of(named | {name: named[name].strip() for name in ("question", "answer")}))
 
 
