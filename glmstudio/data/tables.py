@@ -8,16 +8,19 @@ import io
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from glmstudio.data.formats.facts import several_of
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER, is_known, normal_name
-from glmstudio.data.sources import Moved, is_broken
+from glmstudio.data.sources import Moved, is_broken, open_text
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 
 _DELIMITERS = ",;\t"
+_LONGEST_CELL = 1 << 24
+_HEAD = 1 << 16
 _LARGEST_PART = 1 << 30  # bytes of a workbook's part when unpacked: a small file can pretend to any size
 
 Placed = tuple[int, Any]
@@ -78,6 +81,22 @@ def sheet_rows(file: Path, moved: Moved | None = None, known: Known = is_known) 
         yield line, _row(names, whole)
     if moved is not None:
         moved(file.stat().st_size)
+
+
+def raw_rows(file: Path, most: int) -> list[list[str]]:
+    """The first rows of a table as they stand, without looking for names. Raises StudioError for what is no table."""
+    if file.suffix.lower() == ".xlsx":
+        cells = ([_text(cell) for cell in row] for _, row in _sheet(file))
+        return list(islice((row for row in cells if any(cell.strip() for cell in row)), most))
+    with open_text(file, newline="") as text:
+        csv.field_size_limit(_LONGEST_CELL)
+        head = text.read(_HEAD)
+        delimiter = max(_DELIMITERS, key=head.partition("\n")[0].count)
+        rows = csv.reader(chain(io.StringIO(head, newline=""), text), delimiter=delimiter)
+        try:
+            return list(islice((row for row in rows if any(cell.strip() for cell in row)), most))
+        except csv.Error as error:
+            raise StudioError("data.csv_broken") from error
 
 
 def _sheet(file: Path) -> Iterator[tuple[int, Sequence[Any]]]:

@@ -1,4 +1,4 @@
-"""The Fine-tune step: three choices, the review and Start on the left, the runs on the right."""
+"""The Fine-tune step: three ways to begin, the form, the review and Start on the left, the runs on the right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from glmstudio.ui import (
     review,
     run_actions,
     runs_view,
+    teach_actions,
+    teach_view,
     uploads,
+    ways,
 )
 from glmstudio.ui.live import Page, View
 from glmstudio.ui.markup import Safe, button, icon, problem, tag
@@ -30,33 +33,49 @@ from glmstudio.ui.recipe import recipe
 from glmstudio.ui.runwatch import live_run
 from glmstudio.words import say
 
+SOURCES = ("sample", "file", "facts")
+
 
 def build(page: Page) -> None:
     """The Fine-tune step inside the current Blocks."""
-    with gr.Column(elem_id="step-finetune", elem_classes="gs-step"), gr.Row(elem_id="finetune-columns"):
-        with gr.Column(scale=5, min_width=340, elem_classes="gs-form"):
-            form = _form(page)
-            page.panel("plan", review.render_plan, form_actions.act)
-            start = gr.Button(variant="primary", elem_id="finetune-start")
-            page.live(start, _start_button)
-            page.panel("start", render_start, form_actions.act)
-        with gr.Column(scale=7, min_width=380):
-            page.panel("compare", compare.render_compare, run_actions.act)
-            page.panel("run", runs_view.render_open, run_actions.act)
-            page.panel("runs", runs_view.render_list, run_actions.act)
+    with gr.Column(elem_id="step-finetune", elem_classes="gs-step"):
+        source = _ways(page)
+        with gr.Row(elem_id="finetune-columns"):
+            with gr.Column(scale=5, min_width=340, elem_classes="gs-form"):
+                form = _form(page, source)
+                page.panel("plan", review.render_plan, form_actions.act)
+                start = gr.Button(variant="primary", elem_id="finetune-start")
+                page.live(start, _start_button)
+                page.panel("start", render_start, form_actions.act)
+            with gr.Column(scale=7, min_width=380):
+                page.panel("compare", compare.render_compare, run_actions.act)
+                page.panel("run", runs_view.render_open, run_actions.act)
+                page.panel("runs", runs_view.render_list, run_actions.act)
     typed = gr.Textbox(visible=False)
     take_along = "(...values) => [...values.slice(0, -1), studio.typed()]"
     page.on(start.click, start_from_form, inputs=[*form, typed], js=take_along)
 
 
-def _form(page: Page) -> list[Any]:
+def _ways(page: Page) -> Any:
+    """The three ways to begin, and the table of facts."""
     source = page.live(
-        gr.Radio(elem_id="finetune-source", value="sample", choices=[(" ", "sample"), ("  ", "file")]),
-        lambda lang, _: {
+        gr.Radio(
+            elem_id="finetune-source", value="sample", choices=[(" " * at, each) for at, each in enumerate(SOURCES, 1)]
+        ),
+        lambda lang, view: {
             "label": say(lang, "ui.finetune.data"),
-            "choices": [(say(lang, f"ui.finetune.source_{name}"), name) for name in ("sample", "file")],
+            "choices": [(say(lang, f"ui.finetune.source_{name}"), name) for name in SOURCES],
+            "value": view.source,
         },
     )
+    page.panel("facts", teach_view.render_facts, teach_actions.act)
+    upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="facts-upload")
+    page.live(upload, lambda lang, view: {"label": say(lang, "ui.teach.upload"), "visible": view.source == "facts"})
+    page.on(upload.upload, take_facts, inputs=[upload])
+    return source
+
+
+def _form(page: Page, source: Any) -> list[Any]:
     path = gr.Textbox(max_lines=1, visible=False, elem_id="finetune-path")
     page.live(
         path,
@@ -86,6 +105,10 @@ def _form(page: Page) -> list[Any]:
 def remember_form(view: View, source: str, data: str, name: str) -> View:
     """Keep what the form says now, so that the review beside it can be drawn."""
     record = view.record if (source, data or "") == (view.source, view.data) else 0
+    if (source == "facts") != (view.source == "facts"):  # facts have presets of their own
+        view = replace(view, preset="", changes=(), settings_problem=None)
+    if source != view.source:
+        ways.remember(source)
     return replace(view, source=source, data=data or "", name=name or "", record=record, form_problem=None)
 
 
@@ -104,12 +127,22 @@ def take_upload(view: View, upload: Any) -> tuple[View, str]:
     return replace(view, source="file", data=str(target), record=0), str(target)
 
 
+def take_facts(view: View, upload: Any) -> View:
+    """Read an uploaded file into the table of facts; the file itself is not kept."""
+    given = Path(str(getattr(upload, "name", upload)))
+    try:
+        return teach_actions.take_file(view, given)
+    finally:
+        uploads.drop(given)
+
+
 def start_from_form(view: View, source: str, data: str, name: str, typed: str = "") -> View:
     """Start the run that the form describes; a second click on the same form starts nothing.
 
     `typed` are the fields, as JSON, that say something else than the page has been told so far.
     """
     view = form_actions.take_typed(remember_form(view, source, data, name), typed)
+    view = view if view.form_problem else teach_actions.before_start(view)
     return view if view.form_problem else form_actions.start(view)
 
 

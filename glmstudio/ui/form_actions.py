@@ -18,7 +18,7 @@ from glmstudio.runs.presets import delete_preset, find_preset, save_preset
 from glmstudio.runs.probe import end_probes, start_probe
 from glmstudio.runs.settings import Settings, change
 from glmstudio.runs.start import start as start_asked
-from glmstudio.ui import machines
+from glmstudio.ui import machines, teach_actions
 from glmstudio.ui.live import View
 from glmstudio.ui.recipe import recipe
 from glmstudio.ui.runwatch import live_run
@@ -77,6 +77,13 @@ def take_typed(view: View, typed: str) -> View:
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict) or not fields:
+        return view
+    try:
+        teach_actions.take(fields)
+    except StudioError as error:
+        return replace(view, form_problem=error)
+    fields = {name: value for name, value in fields.items() if not teach_actions.is_mine(str(name))}
+    if not fields:
         return view
     if not fields.keys() <= asdict(Settings()).keys():  # the other fields that Start takes along
         return replace(view, form_problem=StudioError("ui.machines.not_taken"))

@@ -55,6 +55,11 @@ class View:
     problem: StudioError | None = None
     settings_problem: StudioError | None = None
     form_problem: StudioError | None = None
+    facts_from: int = 0  # the first row of the table of facts that is shown
+    facts_find: str = ""  # what the rows that are shown have to hold
+    facts_open: tuple[int, ...] = ()  # rows that show all their columns
+    facts_problem: StudioError | None = None
+    facts_told: tuple[str, dict[str, Any]] | None = None  # a sentence's key and values
     folder_problem: StudioError | None = None
     folder_answer: tuple[str, dict[str, str]] | None = None  # a sentence's key and values
     model_named: str = ""  # the model whose card was acted on last

@@ -79,8 +79,14 @@ window.studio = (() => {
     }
     while (at) { const next = at.nextSibling; at.remove(); at = next; }
   }
+  const sent = new WeakMap();  // what a field held when it was sent last
   function update(have, wanted) {
     if (have.nodeType !== 1) { if (have.data !== wanted.data) have.data = wanted.data; return; }
+    const settled = have.value === have.defaultValue || have.value === sent.get(have);
+    if (have.nodeName === "TEXTAREA" && have.defaultValue !== wanted.defaultValue) {
+      have.defaultValue = wanted.defaultValue;
+      if (settled && have.value !== wanted.defaultValue) have.value = wanted.defaultValue;
+    }
     for (const { name } of [...have.attributes]) {
       if (!wanted.hasAttribute(name) && !(name === "open" && have.nodeName === "DETAILS")) have.removeAttribute(name);
     }
@@ -88,7 +94,7 @@ window.studio = (() => {
       if (have.getAttribute(name) === value || (name === "open" && have.nodeName === "DETAILS")) continue;
       have.setAttribute(name, value);
       // What was typed hides the attribute; what the server made of it is shown once nobody types there.
-      if (name === "value" && have.nodeName === "INPUT" && have !== document.activeElement) have.value = value;
+      if (name === "value" && have.nodeName === "INPUT" && (have.closest("[data-changed]") ? settled : have !== document.activeElement)) have.value = value;
       if (name === "selected") have.selected = true;
     }
     if (!have.isEqualNode(wanted)) morph(have, wanted);
@@ -123,19 +129,40 @@ window.studio = (() => {
       trigger({ ...button.dataset, ticked: boxes.map((box) => box.value), fields: fieldsOf(scope) });
       if (button.dataset.act === "reset") scope.querySelectorAll("input[data-field]").forEach((field) => { field.value = field.defaultValue; });
     });
-    let typing = 0;
+    const waits = new Map();
+    const send = (scope) => {
+      clearTimeout(waits.get(scope));
+      waits.delete(scope);
+      trigger({ act: scope.dataset.live, fields: fieldsOf(scope) });
+    };
     element.addEventListener("input", (event) => {
       const scope = event.target.closest("[data-live]");
-      clearTimeout(typing);
-      if (scope) typing = setTimeout(() => trigger({ act: scope.dataset.live, fields: fieldsOf(scope) }), 600);
+      if (!scope) return;
+      clearTimeout(waits.get(scope));
+      waits.set(scope, setTimeout(() => send(scope), 600));
+    });
+    element.addEventListener("focusout", () => [...waits.keys()].forEach(send));
+    // Cells of a spreadsheet fill rows and columns from here on.
+    element.addEventListener("paste", (event) => {
+      const field = event.target.closest("[data-paste]");
+      const text = field ? event.clipboardData.getData("text/plain").slice(0, 1 << 23) : "";
+      const several = text.includes("\t") || (field && field.dataset.paste === "rows" && text.trim().includes("\n"));
+      if (!several) return;
+      event.preventDefault();
+      trigger({ act: "paste", at: field.dataset.field, text, fields: fieldsOf(field.closest("[data-scope]")) });
     });
   }
+  const differs = (field) => field.nodeName === "SELECT"
+    ? [...field.options].some((option) => option.selected && !option.defaultSelected) : field.value !== field.defaultValue;
   const valuesOf = (fields) => Object.fromEntries(fields.map((field) => [field.dataset.field, field.value]));
-  const fieldsOf = (scope) => valuesOf([...scope.querySelectorAll("[data-field]")]);
+  // A form with `data-changed` sends only what differs from what the server knows.
+  function fieldsOf(scope) {
+    const fields = [...scope.querySelectorAll("[data-field]")].filter((field) => !("changed" in scope.dataset) || differs(field));
+    fields.forEach((field) => sent.set(field, field.value));
+    return valuesOf(fields);
+  }
   // What stands in the form and has not come back from the server: Start takes it along.
   function typed() {
-    const differs = (field) => field.nodeName === "SELECT"
-      ? [...field.options].some((option) => option.selected && !option.defaultSelected) : field.value !== field.defaultValue;
     return JSON.stringify(valuesOf([...document.querySelectorAll("[data-typed] [data-field]")].filter(differs)));
   }
   function nudge(box) {

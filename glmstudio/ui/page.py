@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from glmstudio.ui import chat, doctor, finetune, frame, model
+from glmstudio.ui import chat, doctor, finetune, frame, model, ways
 from glmstudio.ui.checkup import CHECKUP
 from glmstudio.ui.live import Page, View
 
@@ -28,7 +28,7 @@ def build_page() -> gr.Blocks:
 def arrive() -> View:
     """What a browser that opened the page looks at; the first one starts the check-up."""
     CHECKUP.start(unless_fresh=True)
-    return View()
+    return View(source=ways.remembered())
 
 
 def speaks(request: gr.Request) -> str:

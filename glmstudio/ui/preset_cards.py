@@ -9,7 +9,7 @@ from glmstudio.runs.settings import FieldDoc, Settings, change, choice_words, di
 from glmstudio.ui.choice import model_in_use
 from glmstudio.ui.live import View
 from glmstudio.ui.markup import Safe, bar, button, chip, fold, problem, prose, tag
-from glmstudio.ui.recipe import presets_in_order, recipe
+from glmstudio.ui.recipe import presets_in_order, recipe, teaches_facts
 from glmstudio.ui.snapshot import shared
 from glmstudio.words import has, say
 
@@ -24,7 +24,8 @@ def render_presets(lang: str, view: View) -> Safe:
     chosen, used = recipe(view).preset, model_in_use()
     mine: list[Safe] = []
     others: list[Safe] = []
-    for preset, found in _fits():
+    facts = view.source == "facts"
+    for preset, found in sorted(_fits(), key=lambda each: facts and not teaches_facts(each[0])):
         picked = chosen is not None and preset.name == chosen.name
         near = picked or preset.model == (used.name if used else "demo")
         (mine if near else others).append(_card(lang, preset, found, picked))

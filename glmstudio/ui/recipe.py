@@ -14,13 +14,14 @@ from glmstudio.data import survey
 from glmstudio.data.selection import Selection
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
+from glmstudio.knowledge import draft
 from glmstudio.models import ready_model
 from glmstudio.runs import engines
 from glmstudio.runs.lease import choose
 from glmstudio.runs.mixing import mixture_of
 from glmstudio.runs.plan import Plan, make_plan, place_of
 from glmstudio.runs.presets import Preset, find_preset, list_presets
-from glmstudio.runs.settings import Settings
+from glmstudio.runs.settings import Settings, change
 from glmstudio.runs.start import SAMPLE, Asked
 from glmstudio.ui.choice import model_in_use
 from glmstudio.ui.live import View
@@ -79,8 +80,17 @@ def presets_in_order() -> list[Preset]:
     return sorted(list_presets(), key=place)
 
 
+def teaches_facts(preset: Preset) -> bool:
+    """Whether it is made for facts."""
+    return preset.settings.best_by == "facts"
+
+
 def data_of(view: View) -> Path:
     """The file or folder that the form names. Raises StudioError where there is none."""
+    if view.source == "facts":
+        if (facts := draft.saved_file()) is None:
+            raise StudioError("ui.teach.none_saved")
+        return facts
     if view.source != "file":
         return SAMPLE
     if not view.data.strip():
@@ -99,7 +109,7 @@ def _make(view: View) -> Recipe:
     try:
         preset = _preset(view)
         known = Recipe(preset=preset)
-        asked = Asked(preset, data_of(view), view.name.strip() or None, dict(view.changes), view.cluster)
+        asked = Asked(preset, data_of(view), view.name.strip() or None, changes_of(view, preset), view.cluster)
         known = Recipe(preset=preset, asked=asked)
         settings = asked.settings()
         device = choose(settings.device, settings.processes)
@@ -138,10 +148,40 @@ def _engine_problem(settings: Settings, device: str) -> StudioError | None:
 def _preset(view: View) -> Preset:
     if view.preset:
         return find_preset(view.preset)
-    first = next(iter(presets_in_order()), None)
+    every = presets_in_order()
+    first = _for_facts(every) if view.source == "facts" else next(iter(every), None)
     if first is None:
         raise StudioError("ui.finetune.no_preset")
     return first
+
+
+def _for_facts(every: list[Preset]) -> Preset | None:
+    """The preset that teaches facts to the model in use; of another size of the same family where it has none."""
+    used = model_in_use()
+    teaching = [preset for preset in every if not preset.own and teaches_facts(preset)]
+    demo = used is None or used.kind == "demo"
+    mine = [preset for preset in teaching if (preset.model == "demo") == demo]
+    mine.sort(key=lambda preset: used is not None and preset.model != used.name)
+    return next(iter(mine), next(iter(every), None))
+
+
+def changes_of(view: View, preset: Preset) -> dict[str, str]:
+    """What the page changed of the preset's settings. Facts are taught to the model in use where nobody chose."""
+    changes, used = dict(view.changes), model_in_use()
+    if view.source == "facts" and not view.preset and used is not None and preset.model != used.name:
+        changes.setdefault("model", used.name)
+    return changes
+
+
+def settings_of(view: View) -> Settings | None:
+    """The settings as far as they are right, whatever is said of the data; None where there is no preset."""
+    preset = recipe(view).preset
+    if preset is None:
+        return None
+    try:
+        return change(preset.settings, changes_of(view, preset), source="")
+    except StudioError:
+        return preset.settings
 
 
 def _drop() -> None:

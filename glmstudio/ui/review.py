@@ -164,7 +164,7 @@ def _legend(lang: str, needed: Need) -> Safe:
 def _figures(lang: str, plan: Plan) -> Safe:
     figures = [
         ("steps", f"{plan.settings.steps:,}"),
-        ("epochs", number(plan.epochs)),
+        ("epochs", _count(plan.epochs)),
         ("time", duration(lang, plan.seconds) if plan.seconds is not None else _measure(lang, plan)),
         ("disk", size(plan.disk)),
         ("at_once", f"{plan.at_once:,}"),
@@ -174,7 +174,20 @@ def _figures(lang: str, plan: Plan) -> Safe:
         tag("<div><dt>{name}</dt><dd>{value}</dd></div>", name=say(lang, f"ui.plan.{name}"), value=value)
         for name, value in figures
     ]
-    return tag('<dl class="gs-figures gs-plan">{cells}</dl>', cells=cells)
+    return tag('{through}<dl class="gs-figures gs-plan">{cells}</dl>', through=_through(lang, plan), cells=cells)
+
+
+def _through(lang: str, plan: Plan) -> Safe:
+    """Steps and passes as a sentence, where general conversations are mixed in."""
+    if not plan.mixed:
+        return Safe("")
+    values = {"steps": plan.settings.steps, "passes": _count(plan.epochs), "n": plan.learned_from, "m": plan.mixed}
+    return tag("<p>{text}</p>", text=say(lang, "ui.plan.through", **values))
+
+
+def _count(passes: float) -> str:
+    """Passes as one counts them: whole steps hardly ever make whole passes."""
+    return number(round(passes, 1) if passes >= 1 else passes)
 
 
 def _held_back(found: Recipe) -> int:

@@ -32,7 +32,7 @@ def prepare() -> None:
 
 def take(given: Path, target: Path) -> None:
     """Put what was sent at `target`; where that fails, nothing stays of it. Raises OSError."""
-    ours = given.resolve().is_relative_to(folder().resolve())
+    ours = _ours(given)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.move if ours else shutil.copyfile)(given, target)
@@ -40,10 +40,19 @@ def take(given: Path, target: Path) -> None:
         target.unlink(missing_ok=True)  # half of a file would be taken for the whole
         raise
     finally:
-        if ours:
-            given.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # gradio makes a folder for each file
-                given.parent.rmdir()
+        drop(given)
+
+
+def drop(given: Path) -> None:
+    """Delete what was sent; a file that lies elsewhere is left alone."""
+    if _ours(given):
+        given.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gradio makes a folder for each file
+            given.parent.rmdir()
+
+
+def _ours(given: Path) -> bool:
+    return given.resolve().is_relative_to(folder().resolve())
 
 
 class Uploads:

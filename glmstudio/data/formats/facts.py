@@ -119,7 +119,7 @@ def read_fact(record: dict[str, Any]) -> Fact | None:
     columns = {column: list(_column(named, column)) for column in COLUMNS}
     nested = [list(_asked_inside(named.get(name))) for name in _NESTED]
     answers = columns["apply_answer"] + [""] * len(columns["apply_question"])
-    asked = {_same(question)}
+    asked = {same(question)}
     return Fact(
         question,
         answer,
@@ -130,6 +130,11 @@ def read_fact(record: dict[str, Any]) -> Fact | None:
     )
 
 
+def same(text: str) -> str:
+    """What two texts share that differ in width, case and spaces alone."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
 class Known:
     """The facts that came before, to know a question that comes again with another answer."""
 
@@ -138,7 +143,7 @@ class Known:
 
     def contradiction(self, found: Conversation, line: int) -> StudioError | None:
         """The problem of a fact whose question was answered otherwise before; what is new is remembered."""
-        asked, said = (_same(turn["content"]) for turn in found.record["conversations"])
+        asked, said = (same(turn["content"]) for turn in found.record["conversations"])
         first, before = self._first.setdefault(asked, (line, said))
         return None if said == before else StudioError("data.fact_two_answers", line=first)
 
@@ -191,8 +196,8 @@ def _first(value: Any) -> Any:
 def _fresh(texts: Sequence[str], asked: set[str]) -> Iterator[str]:
     """Each text that was not asked before, whatever its width and case."""
     for each in texts:
-        if (same := _same(each)) not in asked:
-            asked.add(same)
+        if (alike := same(each)) not in asked:
+            asked.add(alike)
             yield each
 
 
@@ -207,7 +212,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return ""
     return str(value).strip() if isinstance(value, (str, int, float)) else ""
-
-
-def _same(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
