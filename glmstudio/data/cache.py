@@ -15,6 +15,7 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import digest
+from glmstudio.models.family import refuse_other_vocabulary
 from glmstudio.paths import paths
 
 try:
@@ -47,6 +48,7 @@ def key_of(files: Sequence[Path], model_folder: Path, mark: str = "") -> str:
     except OSError as error:
         raise StudioError("data.file_unreadable", file=str(file), reason=error.strerror or str(error)) from error
     try:
+        refuse_other_vocabulary(vocabulary)
         state = vocabulary.stat()
         parts.append(_vocabulary(vocabulary, state.st_size, state.st_mtime_ns))
     except OSError as error:

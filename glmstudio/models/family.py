@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import zipfile
 import zlib
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import opened, short
+from glmstudio.files import LARGEST, opened, short
 
 PREFIX = "prefix_encoder."
 _GLM4_ROWS = 151552  # of the embedding: no ChatGLM has as many
@@ -45,8 +47,11 @@ def refuse_impossible(file: Path, config: dict[str, Any]) -> None:
 
 
 def refuse_other_vocabulary(file: Path) -> None:
-    """Raise StudioError where a `tokenizer.model` is GLM-4's: lines of a token in base64 and its rank."""
+    """Raise StudioError where a `tokenizer.model` is GLM-4's (lines of a token in base64 and its rank), or larger than
+    any: to read it would not end."""
     with opened(file) as stream:
+        if os.fstat(stream.fileno()).st_size > LARGEST:
+            raise StudioError("models.unreadable_file", file=str(file), reason=os.strerror(errno.EFBIG))
         if _RANKS.match(stream.read(_HEAD)):
             raise StudioError("models.glm4", folder=str(file.parent))
 

@@ -5,10 +5,8 @@ Takes milliseconds for 12 GB: names, sizes, headers and the index are read, neve
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import LARGEST, opened, read_json, short
+from glmstudio.files import opened, read_json, short
 from glmstudio.models import manifest
 from glmstudio.models.family import (
     named_in,
@@ -122,10 +120,8 @@ def _is_stored(file: Path) -> bool:
 
 
 def check_vocabulary(file: Path) -> None:
-    """Raise StudioError unless `file` is there, of a size that a vocabulary has, and no other family's."""
+    """Raise StudioError unless `file` is there and is no other family's."""
     present(file)
-    if file.stat().st_size > LARGEST:
-        raise StudioError("models.unreadable_file", file=str(file), reason=os.strerror(errno.EFBIG))
     refuse_other_vocabulary(file)
 
 
