@@ -171,14 +171,16 @@ def test_facts_are_learned_with_tools_and_beside_general_records(home: Path, tmp
 
     plain = prepare(file, DEMO / "model").select("stop", 512)
     assert (plain.used, plain.with_tools, plain.mixed) == (10, 0, 0)
-    mixture = Mixture(0.5, 0.6, TOOLS, str(general))
+    mixture = Mixture(0.5, 1, 0.6, TOOLS, str(general))
     store = prepare(file, DEMO / "model", mixture=mixture)
     mixed = store.select("stop", 512)
     assert (mixed.used, mixed.with_tools, mixed.mixed) == (50, 10, 30), "the general ones come again where they are few"
     assert store.form == "facts"
     assert store.problem_count() == 0
-    two_thirds = prepare(file, DEMO / "model", mixture=Mixture(2 / 3, 0.0, TOOLS)).select("stop", 512)
+    two_thirds = prepare(file, DEMO / "model", mixture=Mixture(2 / 3, 1, 0.0, TOOLS)).select("stop", 512)
     assert (two_thirds.used, two_thirds.with_tools) == (30, 20)
+    repeated = prepare(file, DEMO / "model", mixture=Mixture(0.5, 8, 0.0, TOOLS)).select("stop", 512)
+    assert (repeated.used, repeated.with_tools) == (80, 40), "four without tools and four with them"
     general.write_text(general.read_text().replace("g0", "g00"))
     assert prepare(file, DEMO / "model", mixture=mixture).key != store.key, "another mixture is another data set"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,10 +30,12 @@ _ALL_TOOLS = 0.4  # of the prompts with tools list all, as a chat does; the othe
 
 @dataclass(frozen=True)
 class Mixture:
-    """`facts_with_tools` and `rehearsal` are shares: of a fact's conversations, and of all conversations. `tools` are
-    the schemas that a prompt may list, `file` holds the general records."""
+    """`facts_with_tools` and `rehearsal` are shares: of a fact's conversations, and of all conversations. A fact
+    becomes at least `facts_repeat` conversations, whatever its number of wordings. `tools` are the schemas that a
+    prompt may list, `file` holds the general records."""
 
     facts_with_tools: float = 0.0
+    facts_repeat: int = 1
     rehearsal: float = 0.0
     tools: tuple[dict[str, Any], ...] = ()
     file: str = ""
@@ -40,7 +43,7 @@ class Mixture:
     @property
     def mark(self) -> str:
         """Another text for anything that changes what is mixed in; empty where nothing is."""
-        if not self.facts_with_tools and not self.rehearsal:
+        if not self.facts_with_tools and not self.rehearsal and self.facts_repeat == 1:
             return ""
         text = json.dumps(asdict(self), sort_keys=True)
         rehearsed = hashlib.sha256(read_bytes(Path(self.file))).hexdigest() if self.rehearsal else ""
@@ -102,6 +105,7 @@ class _PromptForms:
     def __init__(self, mixture: Mixture) -> None:
         share = mixture.facts_with_tools if mixture.tools else 0.0
         self._more = share / (1 - share)  # conversations with tools for each one without
+        self._least = mixture.facts_repeat
         self._tools = list(mixture.tools)
         self._random = random.Random(0)
         self._seen = 0
@@ -111,10 +115,12 @@ class _PromptForms:
         if isinstance(found, StudioError):
             yield Finding(None, (Fault(found),))
             return
-        yield examine(found)
-        if not found.fact or not self._more:
+        yield (plain := examine(found))
+        if not found.fact:
             return
-        before, self._seen = self._seen, self._seen + 1
+        times = max(1, math.ceil(self._least / (found.fact * (1 + self._more)) - 1e-9))
+        yield from (replace(plain, extra=True) for _ in range(times - 1))
+        before, self._seen = self._seen, self._seen + times
         for _ in range(int(self._seen * self._more + 1e-9) - int(before * self._more + 1e-9)):
             yield replace(examine(conversation(found.record["conversations"], self._listed())), extra=True)
 

@@ -16,12 +16,13 @@ from glmstudio.tools.toolbox import shipped, trained
 
 def mixture_of(settings: Settings) -> Mixture:
     """What these settings mix in. Raises StudioError where the model cannot be used."""
-    if not settings.facts_with_tools and not settings.rehearsal:
+    if not settings.facts_with_tools and not settings.rehearsal and settings.facts_repeat == 1:
         return PLAIN
     demo = ready_model(settings.model).kind == "demo"
     tools = trained() if demo else shipped()
     return Mixture(
         settings.facts_with_tools,
+        settings.facts_repeat,
         settings.rehearsal,
         tuple(tool.schema for tool in tools.values()),
         str(rehearsal_file() if demo else KNOWLEDGE / "rehearsal.jsonl"),

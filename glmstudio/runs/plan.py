@@ -30,7 +30,8 @@ _PACKS = (8192, 4096, 2048, 1024, 1)  # tokens of a pack; the last one: each con
 _PACKED_ON_CPU = 1024  # larger ones do not fit its caches (measured: docs/benchmarks.md)
 _SHORTEST = 256  # tokens: a shorter limit is proposed to nobody
 MOST_PASSES = 10  # through the data: more wear a few answers in and everything else out
-_STEPS = (20, 20_000)  # the fewest and the most that a number of passes becomes
+_MOST_STEPS = 20_000  # that a number of passes becomes
+_FACT_STEPS = 300  # the fewest for facts: a few of them are not learned any sooner than twenty
 _SAVES = 8  # so often at least, where the steps come from the data
 
 LargestOf = Callable[[Settings], Largest]
@@ -128,7 +129,7 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
     if settings.validation_share and not settings.validation:
         held = int(held_back(store, chosen, settings.validation_share, settings.seed).sum())
     learned_from = max(1, chosen.used - held)
-    settings = in_steps(settings, learned_from)
+    settings = in_steps(settings, learned_from, facts=store.form == "facts")
 
     def largest(other: Settings) -> Largest:
         return _largest(other, store, chosen)
@@ -161,13 +162,13 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
     )
 
 
-def in_steps(settings: Settings, conversations: int) -> Settings:
+def in_steps(settings: Settings, conversations: int, *, facts: bool) -> Settings:
     """The settings with the steps that their passes through so many conversations are, and enough checkpoints on the
     way; as they are where they give steps."""
     if not settings.epochs:
         return settings
     passes = settings.epochs * conversations / (settings.batch_size * settings.accumulation)
-    steps = min(max(round(passes), _STEPS[0]), _STEPS[1])
+    steps = min(max(round(passes), _FACT_STEPS if facts else 1), _MOST_STEPS)
     return dataclasses.replace(settings, steps=steps, save_every=min(settings.save_every, max(1, steps // _SAVES)))
 
 

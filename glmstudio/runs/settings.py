@@ -39,6 +39,7 @@ class Settings:
     data: str = _setting("")
     bad_records: str = _setting("stop", choices=("stop", "drop", "fix"))
     facts_with_tools: float = _setting(0.0, least=0, most=0.9)
+    facts_repeat: int = _setting(1, least=1, most=1000)
     rehearsal: float = _setting(0.0, least=0, most=0.95)
     validation: str = _setting("")
     validation_share: float = _setting(0.0, least=0, most=0.5)

@@ -111,6 +111,7 @@ def _chosen(lang: str, chosen: Selection, held_back: int) -> Safe:
         *(
             say(lang, f"ui.data.{name}", count=count)
             for name, count in (
+                ("mixed", chosen.mixed),
                 ("mended", chosen.mended),
                 ("cut", chosen.cut),
                 ("dropped", chosen.dropped),

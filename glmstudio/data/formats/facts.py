@@ -65,9 +65,10 @@ class Fact:
 
     def conversations(self) -> Iterator[Conversation]:
         """What it becomes to be learned: one for each trained wording."""
-        for asked in self.trained:
+        trained = self.trained
+        for asked in trained:
             turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": self.answer}]
-            yield Conversation({"conversations": turns}, fact=True)
+            yield Conversation({"conversations": turns}, fact=len(trained))
 
     def to_json(self) -> dict[str, Any]:
         """As a record of a facts file; empty columns are left out."""
