@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +101,24 @@ def test_facts_are_pasted_worded_asked_and_learned(running: Studio, chromium: An
         assert page.locator("#finetune-source input").nth(2).is_checked()
         assert page.locator("[data-field='fact.20.answer']").input_value() == "第19号灯塔叫星光19。"
         page.click("#panel-settings summary")
-        page.locator("#panel-settings [data-field=steps]").fill("6")
+        page.locator("#panel-settings [data-field=steps]").fill("7")
         page.locator("#finetune-name input, #finetune-name textarea").fill("taught")
-        page.wait_for_selector("#panel-plan dl >> text=0.06", timeout=20_000)
+        page.wait_for_selector("#panel-plan dl dd:text-is('7')", timeout=20_000)
         page.click("#finetune-start")
         page.wait_for_selector("#panel-run [data-key='run-taught']", timeout=30_000)
         run = find_run("taught")
         assert wait_for_end(run, seconds=240).state == "finished", run.log()[0][-2000:]
         facts = read_facts(run.settings["data"])
-        assert (run.settings["steps"], len(facts)) == (6, 20)
+        assert (run.settings["steps"], len(facts)) == (7, 20)
         assert facts[0].wordings[0] == "第0座灯塔的名字是？"
         assert facts[1].wordings == ()
+        page.wait_for_selector("#panel-run .gs-verdict-said", timeout=120_000)
+        assert re.search(r"\b0\b", page.inner_text("#panel-run .gs-verdict-said")), "seven steps teach nothing"
+        picture(page, f"result-{locale}")
+        page.click("#panel-run .gs-facts-score [data-copy]")
+        report = page.evaluate("navigator.clipboard.readText()")
+        assert report.startswith("## taught\n")
+        assert page.inner_text("#panel-run .gs-verdict-said") in report
         assert visitor.complaints == []
         assert visitor.outside == set()
 
