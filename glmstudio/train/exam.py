@@ -58,7 +58,8 @@ class Exam:
 
     @classmethod
     def of(cls, glm: GlmForCausalLM, settings: Settings, model: Model, folder: Path) -> Exam | None:
-        """The exam of a run, before anything is put on the model; None where its data hold no facts."""
+        """The exam of a run, before anything is put on the model; None where its data hold no facts, and where the card
+        has no room even for one question."""
         facts = read_facts(settings.data, MOST_FACTS)
         if not facts:
             return None
@@ -66,7 +67,11 @@ class Exam:
         forms = FORMS if settings.facts_with_tools else FORMS[:1]
         asked = [each for each in exam(some, [], prompt_tools(model), forms) if each.line == "learned"]
         made = cls(Tokenizer(model.path), asked, kept_questions(model))
-        made._keep_what_it_can(glm, folder / EXAM)
+        try:
+            made._keep_what_it_can(glm, folder / EXAM)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return None
         return made
 
     def _keep_what_it_can(self, glm: GlmForCausalLM, file: Path) -> None:
@@ -87,15 +92,21 @@ class Exam:
         prompts = [chat_ids(self._tokenizer, each.messages) for each in questions]
         learning = glm.training
         glm.eval()
-        answers = dict(generate(glm, prompts, self._tokenizer.stop_ids, limit=_LIMIT))
-        glm.train(learning)
+        try:
+            answers = dict(generate(glm, prompts, self._tokenizer.stop_ids, limit=_LIMIT))
+        finally:
+            glm.train(learning)
         return [each.is_right(self._tokenizer.decode(answers[place].ids)) for place, each in enumerate(questions)]
 
 
-def examine(exam_of_run: Exam, glm: GlmForCausalLM, step: int, witness: Witness) -> Marks:
-    """Ask, and have it written beside the loss."""
+def examine(exam_of_run: Exam, glm: GlmForCausalLM, step: int, witness: Witness) -> Marks | None:
+    """Ask, and have it written beside the loss; None where the card has no room for it beside the training."""
     witness.phase("examining")
-    with torch.no_grad():
-        marks = exam_of_run.ask(glm)
+    try:
+        with torch.no_grad():
+            marks = exam_of_run.ask(glm)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return None
     witness.examined(step, learned=(marks.learned, marks.learned_of), kept=(marks.kept, marks.kept_of))
     return marks
