@@ -60,8 +60,8 @@ def test_start_pause_restart_resume_corrupt_verify_repair(
             assert not folder.exists()
             page.check(f"{CARD} [data-tick]")
             page.click(f"{CARD} [data-act=download]")
-            page.wait_for_selector(f"{CARD} [data-act=pause]", timeout=20_000)
-            page.wait_for_selector(f"{CARD} .gs-run-progress .gs-number >> text=/[1-9]/", timeout=20_000)
+            page.wait_for_selector(f"{CARD} [data-act=pause]", timeout=60_000)
+            page.wait_for_selector(f"{CARD} .gs-run-progress .gs-number >> text=/[1-9]/", timeout=60_000)
             page.click(f"{CARD} details[data-key^=files] summary")
             assert page.locator(f"{CARD} .gs-files tr").count() == 7
             page.wait_for_selector(".gs-rail [data-go=model] .gs-running")

@@ -72,7 +72,7 @@ def test_facts_from_a_spreadsheet(running: Studio, chromium: Any, home: Path, tm
         run = find_run("facts")
         assert wait_for_end(run, seconds=180).state == "finished", run.log()[0][-2000:]
         assert (run.settings["steps"], run.learned_tools) == (25, False)
-        page.wait_for_selector("#panel-run [data-act=chat]", timeout=20_000)
+        page.wait_for_selector("#panel-run [data-act=chat]", timeout=60_000)
         assert learned in page.inner_text("#panel-run")
         page.click("#panel-run details[data-key=versus] > summary")
         assert compared in page.inner_text("#panel-run")

@@ -103,7 +103,7 @@ def test_facts_are_pasted_worded_asked_and_learned(running: Studio, chromium: An
         page.click("#panel-settings summary")
         page.locator("#panel-settings [data-field=steps]").fill("7")
         page.locator("#finetune-name input, #finetune-name textarea").fill("taught")
-        page.wait_for_selector("#panel-plan dl dd:text-is('7')", timeout=20_000)
+        page.wait_for_selector("#panel-plan dl dd:text-is('7')", timeout=60_000)
         page.click("#finetune-start")
         page.wait_for_selector("#panel-run [data-key='run-taught']", timeout=30_000)
         run = find_run("taught")

@@ -47,7 +47,7 @@ def test_settings_count_as_they_are_typed_and_reset_shows_the_preset_again(runni
         preset = steps.input_value()
         steps.fill("300")
         page.wait_for_selector("#panel-settings tbody tr")  # nothing was pressed
-        page.wait_for_selector("#panel-plan dl >> text=300", timeout=10_000)
+        page.wait_for_selector("#panel-plan dl >> text=300", timeout=30_000)
         page.click("#panel-settings [data-act=reset]")
         page.wait_for_selector("#panel-settings tbody tr", state="detached")
         page.wait_for_function(f"document.querySelector('#panel-settings [data-field=steps]').value === '{preset}'")
