@@ -202,3 +202,13 @@ def test_every_question_is_asked_in_both_forms() -> None:
         ("overreach", "Who leads Borealis?"),
     ]
     assert asked == [(line, form, text) for form in ("plain", "tools") for line, text in lines]
+
+
+@pytest.mark.parametrize(("wordings", "plain", "tools"), [(0, 4, 4), (1, 4, 4), (3, 4, 4), (4, 4, 4), (9, 7, 7)])
+def test_a_fact_counts_the_same_whatever_its_number_of_wordings(
+    wordings: int, plain: int, tools: int, home: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "facts.jsonl"
+    file.write_text(json.dumps(Fact("Q?", "A.", tuple(f"W{n}?" for n in range(wordings))).to_json()) + "\n")
+    chosen = prepare(file, DEMO / "model", mixture=Mixture(0.5, 8, 0.0, TOOLS)).select("stop", 512)
+    assert (chosen.used - chosen.with_tools, chosen.with_tools) == (plain, tools)

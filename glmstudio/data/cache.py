@@ -23,7 +23,7 @@ try:
 except ImportError:
     fcntl = None  # type: ignore[assignment]
 
-VERSION = 3  # of the files of a prepared data set, and of what the examination finds
+VERSION = 4  # of the files of a prepared data set, and of what the examination finds
 KEPT = 5
 _WEEK_S = 7 * 24 * 3600.0
 _DAY_S = 24 * 3600.0

@@ -118,7 +118,9 @@ class _PromptForms:
         yield (plain := examine(found))
         if not found.fact:
             return
-        times = max(1, math.ceil(self._least / (found.fact * (1 + self._more)) - 1e-9))
+        place, wordings = found.fact
+        plain_ones = max(wordings, math.ceil(self._least / (1 + self._more) - 1e-9))  # of the whole fact
+        times = plain_ones // wordings + (place < plain_ones % wordings)
         yield from (replace(plain, extra=True) for _ in range(times - 1))
         before, self._seen = self._seen, self._seen + times
         for _ in range(int(self._seen * self._more + 1e-9) - int(before * self._more + 1e-9)):

@@ -66,9 +66,9 @@ class Fact:
     def conversations(self) -> Iterator[Conversation]:
         """What it becomes to be learned: one for each trained wording."""
         trained = self.trained
-        for asked in trained:
+        for place, asked in enumerate(trained):
             turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": self.answer}]
-            yield Conversation({"conversations": turns}, fact=len(trained))
+            yield Conversation({"conversations": turns}, fact=(place, len(trained)))
 
     def to_json(self) -> dict[str, Any]:
         """As a record of a facts file; empty columns are left out."""

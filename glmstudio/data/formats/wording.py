@@ -17,11 +17,11 @@ from glmstudio.files import short
 @dataclass(frozen=True)
 class Conversation:
     """An official record, or a `Document`; `intro` stands before its tools in the first system message. `fact`: it is
-    a question and the answer of a fact that is trained in so many wordings; 0 for a conversation of its own."""
+    a question and the answer of a fact, with the place of its wording among all of them; None for others."""
 
     record: Any
     intro: str = TOOL_PROMPT
-    fact: int = 0
+    fact: tuple[int, int] | None = None
 
 
 def official(record: Any) -> Conversation:
