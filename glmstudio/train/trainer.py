@@ -62,6 +62,7 @@ class StudioTrainer(Trainer):
     method: Method
     watcher: Watcher
     control: Any
+    forgotten = 0  # checkpoints in a row that kept too little; a dip at the start is usual
 
     @property
     def glm(self) -> GlmForCausalLM:
@@ -210,14 +211,15 @@ class StudioTrainer(Trainer):
         witness.phase("training")
 
     def _may_end_early(self, folder: Path, marks: Marks | None) -> bool:
-        """Whether the last checkpoints were no better than one before them, or the model forgets."""
+        """Whether so many checkpoints in a row were no better than one before them, or kept too little."""
         settings = self.job.settings
         if not settings.early_stop or not self.job.team.first:
             return False
+        self.forgotten = self.forgotten + 1 if marks is not None and marks.forgets else 0
         found = list_checkpoints(folder)
         good = best(found, settings.best_by)
         no_better = good is not None and self._saves_since(good.step) >= settings.early_stop
-        return no_better or (marks is not None and marks.forgets)
+        return no_better or self.forgotten >= settings.early_stop
 
     def _saves_since(self, step: int) -> int:
         return (self.state.global_step - step) // self.job.settings.save_every
