@@ -172,6 +172,7 @@ def test_facts_are_learned_with_tools_and_beside_general_records(home: Path, tmp
     plain = prepare(file, DEMO / "model").select("stop", 512)
     assert (plain.used, plain.with_tools, plain.mixed) == (10, 0, 0)
     mixture = Mixture(0.5, 1, 0.6, TOOLS, str(general))
+    mixture_mark = mixture.mark
     store = prepare(file, DEMO / "model", mixture=mixture)
     mixed = store.select("stop", 512)
     assert (mixed.used, mixed.with_tools, mixed.mixed) == (50, 10, 30), "the general ones come again where they are few"
@@ -181,6 +182,9 @@ def test_facts_are_learned_with_tools_and_beside_general_records(home: Path, tmp
     assert (two_thirds.used, two_thirds.with_tools) == (30, 20)
     repeated = prepare(file, DEMO / "model", mixture=Mixture(0.5, 8, 0.0, TOOLS)).select("stop", 512)
     assert (repeated.used, repeated.with_tools) == (80, 40), "four without tools and four with them"
+    elsewhere = general.rename(tmp_path / "moved.jsonl")
+    assert Mixture(0.5, 1, 0.6, TOOLS, str(elsewhere)).mark == mixture_mark, "another machine has it elsewhere"
+    elsewhere.rename(general)
     general.write_text(general.read_text().replace("g0", "g00"))
     assert prepare(file, DEMO / "model", mixture=mixture).key != store.key, "another mixture is another data set"
 

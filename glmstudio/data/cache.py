@@ -49,8 +49,7 @@ def key_of(files: Sequence[Path], model_folder: Path, mark: str = "") -> str:
         raise StudioError("data.file_unreadable", file=str(file), reason=error.strerror or str(error)) from error
     try:
         refuse_other_vocabulary(vocabulary)
-        state = vocabulary.stat()
-        parts.append(_vocabulary(vocabulary, state.st_size, state.st_mtime_ns))
+        parts.append(sum_of(vocabulary))
     except OSError as error:
         raise StudioError("data.tokenizer_missing", file=str(vocabulary)) from error
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
@@ -98,8 +97,14 @@ def prune() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def sum_of(file: Path) -> str:
+    """The sha256 of a file that is asked for again and again: read once for each state of it. Raises OSError."""
+    state = file.stat()
+    return _sum(file, state.st_size, state.st_mtime_ns)
+
+
 @lru_cache(maxsize=8)
-def _vocabulary(file: Path, *_state: int) -> str:
+def _sum(file: Path, *_state: int) -> str:
     return digest(file)
 
 

@@ -15,6 +15,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+from glmstudio.data.cache import sum_of
 from glmstudio.data.faults import Fault, Finding, examine
 from glmstudio.data.formats import Conversation, conversations, format_of
 from glmstudio.data.formats.facts import Known
@@ -22,7 +23,6 @@ from glmstudio.data.formats.wording import conversation
 from glmstudio.data.sources import Moved, source_files
 from glmstudio.data.values import Placed, read_values
 from glmstudio.errors import StudioError
-from glmstudio.files import read_bytes
 
 REHEARSAL = "rehearsal"
 _ALL_TOOLS = 0.4  # of the prompts with tools list all, as a chat does; the others a few
@@ -42,11 +42,11 @@ class Mixture:
 
     @property
     def mark(self) -> str:
-        """Another text for anything that changes what is mixed in; empty where nothing is."""
+        """Another text for anything that changes what is mixed in, on every machine the same; "" for nothing."""
         if not self.facts_with_tools and not self.rehearsal and self.facts_repeat == 1:
             return ""
-        text = json.dumps(asdict(self), sort_keys=True)
-        rehearsed = hashlib.sha256(read_bytes(Path(self.file))).hexdigest() if self.rehearsal else ""
+        text = json.dumps(asdict(self) | {"file": ""}, sort_keys=True)  # what it holds counts, not where it lies
+        rehearsed = sum_of(Path(self.file)) if self.rehearsal else ""
         return hashlib.sha256((text + rehearsed).encode()).hexdigest()
 
     @classmethod

@@ -57,7 +57,6 @@ class Scoring:
             each.key: Asked(each.key, each.messages, each.due if each.call is None and each.line == "learned" else "")
             for each in self.questions
         }
-        write_json(self.asking.place / "about.json", {"file": str(self.file), "created": time.time()})
         self.asking.start(self.parts, list(asked.values()))
 
     def result(self) -> FactsScore:
