@@ -16,8 +16,8 @@ import os
 import shutil
 import sys
 
+from glmstudio.setup.messages import Stop, say
 from glmstudio.setup.state import PYTHON, ROOT, is_ready
-from glmstudio.setup.words import Stop, say
 
 
 def main(argv: list[str]) -> int:

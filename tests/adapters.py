@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from glmstudio.glm.adapters import save_prefix
+from glmstudio.glm.adapters.adapter_files import save_prefix
+from glmstudio.glm.adapters.lora import ATTENTION, Lora, attach_lora, save_lora
+from glmstudio.glm.adapters.prefix import Prefix, attach_prefix
 from glmstudio.glm.load import load_model
-from glmstudio.glm.lora import ATTENTION, Lora, attach_lora, save_lora
-from glmstudio.glm.prefix import Prefix, attach_prefix
 from glmstudio.paths import DEMO
 
 BASE = DEMO / "model"

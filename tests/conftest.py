@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from glmstudio.process import Identity, environment, identify, send
-from glmstudio.runs.run import Run, list_runs, wait_for_end
+from glmstudio.rundir.run import Run, list_runs, wait_for_end
+from glmstudio.system.process import Identity, environment, identify, send
 from tests.quick import QUICK
 from tests.trainings import STEPS, losses
 

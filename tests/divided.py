@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from glmstudio.config.settings import Settings, change
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import ROOT
-from glmstudio.runs.launch import launch_line, training_environment
-from glmstudio.runs.settings import Settings, change
-from glmstudio.train.session import train
+from glmstudio.rundir.launch import launch_line, training_environment
+from glmstudio.train.worker import train
 from tests.trainings import small_data
 
 STEPS, SAVED = 10, 4

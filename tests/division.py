@@ -14,12 +14,13 @@ from pathlib import Path
 
 from accelerate.state import AcceleratorState
 
+from glmstudio.config.settings import Settings, change
 from glmstudio.files import read_table
-from glmstudio.runs.settings import Settings, change
-from glmstudio.train import session, state
-from glmstudio.train.team import Team, join
+from glmstudio.train import worker
+from glmstudio.train.distributed.context import Team, join
+from glmstudio.train.strategies import full_state
 
-write = state._write
+write = full_state._write
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--die", type=int)
     options, team = parser.parse_args(), join()
     if options.die and team.rank == team.world - 1:
-        state._write = lambda file, tensors: (
+        full_state._write = lambda file, tensors: (
             die(file) if file.parent.name == f"checkpoint-{options.die}" else write(file, tensors)
         )
     for folder in options.folders:
@@ -40,7 +41,7 @@ def main() -> None:
 
 def train(folder: Path, team: Team) -> None:
     about = read_table(folder / "run.json")
-    session._train(change(Settings(), about["settings"], source=""), folder, about, team)
+    worker._train(change(Settings(), about["settings"], source=""), folder, about, team)
 
 
 def die(file: Path) -> None:

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from glmstudio.process import environment
-from glmstudio.runs.run import Run
+from glmstudio.rundir.run import Run
+from glmstudio.system.process import environment
 
 ROOT = Path(__file__).parent.parent
 _INIT = """

@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from glmstudio.data.tokenizer import SPECIAL_TOKENS, Tokenizer
+from glmstudio.data.protocol.tokenizer import SPECIAL_TOKENS, Tokenizer
 from glmstudio.files import write_json
 
 ASKED = ["glm_choice", "glm_text"]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from glmstudio.models.catalogue import Entry
-from glmstudio.models.download import Options, Progress, download
-from glmstudio.models.transfer import Patience
+from glmstudio.models.hub.download import Options, Progress, download
+from glmstudio.models.hub.transfer import Patience
 
 REPO = "ZhipuAI/chatglm3-6b"
 MODEL = Entry("chatglm3-6b", "ChatGLM3-6B", REPO, REPO)

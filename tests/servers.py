@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import psutil
 
-from glmstudio import process
-from glmstudio.chat.key import VARIABLE, bearer
-from glmstudio.chat.server import CONTROL
+from glmstudio.access.api_key import VARIABLE, bearer
+from glmstudio.chat.model_server import CONTROL
+from glmstudio.system import process
 
 TOKEN = "the-studio-s-own"
 KEY = bearer(TOKEN)

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from glmstudio.errors import StudioError
-from glmstudio.train.team import join
+from glmstudio.train.distributed.context import join
 
 
 class Payload:

@@ -20,17 +20,17 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from glmstudio.cli import main
+from glmstudio.config.presets import load_preset
 from glmstudio.errors import StudioError
 from glmstudio.knowledge.answer_table import check_target, table, write_table
 from glmstudio.knowledge.answering import Answering, jobs, rows_of
 from glmstudio.knowledge.asking import Asking
 from glmstudio.knowledge.question_file import read_questions
 from glmstudio.paths import ROOT
-from glmstudio.runs.presets import load_preset
 from glmstudio.runs.start import FACTS, start_run
-from glmstudio.ui import answers_view
-from glmstudio.ui.answers_file import answers_file
-from glmstudio.ui.live import View
+from glmstudio.ui.chat import answers_view
+from glmstudio.ui.chat.answers_file import answers_file
+from glmstudio.ui.framework.live import View
 from tests.trainings import LONG, SMALL, small_data, wait_for_step
 
 ROWS = [

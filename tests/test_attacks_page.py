@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from glmstudio.chat import history, teach
-from glmstudio.chat.dialogue import Answer, Call, Dialogue, from_json
-from glmstudio.chat.score import Change, Marks, Score
+from glmstudio.chat import history, training_examples
+from glmstudio.chat.conversation import Answer, Call, Dialogue, from_json
+from glmstudio.chat.tool_score import Change, Marks, Score
 from glmstudio.errors import StudioError
-from glmstudio.ui import score_view
-from glmstudio.ui.chat_log import render_log
-from glmstudio.ui.chat_side import render_history
-from glmstudio.ui.conversation import Talk
-from glmstudio.ui.live import View
-from glmstudio.ui.markdown import formatted
+from glmstudio.ui.chat.chat_log import render_log
+from glmstudio.ui.chat.chat_side import render_history
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.markdown import formatted
+from glmstudio.ui.runs import score_view
+from glmstudio.ui.state.conversations import Talk
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -187,7 +187,7 @@ def test_a_conversation_shows_it_and_nothing_else(home: Path, text: str) -> None
         assert again.settings.system == text
         history.markdown(again)
         with pytest.raises(StudioError, match="A data set cannot be named"):
-            teach.keep({}, f"../{text}")
+            training_examples.keep({}, f"../{text}")
 
 
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))

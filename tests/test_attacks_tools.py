@@ -14,9 +14,9 @@ import pytest
 
 from glmstudio.paths import paths
 from glmstudio.tools.call import call, unfenced
-from glmstudio.tools.errors import ToolError
 from glmstudio.tools.permissions import set_folder
 from glmstudio.tools.shipped.web import _fetch, _is_public
+from glmstudio.tools.tool_error import ToolError
 from glmstudio.tools.toolbox import toolbox
 
 fenced = pytest.mark.skipif(bool(unfenced()), reason="this machine has no fence")

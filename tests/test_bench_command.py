@@ -19,15 +19,15 @@ import pytest
 from glmstudio.cli.bench import report
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.runs import bench as benches
-from glmstudio.runs.bench import STAGES, Ask, Machine, candidates, last, measure
-from glmstudio.runs.expect import expect, verdict
-from glmstudio.runs.fit import KNOWN
-from glmstudio.runs.plan import Place
-from glmstudio.runs.run import Run
-from glmstudio.runs.shape import Shape
-from glmstudio.train import layers
-from glmstudio.train.measure import disk
+from glmstudio.planning import machine_bench as benches
+from glmstudio.planning.expectation import expect, verdict
+from glmstudio.planning.machine_bench import STAGES, Ask, Machine, candidates, last, measure
+from glmstudio.planning.model_shape import Shape
+from glmstudio.planning.plan import Place
+from glmstudio.planning.preset_fit import KNOWN
+from glmstudio.rundir.run import Run
+from glmstudio.train.measuring import layer_timing
+from glmstudio.train.measuring.measure import disk
 
 ROOT = Path(__file__).parents[1]
 SMALL = Shape(layers=2, hidden=32, ffn=64, heads=4, groups=2, head_dim=8, vocab=96)
@@ -177,43 +177,43 @@ def test_an_interrupt_ends_the_child_and_keeps_nothing(home: Path, tmp_path: Pat
 # What is measured where memory is short.
 
 
-def small_bench(free: float, flops: float = 1e12) -> layers.Bench:
-    return layers.Bench(layers.torch.device("cpu"), layers.torch.float32, int(free), flops, 0.01)
+def small_bench(free: float, flops: float = 1e12) -> layer_timing.Bench:
+    return layer_timing.Bench(layer_timing.torch.device("cpu"), layer_timing.torch.float32, int(free), flops, 0.01)
 
 
 @pytest.mark.parametrize(
     ("free", "hidden", "factor"), [(8e9, 4096, 1.0), (1.4e9, 2048, 3.975), (0.6e9, 1024, 15.84)]
 )  # fmt: skip
 def test_of_a_large_model_as_much_is_measured_as_the_memory_holds(free: float, hidden: int, factor: float) -> None:
-    part = layers.choose_part(SIX_BILLION, 1050, small_bench(free), 60)
+    part = layer_timing.choose_part(SIX_BILLION, 1050, small_bench(free), 60)
     assert part is not None
     assert (part.shape.layers, part.shape.hidden) == (1, hidden)
     assert part.factor == pytest.approx(factor, rel=0.01)
 
 
 def test_a_slow_machine_measures_less_and_a_full_one_nothing() -> None:
-    slow = layers.choose_part(SIX_BILLION, 1050, small_bench(20e9, flops=3e10), 60)
+    slow = layer_timing.choose_part(SIX_BILLION, 1050, small_bench(20e9, flops=3e10), 60)
     assert slow is not None
     assert slow.shape.hidden == 2048
-    assert layers.choose_part(SIX_BILLION, 1050, small_bench(0.05e9), 60) is None
+    assert layer_timing.choose_part(SIX_BILLION, 1050, small_bench(0.05e9), 60) is None
 
 
 def test_a_small_model_is_measured_whole() -> None:
-    part = layers.choose_part(SMALL, 1050, small_bench(8e9), 60)
-    assert part == layers.Part(dataclasses.replace(SMALL, vocab=64), 1.0)
+    part = layer_timing.choose_part(SMALL, 1050, small_bench(8e9), 60)
+    assert part == layer_timing.Part(dataclasses.replace(SMALL, vocab=64), 1.0)
 
 
 def test_numbers_that_are_none_are_not_measured() -> None:
-    model = layers.random_model(SMALL, small_bench(8e9))
-    with layers.torch.no_grad():
+    model = layer_timing.random_model(SMALL, small_bench(8e9))
+    with layer_timing.torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
     with pytest.raises(StudioError) as error:
-        layers.prompt_seconds(model, 8, small_bench(8e9))
+        layer_timing.prompt_seconds(model, 8, small_bench(8e9))
     assert error.value.key == "bench.unsound"
 
 
 def test_the_numbers_of_a_random_model_are_ordinary() -> None:
-    model = layers.random_model(SMALL, small_bench(8e9))
+    model = layer_timing.random_model(SMALL, small_bench(8e9))
     for name, each in model.named_parameters():
         if each.dim() == 2:
             assert 0.015 < float(each.std()) < 0.025, name
@@ -403,8 +403,8 @@ def test_what_cannot_be_written_down_is_told_all_the_same(home: Path, monkeypatc
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("glmstudio.runs.bench.measure", lambda *_: FOUND | {"device": "cpu"})
-    monkeypatch.setattr("glmstudio.runs.bench.write_json", full)
+    monkeypatch.setattr("glmstudio.planning.machine_bench.measure", lambda *_: FOUND | {"device": "cpu"})
+    monkeypatch.setattr("glmstudio.planning.machine_bench.write_json", full)
     result = benches.bench()
     assert not result.kept
     assert (

@@ -15,9 +15,9 @@ import pytest
 import glmstudio.knowledge
 from glmstudio.data.records import check_file
 from glmstudio.tools.call import direct
-from glmstudio.tools.errors import ToolError
-from glmstudio.tools.places import zone_of
+from glmstudio.tools.city_time_zones import zone_of
 from glmstudio.tools.tool import check
+from glmstudio.tools.tool_error import ToolError
 from glmstudio.tools.toolbox import toolbox
 
 FOLDER = Path(glmstudio.knowledge.__file__).parent

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from glmstudio.data.calls import CallError, fenced, parse_call, render_call
+from glmstudio.data.protocol.tool_calls import CallError, fenced, parse_call, render_call
 from glmstudio.syntax import module
 
 pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")  # of Python's parser

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from glmstudio import process
-from glmstudio.chat.dialogue import Dialogue, from_json
-from glmstudio.chat.offer import run_behind, toolless
-from glmstudio.chat.server import ModelServer
+from glmstudio.chat.available_tools import run_behind, toolless
+from glmstudio.chat.conversation import Dialogue, from_json
+from glmstudio.chat.model_server import ModelServer
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.paths import paths
-from glmstudio.runs.run import Run
-from glmstudio.ui import chat_model
-from glmstudio.ui.chat_side import act_tools, offers_tools, render_form
-from glmstudio.ui.live import View
-from glmstudio.ui.run_detail import render_records
-from glmstudio.ui.runwatch import newest_first
-from glmstudio.ui.snapshot import forget
+from glmstudio.rundir.run import Run
+from glmstudio.system import process
+from glmstudio.ui.chat import chat_model
+from glmstudio.ui.chat.chat_side import act_tools, offers_tools, render_form
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.runs.run_detail import render_records
+from glmstudio.ui.state.runwatch import newest_first
+from glmstudio.ui.state.ttl_cache import forget
 
 FACTS = View(chat_model="demo", chat_adapter="facts")
 

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from glmstudio.chat import history
-from glmstudio.chat.dialogue import Answer, calls_of
+from glmstudio.chat.available_tools import offered
+from glmstudio.chat.conversation import Answer, calls_of
 from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Decision, Finished, converse
-from glmstudio.chat.offer import offered
-from glmstudio.chat.score import score
-from glmstudio.chat.server import ModelServer, Served, wait_until_ready
+from glmstudio.chat.model_server import ModelServer, Served, wait_until_ready
+from glmstudio.chat.tool_score import score
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.tools.permissions import set_permission
 from glmstudio.tools.toolbox import toolbox, trained
-from glmstudio.ui.conversation import TALKS, Talk
+from glmstudio.ui.state.conversations import TALKS, Talk
 from tests.adapters import prefix
 
 

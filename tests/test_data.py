@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from glmstudio.data.calls import CallError, parse_call, render_call
-from glmstudio.data.prompt import Message, chat_ids, tools_message, training_example
+from glmstudio.data.conversion import convert_toolalpaca
+from glmstudio.data.protocol.prompt import Message, chat_ids, tools_message, training_example
+from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
+from glmstudio.data.protocol.tool_calls import CallError, parse_call, render_call
 from glmstudio.data.records import Problem, Record, check_file, read_records, record_messages
-from glmstudio.data.tokenizer import TextStream, Tokenizer
-from glmstudio.data.toolalpaca import convert_toolalpaca
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO
 from tests.vocabulary import BESIDE, GOLDEN, VOCABULARY, needs_vocabulary

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from glmstudio.data import values
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER
-from glmstudio.data.prompt import Message
+from glmstudio.data.protocol.prompt import Message
+from glmstudio.data.readers import values
 from glmstudio.data.records import Check, check_file, read_findings
 from glmstudio.errors import StudioError
 from glmstudio.words import LANGUAGES

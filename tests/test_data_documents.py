@@ -14,15 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from glmstudio.data import pdf as pdf_room
+from glmstudio.config.optional_packages import DOCUMENTS
+from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.data.readers import pdf as pdf_room
+from glmstudio.data.readers.values import read_values
+from glmstudio.data.readers.wrapping import paragraphs
 from glmstudio.data.records import check_file, form_of
 from glmstudio.data.store import prepare
-from glmstudio.data.tokenizer import Tokenizer
-from glmstudio.data.values import read_values
-from glmstudio.data.wrapping import paragraphs
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO, ROOT
-from glmstudio.runs.extras import DOCUMENTS
 from tests.documents import archive, docx, pdf
 
 LINES = [
@@ -102,7 +102,7 @@ def test_a_pdf_that_unpacks_without_end_ends_only_its_reader(tmp_path: Path, mon
     )
     file = write(tmp_path / "bomb.pdf", pdf([""] * 3, stream=stream + packer.flush()))
     assert file.stat().st_size < 4 << 20
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (20, 20)); from glmstudio.data import pdf; "
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (20, 20)); from glmstudio.data.readers import pdf; "
     limit += (
         "from pathlib import Path; pdf._MEMORY, pdf._SECONDS = 400 << 20, 20; sys.exit(pdf.main(Path(sys.argv[1])))"
     )
@@ -116,7 +116,7 @@ def test_who_stops_listening_ends_the_reader(tmp_path: Path) -> None:
     values = read_values(file)
     next(islice(values, 1, None), None)
     values.close()  # type: ignore[attr-defined]
-    assert [each for each in psutil.Process().children() if "glmstudio.data.pdf" in each.cmdline()] == []
+    assert [each for each in psutil.Process().children() if "glmstudio.data.readers.pdf" in each.cmdline()] == []
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "more/b.pdf"])
@@ -135,7 +135,7 @@ def test_without_the_library_one_sentence_says_how_to_get_it(name: str, tmp_path
 
 def test_without_the_library_the_page_has_a_button_for_it(tmp_path: Path) -> None:
     code = (
-        "from glmstudio.ui.live import View; from glmstudio.ui.review import render_data; import sys\n"
+        "from glmstudio.ui.framework.live import View; from glmstudio.ui.finetune.review import render_data; import sys\n"
         "print(render_data('en', View(source='file', data=sys.argv[1], preset='demo/lora')))"
     )
     done = without_library(code, write(tmp_path / "a.pdf", pdf(LINES)))

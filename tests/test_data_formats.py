@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from glmstudio.data.prompt import TOOL_PROMPT, Message, tools_message
+from glmstudio.data.conversion import convert_toolalpaca
+from glmstudio.data.protocol.prompt import TOOL_PROMPT, Message, tools_message
+from glmstudio.data.readers.sources import MOST, source_files
+from glmstudio.data.readers.values import read_values
 from glmstudio.data.records import Record, check_file, read_records, record_messages
-from glmstudio.data.sources import MOST, source_files
-from glmstudio.data.toolalpaca import convert_toolalpaca
-from glmstudio.data.values import read_values
 from glmstudio.errors import StudioError
 
 WEATHER = {

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glmstudio.data import cache, survey
-from glmstudio.data.pieces import Piece
-from glmstudio.data.prompt import training_example
+from glmstudio.data import prepared, survey
+from glmstudio.data.protocol.pieces import Piece
+from glmstudio.data.protocol.prompt import training_example
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.records import Record, check_file, read_records, record_messages
 from glmstudio.data.store import Store, prepare
-from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import digest
 from glmstudio.paths import DEMO
@@ -229,7 +229,7 @@ def test_a_store_is_made_once_for_each_state_of_source_and_tokenizer(tmp_path: P
     other.mkdir()
     (other / "tokenizer.model").write_bytes((MODEL / "tokenizer.model").read_bytes())
     assert prepare(file, other).key == second.key  # the same bytes elsewhere
-    assert len(list(cache.place().iterdir())) == 2
+    assert len(list(prepared.place().iterdir())) == 2
     copy = pickle.loads(pickle.dumps(second))  # noqa: S301  made here
     assert len(pickle.dumps(second)) < 2000
     assert copy.ids(1).tolist() == second.ids(1).tolist()
@@ -246,7 +246,7 @@ def test_a_stopped_or_changing_source_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(StudioError, match="changed while"):
         prepare(file, MODEL, tell=change)
-    assert list(cache.place().iterdir()) == []
+    assert list(prepared.place().iterdir()) == []
 
 
 _BUILD = """
@@ -264,14 +264,14 @@ def test_a_killed_builder_leaves_nothing_that_is_used(tmp_path: Path, spawn: Cal
     write(file, 4000)
     child = spawn("-c", _BUILD, str(file), str(MODEL))
     assert child.stdout.readline() == "up\n"
-    until(lambda: any((place / "ids").exists() for place in cache.place().glob(".building-*")))
+    until(lambda: any((place / "ids").exists() for place in prepared.place().glob(".building-*")))
     time.sleep(0.1)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
-    (left,) = cache.place().glob(".building-*")
+    (left,) = prepared.place().glob(".building-*")
     assert not (left / "about.json").exists()
     assert len(prepare(file, MODEL)) == 4000
-    assert [place.name.startswith(".") for place in cache.place().iterdir()] == [False]
+    assert [place.name.startswith(".") for place in prepared.place().iterdir()] == [False]
 
 
 def test_two_builders_at_once_make_one_store(tmp_path: Path, spawn: Callable[..., Any]) -> None:
@@ -281,7 +281,7 @@ def test_two_builders_at_once_make_one_store(tmp_path: Path, spawn: Callable[...
     said = [child.communicate(timeout=60)[0].split("\n")[1] for child in children]
     assert said[0] == said[1] != ""
     assert said[0].split()[0] == "1500"
-    assert len(list(cache.place().iterdir())) == 1
+    assert len(list(prepared.place().iterdir())) == 1
 
 
 def test_old_stores_go_and_nothing_else(tmp_path: Path, home: Path) -> None:
@@ -290,16 +290,16 @@ def test_old_stores_go_and_nothing_else(tmp_path: Path, home: Path) -> None:
         os.utime(folder / "about.json", (then, then))
 
     stores = [prepare(jsonl(tmp_path / f"{n}.jsonl", pair(str(n), "b")), MODEL) for n in range(8)]
-    folders = [cache.place() / store.key for store in stores]
+    folders = [prepared.place() / store.key for store in stores]
     for folder, days in zip(folders, (30, 20, 10, 9, 8, 3, 2, 1), strict=True):
         used(folder, days)
-    keep = [cache.place() / "notes", home / "cache" / "other", cache.place() / ("f" * 63)]
+    keep = [prepared.place() / "notes", home / "cache" / "other", prepared.place() / ("f" * 63)]
     for folder in keep:
         folder.mkdir()
     outside = tmp_path / "outside"
     outside.mkdir()
-    (cache.place() / ("a" * 64)).symlink_to(outside)
-    cache.prune()
+    (prepared.place() / ("a" * 64)).symlink_to(outside)
+    prepared.prune()
     assert [folder.exists() for folder in folders] == [False] * 3 + [True] * 5
     assert all(folder.is_dir() for folder in [*keep, outside])
     used(folders[3], 40)
@@ -353,9 +353,9 @@ def test_a_survey_prepares_in_a_child_and_is_joined(tmp_path: Path) -> None:
     assert seen.store is not None
     assert (len(seen.store), seen.share, seen.records, seen.problem, seen.running) == (3000, 1.0, 3000, None, False)
     assert survey.look(file, MODEL).store is seen.store  # opened once
-    assert len(list(cache.place().iterdir())) == 1
+    assert len(list(prepared.place().iterdir())) == 1
     survey.start(file, MODEL)
-    assert len(list((cache.place().parents[1] / "state/surveys").iterdir())) == 1
+    assert len(list((prepared.place().parents[1] / "state/surveys").iterdir())) == 1
 
 
 def test_a_killed_survey_says_so_and_begins_again(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_a_killed_survey_says_so_and_begins_again(tmp_path: Path) -> None:
     write(file, 8000)
     survey.start(file, MODEL)
     until(lambda: survey.look(file, MODEL).records > 0)
-    (job,) = (cache.place().parents[1] / "state/surveys").glob("*/job.json")
+    (job,) = (prepared.place().parents[1] / "state/surveys").glob("*/job.json")
     os.kill(json.loads(job.read_text())["identity"]["pid"], signal.SIGKILL)
     until(lambda: not survey.look(file, MODEL).running)
     seen = survey.look(file, MODEL)
@@ -406,12 +406,12 @@ def test_check_with_a_model_prints_lengths(tmp_path: Path) -> None:
 def test_a_terminal_sees_a_bar_after_a_second(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from glmstudio.cli import progress
+    from glmstudio.cli import progress_bar
 
     def said(terminal: bool, patience: float) -> str:
-        monkeypatch.setattr(progress, "_PATIENCE_S", patience)
+        monkeypatch.setattr(progress_bar, "_PATIENCE_S", patience)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
-        with progress.progress() as tell:
+        with progress_bar.progress() as tell:
             tell(0.5, 1234)
         return capsys.readouterr().err
 

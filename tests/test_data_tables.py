@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from openpyxl import Workbook
 
-from glmstudio.data import tables
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER
-from glmstudio.data.prompt import Message
+from glmstudio.data.protocol.prompt import Message
+from glmstudio.data.readers import tables
 from glmstudio.data.records import Problem, check_file, read_records
 from glmstudio.errors import StudioError
 

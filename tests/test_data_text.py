@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from glmstudio.cli import main
-from glmstudio.data.cutting import Cutter
+from glmstudio.config.devices import choose
+from glmstudio.config.presets import load_preset
 from glmstudio.data.formats.text import Document
-from glmstudio.data.prompt import training_example
+from glmstudio.data.protocol.prompt import training_example
+from glmstudio.data.protocol.tokenizer import EOS, Tokenizer
+from glmstudio.data.readers.cutting import Cutter
+from glmstudio.data.readers.sources import KINDS, source_files
 from glmstudio.data.records import Problem, check_file, form_of, read_records
-from glmstudio.data.sources import KINDS, source_files
 from glmstudio.data.store import Store, prepare
-from glmstudio.data.tokenizer import EOS, Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO
-from glmstudio.runs.lease import choose
-from glmstudio.runs.plan import make_plan, place_of
-from glmstudio.runs.presets import load_preset
+from glmstudio.planning.plan import make_plan, place_of
 from tests.vocabulary import VOCABULARY, needs_vocabulary
 
 MODEL = DEMO / "model"
@@ -209,9 +209,9 @@ def test_a_plan_and_a_validation_split(tmp_path: Path) -> None:
 
 @pytest.mark.torch
 def test_a_run_learns_from_a_text(tmp_path: Path) -> None:
+    from glmstudio.config.settings import Settings, change
     from glmstudio.files import read_json, write_json
-    from glmstudio.runs.settings import Settings, change
-    from glmstudio.train.session import train
+    from glmstudio.train.worker import train
 
     file = write(tmp_path / "a.txt", "\n\n".join(ENGLISH * 30))
     small = {"steps": 8, "batch_size": 2, "max_length": 128, "save_every": 4, "validation_share": 0.2, "device": "cpu"}

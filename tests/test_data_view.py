@@ -7,10 +7,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from glmstudio.data.pieces import Piece
+from glmstudio.data.protocol.pieces import Piece
 from glmstudio.data.records import Problem
 from glmstudio.errors import StudioError
-from glmstudio.ui.data_view import SHOWN_PROBLEMS, histogram, record, verdict
+from glmstudio.ui.finetune.data_view import SHOWN_PROBLEMS, histogram, record, verdict
 from glmstudio.words import LANGUAGES
 
 

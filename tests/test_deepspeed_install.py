@@ -12,16 +12,16 @@ from typing import Any
 
 import psutil
 
+from glmstudio.config.optional_packages import DEEPSPEED
 from glmstudio.files import write_json
 from glmstudio.paths import ROOT
-from glmstudio.runs.extras import DEEPSPEED
 from tests.test_launcher import write_wheel
 
 # Two clicks, then the page's look at it until it has ended; and how many jobs there were.
 CLICKS = """
 import json, time
-from glmstudio.runs import deepspeed
-from glmstudio.runs.extras import DEEPSPEED
+from glmstudio.config import deepspeed
+from glmstudio.config.optional_packages import DEEPSPEED
 DEEPSPEED.install()
 first = (DEEPSPEED.place / "job.json").read_text()
 DEEPSPEED.install()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.records import check_file
-from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.demo.evaluate import evaluate, questions_of
 from glmstudio.demo.world import World, _is_held_out
 from glmstudio.glm.load import load_model

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from glmstudio.chat import history, teach
-from glmstudio.chat.dialogue import Answer, Call, Dialogue, from_json
+from glmstudio.chat import history, training_examples
+from glmstudio.chat.conversation import Answer, Call, Dialogue, from_json
 from glmstudio.data.records import Record, read_records
 from glmstudio.errors import StudioError
 
@@ -129,7 +129,7 @@ def test_the_text_of_a_conversation(home: Path) -> None:
 def test_an_example_with_edits_is_a_record_to_train_on(home: Path) -> None:
     dialogue = talk()
     last = dialogue.branch()[-1].id
-    assert [(line.role, line.text, line.tool) for line in teach.lines(dialogue, last, 0)] == [
+    assert [(line.role, line.text, line.tool) for line in training_examples.lines(dialogue, last, 0)] == [
         ("system", "Be brief.", ""),
         ("user", "One?", ""),
         ("assistant", "1", ""),
@@ -138,11 +138,11 @@ def test_an_example_with_edits_is_a_record_to_train_on(home: Path) -> None:
         ("tool", "2", ""),
         ("assistant", "It is 2.", ""),
     ]
-    assert teach.record(dialogue, last, 0, {2: "", 6: "Seven."})["messages"][-1]["content"] == "Seven."
-    made = teach.record(dialogue, last, 0, {4: '{"a": 7}', 6: "Seven.", 99: "no such line"})
-    file = teach.keep(made, "mine")
-    assert file == teach.keep(made, "mine.jsonl")
-    assert teach.data_sets() == ["mine"]
+    assert training_examples.record(dialogue, last, 0, {2: "", 6: "Seven."})["messages"][-1]["content"] == "Seven."
+    made = training_examples.record(dialogue, last, 0, {4: '{"a": 7}', 6: "Seven.", 99: "no such line"})
+    file = training_examples.keep(made, "mine")
+    assert file == training_examples.keep(made, "mine.jsonl")
+    assert training_examples.data_sets() == ["mine"]
     records = list(read_records(file))
     assert all(isinstance(record, Record) for record in records[:1])
     texts = [(message.role, message.metadata, message.content) for message in records[0].messages]  # type: ignore[union-attr]
@@ -158,13 +158,13 @@ def test_an_example_with_edits_is_a_record_to_train_on(home: Path) -> None:
 @pytest.mark.parametrize("name", ["../x", "a/b", "/etc/x", ".hidden", "x" * 80, "a\x00b"])
 def test_a_data_set_stays_in_its_folder(home: Path, name: str) -> None:
     with pytest.raises(StudioError, match="A data set cannot be named"):
-        teach.keep({}, name)
+        training_examples.keep({}, name)
 
 
 def test_arguments_that_are_no_json_are_told(home: Path) -> None:
     dialogue = talk()
     with pytest.raises(StudioError) as caught:
-        teach.record(dialogue, dialogue.branch()[-1].id, 0, {4: "{a: 7"})
+        training_examples.record(dialogue, dialogue.branch()[-1].id, 0, {4: "{a: 7"})
     assert "add" in caught.value.what()
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from glmstudio.doctor import diagnose, diagnosis, pytorch
-from glmstudio.doctor.checks import CHECKS, FAMILIES, Check, Probes, found
-from glmstudio.doctor.report import Result
+from glmstudio.doctor import diagnose
+from glmstudio.doctor.checks import pytorch
+from glmstudio.doctor.engine import diagnosis
+from glmstudio.doctor.engine.check import CHECKS, FAMILIES, Check, Probes, found
+from glmstudio.doctor.engine.report import Result
 from glmstudio.words import has, words
 from tests.namespaces import doctor_in
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from glmstudio.doctor import card, diagnose
-from glmstudio.doctor.card import version
-from glmstudio.doctor.health import judge_log
-from glmstudio.doctor.nvml import Cards
-from glmstudio.doctor.report import Result
+from glmstudio.doctor import diagnose
+from glmstudio.doctor.checks import gpu
+from glmstudio.doctor.checks.gpu import version
+from glmstudio.doctor.checks.gpu_health import judge_log
+from glmstudio.doctor.engine.report import Result
+from glmstudio.system.nvml import Cards
 from glmstudio.words import LANGUAGES
 from tests.fakes.nvml import FakeDriver
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 # The family of checks on a machine of a kind: "host", "container" or "wsl".
 SHOW = """
 import json, sys
-from glmstudio.doctor import card, diagnose, health, nvml, pytorch
+from glmstudio.doctor.checks import gpu as card, gpu_health as health, pytorch; from glmstudio.doctor import diagnose; from glmstudio.system import nvml
 kind = sys.argv[1]
 # What PyTorch answers here, without the second and a half that asking takes; test_doctor_pytorch.py asks it.
 pytorch.ask_torch = lambda: {"version": "2", "cuda": None, "available": False, "count": 0, "architectures": [], "sums": {}}
@@ -256,8 +257,8 @@ def test_who_has_a_card_open_is_found(spawn: Any, monkeypatch: pytest.MonkeyPatc
     device.write_text("")
     orphan = spawn("-c", HOLD, str(device), TORCHELASTIC_RUN_ID="x")
     orphan.stdout.readline()
-    monkeypatch.setattr(card, "_DEVICE", re.compile(re.escape(str(device))))
-    assert card._have_a_card_open() == [orphan.pid]
+    monkeypatch.setattr(gpu, "_DEVICE", re.compile(re.escape(str(device))))
+    assert gpu._have_a_card_open() == [orphan.pid]
 
 
 @pytest.mark.parametrize(
@@ -272,9 +273,9 @@ def test_who_has_a_card_open_is_found(spawn: Any, monkeypatch: pytest.MonkeyPatc
 def test_no_driver(
     problem: str, on_bus: bool, contained: bool, status: str, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(card, "read_cards", lambda: Cards(problem=problem))
-    monkeypatch.setattr(card, "_card_on_bus", lambda: on_bus)
-    monkeypatch.setattr(card, "in_container", lambda: contained)
+    monkeypatch.setattr(gpu, "read_cards", lambda: Cards(problem=problem))
+    monkeypatch.setattr(gpu, "_card_on_bus", lambda: on_bus)
+    monkeypatch.setattr(gpu, "in_container", lambda: contained)
     (result,) = diagnose(only=["gpu.driver"]).results
     assert (result.status, result.case) == (status, case)
 

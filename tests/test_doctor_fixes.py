@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.doctor import Result, audit, diagnose, fixes, hosts, hosts_fix, torch_fix
-from glmstudio.doctor.fixes import Offer
+from glmstudio.doctor import Result, diagnose
+from glmstudio.doctor.engine import audit, fixes, hosts_fix, torch_fix
+from glmstudio.doctor.engine.fixes import Offer
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.process import identify
 from glmstudio.setup import torch_build
+from glmstudio.system import hosts_file
+from glmstudio.system.process import identify
 from glmstudio.words import LANGUAGES, has
 
 UNRESOLVED = Result("net.hostname", "network", "warning", "unresolved", {"name": "nlp", "code": -2}, action="hosts.add")
@@ -27,8 +29,8 @@ def file(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "etc" / "hosts"
     file.parent.mkdir()
     file.write_bytes(b"127.0.0.1 localhost")
-    monkeypatch.setattr(hosts, "FILE", file)
-    monkeypatch.setattr(hosts_fix, "_leads_here", lambda name: bool(hosts.addresses_of(file.read_bytes(), name)))
+    monkeypatch.setattr(hosts_file, "FILE", file)
+    monkeypatch.setattr(hosts_fix, "_leads_here", lambda name: bool(hosts_file.addresses_of(file.read_bytes(), name)))
     return file
 
 
@@ -44,7 +46,7 @@ def test_a_line_is_shown_put_in_written_down_and_taken_out(file: Path) -> None:
     assert offer.label("en") == "Add the line"
     assert file.read_bytes() == b"127.0.0.1 localhost"
     fixes.apply(offer)
-    assert hosts.our_names(file.read_bytes()) == ["nlp"]
+    assert hosts_file.our_names(file.read_bytes()) == ["nlp"]
     (undo,) = fixes.undoable()
     assert (undo.fix, undo.subject) == ("hosts.remove", "nlp")
     fixes.apply(undo)
@@ -102,12 +104,12 @@ def test_the_system_asks_for_the_administrators_rights(
     administrator: Callable[[str], None], file: Path, tmp_path: Path
 ) -> None:
     copied = tmp_path / "editor.py"
-    copied.write_text(Path(hosts.__file__).read_text().replace('Path("/etc/hosts")', f"Path({str(file)!r})"))
+    copied.write_text(Path(hosts_file.__file__).read_text().replace('Path("/etc/hosts")', f"Path({str(file)!r})"))
     administrator(f'echo "$@" > {tmp_path}/asked; shift 3; exec {sys.executable} -I {copied} "$@"')
     fixes.apply(offered())
-    assert hosts.our_names(file.read_bytes()) == ["nlp"]
+    assert hosts_file.our_names(file.read_bytes()) == ["nlp"]
     python, isolated, editor, *words = (tmp_path / "asked").read_text().split()
-    assert (isolated, Path(editor), words[:2]) == ("-I", Path(hosts.__file__), ["add", "nlp"])
+    assert (isolated, Path(editor), words[:2]) == ("-I", Path(hosts_file.__file__), ["add", "nlp"])
     assert python.startswith("/")
 
 
@@ -124,7 +126,7 @@ def test_no_rights_mean_a_command_to_copy(
     assert stopped.value.key == f"doctor.hosts.{key}"
     assert file.read_bytes() == b"127.0.0.1 localhost"
     if key == "rights":
-        assert stopped.value.fix("en") == f"Run this in a terminal: `sudo python3 -I {hosts.__file__} add nlp`"
+        assert stopped.value.fix("en") == f"Run this in a terminal: `sudo python3 -I {hosts_file.__file__} add nlp`"
 
 
 def test_without_a_screen_nobody_is_asked(
@@ -212,6 +214,6 @@ def test_the_long_check_is_made_only_when_asked(home: Path) -> None:
 
 
 def diagnosis_checks(*, deep: bool = False) -> list:
-    from glmstudio.doctor.diagnosis import chosen
+    from glmstudio.doctor.engine.diagnosis import chosen
 
     return chosen(deep=deep)

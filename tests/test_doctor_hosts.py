@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.doctor import hosts
-from glmstudio.doctor.hosts import Refused
+from glmstudio.system import hosts_file
+from glmstudio.system.hosts_file import Refused
 
-EDITOR = Path(hosts.__file__)
+EDITOR = Path(hosts_file.__file__)
 LINE = b"127.0.1.1\tnlp\t# added by GLM Studio 2026-11-24\n"
 PARTS = [
     b"127.0.0.1 localhost", b"127.0.0.1\tlocalhost\tlocalhost.localdomain", b"::1 localhost ip6-localhost", b"", b"   ",
@@ -42,15 +42,15 @@ def generated(count: int) -> list[bytes]:
 
 @pytest.mark.parametrize("text", generated(220))
 def test_a_line_goes_in_once_and_out_to_the_last_byte(text: bytes) -> None:
-    new = hosts.with_name(text, "nlp")
-    assert hosts.addresses_of(new, "nlp") == ["127.0.1.1"]
+    new = hosts_file.with_name(text, "nlp")
+    assert hosts_file.addresses_of(new, "nlp") == ["127.0.1.1"]
     assert new.count(b"\tnlp\t# added by GLM Studio 2") == 1
     assert len(new.splitlines()) == len(text.splitlines()) + 1
-    assert hosts.with_name(new, "nlp") == new
-    assert hosts.with_name(new, "NLP") == new
-    assert hosts.without_name(new, "nlp") == text
-    assert hosts.without_name(text, "nlp") == text
-    assert [line for line in hosts.difference(text, new).splitlines()[2:] if line[:1] in "+-"] != []
+    assert hosts_file.with_name(new, "nlp") == new
+    assert hosts_file.with_name(new, "NLP") == new
+    assert hosts_file.without_name(new, "nlp") == text
+    assert hosts_file.without_name(text, "nlp") == text
+    assert [line for line in hosts_file.difference(text, new).splitlines()[2:] if line[:1] in "+-"] != []
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_a_line_goes_in_once_and_out_to_the_last_byte(text: bytes) -> None:
     ],
 )
 def test_a_name_that_leads_here_already_changes_nothing(text: bytes) -> None:
-    assert hosts.with_name(text, "nlp") == text
-    assert hosts.without_name(text, "nlp") == text
+    assert hosts_file.with_name(text, "nlp") == text
+    assert hosts_file.without_name(text, "nlp") == text
 
 
 def test_a_name_of_another_address_is_refused() -> None:
     with pytest.raises(Refused) as refused:
-        hosts.with_name(b"10.0.0.9 nlp\n", "nlp")
+        hosts_file.with_name(b"10.0.0.9 nlp\n", "nlp")
     assert (refused.value.reason, refused.value.detail) == ("mapped", "10.0.0.9")
 
 
@@ -92,32 +92,32 @@ def test_a_name_of_another_address_is_refused() -> None:
 )
 def test_what_is_no_host_name_is_refused(name: str) -> None:
     with pytest.raises(Refused) as refused:
-        hosts.with_name(b"", name)
+        hosts_file.with_name(b"", name)
     assert refused.value.reason == "name"
 
 
 def test_the_line_and_the_difference() -> None:
     old = b"127.0.0.1 localhost\n"
-    new = hosts.with_name(old, "nlp", day="2026-11-24")
+    new = hosts_file.with_name(old, "nlp", day="2026-11-24")
     assert new == old + LINE
-    assert hosts.difference(old, new) == (
+    assert hosts_file.difference(old, new) == (
         "--- /etc/hosts\n+++ /etc/hosts\n@@ -1 +1,2 @@\n 127.0.0.1 localhost\n"
         "+127.0.1.1\tnlp\t# added by GLM Studio 2026-11-24"
     )
-    assert hosts.our_names(new) == ["nlp"]
-    assert hosts.our_names(old) == []
+    assert hosts_file.our_names(new) == ["nlp"]
+    assert hosts_file.our_names(old) == []
 
 
 def test_a_line_that_a_person_changed_is_not_ours_any_more() -> None:
     text = LINE.replace(b"nlp", b"nlp nlp2")
-    assert hosts.without_name(text, "nlp") == text
+    assert hosts_file.without_name(text, "nlp") == text
 
 
 # --- File ------------------------------------------------------------------------------------------------------------
 
 
 def change(file: Path, action: str = "add", name: str = "nlp") -> Path | None:
-    return hosts.change(action, name, hosts.digest(file.read_bytes()), file)
+    return hosts_file.change(action, name, hosts_file.digest(file.read_bytes()), file)
 
 
 def test_the_file_keeps_its_mode_and_owner_and_a_backup(tmp_path: Path) -> None:
@@ -144,10 +144,10 @@ def test_the_file_keeps_its_mode_and_owner_and_a_backup(tmp_path: Path) -> None:
 def test_a_file_that_changed_since_it_was_shown_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "hosts"
     file.write_bytes(b"127.0.0.1 localhost\n")
-    shown = hosts.digest(file.read_bytes())
+    shown = hosts_file.digest(file.read_bytes())
     file.write_bytes(b"127.0.0.1 localhost\n10.0.0.1 x\n")
     with pytest.raises(Refused, match="changed"):
-        hosts.change("add", "nlp", shown, file)
+        hosts_file.change("add", "nlp", shown, file)
     assert file.read_bytes() == b"127.0.0.1 localhost\n10.0.0.1 x\n"
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -170,7 +170,7 @@ def _refuse_another_user(folder: Path) -> None:
     file = folder / "hosts"
     file.write_bytes(b"127.0.0.1 localhost\n")
     code = (
-        "import os, pathlib, sys; sys.path.insert(0, sys.argv[2]); import hosts\n"
+        "import os, pathlib, sys; sys.path.insert(0, sys.argv[2]); import hosts_file as hosts\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: hosts.change('add', 'nlp', '', pathlib.Path(sys.argv[1]))\n"
         "except hosts.Refused as refused: print(refused.reason)"
@@ -202,8 +202,8 @@ def test_a_file_on_a_disk_that_is_read_only(tmp_path: Path) -> None:
     out = in_a_namespace(
         tmp_path,
         f"""
-        mkdir etc; echo '127.0.0.1 localhost' > etc/hosts; cp {EDITOR} hosts.py; mount --bind etc etc; mount -o remount,ro,bind etc
-        {sys.executable} -c 'import hosts, pathlib
+        mkdir etc; echo '127.0.0.1 localhost' > etc/hosts; cp {EDITOR} hosts_file.py; mount --bind etc etc; mount -o remount,ro,bind etc
+        {sys.executable} -c 'import hosts_file as hosts, pathlib
 try: hosts.change("add", "nlp", "", pathlib.Path("etc/hosts"))
 except hosts.Refused as refused: print(refused.reason)'
         """,
@@ -218,13 +218,13 @@ def test_a_file_that_is_a_mount_of_its_own_is_written_in_place_and_the_system_re
         f"""
         hostname nlp-{os.getpid()}; name=$(hostname)
         mkdir etc; cp -a /etc/. etc; mount --bind etc /etc; mount --bind mine /etc/hosts
-        cp {EDITOR} hosts.py
+        cp {EDITOR} hosts_file.py
         getent ahosts "$name" > /dev/null && exit 9
-        {sys.executable} -I hosts.py add "$name"
+        {sys.executable} -I hosts_file.py add "$name"
         getent ahosts "$name" | head -1
-        {sys.executable} -I hosts.py add "$name"
+        {sys.executable} -I hosts_file.py add "$name"
         cp /etc/hosts with
-        {sys.executable} -I hosts.py remove "$name"
+        {sys.executable} -I hosts_file.py remove "$name"
         """,
     )
     first, resolved, again, removed = out.splitlines()
@@ -239,24 +239,24 @@ def test_a_file_that_is_a_mount_of_its_own_is_written_in_place_and_the_system_re
 def test_the_program_for_an_administrator_takes_two_words_and_nothing_else() -> None:
     for arguments in ([], ["add"], ["edit", "nlp"], ["add", "nlp", "x", "/etc/passwd"]):
         done = subprocess.run([sys.executable, "-I", str(EDITOR), *arguments], capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (2, "usage: hosts.py add|remove NAME [DIGEST]\n")
-    own = hosts.FILE.read_bytes()
+        assert (done.returncode, done.stderr) == (2, "usage: hosts_file.py add|remove NAME [DIGEST]\n")
+    own = hosts_file.FILE.read_bytes()
     done = subprocess.run(
         [sys.executable, "-I", str(EDITOR), "add", f"x-{socket.gethostname()}", "0" * 64],
         capture_output=True,
         text=True,
     )
     assert (done.returncode, done.stdout) == (3, "changed\t\n")
-    assert hosts.FILE.read_bytes() == own
+    assert hosts_file.FILE.read_bytes() == own
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     out = in_a_namespace(
         tmp_path,
         f"""
-        mkdir etc; mount -t tmpfs -o size=16k tmpfs etc; echo '127.0.0.1 localhost' > etc/hosts; cp {EDITOR} hosts.py
+        mkdir etc; mount -t tmpfs -o size=16k tmpfs etc; echo '127.0.0.1 localhost' > etc/hosts; cp {EDITOR} hosts_file.py
         head -c 1000000 /dev/zero > etc/filler 2>/dev/null || true
-        {sys.executable} -c 'import hosts, pathlib
+        {sys.executable} -c 'import hosts_file as hosts, pathlib
 try: hosts.change("add", "nlp", "", pathlib.Path("etc/hosts"))
 except OSError as error: print(error.strerror)'
         cat etc/hosts; ls -A etc
@@ -268,7 +268,7 @@ except OSError as error: print(error.strerror)'
 
 def test_three_at_once_lose_no_line(tmp_path: Path) -> None:
     file = tmp_path / "hosts"
-    code = "import sys; from pathlib import Path; from glmstudio.doctor.hosts import change; change('add', sys.argv[2], '', Path(sys.argv[1]))"
+    code = "import sys; from pathlib import Path; from glmstudio.system.hosts_file import change; change('add', sys.argv[2], '', Path(sys.argv[1]))"
     for turn in range(6):
         file.write_bytes(b"127.0.0.1 localhost\n")
         names = [f"host{turn}-{number}" for number in range(3)]
@@ -282,15 +282,15 @@ def test_three_at_once_lose_no_line(tmp_path: Path) -> None:
 def test_a_line_that_another_program_adds_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "hosts"
     file.write_bytes(b"127.0.0.1 localhost\n")
-    backed_up = hosts._back_up
+    backed_up = hosts_file._back_up
 
     def slow(of: Path) -> Path:
         made = backed_up(of)
         of.write_bytes(b"127.0.0.1 localhost\n10.0.0.9 theirs\n")
         return made
 
-    monkeypatch.setattr(hosts, "_back_up", slow)
+    monkeypatch.setattr(hosts_file, "_back_up", slow)
     with pytest.raises(Refused) as refused:
-        hosts.change("add", "mine", "", file)
+        hosts_file.change("add", "mine", "", file)
     assert refused.value.reason == "changed"
     assert b"10.0.0.9 theirs" in file.read_bytes()

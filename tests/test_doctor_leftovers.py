@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from glmstudio.doctor import StaleProcess, diagnose, end_stale
-from glmstudio.doctor.leftovers import Listed, Register
+from glmstudio.doctor.stale.stale_processes import Listed, Register
 from glmstudio.files import write_json
 from glmstudio.paths import paths
-from glmstudio.process import COOKIE, Identity, alive, identify
+from glmstudio.system.process import COOKIE, Identity, alive, identify
 
 JOB = "TORCHELASTIC_RUN_ID"
 SLEEP = "import time; time.sleep(120)"

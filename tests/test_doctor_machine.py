@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.doctor import diagnose, machine
-from glmstudio.doctor.report import Result
+from glmstudio.doctor import diagnose
+from glmstudio.doctor.checks import machine
+from glmstudio.doctor.engine.report import Result
 from tests.namespaces import case, doctor_in, finding
 
 

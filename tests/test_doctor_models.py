@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from glmstudio.doctor import diagnose, folders
-from glmstudio.doctor.report import Result
+from glmstudio.doctor import diagnose
+from glmstudio.doctor.checks import model_folders
+from glmstudio.doctor.engine.report import Result
 from glmstudio.models import list_models
 from glmstudio.models.folder import folder_problems
 from glmstudio.paths import DEMO
@@ -127,7 +128,7 @@ def test_a_cut_bin_file_and_what_reading_it_needs(folder: Path, monkeypatch: pyt
     torch.save({"x": torch.zeros(1000)}, folder / "pytorch_model.bin")
     assert broken() == []
     assert one("torch.load_bin").fact("en") == "mine: read as plain numbers, so that nothing hidden in them can run."
-    monkeypatch.setattr(folders.importlib.metadata, "version", lambda name: "2.5.1+cu118")
+    monkeypatch.setattr(model_folders.importlib.metadata, "version", lambda name: "2.5.1+cu118")
     assert one("torch.load_bin").status == "error"
     monkeypatch.undo()
     cut(folder / "pytorch_model.bin")

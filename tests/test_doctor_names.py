@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from glmstudio.doctor import names, place
-from glmstudio.doctor.report import Result
+from glmstudio.doctor.checks import hostname
+from glmstudio.doctor.engine.report import Result
+from glmstudio.system import environment
 from tests.namespaces import case, doctor_in, finding
 
 SCENE = """
@@ -68,20 +69,20 @@ def test_a_name_service_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_names_are_looked_up_as_torch_does() -> None:
-    (local,) = names.ask_names("localhost") or []
+    (local,) = hostname.ask_names("localhost") or []
     assert local["local"]
-    judged = names.judge(names.ask_names("no-such-machine.invalid"), "x")
+    judged = hostname.judge(hostname.ask_names("no-such-machine.invalid"), "x")
     assert (judged.status, judged.case) == ("warning", "unresolved")
     assert judged.values["name"] == "no-such-machine.invalid"
     assert judged.values["code"] < 0
-    judged = names.judge(names.ask_names("192.0.2.7"), "x")
+    judged = hostname.judge(hostname.ask_names("192.0.2.7"), "x")
     assert (judged.case, judged.values["address"]) == ("elsewhere", "192.0.2.7")
 
 
 def test_a_slow_answer_is_told() -> None:
     slow = {"name": "nlp", "addresses": ["127.0.1.1"], "local": True, "code": None, "seconds": 3.5}
-    assert names.judge([slow], "nlp").case == "slow"
-    assert names.judge(None, "nlp").values["seconds"] == 5
+    assert hostname.judge([slow], "nlp").case == "slow"
+    assert hostname.judge(None, "nlp").values["seconds"] == 5
 
 
 @pytest.mark.parametrize(
@@ -95,17 +96,17 @@ def test_a_slow_answer_is_told() -> None:
 )
 def test_each_place_has_its_remedy(here: str, action: str, fix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for known in ("in_wsl", "in_container", "on_nixos"):
-        assert callable(getattr(place, known))
-        monkeypatch.setattr(names, known, lambda known=known: known == here)
+        assert callable(getattr(environment, known))
+        monkeypatch.setattr(hostname, known, lambda known=known: known == here)
     nowhere = {"name": "nlp", "addresses": [], "local": False, "code": -2, "seconds": 0.1}
-    judged = names.judge([nowhere], "nlp")
+    judged = hostname.judge([nowhere], "nlp")
     assert judged.action == action
     assert fix in Result("net.hostname", "network", **vars(judged)).fix("en")
 
 
 def test_a_name_that_would_be_a_command_never_stands_in_one() -> None:
     nowhere = {"name": "x; rm -rf ~", "addresses": [], "local": False, "code": -2, "seconds": 0.1}
-    judged = names.judge([nowhere], "x")
+    judged = hostname.judge([nowhere], "x")
     result = Result("net.hostname", "network", **vars(judged))
     assert (judged.action, judged.remedy) == ("", "by_hand")
     assert "rm -rf" not in result.fix("en") + result.fix("zh")

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from glmstudio.doctor import diagnose
-from glmstudio.doctor.report import Result
+from glmstudio.doctor.engine.report import Result
 from glmstudio.files import write_json
-from glmstudio.process import belongs_to_a_training, identify
+from glmstudio.system.process import belongs_to_a_training, identify
 
 
 def one(name: str) -> Result:

@@ -15,14 +15,15 @@ from typing import Any
 import psutil
 import pytest
 
-from glmstudio.doctor import diagnose, end_stale, table
-from glmstudio.doctor.audit import entries
-from glmstudio.doctor.leftovers import find_stale
-from glmstudio.doctor.table import JOB, LOADER, read_table
+from glmstudio.doctor import diagnose, end_stale
+from glmstudio.doctor.engine.audit import entries
+from glmstudio.doctor.stale.stale_processes import find_stale
 from glmstudio.files import write_json
 from glmstudio.paths import make_home, paths
-from glmstudio.presence import is_held_by
-from glmstudio.process import COOKIE, Identity, alive, free_port, identify
+from glmstudio.system import process_table
+from glmstudio.system.presence import is_held_by
+from glmstudio.system.process import COOKIE, Identity, alive, free_port, identify
+from glmstudio.system.process_table import JOB, LOADER, read_table
 from tests.e2e.studio import command, environment
 from tests.fakes.nvml import FakeDriver
 
@@ -167,7 +168,7 @@ def test_what_a_studio_starts_is_its_own(home: Path, orphan: Orphan) -> None:
     make_home()
     code = f"""
 import subprocess, sys
-from glmstudio.presence import STUDIO, hold
+from glmstudio.system.presence import STUDIO, hold
 kept = hold(STUDIO)
 print(subprocess.Popen([sys.executable, "-S", "-c", {SLEEP!r}]).pid, flush=True); {SLEEP}
 """
@@ -226,7 +227,7 @@ def test_a_loader_belongs_to_the_python_that_feeds_on_it(
     loader = spawn("-S", "-c", named)
     assert loader.stdout is not None
     loader.stdout.readline()
-    monkeypatch.setattr("glmstudio.doctor.leftovers.SETTLING", -1.0)
+    monkeypatch.setattr("glmstudio.doctor.stale.stale_processes.SETTLING", -1.0)
     assert loader.pid not in kinds()
 
 
@@ -324,21 +325,21 @@ def test_all_checks_share_one_look_at_the_processes(
 ) -> None:
     orphan("-S", "-c", SLEEP, **WORKER)
     looks = []
-    monkeypatch.setattr(table.psutil, "pids", lambda every=psutil.pids: looks.append(1) or every())
+    monkeypatch.setattr(process_table.psutil, "pids", lambda every=psutil.pids: looks.append(1) or every())
     diagnose(only=["proc", "net.port"])
     assert len(looks) == 1
 
 
 MEMORY = """
 import os, pathlib, subprocess, sys, threading, time
-from glmstudio.doctor import diagnose, end_stale, memory, nvml
+from glmstudio.doctor import diagnose, end_stale; from glmstudio.system import gpu_memory as memory, nvml
 for module in (memory, nvml): module.has_the_machines_pids = lambda: True
 cards, pid = pathlib.Path(os.environ["FAKE_NVML"]), sys.argv[1]
 (stale,) = [each for each in diagnose(only=["proc.stale"]).stale if each.identity.pid == int(pid)]
 def tell(stage):
     if stage == "proving" and sys.argv[2] == "back":  # the driver forgets it a moment later
         threading.Timer(0.7, lambda: cards.write_text(cards.read_text().replace(pid + ":2048", ""))).start()
-from glmstudio.doctor import ending
+from glmstudio.doctor.stale import ending
 ending._MEMORY_BACK = 1.5
 (result,) = end_stale([stale.token], tell=tell)
 print(stale.gpu_mib, result.freed_mib, result.kept_mib, result.text("en"), sep="|")

@@ -26,9 +26,9 @@ mkdir "$1/etc"; cp -a /etc/. "$1/etc"; printf '127.0.0.1 localhost' > "$1/etc/ho
 hostname nlp
 exec "$2" -c "
 import sys
-from glmstudio.doctor import names
+from glmstudio.doctor.checks import hostname as names
 names.in_container = lambda: False
-from glmstudio.ui.app import main
+from glmstudio.ui.shell.app import main
 sys.exit(main(['--no-browser']))"
 """
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from glmstudio.doctor import diagnose, end_stale, ports
-from glmstudio.doctor.checks import Probes
-from glmstudio.doctor.report import Result
-from glmstudio.doctor.sockets import read_sockets
-from glmstudio.doctor.table import JOB
-from glmstudio.process import COOKIE, Identity, alive, free_port
+from glmstudio.doctor import diagnose, end_stale
+from glmstudio.doctor.checks import ports
+from glmstudio.doctor.engine.check import Probes
+from glmstudio.doctor.engine.report import Result
+from glmstudio.system.process import COOKIE, Identity, alive, free_port
+from glmstudio.system.process_table import JOB
+from glmstudio.system.sockets import read_sockets
 
 ROOT = Path(__file__).parent.parent
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print(flush=True); time.sleep(120)"
@@ -126,8 +127,8 @@ def test_a_stale_holder_that_another_training_uses_is_left_alone(home: Path, spa
 
 AS_NOBODY = """
 import os, sys
-from glmstudio.doctor import diagnose, ports
-from glmstudio.doctor.checks import Probes
+from glmstudio.doctor import diagnose; from glmstudio.doctor.checks import ports
+from glmstudio.doctor.engine.check import Probes
 diagnose(only=["net.port"])  # everything is imported before the rights are given up
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 found = ports._port(int(sys.argv[1]), Probes())

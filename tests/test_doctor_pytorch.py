@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from glmstudio.doctor import Gpu, diagnose, nvml, packages, pytorch
-from glmstudio.doctor.checks import CHECKS, Probes
-from glmstudio.doctor.nvml import Cards
-from glmstudio.doctor.report import Result
+from glmstudio.doctor import Gpu, diagnose
+from glmstudio.doctor.checks import python_packages, pytorch
+from glmstudio.doctor.engine.check import CHECKS, Probes
+from glmstudio.doctor.engine.report import Result
+from glmstudio.system import nvml
+from glmstudio.system.nvml import Cards
 from glmstudio.words import LANGUAGES
 
 V100 = Gpu(0, "Tesla V100", "GPU-1", 32768, 32000, 30, (), (7, 0))
@@ -37,7 +39,7 @@ def test_an_unfit_python(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_and_unfit_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text("# a comment\npsutil>=999  # why\nno-such-package\ntomli; python_version < '3'\npytest\n")
-    monkeypatch.setattr(packages, "requirements", lambda read=packages.requirements: read(file))
+    monkeypatch.setattr(python_packages, "requirements", lambda read=python_packages.requirements: read(file))
     result = one("py.deps")
     assert result.status == "error"
     assert result.fact("en") == f"Missing or unfit: psutil {_version('psutil')} (>=999); no-such-package"
@@ -245,7 +247,7 @@ def test_packages_that_do_not_fit_each_other(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "requirements.txt").write_text("first\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(
-        packages, "requirements", lambda read=packages.requirements: read(tmp_path / "requirements.txt")
+        python_packages, "requirements", lambda read=python_packages.requirements: read(tmp_path / "requirements.txt")
     )
     result = one("py.deps")
     assert (result.status, result.case) == ("warning", "clash")

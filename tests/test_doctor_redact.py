@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.doctor import audit, redact
-from glmstudio.doctor.preflight import preflight
+from glmstudio.doctor.engine import audit, redact
+from glmstudio.doctor.engine.preflight import preflight
 from glmstudio.errors import StudioError
 
 SECRETS = [

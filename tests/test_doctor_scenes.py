@@ -17,11 +17,11 @@ import psutil
 import pytest
 
 from glmstudio.doctor import diagnose, end_stale
-from glmstudio.doctor.leftovers import find_stale
-from glmstudio.doctor.table import JOB, LOADER, Seen, read_table
+from glmstudio.doctor.stale.stale_processes import find_stale
 from glmstudio.files import write_json
 from glmstudio.paths import paths
-from glmstudio.process import COOKIE, Identity, alive, identify
+from glmstudio.system.process import COOKIE, Identity, alive, identify
+from glmstudio.system.process_table import JOB, LOADER, Seen, read_table
 
 ROOT = Path(__file__).parent.parent
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -150,7 +150,7 @@ def test_every_process_of_a_mixed_scene_has_its_class(home: Path, trees: Trees) 
         (["/opt/python", "-u", "-X", "dev", "-m", "accelerate.commands.launch"], True),
         (["/usr/bin/deepspeed", "x.py"], True),
         (["python", "-um", "torch.distributed.run", "x.py"], True),
-        (["python", "-m", "glmstudio.train.torchrun", "--nnodes=1", "-m", "glmstudio.train", "x"], True),
+        (["python", "-m", "glmstudio.train.distributed.torchrun", "--nnodes=1", "-m", "glmstudio.train", "x"], True),
         (["python", "-m", "glmstudio.train", "x"], False),
         (["python3", "-mtorch.distributed.launch", "x.py"], True),
         (["python", "-Wignore", "-X", "dev", "/venv/bin/accelerate-launch", "x.py"], True),
@@ -178,14 +178,14 @@ def test_an_agent_is_known_by_its_program(argv: list[str], is_agent: bool) -> No
 def test_a_training_that_hangs_is_told_and_not_touched(
     home: Path, trees: Trees, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from glmstudio.doctor import jobs
+    from glmstudio.doctor.checks import other_trainings
 
     spec = trees.spec(agent=True, children=[trees.spec(env={JOB: "x"})])
     trees.grow(spec)
     agent = trees.identity(spec)
-    monkeypatch.setattr(jobs, "_SILENT", 0.2)
-    monkeypatch.setattr(jobs, "_WATCH", 0.3)
-    monkeypatch.setattr(jobs, "silence", lambda pid: 1000.0)
+    monkeypatch.setattr(other_trainings, "_SILENT", 0.2)
+    monkeypatch.setattr(other_trainings, "_WATCH", 0.3)
+    monkeypatch.setattr(other_trainings, "silence", lambda pid: 1000.0)
     time.sleep(0.3)
     result = next(r for r in diagnose(only=["proc.jobs"]).results if r.subject == str(agent.pid))
     assert (result.status, result.case, result.action) == ("info", "hung", "")
@@ -259,7 +259,7 @@ def test_a_grandchild_in_a_session_of_its_own_goes_with_our_run(home: Path, tree
 REUSE = """
 import os, subprocess, sys, time
 from glmstudio.doctor import diagnose, end_stale
-from glmstudio.process import identify
+from glmstudio.system.process import identify
 environment = {**os.environ, "TORCHELASTIC_RUN_ID": "x"}
 def start():  # the number of an orphan: its parent leaves, and process 1 of this namespace adopts it
     leave = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'], stdout=subprocess.DEVNULL).pid)"

@@ -20,13 +20,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from glmstudio.doctor import StaleProcess, diagnose, end_stale, ports
-from glmstudio.doctor.checks import Probes
-from glmstudio.doctor.pause import paused_s
-from glmstudio.doctor.report import Result
-from glmstudio.doctor.table import JOB, is_stopped, read_table
-from glmstudio.process import Identity, alive, environment, free_port, identify, send
-from glmstudio.runs.run import Run
+from glmstudio.doctor import StaleProcess, diagnose, end_stale
+from glmstudio.doctor.checks import ports
+from glmstudio.doctor.engine.check import Probes
+from glmstudio.doctor.engine.report import Result
+from glmstudio.rundir.run import Run
+from glmstudio.system.process import Identity, alive, environment, free_port, identify, send
+from glmstudio.system.process_table import JOB, is_stopped, read_table
+from glmstudio.system.suspension import paused_s
 from tests.trainings import LONG, begin, wait_for_step, who
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -383,7 +384,7 @@ def test_the_time_since_it_stands_still_only_grows(home: Path, training: Trainin
 def test_a_kernel_that_does_not_tell_is_no_problem(
     home: Path, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glmstudio.doctor.pause._last_turn", lambda _: None)
+    monkeypatch.setattr("glmstudio.system.suspension._last_turn", lambda _: None)
     stop(training.worker)
     (process,) = listed(training.agent, training.worker).values()
     assert process.suspended_s is None

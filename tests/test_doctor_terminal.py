@@ -19,11 +19,11 @@ import pytest
 
 from glmstudio.cli.leftovers import ask_for_each
 from glmstudio.doctor import StaleProcess, diagnose, end_again
-from glmstudio.doctor.table import JOB, is_stopped
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.paths import paths
-from glmstudio.process import COOKIE, Identity, alive, identify
+from glmstudio.system.process import COOKIE, Identity, alive, identify
+from glmstudio.system.process_table import JOB, is_stopped
 
 ROOT = Path(__file__).parents[1]
 Spawn = Callable[..., "subprocess.Popen[str]"]

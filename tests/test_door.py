@@ -19,14 +19,15 @@ from typing import Any
 import httpx
 import pytest
 
-from glmstudio.chat.key import VARIABLE, given_key
+from glmstudio.access import door, peer
+from glmstudio.access.api_key import VARIABLE, given_key
 from glmstudio.errors import StudioError
 from glmstudio.files import write_text
 from glmstudio.paths import make_home, paths
-from glmstudio.serve.place import open_up, take
+from glmstudio.serve.listening import open_up, take
 from glmstudio.tools.call import call, unfenced
 from glmstudio.tools.toolbox import Tool
-from glmstudio.ui import app, door, instance, peer
+from glmstudio.ui.shell import app, instance
 from tests.e2e.studio import Studio, command, environment, get, studio
 from tests.users import OTHER, other_user
 
@@ -225,9 +226,7 @@ def test_the_record_comes_back_and_is_found(tmp_path: Path) -> None:
 
 def test_a_studio_that_does_not_answer_is_not_joined_by_a_second(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instance, "STARTING_S", 0.2)
-    holder = (
-        "import sys, time; from glmstudio.ui.instance import claim; x = claim(); print(1, flush=True); time.sleep(60)"
-    )
+    holder = "import sys, time; from glmstudio.ui.shell.instance import claim; x = claim(); print(1, flush=True); time.sleep(60)"
     child = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, env=environment(home))
     assert child.stdout is not None
     child.stdout.readline()

@@ -17,22 +17,23 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from glmstudio.doctor import nvml
+from glmstudio.config import deepspeed
+from glmstudio.config.optional_packages import DEEPSPEED
+from glmstudio.config.presets import load_preset
+from glmstudio.config.settings import Settings
 from glmstudio.files import read_json, read_table
 from glmstudio.glm.load import load_model
 from glmstudio.models import ready_model
 from glmstudio.models.folder import check_folder
 from glmstudio.paths import ROOT
-from glmstudio.runs import deepspeed, engines
-from glmstudio.runs.checkpoints import latest
-from glmstudio.runs.extras import DEEPSPEED
-from glmstudio.runs.presets import load_preset
-from glmstudio.runs.run import wait_for_end
-from glmstudio.runs.settings import Settings
+from glmstudio.planning import engines
+from glmstudio.rundir.checkpoints import latest
+from glmstudio.rundir.run import wait_for_end
 from glmstudio.runs.start import start_run
-from glmstudio.train.engines import Engine, engine_of
-from glmstudio.train.fsdp import Fsdp
-from glmstudio.train.team import Team
+from glmstudio.system import nvml
+from glmstudio.train.distributed.context import Team
+from glmstudio.train.strategies.base import Engine, engine_of
+from glmstudio.train.strategies.fsdp import Fsdp
 from tests.divided import SAVED, STEPS, alike, alone, losses, run, together
 from tests.trainings import problem, small_data
 
@@ -139,7 +140,7 @@ def test_an_optimizer_of_another_model_is_refused(plain: Path, folder: Path, har
         tensors |= {name: taken, "model.norm.weight.other": taken.clone()}
     save_file(tensors, file)
     (file.parent / "checkpoint.json").unlink()
-    from glmstudio.train.session import train
+    from glmstudio.train.worker import train
 
     assert train(spoilt) == 1
     wanted = "models.missing_tensor" if harm == "missing" else "models.foreign_tensor"
@@ -285,7 +286,7 @@ def test_deepspeed_that_is_absent_or_broken_is_said(
         assert found(replace(FULL, engine="zero2")) == "engines.no_deepspeed"
     (tmp_path / "deepspeed.py").write_text("raise OSError('no nvcc here')", encoding="utf-8")
     monkeypatch.setattr(
-        "glmstudio.runs.child.child_environment", lambda: {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+        "glmstudio.system.json_child.child_environment", lambda: {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     )
     monkeypatch.setattr(deepspeed, "installed", lambda: "0.19.8")
     wrong = engines.problem(replace(FULL, engine="zero3"), "cpu")

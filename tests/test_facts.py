@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glmstudio.config.presets import load_preset
 from glmstudio.data.formats import format_of
 from glmstudio.data.formats.facts import Fact, read_fact
 from glmstudio.data.mixture import Mixture
@@ -18,8 +19,7 @@ from glmstudio.data.records import check_file, form_of
 from glmstudio.data.store import prepare
 from glmstudio.knowledge.exam import exam, read_facts
 from glmstudio.paths import DEMO
-from glmstudio.runs.mixing import mixture_of
-from glmstudio.runs.presets import load_preset
+from glmstudio.planning.training_data import mixture_of
 from tests.test_data_tables import sheet
 
 TOOLS = ({"name": "a", "description": "", "parameters": {}}, {"name": "b", "description": "", "parameters": {}})

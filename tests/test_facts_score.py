@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
+from glmstudio.config.presets import load_preset
 from glmstudio.data.formats.facts import Fact
-from glmstudio.data.prompt import Message
+from glmstudio.data.protocol.prompt import Message
 from glmstudio.knowledge.asking import Asked, Asking, Part, Said
-from glmstudio.knowledge.bundle import kept_questions, prompt_tools
 from glmstudio.knowledge.exam import Question, exam
-from glmstudio.knowledge.report import as_csv, as_markdown, as_text
+from glmstudio.knowledge.materials import kept_questions, prompt_tools
 from glmstudio.knowledge.result import BASE, TUNED, Count, FactsScore, scored, verdict, wilson
+from glmstudio.knowledge.score_report import as_csv, as_markdown, as_text
 from glmstudio.knowledge.scoring import last_score, of_run
 from glmstudio.models import ready_model
 from glmstudio.paths import DEMO
-from glmstudio.runs.checkpoints import list_checkpoints
-from glmstudio.runs.presets import load_preset
-from glmstudio.runs.run import Run, wait_for_end
+from glmstudio.rundir.checkpoints import list_checkpoints
+from glmstudio.rundir.run import Run, wait_for_end
 from glmstudio.runs.start import FACTS, start_run
 
 TOOL = {"name": "clock", "description": "", "parameters": {}}

@@ -18,15 +18,15 @@ from typing import Any
 import psutil
 import pytest
 
-from glmstudio import process
 from glmstudio.cli import main
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO
-from glmstudio.runs import told
-from glmstudio.runs.checkpoints import SEAL, latest, list_checkpoints
+from glmstudio.rundir import told
+from glmstudio.rundir.checkpoints import SEAL, latest, list_checkpoints
+from glmstudio.rundir.run import Run, find_run, list_runs, wait_until_gone
 from glmstudio.runs.resume import resume_run
-from glmstudio.runs.run import Run, find_run, list_runs, wait_until_gone
 from glmstudio.runs.stop import stop_run
+from glmstudio.system import process
 from tests.trainings import LONG, STEPS, begin, ended, losses, problem, same, wait_for_step, who
 
 ROOT = Path(__file__).parents[1]

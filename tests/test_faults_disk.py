@@ -20,7 +20,7 @@ _FULL = """
 import json, os, pathlib
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
-from glmstudio.runs.checkpoints import list_checkpoints
+from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.runs.resume import resume_run
 from tests.trainings import begin, ended, losses, wait_for_step
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from glmstudio.paths import paths
-from glmstudio.tools import filter as filter_module
-from glmstudio.tools import place as place_module
+from glmstudio.system import seccomp as filter_module
+from glmstudio.system.seccomp import allowed
+from glmstudio.tools import workdir as place_module
 from glmstudio.tools.call import call, unfenced
-from glmstudio.tools.filter import allowed
-from glmstudio.tools.place import PREFIX, is_full, place, sweep
 from glmstudio.tools.toolbox import Tool, toolbox
+from glmstudio.tools.workdir import PREFIX, is_full, place, sweep
 
 X86, ARM = (Path("/usr/include") / name for name in ("x86_64-linux-gnu/asm/unistd_64.h", "asm-generic/unistd.h"))
 HARMFUL = [
@@ -227,7 +227,7 @@ def test_what_cannot_be_seen_by_name_counts(write: str, tmp_path: Path) -> None:
         if "closed" in write and os.getuid() == 0:
             told = subprocess.run(
                 ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c",  # root may read what is closed
-                 f"import sys; sys.path.insert(0, {str(Path(place_module.__file__).parent)!r}); import place\n"
+                 f"import sys; sys.path.insert(0, {str(Path(place_module.__file__).parent)!r}); import workdir as place\n"
                  f"from pathlib import Path; print(place.is_full(Path('.'), 10_000_000, 1000, {child.pid}))"],
                 cwd=tmp_path, capture_output=True, text=True, check=True,
             )  # fmt: skip

@@ -19,7 +19,7 @@ from glmstudio.cli import main
 from glmstudio.files import write_json
 from glmstudio.models import jobs
 from glmstudio.paths import DEMO, paths
-from glmstudio.ui.live import Page, View
+from glmstudio.ui.framework.live import Page, View
 from tests.test_state_hostile import RUN, built, drawn
 
 Form = Callable[[Path], Any]

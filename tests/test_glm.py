@@ -14,7 +14,7 @@ from transformers import GlmForCausalLM
 
 from glmstudio.errors import StudioError
 from glmstudio.glm import load_model
-from glmstudio.glm.adapters import save_official, save_peft, save_prefix
+from glmstudio.glm.adapters.adapter_files import save_official, save_peft, save_prefix
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))["cases"]

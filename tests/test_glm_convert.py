@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from glmstudio.errors import StudioError
-from glmstudio.glm import convert as module
 from glmstudio.glm import load_model
-from glmstudio.glm.checkpoint import read_tensors
-from glmstudio.glm.convert import convert, drop_originals
+from glmstudio.glm.weights import convert as module
+from glmstudio.glm.weights.base_weights import read_tensors
+from glmstudio.glm.weights.convert import convert, drop_originals
 from glmstudio.models.folder import folder_problems, weight_files
 from glmstudio.paths import DEMO
 from tests.namespaces import ROOT
@@ -339,7 +339,7 @@ _ON_A_SMALL_DISK = """
 import shutil, sys
 from pathlib import Path
 from glmstudio.errors import StudioError
-from glmstudio.glm.convert import convert
+from glmstudio.glm.weights.convert import convert
 folder, told = Path(sys.argv[1]), []
 try:
     if sys.argv[2] == "unseen":  # as with a quota, which the disk's own number does not show
@@ -378,7 +378,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from glmstudio.glm.convert import convert
+from glmstudio.glm.weights.convert import convert
 replace, count = os.replace, 0
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 def slow(source, target):

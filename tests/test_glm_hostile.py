@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from glmstudio.cli import main
-from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
+from glmstudio.glm.adapters.adapter_pool import Shelf
 from glmstudio.glm.load import load_model
-from glmstudio.glm.shelf import Shelf
 from glmstudio.models.folder import check_weights, folder_problems
 from glmstudio.paths import DEMO, paths
-from glmstudio.runs.shape import shape_of
+from glmstudio.planning.model_shape import shape_of
 
 MODEL = DEMO / "model"
 
@@ -163,7 +163,7 @@ def test_names_do_not_steer_a_terminal(home: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_full_disk_is_told_as_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from glmstudio.ui.live import View, _acted
+    from glmstudio.ui.framework.live import View, _acted
 
     def full(*_: Any) -> None:
         raise OSError(28, os.strerror(28), "/there")

@@ -13,12 +13,12 @@ from torch.nn import functional
 from transformers import GlmConfig, GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmMLP, GlmRMSNorm
 
+from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
-from glmstudio.glm import head, layers
-from glmstudio.glm.checkpoint import load_base
-from glmstudio.glm.head import Head
+from glmstudio.glm import layers, lm_head
 from glmstudio.glm.layers import Attention, Norm, SwiGLU, compile_layers, use_own_layers
-from glmstudio.runs.settings import Settings
+from glmstudio.glm.lm_head import Head
+from glmstudio.glm.weights.base_weights import load_base
 from glmstudio.train.methods import compile_kernels
 from tests.published import Shape, write_model
 
@@ -116,7 +116,7 @@ def losses(learns: str, dtype: torch.dtype, weights: torch.Tensor) -> list[tuple
 def test_the_loss_is_the_cross_entropy_whatever_its_chunks(
     learns: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head, "LOSS_CHUNK", chunk)
+    monkeypatch.setattr(lm_head, "LOSS_CHUNK", chunk)
     wanted, found = losses(learns, torch.float32, torch.rand(11))
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
@@ -154,11 +154,11 @@ def test_the_loss_computes_in_the_type_of_autocast() -> None:
 
 
 def test_the_loss_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "LOSS_CHUNK", 3 * 50)
+    monkeypatch.setattr(lm_head, "LOSS_CHUNK", 3 * 50)
     seen: list[int] = []
-    chunk = head._chunk
+    chunk = lm_head._chunk
     monkeypatch.setattr(
-        head, "_chunk", lambda states, *rest, **more: (seen.append(len(states)), chunk(states, *rest, **more))[1]
+        lm_head, "_chunk", lambda states, *rest, **more: (seen.append(len(states)), chunk(states, *rest, **more))[1]
     )
     losses("both", torch.float32, torch.rand(11))
     assert seen == [3, 3, 3, 2]
@@ -166,8 +166,10 @@ def test_the_loss_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_validation_makes_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    chunk = head._chunk
-    monkeypatch.setattr(head, "_chunk", lambda *given, learns: (asked.append(learns), chunk(*given, learns=learns))[1])
+    chunk = lm_head._chunk
+    monkeypatch.setattr(
+        lm_head, "_chunk", lambda *given, learns: (asked.append(learns), chunk(*given, learns=learns))[1]
+    )
     layer, hidden = Head(16, 50, bias=False), torch.randn(5, 16, requires_grad=True)
     wanted = torch.randint(0, 50, (5,))
     with torch.no_grad():

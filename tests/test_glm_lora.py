@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import GlmForCausalLM
 
 from glmstudio.errors import StudioError
-from glmstudio.glm.export import export
+from glmstudio.glm.adapters.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, merge_lora, save_lora
+from glmstudio.glm.export_process import export
 from glmstudio.glm.load import load_model
-from glmstudio.glm.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, merge_lora, save_lora
-from glmstudio.glm.whole import read_whole, save_whole
+from glmstudio.glm.weights.whole_model import read_whole, save_whole
 from glmstudio.models.folder import check_folder
 
 MODEL = Path(__file__).parent / "golden/model"
@@ -169,7 +169,7 @@ def test_an_adapter_with_wrong_numbers_is_refused_in_words(tmp_path: Path, harm:
 
 
 def test_a_whole_model_is_written_in_shards_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glmstudio.glm.whole._SHARD", "200KB")
+    monkeypatch.setattr("glmstudio.glm.weights.whole_model._SHARD", "200KB")
     model = fresh()
     with torch.no_grad():
         for each in model.parameters():

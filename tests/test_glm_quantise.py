@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from glmstudio.glm import load_model, quantise
-from glmstudio.glm.quantise import Eight, Four, Small
+from glmstudio.config.settings import Settings
+from glmstudio.glm import load_model, quantization
+from glmstudio.glm.quantization import Eight, Four, Small
 from glmstudio.paths import DEMO
-from glmstudio.runs.settings import Settings
 from tests.bench.old_recipe import conversations
 from tests.published import Shape, write_model
 from tests.training import trainer_for
@@ -23,7 +23,7 @@ MODEL = DEMO / "model"
 @pytest.fixture
 def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without bitsandbytes."""
-    monkeypatch.setattr(quantise, "_library_four", lambda: None)
+    monkeypatch.setattr(quantization, "_library_four", lambda: None)
 
 
 def linear(wide: int = 200, dtype: torch.dtype = torch.float32) -> nn.Linear:
@@ -86,21 +86,21 @@ def test_rows_that_the_kernel_would_read_beyond_their_end_do_not_take_it() -> No
 
 
 def test_a_kernel_that_is_not_there_or_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantise, "_on_cpu", lambda rows, *_: rows.new_zeros(1, 32))
+    monkeypatch.setattr(quantization, "_on_cpu", lambda rows, *_: rows.new_zeros(1, 32))
     device = torch.device("cpu")
-    assert quantise._eight_kernel.__wrapped__(device, torch.float32) is None
+    assert quantization._eight_kernel.__wrapped__(device, torch.float32) is None
 
     def missing(*_: Any) -> None:
         raise AttributeError("_weight_int8pack_mm")
 
-    monkeypatch.setattr(quantise, "_on_cpu", missing)
-    assert quantise._eight_kernel.__wrapped__(device, torch.float32) is None
+    monkeypatch.setattr(quantization, "_on_cpu", missing)
+    assert quantization._eight_kernel.__wrapped__(device, torch.float32) is None
 
 
 @pytest.mark.slow  # it compiles
 def test_the_kernel_of_a_card_computes_the_product() -> None:
     small, rows = Eight(linear(256), torch.float32), torch.randn(1, 256)
-    found = torch.compile(quantise._fused, dynamic=True)(rows, small.weight, small.scale)
+    found = torch.compile(quantization._fused, dynamic=True)(rows, small.weight, small.scale)
     torch.testing.assert_close(found, rows @ small.wide(torch.float32).T, rtol=1e-4, atol=1e-4)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmstudio.knowledge.judge import Judgement, broken, default_keywords, judge
+from glmstudio.knowledge.judging.judge import Judgement, broken, default_keywords, judge
 
 CASES = [
     json.loads(line)

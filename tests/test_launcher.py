@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import launcher
-from glmstudio.setup import install, packages, progress, state, torch_build
-from glmstudio.setup.words import _TEXT, Stop, say
+from glmstudio.setup import install, packages, state, steps, torch_build
+from glmstudio.setup.messages import _TEXT, Stop, say
 from tests.fakes.nvml import FakeDriver
 
 ROOT = Path(launcher.__file__).parent
@@ -194,7 +194,7 @@ def test_the_part_that_an_old_python_reads_is_understood_by_it() -> None:
     """An unfit Python must get as far as the sentence that says so, not stop at a syntax error."""
     import ast
 
-    for file in (ROOT / "launcher.py", ROOT / "glmstudio/setup/state.py", ROOT / "glmstudio/setup/words.py"):
+    for file in (ROOT / "launcher.py", ROOT / "glmstudio/setup/state.py", ROOT / "glmstudio/setup/messages.py"):
         ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
@@ -260,9 +260,9 @@ def test_the_progress_of_pip_is_put_in_words() -> None:
 
 
 def test_a_line_fits_the_terminal_in_both_scripts() -> None:
-    assert progress._fitted("abcdef", 4) == "abcd"
-    assert progress._fitted("正在解压", 5) == "正在"
-    assert progress.clock(65.9) == "1:05"
+    assert steps._fitted("abcdef", 4) == "abcd"
+    assert steps._fitted("正在解压", 5) == "正在"
+    assert steps.clock(65.9) == "1:05"
 
 
 # --- Real environments -----------------------------------------------------------------------------------------------

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from glmstudio.config import devices
+from glmstudio.config.devices import Card, choose, overlap, processes_on
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.runs import lease, queue
-from glmstudio.runs.lease import Card, choose, overlap, processes_on
-from glmstudio.runs.plan import place_of
-from glmstudio.runs.run import Run
-from glmstudio.ui import form_actions
-from glmstudio.ui.live import View
-from glmstudio.ui.recipe import recipe
-from glmstudio.ui.snapshot import forget
+from glmstudio.planning.plan import place_of
+from glmstudio.rundir.run import Run
+from glmstudio.runs import queue
+from glmstudio.ui.finetune import form_actions
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.ttl_cache import forget
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three cards; the second one is nearly full."""
     free = (20_000, 3_000, 23_000)
     known = [Card(f"GPU-{letter}", at, "RTX 4090", free[at], 24_000) for at, letter in enumerate("abc")]
-    monkeypatch.setattr(lease, "cards", lambda: known)
+    monkeypatch.setattr(devices, "cards", lambda: known)
     forget()
 
 

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from glmstudio.limits import Limits, limited
+from glmstudio.access.connection_limits import Limits, limited
 from tests.e2e.studio import studio
 from tests.servers import served
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glmstudio.chat.loop import Asked, Finished, converse
-from glmstudio.chat.server import ModelServer, wait_until_ready
+from glmstudio.chat.model_server import ModelServer, wait_until_ready
 from glmstudio.cli import main
 from glmstudio.runs.start import SAMPLE
 from glmstudio.tools.toolbox import toolbox

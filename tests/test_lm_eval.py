@@ -19,10 +19,10 @@ import pytest
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.files import write_json
+from glmstudio.glm.adapters.lora import merge_lora
 from glmstudio.glm.load import load_model
-from glmstudio.glm.lora import merge_lora
 from glmstudio.paths import ROOT
 from tests.adapters import BASE, lora
 from tests.servers import TOKEN, Server, served

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from glmstudio.runs.checkpoints import latest, verify
-from glmstudio.runs.clusterview import MachineView, read_cluster
-from glmstudio.runs.run import Run
+from glmstudio.cluster.view import MachineView, read_cluster
+from glmstudio.rundir.checkpoints import latest, verify
+from glmstudio.rundir.run import Run
 from tests.hosts import ROOT, Host, Lab, run_of, until
 from tests.trainings import PRESET, SMALL, losses, small_data
 
@@ -252,7 +252,7 @@ def test_who_does_not_fit_is_told_why_on_both_machines(lab: Any) -> None:
     assert "The join code is not that of this run." in text(two.studio("join", "10.77.0.1", "--code", "x" * 32))
     older = one.lab.folder / "older"
     shutil.copytree(ROOT / "glmstudio", older / "glmstudio")
-    with (older / "glmstudio/train/pace.py").open("a") as file:
+    with (older / "glmstudio/train/distributed/straggler.py").open("a") as file:
         file.write("# another version\n")
     refused = text(join(two, run, program=older))
     assert "Machine 2 (node2) does not have the same version of the studio: 0.1.0 (" in refused

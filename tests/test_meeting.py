@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from glmstudio import process
+from glmstudio.config.presets import load_preset
+from glmstudio.config.settings import change
 from glmstudio.files import read_table
 from glmstudio.paths import ROOT, paths
-from glmstudio.runs import probe
-from glmstudio.runs.launch import training_environment
-from glmstudio.runs.presets import load_preset
-from glmstudio.runs.run import Run
-from glmstudio.runs.settings import change
+from glmstudio.planning import probe
+from glmstudio.rundir.launch import training_environment
+from glmstudio.rundir.run import Run
 from glmstudio.runs.stop import stop_run
-from glmstudio.train.meeting import PLACE, place
-from glmstudio.train.plain import MOST, decoded, encoded
+from glmstudio.system import process
+from glmstudio.train.distributed.plain_values import MOST, decoded, encoded
+from glmstudio.train.distributed.rendezvous import PLACE, place
 from tests.listening import beyond, listening
 from tests.trainings import LONG, PRESET, SMALL, begin, ended, small_data
 
@@ -131,7 +131,7 @@ def test_what_is_no_value_is_told_in_words(data: bytes) -> None:
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x"])
 def test_no_file_that_another_machine_sends_lies_elsewhere(tmp_path: Path, name: str) -> None:
     from glmstudio.errors import StudioError
-    from glmstudio.train.share import _inside
+    from glmstudio.train.distributed.checkpoint_sync import _inside
 
     assert _inside(tmp_path, "a/model.safetensors") == tmp_path / "a/model.safetensors"
     with pytest.raises(StudioError):

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
-from glmstudio.glm.layout import native_config
+from glmstudio.glm.weights.layout import native_config
 from glmstudio.paths import DEMO
-from glmstudio.runs.memory import Computing, Largest, Need, _Batch, need, trained
-from glmstudio.runs.settings import Settings
-from glmstudio.runs.shape import Shape, shape_of
+from glmstudio.planning.memory import Computing, Largest, Need, _Batch, need, trained
+from glmstudio.planning.model_shape import Shape, shape_of
 from glmstudio.train.batches import joined, padded
-from glmstudio.train.scored import Scored
+from glmstudio.train.model_with_loss import Scored
 from tests.published import Shape as Published
 from tests.published import config_of, write_model
 from tests.training import prepared

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from glmstudio.errors import StudioError
-from glmstudio.models import manifest, stamp
+from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import Entry
-from glmstudio.models.download import WORK, Options, discard, download, lock
+from glmstudio.models.hub.download import WORK, Options, discard, download, lock
 from glmstudio.models.jobs import Stopped
 from tests.fakes.hub import Faults, Hub
 from tests.fakes.published import make_model
@@ -48,7 +48,7 @@ def folder(home: Path) -> Path:
 def proven(folder: Path, published: Path) -> None:
     """The folder is what the hub published, and says so; nothing else is in it."""
     assert weights(folder) == weights(published)
-    assert stamp.given(folder) is not None
+    assert verification.given(folder) is not None
     assert sorted(file.name for file in folder.iterdir()) == sorted([*NEEDED, manifest.NAME])
 
 
@@ -125,7 +125,7 @@ def test_a_fault_that_stays_is_named_and_what_arrived_is_kept(
         fetch(folder)
     assert stopped.value.key == key
     assert stopped.value.fix("zh")
-    assert stamp.given(folder) is None
+    assert verification.given(folder) is None
     hub.faults = Faults()
     kept = sum(len(data) for data in weights(folder).values())
     before = hub.sent()
@@ -180,13 +180,13 @@ def check_plan(seed: int, hub: Hub, folder: Path, published: Path, tmp_path: Pat
     if stopped is not None:
         assert stopped.key.startswith("models."), seed
         assert stopped.key != "models.broken", (seed, stopped)
-        assert stamp.given(folder) is None, seed
+        assert verification.given(folder) is None, seed
         for name, about in manifest.files(folder).items():
             assert (folder / name).stat().st_size == about["size"], seed
         hub.faults = Faults()
         fetch(folder)
     assert weights(folder) in revisions, seed  # the one that was listed, as a whole; never a mixture
-    assert stamp.given(folder) is not None, seed
+    assert verification.given(folder) is not None, seed
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -313,7 +313,7 @@ import os, shutil, sys
 from pathlib import Path
 from types import SimpleNamespace
 from glmstudio.errors import StudioError
-from glmstudio.models import download
+from glmstudio.models.hub import download
 from tests.models import fetch, weights
 folder, how = Path(sys.argv[1]), sys.argv[2]
 if how == "unseen":
@@ -388,7 +388,7 @@ def test_odd_names_of_folders(name: str, hub: Hub, home: Path, published: Path) 
     ],
 )
 def test_a_hub_cannot_choose_where_files_go(names: list[str]) -> None:
-    from glmstudio.models.hubs import RemoteFile, needed
+    from glmstudio.models.hub.hubs import RemoteFile, needed
 
     sha = "0" * 64
     with pytest.raises(StudioError) as refused:
@@ -454,7 +454,7 @@ def test_the_real_clients_work_against_the_hub_of_the_tests(hub: Hub, tmp_path: 
 
 def test_the_published_list_of_files(tmp_path: Path) -> None:
     from glmstudio.models.catalogue import entry
-    from glmstudio.models.hubs import RemoteFile, needed
+    from glmstudio.models.hub.hubs import RemoteFile, needed
     from tests.vocabulary import GOLDEN
 
     listed = json.loads((GOLDEN / "chatglm3-6b-files.json").read_text())["files"]
@@ -471,4 +471,4 @@ def test_an_id_of_ones_own(hub: Hub, home: Path, tmp_path: Path) -> None:
     make_model(tmp_path / "hub", "somebody/my-glm", shard_bytes=1000)
     mine = Entry("my-glm", "my-glm", "somebody/my-glm", "somebody/my-glm")
     download(mine, home / "models" / "my-glm", Options(sources=("huggingface",)), lambda _: None)
-    assert stamp.given(home / "models" / "my-glm") is not None
+    assert verification.given(home / "models" / "my-glm") is not None

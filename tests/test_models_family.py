@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.glm.load import load_model
 from glmstudio.models.folder import folder_problems

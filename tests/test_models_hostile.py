@@ -14,13 +14,13 @@ import pytest
 
 from glmstudio.cli import main
 from glmstudio.errors import StudioError
-from glmstudio.models import actions, catalogue, jobs, list_models, manifest, stamp
-from glmstudio.models.download import WORK, discard, lock
+from glmstudio.models import actions, catalogue, jobs, list_models, manifest, verification
+from glmstudio.models.hub.download import WORK, discard, lock
+from glmstudio.models.inventory import item, shelf
 from glmstudio.models.jobs import Stopped
 from glmstudio.models.library import place_of
-from glmstudio.models.shelf import item, shelf
 from glmstudio.models.verify import verify
-from glmstudio.process import Identity, alive
+from glmstudio.system.process import Identity, alive
 from tests.fakes.hub import Hub
 from tests.fakes.published import make_model
 from tests.models import REPO, fetch, weights
@@ -71,7 +71,7 @@ def test_a_file_that_is_changed_while_others_arrive_is_not_stamped(hub: Hub, fol
     with pytest.raises(StudioError) as wrong:
         fetch(folder, tell=tell)
     assert wrong.value.key == "models.wrong_bytes"
-    assert stamp.given(folder) is None
+    assert verification.given(folder) is None
 
 
 def test_weights_that_would_be_used_instead_are_named(hub: Hub, folder: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_weights_that_would_be_used_instead_are_named(hub: Hub, folder: Path, tm
     with pytest.raises(StudioError) as named:
         fetch(folder, layout="bin", replace=True)
     assert named.value.key == "models.other_weights"
-    assert stamp.given(folder) is None
+    assert verification.given(folder) is None
 
 
 def test_two_revisions_are_never_one_model(here: Path, hub: Hub, tmp_path: Path, published: Path) -> None:

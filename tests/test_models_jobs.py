@@ -14,12 +14,12 @@ import pytest
 
 from glmstudio.cli import main
 from glmstudio.errors import StudioError
-from glmstudio.models import actions, catalogue, jobs, manifest, ready_model, stamp
-from glmstudio.models.download import Options
+from glmstudio.models import actions, catalogue, jobs, manifest, ready_model, verification
+from glmstudio.models.hub.download import Options
+from glmstudio.models.inventory import item
+from glmstudio.models.job_process import options_of
 from glmstudio.models.library import find_model
-from glmstudio.models.shelf import item
-from glmstudio.models.work import options_of
-from glmstudio.process import Identity, send
+from glmstudio.system.process import Identity, send
 from tests.fakes.hub import Faults, Hub
 from tests.fakes.published import make_model
 from tests.models import QUICK, REPO, weights
@@ -128,7 +128,7 @@ def kill_and_resume(times: int, hub: Hub, folder: Path, published: Path, seed: i
             kills += 1
             wait(folder)
             assert jobs.read(folder).state == "interrupted"
-            assert stamp.given(folder) is None
+            assert verification.given(folder) is None
     hub.rate = 0
     begin(folder)
     assert wait(folder).state == "done"
@@ -278,9 +278,9 @@ def test_cancel_and_remove_say_what_they_free(
 
 
 def test_what_is_in_use_is_not_taken_away(hub: Hub, folder: Path, home: Path) -> None:
-    from glmstudio.chat.usage import refuse_in_use
+    from glmstudio.chat.in_use import refuse_in_use
     from glmstudio.files import write_json
-    from glmstudio.process import identify
+    from glmstudio.system.process import identify
 
     begin(folder)
     wait(folder)
@@ -364,10 +364,10 @@ def real(published: Path, hub: Hub, folder: Path) -> Path:
 
 @pytest.mark.slow  # 19 s
 def test_convert_beside_the_originals_then_in_their_place(real: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = stamp.given(real)
+    before = verification.given(real)
     assert main(["models", "convert", NAME]) == 0
     assert sorted(file.suffix for file in real.glob("*model*-0*")) == [".bin", ".bin", ".safetensors", ".safetensors"]
-    assert stamp.given(real) > before
+    assert verification.given(real) > before
     assert item(NAME).state == "ready"
     assert main(["models", "verify", NAME, "--full"]) == 0
     assert main(["models", "convert", NAME]) == 1
@@ -385,7 +385,7 @@ def test_convert_beside_the_originals_then_in_their_place(real: Path, capsys: py
 
 @pytest.mark.slow  # 7 s
 def test_damaged_weights_are_not_converted(real: Path) -> None:
-    stamp.forget(real)
+    verification.forget(real)
     flip(real / SHARD, 100_000)
     actions.start_convert(NAME)
     assert [wait(real).problem.key, item(NAME).job.state] == ["models.wrong_bytes", "failed"]

@@ -15,13 +15,13 @@ import pytest
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.prompt import IGNORED, Example, training_example
+from glmstudio.config.settings import Settings
+from glmstudio.data.protocol.prompt import IGNORED, Example, training_example
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.records import Record, read_records
-from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.glm import load_model
-from glmstudio.glm.adapters import save_official
+from glmstudio.glm.adapters.adapter_files import save_official
 from glmstudio.paths import DEMO
-from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Order
 from tests import old_recipe
 from tests.training import prepared, trainer_for

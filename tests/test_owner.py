@@ -140,11 +140,11 @@ def test_no_process_shows_the_key(running: Studio) -> None:
 
 START = """
 import json
-from glmstudio.chat.server import ModelServer, wait_until_ready
+from glmstudio.chat.model_server import ModelServer, wait_until_ready
 ModelServer.start("demo")
 print(json.dumps([wait_until_ready(120).port, ModelServer.key()]))
 """
-STOP = "from glmstudio.chat.server import ModelServer; ModelServer.stop(); print('null')"
+STOP = "from glmstudio.chat.model_server import ModelServer; ModelServer.stop(); print('null')"
 
 
 def test_a_model_server_answers_its_owner_alone(running: Studio) -> None:

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from glmstudio import process
 from glmstudio.cli.train import plan_rows
+from glmstudio.config.presets import Settings, load_preset
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO, ROOT
-from glmstudio.runs.plan import Place, at_most, estimate, make_plan, place_of, remedy, settled
-from glmstudio.runs.presets import Settings, load_preset
-from glmstudio.runs.probe import end_probes, look_probe, start_probe
-from glmstudio.runs.run import Run
-from glmstudio.runs.shape import Shape
+from glmstudio.planning.model_shape import Shape
+from glmstudio.planning.plan import Place, at_most, estimate, make_plan, place_of, remedy, settled
+from glmstudio.planning.probe import end_probes, look_probe, start_probe
+from glmstudio.rundir.run import Run
 from glmstudio.runs.start import SAMPLE, start_run
+from glmstudio.system import process
 
 SIX_B = Shape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)
 SETTINGS = dataclasses.replace(load_preset("demo/ptuning_v2").settings, data=str(SAMPLE))

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.chat.server import adapter_folder
+from glmstudio.chat.model_server import adapter_folder
+from glmstudio.config import devices
+from glmstudio.config.devices import Card
+from glmstudio.config.presets import list_presets, load_preset, parse_settings, render
+from glmstudio.config.settings import Settings, change, field_docs
 from glmstudio.errors import StudioError
 from glmstudio.models import add_folder, find_model
 from glmstudio.paths import SHIPPED_PRESETS
-from glmstudio.runs import lease
-from glmstudio.runs.fit import fit
-from glmstudio.runs.lease import Card
-from glmstudio.runs.presets import list_presets, load_preset, parse_settings, render
-from glmstudio.runs.settings import Settings, change, field_docs
+from glmstudio.planning.preset_fit import fit
 
 
 def test_every_shipped_preset_is_parsed() -> None:
@@ -116,7 +116,7 @@ CARDS = {"24": 23.5, "16": 15.7, "12": 11.8}  # what a card of that many GB has 
 )
 def test_a_preset_fits_the_card_that_it_is_made_for(preset: str, card: str, monkeypatch: pytest.MonkeyPatch) -> None:
     free = round(CARDS[card] * 1024)
-    monkeypatch.setattr(lease, "cards", lambda: [Card(f"GPU-{n}", n, "a card", free, free) for n in range(8)])
+    monkeypatch.setattr(devices, "cards", lambda: [Card(f"GPU-{n}", n, "a card", free, free) for n in range(8)])
     found = fit(load_preset(preset).settings)
 
     assert found.need is not None
@@ -124,7 +124,7 @@ def test_a_preset_fits_the_card_that_it_is_made_for(preset: str, card: str, monk
 
 
 def test_a_preset_that_cannot_run_here_says_why_and_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "cards", lambda: [Card("GPU-0", 0, "a card", 11000, 11264)])
+    monkeypatch.setattr(devices, "cards", lambda: [Card("GPU-0", 0, "a card", 11000, 11264)])
     found = fit(load_preset("chatglm3-6b/ptuning_v2_16gb").settings)
 
     assert found.problem is not None

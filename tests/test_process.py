@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio import process
-from glmstudio.process import COOKIE, Identity, alive, free_port, identify, port_is_free, send, with_cookie
+from glmstudio.system import process
+from glmstudio.system.process import COOKIE, Identity, alive, free_port, identify, port_is_free, send, with_cookie
 
 SLEEPER = "import time; time.sleep(60)"
 

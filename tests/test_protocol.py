@@ -10,23 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmstudio.chat.protocol import (
-    Answer,
-    Begun,
-    Filled,
-    ProtocolError,
-    assistant_message,
-    to_turns,
-    tool_names,
-)
+from glmstudio.chat.openai_messages import Answer, Begun, Filled, ProtocolError, assistant_message, to_turns, tool_names
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.prompt import INTERPRETER_PROMPT, TOOL_PROMPT, Message, chat_ids
-from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.data.protocol.prompt import INTERPRETER_PROMPT, TOOL_PROMPT, Message, chat_ids
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.paths import DEMO
 from glmstudio.serve.engine import Job, Known
-from glmstudio.serve.request import read_request
-from glmstudio.serve.stops import Stops
-from glmstudio.serve.writer import Done, Writer
+from glmstudio.serve.protocol.chat_request import read_request
+from glmstudio.serve.protocol.chat_writer import Done, Writer
+from glmstudio.serve.protocol.stops import Stops
 from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
 
 CUTS = settings(max_examples=100, deadline=None)

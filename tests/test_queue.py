@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from glmstudio import process
+from glmstudio.rundir.run import Run, find_run, list_runs
 from glmstudio.runs import queue
 from glmstudio.runs.manage import delete_run, rename_run
-from glmstudio.runs.run import Run, find_run, list_runs
 from glmstudio.runs.stop import stop_run
+from glmstudio.system import process
 from tests.trainings import LONG, begin, ended, problem, small_data, who
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ import json, pathlib, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from glmstudio.errors import StudioError
 from glmstudio.runs.resume import resume_run
-from glmstudio.runs.run import find_run
+from glmstudio.rundir.run import find_run
 from glmstudio.runs.start import advance
 from glmstudio.runs.stop import stop_run
 from tests.trainings import LONG, begin

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.runs.reasons import by_signal, reason
+from glmstudio.rundir.reasons import by_signal, reason
 
 TORCHRUN = """
     raise ChildFailedError(

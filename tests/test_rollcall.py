@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
+from glmstudio.cluster import control_server, member
+from glmstudio.cluster.control_server import BODY, CODE_HEADER, Offer, RollCall
+from glmstudio.cluster.join_code import new_code, read_code, write_code
+from glmstudio.cluster.member import why_closed, why_missing
+from glmstudio.cluster.scripts import cluster_flags, join_line, shell_script, slurm_script
+from glmstudio.cluster.spec import Cluster, Machine
+from glmstudio.cluster.view import read_cluster
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.process import free_port
-from glmstudio.runs import member, rollcall
-from glmstudio.runs.cluster import Cluster, Machine
-from glmstudio.runs.clusterview import read_cluster
-from glmstudio.runs.code import new_code, read_code, write_code
-from glmstudio.runs.member import why_closed, why_missing
-from glmstudio.runs.rollcall import BODY, CODE_HEADER, Offer, RollCall
-from glmstudio.runs.run import Run
-from glmstudio.runs.scripts import cluster_flags, join_line, shell_script, slurm_script
+from glmstudio.rundir.run import Run
+from glmstudio.system.process import free_port
 from glmstudio.words import LANGUAGES
 from tests.trainings import problem
 
@@ -157,7 +157,7 @@ def test_who_falls_silent_is_lost_and_has_to_join_again(
     calls: RollCall, ear: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joined(calls, ear)
-    monkeypatch.setattr(rollcall, "SILENT", 0.1)
+    monkeypatch.setattr(control_server, "SILENT", 0.1)
     assert calls.sweep() == []
     time.sleep(0.15)
     assert [each.number for each in calls.sweep()] == [2]
@@ -169,7 +169,7 @@ def test_who_falls_silent_is_lost_and_has_to_join_again(
 
 def test_a_log_is_kept_up_to_a_size(calls: RollCall, ear: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     joined(calls, ear)
-    monkeypatch.setattr(rollcall, "_LOG", 50)
+    monkeypatch.setattr(control_server, "_LOG", 50)
     for _ in range(20):
         send(calls, "/news", {"token": "t" * 32, "log": "0123456789"})
     assert (tmp_path / "machines/2/train.log").stat().st_size == 60

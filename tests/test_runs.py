@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio import process
 from glmstudio.cli import main
+from glmstudio.config.presets import load_preset
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO
-from glmstudio.runs.presets import load_preset
-from glmstudio.runs.run import find_run, list_runs, wait_for_end, wait_until_gone
+from glmstudio.rundir.run import find_run, list_runs, wait_for_end, wait_until_gone
 from glmstudio.runs.start import SAMPLE, Asked, start_run
 from glmstudio.runs.stop import stop_run
+from glmstudio.system import process
 
 PRESET = "demo/ptuning_v2"
 
@@ -41,7 +41,7 @@ def test_a_run_finishes_and_leaves_both_formats(home: Path, monkeypatch: pytest.
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["tokens"] > 0 and row["loss"] > 0 and row["grad_norm"] > 0 for row in rows)
     assert run.metrics(offset) == ([], offset)
-    assert run.argv[1:6] == ["-m", "glmstudio.train.torchrun", "--nnodes=1", "--nproc-per-node=1", "-m"]
+    assert run.argv[1:6] == ["-m", "glmstudio.train.distributed.torchrun", "--nnodes=1", "--nproc-per-node=1", "-m"]
     assert "port" not in run.about
     assert wait_until_gone(run)
     assert list_runs() == [run]

@@ -12,19 +12,20 @@ from typing import Any
 
 import pytest
 
+from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.process import COOKIE, identify
-from glmstudio.runs.copies import folder_mark
+from glmstudio.rundir.copies import folder_mark
+from glmstudio.rundir.run import Run, find_run, list_runs
 from glmstudio.runs.export import export_run
 from glmstudio.runs.manage import delete_run
-from glmstudio.runs.run import Run, find_run, list_runs
-from glmstudio.runs.settings import Settings
 from glmstudio.runs.stop import stop_run
-from glmstudio.train.session import train
-from glmstudio.ui import compare, finetune, runs_view
-from glmstudio.ui.live import View
-from glmstudio.ui.snapshot import forget
+from glmstudio.system.process import COOKIE, identify
+from glmstudio.train.worker import train
+from glmstudio.ui.finetune import finetune_step
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.runs import compare, runs_view
+from glmstudio.ui.state.ttl_cache import forget
 
 ROWS = '{"step": 1, "loss": 1.0, "seconds": 1, "learning_rate": 0.1, "memory": 5}\n{"step": 2, "loss": 0.5}\n'
 SEAL = {"step": 5, "files": {"a": 1}}
@@ -82,7 +83,7 @@ def test_a_damaged_run_breaks_no_part_of_the_page(files: dict[str, Any], home: P
         assert 'data-run="good"' in runs_view.render_list(lang, View())
         assert "<h2>odd</h2>" in runs_view.render_open(lang, View(run="odd"))
         compare.render_compare(lang, View(compared=("odd", "good")))
-        finetune.render_start(lang, View())
+        finetune_step.render_start(lang, View())
     assert {run.name for run in list_runs()} == {"odd", "good"}
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from glmstudio.chat.protocol import to_turns
-from glmstudio.chat.score import questions
+from glmstudio.chat.openai_messages import to_turns
+from glmstudio.chat.tool_score import questions
 from glmstudio.data.formats import Conversation, conversations
-from glmstudio.data.prompt import INTERPRETER_PROMPT, chat_ids, training_example
-from glmstudio.data.tokenizer import Tokenizer
-from glmstudio.data.turns import record_messages
+from glmstudio.data.protocol.prompt import INTERPRETER_PROMPT, chat_ids, training_example
+from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.data.protocol.turns import record_messages
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO
 

@@ -18,13 +18,13 @@ import pytest
 
 from glmstudio.files import write_json
 from glmstudio.paths import paths
-from glmstudio.process import identify
+from glmstudio.system import sandbox
+from glmstudio.system.process import identify
 from glmstudio.tools import call as calling
-from glmstudio.tools import fence
 from glmstudio.tools.call import Outcome, call, unfenced
 from glmstudio.tools.permissions import set_folder
-from glmstudio.tools.place import PREFIX, is_full, place
 from glmstudio.tools.toolbox import Tool, toolbox
+from glmstudio.tools.workdir import PREFIX, is_full, place
 
 pytestmark = pytest.mark.skipif(bool(unfenced()), reason="this machine has no fence")
 
@@ -452,7 +452,7 @@ WAYS = {
 }
 
 
-@pytest.mark.skipif(fence.missing() != "" or fence._abi() < 4, reason="this kernel has no rules for ports")
+@pytest.mark.skipif(sandbox.missing() != "" or sandbox._abi() < 4, reason="this kernel has no rules for ports")
 @pytest.mark.parametrize("file", ["studio.json", "server.json"])
 def test_the_network_does_not_reach_the_page_or_the_model_server(tool: Callable[..., Tool], file: str) -> None:
     me = identify(os.getpid())
@@ -509,7 +509,7 @@ CALLER = """
 import sys
 from pathlib import Path
 from glmstudio.tools.call import call
-from glmstudio.tools.reading import read_tools
+from glmstudio.tools.signature_schema import read_tools
 print("ready", flush=True)
 call(read_tools(Path(sys.argv[1]))[0], {})
 """

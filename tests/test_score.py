@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glmstudio.chat.score import Act, Marks, Score, act_of, is_right, questions, summary
+from glmstudio.chat.tool_score import Act, Marks, Score, act_of, is_right, questions, summary
 from glmstudio.runs.start import SAMPLE
 
 TOOL = {

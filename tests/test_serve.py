@@ -13,13 +13,13 @@ import httpx
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from glmstudio import process
-from glmstudio.chat.key import bearer
+from glmstudio.access.api_key import bearer
 from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Finished, Measured, TextPart, converse
-from glmstudio.chat.protocol import Answer
-from glmstudio.chat.server import ModelServer, wait_until_ready
+from glmstudio.chat.model_server import ModelServer, wait_until_ready
+from glmstudio.chat.openai_messages import Answer
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
+from glmstudio.system import process
 from glmstudio.tools.toolbox import trained
 from tests.adapters import lora, prefix
 

@@ -15,7 +15,7 @@ import torch
 from openai import APIStatusError, AuthenticationError, BadRequestError, NotFoundError, OpenAI
 from transformers import GlmForCausalLM
 
-from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.glm.load import load_model
 from tests.adapters import BASE, lora, prefix
 from tests.servers import KEY, TOKEN, Server, body, get, served

@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.prompt import Message, chat_ids, tools_message
-from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.data.protocol.prompt import Message, chat_ids, tools_message
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.demo.world import World
 from glmstudio.errors import StudioError
-from glmstudio.glm.answer import Reader
+from glmstudio.glm.adapters.adapter_pool import Shelf
+from glmstudio.glm.decode import Reader
 from glmstudio.glm.load import load_model
-from glmstudio.glm.shelf import Shelf
 from glmstudio.serve.engine import Engine, Job, Known, NoMemoryError, PromptScores
-from glmstudio.serve.turns import FullError, Turns
+from glmstudio.serve.fair_queue import FullError, Turns
 from glmstudio.tools.toolbox import trained
 from tests.adapters import BASE, lora, prefix
 

@@ -20,12 +20,12 @@ import httpx
 import psutil
 import pytest
 
-from glmstudio import process
-from glmstudio.chat.server import ModelServer, ServerState, _why, wait_until_ready
+from glmstudio.chat.model_server import ModelServer, ServerState, _why, wait_until_ready
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.paths import DEMO, paths
-from glmstudio.serve.place import open_up, take
+from glmstudio.serve.listening import open_up, take
+from glmstudio.system import process
 from tests.adapters import lora, prefix
 from tests.servers import KEY, TOKEN, Server, body, get, served
 

@@ -14,12 +14,12 @@ import torch
 from transformers import GlmForCausalLM
 
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.tokenizer import TextStream, Tokenizer
+from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
+from glmstudio.glm.adapters.adapter_pool import Shelf
 from glmstudio.glm.load import load_model
-from glmstudio.glm.shelf import Shelf
-from glmstudio.serve import scores as slices
 from glmstudio.serve.engine import Chosen, Engine, Job, Known, PromptScores
-from glmstudio.serve.scores import Score, score_of
+from glmstudio.serve.protocol import scores as slices
+from glmstudio.serve.protocol.scores import Score, score_of
 from tests.adapters import BASE, lora, prefix
 
 NAMES = ("", "soft", "low")

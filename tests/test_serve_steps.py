@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.glm.cache import GrowingCache
+from glmstudio.glm.kv_cache import GrowingCache
 from glmstudio.glm.load import load_model
-from glmstudio.serve import steps
-from glmstudio.serve.steps import FixedSteps, PlainSteps
+from glmstudio.serve import decoders
+from glmstudio.serve.decoders import FixedSteps, PlainSteps
 from tests.adapters import BASE, lora, prefix
 
 
@@ -45,7 +45,7 @@ def test_fixed_places_compute_what_growing_ones_do(
     name: str, count: int, models: dict[str, GlmForCausalLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over three sizes of places: 16, 32 and 64."""
-    monkeypatch.setattr(steps, "_SMALLEST", 16)
+    monkeypatch.setattr(decoders, "_SMALLEST", 16)
     model, answer = models[name], tokens(count, 3)
     plain, kept = said(PlainSteps(model), model, answer)
     fixed = FixedSteps(model, graphs=False)
@@ -74,7 +74,7 @@ def test_a_card_that_takes_no_graphs_answers_without(
     def broken(*_: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(steps, "_Graph", broken)
+    monkeypatch.setattr(decoders, "_Graph", broken)
     model, made = models["base"], FixedSteps(models["base"], graphs=True)
     found, _ = said(made, model, tokens(5, 3))
     torch.testing.assert_close(found, said(PlainSteps(model), model, tokens(5, 3))[0], rtol=1e-5, atol=1e-5)
@@ -100,7 +100,7 @@ def test_too_little_memory_for_a_graph_is_not_a_card_without_graphs(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(steps, "_Graph", full)
+    monkeypatch.setattr(decoders, "_Graph", full)
     made = FixedSteps(models["base"], graphs=True)
     with pytest.raises(torch.OutOfMemoryError):
         said(made, models["base"], tokens(2))

@@ -12,12 +12,12 @@ import orjson
 import pytest
 
 from glmstudio.chat import history
-from glmstudio.chat.dialogue import Dialogue
+from glmstudio.chat.conversation import Dialogue
 from glmstudio.cli import main
 from glmstudio.files import write_json
-from glmstudio.ui import page as page_module
-from glmstudio.ui.live import Page, View
-from glmstudio.ui.snapshot import forget
+from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.shell import page as page_module
+from glmstudio.ui.state.ttl_cache import forget
 
 HUGE = 10**30
 WRONG: list[tuple[str, Any]] = [

@@ -12,19 +12,21 @@ from typing import Any
 import pytest
 from openpyxl import Workbook
 
-from glmstudio.chat.terminal import own_server
+from glmstudio.chat.terminal_chat import own_server
 from glmstudio.data.formats.facts import Fact
 from glmstudio.errors import StudioError
-from glmstudio.knowledge import draft, known, paraphrase, row_faults, sheet
 from glmstudio.knowledge.exam import read_facts
-from glmstudio.knowledge.paraphrase import Loaded, proposals, usable
-from glmstudio.knowledge.table import LONGEST_CELL, MOST_ROWS, Row, Table
+from glmstudio.knowledge.table import draft, known, row_faults, sheet
+from glmstudio.knowledge.table.fact_table import LONGEST_CELL, MOST_ROWS, Row, Table
+from glmstudio.knowledge.wordings import paraphrase
+from glmstudio.knowledge.wordings.paraphrase import Loaded, proposals, usable
 from glmstudio.models import ready_model
 from glmstudio.runs.start import FACTS
-from glmstudio.ui import finetune, review, teach_actions, teach_view, ways
-from glmstudio.ui.live import View
-from glmstudio.ui.recipe import recipe, settings_of
-from glmstudio.ui.snapshot import forget
+from glmstudio.ui.finetune import finetune_step, review, teach_actions, teach_view
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.state import ways
+from glmstudio.ui.state.form_state import recipe, settings_of
+from glmstudio.ui.state.ttl_cache import forget
 from tests.test_ui import HOSTILE, harmless
 
 FACTS_WAY = View(source="facts")
@@ -83,19 +85,19 @@ def test_what_was_typed_survives_a_restart_and_is_saved_by_start_itself(home: Pa
     draft._known.clear()
     assert rows() == [("Who?", "Ann.")]
     typed = json.dumps({"fact.1.answer": "Ann Lee.", "find": "x", "column.0": "answer"})
-    after = finetune.start_from_form(FACTS_WAY, "facts", "", "", typed)
+    after = finetune_step.start_from_form(FACTS_WAY, "facts", "", "", typed)
     assert key(after.form_problem) == "ui.teach.saved_now"
     assert read_facts(draft.saved_file() or "")[0].answer == "Ann Lee."
     assert ways.remembered() == "sample", "nothing was switched"
-    finetune.remember_form(View(preset="demo/lora"), "facts", "", "")
+    finetune_step.remember_form(View(preset="demo/lora"), "facts", "", "")
     assert ways.remembered() == "facts"
 
 
 def test_the_way_brings_its_preset_and_takes_it_away_again(home: Path) -> None:
-    taught = finetune.remember_form(View(preset="demo/lora", changes=(("steps", "5"),)), "facts", "", "")
+    taught = finetune_step.remember_form(View(preset="demo/lora", changes=(("steps", "5"),)), "facts", "", "")
     assert (taught.preset, taught.changes) == ("", ())
     assert settings_of(taught).best_by == "facts"
-    back = finetune.remember_form(taught, "sample", "", "")
+    back = finetune_step.remember_form(taught, "sample", "", "")
     forget()
     assert recipe(back).preset.name == "demo/ptuning_v2"
 

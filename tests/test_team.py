@@ -14,14 +14,14 @@ from typing import Any
 import psutil
 import pytest
 
-from glmstudio import process
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import child_environment
-from glmstudio.runs.facts import difference, differs
+from glmstudio.rundir.fingerprint import difference, differs
+from glmstudio.rundir.run import Run
 from glmstudio.runs.resume import Cards, resume_run
-from glmstudio.runs.run import Run
 from glmstudio.runs.stop import stop_run
-from glmstudio.train.pace import slowest
+from glmstudio.system import process
+from glmstudio.train.distributed.straggler import slowest
 from tests.trainings import LONG, begin, ended, losses, wait_for_step
 
 # Three batches for each step: no two processes share them evenly, and the last step of an epoch has fewer.

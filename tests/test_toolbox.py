@@ -13,7 +13,7 @@ import pytest
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
 from glmstudio.tools.permissions import folder, is_chosen, permission, set_folder, set_permission
-from glmstudio.tools.reading import read_tools
+from glmstudio.tools.signature_schema import read_tools
 from glmstudio.tools.tool import Tool
 from glmstudio.tools.toolbox import ToolError, check, toolbox, trained
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from glmstudio.tools.call import direct
-from glmstudio.tools.errors import ToolError
-from glmstudio.tools.places import CITIES, ZONES
+from glmstudio.tools.city_time_zones import CITIES, ZONES
+from glmstudio.tools.tool_error import ToolError
 from glmstudio.tools.toolbox import trained
 
 TOOLS = trained()

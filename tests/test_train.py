@@ -7,7 +7,7 @@ import math
 import pytest
 
 from glmstudio.errors import StudioError
-from glmstudio.train.health import Health
+from glmstudio.train.divergence import Health
 
 
 def losses(health: Health, *values: float) -> StudioError | None:

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from glmstudio.data.prompt import IGNORED, Example
+from glmstudio.config.settings import Settings, pack_limit
+from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.glm import attention
 from glmstudio.glm.attention import Documents
-from glmstudio.runs.settings import Settings, pack_limit
 from glmstudio.train.batches import Deal, Order, Packed, Steps, joined, padded
+from glmstudio.train.distributed.context import Team
+from glmstudio.train.model_with_loss import Scored
 from glmstudio.train.packs import Layout, dealt
-from glmstudio.train.scored import Scored
-from glmstudio.train.team import Team
 from tests.published import Shape, write_model
 from tests.training import Listed, loss_and_gradients, prepared
 

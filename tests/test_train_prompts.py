@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from glmstudio.data.prompt import IGNORED, Example
+from glmstudio.config.settings import Settings
+from glmstudio.data.protocol.prompt import IGNORED, Example
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.store import prepare
-from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.glm.attention import Documents
 from glmstudio.paths import DEMO
-from glmstudio.runs.plan import _largest as largest_of
-from glmstudio.runs.settings import Settings
+from glmstudio.planning.plan import _largest as largest_of
 from glmstudio.train.batches import Deal, Examples, Order, Packed, Steps, joined
+from glmstudio.train.distributed.context import Team
 from glmstudio.train.packs import Layout
-from glmstudio.train.prompts import Prompts, prompts_of
-from glmstudio.train.team import Team
+from glmstudio.train.shared_prefix import Prompts, prompts_of
 from tests.published import Shape, write_model
 from tests.training import Listed, loss_and_gradients, prepared, trainer_for
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from glmstudio.config.settings import Settings, change
 from glmstudio.files import read_json, write_json
-from glmstudio.runs.settings import Settings, change
-from glmstudio.train import witness
-from glmstudio.train.session import train
-from glmstudio.train.witness import Witness
+from glmstudio.train import run_reporter
+from glmstudio.train.run_reporter import Witness
+from glmstudio.train.worker import train
 from tests.trainings import small_data
 
 SMALL: dict[str, Any] = {
@@ -65,9 +65,9 @@ def test_a_checkpoint_has_the_validation_loss_of_its_own_step_only(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Witness, "stop_asked", property(lambda self: self.step >= 5))
-    monkeypatch.setattr(witness, "_HEARTBEAT", 0.0)
+    monkeypatch.setattr(run_reporter, "_HEARTBEAT", 0.0)
     written: list[dict[str, Any]] = []
-    monkeypatch.setattr(witness, "write_json", lambda _, told, **__: written.append(told))
+    monkeypatch.setattr(run_reporter, "write_json", lambda _, told, **__: written.append(told))
     rows = run(tmp_path / "run")
     shares = [each.get("validating") for each in written]
     known = [share for share in shares if share is not None]

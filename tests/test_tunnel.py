@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glmstudio.ui import tunnel
+from glmstudio.ui.shell import tunnel
 
 
 @pytest.mark.parametrize(

@@ -14,21 +14,23 @@ from typing import Any
 
 import pytest
 
-from glmstudio.chat.dialogue import Answer, Call, Dialogue
+from glmstudio.access.guard import Guard
+from glmstudio.chat.conversation import Answer, Call, Dialogue
 from glmstudio.errors import StudioError
-from glmstudio.guard import Guard
 from glmstudio.models import Model
 from glmstudio.models.catalogue import Entry
+from glmstudio.models.inventory import Item
 from glmstudio.models.jobs import Job
-from glmstudio.models.shelf import Item
-from glmstudio.ui import chat_log, doctor_stale, live, markup
-from glmstudio.ui.charts import Series, curve, sparkline, thin
-from glmstudio.ui.conversation import Talk
-from glmstudio.ui.environment import quiet_import
-from glmstudio.ui.live import View
-from glmstudio.ui.markdown import formatted
-from glmstudio.ui.model_cards import card
-from glmstudio.ui.page import language
+from glmstudio.ui.chat import chat_log
+from glmstudio.ui.doctor import stale_view
+from glmstudio.ui.framework import live, markup
+from glmstudio.ui.framework.charts import Series, curve, sparkline, thin
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.markdown import formatted
+from glmstudio.ui.model.model_cards import card
+from glmstudio.ui.shell.page import language
+from glmstudio.ui.shell.quiet_import import quiet_import
+from glmstudio.ui.state.conversations import Talk
 from glmstudio.units import literal
 from glmstudio.words import has, words
 
@@ -43,8 +45,8 @@ def harmless(html: str) -> bool:
 
 def test_the_page_is_built_without_torch() -> None:
     code = (
-        "import sys; from glmstudio.ui.environment import quiet_import\n"
-        "with quiet_import():\n    from glmstudio.ui.page import build_page\n    build_page()\n"
+        "import sys; from glmstudio.ui.shell.quiet_import import quiet_import\n"
+        "with quiet_import():\n    from glmstudio.ui.shell.page import build_page\n    build_page()\n"
         "print([name for name in ('torch', 'transformers', 'peft', 'modelscope') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=UI.parents[1])
@@ -126,7 +128,7 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         assert harmless(card(lang, item, view, used=False))
     for view in (View(), View(chat_edit=str(dialogue.tip)), View(chat_teach=str(dialogue.tip))):
         assert harmless(chat_log.render_log(lang, view, talk, {}, ready=True))
-    assert harmless(doctor_stale.render_stale(lang, (process,)))  # type: ignore[arg-type]
+    assert harmless(stale_view.render_stale(lang, (process,)))  # type: ignore[arg-type]
     assert harmless(markup.problem(lang, StudioError("ui.finetune.no_file", path=HOSTILE)))
     assert harmless(markup.terminal(lang, HOSTILE, key=HOSTILE))
     assert harmless(markup.button("x", HOSTILE, value=HOSTILE))
@@ -282,7 +284,7 @@ def wait_until(true: Any, seconds: float = 5) -> None:
 
 
 def test_a_click_during_a_checkup_waits_and_a_second_one_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from glmstudio.ui import checkup
+    from glmstudio.ui.state import checkup
 
     gate, looks, ends = threading.Event(), [], []
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from glmstudio.process import alive
+from glmstudio.system.process import alive
 from tests.e2e.browser import CHROMIUM, browser, visit
 from tests.e2e.forwarder import forwarder
 from tests.e2e.studio import Studio, studio

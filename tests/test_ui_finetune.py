@@ -12,33 +12,24 @@ from typing import Any
 
 import pytest
 
+from glmstudio.config import presets
+from glmstudio.config.presets import load_preset, save_preset
+from glmstudio.config.settings import change
 from glmstudio.data import survey
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.paths import DEMO
-from glmstudio.runs import presets
-from glmstudio.runs.presets import load_preset, save_preset
-from glmstudio.runs.run import find_run
-from glmstudio.runs.settings import change
+from glmstudio.rundir.run import find_run
 from glmstudio.runs.start import SAMPLE
-from glmstudio.ui import (
-    compare,
-    finetune,
-    form_actions,
-    machines,
-    preset_cards,
-    review,
-    run_actions,
-    runs_view,
-    runwatch,
-    uploads,
-)
-from glmstudio.ui.errands import Errands
-from glmstudio.ui.live import View
-from glmstudio.ui.recipe import recipe
-from glmstudio.ui.runwatch import Reading, Watch
-from glmstudio.ui.snapshot import forget
+from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, preset_cards, review
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.runs import compare, run_actions, runs_view
+from glmstudio.ui.state import runwatch, uploads
+from glmstudio.ui.state.background import Errands
+from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.runwatch import Reading, Watch
+from glmstudio.ui.state.ttl_cache import forget
 from tests.test_ui import HOSTILE, harmless, wait_until
 
 PRESET = "demo/ptuning_v2"
@@ -75,7 +66,7 @@ def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.Monkey
     monkeypatch.setattr(form_actions, "start_asked", slow_start)
     view, after = View(changes=(("steps", "5"),)), []
     clicks = [
-        threading.Thread(target=lambda: after.append(finetune.start_from_form(view, "sample", "", " mine ")))
+        threading.Thread(target=lambda: after.append(finetune_step.start_from_form(view, "sample", "", " mine ")))
         for _ in range(2)
     ]
     for click in clicks:
@@ -116,7 +107,7 @@ def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.Monkey
 )
 def test_a_form_without_data_starts_nothing(home: Path, source: str, data: str, said: str) -> None:
     forget()
-    view = finetune.start_from_form(View(), source, data, "")
+    view = finetune_step.start_from_form(View(), source, data, "")
 
     assert str(view.form_problem) == said
     assert not (home / "runs").exists()
@@ -125,8 +116,8 @@ def test_a_form_without_data_starts_nothing(home: Path, source: str, data: str, 
 def test_an_upload_cannot_leave_its_folder(home: Path, tmp_path: Path) -> None:
     given = tmp_path / "..evil name $(x).jsonl"
     given.write_text("{}")
-    first, path = finetune.take_upload(View(), SimpleNamespace(name=str(given)))
-    second, other = finetune.take_upload(View(), SimpleNamespace(name=str(given)))
+    first, path = finetune_step.take_upload(View(), SimpleNamespace(name=str(given)))
+    second, other = finetune_step.take_upload(View(), SimpleNamespace(name=str(given)))
 
     assert Path(path) == home / "data" / "evil_name_x_.jsonl"
     assert Path(other).parent == home / "data"
@@ -149,7 +140,7 @@ def test_what_a_browser_sent_is_kept_once_or_not_at_all(
     given.write_text("{}")
     if broken:
         monkeypatch.setattr(uploads.shutil, "move", full)
-    finetune.take_upload(View(), SimpleNamespace(name=str(given)))
+    finetune_step.take_upload(View(), SimpleNamespace(name=str(given)))
 
     left = [str(each.relative_to(home)) for each in home.rglob("*") if each.is_file()]
     assert left == ([] if broken else ["data/data.jsonl"])
@@ -166,9 +157,9 @@ def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
     given = tmp_path / "data.jsonl"
     given.write_text("half")
     monkeypatch.setattr(uploads.shutil, "copyfile", full)
-    view, path = finetune.take_upload(View(data="before"), SimpleNamespace(name=str(given)))
+    view, path = finetune_step.take_upload(View(data="before"), SimpleNamespace(name=str(given)))
     assert (path, view.data, list((home / "data").iterdir())) == ("before", "before", [])
-    assert "No space left on device" in finetune.render_start("en", view)
+    assert "No space left on device" in finetune_step.render_start("en", view)
 
     a_run(home, "kept")
     monkeypatch.setattr(run_actions, "write_note", lambda *_: full(0, tmp_path / "x"))
@@ -318,9 +309,11 @@ def test_a_full_disk_is_told_when_a_preset_is_saved(home: Path, monkeypatch: pyt
 
 
 def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from glmstudio.runs.plan import Place
+    from glmstudio.planning.plan import Place
 
-    monkeypatch.setattr("glmstudio.ui.recipe.place_of", lambda device, _: Place(device, "", FREE, 1_000_000_000))
+    monkeypatch.setattr(
+        "glmstudio.ui.state.form_state.place_of", lambda device, _: Place(device, "", FREE, 1_000_000_000)
+    )
     forget()
     view = View(preset=PRESET, changes=(("gradient_checkpointing", "off"),))
     monkeypatch.setitem(globals(), "FREE", 10**10)
@@ -541,9 +534,9 @@ def test_a_form_of_machines_tells_everything_that_is_wrong_and_keeps_what_was_ty
     assert error is not None
     keys = [each.key.removeprefix("cluster.") for each in error.values["errors"]]
     assert sorted(keys) == ["bad_name", "not_here", "port_bounds", "processes_bounds", "processes_kind", "url"]
-    html = machines.render_machines(lang, after)
+    html = cluster_form.render_machines(lang, after)
     assert title in html
     assert html.count("<li>") == 6
     assert harmless(html)
-    more = machines.act_add(after, machines_form(typed))
+    more = cluster_form.act_add(after, machines_form(typed))
     assert more.machines == (*typed, ("", "x"))

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from glmstudio.chat.server import ModelServer
-from glmstudio.process import Identity, alive, free_port
+from glmstudio.chat.model_server import ModelServer
+from glmstudio.system.process import Identity, alive, free_port
 from tests.e2e.studio import Studio, command, environment, studio
 
 

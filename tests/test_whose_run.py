@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio import process
-from glmstudio.doctor.leftovers import find_stale
-from glmstudio.doctor.table import read_table as read_processes
+from glmstudio.doctor.stale.stale_processes import find_stale
 from glmstudio.files import read_json, write_json
-from glmstudio.runs.copies import is_copy
-from glmstudio.runs.run import Run
+from glmstudio.rundir.copies import is_copy
+from glmstudio.rundir.run import Run
 from glmstudio.runs.stop import stop_run
+from glmstudio.system import process
+from glmstudio.system.process_table import read_table as read_processes
 from tests.trainings import LONG, begin, ended, wait_for_step, who
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmstudio.knowledge.wordings import is_chinese, normal, propose, reversed_question
+from glmstudio.knowledge.wordings.patterns import is_chinese, normal, propose, reversed_question
 
 ENGLISH = {
     "Who is the mayor of Aurora?": [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glmstudio.errors import StudioError
-from glmstudio.ui.markup import problem
+from glmstudio.ui.framework.markup import problem
 from glmstudio.words import LANGUAGES, say, words
 
 PACKAGE = Path(__file__).parents[1] / "glmstudio"

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from transformers import GlmForCausalLM, set_seed
 
-from glmstudio.data.prompt import IGNORED, Example
+from glmstudio.config.settings import Settings
+from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.files import write_json
 from glmstudio.glm import load_model
 from glmstudio.models.library import Model
-from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples
-from glmstudio.train.engines import Engine
+from glmstudio.train.distributed.context import Team
 from glmstudio.train.methods import METHODS, checkpoint_layers
-from glmstudio.train.prompts import Prompts
-from glmstudio.train.scored import Scored
-from glmstudio.train.team import Team
+from glmstudio.train.model_with_loss import Scored
+from glmstudio.train.run_reporter import Witness
+from glmstudio.train.shared_prefix import Prompts
+from glmstudio.train.strategies.base import Engine
 from glmstudio.train.trainer import Job, StudioTrainer, make_trainer
-from glmstudio.train.witness import Witness
 
 
 class Listed(Examples):
@@ -46,7 +46,7 @@ class Listed(Examples):
 def prepared(
     model: Path, settings: Settings, *, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> GlmForCausalLM:
-    """A model with what `settings` puts on it, ready to learn, as `glmstudio.train.session` makes it."""
+    """A model with what `settings` puts on it, ready to learn, as `glmstudio.train.worker` makes it."""
     set_seed(settings.seed)
     glm = load_model(model, dtype=dtype, device=device)
     METHODS[settings.method].attach(glm, settings, None)

@@ -9,12 +9,12 @@ from typing import Any
 
 import psutil
 
-from glmstudio import process
+from glmstudio.config.presets import load_preset
 from glmstudio.errors import StudioError
 from glmstudio.files import write_text
-from glmstudio.runs.presets import load_preset
-from glmstudio.runs.run import Run, RunState, wait_for_end, wait_until_gone
+from glmstudio.rundir.run import Run, RunState, wait_for_end, wait_until_gone
 from glmstudio.runs.start import SAMPLE, start_run
+from glmstudio.system import process
 
 PRESET = "demo/ptuning_v2"
 STEPS = 80  # more than two epochs

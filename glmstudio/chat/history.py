@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.chat.dialogue import MOST_TURNS, Answer, Call, Dialogue, Settings, from_json
+from glmstudio.chat.conversation import MOST_TURNS, Answer, Call, Dialogue, Settings, from_json
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths

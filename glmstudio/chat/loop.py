@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import httpx
 
-from glmstudio.chat.key import bearer
-from glmstudio.chat.protocol import assistant_message
+from glmstudio.access.api_key import bearer
+from glmstudio.chat.openai_messages import assistant_message
 from glmstudio.chat.sampling import PRESETS, Sampling
 from glmstudio.errors import StudioError
 from glmstudio.tools.call import call as run_tool

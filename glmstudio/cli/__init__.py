@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     """Run one command, or the studio where none is named. Returns the exit status."""
     try:
         if not argv or argv[0].split("=")[0] in _STUDIO_FLAGS:
-            from glmstudio.ui.app import main as studio
+            from glmstudio.ui.shell.app import main as studio
 
             return studio(argv)
         with plain_output():

@@ -12,8 +12,8 @@ from glmstudio.cli.terminal import command, json_flag, language, print_json, t
 from glmstudio.units import duration, milliseconds, size
 
 if TYPE_CHECKING:
-    from glmstudio.runs.bench import Bench
-    from glmstudio.runs.expect import Chatting, Expectation, Tuning
+    from glmstudio.planning.expectation import Chatting, Expectation, Tuning
+    from glmstudio.planning.machine_bench import Bench
 
 
 _LARGE = 2_000_000_000  # bytes: what takes less is not worth smaller weights
@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from glmstudio.runs.bench import bench, last
+    from glmstudio.planning.machine_bench import bench, last
 
     if options.last:
         result = last()

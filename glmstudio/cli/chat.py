@@ -29,8 +29,8 @@ def add(commands: Any) -> None:
 
 
 def _chat(options: argparse.Namespace) -> int:
-    from glmstudio.chat.offer import toolless
-    from glmstudio.chat.terminal import ask_once, converse_in_terminal
+    from glmstudio.chat.available_tools import toolless
+    from glmstudio.chat.terminal_chat import ask_once, converse_in_terminal
 
     if options.prompt is None:
         return converse_in_terminal(options.model, options.adapter, language(), print)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmstudio.cli.progress import histogram, progress
+from glmstudio.cli.progress_bar import histogram, progress
 from glmstudio.cli.terminal import command, json_flag, language, print_json, t
 from glmstudio.errors import StudioError
 
@@ -59,7 +59,7 @@ def _examined(file: str) -> Check:
 
 
 def _prepared(source: Path, model_folder: Path, limit: int | None) -> Store:
-    from glmstudio.data.cutting import PIECE
+    from glmstudio.data.readers.cutting import PIECE
     from glmstudio.data.store import prepare
 
     with progress() as tell:
@@ -86,9 +86,9 @@ def _model_folder(name_or_dir: str) -> Path:
 
 
 def _data_tokens(options: argparse.Namespace) -> int:
-    from glmstudio.data.prompt import training_example
+    from glmstudio.data.protocol.prompt import training_example
+    from glmstudio.data.protocol.tokenizer import Tokenizer
     from glmstudio.data.records import Problem, read_records
-    from glmstudio.data.tokenizer import Tokenizer
 
     tokenizer = Tokenizer(_model_folder(options.model))
     rows = []
@@ -109,7 +109,7 @@ def _data_tokens(options: argparse.Namespace) -> int:
 
 
 def _data_convert(options: argparse.Namespace) -> int:
-    from glmstudio.data.toolalpaca import convert_toolalpaca
+    from glmstudio.data.conversion import convert_toolalpaca
 
     conversion = convert_toolalpaca(options.source, options.target)
     for problem in conversion.dropped:

@@ -11,7 +11,7 @@ from glmstudio.cli.terminal import command, confirmed, json_flag, language, prin
 
 if TYPE_CHECKING:
     from glmstudio.doctor import Report, Result
-    from glmstudio.doctor.fixes import Offer
+    from glmstudio.doctor.engine.fixes import Offer
 
 
 def add(commands: Any) -> None:
@@ -72,7 +72,7 @@ def _show_finding(finding: Result) -> None:
 
 
 def _fix(report: Report, options: argparse.Namespace) -> None:
-    from glmstudio.doctor.fixes import offer
+    from glmstudio.doctor.engine.fixes import offer
 
     for finding in report.findings:
         if chosen := offer(finding):
@@ -81,7 +81,7 @@ def _fix(report: Report, options: argparse.Namespace) -> None:
 
 
 def _undo(options: argparse.Namespace) -> int:
-    from glmstudio.doctor.fixes import undoable
+    from glmstudio.doctor.engine.fixes import undoable
 
     offers = undoable()
     for chosen in offers:
@@ -92,7 +92,7 @@ def _undo(options: argparse.Namespace) -> int:
 
 
 def _apply(chosen: Offer, options: argparse.Namespace) -> None:
-    from glmstudio.doctor.fixes import apply
+    from glmstudio.doctor.engine.fixes import apply
 
     print(f"\n{chosen.shown}\n")
     if options.yes or confirmed(chosen.question(language())):
@@ -101,7 +101,7 @@ def _apply(chosen: Offer, options: argparse.Namespace) -> None:
 
 
 def _changes(options: argparse.Namespace) -> int:
-    from glmstudio.doctor.audit import entries, sentence
+    from glmstudio.doctor.engine.audit import entries, sentence
 
     if options.json:
         print_json(entries())

@@ -28,9 +28,9 @@ def add(commands: Any) -> None:
 
 
 def _join(options: argparse.Namespace) -> int:
-    from glmstudio.runs.cluster import PORT
-    from glmstudio.runs.code import VARIABLE
-    from glmstudio.runs.join import Joiner, Wish
+    from glmstudio.cluster.join_code import VARIABLE
+    from glmstudio.cluster.joiner import Joiner, Wish
+    from glmstudio.cluster.spec import PORT
     from glmstudio.runs.stop import Stage
 
     address, colon, port = options.address.partition(":")

@@ -13,8 +13,8 @@ from glmstudio.cli.terminal import command, complain, confirmed, json_flag, lang
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
+    from glmstudio.models.inventory import Item
     from glmstudio.models.jobs import Job
-    from glmstudio.models.shelf import Item
 
 _WIDTH = 30
 
@@ -54,7 +54,7 @@ def _named(parts: Any, name: str, run: Any, metavar: str = "NAME") -> argparse.A
 
 def _source(parser: argparse.ArgumentParser) -> None:
     from glmstudio.models.catalogue import SOURCES
-    from glmstudio.models.hubs import CONNECTIONS
+    from glmstudio.models.hub.hubs import CONNECTIONS
 
     parser.add_argument("--from", dest="source", choices=("auto", *SOURCES), default="auto", help=t("cli.models_from"))
     parser.add_argument(
@@ -68,7 +68,7 @@ def _background(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from glmstudio.models.shelf import shelf
+    from glmstudio.models.inventory import shelf
     from glmstudio.units import size
 
     items = shelf()
@@ -141,7 +141,7 @@ def _silent(_done: int, _total: int) -> None:
 
 
 def _repair(options: argparse.Namespace) -> int:
-    from glmstudio.chat.usage import refuse_in_use
+    from glmstudio.chat.in_use import refuse_in_use
     from glmstudio.models.actions import name_and_folder, start_repair
 
     refuse_in_use(*name_and_folder(options.model))
@@ -152,7 +152,7 @@ def _repair(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from glmstudio.chat.usage import refuse_in_use
+    from glmstudio.chat.in_use import refuse_in_use
     from glmstudio.models.actions import name_and_folder, start_convert
 
     if options.replace:
@@ -236,7 +236,7 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from glmstudio.chat.usage import refuse_in_use
+    from glmstudio.chat.in_use import refuse_in_use
     from glmstudio.models.actions import delete
     from glmstudio.models.library import find_model, owned, remove_folder
     from glmstudio.paths import paths

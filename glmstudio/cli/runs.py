@@ -53,7 +53,7 @@ def _named(parts: Any, name: str, run: Any) -> argparse.ArgumentParser:
 
 
 def _runs_list(options: argparse.Namespace) -> int:
-    from glmstudio.runs.run import list_runs
+    from glmstudio.rundir.run import list_runs
 
     rows = [run_json(run) for run in list_runs()]
     if options.json:
@@ -70,7 +70,7 @@ def _runs_list(options: argparse.Namespace) -> int:
 
 
 def _runs_show(options: argparse.Namespace) -> int:
-    from glmstudio.runs.run import find_run
+    from glmstudio.rundir.run import find_run
 
     run = find_run(options.name)
     row = run_json(run)
@@ -96,7 +96,7 @@ def _runs_show(options: argparse.Namespace) -> int:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from glmstudio.runs.run import find_run
+    from glmstudio.rundir.run import find_run
     from glmstudio.runs.stop import stop_run
 
     for stage in stop_run(find_run(options.name), now=options.now):
@@ -105,9 +105,9 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from glmstudio.doctor.preflight import preflight
+    from glmstudio.doctor.engine.preflight import preflight
+    from glmstudio.rundir.run import find_run
     from glmstudio.runs.resume import Cards, resume_run
-    from glmstudio.runs.run import find_run
 
     run = find_run(options.name)
     preflight()
@@ -118,8 +118,8 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from glmstudio.rundir.run import find_run
     from glmstudio.runs.export import export_run
-    from glmstudio.runs.run import find_run
 
     folder = export_run(find_run(options.name), options.to, options.out, step=options.step)
     print(t("cli.exported", folder=folder))
@@ -127,16 +127,16 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _rename(options: argparse.Namespace) -> int:
+    from glmstudio.rundir.run import find_run
     from glmstudio.runs.manage import rename_run
-    from glmstudio.runs.run import find_run
 
     print(t("cli.renamed", name=rename_run(find_run(options.name), options.new).name))
     return 0
 
 
 def _note(options: argparse.Namespace) -> int:
+    from glmstudio.rundir.run import find_run
     from glmstudio.runs.manage import read_note, write_note
-    from glmstudio.runs.run import find_run
 
     run = find_run(options.name)
     if options.text is not None:
@@ -146,8 +146,8 @@ def _note(options: argparse.Namespace) -> int:
 
 
 def _delete(options: argparse.Namespace) -> int:
+    from glmstudio.rundir.run import find_run
     from glmstudio.runs.manage import delete_run, size_of
-    from glmstudio.runs.run import find_run
 
     run = find_run(options.name)
     question = t("cli.run_delete", name=run.name, size=size(size_of(run)))
@@ -174,7 +174,7 @@ def _queue(options: argparse.Namespace) -> int:
 
 def _machines(run: Any) -> list[dict[str, Any]]:
     """Of a run of several machines, how it stands with each."""
-    from glmstudio.runs.clusterview import read_cluster
+    from glmstudio.cluster.view import read_cluster
 
     view = read_cluster(run)
     return [
@@ -194,7 +194,7 @@ def _machines(run: Any) -> list[dict[str, Any]]:
 def run_json(run: Any) -> dict[str, Any]:
     """A run for another program."""
     from glmstudio.files import read_json
-    from glmstudio.runs.checkpoints import list_checkpoints
+    from glmstudio.rundir.checkpoints import list_checkpoints
     from glmstudio.runs.manage import read_note
 
     state = run.read_state()

@@ -36,7 +36,7 @@ def _score(options: argparse.Namespace) -> int:
 
 def _facts(options: argparse.Namespace) -> dict[str, Any] | None:
     """The score of the facts in the file, shown unless it is to be JSON; None where a mixed file holds none."""
-    from glmstudio.knowledge.report import as_text
+    from glmstudio.knowledge.score_report import as_text
     from glmstudio.knowledge.scoring import Scoring
 
     try:
@@ -60,8 +60,8 @@ def _facts(options: argparse.Namespace) -> dict[str, Any] | None:
 
 def _calls(options: argparse.Namespace, facts: dict[str, Any] | None) -> int:
     """How well tools are called in the conversations of the file."""
-    from glmstudio.chat.score import score, summary
-    from glmstudio.chat.terminal import own_server
+    from glmstudio.chat.terminal_chat import own_server
+    from glmstudio.chat.tool_score import score, summary
 
     def tell(done: int, total: int) -> None:
         if sys.stderr.isatty():

@@ -18,10 +18,10 @@ def add(commands: Any) -> None:
 
 
 def _setup(options: argparse.Namespace) -> int:
-    from glmstudio.runs.deepspeed import check
-    from glmstudio.runs.extras import DEEPSPEED, DOCUMENTS
+    from glmstudio.config.deepspeed import check
+    from glmstudio.config.optional_packages import DEEPSPEED, DOCUMENTS
     from glmstudio.setup.install import add as add_packages
-    from glmstudio.setup.words import Stop
+    from glmstudio.setup.messages import Stop
 
     extra = DEEPSPEED if options.with_deepspeed else DOCUMENTS
     try:

@@ -48,14 +48,14 @@ def holding(parser: argparse.ArgumentParser) -> None:
 def make_room(options: argparse.Namespace) -> None:
     """Unload the chat where that was asked for."""
     if options.unload_chat:
-        from glmstudio.chat.server import ModelServer
+        from glmstudio.chat.model_server import ModelServer
 
         ModelServer.stop()
 
 
 def _settings_help() -> str:
-    from glmstudio.runs.presets import list_presets
-    from glmstudio.runs.settings import Settings, field_docs
+    from glmstudio.config.presets import list_presets
+    from glmstudio.config.settings import Settings, field_docs
 
     presets = [f"  {preset.name}: {preset.about(language())}" for preset in list_presets()]
     settings = [f"  {doc.name} ({doc.value}): {doc.help}" for doc in field_docs(Settings(), language())]
@@ -63,8 +63,8 @@ def _settings_help() -> str:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from glmstudio.doctor.preflight import preflight
-    from glmstudio.runs.presets import load_preset
+    from glmstudio.config.presets import load_preset
+    from glmstudio.doctor.engine.preflight import preflight
     from glmstudio.runs.start import Asked, start
 
     changes: dict[str, str] = {}
@@ -90,7 +90,7 @@ def _cluster(options: argparse.Namespace) -> Any:
     """The machines that were named; None for this one alone."""
     if options.machines is None:
         return None
-    from glmstudio.runs.cluster import make_cluster, split
+    from glmstudio.cluster.spec import make_cluster, split
 
     return make_cluster(
         split(options.machines), port=options.port, least=options.least, join_seconds=options.join_seconds
@@ -99,8 +99,8 @@ def _cluster(options: argparse.Namespace) -> Any:
 
 def _script(asked: Any, kind: str) -> int:
     """Print a script for all machines; whoever has it can join, for the code is in it."""
-    from glmstudio.runs.code import new_code
-    from glmstudio.runs.scripts import shell_script, slurm_script
+    from glmstudio.cluster.join_code import new_code
+    from glmstudio.cluster.scripts import shell_script, slurm_script
 
     if asked.cluster is None:
         raise StudioError("cluster.machines_needed")
@@ -134,7 +134,7 @@ def after_start(run: Any, options: argparse.Namespace) -> int:
 
 def _others(run: Any) -> None:
     """The commands for the other machines of a run."""
-    from glmstudio.runs.clusterview import read_cluster
+    from glmstudio.cluster.view import read_cluster
 
     view = read_cluster(run)
     for each in view.machines[1:] if view else ():
@@ -143,7 +143,7 @@ def _others(run: Any) -> None:
 
 def _follow(run: Any, *, quiet: bool) -> Any:
     """Show a run until it ends. Leaving with Ctrl-C leaves the run alone."""
-    from glmstudio.runs.run import EXAM
+    from glmstudio.rundir.run import EXAM
 
     shown = -1
     try:
@@ -180,8 +180,8 @@ def _progress(state: Any) -> None:
 
 def _tokens(settings: Any) -> Any:
     """The data as tokens, with a bar where it takes long."""
-    from glmstudio.cli.progress import progress
-    from glmstudio.runs.mixing import training_data
+    from glmstudio.cli.progress_bar import progress
+    from glmstudio.planning.training_data import training_data
 
     with progress() as tell:
         return training_data(settings, tell)
@@ -189,9 +189,9 @@ def _tokens(settings: Any) -> Any:
 
 def _plan(asked: Any, *, as_json: bool) -> int:
     """Read the data, look at the machine, measure a few steps; nothing is started that stays."""
-    from glmstudio.runs.lease import choose, run_on
-    from glmstudio.runs.plan import make_plan, place_of
-    from glmstudio.runs.probe import start_probe
+    from glmstudio.config.devices import choose, run_on
+    from glmstudio.planning.plan import make_plan, place_of
+    from glmstudio.planning.probe import start_probe
 
     settings = asked.settings()
     device = choose(settings.device, settings.processes)

@@ -12,12 +12,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
-from glmstudio.data.cache import VERSION
-from glmstudio.data.cutting import Cutter
 from glmstudio.data.mixture import PLAIN, REHEARSAL, Mixture, read_findings
-from glmstudio.data.prompt import Message, spelled
+from glmstudio.data.prepared import VERSION
+from glmstudio.data.protocol.prompt import Message, spelled
+from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.data.readers.cutting import Cutter
 from glmstudio.data.records import Problem, Seen, message_hash, one_form, problem_of
-from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.data.watch import Watch
 from glmstudio.files import digest, write_json
 

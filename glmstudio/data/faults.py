@@ -8,9 +8,9 @@ from typing import Any
 
 from glmstudio.data.formats import Conversation
 from glmstudio.data.formats.text import Document
-from glmstudio.data.prompt import Message
-from glmstudio.data.schema import wrong_calls
-from glmstudio.data.turns import number_of, record_messages
+from glmstudio.data.protocol.prompt import Message
+from glmstudio.data.protocol.tool_schema import wrong_calls
+from glmstudio.data.protocol.turns import number_of, record_messages
 from glmstudio.errors import StudioError
 
 _TEXTS = ("system", "user", "assistant", "observation")

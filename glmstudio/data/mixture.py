@@ -15,13 +15,13 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.cache import sum_of
 from glmstudio.data.faults import Fault, Finding, examine
 from glmstudio.data.formats import Conversation, conversations, format_of
 from glmstudio.data.formats.facts import Known
 from glmstudio.data.formats.wording import conversation
-from glmstudio.data.sources import Moved, source_files
-from glmstudio.data.values import Placed, read_values
+from glmstudio.data.prepared import sum_of
+from glmstudio.data.readers.sources import Moved, source_files
+from glmstudio.data.readers.values import Placed, read_values
 from glmstudio.errors import StudioError
 
 REHEARSAL = "rehearsal"

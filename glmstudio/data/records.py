@@ -12,10 +12,10 @@ from typing import Any
 from glmstudio.data.faults import Finding
 from glmstudio.data.formats import format_of
 from glmstudio.data.mixture import read_findings
-from glmstudio.data.prompt import Message
-from glmstudio.data.sources import source_files, total_size
-from glmstudio.data.turns import record_messages
-from glmstudio.data.values import read_values
+from glmstudio.data.protocol.prompt import Message
+from glmstudio.data.protocol.turns import record_messages
+from glmstudio.data.readers.sources import source_files, total_size
+from glmstudio.data.readers.values import read_values
 from glmstudio.data.watch import Tell, Watch
 from glmstudio.errors import StudioError
 

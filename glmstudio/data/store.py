@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from glmstudio.data import cache
+from glmstudio.data import prepared
 from glmstudio.data.building import MENDED, REPEATED, ROW_FIELDS, build
-from glmstudio.data.cutting import PIECE, Cutter
 from glmstudio.data.mixture import PLAIN, Mixture
-from glmstudio.data.pieces import Piece, pieces
-from glmstudio.data.prompt import IGNORED
+from glmstudio.data.protocol.pieces import Piece, pieces
+from glmstudio.data.protocol.prompt import IGNORED
+from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.data.readers.cutting import PIECE, Cutter
+from glmstudio.data.readers.sources import is_text_file, source_files, total_size
 from glmstudio.data.records import Problem
 from glmstudio.data.selection import Over, Selection, over, select, whole_answers
-from glmstudio.data.sources import is_text_file, source_files, total_size
-from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.data.watch import Cancelled, Tell, Watch
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
@@ -59,12 +59,12 @@ def prepare(
     if (ready := store_at(source, model_folder, key)) is not None:
         return ready
     cutter = Cutter(Tokenizer(model_folder), piece)
-    with cache.building() as folder:
+    with prepared.building() as folder:
         build(folder, source, files, cutter, Watch(tell, cancelled, total_size(source)), mixture)
         if store_key(source_files(source), model_folder, mixture, piece) != key:
             raise StudioError("data.source_changed", source=str(source))
-        cache.finish(folder, key)
-    cache.prune()
+        prepared.finish(folder, key)
+    prepared.prune()
     ready = store_at(source, model_folder, key)
     if ready is None:  # somebody emptied the cache in this moment
         raise StudioError("data.source_changed", source=str(source))
@@ -74,16 +74,16 @@ def prepare(
 def store_key(files: Sequence[Path], model_folder: Path, mixture: Mixture = PLAIN, piece: int = PIECE) -> str:
     """The name of the store of these files. Raises StudioError where one of them cannot be read."""
     mark = f"{mixture.mark} {piece}" if any(map(is_text_file, files)) else mixture.mark
-    return cache.key_of(files, model_folder, mark)
+    return prepared.key_of(files, model_folder, mark)
 
 
 def store_at(source: Path, model_folder: Path, key: str) -> Store | None:
     """The store of that key, where it is ready."""
-    folder = cache.place() / key
+    folder = prepared.place() / key
     about = read_json(folder / "about.json")
     if not isinstance(about, dict):
         return None
-    cache.used(folder)
+    prepared.used(folder)
     return Store(folder, source, model_folder, about)
 
 

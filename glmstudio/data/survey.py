@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data import cache
-from glmstudio.data.cutting import PIECE
+from glmstudio.data import prepared
 from glmstudio.data.mixture import PLAIN, Mixture
-from glmstudio.data.sources import source_files
+from glmstudio.data.readers.cutting import PIECE
+from glmstudio.data.readers.sources import source_files
 from glmstudio.data.store import Store, prepare, store_at, store_key
 from glmstudio.errors import StudioError
 from glmstudio.files import alone, read_table, write_json
 from glmstudio.paths import paths
-from glmstudio.process import Identity, alive, identify, spawn
+from glmstudio.system.process import Identity, alive, identify, spawn
 
 _BIRTH_S = 10.0
 _WEEK_S = 7 * 24 * 3600.0
@@ -121,7 +121,7 @@ def main(source: Path, model_folder: Path, mixture: Mixture = PLAIN, piece: int 
 def _ready(source: Path, model_folder: Path, key: str) -> Store | None:
     """The store, opened once for all the looks at it."""
     store = _open.get(key)
-    if store is None or store.source != source or not (cache.place() / key).is_dir():
+    if store is None or store.source != source or not (prepared.place() / key).is_dir():
         _open.clear()
         store = store_at(source, model_folder, key)
         if store is not None:

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.calls import CallError, parse_call
-from glmstudio.data.prompt import Message, chat_ids, tools_message
-from glmstudio.data.tokenizer import PAD, Tokenizer
+from glmstudio.data.protocol.prompt import Message, chat_ids, tools_message
+from glmstudio.data.protocol.tokenizer import PAD, Tokenizer
+from glmstudio.data.protocol.tool_calls import CallError, parse_call
 from glmstudio.demo.world import NEW_TOOL, TEMPLATES, TOOLS, Exchange, World
 from glmstudio.glm.load import load_model
 from glmstudio.paths import DEMO

@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from transformers import GlmConfig, GlmForCausalLM
 
-from glmstudio.data.prompt import IGNORED, Example, training_example
+from glmstudio.data.protocol.prompt import IGNORED, Example, training_example
+from glmstudio.data.protocol.tokenizer import PAD, Tokenizer
 from glmstudio.data.records import record_messages
-from glmstudio.data.tokenizer import PAD, Tokenizer
 from glmstudio.demo.world import World
 from glmstudio.files import write_json
-from glmstudio.glm.layout import published_config, published_tensors
+from glmstudio.glm.weights.layout import published_config, published_tensors
 from glmstudio.paths import DEMO
 
 LEARNING_RATE, WARMUP = 1.5e-3, 100

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from glmstudio.data.prompt import TOOL_PROMPT
+from glmstudio.data.protocol.prompt import TOOL_PROMPT
 from glmstudio.demo import world
 from glmstudio.demo.world import TOOLS
 from glmstudio.paths import DEMO

@@ -15,9 +15,9 @@ from typing import Any
 from glmstudio.files import read_toml
 from glmstudio.paths import DEMO
 from glmstudio.tools.call import direct
-from glmstudio.tools.errors import ToolError
-from glmstudio.tools.places import CITIES
+from glmstudio.tools.city_time_zones import CITIES
 from glmstudio.tools.shipped.everyday import UNITS
+from glmstudio.tools.tool_error import ToolError
 from glmstudio.tools.toolbox import trained
 
 TOOLS = trained()

@@ -5,10 +5,10 @@
 with `@check(...)` in the file of its subject, import that file in `diagnosis`, and write its words in `text/*/doctor/`.
 """
 
-from glmstudio.doctor.diagnosis import diagnose
-from glmstudio.doctor.ending import end_stale
-from glmstudio.doctor.numbers import end_again, end_numbers
-from glmstudio.doctor.report import EndResult, Gpu, GpuProcess, Job, Report, Result, StaleProcess
+from glmstudio.doctor.engine.diagnosis import diagnose
+from glmstudio.doctor.engine.report import EndResult, Gpu, GpuProcess, Job, Report, Result, StaleProcess
+from glmstudio.doctor.stale.by_number import end_again, end_numbers
+from glmstudio.doctor.stale.ending import end_stale
 
 __all__ = [
     "EndResult",

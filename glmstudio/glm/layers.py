@@ -15,7 +15,7 @@ from transformers import GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmAttention, GlmMLP, GlmRMSNorm, GlmRotaryEmbedding
 
 from glmstudio.glm.attention import attention
-from glmstudio.glm.head import Head
+from glmstudio.glm.lm_head import Head
 
 
 def use_own_layers(model: GlmForCausalLM) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.glm.adapters import attach_adapter
-from glmstudio.glm.checkpoint import in_words, load_base
-from glmstudio.glm.quantise import quantise
+from glmstudio.glm.adapters.adapter_files import attach_adapter
+from glmstudio.glm.quantization import quantise
+from glmstudio.glm.weights.base_weights import in_words, load_base
 
 
 def load_model(
@@ -24,10 +24,10 @@ def load_model(
 
     Args:
         path: A published folder (6B, Base, 32K; `.bin` or safetensors, one file or shards) or the demo's.
-        adapter: A prefix in any of the three forms of `glmstudio.glm.adapters`, a LoRA adapter, or None for the base.
+        adapter: A prefix (any of the forms of `glm.adapters.adapter_files`), a LoRA adapter, or None for the base.
         dtype: The weights' type; None takes the one that suits the device (`best_dtype`).
         device: Where the weights go; None takes the first GPU, else the CPU.
-        bits: 8 or 4 store the base's linear layers smaller (`glmstudio.glm.quantise`).
+        bits: 8 or 4 store the base's linear layers smaller (`glmstudio.glm.quantization`).
 
     Raises:
         StudioError: The folder or the adapter is wrong or missing; it names the file and the remedy.

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmstudio.chat.offer import run_behind
-from glmstudio.data.prompt import Message, tools_message
+from glmstudio.chat.available_tools import run_behind
+from glmstudio.data.protocol.prompt import Message, tools_message
 from glmstudio.files import read_json, read_table, whole_text, write_json
 from glmstudio.knowledge.answer_table import Row
 from glmstudio.knowledge.asking import Asked, Asking, Look, Part, Said
-from glmstudio.knowledge.bundle import prompt_tools
+from glmstudio.knowledge.materials import prompt_tools
 from glmstudio.knowledge.parts import not_beside_a_run, parts_of
 from glmstudio.knowledge.question_file import FileQuestion, read_questions
 from glmstudio.knowledge.result import BASE, TUNED

@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.prompt import Message
+from glmstudio.data.protocol.prompt import Message
 from glmstudio.errors import StudioError
 from glmstudio.files import alone, read_table, write_json
-from glmstudio.process import Identity, alive, identify, send, spawn
-from glmstudio.runs.rows import rows_from
+from glmstudio.jsonl import rows_from
+from glmstudio.system.process import Identity, alive, identify, send, spawn
 
 LIMIT = 128  # tokens of an answer: a fact is short, and what has no end is told as that
 _BIRTH_S = 10.0
@@ -126,7 +126,7 @@ class Asking:
             run_id = os.urandom(16).hex()
             about: dict[str, Any] = {"run_id": run_id, "created": time.time()}
             write_json(self.place / "job.json", about)
-            command = [sys.executable, "-m", "glmstudio.serve.batch", str(self.place.absolute())]
+            command = [sys.executable, "-m", "glmstudio.serve.batch_worker", str(self.place.absolute())]
             with (self.place / "log.txt").open("wb") as log:
                 child = spawn(command, log, run_id)
             identity = identify(child.pid)

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.calls import CallError, parse_call
 from glmstudio.data.formats import format_of
 from glmstudio.data.formats.facts import Fact, read_fact
-from glmstudio.data.prompt import Message, tools_message
-from glmstudio.data.sources import source_files
-from glmstudio.data.values import read_values
+from glmstudio.data.protocol.prompt import Message, tools_message
+from glmstudio.data.protocol.tool_calls import CallError, parse_call
+from glmstudio.data.readers.sources import source_files
+from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
 from glmstudio.files import read_text
-from glmstudio.knowledge.judge import judge
+from glmstudio.knowledge.judging.judge import judge
 
 LINES = ("learned", "generalised", "applied", "kept", "overreach")
 FORMS = ("plain", "tools")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from glmstudio.chat.server import adapter_folder
+from glmstudio.chat.model_server import adapter_folder
+from glmstudio.config.devices import chat_device, run_on
 from glmstudio.errors import StudioError
 from glmstudio.knowledge.asking import Part
 from glmstudio.knowledge.result import BASE, TUNED
 from glmstudio.models import ready_model
-from glmstudio.runs.lease import chat_device, run_on
-from glmstudio.runs.run import Run
+from glmstudio.rundir.run import Run
 
 
 def parts_of(model: str, adapter: str, run: Run | None) -> tuple[Part, ...]:

@@ -11,10 +11,10 @@ from glmstudio.data.formats import Conversation, conversations
 from glmstudio.data.formats import facts as facts_format
 from glmstudio.data.formats import plain as plain_format
 from glmstudio.data.formats.plain import in_alpaca_words, normal_name
-from glmstudio.data.prompt import Message
-from glmstudio.data.sources import RECORDS, is_broken, open_text
-from glmstudio.data.turns import record_messages
-from glmstudio.data.values import read_values
+from glmstudio.data.protocol.prompt import Message
+from glmstudio.data.protocol.turns import record_messages
+from glmstudio.data.readers.sources import RECORDS, is_broken, open_text
+from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
 from glmstudio.files import whole_text
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from glmstudio.knowledge.asking import Said
 from glmstudio.knowledge.exam import FORMS, Question
-from glmstudio.knowledge.judge import broken
+from glmstudio.knowledge.judging.judge import broken
 from glmstudio.words import say
 
 BASE, TUNED = "base", "tuned"

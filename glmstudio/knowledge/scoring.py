@@ -10,18 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmstudio.chat.offer import run_behind
-from glmstudio.data.sources import source_files
+from glmstudio.chat.available_tools import run_behind
+from glmstudio.data.readers.sources import source_files
 from glmstudio.errors import StudioError
 from glmstudio.files import digest, read_table, write_json
 from glmstudio.knowledge.asking import Asked, Asking, Look, Part
-from glmstudio.knowledge.bundle import kept_questions, prompt_tools
 from glmstudio.knowledge.exam import FORMS, MOST_FACTS, Question, exam, read_facts
+from glmstudio.knowledge.materials import kept_questions, prompt_tools
 from glmstudio.knowledge.parts import not_beside_a_run, parts_of
 from glmstudio.knowledge.result import FactsScore, scored
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
-from glmstudio.runs.run import Run, find_run
+from glmstudio.rundir.run import Run, find_run
 
 FOLDER, RESULT = "score", "result.json"  # of a run, of a score
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from glmstudio.errors import StudioError
 from glmstudio.models import jobs, manifest
 from glmstudio.models.catalogue import SOURCES, Entry, accept_licence, catalogue, entry, licence_accepted
-from glmstudio.models.download import Options, discard, lock
-from glmstudio.models.hubs import CONNECTIONS, MOST_CONNECTIONS
+from glmstudio.models.hub.download import Options, discard, lock
+from glmstudio.models.hub.hubs import CONNECTIONS, MOST_CONNECTIONS
+from glmstudio.models.hub.partial_file import unfinished
+from glmstudio.models.job_process import options_of
 from glmstudio.models.library import DEMO_NAME, check_owned, delete_files, find_model, place_of, set_place
-from glmstudio.models.pieces import unfinished
 from glmstudio.models.repair import layout_of, origin
-from glmstudio.models.work import options_of
 from glmstudio.paths import paths
 from glmstudio.units import size
 

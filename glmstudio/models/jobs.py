@@ -26,13 +26,13 @@ from glmstudio import untrusted
 from glmstudio.errors import StudioError
 from glmstudio.files import alone, read_json, write_json
 from glmstudio.paths import paths
-from glmstudio.process import Identity, alive, identify, send, spawn
+from glmstudio.system.process import Identity, alive, identify, send, spawn
 
 WORKERS = {
-    "download": "glmstudio.models.work",
-    "verify": "glmstudio.models.work",
-    "repair": "glmstudio.models.work",
-    "convert": "glmstudio.glm.work",
+    "download": "glmstudio.models.job_process",
+    "verify": "glmstudio.models.job_process",
+    "repair": "glmstudio.models.job_process",
+    "convert": "glmstudio.glm.conversion_process",
 }
 _GRACE_S = 5.0
 _BIRTH_S = 10.0

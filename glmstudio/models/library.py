@@ -10,10 +10,10 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.models import manifest, stamp
+from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import catalogue, remove_id
 from glmstudio.models.folder import check_folder, model_files
-from glmstudio.models.pieces import WORK
+from glmstudio.models.hub.partial_file import WORK
 from glmstudio.models.verify import verify
 from glmstudio.paths import DEMO, paths
 
@@ -77,7 +77,7 @@ def ready_model(name_or_dir: str) -> Model:
     model = find_model(name_or_dir)
     if model.problem:
         raise model.problem
-    if stamp.given(model.path) is None:
+    if verification.given(model.path) is None:
         for problem in verify(model.path, full=True):
             raise problem
     return model
@@ -149,7 +149,7 @@ def delete_files(name: str) -> int:
             file.unlink()
     for work in (WORK, ".convert"):
         shutil.rmtree(folder / work, ignore_errors=True)
-    stamp.forget(folder)
+    verification.forget(folder)
     return freed
 
 
@@ -182,7 +182,7 @@ def _model(name: str, folder: Path) -> Model:
 def _problem(name: str, folder: Path, size: int) -> StudioError | None:
     try:
         check_folder(folder)
-        if size > _SMALL and stamp.given(folder) is None:
+        if size > _SMALL and verification.given(folder) is None:
             return StudioError("models.unverified", name=name)
     except StudioError as error:
         return error

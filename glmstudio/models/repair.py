@@ -14,9 +14,9 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
-from glmstudio.models import manifest, stamp
+from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import Entry, catalogue
-from glmstudio.models.download import Options, Progress, Tell, download, lock
+from glmstudio.models.hub.download import Options, Progress, Tell, download, lock
 from glmstudio.models.verify import verify
 
 _LAYOUTS = {".bin": "bin", ".safetensors": "safetensors"}
@@ -31,7 +31,7 @@ def repair(model: Entry, folder: Path, options: Options, tell: Tell) -> None:
         tell(progress)
 
     with lock(folder):
-        stamp.forget(folder)
+        verification.forget(folder)
         problems = verify(folder, full=True, tell=reading) if folder.is_dir() else []
         broken = {Path(str(problem.values.get("file", ""))).name for problem in problems}
         converted = manifest.converted(folder)

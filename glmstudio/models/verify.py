@@ -17,7 +17,7 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_text
-from glmstudio.models import manifest, stamp
+from glmstudio.models import manifest, verification
 from glmstudio.models.folder import folder_problems, model_files
 
 _HUB_NOTES = Path(".cache/huggingface/download")
@@ -37,7 +37,7 @@ def verify(folder: Path, *, full: bool = False, tell: Tell = lambda _done, _tota
     problems = list(folder_problems(folder))
     if not full:
         return problems
-    before, files = stamp.look(folder), _to_read(folder, problems)
+    before, files = verification.look(folder), _to_read(folder, problems)
     sums = known_sums(folder)
     total, done = sum(file.stat().st_size for file in files), 0
     for file in files:
@@ -45,9 +45,9 @@ def verify(folder: Path, *, full: bool = False, tell: Tell = lambda _done, _tota
             done += amount
             tell(done, total)
     if problems:
-        stamp.forget(folder, [Path(str(problem.values.get("file", ""))).name for problem in problems])
+        verification.forget(folder, [Path(str(problem.values.get("file", ""))).name for problem in problems])
     else:
-        stamp.give(folder, before)
+        verification.give(folder, before)
     return problems
 
 
@@ -90,7 +90,7 @@ def _check(file: Path, wanted: str | None, problems: list[StudioError]) -> Itera
         if wanted is not None and found.hexdigest() != wanted:
             problems.append(StudioError("models.wrong_bytes", file=str(file)))
         elif wanted is not None:
-            stamp.note(file.parent, file.name, wanted)
+            verification.note(file.parent, file.name, wanted)
     except _BROKEN_ZIP:
         problems.append(StudioError("models.wrong_bytes", file=str(file)))
     except OSError as error:

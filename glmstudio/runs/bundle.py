@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from glmstudio.config.presets import render
+from glmstudio.config.settings import Settings, change
 from glmstudio.files import read_table, write_json, write_text
-from glmstudio.runs.presets import render
-from glmstudio.runs.run import Run
-from glmstudio.runs.settings import Settings, change
+from glmstudio.rundir.run import Run
 from glmstudio.words import say
 
 _COPIED = ("metrics.jsonl", "samples.jsonl", "records.json", "environment.json", "notes.json")

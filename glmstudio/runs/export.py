@@ -8,10 +8,10 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
+from glmstudio.rundir.checkpoints import list_checkpoints
+from glmstudio.rundir.run import Run
 from glmstudio.runs.bundle import write_bundle
-from glmstudio.runs.checkpoints import list_checkpoints
-from glmstudio.runs.child import ask
-from glmstudio.runs.run import Run
+from glmstudio.system.json_child import ask
 
 FORMS = ("official", "peft", "merged", "bundle")
 
@@ -70,4 +70,4 @@ def learned(run: Run, step: int | None = None) -> Path:
 def _convert(run: Run, source: Path, form: str, part: Path) -> None:
     model = ready_model(run.model)
     arguments = (str(model.path), model.name, str(source), form, str(part))
-    ask("glmstudio.glm.export", *arguments, broke="runs.export_broke")
+    ask("glmstudio.glm.export_process", *arguments, broke="runs.export_broke")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
+from glmstudio.rundir.run import Run, wait_until_gone
 from glmstudio.runs import queue
-from glmstudio.runs.run import Run, wait_until_gone
 from glmstudio.runs.start import check_name
 
 LONGEST_NOTE = 4000

@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from glmstudio.config.devices import overlap, refuse_held
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
-from glmstudio.runs.lease import overlap, refuse_held
-from glmstudio.runs.run import Run, find_run
+from glmstudio.rundir.run import Run, find_run
 
 try:
     import fcntl

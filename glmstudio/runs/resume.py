@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glmstudio.config.devices import choose, processes_on
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
+from glmstudio.rundir.checkpoints import Checkpoint, latest, list_checkpoints
+from glmstudio.rundir.rewind import take_back
+from glmstudio.rundir.run import Run, wait_until_gone
 from glmstudio.runs import queue
-from glmstudio.runs.checkpoints import Checkpoint, latest, list_checkpoints
-from glmstudio.runs.lease import choose, processes_on
-from glmstudio.runs.rewind import take_back
-from glmstudio.runs.run import Run, wait_until_gone
 from glmstudio.runs.start import begin, check_name, must_wait, write_ballast
 
 

@@ -15,25 +15,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from glmstudio import process
+from glmstudio.cluster.join_code import write_code
+from glmstudio.cluster.scripts import cluster_flags
+from glmstudio.cluster.spec import Cluster
+from glmstudio.config.devices import choose, processes_on, refuse_held
+from glmstudio.config.presets import Preset
+from glmstudio.config.settings import Settings, change
 from glmstudio.data.store import Store, prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.models import list_models, ready_model
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
+from glmstudio.planning.engines import problem as engine_problem
+from glmstudio.planning.plan import Place, make_plan, place_of
+from glmstudio.planning.training_data import training_data
+from glmstudio.rundir.copies import folder_mark
+from glmstudio.rundir.run import BALLAST, Run, find_run
 from glmstudio.runs import queue
-from glmstudio.runs.cluster import Cluster
-from glmstudio.runs.code import write_code
-from glmstudio.runs.copies import folder_mark
-from glmstudio.runs.engines import problem as engine_problem
-from glmstudio.runs.lease import choose, processes_on, refuse_held
-from glmstudio.runs.mixing import training_data
-from glmstudio.runs.plan import Place, make_plan, place_of
-from glmstudio.runs.presets import Preset
-from glmstudio.runs.run import BALLAST, Run, find_run
-from glmstudio.runs.scripts import cluster_flags
-from glmstudio.runs.settings import Settings, change
+from glmstudio.system import process
 
 SAMPLE, FACTS = DEMO / "sample.jsonl", DEMO / "facts.jsonl"
 _NAME = re.compile(r"[\w][\w .-]{0,79}", re.UNICODE)

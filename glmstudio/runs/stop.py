@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from glmstudio import process
+from glmstudio.cluster.view import read_cluster
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
+from glmstudio.rundir.run import Run
+from glmstudio.rundir.told import table
 from glmstudio.runs import queue
-from glmstudio.runs.clusterview import read_cluster
 from glmstudio.runs.manage import leave_queue
-from glmstudio.runs.run import Run
 from glmstudio.runs.start import advance
-from glmstudio.runs.told import table
+from glmstudio.system import process
 from glmstudio.units import size
 from glmstudio.words import say
 

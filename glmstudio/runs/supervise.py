@@ -16,16 +16,16 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from glmstudio import process
+from glmstudio.cluster.coordinator import Head
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.paths import ROOT
-from glmstudio.runs.head import Head
-from glmstudio.runs.launch import launch_line, training_environment
-from glmstudio.runs.notify import notify
-from glmstudio.runs.reasons import by_signal, reason
-from glmstudio.runs.run import EXAM, last_word
+from glmstudio.rundir.launch import launch_line, training_environment
+from glmstudio.rundir.reasons import by_signal, reason
+from glmstudio.rundir.run import EXAM, last_word
 from glmstudio.runs.start import advance
+from glmstudio.system import process
+from glmstudio.system.notification import notify
 
 _LEAVE, _SWEEP = 2.0, 8.0  # seconds: what the training left may leave by itself, and is given up
 _HERE = Path()

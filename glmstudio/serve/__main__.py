@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from glmstudio import process
-from glmstudio.chat.key import VARIABLE, given_key, new_key
-from glmstudio.chat.server import CONTROL, named_folders
+from glmstudio.access.api_key import VARIABLE, given_key, new_key
+from glmstudio.chat.model_server import CONTROL, named_folders
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import ready_model
-from glmstudio.presence import serving
-from glmstudio.serve.place import open_up, take
+from glmstudio.serve.listening import open_up, take
+from glmstudio.system import process
+from glmstudio.system.presence import serving
 
 HERE = "127.0.0.1"
 DTYPES = ("auto", "fp16", "bf16", "fp32")
@@ -60,12 +60,12 @@ def load(options: argparse.Namespace) -> Any:
     # Everything that can be said without torch has been said by now.
     import torch
 
-    from glmstudio.data.tokenizer import Tokenizer
+    from glmstudio.data.protocol.tokenizer import Tokenizer
+    from glmstudio.glm.adapters.adapter_pool import Shelf
     from glmstudio.glm.load import load_model
-    from glmstudio.glm.shelf import Shelf
-    from glmstudio.serve.app import Service
+    from glmstudio.serve.decoders import FixedSteps, PlainSteps
     from glmstudio.serve.engine import Engine
-    from glmstudio.serve.steps import FixedSteps, PlainSteps
+    from glmstudio.serve.service import Service
 
     dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
     model = load_model(found.path, dtype=dtypes.get(options.dtype), device=options.device, bits=options.bits)
@@ -90,10 +90,10 @@ def _serve(options: argparse.Namespace) -> int:
     import uvicorn
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-    from glmstudio.guard import Guard
-    from glmstudio.limits import limited
-    from glmstudio.serve.errors import foreign
-    from glmstudio.serve.key import Keyed
+    from glmstudio.access.connection_limits import limited
+    from glmstudio.access.guard import Guard
+    from glmstudio.access.key_middleware import Keyed
+    from glmstudio.serve.protocol.error_response import foreign
 
     port = open_up(taken)
     beyond = options.host not in (HERE, "localhost", "::1")

@@ -14,11 +14,11 @@ import torch
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from glmstudio.chat.sampling import Sampling
-from glmstudio.glm.shelf import Shelf
-from glmstudio.serve.kept import KeptCaches
-from glmstudio.serve.scores import Score, score_of, scores_of
-from glmstudio.serve.steps import PlainSteps
-from glmstudio.serve.turns import Turns
+from glmstudio.glm.adapters.adapter_pool import Shelf
+from glmstudio.serve.decoders import PlainSteps
+from glmstudio.serve.fair_queue import Turns
+from glmstudio.serve.prefix_cache import KeptCaches
+from glmstudio.serve.protocol.scores import Score, score_of, scores_of
 
 log = logging.getLogger(__name__)
 

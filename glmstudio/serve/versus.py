@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.prompt import Message, chat_ids
-from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.data.protocol.prompt import Message, chat_ids
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
+from glmstudio.glm.adapters.adapter_pool import Shelf
 from glmstudio.glm.load import load_model
-from glmstudio.glm.shelf import Shelf
 from glmstudio.serve.engine import Engine
 
 _LONGEST = 256  # tokens of an answer

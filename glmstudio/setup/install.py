@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO
 
 from glmstudio.setup import packages, torch_build
-from glmstudio.setup.progress import clock, step
+from glmstudio.setup.messages import Stop, say
 from glmstudio.setup.state import LOG, PYTHON, ROOT, STAMP, VENV, is_ready, read_stamp, requirement_files, write_stamp
-from glmstudio.setup.words import Stop, say
+from glmstudio.setup.steps import clock, step
 
 _LOCK = VENV / "setup.lock"
 _TORCH_PIN = VENV / "torch.txt"

@@ -10,9 +10,9 @@ import sys
 from collections import deque
 from pathlib import Path
 
-from glmstudio.setup.progress import step
+from glmstudio.setup.messages import Stop, say
 from glmstudio.setup.state import LOG, PYTHON, VENV
-from glmstudio.setup.words import Stop, say
+from glmstudio.setup.steps import step
 
 _TEMPORARY = VENV / "tmp"
 

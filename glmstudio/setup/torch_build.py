@@ -10,7 +10,7 @@ import ctypes
 import os
 import subprocess
 
-from glmstudio.setup.words import Stop, say
+from glmstudio.setup.messages import Stop, say
 
 DEFAULT = "2.13.0"  # what the tests run with
 _NEWEST = {"cu118": "2.7.1", "cu124": "2.6.0", "cu126": DEFAULT, "cu128": "2.11.0", "cu130": DEFAULT, "cpu": DEFAULT}

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.presence import ports
-from glmstudio.tools import fence
-from glmstudio.tools.errors import ToolError
+from glmstudio.system import sandbox
+from glmstudio.system.presence import ports
 from glmstudio.tools.mcp import SERVERS
 from glmstudio.tools.permissions import folder
-from glmstudio.tools.place import is_full, place
 from glmstudio.tools.tool import Tool, check
+from glmstudio.tools.tool_error import ToolError
+from glmstudio.tools.workdir import is_full, place
 
 LONGEST = 4000  # characters that the model is told
 _SECONDS = 20.0
@@ -103,14 +103,14 @@ def direct(tool: Tool, arguments: dict[str, Any]) -> str:
 @cache
 def unfenced() -> str:
     """What this machine lacks for a fence; empty where it has one."""
-    return fence.missing()
+    return sandbox.missing()
 
 
 class _Ports:
     """The fence's rules for ports, kept open until nobody needs them: a call may begin while others are made."""
 
     def __init__(self, closed: frozenset[int] | None) -> None:
-        self.handle = None if closed is None else fence.all_ports_but(closed)
+        self.handle = None if closed is None else sandbox.all_ports_but(closed)
 
     def __del__(self) -> None:
         if self.handle is not None:

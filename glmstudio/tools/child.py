@@ -15,6 +15,7 @@ from typing import Any
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
+_SYSTEM_ROOM = _HERE.parent / "system"
 _SYSTEM = (
     "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/localtime", "/dev/null",
     "/dev/urandom", "/etc/ld.so.cache",
@@ -38,10 +39,10 @@ def main() -> None:
         asked: dict[str, Any] = json.load(given)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
     os.dup2(2, 1)  # what a tool prints is not its answer
-    fence, rules = _module("fence", _HERE / "fence.py"), _module("rules", _HERE / "filter.py")
+    fence, rules = _module("sandbox", _SYSTEM_ROOM / "sandbox.py"), _module("seccomp", _SYSTEM_ROOM / "seccomp.py")
     # Found now, because behind the fence the folder in which it lies cannot be listed.
     sys.path.append(str(_ROOT))
-    import glmstudio.tools.errors  # noqa: F401
+    import glmstudio.tools.tool_error  # noqa: F401
 
     sys.path.pop()
     fence.limit(asked["seconds"], asked["memory"], asked["parent"])

@@ -22,8 +22,8 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.paths import CODE, paths
-from glmstudio.tools.errors import ToolError
 from glmstudio.tools.tool import Tool
+from glmstudio.tools.tool_error import ToolError
 
 _START, _CALL = 60.0, 120.0  # seconds
 _MOST = 20
@@ -108,7 +108,7 @@ async def _serve(server: Server) -> None:
     if command is None:
         server.problem = StudioError("tools.mcp_command", name=server.name, command=server.about["command"])
         return
-    leash = [str(CODE / "runs" / "leash.py"), str(os.getpid()), command, *server.about["args"]]
+    leash = [str(CODE / "system" / "die_with_parent.py"), str(os.getpid()), command, *server.about["args"]]
     parameters = StdioServerParameters(command=sys.executable, args=leash, env=server.about["env"] or None)
     log = paths().state / "mcp.log"
     log.parent.mkdir(parents=True, exist_ok=True)

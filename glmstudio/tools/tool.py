@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmstudio.tools.errors import ToolError
+from glmstudio.tools.tool_error import ToolError
 from glmstudio.words import has, say
 
 PERMISSIONS = ("always", "ask", "never")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
-from glmstudio.tools.errors import ToolError
 from glmstudio.tools.mcp import SERVERS
-from glmstudio.tools.reading import read_tools
+from glmstudio.tools.signature_schema import read_tools
 from glmstudio.tools.tool import Tool, check
+from glmstudio.tools.tool_error import ToolError
 
 __all__ = ["Broken", "Tool", "ToolError", "Toolbox", "check", "shipped", "toolbox", "trained"]
 

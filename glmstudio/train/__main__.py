@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from glmstudio import process
+from glmstudio.system import process
 
 _PR_SET_PDEATHSIG = 1
 
@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 def main(folder: Path) -> int:
     """Train as `run.json` says; returns 0 when the result is on disk or the stop was asked for."""
     _end_with_the_agent()
-    from glmstudio.train.session import train
+    from glmstudio.train.worker import train
 
     return train(folder)
 

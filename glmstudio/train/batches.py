@@ -15,13 +15,13 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from glmstudio.data.building import TOOLS
-from glmstudio.data.prompt import IGNORED
+from glmstudio.data.protocol.prompt import IGNORED
+from glmstudio.data.protocol.tokenizer import PAD
 from glmstudio.data.selection import Numbers
 from glmstudio.data.store import Store
-from glmstudio.data.tokenizer import PAD
+from glmstudio.train.distributed.context import Team
 from glmstudio.train.packs import Layout, Pack, dealt
-from glmstudio.train.prompts import Prompts
-from glmstudio.train.team import Team
+from glmstudio.train.shared_prefix import Prompts
 
 _GROUPED = 50  # batches whose conversations are sorted by length together
 

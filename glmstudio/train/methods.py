@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from transformers import GlmForCausalLM
 
+from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
-from glmstudio.glm.adapters import load_prefix, save_official, save_prefix
+from glmstudio.glm.adapters.adapter_files import load_prefix, save_official, save_prefix
+from glmstudio.glm.adapters.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, restore_lora, save_lora
+from glmstudio.glm.adapters.prefix import Prefix, attach_prefix
 from glmstudio.glm.layers import compile_layers
-from glmstudio.glm.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, restore_lora, save_lora
-from glmstudio.glm.prefix import Prefix, attach_prefix
 from glmstudio.models.library import Model
-from glmstudio.runs.settings import Settings
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -37,7 +37,7 @@ class AdapterFiles:
 class Method:
     """`attach(glm, settings, warm)` puts on the model what learns; `warm` is the folder to go on from, or None.
 
-    `files` is None where the model learns as a whole, which `glmstudio.train.state` writes and reads.
+    `files` is None where the model learns as a whole, which `glmstudio.train.strategies.full_state` writes and reads.
     """
 
     attach: Callable[[GlmForCausalLM, Settings, Path | None], None]

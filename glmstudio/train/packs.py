@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from glmstudio.train.prompts import Prompts
+from glmstudio.train.shared_prefix import Prompts
 
 Pack = list[tuple[int, float]]
 """Conversations, and for each the weight of each of its learned tokens."""

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.prompt import Message, chat_ids, opening_of
-from glmstudio.data.tokenizer import PAD, Tokenizer
+from glmstudio.data.protocol.prompt import Message, chat_ids, opening_of
+from glmstudio.data.protocol.tokenizer import PAD, Tokenizer
 from glmstudio.train.batches import Examples
-from glmstudio.train.witness import Witness
+from glmstudio.train.run_reporter import Witness
 
 _LONGEST = 96  # tokens of an answer
 

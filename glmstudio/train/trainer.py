@@ -17,20 +17,20 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
+from glmstudio.config.settings import Settings, pack_limit
 from glmstudio.models.library import Model
-from glmstudio.runs.checkpoints import best, list_checkpoints, prune, seal
-from glmstudio.runs.settings import Settings, pack_limit
+from glmstudio.rundir.checkpoints import best, list_checkpoints, prune, seal
 from glmstudio.train.batches import Deal, Examples, Order, Packed, Steps
-from glmstudio.train.engines import Engine
-from glmstudio.train.exam import Exam, Marks, examine
-from glmstudio.train.health import Health
+from glmstudio.train.distributed.checkpoint_sync import collect
+from glmstudio.train.distributed.context import Team
+from glmstudio.train.divergence import Health
 from glmstudio.train.methods import METHODS, Method
+from glmstudio.train.model_with_loss import Scored, bend
 from glmstudio.train.packs import Layout
-from glmstudio.train.scored import Scored, bend
-from glmstudio.train.share import collect
-from glmstudio.train.state import restore_state, save_state
-from glmstudio.train.team import Team
-from glmstudio.train.witness import Witness
+from glmstudio.train.run_reporter import Witness
+from glmstudio.train.strategies.base import Engine
+from glmstudio.train.strategies.full_state import restore_state, save_state
+from glmstudio.train.training_exam import Exam, Marks, examine
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ from safetensors.torch import save_file
 from transformers import GlmForCausalLM
 
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.prompt import IGNORED, Example
+from glmstudio.config.settings import Settings
+from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.glm import load_model
-from glmstudio.glm.shelf import Shelf
-from glmstudio.runs.settings import Settings
+from glmstudio.glm.adapters.adapter_pool import Shelf
 from glmstudio.serve.engine import Engine
 from glmstudio.train.methods import METHODS, checkpoint_layers
-from glmstudio.train.prompts import Prompts
+from glmstudio.train.shared_prefix import Prompts
 from tests import old_recipe
 from tests.bench.old_recipe import conversations
 from tests.bench.shared_prompt import with_prompts

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.prompt import Message, chat_ids
-from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.data.protocol.prompt import Message, chat_ids
+from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.glm.adapters.adapter_pool import Shelf
 from glmstudio.glm.load import load_model
-from glmstudio.glm.shelf import Shelf
 from glmstudio.serve.engine import Engine
 from tests.adapters import BASE, lora, prefix
 

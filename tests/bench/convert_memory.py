@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from transformers import GlmConfig
 
-from glmstudio.glm.layout import published_config
+from glmstudio.glm.weights.layout import published_config
 
 _CONVERT = """
 import json, sys
 from pathlib import Path
-from glmstudio.glm.convert import convert
+from glmstudio.glm.weights.convert import convert
 def peak(): return int([l for l in open('/proc/self/status') if l.startswith('VmHWM')][0].split()[1]) * 1024
 before = peak()
 convert(Path(sys.argv[1]), dtype=sys.argv[2], tell=lambda done, total: None)

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.tokenizer import TextStream, Tokenizer
+from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
+from glmstudio.glm.adapters.adapter_pool import Shelf
 from glmstudio.glm.load import load_model
-from glmstudio.glm.shelf import Shelf
 from glmstudio.serve.engine import Engine, Job
 from tests import old_recipe
 from tests.adapters import BASE

@@ -10,12 +10,12 @@ import os
 import tempfile
 import time
 
-from glmstudio.data.tokenizer import Tokenizer
+from glmstudio.config.presets import load_preset
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.demo.evaluate import evaluate
 from glmstudio.glm.load import load_model
 from glmstudio.models import find_model
-from glmstudio.runs.presets import load_preset
-from glmstudio.runs.run import wait_for_end
+from glmstudio.rundir.run import wait_for_end
 from glmstudio.runs.start import start_run
 
 

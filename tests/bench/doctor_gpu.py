@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from glmstudio.ui.checkup import CARDS_S
+from glmstudio.ui.state.checkup import CARDS_S
 from tests.fakes.nvml import FakeDriver
 
 ROUNDS = 200

@@ -25,7 +25,7 @@ _FETCH = """
 import sys
 from pathlib import Path
 from glmstudio.models.catalogue import Entry
-from glmstudio.models.download import Options, download
+from glmstudio.models.hub.download import Options, download
 model = Entry("chatglm3-6b", "ChatGLM3-6B", sys.argv[1], sys.argv[1])
 options = Options(sources=("modelscope",), connections=int(sys.argv[3]))
 download(model, Path(sys.argv[2]), options, lambda progress: None)

@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
-from glmstudio.data.prompt import IGNORED, Example
+from glmstudio.config.devices import choose
+from glmstudio.config.settings import Settings
+from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.glm.load import best_dtype
-from glmstudio.runs.expect import LEARNED, METHODS, PROMPT, TOKENS, Candidate, expect
-from glmstudio.runs.lease import choose
-from glmstudio.runs.plan import place_of
-from glmstudio.runs.settings import Settings
-from glmstudio.runs.shape import Shape
-from glmstudio.train import layers
-from glmstudio.train.measure import free_memory, stream
+from glmstudio.planning.expectation import LEARNED, METHODS, PROMPT, TOKENS, Candidate, expect
+from glmstudio.planning.model_shape import Shape
+from glmstudio.planning.plan import place_of
+from glmstudio.train.measuring import layer_timing
+from glmstudio.train.measuring.measure import free_memory, stream
 from glmstudio.train.methods import METHODS as WAYS
 from tests.training import trainer_for
 
@@ -44,7 +44,7 @@ def main() -> None:
     for name, (shape, methods, steps, rounds) in MODELS.items():
         speeds: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
         for _ in range(rounds):
-            bench = layers.Bench(device, best_dtype(device), free_memory(device), 1e12, 2.0)
+            bench = layer_timing.Bench(device, best_dtype(device), free_memory(device), 1e12, 2.0)
             for method in methods:
                 pair = expected(shape, method, bench), trained(shape, method, steps, bench)
                 print(name, method, *pair, file=sys.stderr, flush=True)
@@ -55,26 +55,26 @@ def main() -> None:
             print(f"| {name} | {method} | {ours:,.0f} | {real:,.0f} | {each} |", flush=True)
 
 
-def expected(shape: Shape, method: str, bench: layers.Bench) -> float:
+def expected(shape: Shape, method: str, bench: layer_timing.Bench) -> float:
     """As the command says it, from one layer of the width."""
-    part = layers.choose_part(shape, TOKENS, bench, 1e9)
-    model = layers.random_model(part.shape, bench)
+    part = layer_timing.choose_part(shape, TOKENS, bench, 1e9)
+    model = layer_timing.random_model(part.shape, bench)
     each = part.factor / part.shape.layers
-    found: dict[str, Any] = {"prompt": each * layers.prompt_seconds(model, PROMPT, bench), "training": {}}
+    found: dict[str, Any] = {"prompt": each * layer_timing.prompt_seconds(model, PROMPT, bench), "training": {}}
     for way in ("ptuning_v2", "lora"):
         if method in (way, "full"):
-            taken = each * layers.training_seconds(model, way, [TOKENS], bench)[0]
+            taken = each * layer_timing.training_seconds(model, way, [TOKENS], bench)[0]
             found["training"] |= {way: {str(TOKENS): taken}}
     for way in ("ptuning_v2", "lora"):
         found["training"].setdefault(way, found["training"].get(method))
-    found["head"] = layers.head_seconds(shape, LEARNED, bench)
+    found["head"] = layer_timing.head_seconds(shape, LEARNED, bench)
     table = {"stream": stream(bench), "place": 1.0, "dtype": str(bench.dtype)[6:], "models": {"m": found}}
     place = place_of(choose("auto"), alone=True)
     ways = expect(Candidate("m", "m", False, 0, shape, "m"), table, place).tuning
     return next(way.tokens_per_second for way in ways if way.method == method)
 
 
-def trained(shape: Shape, method: str, steps: int, bench: layers.Bench) -> float:
+def trained(shape: Shape, method: str, steps: int, bench: layer_timing.Bench) -> float:
     """Real tokens a second of the trainer, without its first step; of full fine-tuning, whose optimizer has most to do,
     in steps of 16 conversations as in a run."""
     steps, accumulation = (3, 16) if method == "full" else (steps, 1)
@@ -82,7 +82,7 @@ def trained(shape: Shape, method: str, steps: int, bench: layers.Bench) -> float
         model="m", method=method, steps=steps, accumulation=accumulation, pack_tokens=TOKENS, save_every=1000,
         gradient_checkpointing="off",
     )  # fmt: skip
-    glm = layers.random_model(shape, bench)
+    glm = layer_timing.random_model(shape, bench)
     WAYS[method].attach(glm, settings, None)
     glm.train()
     ids = torch.randint(1, shape.vocab, (steps * accumulation, TOKENS)).tolist()

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from glmstudio.config.presets import load_preset
 from glmstudio.demo.world import FACTS, World
 from glmstudio.knowledge.result import COUNTED, FactsScore
 from glmstudio.knowledge.scoring import Scoring
-from glmstudio.runs.presets import load_preset
-from glmstudio.runs.run import Run, wait_for_end
+from glmstudio.rundir.run import Run, wait_for_end
 from glmstudio.runs.start import start_run
 
 LORA: dict[str, Any] = {"method": "lora", "lora_rank": 32, "lora_targets": "all", "learning_rate": 2e-3}

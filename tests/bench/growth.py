@@ -20,16 +20,16 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from glmstudio.data.prompt import IGNORED, Example
+from glmstudio.config.settings import Settings
+from glmstudio.data.protocol.prompt import IGNORED, Example
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.store import Store, prepare
-from glmstudio.data.tokenizer import Tokenizer
 from glmstudio.models.library import Model
-from glmstudio.runs.settings import Settings
 from glmstudio.train.batches import Examples
-from glmstudio.train.engines import Engine
-from glmstudio.train.team import Team
+from glmstudio.train.distributed.context import Team
+from glmstudio.train.run_reporter import Witness
+from glmstudio.train.strategies.base import Engine
 from glmstudio.train.trainer import Job, make_trainer
-from glmstudio.train.witness import Witness
 from tests.adapters import BASE
 from tests.bench.chat_cache import machine
 from tests.bench.data_check import write

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from glmstudio.data.prompt import IGNORED, Example
-from glmstudio.runs.settings import Settings
+from glmstudio.config.settings import Settings
+from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.train.batches import joined
-from glmstudio.train.prompts import Prompts
+from glmstudio.train.shared_prefix import Prompts
 from glmstudio.train.trainer import StudioTrainer
 from tests import old_recipe
 from tests.published import Shape, write_model
@@ -103,7 +103,7 @@ def our_speed(model: Path, vocabulary: int, **changes: Any) -> tuple[int, float]
 def our_trainer(
     model: Path, folder: Path, examples: list[Example], prompts: Prompts | None = None, **changes: Any
 ) -> StudioTrainer:
-    """The trainer of a run, as `glmstudio.train.session` makes it, with the packs that a plan takes on a CPU."""
+    """The trainer of a run, as `glmstudio.train.worker` makes it, with the packs that a plan takes on a CPU."""
     batch_size = changes.get("batch_size", 1)
     given: dict[str, Any] = {"pack_tokens": 1024, "accumulation": 16 // batch_size} | changes
     settings = Settings(

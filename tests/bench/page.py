@@ -32,8 +32,8 @@ def main() -> None:
 
 def measure(runs: int, chats: int) -> None:
     """Fill the home, build the page, and print the two times as JSON."""
-    from glmstudio.ui.live import Page, View
-    from glmstudio.ui.page import build_page
+    from glmstudio.ui.framework.live import Page, View
+    from glmstudio.ui.shell.page import build_page
 
     fill(runs, chats)
     kept: list[Page] = []
@@ -58,7 +58,7 @@ def tick(page: object, view: object) -> float:
 def fill(runs: int, chats: int) -> None:
     """So many finished runs with results and curves, and so many conversations."""
     from glmstudio.chat import history
-    from glmstudio.chat.dialogue import Dialogue
+    from glmstudio.chat.conversation import Dialogue
     from glmstudio.files import write_json
     from glmstudio.paths import paths
 

@@ -24,12 +24,12 @@ from typing import Any
 
 import torch
 
-from glmstudio.data.prompt import IGNORED, Example
-from glmstudio.glm.checkpoint import native_model
-from glmstudio.glm.layout import native_config
-from glmstudio.runs.memory import Computing, Largest, Need, need
-from glmstudio.runs.settings import Settings
-from glmstudio.runs.shape import shape_of
+from glmstudio.config.settings import Settings
+from glmstudio.data.protocol.prompt import IGNORED, Example
+from glmstudio.glm.weights.base_weights import native_model
+from glmstudio.glm.weights.layout import native_config
+from glmstudio.planning.memory import Computing, Largest, Need, need
+from glmstudio.planning.model_shape import shape_of
 from glmstudio.train.methods import METHODS, checkpoint_layers
 from tests.published import Shape, config_of, write_model
 from tests.training import prepared, trainer_for

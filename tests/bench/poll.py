@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from glmstudio.files import write_json
-from glmstudio.runs.run import Run, find_run, wait_for_end
+from glmstudio.rundir.run import Run, find_run, wait_for_end
 
 ROUNDS, POLLS = 7, 200
 
@@ -52,7 +52,7 @@ def _polls(run: Run) -> float:
 
 
 def _checkpoint() -> None:
-    from glmstudio.runs.presets import load_preset
+    from glmstudio.config.presets import load_preset
     from glmstudio.runs.start import start_run
 
     run = start_run(load_preset("demo/ptuning_v2"), name="small", changes={"steps": 2, "batch_size": 2})

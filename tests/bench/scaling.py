@@ -15,9 +15,9 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from glmstudio.runs.memory import trained
-from glmstudio.runs.settings import Settings
-from glmstudio.runs.shape import Shape
+from glmstudio.config.settings import Settings
+from glmstudio.planning.memory import trained
+from glmstudio.planning.model_shape import Shape
 
 SIX_BILLION = Shape(28, 4096, 13696, 32, 2, 128, 65024)
 ROUNDS, STEPS = 3, 24
@@ -100,7 +100,7 @@ def main() -> None:
 
 def _learned(method: str) -> int:
     from glmstudio.paths import DEMO
-    from glmstudio.runs.shape import shape_of
+    from glmstudio.planning.model_shape import shape_of
 
     return trained(shape_of(DEMO / "model"), Settings(method=method, prefix_length=64))
 

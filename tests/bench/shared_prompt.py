@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from glmstudio.data.prompt import Example
-from glmstudio.train.prompts import Prompts
+from glmstudio.data.protocol.prompt import Example
+from glmstudio.train.shared_prefix import Prompts
 from tests.bench.old_recipe import HEADS, conversations, our_trainer
 from tests.published import Shape, write_model
 

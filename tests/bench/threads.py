@@ -9,9 +9,9 @@ import os
 import tempfile
 from unittest.mock import patch
 
+from glmstudio.config.presets import load_preset
+from glmstudio.rundir.run import Run, wait_for_end
 from glmstudio.runs import start
-from glmstudio.runs.presets import load_preset
-from glmstudio.runs.run import Run, wait_for_end
 
 STEPS, WARM = 40, 5
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from glmstudio.chat.server import ModelServer
-from glmstudio.runs.run import Run
+from glmstudio.chat.model_server import ModelServer
+from glmstudio.rundir.run import Run
 from glmstudio.runs.stop import stop_run
 from tests.e2e.browser import browser
 from tests.e2e.studio import Studio, studio

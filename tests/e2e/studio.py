@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.users import PACKAGES, PYTHON, become
 
 ROOT = Path(__file__).parents[2]
-_MAIN = "import sys; from glmstudio.ui.app import main; sys.exit(main(sys.argv[1:]))"
+_MAIN = "import sys; from glmstudio.ui.shell.app import main; sys.exit(main(sys.argv[1:]))"
 
 
 @dataclass(frozen=True)

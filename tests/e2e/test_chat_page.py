@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from glmstudio.chat.server import ModelServer
+from glmstudio.chat.model_server import ModelServer
 from glmstudio.data.records import Record, read_records
-from glmstudio.runs.run import list_runs, wait_for_end
+from glmstudio.rundir.run import list_runs, wait_for_end
 from tests.e2e.browser import browser, visit
 from tests.e2e.studio import Studio, studio
 from tests.trainings import begin

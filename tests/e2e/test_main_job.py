@@ -14,8 +14,8 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from glmstudio.chat.server import ModelServer, wait_until_ready
-from glmstudio.runs.run import Run, find_run, wait_for_end
+from glmstudio.chat.model_server import ModelServer, wait_until_ready
+from glmstudio.rundir.run import Run, find_run, wait_for_end
 from glmstudio.tools.toolbox import trained
 from tests.e2e.browser import browser, visit
 from tests.e2e.studio import ROOT, get, studio

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from openpyxl import Workbook
 
-from glmstudio.chat.server import ModelServer
-from glmstudio.runs.run import find_run, wait_for_end
+from glmstudio.chat.model_server import ModelServer
+from glmstudio.rundir.run import find_run, wait_for_end
 from tests.e2e.browser import CHROMIUM, visit
 from tests.e2e.studio import Studio
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glmstudio.knowledge.exam import read_facts
-from glmstudio.runs.run import find_run, wait_for_end
+from glmstudio.rundir.run import find_run, wait_for_end
 from tests.e2e.browser import CHROMIUM, visit
 from tests.e2e.studio import Studio, studio
 

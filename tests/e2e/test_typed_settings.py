@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glmstudio.runs.run import find_run
+from glmstudio.rundir.run import find_run
 from tests.e2e.browser import CHROMIUM, visit
 from tests.e2e.studio import Studio
 

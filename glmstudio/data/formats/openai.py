@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from glmstudio.data.formats.wording import Conversation, call, conversation, tools_of
-from glmstudio.data.turns import PLACE
+from glmstudio.data.protocol.turns import PLACE
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from glmstudio.data.calls import call_content, read_arguments
-from glmstudio.data.prompt import TOOL_PROMPT, listed_tool, tools_intro
-from glmstudio.data.turns import PLACE, WRITTEN
+from glmstudio.data.protocol.prompt import TOOL_PROMPT, listed_tool, tools_intro
+from glmstudio.data.protocol.tool_calls import call_content, read_arguments
+from glmstudio.data.protocol.turns import PLACE, WRITTEN
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from glmstudio.tools.errors import ToolError
-from glmstudio.tools.places import zone_of
+from glmstudio.tools.city_time_zones import zone_of
+from glmstudio.tools.tool_error import ToolError
 
 PERMISSION = "always"
 

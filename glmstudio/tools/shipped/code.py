@@ -7,7 +7,7 @@ import contextlib
 import io
 import traceback
 
-from glmstudio.tools.errors import ToolError
+from glmstudio.tools.tool_error import ToolError
 
 PERMISSION = "never"
 

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from glmstudio.tools.errors import ToolError
-from glmstudio.tools.places import zone_of
+from glmstudio.tools.city_time_zones import zone_of
+from glmstudio.tools.tool_error import ToolError
 
 PERMISSION = "always"
 

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from glmstudio.tools.errors import ToolError
+from glmstudio.tools.tool_error import ToolError
 
 PERMISSION = "ask"
 NEEDS = ["folder"]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
 
-from glmstudio.tools.errors import ToolError
+from glmstudio.tools.tool_error import ToolError
 
 PERMISSION = "never"
 NEEDS = ["network"]

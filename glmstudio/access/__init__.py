@@ -1,0 +1,1 @@
+"""Who is let in: this machine's page, its owner, and whoever has the key."""

@@ -1,0 +1,1 @@
+"""ChatGLM3's conversations as text and token ids: one protocol for training, chat and score."""

@@ -1,0 +1,77 @@
+"""One official multi-turn record as messages: the one place where roles, tools and calls become text.
+
+A record is `{"tools": ..., "conversations": [{"role", "content", "loss"?}, ...]}`; the role `tool` holds a call and
+its result: `{"role": "tool", "name", "parameters", "observation"}`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from glmstudio.data.protocol.prompt import TOOL_PROMPT, Message, is_text, tools_message
+from glmstudio.data.protocol.tool_calls import render_call
+from glmstudio.errors import StudioError
+from glmstudio.files import short
+
+ROLES = ("system", "user", "assistant", "observation", "tool")
+PLACE, WRITTEN = 0, 1  # keys that no JSON has: the turn's number in the user's file, and a call's text
+
+
+def record_messages(record: Any, intro: str = TOOL_PROMPT) -> tuple[Message, ...]:
+    """The messages of one record. Raises StudioError that says what is wrong with it."""
+    if not isinstance(record, dict):
+        raise StudioError("data.record_not_object")
+    turns = record.get("conversations")
+    if not isinstance(turns, list) or not turns:
+        raise StudioError("data.record_no_conversations")
+    try:
+        messages = [tools_message(record["tools"], intro)] if "tools" in record else []
+        for number, turn in enumerate(turns, 1):
+            messages += turn_messages(turn, number_of(turn, number) if isinstance(turn, dict) else number)
+    except RecursionError as error:
+        raise StudioError("data.record_deep") from error
+    if not any(message.trained for message in messages):
+        raise StudioError("data.record_nothing_trained")
+    if not is_text(messages):
+        raise StudioError("data.record_half_character")
+    return tuple(messages)
+
+
+def turn_messages(turn: Any, number: int) -> list[Message]:
+    """The messages of the turn with this number, counted from 1; a call and its result are two. Raises StudioError."""
+    if not isinstance(turn, dict):
+        raise StudioError("data.turn_not_object", number=number)
+    role, loss = turn.get("role"), turn.get("loss", True)
+    if role not in ROLES:
+        raise StudioError("data.turn_role", number=number, role=short(role), roles=", ".join(ROLES))
+    if not isinstance(loss, bool):
+        raise StudioError("data.turn_loss", number=number)
+    if role == "tool":
+        return _tool_messages(turn, number, loss)
+    content = turn.get("content")
+    if not isinstance(content, str):
+        raise StudioError("data.turn_content", number=number)
+    return [Message(role, content, trained=loss and role == "assistant")]
+
+
+def number_of(turn: dict[Any, Any], index: int) -> int:
+    """Which turn of the user's file this is: a converter says so, because its turns are not those of the file."""
+    number: int = turn.get(PLACE, index)
+    return number
+
+
+def _tool_messages(turn: dict[Any, Any], number: int, loss: bool) -> list[Message]:
+    name, arguments = turn.get("name"), turn.get("parameters")
+    if not isinstance(name, str) or not name or "\n" in name:
+        raise StudioError("data.tool_name", number=number)
+    if not isinstance(arguments, dict):
+        raise StudioError("data.tool_parameters", number=number, name=short(name))
+    for key in arguments:
+        if not key.isidentifier():
+            raise StudioError("data.tool_argument", number=number, name=short(name), argument=short(key))
+    seen = turn.get("observation")
+    text = seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False)
+    content = turn.get(WRITTEN, "") or render_call(arguments)
+    call = Message("assistant", content, metadata=name, trained=loss)
+    return [call, Message("observation", text)]

@@ -1,0 +1,1 @@
+"""The files that people bring, as values with line numbers."""

@@ -1,0 +1,182 @@
+"""The rows of a table, CSV or Excel, as objects by the names in its first row."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from glmstudio.data.formats.facts import several_of
+from glmstudio.data.formats.plain import QUESTION_AND_ANSWER, is_known, normal_name
+from glmstudio.data.readers.sources import Moved, is_broken, open_text
+from glmstudio.errors import StudioError
+from glmstudio.files import short
+
+_DELIMITERS = ",;\t"
+_LONGEST_CELL = 1 << 24
+_HEAD = 1 << 16
+_LARGEST_PART = 1 << 30  # bytes of a workbook's part when unpacked: a small file can pretend to any size
+
+Placed = tuple[int, Any]
+Known = Callable[[Iterable[str]], bool]
+
+
+def csv_rows(text: io.TextIOWrapper, longest: int, known: Known = is_known) -> Iterator[Placed]:
+    """Line number and row of a CSV table with comma, semicolon or tab; a StudioError where a row cannot be used, and
+    where a line is longer than so many characters. `known` says whether its columns are those of records."""
+    csv.field_size_limit(longest)
+    lines = _Lines(text, longest)
+    try:
+        header = next(lines, "")
+    except csv.Error:
+        yield 1, too_long(longest)
+        return
+    delimiter = max(_DELIMITERS, key=header.count)
+    rows = csv.reader(_again(header, lines), delimiter=delimiter, strict=True)
+    names: list[str] = []
+    while True:
+        line = rows.line_num + 1
+        try:
+            cells = next(rows, None)
+        except csv.Error:
+            yield line, too_long(longest) if lines.too_long else StudioError("data.csv_broken")
+            return
+        if cells is None:
+            return
+        if not names:
+            names = [normal_name(name) for name in cells]
+            if wrong := _wrong_names(names, known):
+                yield line, wrong
+                return
+        elif any(is_broken(cell) for cell in cells):
+            yield line, StudioError("data.line_encoding")
+        elif any(cells):
+            yield line, _row(names, cells)
+
+
+def sheet_rows(file: Path, moved: Moved | None = None, known: Known = is_known) -> Iterator[Placed]:
+    """Row number and row of the first sheet of an Excel workbook; a StudioError where a row cannot be used.
+
+    Raises StudioError for a file that is no workbook. `moved` hears of the file's bytes, all at once.
+    """
+    names: list[str] = []
+    for line, cells in _sheet(file):
+        texts = [_text(cell) for cell in cells]
+        if not any(text.strip() for text in texts):
+            continue
+        if not names:
+            names = [normal_name(text) for text in texts]
+            if wrong := _wrong_names(names, known):
+                yield line, wrong
+                return
+            continue
+        more = texts[len(names) :]
+        whole = texts if any(more) else [*texts, *[""] * (len(names) - len(texts))][: len(names)]
+        yield line, _row(names, whole)
+    if moved is not None:
+        moved(file.stat().st_size)
+
+
+def raw_rows(file: Path, most: int) -> list[list[str]]:
+    """The first rows of a table as they stand, without looking for names. Raises StudioError for what is no table."""
+    if file.suffix.lower() == ".xlsx":
+        cells = ([_text(cell) for cell in row] for _, row in _sheet(file))
+        return list(islice((row for row in cells if any(cell.strip() for cell in row)), most))
+    with open_text(file, newline="") as text:
+        csv.field_size_limit(_LONGEST_CELL)
+        head = text.read(_HEAD)
+        delimiter = max(_DELIMITERS, key=head.partition("\n")[0].count)
+        rows = csv.reader(chain(io.StringIO(head, newline=""), text), delimiter=delimiter)
+        try:
+            return list(islice((row for row in rows if any(cell.strip() for cell in row)), most))
+        except csv.Error as error:
+            raise StudioError("data.csv_broken") from error
+
+
+def _sheet(file: Path) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Number and values of each row of the first sheet. Formulas count as what they were worth when it was saved."""
+    from openpyxl import load_workbook
+
+    try:
+        with zipfile.ZipFile(file) as parts, warnings.catch_warnings():
+            if any(part.file_size > _LARGEST_PART for part in parts.infolist()):
+                raise StudioError("data.sheet_large", file=str(file))
+            warnings.simplefilter("ignore")  # about fonts and the like
+            book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
+            if not book.worksheets:
+                return
+            sheet = book.worksheets[0]
+            sheet.reset_dimensions()  # what the file says of its size can be anything
+            yield from enumerate(sheet.iter_rows(values_only=True), 1)
+            book.close()
+    except (StudioError, GeneratorExit):
+        raise
+    except OSError as error:
+        raise StudioError("data.file_unreadable", file=str(file), reason=error.strerror or str(error)) from error
+    except Exception as error:  # a workbook from outside can break its reader anywhere
+        raise StudioError("data.sheet_unreadable", file=str(file)) from error
+
+
+def _text(cell: Any) -> str:
+    """A cell as it reads in the sheet: whole numbers without a point, days without a time."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    if isinstance(cell, dt.datetime) and cell.time() == dt.time():
+        return cell.date().isoformat()
+    return str(cell)
+
+
+def _wrong_names(names: list[str], known: Known) -> StudioError | None:
+    named = [name for name in names if name]
+    once = [name for name in named if not several_of(name)]
+    if len(set(once)) != len(once):
+        return StudioError("data.csv_names")
+    if known(named):
+        return None
+    seen = ", ".join(short(name, 30) for name in named[:12])
+    return StudioError("data.csv_columns", columns=seen or "–", known=QUESTION_AND_ANSWER)
+
+
+def _row(names: list[str], cells: Sequence[str]) -> Any:
+    if len(cells) != len(names):
+        return StudioError("data.csv_cells", cells=len(cells), columns=len(names))
+    row: dict[str, Any] = {}
+    for name, cell in zip(names, cells, strict=True):
+        if name:
+            row[name] = [*row.get(name, []), cell] if several_of(name) else cell
+    return row
+
+
+class _Lines(Iterator[str]):
+    """The lines of a table; one that is too long ends it."""
+
+    def __init__(self, text: io.TextIOWrapper, longest: int) -> None:
+        self._text, self._longest, self.too_long = text, longest, False
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._longest + 1)
+        if not line:
+            raise StopIteration
+        if len(line) > self._longest:
+            self.too_long = True
+            raise csv.Error
+        return line
+
+
+def too_long(longest: int) -> StudioError:
+    """What is said of a record that is none: nobody writes so long a conversation."""
+    return StudioError("data.record_too_long", millions=longest >> 20)
+
+
+def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
+    if first:
+        yield first
+    yield from rest

@@ -1,0 +1,71 @@
+"""The places that models are downloaded from, asked all at once. To be offline is no fault."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+
+from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.models import list_models
+from glmstudio.models.hub.hubs import TITLES, endpoint
+
+_LIMIT = 3.0
+
+
+@check("hub.reach", family="network", limit=_LIMIT + 2)
+def reach(_: Probes) -> Found:
+    """Which hubs answer. Nobody is asked where a model is on this machine already."""
+    if any(model.kind != "demo" and model.ready for model in list_models()):
+        return found("ok", "local")
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return found("ok", "told_offline")
+    places = hubs()
+    answered = _ask(places)
+    if not answered:
+        return found("info", "offline", names=", ".join(places))
+    missing = [name for name in places if name not in answered]
+    fastest_first = sorted(answered.items(), key=lambda pair: pair[1])
+    words = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in fastest_first)
+    return found("ok", "some" if missing else "ok", answered=words, missing=", ".join(missing))
+
+
+def hubs() -> dict[str, str]:
+    """The hubs' names and addresses, moved by the variables that their own programs obey."""
+    return {title: endpoint(source) for source, title in TITLES.items()}
+
+
+def _ask(places: dict[str, str]) -> dict[str, float]:
+    """Seconds until each answered, of those that did in time; a look-up of a name can hang longer than one waits."""
+    answered: dict[str, float] = {}
+
+    def ask(name: str, address: str) -> None:
+        seconds = _answer_time(address)
+        if seconds is not None:
+            answered[name] = seconds
+
+    threads = [threading.Thread(target=ask, args=place, daemon=True) for place in places.items()]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + _LIMIT
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(answered)
+
+
+def _answer_time(address: str) -> float | None:
+    """Seconds until this address answered anything at all; None if it did not."""
+    begun = time.monotonic()
+    try:
+        request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "glm-studio"})  # noqa: S310  checked below
+        if request.type not in ("http", "https"):
+            return None
+        with urllib.request.urlopen(request, timeout=_LIMIT):  # noqa: S310
+            pass
+    except urllib.error.HTTPError:
+        pass  # it answered
+    except (OSError, ValueError):
+        return None
+    return time.monotonic() - begun

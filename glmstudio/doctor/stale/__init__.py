@@ -1,0 +1,1 @@
+"""Leftover processes: found, listed, ended with proof."""

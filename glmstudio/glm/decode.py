@@ -1,0 +1,150 @@
+"""The forward pass of an answer: transformers' own, without the care that it takes for what no answer needs.
+
+A small model spends as much time on that care as on its numbers, and so does a large one on a card. Where nothing
+stands beside the weights, one product makes queries, keys and values: the weights of the three lie one behind the
+other in memory, and their layers hold parts of the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import Cache, GlmForCausalLM
+
+from glmstudio.glm.adapters.prefix import hand_out
+from glmstudio.glm.attention import attention
+from glmstudio.glm.layers import Attention, swiglu, turn
+
+_MIXED = ("q_proj", "k_proj", "v_proj")
+
+
+class Reader:
+    """Reads tokens into a cache. For one thread, and with no other user of the model between `begin` and the last
+    `read`."""
+
+    def __init__(self, model: GlmForCausalLM) -> None:
+        self.model = model
+        self._bare = [_Bare.of(layer) for layer in model.model.layers]
+        self._is_bare = False
+        every = torch.arange(model.config.max_position_embeddings, device=model.device)[None]
+        with torch.inference_mode(mode=False), torch.no_grad():
+            self._angles = model.model.rotary_emb(every.float(), every)  # (1, context, 1, pairs)
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()  # what the three layers had before
+
+    def begin(self) -> None:
+        """An answer begins, with whatever stands beside the weights now."""
+        hand_out(self.model, 1)
+        self._is_bare = all(bare and bare.alone for bare in self._bare)
+
+    def read(
+        self,
+        ids: torch.Tensor,
+        cache: Cache,
+        positions: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The logits (V), float32, after `ids` (1, T), which follow what `cache` holds and are added to it."""
+        return self.logits(self.states(ids, cache, positions, mask)[-1])
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """(…, V), float32, for hidden states (…, H)."""
+        logits: torch.Tensor = self.model.lm_head(self.model.model.norm(states))
+        return logits.float()
+
+    def states(
+        self,
+        ids: torch.Tensor,
+        cache: Cache,
+        positions: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The hidden states (T, H) of `ids` (1, T) behind the last layer, as `read` has them before it takes the last.
+
+        `positions` (T) are counted on where they are not given; `mask` (1, 1, T or 1, S) tells which of the cache's
+        places may be seen, where not all that come before may.
+        """
+        inner = self.model.model
+        if positions is None:
+            before = cache.get_seq_length()
+            angles = self._angles[:, before : before + ids.shape[1]]
+        else:
+            angles = self._angles.index_select(1, positions)
+        hidden = functional.embedding(ids, inner.embed_tokens.weight)
+        for layer, bare in zip(inner.layers, self._bare, strict=True):
+            if bare and self._is_bare:
+                hidden = bare(hidden, angles, cache, mask)
+            else:
+                hidden = hidden + layer.self_attn(layer.input_layernorm(hidden), angles, mask, cache=cache)[0]
+                hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        return hidden[0]
+
+
+@dataclass(frozen=True)
+class _Bare:
+    """A block's numbers, at hand without asking its modules for them."""
+
+    block: Any
+    module: Attention
+    heads: int
+    groups: int
+    norms: tuple[Any, Any]
+    mixed: tuple[torch.Tensor, torch.Tensor]
+    linear: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+    @classmethod
+    def of(cls, block: Any) -> _Bare | None:
+        """None where its linear layers are of another kind."""
+        if not _plain(block):
+            return None
+        module, config = block.self_attn, block.self_attn.config
+        norms = [
+            (list(norm.weight.shape), norm.weight.detach(), norm.variance_epsilon)
+            for norm in (block.input_layernorm, block.post_attention_layernorm)
+        ]
+        layers = (module.o_proj, block.mlp.gate_up_proj, block.mlp.down_proj)
+        return cls(
+            block, module, config.num_attention_heads, config.num_key_value_heads, (norms[0], norms[1]),
+            _joined([getattr(module, name) for name in _MIXED]),
+            (layers[0].weight.detach(), layers[1].weight.detach(), layers[2].weight.detach()),
+        )  # fmt: skip
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing has been put beside the weights since."""
+        return _plain(self.block)
+
+    def __call__(self, hidden: torch.Tensor, angles: torch.Tensor, cache: Cache, mask: Any) -> torch.Tensor:
+        """(1, T, H) to (1, T, H)."""
+        heads, groups = self.heads, self.groups
+        out, gate_up, down = self.linear
+        states = functional.linear(torch.rms_norm(hidden, *self.norms[0]), *self.mixed)
+        states = states.view(1, hidden.shape[1], heads + 2 * groups, -1)
+        turn(states[:, :, : heads + groups], angles)
+        query, key, value = states.transpose(1, 2).split([heads, groups, groups], dim=1)  # (1, …, T, D)
+        key, value = cache.update(key, value, self.module.layer_idx)
+        mixed, _ = attention(self.module, query, key, value, mask, scaling=self.module.scaling)
+        hidden = hidden + functional.linear(mixed.flatten(2), out)
+        both = functional.linear(torch.rms_norm(hidden, *self.norms[1]), gate_up)
+        return hidden + functional.linear(swiglu(both), down)
+
+
+def _plain(block: Any) -> bool:
+    module, feed = block.self_attn, block.mlp
+    layers = (module.q_proj, module.k_proj, module.v_proj, module.o_proj, feed.gate_up_proj, feed.down_proj)
+    return all(type(layer) is nn.Linear for layer in layers)
+
+
+def _joined(layers: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Their weights and biases as one of each; they themselves hold parts of it from now on."""
+    sizes = [layer.out_features for layer in layers]
+    with torch.inference_mode(mode=False):  # what is made in that mode can never be trained through again
+        weight = torch.cat([layer.weight.detach() for layer in layers])
+        bias = torch.cat([layer.bias.detach() for layer in layers])
+    for layer, part, own in zip(layers, weight.split(sizes), bias.split(sizes), strict=True):
+        layer.weight.data, layer.bias.data = part, own
+    return weight, bias

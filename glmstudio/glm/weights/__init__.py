@@ -1,0 +1,1 @@
+"""Base weights: the published layout, the native one, and the way between them."""

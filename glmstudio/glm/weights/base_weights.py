@@ -1,0 +1,126 @@
+"""Weights from a published folder into the native model, without ever holding them twice.
+
+Shards are mapped into memory, not read; a tensor that keeps its type stays mapped, one that changes its type or device
+is copied and its page given back when the shard is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import GlmConfig, GlmForCausalLM
+
+from glmstudio.errors import StudioError
+from glmstudio.glm.attention import ATTENTION
+from glmstudio.glm.layers import Angles, use_own_layers
+from glmstudio.glm.weights.layout import native_config, native_tensors
+from glmstudio.models.family import refuse_prefix
+from glmstudio.models.folder import check_weights, read_config, weight_files
+
+
+def load_base(folder: Path, *, dtype: torch.dtype | None, device: torch.device) -> GlmForCausalLM:
+    """The model of a published folder, in evaluation mode; without a `dtype` in the types of its files.
+
+    Raises StudioError, naming the file and the remedy, for a folder that is wrong, cut off, foreign or not whole.
+    """
+    model = empty_base(folder)
+    config = model.config
+    wanted = dict(model.named_parameters())
+    for file in weight_files(folder):
+        check_weights(file)
+        state: dict[str, torch.Tensor] = {}
+        for name, tensor in _tensors(file):
+            refuse_prefix(folder, [name])
+            try:
+                pieces = native_tensors(name, tensor, config)
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise StudioError("models.foreign_tensor", file=str(file), name=name) from error
+            for native, piece in pieces.items():
+                if native not in wanted or wanted[native].shape != piece.shape:
+                    raise StudioError("models.foreign_tensor", file=str(file), name=name)
+                moved = piece.to(device)
+                state[native] = moved if dtype is None else moved.to(dtype)  # a card does that faster than the CPU
+        model.load_state_dict(state, strict=False, assign=True)
+        for native in state:
+            wanted.pop(native, None)
+    if wanted:
+        raise StudioError("models.missing_tensor", folder=str(folder), count=len(wanted), name=min(wanted))
+    set_angles(model, device)
+    model.requires_grad_(True)
+    model.eval()
+    return model
+
+
+def empty_base(folder: Path) -> GlmForCausalLM:
+    """The model of a published folder without its numbers, which take no memory yet. Raises StudioError."""
+    with torch.device("meta"):
+        return native_model(native_config(read_config(folder), str(folder / "config.json")))
+
+
+def native_model(config: GlmConfig) -> GlmForCausalLM:
+    """Transformers' model with the layers of this project."""
+    model = GlmForCausalLM(config)
+    model.set_attn_implementation(ATTENTION)
+    use_own_layers(model)
+    return model
+
+
+def set_angles(model: GlmForCausalLM, device: torch.device) -> None:
+    """Compute the rotary angles, which no file holds, on the device."""
+    with device:
+        model.model.rotary_emb = Angles(config=model.config)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """All tensors of one small file, by name. Raises StudioError for a file that is damaged or not plain tensors."""
+    check_weights(file)
+    return dict(_tensors(file))
+
+
+@contextlib.contextmanager
+def in_words(folder: Path) -> Iterator[None]:
+    """Whatever a folder from outside throws, as the StudioError that names it; too little memory stays what it is."""
+    try:
+        yield
+    except (StudioError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "memory" in str(error).lower():
+            raise
+        raise StudioError("models.damaged", file=str(folder)) from error
+
+
+def adapter_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """As `read_tensors`, of an adapter: each tensor has all its numbers in the file. A small one can describe a tensor
+    that would fill the memory, and an adapter's size is not known before. Raises StudioError."""
+    found = read_tensors(file)
+    for name, tensor in found.items():
+        plain = isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided
+        if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise StudioError("models.damaged", file=str(file))
+    return found
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as shard:
+                for name in shard.keys():  # noqa: SIM118 (a safetensors file is no mapping)
+                    yield name, shard.get_tensor(name)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                shard = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            for name, tensor in shard.items():
+                yield name, tensor
+    except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError, EOFError) as error:
+        raise StudioError("models.damaged", file=str(file)) from error
+    except Exception as error:  # torch's unpickler raises a class of its own for anything but plain tensors
+        if type(error).__name__ == "UnpicklingError":
+            raise StudioError("models.damaged", file=str(file)) from error
+        raise

@@ -1,0 +1,1 @@
+"""Words, numbers, dates and amounts of English and Chinese, in comparable form."""

@@ -1,0 +1,1 @@
+"""From a hub to the disk: what it lists, and the bytes of it."""

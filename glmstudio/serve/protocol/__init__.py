@@ -1,0 +1,1 @@
+"""OpenAI's protocols over HTTP: requests checked, answers written."""

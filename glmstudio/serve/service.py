@@ -1,0 +1,233 @@
+"""OpenAI's protocols over one loaded model and its adapters: the chat here, completions in their own module."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from glmstudio.chat.openai_messages import ProtocolError, to_turns
+from glmstudio.data.protocol.prompt import chat_ids, is_text
+from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.errors import StudioError
+from glmstudio.files import short
+from glmstudio.serve.engine import Engine, Job
+from glmstudio.serve.fair_queue import FullError
+from glmstudio.serve.job_listener import Listener
+from glmstudio.serve.protocol.chat_request import Request, read_request
+from glmstudio.serve.protocol.chat_writer import Done, Piece, Writer
+from glmstudio.serve.protocol.completion_request import read_completion
+from glmstudio.serve.protocol.completions import Completions
+from glmstudio.serve.protocol.error_response import HANDLERS, failed, full, refusal, told_of
+from glmstudio.serve.protocol.http import beside, event_stream, read_body
+from glmstudio.serve.protocol.tokenize_routes import token_routes
+
+
+class Service:
+    """One model behind the protocol. `about` says how it is loaded; `control` is the studio's own token."""
+
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, name: str, *, about: dict[str, Any] | None = None, control: str = ""
+    ) -> None:
+        self._engine, self._tokenizer, self._name = engine, tokenizer, name
+        self._about, self._control, self._began = about or {}, control, int(time.time())
+
+    def application(self) -> Starlette:
+        """The ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/health", self.health),
+                Route("/v1/models", self.models),
+                Route("/v1/models/{name:path}", self.model),
+                Route("/v1/chat/completions", self.complete, methods=["POST"]),
+                Route("/v1/completions", self.go_on, methods=["POST"]),
+                *token_routes(self._tokenizer, self._engine.context),
+                Route("/studio/state", self.state),
+                Route("/studio/adapters", self.add, methods=["POST"]),
+            ],
+            exception_handlers=HANDLERS,
+        )
+
+    async def health(self, _: HttpRequest) -> Response:
+        """Whether the model answers."""
+        return JSONResponse({"status": "ready", "model": self._name})
+
+    async def models(self, _: HttpRequest) -> Response:
+        """The base and every adapter that can be asked for by name."""
+        names = [self._name, *self._engine.shelf.names]
+        return JSONResponse({"object": "list", "data": [self._model(name) for name in names]})
+
+    async def model(self, request: HttpRequest) -> Response:
+        """One of them."""
+        name = request.path_params["name"]
+        self._adapter(name)
+        return JSONResponse(self._model(name))
+
+    async def state(self, request: HttpRequest) -> Response:
+        """How busy the engine is; for the studio alone."""
+        self._only_studio(request)
+        engine = self._engine
+        told = {"waiting": len(engine.turns), "busy": engine.busy, "kept_tokens": engine.kept.tokens}
+        return JSONResponse(told | {"in_use": engine.shelf.in_use or self._name})
+
+    async def add(self, request: HttpRequest) -> Response:
+        """Put an adapter beside the weights; for the studio alone."""
+        self._only_studio(request)
+        body = await read_body(request)
+        name, folder = str(body.get("name") or ""), str(body.get("folder") or "")
+        if not name or name == self._name:
+            raise ProtocolError("name must be the name of an adapter.", "name")
+        shelf = self._engine.shelf
+        if name in shelf.names and shelf.folder(name) != Path(folder):
+            return refusal(409, "Another adapter has this name.", param="name", code="name_taken")
+        if name not in shelf.names:
+            try:
+                await run_in_threadpool(self._engine.add, name, Path(folder))
+            except StudioError as error:
+                return JSONResponse({"problem": error.to_json()}, 400)
+            except FullError:
+                return full()
+        return JSONResponse(self._model(name))
+
+    async def complete(self, request: HttpRequest) -> Response:
+        """An answer, whole or as server-sent events; errors in OpenAI's shape."""
+        asked = read_request(await read_body(request))
+        adapter = self._adapter(asked.model)
+        listener = Listener(self._engine)
+        job = Job(
+            prompt=await beside(request, self._prompt, asked),
+            sampling=asked.sampling,
+            put=listener.put,
+            adapter=adapter,
+            client=asked.client,
+            begin=[self._tokenizer.encode(f"{name}\n") for name in asked.first],
+        )
+        job.sampling = self._within(job)
+        writer = Writer(self._tokenizer, asked, job)
+        try:
+            listener.submit(job)
+        except FullError:
+            return full()
+        head = self._head(asked, adapter)
+        if asked.stream:
+            return event_stream(self._events(writer, listener, head, asked), listener)
+        return await self._whole(request, writer, listener, head)
+
+    async def go_on(self, request: HttpRequest) -> Response:
+        """Text that goes on behind each prompt, and how likely its tokens are; whole or as server-sent events."""
+        body = await read_body(request)
+        asked = await beside(request, read_completion, body, self._tokenizer, self._engine.context)
+        return await Completions(self._engine, self._tokenizer, asked, self._adapter(asked.model)).reply(request)
+
+    async def _whole(self, request: HttpRequest, writer: Writer, listener: Listener, head: dict[str, Any]) -> Response:
+        async with listener.watching(request):
+            async for item in listener.items():
+                if isinstance(item, Exception):
+                    return failed(item)
+                writer.take(item)
+            done = writer.end()
+        choice = {"index": 0, "message": writer.message(), "finish_reason": done.reason, "logprobs": None}
+        return JSONResponse(head | {"object": "chat.completion", "choices": [choice], "usage": done.usage})
+
+    async def _events(
+        self, writer: Writer, listener: Listener, head: dict[str, Any], asked: Request
+    ) -> AsyncIterator[str]:
+        head = head | {"object": "chat.completion.chunk"} | ({"usage": None} if asked.usage else {})
+
+        def event(delta: dict[str, Any], finish: str | None = None) -> str:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+            return f"data: {json.dumps(head | {'choices': [choice]}, ensure_ascii=False)}\n\n"
+
+        try:
+            yield event({"role": "assistant", "content": "", "refusal": None})
+            async for item in listener.beating():
+                if isinstance(item, str):
+                    yield item
+                elif isinstance(item, Exception):
+                    yield f"data: {json.dumps(told_of(item)[1])}\n\n"
+                    return
+                else:
+                    for piece in writer.take(item):
+                        yield event(_delta(piece))
+            done: Done = writer.end()
+            for piece in done.pieces:
+                yield event(_delta(piece))
+            yield event({}, done.reason)
+            if asked.usage:
+                yield f"data: {json.dumps(head | {'choices': [], 'usage': done.usage})}\n\n"
+            yield "data: [DONE]\n\n"
+        finally:  # whatever ends the response, the client leaving too, ends the answer
+            listener.leave()
+
+    def _prompt(self, asked: Request) -> list[int]:
+        turns = to_turns(asked.messages, asked.tools)
+        if not is_text(turns):
+            raise ProtocolError("The request holds half a character, such as \\ud83d alone.", "messages")
+        prompt = chat_ids(self._tokenizer, turns)
+        if len(prompt) >= self._engine.context:
+            raise ProtocolError(
+                f"The conversation has {len(prompt)} tokens; the model reads {self._engine.context}.",
+                "messages",
+                code="context_length_exceeded",
+            )
+        return prompt
+
+    def _within(self, job: Job) -> Any:
+        """The sampling, with no more tokens than the context has room for."""
+        room = self._engine.context - len(job.prompt)
+        return replace(job.sampling, max_tokens=min(job.sampling.max_tokens, room))
+
+    def _adapter(self, name: str) -> str:
+        """The adapter that a model's name stands for. Raises ProtocolError for a name that is none."""
+        known = self._engine.shelf.names
+        if name == self._name or name in known:
+            return "" if name == self._name else name
+        there = ", ".join([self._name, *known])
+        raise ProtocolError(
+            f"The model {short(name, 200)} does not exist. There is: {there}.",
+            "model",
+            code="model_not_found",
+            status=404,
+        )
+
+    def _model(self, name: str) -> dict[str, Any]:
+        described = self._engine.shelf.describe("" if name == self._name else name)
+        about = {"kind": described.kind, "sha256": described.sha256, "norm": described.norm, "size": described.size}
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._began,
+            "owned_by": "glmstudio",
+            "root": self._name,
+            "parent": None if name == self._name else self._name,
+            "glmstudio": about | {"fingerprint": described.fingerprint, "context": self._engine.context} | self._about,
+        }
+
+    def _head(self, asked: Request, adapter: str) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": asked.model,
+            "system_fingerprint": self._engine.shelf.describe(adapter).fingerprint,
+        }
+
+    def _only_studio(self, request: HttpRequest) -> None:
+        given = request.headers.get("x-studio-token", "")
+        if not self._control or not hmac.compare_digest(given.encode(), self._control.encode()):
+            raise HTTPException(404)
+
+
+def _delta(piece: Piece) -> dict[str, Any]:
+    return {"content": piece} if isinstance(piece, str) else {"tool_calls": [piece]}

@@ -1,0 +1,252 @@
+"""One look at all processes, shared by the checks: who they are, who started them, and what they carry."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import psutil
+
+from glmstudio.system.process import COOKIE, environment
+
+JOB = "TORCHELASTIC_RUN_ID"  # torchrun sets it for its workers, and they for all that they start
+LOADER = "pt_data_worker"  # how torch 2.5 and later name the processes that load data
+_DEEPSPEED = "CROSS_RANK"  # DeepSpeed's launcher gives no job id, but it alone sets this
+_RANK = ("MASTER_PORT", "RANK", "TORCHELASTIC_RESTART_COUNT")  # with the job, which worker of it
+_KEPT = (COOKIE, JOB, _DEEPSPEED, *_RANK)
+_AGENT_NAME = "pt_elastic"  # and how they name torchrun itself
+_AGENT_PROGRAMS = ("torchrun", "accelerate", "accelerate-launch", "deepspeed")
+_AGENT_MODULES = re.compile(
+    r"torch\.distributed\.(run|launch|elastic\b.*)|accelerate\.commands\b.*|deepspeed\.launcher\b.*"
+    r"|glmstudio\.train\.torchrun"
+)
+_AGENT_FILES = re.compile(
+    r".*/(torch/distributed/(run|launch)|accelerate/commands/launch|deepspeed/launcher/(launch|runner))\.py"
+)
+_PYTHON = re.compile(r"(python|pypy)\d*(\.\d+)*(t|d|-dbg)?(\.exe)?")
+_ASKED = [
+    name
+    for name in ("pid", "ppid", "name", "cmdline", "username", "uids", "create_time", "cpu_times", "exe", "status")
+    if hasattr(psutil.Process, name)  # Windows has no uids
+]
+_LONGEST = 1000  # characters of one word of a command line, of which there may be megabytes
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A process as it was at that look. `variables` and `program` are only known of this user's processes."""
+
+    pid: int
+    parent: int
+    name: str
+    argv: tuple[str, ...]
+    user: str
+    mine: bool
+    created: float
+    cpu_s: float
+    variables: dict[str, str] = field(repr=False)
+    program: str = ""  # the file that runs, whatever the command line says
+    in_terminal: bool = False
+    stopped: bool = False  # by Ctrl+Z or SIGSTOP; one that a debugger holds is in another state
+
+    @property
+    def command(self) -> str:
+        """The command line, cut to what a table can show."""
+        return (" ".join(self.argv) or self.name)[:300]
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was started."""
+        return max(0.0, time.time() - self.created)
+
+    @property
+    def is_python(self) -> bool:
+        """Whether Python runs in it; a shell or an editor opened from within a training carries its variables, too."""
+        if self.program:
+            return bool(_PYTHON.fullmatch(_base(self.program)))
+        return self.name.startswith(("python", "pt_")) or bool(_PYTHON.fullmatch(_base(*self.argv[:1])))
+
+    @property
+    def is_agent(self) -> bool:
+        """Whether it is torchrun or its like: by the program that runs, never by a word somewhere in its command."""
+        if self.name == _AGENT_NAME or _base(*self.argv[:1]) in _AGENT_PROGRAMS:
+            return True
+        if not _PYTHON.fullmatch(_base(*self.argv[:1])):
+            return False
+        kind, program = _told_to_run(self.argv[1:])
+        if kind == "-m":
+            return bool(_AGENT_MODULES.fullmatch(program))
+        return kind == "" and (_base(program) in _AGENT_PROGRAMS or bool(_AGENT_FILES.fullmatch(program)))
+
+    @property
+    def job(self) -> str:
+        """The training that it was started for, "" if for none."""
+        return self.variables.get(JOB) or ("DeepSpeed" if _DEEPSPEED in self.variables else "")
+
+    @property
+    def rank(self) -> tuple[str, ...] | None:
+        """Which worker of which training it is, or was started by; None where it does not say."""
+        values = tuple(self.variables.get(name, "") for name in _RANK)
+        return (self.job, *values) if self.job and all(values[:2]) else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """All processes by number."""
+
+    processes: dict[int, Seen]
+
+    def above(self, process: Seen) -> Iterator[Seen]:
+        """Its parent, its parent's parent, and so on, as far as they are still there."""
+        seen = {process.pid}
+        current = self.processes.get(process.parent)
+        while current is not None and current.pid not in seen:
+            yield current
+            seen.add(current.pid)
+            current = self.processes.get(current.parent)
+
+    def below(self, pid: int) -> list[Seen]:
+        """Everything that it started, and what they started."""
+        children: dict[int, list[Seen]] = {}
+        for each in self.processes.values():
+            children.setdefault(each.parent, []).append(each)
+        found: dict[int, Seen] = {}
+        waiting = [pid]
+        while waiting:
+            new = [child for child in children.get(waiting.pop(), ()) if child.pid not in found]
+            found |= {child.pid: child for child in new}
+            waiting += [child.pid for child in new]
+        return list(found.values())
+
+    def has_agent_above(self, process: Seen) -> bool:
+        """Whether a torchrun still looks after it."""
+        return any(each.is_agent for each in self.above(process))
+
+    def is_looked_after(self, process: Seen) -> bool:
+        """Whether the one who started this part of a training is still there: torchrun or its like, a launcher that
+        somebody wrote in Python, or a shell in whose terminal it runs.
+        """
+        # Process 1 adopts what is left alone, so that it is Python proves nothing.
+        above = list(self.above(process))
+        if any(each.is_agent or (each.in_terminal and process.in_terminal) for each in above):
+            return True
+        return self._has_python_launcher(process)
+
+    def is_of_a_training(self, process: Seen) -> bool:
+        """Whether it is a launcher, or what one that is still there started; a terminal makes no training."""
+        if process.is_agent:
+            return True
+        is_part = process.name == LOADER or (process.is_python and bool(process.job))
+        return is_part and (self.has_agent_above(process) or (bool(process.job) and self._has_python_launcher(process)))
+
+    def training_of(self, process: Seen) -> set[int]:
+        """The numbers of all that belongs to the same training, itself among them."""
+        agent = next((each for each in reversed([process, *self.above(process)]) if each.is_agent), None)
+        if agent is not None:
+            return {agent.pid, *(each.pid for each in self.below(agent.pid))}
+        run, job = process.variables.get(COOKIE), process.job and process.parent > 1
+        kin = (
+            each.pid
+            for each in self.processes.values()
+            if (run and each.variables.get(COOKIE) == run)
+            or (job and (each.job, each.parent) == (process.job, process.parent))
+        )
+        return {process.pid, *kin}
+
+    def _has_python_launcher(self, process: Seen) -> bool:
+        starter = next((each for each in self.above(process) if each.job != process.job), None)
+        return starter is not None and starter.is_python and starter.pid != 1
+
+    def helps_a_worker(self, process: Seen) -> bool:
+        """Whether the worker that started it is well: some let their helpers go, and process 1 adopts them."""
+        return process.rank is not None and any(
+            each.rank == process.rank
+            and each.pid != process.pid
+            and each.created <= process.created
+            and self.is_looked_after(each)
+            for each in self.processes.values()
+        )
+
+
+def read_table() -> Table:
+    """Look at every process once."""
+    own = os.getuid() if hasattr(os, "getuid") else None
+    # Not `process_iter`: it keeps what it saw, and would take a new process for the one that had its number before.
+    seen = (_look(pid, own) for pid in psutil.pids())
+    return Table({each.pid: each for each in seen if each})
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether it is suspended now, and hears no signal but the one to go on and the one that kills."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
+
+
+def clean(text: object, longest: int) -> str:
+    """A name that a program gave itself, fit to be shown: no control characters, no halves of characters."""
+    return "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in str(text)[:longest])
+
+
+def _look(pid: int, own: int | None) -> Seen | None:
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            return _seen(process.as_dict(_ASKED, ad_value=None), own)
+    except (psutil.Error, OSError):  # it has ended meanwhile
+        return None
+
+
+def _seen(info: dict[str, Any], own: int | None) -> Seen:
+    mine = own is None or (info.get("uids") is not None and info["uids"].real == own)
+    times = info["cpu_times"]
+    return Seen(
+        pid=info["pid"],
+        parent=info["ppid"] or 0,
+        name=clean(info["name"] or "", 60),
+        argv=tuple(clean(word, _LONGEST) for word in (info["cmdline"] or ())[:100]),
+        user=clean(info["username"] or "?", 60),
+        mine=mine,
+        created=info["create_time"] or 0.0,
+        cpu_s=times.user + times.system if times is not None else 0.0,
+        variables={name: value for name, value in environment(info["pid"]).items() if name in _KEPT} if mine else {},
+        program=info["exe"] or "",
+        in_terminal=_has_terminal(info["pid"]),
+        stopped=info["status"] == psutil.STATUS_STOPPED,
+    )
+
+
+def _has_terminal(pid: int) -> bool:
+    """Whether a terminal controls it (field 7); `psutil` knows no terminals that were opened after its first look."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat[stat.rindex(b")") + 2 :].split()[4] != b"0"
+
+
+def _told_to_run(arguments: tuple[str, ...]) -> tuple[str, str]:
+    """What Python was told to run: ("-m", module), ("-c", code) or ("", script). Options may be written together."""
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-") or word == "-":
+            return "", word
+        if word == "--check-hash-based-pycs":
+            rest = rest[1:]
+        letter = "" if word.startswith("--") else next((each for each in word[1:] if each in "mcXW"), "")
+        if letter:
+            value = word.partition(letter)[2] or (rest.pop(0) if rest else "")
+            if letter in "mc":
+                return f"-{letter}", value
+    return "-i", ""
+
+
+def _base(path: str = "") -> str:
+    return PurePath(path).name.removesuffix(".exe") if path else ""

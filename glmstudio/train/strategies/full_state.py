@@ -1,0 +1,204 @@
+"""What full fine-tuning keeps: weights in the published layout, and beside them what the optimizer remembers.
+
+    config.json, tokenizer…                  so that a checkpoint is a model that chat and export read
+    model*.safetensors (+ index)             float32, the published names
+    optimizer*.safetensors + index           `<native name>.exp_avg` and `.exp_avg_sq`; the step stands in the index
+
+Nothing in it depends on how the run was divided, so a checkpoint goes on with any engine and any number of processes.
+Numbers go through one tensor at a time: no process ever holds more than its own share and the files it writes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from glmstudio.errors import StudioError
+from glmstudio.files import read_table, write_json
+from glmstudio.glm.weights.base_weights import read_tensors
+from glmstudio.glm.weights.layout import published_tensors
+from glmstudio.glm.weights.whole_model import read_whole, write_beside
+from glmstudio.train.strategies.base import MOMENTS, WEIGHT, Engine
+
+OPTIMIZER_INDEX = "optimizer.safetensors.index.json"
+_OLD_OPTIMIZER = "optimizer.pt"  # what checkpoints held before there were several engines
+_FILE = 1_000_000_000  # bytes of float32 weights that go into one file; the embedding of 6B alone is as large
+
+Item = tuple[str, str, torch.Tensor]  # native name, WEIGHT or one of MOMENTS, the full tensor
+
+
+def save_state(engine: Engine, folder: Path, base: Path, *, spread: bool) -> None:
+    """Write all that the run needs to go on; every process calls it, and the first one writes.
+
+    `spread`: each process writes its part of the files, all at once, to the disk that they share.
+    """
+    pieces = _pieces(engine, least=0 if spread else _FILE)
+    writers = engine.team.world if spread else 1
+    for start in range(0, len(pieces), writers):
+        held: dict[str, dict[str, torch.Tensor]] = {}
+        for writer, names in enumerate(pieces[start : start + writers]):
+            found = _gather(engine, names, (WEIGHT, *MOMENTS), keep=engine.team.rank == writer)
+            held = found or held
+        if held:
+            number = start + engine.team.rank
+            _write(folder / _file("model", number, len(pieces)), published_tensors(held.pop(WEIGHT)))
+            moments = {f"{name}.{kind}": tensor for kind, named in held.items() for name, tensor in named.items()}
+            _write(folder / _file("optimizer", number, len(pieces)), moments)
+    if engine.team.first:
+        _write_weight_index(engine, folder, pieces)
+        files = {
+            f"{name}.{kind}": _file("optimizer", number, len(pieces))
+            for number, names in enumerate(pieces)
+            for name in names
+            for kind in MOMENTS
+        }
+        write_json(folder / OPTIMIZER_INDEX, {"metadata": {"step": engine.step}, "weight_map": files})
+        write_beside(folder, engine.config, base)
+
+
+def save_result(engine: Engine, folder: Path, base: Path) -> None:
+    """Write the 16-bit model that the run made; every process calls it, and the first one writes.
+
+    float16 cannot hold every number that training may reach; where one does not fit, bfloat16 is taken instead.
+    """
+    largest = max(float(engine.get(name, WEIGHT).abs().max()) for name in engine.shapes)
+    dtype = torch.float16 if largest <= torch.finfo(torch.float16).max else torch.bfloat16
+    pieces = _pieces(engine, least=_FILE)
+    for number, names in enumerate(pieces):
+        held = _gather(engine, names, (WEIGHT,), keep=engine.team.first)
+        if held:
+            weights = {name: tensor.to(dtype) for name, tensor in held[WEIGHT].items()}
+            _write(folder / _file("model", number, len(pieces)), published_tensors(weights))
+    if engine.team.first:
+        _write_weight_index(engine, folder, pieces)
+        write_beside(folder, engine.config, base)
+
+
+def restore_state(engine: Engine, folder: Path, old_order: Callable[[], Sequence[str]]) -> None:
+    """Give every process its share of what lies in `folder`, which the first one reads; every process calls it.
+
+    A folder without an optimizer is a model to begin with. `old_order` tells the native names in the order in which
+    the old `optimizer.pt` counts them. Raises StudioError where the folder holds something else.
+    """
+    items = _read(engine, folder, old_order) if engine.team.first else iter(())
+    while item := _share(engine, next(items, None)):
+        engine.put(*item)
+    engine.step = _share_value(engine, _step(folder, engine) if engine.team.first else 0)
+
+
+def _gather(
+    engine: Engine, names: Sequence[str], kinds: Sequence[str], *, keep: bool
+) -> dict[str, dict[str, torch.Tensor]]:
+    """The full tensors in main memory, by kind and name; empty for whoever only helps to put them together."""
+    held: dict[str, dict[str, torch.Tensor]] = {}
+    for kind in kinds:
+        for name in names:
+            tensor = engine.get(name, kind)
+            if keep:
+                held.setdefault(kind, {})[name] = tensor.to("cpu")
+    return held
+
+
+def _pieces(engine: Engine, *, least: int) -> list[list[str]]:
+    """The native names of each file: the embedding, the layers, norm and head, put together up to `least` bytes."""
+    groups: dict[str, list[str]] = {}
+    for name in engine.shapes:
+        layer = name.split(".")[2] if name.startswith("model.layers.") else name.split(".")[-2]
+        groups.setdefault({"lm_head": "norm"}.get(layer, layer), []).append(name)
+    pieces: list[list[str]] = []
+    room = -1
+    for names in groups.values():
+        size = sum(4 * math.prod(engine.shapes[name]) for name in names)
+        if size > room:
+            pieces.append([])
+            room = least
+        pieces[-1] += names
+        room -= size
+    return pieces
+
+
+def _file(stem: str, number: int, count: int) -> str:
+    return f"{stem}.safetensors" if count == 1 else f"{stem}-{number + 1:05}-of-{count:05}.safetensors"
+
+
+def _write(file: Path, tensors: dict[str, torch.Tensor]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
+
+
+def _write_weight_index(engine: Engine, folder: Path, pieces: Sequence[Sequence[str]]) -> None:
+    if len(pieces) == 1:
+        return
+    files, size = {}, 0
+    for number, names in enumerate(pieces):
+        shapes = {name: torch.empty(engine.shapes[name], device="meta") for name in names}
+        for name, tensor in published_tensors(shapes).items():
+            files[name] = _file("model", number, len(pieces))
+            size += tensor.numel()
+    write_json(folder / "model.safetensors.index.json", {"metadata": {"parameters": size}, "weight_map": files})
+
+
+def _read(engine: Engine, folder: Path, old_order: Callable[[], Sequence[str]]) -> Iterator[Item]:
+    for name, tensor in read_whole(folder, engine.shapes, engine.config):
+        yield name, WEIGHT, tensor
+    if (folder / OPTIMIZER_INDEX).is_file():
+        yield from _moments(engine, folder)
+    elif (folder / _OLD_OPTIMIZER).is_file():
+        state = _old_state(folder)
+        for number, name in enumerate(old_order()):
+            for kind in MOMENTS:
+                yield name, kind, _fitting(engine, folder / _OLD_OPTIMIZER, name, state[number][kind])
+
+
+def _moments(engine: Engine, folder: Path) -> Iterator[Item]:
+    wanted = {f"{name}.{kind}": (name, kind) for name in engine.shapes for kind in MOMENTS}
+    for shard in sorted(set(read_table(folder / OPTIMIZER_INDEX)["weight_map"].values())):
+        file = folder / Path(shard).name
+        for key, tensor in read_tensors(file).items():
+            name, kind = wanted.pop(key, (key, ""))
+            yield name, kind, _fitting(engine, file, name, tensor)
+    if wanted:
+        raise StudioError("models.missing_tensor", folder=str(folder), count=len(wanted), name=min(wanted))
+
+
+def _fitting(engine: Engine, file: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    if engine.shapes.get(name) != tensor.shape:
+        raise StudioError("models.foreign_tensor", file=str(file), name=name)
+    return tensor
+
+
+def _old_state(folder: Path) -> dict[int, Any]:
+    return torch.load(folder / _OLD_OPTIMIZER, map_location="cpu", weights_only=True, mmap=True)["state"]
+
+
+def _step(folder: Path, engine: Engine) -> int:
+    """How many steps the optimizer has made: fewer than the run where 16-bit training left some out."""
+    if (folder / OPTIMIZER_INDEX).is_file():
+        return int(read_table(folder / OPTIMIZER_INDEX)["metadata"]["step"])
+    return int(_old_state(folder)[0]["step"]) if (folder / _OLD_OPTIMIZER).is_file() else engine.step
+
+
+def _share(engine: Engine, item: Item | None) -> Item | None:
+    """The first process's tensor, in every process, on its device."""
+    if engine.team.world == 1:
+        return item
+    about = _share_value(engine, item and (item[0], item[1]))
+    if about is None:
+        return None
+    name, kind = about
+    if item is None:
+        tensor = torch.empty(engine.shapes[name], device=engine.device)
+    else:
+        tensor = item[2].to(engine.device, torch.float32).contiguous()
+    dist.broadcast(tensor, 0)
+    return name, kind, tensor
+
+
+def _share_value(engine: Engine, value: Any) -> Any:
+    return engine.team.gather(value)[0]

@@ -1,0 +1,217 @@
+"""One training session, read top to bottom: model, data, steps, result."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GlmForCausalLM, set_seed
+
+from glmstudio import __version__
+from glmstudio.config.settings import Settings, change, on_one_prompt
+from glmstudio.data.protocol.prompt import opening_of
+from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.data.selection import held_back
+from glmstudio.data.store import prepare
+from glmstudio.errors import StudioError
+from glmstudio.files import read_json, read_table, write_json
+from glmstudio.models import ready_model, verification
+from glmstudio.planning.training_data import training_data
+from glmstudio.rundir.checkpoints import best, list_checkpoints, verify
+from glmstudio.rundir.reasons import out_of_memory
+from glmstudio.rundir.run import EXAM, last_word
+from glmstudio.train.batches import Examples
+from glmstudio.train.distributed.checkpoint_sync import start_of
+from glmstudio.train.distributed.consistency import agree
+from glmstudio.train.distributed.context import Team, join, of_this_process
+from glmstudio.train.methods import METHODS, checkpoint_layers, compile_kernels
+from glmstudio.train.run_reporter import Witness
+from glmstudio.train.sample import sampler
+from glmstudio.train.shared_prefix import prompts_of
+from glmstudio.train.strategies.base import Engine, engine_of
+from glmstudio.train.strategies.full_state import restore_state, save_result
+from glmstudio.train.trainer import Job, make_trainer
+from glmstudio.train.training_exam import Exam
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_MARKS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed", "inline_container.cc")
+
+
+def train(folder: Path) -> int:
+    """Train the run in `folder`; 0 when it finished or was stopped as asked. A reason is left in `progress.json`."""
+    about = read_json(folder / "run.json")
+    try:
+        if about is None:
+            raise StudioError("runs.folder_gone", folder=str(folder))
+        team = join()
+        # A run that was begun before there were packs had its memory planned without them.
+        given = {"packing": False} | about["settings"]
+        _train(change(Settings(), given, source=str(folder / "run.json")), folder, about, team)
+        team.leave()
+    except StudioError as problem:
+        _tell(folder, problem)
+    except torch.OutOfMemoryError as error:
+        _tell(folder, of_this_process(_out_of_memory(error)))
+    except OSError as error:
+        key = "runs.disk_full" if error.errno in _FULL else "runs.system"
+        _tell(folder, of_this_process(StudioError(key, folder=str(folder), reason=error.strerror or str(error))))
+    except Exception as error:
+        if not any(mark in str(error) for mark in _FULL_MARKS):  # as torch and safetensors say it
+            raise
+        _tell(folder, StudioError("runs.disk_full", folder=str(folder)))
+    else:
+        return 0
+    return 1
+
+
+def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) -> None:
+    resume, warm = start_of(team, folder, about)
+    witness = Witness(folder, settings.steps, team)
+    witness.phase("loading")
+    model, method = ready_model(settings.model), METHODS[settings.method]
+    if resume:
+        verify(resume)
+    set_seed(settings.seed)
+    engine = engine_of(settings, team)
+    glm = engine.build(model.path)
+    # Of a divided model, no process has all the numbers yet.
+    exam = Exam.of(glm, settings, model, folder) if team.first and settings.engine == "ddp" else None
+    # A checkpoint holds all of it: where the run began may be gone by now.
+    method.attach(glm, settings, resume if warm and resume else warm)
+    glm.train()
+    set_seed(settings.seed + team.rank)  # all begin alike; what each switches off at random is its own
+    witness.phase("reading")
+    with team.first_goes_first():
+        examples, validation, counts = _data(settings, model.path)
+    agree(team, settings, model.path, counts["sha256"])
+    tokenizer = Tokenizer(model.path)
+    checkpoint_layers(glm, settings)
+    compile_kernels(glm, settings)
+    if team.first:
+        write_json(folder / "records.json", counts, parents=False)
+        write_json(folder / "opening.json", _opening(tokenizer, examples), parents=False)
+        write_json(folder / "environment.json", _environment(glm, team), parents=False)
+    sample = sampler(glm, tokenizer, examples, settings.sample_prompt, witness)
+    trainer, watcher = make_trainer(
+        glm, Job(settings, model, folder, examples, validation, witness, sample, team, engine, about, exam)
+    )
+    if about.get("probe"):
+        trainer.args.save_strategy = "no"
+        trainer.train()
+        witness.phase("done")
+        return
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    witness.phase("saving")
+    if not watcher.stopped:
+        _take_best(glm, engine, folder, trainer.state.global_step)
+    _finish(glm, engine, folder)
+    witness.phase("stopped" if watcher.stopped else "done")
+
+
+def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, dict[str, Any]]:
+    """What is learned from, what is only looked at, and how many conversations became what."""
+    store = training_data(settings)
+    chosen = store.select(settings.bad_records, settings.max_length)
+    rows, ends = chosen.rows, chosen.ends
+    kept_back = None
+    if settings.validation:
+        other = prepare(Path(settings.validation), model, piece=settings.max_length)
+        good = other.select("drop", settings.max_length)
+        kept_back = Examples(other, good.rows, good.ends)
+    elif settings.validation_share:
+        held = held_back(store, chosen, settings.validation_share, settings.seed)
+        kept_back = Examples(store, rows[held], ends[held]) if held.any() else None
+        rows, ends = rows[~held], ends[~held]
+    if not len(rows):
+        raise StudioError("data.file_empty", file=settings.data)
+    counts = {name: value for name, value in asdict(chosen).items() if isinstance(value, int)}
+    counts |= {"validation": len(kept_back) if kept_back else 0, "trained": len(rows)}
+    prompts = None
+    if (most := on_one_prompt(settings)) > 1:
+        prompts = prompts_of(store, rows, ends, Tokenizer(model).special["<|user|>"], most)
+    return Examples(store, rows, ends, prompts), kept_back, counts | {"sha256": store.sha256}
+
+
+def _opening(tokenizer: Tokenizer, examples: Examples) -> dict[str, Any]:
+    """How the first conversation begins, and whether that tells the model of tools."""
+    ids = opening_of(tokenizer, examples[0]["input_ids"].tolist())
+    return {"ids": ids, "tools": examples.has_tools(0)}
+
+
+def _take_best(glm: GlmForCausalLM, engine: Engine, folder: Path, step: int) -> None:
+    """Go back to the best checkpoint where the facts choose it, or the run may end early. All processes call it."""
+    settings = engine.settings
+    if settings.best_by != "facts" and not settings.early_stop:
+        return
+    good = best(list_checkpoints(folder / "checkpoints"), settings.best_by)
+    if good is None or good.step == step:
+        return
+    files = METHODS[settings.method].files
+    if files is None:
+        restore_state(engine, good.path, list)
+    else:
+        files.restore(glm, good.path)
+    if engine.team.first:
+        write_json(folder / EXAM, read_table(folder / EXAM) | {"result_step": good.step}, parents=False)
+
+
+def _finish(glm: GlmForCausalLM, engine: Engine, folder: Path) -> None:
+    """The result, in place of an older one at once; every process calls it."""
+    settings, first, files = engine.settings, engine.team.first, METHODS[engine.settings.method].files
+    model = ready_model(settings.model)
+    fresh, old = folder / "result.new", folder / "result"
+    if first:
+        shutil.rmtree(fresh, ignore_errors=True)
+    if files is None:
+        save_result(engine, fresh, model.path)
+    elif first:
+        files.finish(glm, fresh, model)
+    if first:
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(fresh, old)
+        if files is None:
+            verification.give(old, verification.look(old))  # every byte of it was written just now
+
+
+def _environment(glm: GlmForCausalLM, team: Team) -> dict[str, Any]:
+    """What the numbers depend on besides the settings."""
+    known = ("torch", "transformers", "accelerate", "peft", "safetensors", "sentencepiece")
+    card = torch.cuda.get_device_name() if glm.device.type == "cuda" else None
+    packages = {name: importlib.metadata.version(name) for name in known}
+    return {
+        "glmstudio": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "card": card,
+        "cuda": torch.version.cuda,
+        "dtype": str(glm.dtype).removeprefix("torch."),
+        "processes": team.world,
+        "packages": packages,
+    }
+
+
+def _out_of_memory(error: Exception) -> StudioError:
+    """What was needed and what was free, in bytes, as the card says it."""
+    if not torch.cuda.is_available():
+        return StudioError("runs.out_of_memory")
+    free, total = torch.cuda.mem_get_info()
+    return out_of_memory(str(error), free=free, total=total)
+
+
+def _tell(folder: Path, problem: StudioError) -> None:
+    """Leave the reason, unless another process has left one; on a full disk, room for it was kept from the start."""
+    progress = read_table(folder / "progress.json")
+    if not progress.get("problem"):
+        last_word(folder, "progress.json", progress | {"phase": "failed", "problem": problem.to_json()})
+    with contextlib.suppress(OSError):  # the log lies on the same disk
+        sys.stderr.write(f"{problem}\n")
+        sys.stderr.flush()

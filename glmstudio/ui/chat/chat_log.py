@@ -1,0 +1,259 @@
+"""The conversation as HTML: questions, answers side by side where two models were asked, and a card for each call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glmstudio.chat.conversation import Answer, Call, Turn
+from glmstudio.chat.model_server import Loaded
+from glmstudio.chat.training_examples import DEFAULT, data_sets, lines
+from glmstudio.ui.chat.chat_call import render_call
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.markdown import formatted
+from glmstudio.ui.framework.markup import Safe, button, chip, empty, join, problem, tag
+from glmstudio.ui.state.conversations import Talk
+from glmstudio.words import say
+
+EXAMPLES = 4
+
+
+def render_log(lang: str, view: View, talk: Talk, loaded: dict[str, Loaded], *, ready: bool) -> Safe:
+    """The branch that is looked at, or what to do before there is one. `loaded` are what the model server serves."""
+    turns = talk.dialogue.branch()
+    body: Any = _nothing_yet(lang, ready=ready, tuned=len(loaded) > 1)
+    if turns:
+        body = [_turn(lang, view, talk, turn, loaded, last=turn is turns[-1]) for turn in turns]
+    return tag(
+        '<div class="gs-chatlog" data-scroll role="log" aria-live="polite" aria-label="{label}" tabindex="0">{body}'
+        "</div>",
+        label=say(lang, "ui.chat.log"),
+        body=body,
+    )
+
+
+def named(lang: str, model: str) -> str:
+    """An adapter as a person reads it; the base has no name of its own."""
+    return model.rsplit("/runs/", 1)[-1].replace("/", " · ") if model else say(lang, "ui.chat.base")
+
+
+def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Safe:
+    if not ready:
+        return empty(say(lang, "ui.chat.load_first"), say(lang, "ui.chat.load_first_text"), icon_name="chat")
+    # What the shipped sample teaches comes first where a fine-tuned model is loaded.
+    numbers = ([EXAMPLES + 1] if tuned else []) + list(range(1, EXAMPLES + 1))
+    questions = [say(lang, f"ui.chat.example_{number}") for number in numbers]
+    examples = tag(
+        '<div class="gs-examples">{buttons}</div>',
+        buttons=[button("ask", question, question=question) for question in questions],
+    )
+    return empty(say(lang, "ui.chat.empty"), say(lang, "ui.chat.empty_text"), icon_name="chat", action=examples)
+
+
+def _turn(lang: str, view: View, talk: Talk, turn: Turn, loaded: dict[str, Loaded], *, last: bool) -> Safe:
+    columns = [
+        _answer(lang, talk, turn, side, loaded, compared=len(turn.answers) > 1) for side in range(len(turn.answers))
+    ]
+    body = join(columns)
+    if len(columns) > 1:
+        body = tag('<div class="gs-columns" data-key="c{id}">{columns}</div>', id=turn.id, columns=columns)
+    return tag(
+        "{question}{body}{after}",
+        question=_question(lang, view, talk, turn),
+        body=body,
+        after="" if talk.busy else _after(lang, view, talk, turn, last=last),
+    )
+
+
+def _question(lang: str, view: View, talk: Talk, turn: Turn) -> Safe:
+    if view.chat_edit == turn.id:
+        return tag(
+            '<div class="gs-edit" data-scope data-key="e{id}"><textarea data-field="question" rows="3"'
+            ' aria-label="{label}">{text}</textarea><div class="gs-row">{send}{leave}</div></div>',
+            id=turn.id,
+            label=say(lang, "ui.chat.question"),
+            text=turn.question,
+            send=button("edit-send", say(lang, "ui.chat.send"), look="primary", turn=turn.id),
+            leave=button("leave", say(lang, "ui.chat.leave"), look="quiet"),
+        )
+    siblings = talk.dialogue.siblings(turn)
+    place = siblings.index(turn)
+    steps: list[Any] = []
+    if len(siblings) > 1 and not talk.busy:
+        near = {-1: say(lang, "ui.chat.branch_before"), 1: say(lang, "ui.chat.branch_after")}
+        for way, sign in ((-1, "‹"), (1, "›")):
+            if 0 <= place + way < len(siblings):
+                steps.append(_step(siblings[place + way].id, sign, near[way]))
+            if way < 0:
+                steps.append(tag('<span class="gs-number">{at}/{of}</span>', at=place + 1, of=len(siblings)))
+    if not talk.busy:
+        steps.append(button("edit", say(lang, "ui.chat.edit"), look="quiet", turn=turn.id))
+    return tag(
+        '<div class="gs-asked" data-key="q{id}"><div class="gs-said gs-user">{text}</div>'
+        '<div class="gs-steps">{steps}</div></div>',
+        id=turn.id,
+        text=turn.question,
+        steps=steps,
+    )
+
+
+def _step(turn: str, sign: str, label: str) -> Safe:
+    return tag(
+        '<button type="button" class="gs-button gs-look-quiet" data-act="look" data-turn="{turn}" aria-label="{label}"'
+        ' title="{label}">{sign}</button>',
+        turn=turn,
+        sign=sign,
+        label=label,
+    )
+
+
+def _answer(lang: str, talk: Talk, turn: Turn, side: int, loaded: dict[str, Loaded], *, compared: bool) -> Safe:
+    answer, key = turn.answers[side], f"{turn.id}-{side}"
+    going = talk.is_going(answer)
+    parts: list[Safe] = [_head(lang, answer)] if compared else []
+    for number, part in enumerate(answer.parts):
+        if isinstance(part, Call):
+            parts.append(render_call(lang, f"t{key}-{number}", part))
+        elif part.strip():
+            caret = " gs-caret" if going and number == len(answer.parts) - 1 else ""
+            parts.append(
+                tag(
+                    '<div class="gs-said gs-model-says{caret}" data-key="t{key}-{number}">{text}</div>',
+                    caret=caret,
+                    key=key,
+                    number=number,
+                    text=formatted(lang, part.strip()),
+                )
+            )
+    if going:
+        parts.append(_state(lang, talk, answer, key))
+    else:
+        parts.append(_foot(lang, answer, key, loaded))
+    if not compared:
+        return join(parts)
+    return tag('<section class="gs-column" data-key="a{key}">{parts}</section>', key=key, parts=parts)
+
+
+def _head(lang: str, answer: Answer) -> Safe:
+    """Whose column it is, by what is really loaded under that name."""
+    return tag(
+        '<header><b>{name}</b><span class="gs-small">{about}</span></header>',
+        name=named(lang, answer.model),
+        about=_described(lang, answer),
+    )
+
+
+def _described(lang: str, answer: Answer) -> str:
+    """What was in use for an answer: what the server said of it, if the tensors that answered have its mark."""
+    try:
+        found = Loaded(**answer.about)
+        return about(lang, found) if found.fingerprint == answer.loaded else answer.loaded
+    except (KeyError, TypeError, ValueError):  # an imported conversation may say anything
+        return answer.loaded
+
+
+def about(lang: str, loaded: Loaded) -> str:
+    """What the model server says of the tensors in use: the kind, their hash and norm."""
+    return say(
+        lang,
+        f"ui.chat.loaded_{loaded.kind}",
+        size=loaded.size,
+        hash=loaded.sha256[:8],
+        norm=f"{loaded.norm:.3g}",
+    )
+
+
+def _state(lang: str, talk: Talk, answer: Answer, key: str) -> Safe:
+    last = answer.parts[-1] if answer.parts else None
+    if (before := talk.before.get(id(answer))) is not None:
+        words = chip("waiting", say(lang, "ui.chat.waiting", before=before))
+    elif isinstance(last, Call) and last.state == "asked":
+        words = chip("attention", say(lang, "ui.chat.needs_you"))
+    elif last is None or isinstance(last, Call):
+        words = chip("running", say(lang, "ui.chat.thinking"))
+    else:
+        return Safe("")
+    return tag('<div data-key="w{key}">{words}</div>', key=key, words=words)
+
+
+def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, Loaded]) -> Safe:
+    if answer.problem:
+        return tag('<div data-key="f{key}">{problem}</div>', key=key, problem=problem(lang, answer.problem))
+    said = [say(lang, f"ui.chat.ended_{answer.reason or 'broken'}")] if answer.reason != "stop" else []
+    if answer.tokens and answer.seconds:
+        said.append(
+            say(
+                lang,
+                "ui.chat.foot",
+                tokens=answer.tokens,
+                speed=f"{answer.tokens / answer.seconds:.1f}",
+                first=f"{answer.first_token:.2f}",
+            )
+        )
+        context = next((each.context for each in loaded.values()), 0)
+        used = answer.prompt_tokens + answer.tokens
+        if context:
+            said.append(say(lang, "ui.chat.context", used=used, context=context, share=round(100 * used / context)))
+    return tag('<p class="gs-foot gs-number" data-key="f{key}">{said}</p>', key=key, said=" · ".join(said))
+
+
+def _after(lang: str, view: View, talk: Talk, turn: Turn, *, last: bool) -> Safe:
+    """What can be done with an answer: ask again, go on from here, keep it for training."""
+    if view.chat_teach == turn.id:
+        return _teach(lang, view, talk, turn)
+    buttons = [button("retry", say(lang, "ui.chat.retry"), look="quiet", turn=turn.id)]
+    if len(turn.answers) == 1:
+        buttons.append(_copy(lang, turn.answers[0]))
+    if not last:
+        buttons.append(button("branch", say(lang, "ui.chat.branch"), look="quiet", turn=turn.id))
+    for side, answer in enumerate(turn.answers):
+        if answer.messages:
+            words = say(lang, "ui.chat.teach" if len(turn.answers) == 1 else f"ui.chat.teach_{side + 1}")
+            buttons.append(button("teach", words, look="quiet", turn=turn.id, side=side))
+    return tag('<div class="gs-row gs-after" data-key="b{id}">{buttons}</div>', id=turn.id, buttons=buttons)
+
+
+def _copy(lang: str, answer: Answer) -> Safe:
+    """The answer's own text, as it was written."""
+    return tag(
+        '<span><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy'
+        ' data-done="{done}">{label}</button></span>',
+        text="\n\n".join(part.strip() for part in answer.parts if isinstance(part, str)),
+        done=say(lang, "ui.common.copied"),
+        label=say(lang, "ui.common.copy"),
+    )
+
+
+def _teach(lang: str, view: View, talk: Talk, turn: Turn) -> Safe:
+    """The example as it will be kept, every text open for a better one."""
+    side = view.chat_side
+    fields = [
+        tag(
+            '<label>{role}<textarea data-field="m{number}" rows="{rows}">{text}</textarea></label>',
+            role=say(lang, "ui.chat.role_call", tool=line.tool)
+            if line.tool
+            else say(lang, f"ui.chat.role_{line.role}"),
+            number=number,
+            rows=min(8, 1 + line.text.count("\n") + len(line.text) // 90),
+            text=line.text,
+        )
+        for number, line in enumerate(lines(talk.dialogue, turn.id, side))
+    ]
+    names = [tag('<option value="{name}">', name=name) for name in data_sets()]
+    wrong = view.chat_problem
+    return tag(
+        '<section class="gs-teach gs-stack" data-scope data-key="l{id}-{side}"><h3>{title}</h3>'
+        '<p class="gs-small">{text}</p>{fields}'
+        '<label>{label}<input data-field="name" list="chat-sets" value="{default}"></label>'
+        '<datalist id="chat-sets">{names}</datalist>{problem}<div class="gs-row">{keep}{leave}</div></section>',
+        id=turn.id,
+        side=side,
+        title=say(lang, "ui.chat.teach"),
+        text=say(lang, "ui.chat.teach_text"),
+        fields=fields,
+        label=say(lang, "ui.chat.data_set"),
+        default=DEFAULT,
+        names=names,
+        problem=problem(lang, wrong) if wrong else "",
+        keep=button("teach-keep", say(lang, "ui.chat.keep"), look="primary", turn=turn.id, side=side),
+        leave=button("leave", say(lang, "ui.chat.leave"), look="quiet"),
+    )

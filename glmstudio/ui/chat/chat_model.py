@@ -1,0 +1,275 @@
+"""Which model the chat talks to: what may be loaded, what is loaded, and what it is compared with."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from glmstudio.chat.model_server import Loaded, ModelServer, ServerState
+from glmstudio.config.devices import chat_device, run_on
+from glmstudio.errors import StudioError
+from glmstudio.paths import paths
+from glmstudio.rundir.checkpoints import list_checkpoints
+from glmstudio.ui.chat.chat_log import about
+from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.markup import Safe, busy, button, chip, problem, tag, terminal
+from glmstudio.ui.state.choice import model_in_use, models
+from glmstudio.ui.state.conversations import TALKS
+from glmstudio.ui.state.runwatch import newest_first
+from glmstudio.ui.state.ttl_cache import forget, shared, shared_by
+from glmstudio.units import literal
+from glmstudio.words import say
+
+SERVER = ModelServer()
+ALONE = "-"  # nothing to compare with; "" is the base
+BITS = (16, 8, 4)
+_MOST_OFFERED = 100
+
+
+def build(page: Page) -> None:
+    """The pickers, what is loaded, and the same as a command."""
+    model = page.live(gr.Dropdown(elem_id="chat-model", choices=[], filterable=False), model_choices)
+    adapter = page.live(gr.Dropdown(elem_id="chat-adapter", choices=[], filterable=False), adapter_choices)
+    rival = page.live(gr.Dropdown(elem_id="chat-rival", choices=[], filterable=False), rival_choices)
+    bits = page.live(gr.Dropdown(elem_id="chat-bits", choices=[], filterable=False), bits_choices)
+    page.on(
+        model.input,
+        lambda view, name: replace(view, chat_model=name or "", chat_adapter="", chat_rival=ALONE),
+        inputs=[model],
+    )
+    page.on(adapter.input, choose_adapter, inputs=[adapter])
+    page.on(rival.input, lambda view, name: replace(view, chat_rival=name), inputs=[rival])
+    page.on(bits.input, lambda view, chosen: replace(view, chat_bits=int(chosen)), inputs=[bits])
+    page.panel("server", render_server, act_server)
+
+
+def choose_adapter(view: View, name: str) -> View:
+    """Who answers from now on."""
+    SERVER.choose(name or "")
+    return replace(view, chat_adapter=name or ALONE)
+
+
+def act_server(view: View, data: dict[str, Any]) -> View:
+    """Load what the pickers say, or unload."""
+    try:
+        if data.get("act") == "unload":
+            TALKS.stop_all()
+            SERVER.stop()
+        elif data.get("act") in ("load", "load-anyway"):
+            beside = data["act"] == "load-anyway"
+            load(chosen_model(view), chosen_adapter(view), bits=view.chat_bits, beside_run=beside)
+    except StudioError as error:
+        return replace(view, chat_problem=error)
+    return replace(view, chat_problem=None)
+
+
+def load(model: str, adapter: str, *, bits: int = 16, beside_run: bool = False) -> None:
+    """Load a model, and the result of a run on top of it. Raises StudioError; where a run trains on the same device,
+    it is an error, too, unless somebody knows (`beside_run`)."""
+    if not model:
+        raise StudioError("ui.chat.no_model")
+    if not beside_run and (run := run_on(chat_device())):
+        raise StudioError("ui.chat.training_there", name=run.name)
+    TALKS.stop_all()
+    SERVER.start(model, [adapter] if adapter else [], bits=bits)
+    forget()
+
+
+def port_for(view: View) -> int:
+    """The port of the model server. Raises StudioError where what the pickers say is not loaded."""
+    state = server_state()
+    if state.state != "ready":
+        raise StudioError("ui.chat.still_loading" if state.state == "loading" else "ui.chat.not_loaded")
+    if state.model != chosen_model(view):
+        raise StudioError("ui.chat.other_loaded")
+    return state.port
+
+
+@shared(2.0)
+def server_state() -> ServerState:
+    """What is really loaded."""
+    return SERVER.current()
+
+
+@shared(2.0)
+def loaded() -> dict[str, Loaded]:
+    """All that the model server serves, by name; empty while it serves nothing."""
+    if server_state().state != "ready":
+        return {}
+    try:
+        return {each.id: each for each in SERVER.loaded()}
+    except StudioError:
+        return {}
+
+
+def model_choices(lang: str, view: View) -> dict[str, Any]:
+    """The models that can be loaded."""
+    names = [(literal(model.title), model.name) for model in models() if model.ready]
+    names += [(literal(_short(each)), each) for each in picked(view).tuned]
+    return {"label": say(lang, "ui.chat.model"), "choices": names, "value": chosen_model(view) or None}
+
+
+def adapter_choices(lang: str, view: View) -> dict[str, Any]:
+    """No adapter, or one of the finished runs of the chosen model."""
+    return {
+        "label": say(lang, "ui.chat.adapter"),
+        "choices": _choices(view, say(lang, "ui.chat.no_adapter")),
+        "value": chosen_adapter(view),
+    }
+
+
+def rival_choices(lang: str, view: View) -> dict[str, Any]:
+    """Nothing, the base, or another result of the chosen model, to be asked beside the chosen one."""
+    chosen = chosen_adapter(view)
+    names = [(words, name) for words, name in _choices(view, say(lang, "ui.chat.base")) if name != chosen]
+    return {
+        "label": say(lang, "ui.chat.rival"),
+        "choices": [(say(lang, "ui.chat.no_rival"), ALONE), *names],
+        "value": chosen_rival(view),
+    }
+
+
+def bits_choices(lang: str, view: View) -> dict[str, Any]:
+    """How the weights are stored."""
+    names = [(say(lang, f"ui.chat.bits_{bits}"), bits) for bits in BITS]
+    return {"label": say(lang, "ui.chat.bits"), "choices": names, "value": view.chat_bits}
+
+
+def render_server(lang: str, view: View) -> Safe:
+    """What is loaded, by the tensors in use, and the button that changes it."""
+    state = server_state()
+    same = state.model == chosen_model(view) and state.bits == view.chat_bits
+    look = {"absent": "waiting", "loading": "running", "ready": "good", "failed": "bad"}[state.state]
+    words = _loaded_words(lang, view, state)
+    buttons: list[Safe] = []
+    if state.state in ("absent", "failed") or not same:
+        buttons.append(button("load", say(lang, "ui.chat.load"), look="primary"))
+    if view.chat_problem and view.chat_problem.key == "ui.chat.training_there":
+        buttons = [button("load-anyway", say(lang, "ui.chat.load_anyway"))]
+    if state.state in ("ready", "loading"):
+        buttons.append(button("unload", say(lang, "ui.chat.unload")))
+    named = view.chat_adapter if view.chat_adapter != ALONE else ""
+    gone = StudioError("ui.chat.adapter_gone", name=_short(named)) if named and not chosen_adapter(view) else None
+    rows = [tag("<dt>{name}</dt><dd>{about}</dd>", name=each.id, about=about(lang, each)) for each in loaded().values()]
+    return tag(
+        '<div class="gs-stack"><div>{chip}</div>{busy}{problem}<dl class="gs-facts gs-loaded">{rows}</dl>'
+        '<div class="gs-row">{buttons}</div></div>',
+        chip=chip(look, words),
+        busy=busy(words) if state.state == "loading" else "",
+        problem=problem(lang, state.problem or gone) if state.problem or gone else "",
+        rows=rows,
+        buttons=buttons,
+    )
+
+
+def _loaded_words(lang: str, view: View, state: ServerState) -> str:
+    """Who answers the next question, where the pickers name what is loaded; else what is loaded."""
+    if state.state == "ready" and state.model == chosen_model(view):
+        named = [_title(state.model), *([_short(adapter)] if (adapter := chosen_adapter(view)) else [])]
+        return say(lang, "ui.chat.server_answers", what=" + ".join(named))
+    named = [_title(state.model), *map(_short, state.adapters)]
+    return say(lang, f"ui.chat.server_{state.state}", what=" + ".join(named))
+
+
+def render_command(lang: str, view: View) -> Safe:
+    """The same conversation in the terminal."""
+    command = ["python", "launcher.py", "chat", "--model", chosen_model(view)]
+    if adapter := chosen_adapter(view):
+        command += ["--adapter", adapter]
+    return terminal(lang, shlex.join(command), key="chat")
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What the pickers offer and show: whole models that runs made, what may be put on the `model` ("" is none), as it
+    reads and as it is named; the `adapter` that is ("" is the base), and the `rival` beside it (`ALONE`: nothing)."""
+
+    tuned: list[str]
+    adapters: list[tuple[str, str]]
+    model: str
+    adapter: str
+    rival: str
+
+
+@shared_by(0.5, lambda view: (view.chat_model, view.chat_adapter, view.chat_rival))
+def picked(view: View) -> Picked:
+    """Looked at once a tick, for every part of the page that names a model."""
+    state, used, tuned = server_state(), model_in_use(), _tuned_models(view)
+    names = [*(model.name for model in models() if model.ready), *tuned]
+    loaded_one = state.model if state.state != "absent" else None
+    wanted = (view.chat_model, loaded_one, used.name if used else None)
+    model = next((name for name in wanted if name in names), names[0] if names else "")
+    adapters = _adapters(model, view)
+    said = view.chat_adapter if view.chat_model or view.chat_adapter else state.chosen if loaded_one == model else ""
+    adapter = said if said in adapters else ""
+    beside = view.chat_rival in ("", *adapters) and view.chat_rival != adapter
+    listed = [(literal(_short(name)), name) for name in adapters]
+    return Picked(tuned, listed, model, adapter, view.chat_rival if beside else ALONE)
+
+
+def chosen_model(view: View) -> str:
+    """The model that the picker shows; "" where there is none."""
+    return picked(view).model
+
+
+def chosen_adapter(view: View) -> str:
+    """The run or folder that is put on the model; "" is the base."""
+    return picked(view).adapter
+
+
+def chosen_rival(view: View) -> str:
+    """What is asked beside the chosen one; `ALONE` for nothing."""
+    return picked(view).rival
+
+
+def asked_models(view: View) -> list[str]:
+    """The adapters that a question goes to: the chosen one, and what it is compared with."""
+    rival = chosen_rival(view)
+    return [chosen_adapter(view)] if rival == ALONE else [rival, chosen_adapter(view)]
+
+
+def _choices(view: View, base: str) -> list[tuple[str, str]]:
+    """The base under that name, and each result of the chosen model."""
+    return [(base, ""), *picked(view).adapters]
+
+
+def _adapters(model: str, view: View) -> list[str]:
+    """The runs that tuned the model, the checkpoints of the chosen one, and those that are loaded."""
+    found = [known.name for known in newest_first() if known.model == model and known.has_result and not known.whole]
+    state = server_state()
+    named = {view.chat_adapter, view.chat_rival, state.chosen, *state.adapters, *_checkpoints(view.chat_adapter)}
+    older = [each for each in found[_MOST_OFFERED:] if each in named]  # who wants another one finds it among the runs
+    return [*found[:_MOST_OFFERED], *older, *sorted(each for each in named - {*found} if _is_ours(each))]
+
+
+def _checkpoints(adapter: str) -> list[str]:
+    """The whole checkpoints of the run that an adapter belongs to: any two of them can be compared."""
+    name = Path(adapter).relative_to(paths().runs).parts[0] if _is_ours(adapter) else adapter
+    run = next((known.run for known in newest_first() if known.name == name), None)
+    found = list_checkpoints(run.path / "checkpoints") if run is not None else []
+    return [str(each.path) for each in found if each.whole]
+
+
+def _tuned_models(view: View) -> list[str]:
+    """Whole models that runs made: those that are loaded or that a run's button named, and every finished one."""
+    results = [str(known.run.result) for known in newest_first() if known.whole]
+    return results + sorted({each for each in (view.chat_model, server_state().model) if _is_ours(each)} - {*results})
+
+
+def _is_ours(path: str) -> bool:
+    """Whether it is a folder inside a run: results and checkpoints are loaded from nowhere else."""
+    return os.path.isabs(path) and Path(path).is_relative_to(paths().runs)  # noqa: PTH117  asked for each of thousands
+
+
+def _short(name: str) -> str:
+    """A result or checkpoint of a run as a person reads it."""
+    return " · ".join(Path(name).relative_to(paths().runs).parts) if _is_ours(name) else name
+
+
+def _title(name: str) -> str:
+    return next((each.title for each in models() if each.name == name), _short(name))

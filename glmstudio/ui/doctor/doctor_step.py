@@ -1,0 +1,240 @@
+"""The Doctor step: one sentence, what needs a person and its fix, GPUs, stale processes, every check folded away."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gradio as gr
+
+from glmstudio.doctor import Report, Result
+from glmstudio.doctor.engine.audit import sentence
+from glmstudio.doctor.engine.check import FAMILIES
+from glmstudio.doctor.engine.fixes import Offer
+from glmstudio.ui.doctor.gpu_cards import render_gpus
+from glmstudio.ui.doctor.stale_view import render_jobs, render_stale
+from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.markup import (
+    Safe,
+    busy,
+    button,
+    commands,
+    fold,
+    go,
+    icon,
+    join,
+    problem,
+    prose,
+    tag,
+    terminal,
+)
+from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.words import say
+
+LOOKS = {
+    "ok": "good",
+    "info": "note",
+    "warning": "attention",
+    "error": "bad",
+    "crash": "attention",
+    "skipped": "waiting",
+}
+_CHANGES_SHOWN = 20
+
+
+def build(page: Page) -> None:
+    """The Doctor step inside the current Blocks."""
+    with gr.Column(elem_id="step-doctor", elem_classes="gs-step"):
+        page.panel("doctor", render, act)
+
+
+def act(view: View, data: dict[str, Any]) -> View:
+    """A button of the panel: check again, mend something, or end the processes that are ticked."""
+    if data.get("act") in ("check", "deep"):
+        CHECKUP.ended, CHECKUP.mending = [], None
+        CHECKUP.start(deep=data["act"] == "deep")
+    elif data.get("act") == "mend" and isinstance(data.get("which"), str):
+        CHECKUP.mend(data["which"])
+    elif data.get("act") == "end" and isinstance(data.get("ticked"), list):
+        CHECKUP.end([token for token in data["ticked"] if isinstance(token, str)])
+    return view
+
+
+def render(lang: str, _view: View) -> Safe:
+    """The whole panel."""
+    report = CHECKUP.report
+    parts = [_verdict(lang, report), _mending(lang)]
+    if report:
+        parts += [_finding(lang, result) for result in report.problems]
+        parts += [render_stale(lang, CHECKUP.stale()), render_gpus(lang), render_jobs(lang, report.jobs)]
+        parts += [_finding(lang, result) for result in report.findings if result.status == "info"]
+        parts += [_all_checks(lang, report), _changes(lang)]
+    elif CHECKUP.running:
+        parts += [_finding(lang, result) for result in list(CHECKUP.arrived) if result.is_finding]
+    parts.append(
+        terminal(lang, "python launcher.py doctor", "python launcher.py doctor --fix", key="doctor"),
+    )
+    return tag('<div class="gs-stack">{parts}</div>', parts=[part for part in parts if part])
+
+
+def _verdict(lang: str, report: Report | None) -> Safe:
+    look, title, text = _sentence(lang, report)
+    good = look == "good"
+    buttons = [button("check", say(lang, "ui.doctor.again"), look="plain" if good else "primary")]
+    if report:
+        buttons.insert(0, _copy_report(lang, report))
+    if good:
+        buttons += [go("model", say(lang, "ui.doctor.next"))]
+    return tag(
+        '<section class="gs-card gs-verdict gs-{look}">{icon}<div class="gs-grow"><h2>{title}</h2>'
+        '<p class="gs-muted">{text}</p>{busy}</div><div class="gs-row">{buttons}</div></section>',
+        look=look,
+        icon=icon(look),
+        title=title,
+        text=text,
+        busy=busy(title) if CHECKUP.running else "",
+        buttons=[] if CHECKUP.running else buttons,
+    )
+
+
+def _sentence(lang: str, report: Report | None) -> tuple[str, str, str]:
+    if CHECKUP.running:
+        text = say(lang, "ui.doctor.deep_text" if CHECKUP.deep else "ui.doctor.checking_text")
+        if CHECKUP.mending and not CHECKUP.mending.over:
+            return "running", CHECKUP.mending.offer.label(lang), CHECKUP.mending.line or text
+        if CHECKUP.stage:
+            return "running", say(lang, "ui.doctor.ending"), say(lang, f"doctor.stage.{CHECKUP.stage}")
+        done = len({result.id for result in CHECKUP.arrived})
+        return "running", say(lang, "ui.doctor.checking"), say(lang, "ui.doctor.progress", n=done) if done else text
+    if report is None or CHECKUP.failed:
+        return "attention", say(lang, "ui.doctor.broken"), say(lang, "ui.doctor.broken_text")
+    made = sum(result.status != "skipped" for result in report.results)
+    summary = say(lang, "ui.doctor.summary", checks=made, seconds=f"{report.seconds:.1f}")
+    if count := len(report.problems):
+        worst = "bad" if report.status == "error" else "attention"
+        return worst, say(lang, "ui.doctor.needs_one" if count == 1 else "ui.doctor.needs_many", n=count), summary
+    if report.gpus:
+        best = max(report.gpus, key=lambda gpu: gpu.free_mib)
+        return "good", say(lang, "ui.doctor.ready_gpu", index=best.index), summary
+    return "good", say(lang, "ui.doctor.ready_cpu"), summary
+
+
+def _copy_report(lang: str, report: Report) -> Safe:
+    """The report without names, paths or secrets, one click from the clipboard."""
+    return tag(
+        '<span><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy '
+        'data-done="{done}" title="{hint}">{label}</button></span>',
+        text=report.to_text(lang),
+        done=say(lang, "ui.common.copied"),
+        hint=say(lang, "ui.doctor.copy_hint"),
+        label=say(lang, "ui.doctor.copy"),
+    )
+
+
+def _finding(lang: str, result: Result) -> Safe:
+    offer = CHECKUP.offers.get(result.key)
+    look, why = LOOKS[result.status], result.why(lang)
+    fix = result.fix(lang, button=offer is not None or result.action == "proc.end")
+    return tag(
+        '<section class="gs-card gs-finding gs-{look}" data-key="finding-{id}">{icon}<div><h3>{what}</h3>'
+        "{why}{fix}{commands}{mend}</div></section>",
+        look=look,
+        id=result.key,
+        icon=icon(look),
+        what=result.what(lang),
+        why=tag('<p class="gs-muted">{why}</p>', why=prose(why)) if why else "",
+        fix=tag('<p class="gs-fix">{fix}</p>', fix=prose(fix)) if fix else "",
+        commands=commands(lang, fix, key=f"fix-{result.key}"),
+        mend=_mend(lang, result.key, offer),
+    )
+
+
+def _mend(lang: str, key: str, offer: Offer | None) -> Safe:
+    """What a fix would change, and its button."""
+    if offer is None or CHECKUP.running:
+        return Safe("")
+    act = button(
+        "mend",
+        offer.label(lang),
+        which=key,
+        confirm=offer.question(lang),
+        yes=offer.label(lang),
+        no=say(lang, "ui.common.cancel"),
+    )
+    return tag('<pre class="gs-diff">{shown}</pre><div class="gs-row">{act}</div>', shown=offer.shown, act=act)
+
+
+def _mending(lang: str) -> Safe:
+    """What became of the last fix."""
+    mending = CHECKUP.mending
+    if mending is None or not mending.over:
+        return Safe("")
+    if mending.problem:
+        return problem(lang, mending.problem)
+    return tag(
+        '<div class="gs-problem gs-good" role="status">{icon}<div>{text}</div></div>',
+        icon=icon("good"),
+        text=mending.offer.done(lang),
+    )
+
+
+def _all_checks(lang: str, report: Report) -> Safe:
+    families: dict[str, list[Safe]] = {}
+    for result in report.results:
+        if result.status != "skipped":
+            families.setdefault(result.family, []).append(_check(lang, result))
+    body = [
+        tag(
+            '<div class="gs-family"><h4>{name}</h4>{checks}</div>',
+            name=say(lang, f"doctor.family.{name}"),
+            checks=checks,
+        )
+        for name in FAMILIES
+        if (checks := families.get(name))
+    ]
+    skipped = [result.title(lang) for result in report.results if result.status == "skipped"]
+    if skipped:
+        names = say(lang, "ui.doctor.skipped", names=say(lang, "ui.doctor.comma").join(skipped))
+        body.append(tag('<p class="gs-small">{names}</p>', names=names))
+    if not CHECKUP.running:
+        deep = button("deep", say(lang, "ui.doctor.deep"), look="quiet")
+        body.append(tag('<div class="gs-row">{deep}</div>', deep=deep))
+    count = sum(map(len, families.values()))
+    return tag(
+        '<section class="gs-card">{fold}</section>',
+        fold=fold(say(lang, "ui.doctor.all", n=count), join(body), key="all-checks", unfolded=not report.problems),
+    )
+
+
+def _check(lang: str, result: Result) -> Safe:
+    look = LOOKS[result.status]
+    state = tag(' <span class="gs-small">({word})</span>', word=say(lang, f"doctor.status.{result.status}"))
+    return tag(
+        '<div class="gs-check gs-{look}" data-key="check-{id}">{icon}<span>{title}{state}</span>'
+        '<span class="gs-muted">{fact}</span></div>',
+        look=look,
+        id=result.key,
+        icon=icon(look),
+        title=result.title(lang),
+        state="" if result.status == "ok" else state,
+        fact=result.fact(lang),
+    )
+
+
+def _changes(lang: str) -> Safe:
+    """Everything that the doctor changed here, newest first, and what can be taken back."""
+    told = CHECKUP.changes[:_CHANGES_SHOWN]
+    undo = {key: offer for key, offer in CHECKUP.offers.items() if key.startswith("undo-")}
+    if not told and not undo:
+        return Safe("")
+    lines = [
+        tag(
+            '<li><span class="gs-small gs-number">{time}</span> {text}</li>',
+            time=time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["time"])),
+            text=prose(sentence(entry, lang)),
+        )
+        for entry in told
+    ]
+    body = [tag('<ul class="gs-plain">{lines}</ul>', lines=lines), *(_mend(lang, *pair) for pair in undo.items())]
+    title = say(lang, "ui.doctor.changes", n=len(told))
+    return tag('<section class="gs-card">{fold}</section>', fold=fold(title, body, key="changes"))

@@ -1,0 +1,90 @@
+"""The processes that were left behind, with ticks and a reason for each; and other trainings, which are left alone."""
+
+from __future__ import annotations
+
+from glmstudio.doctor import Job, StaleProcess
+from glmstudio.ui.framework.markup import Safe, button, icon, prose, tag
+from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.units import duration
+from glmstudio.words import say
+
+
+def render_stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
+    """The table, and what became of those that were ended last."""
+    ended = [tag("<li>{icon}{text}</li>", icon=icon("note"), text=result.text(lang)) for result in CHECKUP.ended]
+    done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Safe("")
+    if not stale:
+        return tag('<section class="gs-card">{done}</section>', done=done) if ended else Safe("")
+    confirm = button(
+        "end",
+        say(lang, "ui.doctor.end"),
+        look="danger",
+        confirm=_question(lang, stale),
+        needs_ticks="",
+        yes=say(lang, "ui.doctor.end"),
+        no=say(lang, "ui.common.cancel"),
+    )
+    heads = [
+        tag("<th>{name}</th>", name=say(lang, f"ui.doctor.column_{name}")) for name in ("command", "age", "reason")
+    ]
+    return tag(
+        '<section class="gs-card gs-stack" data-key="stale"><h3>{title}</h3><p class="gs-muted">{text}</p>'
+        '<table class="gs-table"><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>{done}'
+        '<div class="gs-row">{confirm}</div></section>',
+        title=say(lang, "ui.doctor.stale"),
+        text=say(lang, "ui.doctor.stale_text"),
+        heads=heads,
+        rows=[_stale_row(lang, process) for process in stale],
+        done=done,
+        confirm="" if CHECKUP.running else confirm,
+    )
+
+
+def _question(lang: str, stale: tuple[StaleProcess, ...]) -> str:
+    """What is asked before they are ended; what still computes is named again, for it may be somebody's work."""
+    question = say(lang, "ui.doctor.end_confirm", which="%s")
+    busy = ", ".join(str(process.identity.pid) for process in stale if process.busy)
+    return f"{question} {say(lang, 'ui.doctor.end_busy', pids=busy)}" if busy else question
+
+
+def _stale_row(lang: str, process: StaleProcess) -> Safe:
+    return tag(
+        '<tr data-key="stale-{pid}"><td>'
+        '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked} aria-label="{label}"></td>'
+        '<td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'
+        '<p class="gs-small">{facts}</p></td><td>{age}</td><td>{why}</td></tr>',
+        token=process.token,
+        ticked=Safe(" checked") if process.ticked else "",
+        label=say(lang, "ui.doctor.tick", pid=process.identity.pid),
+        pid=process.identity.pid,
+        command=process.command[:160],
+        facts=process.facts(lang),
+        age=duration(lang, process.age_s),
+        why=prose(process.why(lang)),
+    )
+
+
+def render_jobs(lang: str, jobs: tuple[Job, ...]) -> Safe:
+    """Trainings of other programs: shown so that nobody wonders who holds the card, without a button."""
+    if not jobs:
+        return Safe("")
+    rows = [
+        tag(
+            '<tr data-key="job-{pid}"><td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'
+            '<p class="gs-small">{facts}</p></td><td>{age}</td><td>{why}</td></tr>',
+            pid=job.pid,
+            command=job.command[:160],
+            facts=f"{job.user} · {say(lang, 'ui.doctor.workers', n=job.workers)}",
+            age=duration(lang, job.age_s),
+            why=job.why(lang),
+        )
+        for job in jobs
+    ]
+    heads = [tag("<th>{name}</th>", name=say(lang, f"ui.doctor.column_{name}")) for name in ("command", "age", "what")]
+    return tag(
+        '<section class="gs-card gs-stack" data-key="jobs"><h3>{title}</h3>'
+        '<table class="gs-table gs-jobs"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></section>',
+        title=say(lang, "ui.doctor.jobs"),
+        heads=heads,
+        rows=rows,
+    )

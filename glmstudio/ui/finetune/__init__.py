@@ -1,0 +1,1 @@
+"""The Fine-tune step: data, settings, plan, Start."""

@@ -1,0 +1,170 @@
+"""The Fine-tune step: three ways to begin, the form, the review and Start on the left, the runs on the right."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from glmstudio.data.readers.sources import KINDS
+from glmstudio.errors import refused
+from glmstudio.paths import paths
+from glmstudio.ui.finetune import (
+    cluster_form,
+    form_actions,
+    gpu_choice,
+    preset_cards,
+    review,
+    teach_actions,
+    teach_view,
+)
+from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.markup import Safe, button, icon, problem, tag
+from glmstudio.ui.runs import compare, run_actions, runs_view
+from glmstudio.ui.state import uploads, ways
+from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.runwatch import live_run
+from glmstudio.words import say
+
+SOURCES = ("sample", "file", "facts")
+
+
+def build(page: Page) -> None:
+    """The Fine-tune step inside the current Blocks."""
+    with gr.Column(elem_id="step-finetune", elem_classes="gs-step"):
+        source = _ways(page)
+        with gr.Row(elem_id="finetune-columns"):
+            with gr.Column(scale=5, min_width=340, elem_classes="gs-form"):
+                form = _form(page, source)
+                page.panel("plan", review.render_plan, form_actions.act)
+                start = gr.Button(variant="primary", elem_id="finetune-start")
+                page.live(start, _start_button)
+                page.panel("start", render_start, form_actions.act)
+            with gr.Column(scale=7, min_width=380):
+                page.panel("compare", compare.render_compare, run_actions.act)
+                page.panel("run", runs_view.render_open, run_actions.act)
+                page.panel("runs", runs_view.render_list, run_actions.act)
+    typed = gr.Textbox(visible=False)
+    take_along = "(...values) => [...values.slice(0, -1), studio.typed()]"
+    page.on(start.click, start_from_form, inputs=[*form, typed], js=take_along)
+
+
+def _ways(page: Page) -> Any:
+    """The three ways to begin, and the table of facts."""
+    source = page.live(
+        gr.Radio(
+            elem_id="finetune-source", value="sample", choices=[(" " * at, each) for at, each in enumerate(SOURCES, 1)]
+        ),
+        lambda lang, view: {
+            "label": say(lang, "ui.finetune.data"),
+            "choices": [(say(lang, f"ui.finetune.source_{name}"), name) for name in SOURCES],
+            "value": view.source,
+        },
+    )
+    page.panel("facts", teach_view.render_facts, teach_actions.act)
+    upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="facts-upload")
+    page.live(upload, lambda lang, view: {"label": say(lang, "ui.teach.upload"), "visible": view.source == "facts"})
+    page.on(upload.upload, take_facts, inputs=[upload])
+    return source
+
+
+def _form(page: Page, source: Any) -> list[Any]:
+    path = gr.Textbox(max_lines=1, visible=False, elem_id="finetune-path")
+    page.live(
+        path,
+        lambda lang, view: {
+            "label": say(lang, "ui.finetune.path"),
+            "placeholder": say(lang, "ui.finetune.path_example"),
+            "visible": view.source == "file",
+        },
+    )
+    upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="finetune-upload")
+    page.live(upload, lambda lang, view: {"label": say(lang, "ui.finetune.upload"), "visible": view.source == "file"})
+    page.panel("data", review.render_data, form_actions.act)
+    page.panel("presets", preset_cards.render_presets, form_actions.act)
+    page.panel("cards", gpu_choice.render_cards, form_actions.act)
+    page.panel("settings", preset_cards.render_settings, form_actions.act)
+    page.panel("machines", cluster_form.render_machines, form_actions.act)
+    name = gr.Textbox(max_lines=1, max_length=60, elem_id="finetune-name")
+    page.words(name, label="ui.finetune.name", placeholder="ui.finetune.name_example", info="ui.finetune.name_info")
+    form = [source, path, name]
+    # A box that was just made visible misses gradio's `input` for what is pasted into it; `change` hears everything.
+    for trigger in (source.input, path.change, name.change):
+        page.on(trigger, remember_form, inputs=form, mode="always_last")
+    page.on(upload.upload, take_upload, inputs=[upload], outputs=[path])
+    return form
+
+
+def remember_form(view: View, source: str, data: str, name: str) -> View:
+    """Keep what the form says now, so that the review beside it can be drawn."""
+    record = view.record if (source, data or "") == (view.source, view.data) else 0
+    if (source == "facts") != (view.source == "facts"):  # facts have presets of their own
+        view = replace(view, preset="", changes=(), settings_problem=None)
+    if source != view.source:
+        ways.remember(source)
+    return replace(view, source=source, data=data or "", name=name or "", record=record, form_problem=None)
+
+
+def take_upload(view: View, upload: Any) -> tuple[View, str]:
+    """Keep an uploaded file in the workspace and use it; the browser's name for it is never trusted as a path."""
+    given = Path(str(getattr(upload, "name", upload)))
+    name = re.sub(r"[^\w.-]+", "_", given.name).lstrip(".")[-80:] or "data.jsonl"
+    folder = paths().home / "data"
+    target = folder / name
+    if target.exists():
+        target = folder / f"{uuid.uuid4().hex[:6]}-{name}"
+    try:
+        uploads.take(given, target)
+    except OSError as error:
+        return replace(view, form_problem=refused(error)), view.data
+    return replace(view, source="file", data=str(target), record=0), str(target)
+
+
+def take_facts(view: View, upload: Any) -> View:
+    """Read an uploaded file into the table of facts; the file itself is not kept."""
+    given = Path(str(getattr(upload, "name", upload)))
+    try:
+        return teach_actions.take_file(view, given)
+    finally:
+        uploads.drop(given)
+
+
+def start_from_form(view: View, source: str, data: str, name: str, typed: str = "") -> View:
+    """Start the run that the form describes; a second click on the same form starts nothing.
+
+    `typed` are the fields, as JSON, that say something else than the page has been told so far.
+    """
+    view = form_actions.take_typed(remember_form(view, source, data, name), typed)
+    view = view if view.form_problem else teach_actions.before_start(view)
+    return view if view.form_problem else form_actions.start(view)
+
+
+def render_start(lang: str, view: View) -> Safe:
+    """Where the eye is when Start was pressed: what went wrong, or that the page may be closed."""
+    if view.form_problem:
+        shown = problem(lang, preset_cards.labelled(lang, view.form_problem))
+        if view.form_problem.key != "runs.chat_loaded":
+            return shown
+        return tag(
+            '{shown}<div class="gs-row">{unload}{beside}</div>',
+            shown=shown,
+            unload=button("unload-start", say(lang, "ui.finetune.unload_start"), look="primary"),
+            beside=button("beside-start", say(lang, "ui.finetune.beside_start")),
+        )
+    if live_run():
+        return tag(
+            '<div class="gs-problem gs-good" role="status">{icon}<strong>{text}</strong></div>',
+            icon=icon("good"),
+            text=say(lang, "ui.finetune.close"),
+        )
+    return Safe("")
+
+
+def _start_button(lang: str, view: View) -> dict[str, Any]:
+    found = recipe(view)
+    key = "ui.finetune.enqueue" if live_run() else "ui.finetune.start"
+    return {"value": say(lang, key), "interactive": found.chosen is not None and found.problem is None}

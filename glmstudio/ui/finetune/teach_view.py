@@ -1,0 +1,225 @@
+"""The table of facts on the Fine-tune step: to type and paste, what is wrong beside each row, and what to do next."""
+
+from __future__ import annotations
+
+from glmstudio.data.formats.facts import Fact
+from glmstudio.errors import StudioError
+from glmstudio.knowledge.asking import Look
+from glmstudio.knowledge.table import draft, known, sheet
+from glmstudio.knowledge.table.fact_table import MOST_ROWS, Row, Table
+from glmstudio.knowledge.table.row_faults import faults, learned, learned_rows, too_long
+from glmstudio.knowledge.wordings.paraphrase import WRITING, wants
+from glmstudio.models import Model, ready_model
+from glmstudio.ui.finetune import teach_rows
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.markup import Safe, bar, button, chip, problem, tag
+from glmstudio.ui.state.form_state import settings_of
+from glmstudio.units import duration
+from glmstudio.words import say
+
+SHOWN = 25  # rows at a time
+
+
+def render_facts(lang: str, view: View) -> Safe:
+    """The table, or which column of a file is which; nothing where something else is taught."""
+    if view.source != "facts":
+        return Safe("")
+    waiting = sheet.waiting()
+    return tag(
+        '<section class="gs-card gs-stack gs-teachfacts" data-scope data-changed data-typed data-live="facts">'
+        "{head}{problem}{told}{body}</section>",
+        head=tag("<div><h3>{title}</h3>{hint}</div>", title=say(lang, "ui.teach.title"), hint=_hint(lang)),
+        problem=problem(lang, view.facts_problem) if view.facts_problem else "",
+        told=_told(lang, view),
+        body=teach_rows.picker(lang, waiting) if waiting else _table(lang, view, draft.table()),
+    )
+
+
+def shown_rows(view: View, table: Table) -> tuple[list[Row], int, int]:
+    """The rows that are shown, the place of the first one, and how many there are to page through."""
+    wanted = view.facts_find.strip().casefold()
+    rows = [row for row in table.rows if not wanted or teach_rows.holds(row, wanted)]
+    start = min(view.facts_from, max(0, (len(rows) - 1) // SHOWN * SHOWN)) // SHOWN * SHOWN
+    return rows[start : start + SHOWN], start, len(rows)
+
+
+def model_of(view: View) -> Model | None:
+    """The model that is taught; None where it cannot be used."""
+    settings = settings_of(view)
+    try:
+        return ready_model(settings.model) if settings else None
+    except StudioError:
+        return None
+
+
+def _hint(lang: str) -> Safe:
+    return tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.teach.hint"))
+
+
+def _told(lang: str, view: View) -> Safe:
+    if view.facts_told is None:
+        return Safe("")
+    key, values = view.facts_told
+    return chip("good", say(lang, key, **values))
+
+
+def _table(lang: str, view: View, table: Table) -> Safe:
+    rows, start, count = shown_rows(view, table)
+    model = model_of(view)
+    long = _long(view, model, rows)
+    marks = teach_rows.Marks(
+        faults(table) | {number: error for number, error in long.items() if number not in faults(table)},
+        known.answers(model, table) if model else {},
+        frozenset(view.facts_open),
+    )
+    last = start + SHOWN >= count and not view.facts_find and len(table.rows) < MOST_ROWS
+    body = [teach_rows.row(lang, each, table.places[each.number] + 1, marks) for each in rows]
+    body += [teach_rows.row(lang, Row(table.following), len(table.rows) + 1, marks)] if last else []
+    return tag(
+        '{tools}<table class="gs-table gs-factrows">{head}<tbody>{body}</tbody></table>{pages}{known}{save}',
+        tools=_tools(lang, view, table),
+        head=teach_rows.head(lang),
+        body=body,
+        pages=_pages(lang, start, count, len(table.rows)),
+        known=_known(lang, model, table),
+        save=_save(lang, table),
+    )
+
+
+def _long(view: View, model: Model | None, rows: list[Row]) -> dict[int, StudioError]:
+    """The rows that are longer than the setting allows; of those that are shown, because counting takes a while."""
+    settings = settings_of(view)
+    if model is None or settings is None:
+        return {}
+    count = too_long(model, settings.max_length, with_tools=bool(settings.facts_with_tools))
+    facts: list[tuple[Row, Fact]] = [(row, row.fact) for row in rows if row.fact and not row.left_out]
+    return {
+        row.number: StudioError("knowledge.row.long", tokens=tokens, limit=settings.max_length)
+        for row, fact in facts
+        if (tokens := count(fact))
+    }
+
+
+def _tools(lang: str, view: View, table: Table) -> Safe:
+    """What can be done with the whole table: find, fill in the example, propose wordings."""
+    if not table.filled:
+        return tag(
+            '<div class="gs-row"><span class="gs-small">{how}</span>{example}</div>',
+            how=say(lang, "ui.teach.how"),
+            example=button("example", say(lang, "ui.teach.example"), look="quiet"),
+        )
+    find = tag(
+        '<div data-scope data-live="facts-find" class="gs-find"><input data-field="find" type="search" value="{value}"'
+        ' placeholder="{label}" aria-label="{label}"></div>',
+        value=view.facts_find,
+        label=say(lang, "ui.teach.find"),
+    )
+    return tag(
+        '<div class="gs-row gs-spread"><div class="gs-row">{propose}</div>{find}</div>',
+        propose=_propose(lang, table),
+        find=find if len(table.rows) > SHOWN or view.facts_find else "",
+    )
+
+
+def _propose(lang: str, table: Table) -> list[Safe]:
+    if WRITING.running:
+        text = say(lang, "ui.teach.writing", done=WRITING.done, total=WRITING.total)
+        return [chip("running", text), button("wordings-stop", say(lang, "ui.common.cancel"), look="quiet")]
+    waiting = sum(len(row.proposed) for row in table.rows)
+    if waiting:
+        return [
+            tag("<b>{text}</b>", text=say(lang, "ui.teach.proposed", n=waiting)),
+            _small(say(lang, "ui.teach.proposals")),
+            button("accept-all", say(lang, "ui.teach.accept_all"), look="primary"),
+            button("drop-all", say(lang, "ui.teach.drop_all")),
+        ]
+    count = sum(map(wants, table.rows))
+    if not count:
+        return []
+    turned = tag(
+        '<label class="gs-tick"><input type="checkbox" data-tick="turned" value="turned">{text}</label>',
+        text=say(lang, "ui.teach.turned"),
+    )
+    failed = problem(lang, WRITING.problem, kind="attention") if WRITING.problem else Safe("")
+    return [button("wordings", say(lang, "ui.teach.propose", n=count)), turned, failed]
+
+
+def _pages(lang: str, start: int, count: int, whole: int) -> Safe:
+    if whole <= SHOWN and count == whole:
+        return Safe("")
+    text = say(lang, "ui.teach.page", first=start + 1 if count else 0, last=min(start + SHOWN, count), count=count)
+    back = button("page", say(lang, "ui.data.previous"), look="quiet", row=start - SHOWN) if start else ""
+    on = button("page", say(lang, "ui.data.next"), look="quiet", row=start + SHOWN) if start + SHOWN < count else ""
+    return tag('<div class="gs-row"><span class="gs-small">{text}</span>{moves}</div>', text=text, moves=[back, on])
+
+
+def _known(lang: str, model: Model | None, table: Table) -> Safe:
+    """Ask the model first, how far that is, and what it knows already."""
+    if model is None or not learned(table):
+        return Safe("")
+    look = known.asking(model).look()
+    parts = _asking(lang, look) if look.running else _asked(lang, model, table, look)
+    return tag('<div class="gs-stack gs-askfirst">{parts}</div>', parts=parts)
+
+
+def _asking(lang: str, look: Look) -> list[Safe]:
+    text = say(lang, "ui.teach.asking", done=look.done, total=look.total)
+    row = tag(
+        '<div class="gs-row">{chip}<span class="gs-small">{left}</span>{stop}</div>',
+        chip=chip("running", text),
+        left=say(lang, "ui.run.left", time=duration(lang, look.seconds_left)) if look.seconds_left else "",
+        stop=button("ask-stop", say(lang, "ui.common.cancel"), look="quiet"),
+    )
+    return [row, bar(look.done / max(1, look.total), label=text)]
+
+
+def _asked(lang: str, model: Model, table: Table, look: Look) -> list[Safe]:
+    said = known.answers(model, table)
+    right = {number for number, (_, yes) in said.items() if yes}
+    still = sum(row.number in right for row in table.rows if not row.left_out)
+    parts: list[Safe] = []
+    if not all(row.number in said for row in learned_rows(table)):
+        parts.append(button("ask", say(lang, "ui.teach.ask")))
+    if said:
+        parts.append(tag("<b>{text}</b>", text=say(lang, "ui.teach.known", n=len(right), of=len(said))))
+    if still:
+        parts.append(button("leave-known", say(lang, "ui.teach.leave_known", n=still)))
+    if look.problem and look.problem.key == "knowledge.interrupted":
+        parts.append(_small(say(lang, "ui.teach.so_far", done=look.done, total=look.total)))
+    elif not said:
+        parts.append(_small(say(lang, "ui.teach.ask_text")))
+    failed = look.problem if look.problem and look.problem.key != "knowledge.interrupted" else None
+    wrong = [problem(lang, failed, kind="attention")] if failed else []
+    return [tag('<div class="gs-row">{parts}</div>', parts=parts), *wrong]
+
+
+def _small(text: str) -> Safe:
+    return tag('<span class="gs-small">{text}</span>', text=text)
+
+
+def _save(lang: str, table: Table) -> Safe:
+    """Save the facts, and what is not saved or not learned."""
+    count, saved = len(learned(table)), draft.is_saved()
+    out = sum(row.left_out for row in table.rows)
+    parts = [button("save-facts", say(lang, "ui.teach.save", n=count), look="primary")] if count and not saved else []
+    if saved:
+        parts.append(chip("good", say(lang, "ui.teach.saved", n=count)))
+    elif count and draft.saved_file():
+        parts.append(chip("attention", say(lang, "ui.teach.changed")))
+    if out:
+        parts.append(_small(say(lang, "ui.teach.left_out", n=out)))
+        parts.append(button("take-all", say(lang, "ui.teach.take_all"), look="quiet"))
+    if bad := len(faults(table)):
+        parts.append(chip("attention", say(lang, "ui.teach.bad_rows", n=bad)))
+    if table.filled:
+        parts.append(
+            button(
+                "clear",
+                say(lang, "ui.teach.clear"),
+                look="quiet",
+                confirm=say(lang, "ui.teach.clear_confirm", n=len(table.filled)),
+                yes=say(lang, "ui.teach.clear"),
+                no=say(lang, "ui.common.cancel"),
+            )
+        )
+    return tag('<div class="gs-row">{parts}</div>', parts=parts) if parts else Safe("")

@@ -1,0 +1,182 @@
+"""The Model step: which models there are, which one is in use, and everything that is done with their files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from glmstudio.chat.in_use import refuse_in_use
+from glmstudio.errors import StudioError
+from glmstudio.models import actions, add_folder, remove_folder
+from glmstudio.models.catalogue import add_id, is_id
+from glmstudio.models.hub.hubs import CONNECTIONS
+from glmstudio.models.inventory import Item
+from glmstudio.paths import paths
+from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.markup import Safe, bar, go, icon, problem, tag, terminal
+from glmstudio.ui.model.model_cards import card
+from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.ui.state.choice import items, model_in_use, use_model
+from glmstudio.units import size
+from glmstudio.words import say
+
+
+def build(page: Page) -> None:
+    """The Model step inside the current Blocks."""
+    with gr.Column(elem_id="step-model", elem_classes="gs-step"):
+        page.panel("models", render, act)
+        with gr.Column(elem_classes="gs-form"):
+            with gr.Row(elem_id="model-add-row"):
+                path = gr.Textbox(max_lines=1, elem_id="model-folder", scale=1)
+                page.words(
+                    path, label="ui.model.folder", info="ui.model.folder_info", placeholder="ui.model.folder_example"
+                )
+                add = gr.Button(elem_id="model-add")
+                page.words(add, value="ui.model.add")
+            page.panel("folder", render_answer)
+        page.panel("models-foot", render_foot)
+    for trigger in (add.click, path.submit):
+        page.on(trigger, add_from_path, inputs=[path], outputs=[path])
+
+
+def add_from_path(view: View, path: str) -> tuple[View, str]:
+    """Take in the folder or the id that was typed; the box keeps what was refused."""
+    told = path.strip()
+    try:
+        if is_id(told) and not Path(told).is_dir():
+            answer = ("ui.model.added_id", {"name": add_id(told).name})
+        else:
+            model = add_folder(told)
+            if model.unverified:
+                actions.start_verify(model.name)
+            answer = ("ui.model.added", {"name": model.name})
+    except StudioError as error:
+        return replace(view, folder_problem=error, folder_answer=None), path
+    return replace(view, folder_problem=None, folder_answer=answer), ""
+
+
+def act(view: View, data: dict[str, Any]) -> View:
+    """A button of a card."""
+    name, fields = str(data.get("model", "")), data.get("fields")
+    view = replace(view, folder_problem=None, folder_answer=None, model_problem=None, model_named=name)
+    try:
+        chosen = isinstance(fields, dict) and "source" in fields
+        if data.get("act") == "download" or (data.get("act") == "resume" and chosen):
+            return _download(view, name, fields if isinstance(fields, dict) else {}, data.get("ticked"))
+        if data.get("act") == "delete":
+            _unused(name)
+            freed = size(actions.delete(name))
+            return replace(view, folder_answer=("ui.model.deleted", {"name": name, "freed": freed}))
+        if data.get("act") == "use":
+            use_model(name)
+            return replace(view, chat_model="", chat_adapter="", preset="")
+        if do := _ACTS.get(str(data.get("act"))):
+            do(name)
+    except StudioError as error:
+        return replace(view, model_problem=error)
+    return view
+
+
+def _download(view: View, name: str, fields: dict[str, Any], ticked: Any) -> View:
+    number = str(fields.get("connections", ""))
+    actions.start_download(
+        name,
+        source=str(fields.get("source") or "auto"),
+        connections=int(number) if number.isdigit() else CONNECTIONS,
+        to=str(fields.get("to") or "").strip(),
+        accept="licence" in (ticked if isinstance(ticked, list) else []),
+    )
+    return view
+
+
+def _repair(name: str) -> None:
+    _unused(name)
+    actions.start_repair(name)
+
+
+def _convert_replace(name: str) -> None:
+    _unused(name)
+    actions.start_convert(name, drop_originals=True)
+
+
+def _unused(name: str) -> None:
+    refuse_in_use(*actions.name_and_folder(name))
+
+
+_ACTS: dict[str, Callable[[str], Any]] = {
+    "pause": actions.pause,
+    "resume": actions.resume,
+    "cancel": actions.cancel,
+    "verify": actions.start_verify,
+    "repair": _repair,
+    "convert": actions.start_convert,
+    "convert-replace": _convert_replace,
+    "forget": remove_folder,
+}
+
+
+def render(lang: str, view: View) -> Safe:
+    """The first step of a newcomer, and a card for each model."""
+    used = model_in_use()
+    cards = [card(lang, item, view, used=used is not None and item.name == used.name) for item in items()]
+    return tag(
+        '<div class="gs-stack"><div class="gs-row gs-spread"><div><h2>{title}</h2><p class="gs-muted">{text}</p>'
+        "</div>{next}</div>{first}"
+        '<div class="gs-cards" data-key="cards">{cards}</div></div>',
+        title=say(lang, "ui.model.title"),
+        text=say(lang, "ui.model.text"),
+        next=go("finetune", say(lang, "ui.model.next")) if used and used.ready else "",
+        first=_first_step(lang, items()),
+        cards=cards,
+    )
+
+
+def _first_step(lang: str, found: list[Item]) -> Safe:
+    """What to begin with on this machine, as long as nothing but the demo is here or on its way."""
+    if CHECKUP.report is None or any(item.state != "absent" for item in found if item.name != "demo"):
+        return Safe("")
+    case = "start_gpu" if CHECKUP.gpus() else "start_cpu"
+    return tag(
+        '<div class="gs-problem gs-note" data-key="first-step">{icon}<div><strong>{what}</strong><p>{text}</p></div>'
+        "</div>",
+        icon=icon("note"),
+        what=say(lang, f"ui.model.{case}"),
+        text=say(lang, f"ui.model.{case}_text"),
+    )
+
+
+def render_answer(lang: str, view: View) -> Safe:
+    """What became of the folder that was typed, or of the model that was deleted."""
+    if view.folder_problem:
+        return problem(lang, view.folder_problem)
+    if view.folder_answer:
+        key, values = view.folder_answer
+        return tag(
+            '<div class="gs-problem gs-good" role="status">{icon}<strong>{text}</strong></div>',
+            icon=icon("good"),
+            text=say(lang, key, **values),
+        )
+    return Safe("")
+
+
+def render_foot(lang: str, _view: View) -> Safe:
+    """Free disk, and the command."""
+    room = shutil.disk_usage(_existing(paths().home))
+    return tag(
+        '<div class="gs-stack"><section class="gs-card"><div class="gs-row"><span class="gs-row">{icon}<span>{text}'
+        "</span></span>"
+        '<span class="gs-grow">{bar}</span></div></section>{terminal}</div>',
+        icon=icon("disk"),
+        text=say(lang, "ui.model.disk", free=size(room.free), total=size(room.total)),
+        bar=bar(1 - room.free / max(1, room.total), label=say(lang, "ui.model.disk_used")),
+        terminal=terminal(lang, "python launcher.py models", key="models"),
+    )
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())

@@ -1,0 +1,68 @@
+"""Several runs laid over each other: their losses in one picture, and the settings in which they differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glmstudio.config.settings import Settings, choice_words, field_docs
+from glmstudio.ui.framework.charts import Series, curve
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.markup import Safe, button, tag
+from glmstudio.ui.state.runwatch import WATCH, Known, newest_first
+from glmstudio.units import number
+from glmstudio.words import say
+
+MOST = 4
+
+
+def render_compare(lang: str, view: View) -> Safe:
+    """The chosen runs; nothing where fewer than two are left of them."""
+    runs = [known for known in newest_first() if known.name in view.compared][:MOST]
+    if len(runs) < 2:
+        return Safe("")
+    lines = [Series(known.name, WATCH.reading(known).points, "mean") for known in runs]
+    kept = [
+        Series(f"{known.name} · {say(lang, 'ui.run.figure_validation')}", points, "dots")
+        for known in runs
+        if (points := WATCH.reading(known).validation)
+    ]
+    x_label = say(lang, "ui.run.step")
+    return tag(
+        '<section class="gs-card gs-stack" data-key="compare"><div class="gs-row gs-spread"><h2>{title}</h2>{close}'
+        "</div>{curve}{kept}{table}</section>",
+        title=say(lang, "ui.compare.title"),
+        close=button("uncompare", say(lang, "ui.compare.close"), look="quiet"),
+        curve=curve(lines, label=say(lang, "ui.run.loss"), x_label=x_label),
+        kept=curve(kept, label=say(lang, "ui.run.figure_validation"), x_label=x_label),
+        table=_differences(lang, runs),
+    )
+
+
+def _differences(lang: str, runs: list[Known]) -> Safe:
+    rows = [
+        (say(lang, "ui.run.loss"), [_loss(known.state.loss) for known in runs]),
+        (say(lang, "ui.run.figure_validation"), [_loss(known.state.validation_loss) for known in runs]),
+    ]
+    settings = [known.run.settings for known in runs]
+    for doc in field_docs(Settings(), lang):
+        values = [choice_words(lang, each.get(doc.name, "–")) for each in settings]
+        if len(set(values)) > 1:
+            rows.append((doc.label, values))
+    return tag(
+        '<div class="gs-wide-table"><table class="gs-table"><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}'
+        "</tbody></table></div>",
+        heads=[tag("<th>{name}</th>", name=known.name) for known in runs],
+        rows=[
+            tag(
+                "<tr><td>{label}</td>{values}</tr>",
+                label=label,
+                values=[tag("<td>{value}</td>", value=value) for value in values],
+            )
+            for label, values in rows
+            if any(value != "–" for value in values)
+        ],
+    )
+
+
+def _loss(value: Any) -> str:
+    return number(value) if isinstance(value, (int, float)) else "–"

@@ -1,0 +1,39 @@
+"""Those that train a run together: each process with its times and its memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glmstudio.ui.framework.markup import Safe, fold, tag
+from glmstudio.ui.state.runwatch import Known
+from glmstudio.units import milliseconds, size
+from glmstudio.words import say
+
+_COLUMNS = ("rank", "machine", "computing", "reading", "held")
+
+
+def render_ranks(lang: str, known: Known) -> Safe:
+    """A line for each process, where there are several."""
+    ranks = known.run.ranks()
+    if len(ranks) < 2:
+        return Safe("")
+    heads = [tag("<th>{text}</th>", text=say(lang, f"ui.team.{name}")) for name in _COLUMNS]
+    table = tag(
+        '<p class="gs-small">{text}</p><div class="gs-wide-table"><table class="gs-table"><thead><tr>{heads}</tr>'
+        "</thead><tbody>{rows}</tbody></table></div>",
+        text=say(lang, "ui.team.about", step=max(each["step"] for each in ranks)),
+        heads=heads,
+        rows=[_rank(rank, each) for rank, each in enumerate(ranks)],
+    )
+    return fold(say(lang, "ui.team.label", n=len(ranks)), table, key="ranks")
+
+
+def _rank(rank: int, each: dict[str, Any]) -> Safe:
+    return tag(
+        "<tr><td>{rank}</td><td>{machine}</td><td>{computing}</td><td>{reading}</td><td>{held}</td></tr>",
+        rank=rank,
+        machine=each["machine"],
+        computing=milliseconds(each.get("computing", 0.0)),
+        reading=milliseconds(each.get("reading", 0.0)),
+        held=size(each.get("memory", 0)),
+    )

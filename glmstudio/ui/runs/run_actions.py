@@ -1,0 +1,210 @@
+"""The buttons of the runs: what each of them does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from glmstudio.chat.available_tools import toolless
+from glmstudio.chat.model_server import ModelServer
+from glmstudio.config.devices import chat_device, run_on
+from glmstudio.errors import StudioError, refused
+from glmstudio.knowledge.scoring import of_run
+from glmstudio.models import ready_model
+from glmstudio.paths import paths
+from glmstudio.rundir.run import Run, find_run
+from glmstudio.runs import queue
+from glmstudio.runs.export import FORMS, export_run, learned
+from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
+from glmstudio.runs.resume import resume_run
+from glmstudio.runs.start import advance
+from glmstudio.system.json_child import ask
+from glmstudio.ui.chat import chat_model
+from glmstudio.ui.chat.chat_side import talk_of
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.runs import runs_view, score_view
+from glmstudio.ui.state.background import ERRANDS
+from glmstudio.ui.state.choice import use_model
+from glmstudio.ui.state.conversations import TALKS
+from glmstudio.ui.state.runwatch import WATCH
+
+_LONGEST_QUESTION = 2000
+
+
+def act(view: View, data: dict[str, Any]) -> View:
+    """A button was pressed; what goes wrong is shown with the run that it belongs to."""
+    if data.get("act") == "compare":
+        ticked = data.get("ticked")
+        return replace(view, compared=tuple(str(name) for name in ticked) if isinstance(ticked, list) else ())
+    if data.get("act") == "all-runs":
+        return replace(view, all_runs=True)
+    if data.get("act") == "uncompare":
+        return replace(view, compared=())
+    run = find_run(str(data.get("run", "")))
+    WATCH.complain(run.name, None)
+    try:
+        do = _ACTIONS.get(str(data.get("act")))
+        return do(view, run, data) if do else view
+    except StudioError as error:
+        WATCH.complain(run.name, error)
+    except OSError as error:
+        WATCH.complain(run.name, refused(error))
+    return replace(view, run=run.name)
+
+
+def _step(run: Run, data: dict[str, Any]) -> int | None:
+    """The step of the checkpoint that the button belongs to; None for the run itself. Raises StudioError."""
+    told = str(data.get("step") or "")
+    if told and not (told.isdecimal() and len(told) < 10):
+        raise StudioError("runs.no_checkpoint", name=run.name, step=told[:20], steps="–")
+    return int(told) if told else None
+
+
+def _open(view: View, run: Run, _: dict[str, Any]) -> View:
+    shown = runs_view.shown(view)
+    ERRANDS.start(run.name, "size", lambda: size_of(run))
+    return replace(view, run="" if shown and shown.name == run.name else run.name)
+
+
+def _stop(view: View, run: Run, data: dict[str, Any]) -> View:
+    WATCH.stop(run, now=data["act"] == "stop-now")
+    return view
+
+
+def _resume(view: View, run: Run, data: dict[str, Any]) -> View:
+    step = _step(run, data)
+    if data.get("unload"):
+        ModelServer.stop()
+    gone_on = resume_run(run, step=step, wait=True)
+    return replace(view, run=gone_on.name)
+
+
+def _unload(view: View, run: Run, _: dict[str, Any]) -> View:
+    ModelServer.stop()
+    advance()
+    return replace(view, run=run.name)
+
+
+def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
+    step = _step(run, data)
+    if run.is_whole_model:
+        model, adapter = str(learned(run, step)), ""
+    else:
+        model, adapter = run.model, str(learned(run, step)) if step else run.name
+        use_model(model)
+    view = replace(_in_its_form(view, model, adapter), chat_model=model, chat_adapter=adapter, chat_problem=None)
+    ModelServer.choose(adapter)
+    try:
+        if not _is_loaded(model):
+            chat_model.load(model, adapter)
+        elif adapter:  # another result on the same weights needs no loading
+            ModelServer.add(adapter)
+    except StudioError as error:  # the chat is what the click has opened, so that is where it is told
+        return replace(view, chat_problem=error)
+    return view
+
+
+def _in_its_form(view: View, model: str, adapter: str) -> View:
+    """A new conversation where the open one was told to offer tools that this run was trained without."""
+    open_one = talk_of(view).dialogue
+    if open_one.settings.tools is not True or toolless(model, adapter) is None:
+        return view
+    fresh = TALKS.fresh(open_one)
+    fresh.dialogue.settings.tools = None
+    return replace(view, chat=fresh.dialogue.id)
+
+
+def _is_loaded(model: str) -> bool:
+    state = chat_model.server_state()
+    return state.state == "ready" and state.model == model
+
+
+def _score(view: View, run: Run, data: dict[str, Any]) -> View:
+    model, adapter = (str(learned(run)), "") if run.is_whole_model else (run.model, run.name)
+    score_view.act(run.name, model, adapter, data)
+    return replace(view, run=run.name)
+
+
+def _facts_score(view: View, run: Run, data: dict[str, Any]) -> View:
+    scoring = of_run(run)
+    if data["act"] == "facts-score":
+        scoring.start()
+    else:
+        scoring.asking.cancel()
+    return replace(view, run=run.name)
+
+
+def _export(view: View, run: Run, data: dict[str, Any]) -> View:
+    form = str(data.get("form"))
+    if form in FORMS:
+        folder = paths().home / "exports"
+        name, number = f"{run.name}-{form}", 2
+        while (folder / name).exists():
+            name, number = f"{run.name}-{form}-{number}", number + 1
+        ERRANDS.start(run.name, "export", lambda: str(export_run(run, form, folder / name)))
+    return replace(view, run=run.name)
+
+
+def _versus(view: View, run: Run, data: dict[str, Any]) -> View:
+    fields = data.get("fields")
+    asked = str(fields.get("question", "")).strip() if isinstance(fields, dict) else ""
+    samples = run.samples()[0]
+    question = asked[:_LONGEST_QUESTION] or str(samples[-1]["question"] if samples else "")
+    if question:
+        ERRANDS.start(run.name, "versus", lambda: versus(run, question))
+    return replace(view, run=run.name)
+
+
+def versus(run: Run, question: str) -> dict[str, str]:
+    """The same question, answered by the base and by what the run learned; greedily, one after the other."""
+    if other := run_on(chat_device()):
+        raise StudioError("ui.run.versus_busy", name=other.name)
+    model = ready_model(run.model)
+    arguments = (str(model.path), str(learned(run)), str(run.path / "opening.json"), question)
+    told: dict[str, str] = ask("glmstudio.serve.versus", *arguments, broke="ui.run.versus_broke")
+    return {"question": question, **told}
+
+
+def _rename(view: View, run: Run, data: dict[str, Any]) -> View:
+    fields = data.get("fields")
+    renamed = rename_run(run, str(fields.get("new_name", "")) if isinstance(fields, dict) else "")
+    return replace(view, run=renamed.name)
+
+
+def _note(view: View, run: Run, data: dict[str, Any]) -> View:
+    fields = data.get("fields")
+    if isinstance(fields, dict):
+        write_note(run, str(fields.get("note", "")))
+    return view
+
+
+def _delete(view: View, run: Run, _: dict[str, Any]) -> View:
+    delete_run(run)
+    return replace(view, run=None, compared=tuple(name for name in view.compared if name != run.name))
+
+
+def _move(view: View, run: Run, data: dict[str, Any]) -> View:
+    queue.move(run.name, -1 if data["act"] == "earlier" else 1)
+    return view
+
+
+_ACTIONS: dict[str, Callable[[View, Run, dict[str, Any]], View]] = {
+    "open": _open,
+    "stop": _stop,
+    "stop-now": _stop,
+    "resume": _resume,
+    "unload": _unload,
+    "chat": _chat,
+    "export": _export,
+    "versus": _versus,
+    "score": _score,
+    "score-stop": _score,
+    "facts-score": _facts_score,
+    "facts-score-stop": _facts_score,
+    "rename": _rename,
+    "note": _note,
+    "delete": _delete,
+    "earlier": _move,
+    "later": _move,
+}

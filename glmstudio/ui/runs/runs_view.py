@@ -1,0 +1,234 @@
+"""Runs as HTML: the list with the queue, and the one that is open. Pure functions of what is on disk."""
+
+from __future__ import annotations
+
+import shlex
+from functools import lru_cache
+
+from glmstudio.rundir.checkpoints import latest
+from glmstudio.rundir.run import Run, RunState
+from glmstudio.runs.queue import waiting
+from glmstudio.ui.finetune import cluster_form
+from glmstudio.ui.framework.charts import sparkline
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
+from glmstudio.ui.runs import facts_view, ranks_view, run_detail
+from glmstudio.ui.state.runwatch import WATCH, Known, Reading, live_run, newest_first
+from glmstudio.units import duration, moment
+from glmstudio.words import say
+
+LOOKS = {
+    "queued": "waiting",
+    "starting": "running",
+    "running": "running",
+    "stopping": "running",
+    "finished": "good",
+    "stopped": "note",
+    "failed": "bad",
+    "lost": "attention",
+}
+_FIRST = 60  # runs in the list until somebody asks for all
+_CHAT_THERE = ("runs.chat_loaded", "runs.waits_for_chat")
+
+
+def render_list(lang: str, view: View) -> Safe:
+    """Every run, newest first; two or more that are ticked can be laid over each other."""
+    runs = newest_first()
+    if not runs:
+        return empty(say(lang, "ui.finetune.empty"), say(lang, "ui.finetune.empty_text"), icon_name="finetune")
+    opened = shown(view)
+    name = opened.name if opened else None
+    queue = waiting()
+    places = {name: place for place, name in enumerate(queue, 1)}
+    older = [each for each in runs[_FIRST:] if view.all_runs or each.name in (name, *places)]
+    seen = [*runs[:_FIRST], *older]
+    rows = [_row(lang, known, known.name == name, places.get(known.name, 0), len(queue)) for known in seen]
+    compare = button("compare", say(lang, "ui.compare.button"), look="quiet", needs_ticks="") if len(runs) > 1 else ""
+    return tag(
+        '<div class="gs-stack" data-scope><div class="gs-row gs-spread"><h3>{title}</h3>{compare}</div>'
+        '<div class="gs-runs">{rows}</div>{more}</div>',
+        title=say(lang, "ui.finetune.runs"),
+        compare=compare,
+        rows=rows,
+        more=button("all-runs", say(lang, "ui.finetune.all_runs", n=len(runs)), look="quiet")
+        if len(seen) < len(runs)
+        else "",
+    )
+
+
+def render_open(lang: str, view: View) -> Safe:
+    """The run that is open: figures, curve, log, and what can be done with it."""
+    known = shown(view)
+    if known is None:
+        return Safe("")
+    run, state, quoted = known.run, known.state, shlex.quote(known.name)
+    reading = WATCH.reading(known, with_log=True)
+    commands = [f"python launcher.py runs {action} {quoted}" for action in ("show", "stop", "resume")]
+    parts = [
+        _head(lang, known),
+        _progress(lang, run, state),
+        _trouble(lang, run, state),
+        facts_view.render(lang, known),
+        run_detail.render_figures(lang, known, reading),
+        run_detail.render_records(lang, known),
+        cluster_form.render_joined(lang, known),
+        ranks_view.render_ranks(lang, known),
+        run_detail.render_curves(lang, state, reading),
+        run_detail.render_samples(lang, reading),
+        run_detail.render_after(lang, known),
+        run_detail.render_checkpoints(lang, known),
+        _log(lang, state, reading),
+        run_detail.render_keeping(lang, known),
+        terminal(lang, *commands, key="run"),
+    ]
+    return tag(
+        '<section class="gs-card gs-stack" data-key="run-{name}">{parts}</section>',
+        name=run.name,
+        parts=[part for part in parts if part],
+    )
+
+
+def shown(view: View) -> Known | None:
+    """The run that the page shows: the one that was opened, or else the one in progress, or the newest."""
+    runs = newest_first()
+    if view.run is not None:
+        return next((known for known in runs if known.name == view.run), None)
+    return live_run() or (runs[0] if runs else None)
+
+
+def share(state: RunState) -> float:
+    """How far a run is, between 0 and 1."""
+    return min(1.0, state.step / state.steps) if state.steps else 0.0
+
+
+def state_words(lang: str, state: RunState) -> str:
+    """The state of a run, with its percentage while it runs."""
+    key = f"ui.run.state_{state.state}"
+    return say(lang, key, percent=int(share(state) * 100))
+
+
+@lru_cache(maxsize=4000)  # of a run whose files are as they were, the row is, too
+def _row(lang: str, known: Known, opened: bool, place: int, of: int) -> Safe:
+    state, reading = known.state, WATCH.reading(known)
+    return tag(
+        '<div class="gs-runrow" data-key="row-{name}"><input type="checkbox" data-tick="{name}" value="{name}"'
+        ' aria-label="{tick}"><button type="button" class="gs-run" data-act="open" data-run="{name}"'
+        ' aria-pressed="{opened}"><b>{name}</b>{spark}<span class="gs-small">{chip}<span>{steps}</span>'
+        "<span>{when}</span></span>{bar}</button>{order}</div>",
+        name=known.name,
+        tick=say(lang, "ui.compare.tick", name=known.name),
+        opened="true" if opened else "false",
+        spark=sparkline(reading.points, label=say(lang, "ui.run.loss")),
+        chip=chip(LOOKS[state.state], state_words(lang, state)),
+        steps=say(lang, "ui.run.steps", step=state.step, steps=state.steps) if state.steps else "",
+        when=moment(state.started),
+        bar=bar(share(state), label=say(lang, "ui.run.progress")) if state.holds_device else "",
+        order=_order(lang, known.name, place, of) if place else "",
+    )
+
+
+def _order(lang: str, name: str, place: int, of: int) -> Safe:
+    """Where a waiting run stands, counted from 1, and the buttons that move it."""
+    up = _arrow("earlier", "↑", say(lang, "ui.run.earlier"), name) if place > 1 else ""
+    down = _arrow("later", "↓", say(lang, "ui.run.later"), name) if place < of else ""
+    return tag(
+        '<span class="gs-row gs-order"><span class="gs-small">{place}</span>{up}{down}{leave}</span>',
+        place=say(lang, "ui.run.place", n=place),
+        up=up,
+        down=down,
+        leave=button("stop", say(lang, "ui.run.leave_queue"), look="quiet", run=name),
+    )
+
+
+def _arrow(act: str, sign: str, label: str, name: str) -> Safe:
+    return tag(
+        '<button type="button" class="gs-button gs-look-quiet" data-act="{act}" data-run="{name}" aria-label="{label}"'
+        ' title="{label}">{sign}</button>',
+        act=act,
+        name=name,
+        label=label,
+        sign=sign,
+    )
+
+
+def _head(lang: str, known: Known) -> Safe:
+    about = [known.preset, known.model, known.data.rsplit("/", 1)[-1]]
+    return tag(
+        '<div class="gs-row gs-spread"><div><h2>{name}</h2><p class="gs-small">{about}</p></div>'
+        '<div class="gs-row">{buttons}</div></div>',
+        name=known.name,
+        about=" · ".join(part for part in about if part),
+        buttons=_buttons(lang, known),
+    )
+
+
+def _buttons(lang: str, known: Known) -> list[Safe]:
+    if known.state.state == "queued":
+        return [button("stop", say(lang, "ui.run.leave_queue"), run=known.name)]
+    if known.state.live:
+        words = {"yes": say(lang, "ui.run.stop_now"), "no": say(lang, "ui.run.keep_running")}
+        confirm = say(lang, "ui.run.stop_now_confirm", name=known.name)
+        return [
+            button("stop", say(lang, "ui.run.stop"), run=known.name),
+            button("stop-now", say(lang, "ui.run.stop_now"), look="danger", run=known.name, confirm=confirm, **words),
+        ]
+    made: list[Safe] = []
+    if known.state.state in ("stopped", "failed", "lost"):
+        found = latest(known.run.path / "checkpoints")
+        words_ = say(lang, "ui.run.resume", step=found.step) if found else say(lang, "ui.run.resume_start")
+        made.append(button("resume", words_, look="plain" if known.has_result else "primary", run=known.name))
+    if known.has_result:
+        made.append(run_detail.chat_button(lang, known))
+    return made
+
+
+def _progress(lang: str, run: Run, state: RunState) -> Safe:
+    words = state_words(lang, state)
+    if WATCH.stopping(run.name):
+        stage = WATCH.stage(run.name)
+        words = stage.text(lang) if stage else say(lang, "ui.run.stopping")
+    left = ""
+    if state.validating is not None:
+        left = say(lang, "ui.run.validating", percent=int(state.validating * 100))
+    elif state.live and state.seconds_left is not None:
+        left = say(lang, "ui.run.left", time=duration(lang, state.seconds_left))
+    moving = state.holds_device and not state.step
+    label = say(lang, "ui.run.progress")
+    return tag(
+        '<div class="gs-run-progress"><div class="gs-row gs-spread">'
+        '{chip}<span class="gs-small gs-number">{left}</span></div>{bar}{proof}</div>',
+        chip=chip(LOOKS[state.state], words),
+        left=left,
+        bar=busy(label) if moving else bar(share(state), label=label, kind=LOOKS[state.state]),
+        proof=_proof(lang, run, state),
+    )
+
+
+def _proof(lang: str, run: Run, state: RunState) -> Safe:
+    """What a stop has proven: it stays on the page for whoever comes later."""
+    stage = WATCH.proof(run) if state.state == "stopped" else None
+    return tag('<p class="gs-small gs-proof">{text}</p>', text=stage.text(lang)) if stage else Safe("")
+
+
+def _trouble(lang: str, run: Run, state: RunState) -> Safe:
+    found = [error for error in (state.problem, WATCH.problem(run.name), state.silence, state.slow) if error]
+    held = WATCH.held(run) if state.state == "queued" else None
+    chat_there = [error for error in (WATCH.problem(run.name), held) if error and error.key in _CHAT_THERE]
+    unload = {"run": run.name, "unload": "yes"}
+    return tag(
+        "{found}{held}{unload}",
+        found=[problem(lang, error) for error in found],
+        held=problem(lang, held, kind="note") if held else "",
+        unload=button("unload" if held else "resume", say(lang, "ui.finetune.unload_start"), look="primary", **unload)
+        if chat_there
+        else "",
+    )
+
+
+def _log(lang: str, state: RunState, reading: Reading) -> Safe:
+    text = reading.log_tail()
+    if not text.strip():
+        return Safe("")
+    pinned = tag('<pre class="gs-log gs-pinned">{text}</pre>', text="\n".join(reading.pinned)) if reading.pinned else ""
+    body = tag('{pinned}<pre class="gs-log" data-scroll tabindex="0">{text}</pre>', pinned=pinned, text=text)
+    return fold(say(lang, "ui.run.log"), body, key="log", unfolded=state.state == "failed")

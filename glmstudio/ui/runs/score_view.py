@@ -1,0 +1,141 @@
+"""How well base and tuned call tools, in figures and with examples of what changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from glmstudio.chat.tool_score import MOST, Change, Marks, Score, summary
+from glmstudio.knowledge.result import FactsScore
+from glmstudio.rundir.run import Run
+from glmstudio.runs.start import SAMPLE
+from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
+from glmstudio.ui.runs import facts_view
+from glmstudio.ui.state.score_tasks import SCORINGS, Job, Scoring
+from glmstudio.words import say
+
+_CHAT = "chat"
+_FIGURES = ("right_tool", "right_arguments", "no_call", "valid_calls")
+_COUNTS = (20, 50, 100, MOST)
+
+
+def render_score(lang: str, view: View) -> Safe:
+    """For the model that the chat's pickers show."""
+    return render(lang, _CHAT, about=chosen_adapter(view) or chosen_model(view))
+
+
+def act_score(view: View, data: dict[str, Any]) -> View:
+    """Start or stop it."""
+    act(_CHAT, chosen_model(view), chosen_adapter(view), data)
+    return view
+
+
+def act(place: str, model: str, adapter: str, data: dict[str, Any]) -> None:
+    """Start or stop the score of `place`. Raises StudioError for a file that is none."""
+    if data.get("act") == "score-stop":
+        SCORINGS.stop(place)
+    elif data.get("act") == "score":
+        fields = data.get("fields")
+        fields = fields if isinstance(fields, dict) else {}
+        asked = str(fields.get("file", "")).strip()
+        file = Path(asked).expanduser() if asked else SAMPLE
+        count = str(fields.get("count", ""))
+        SCORINGS.start(place, Job(model, adapter, file, int(count) if count in map(str, _COUNTS) else _COUNTS[0]))
+
+
+def render(lang: str, place: str, *, about: str, run: Run | None = None) -> Safe:
+    """The form, how far it is, and the result."""
+    scoring = SCORINGS.get(place)
+    parts: list[Any] = [_form(lang, scoring, run)]
+    if scoring is not None:
+        parts.append(_state(lang, scoring, run))
+    title = say(lang, "ui.score.title", name=about)
+    return fold(title, parts, key="score", unfolded=scoring is not None)
+
+
+def _form(lang: str, scoring: Scoring | None, run: Run | None) -> Safe:
+    going = scoring is not None and scoring.running
+    name = {"run": run.name} if run else {}
+    press = (
+        button("score-stop", say(lang, "ui.score.stop"), **name)
+        if going
+        else button("score", say(lang, "ui.score.start"), look="primary", **name)
+    )
+    options = [tag('<option value="{n}">{n}</option>', n=count) for count in _COUNTS]
+    return tag(
+        '<div class="gs-fields gs-one" data-scope><p class="gs-small gs-wide">{text}</p><label class="gs-wide">{file}'
+        '<input data-field="file" placeholder="{example}"></label><label>{count}<select data-field="count">{options}'
+        "</select></label>{press}</div>",
+        text=say(lang, "ui.score.text"),
+        file=say(lang, "ui.score.file"),
+        example=say(lang, "ui.score.file_example"),
+        count=say(lang, "ui.score.count"),
+        options=options,
+        press=press,
+    )
+
+
+def _state(lang: str, scoring: Scoring, run: Run | None) -> Safe:
+    if scoring.running:
+        share = scoring.done / scoring.total if scoring.total else 0.0
+        words = say(lang, "ui.score.going", done=scoring.done, total=scoring.total or "…")
+        return tag('<div class="gs-stack">{chip}{bar}</div>', chip=chip("running", words), bar=bar(share, label=words))
+    if scoring.problem:
+        return problem(lang, scoring.problem)
+    if isinstance(scoring.result, FactsScore):
+        return facts_view.shown(lang, scoring.job.adapter or scoring.job.model, scoring.result)
+    return _result(lang, scoring.result, run) if scoring.result else Safe("")
+
+
+def _result(lang: str, result: Score, run: Run | None) -> Safe:
+    rows = [
+        tag(
+            '<tr><th scope="row">{label}</th>{cells}</tr>',
+            label=say(lang, f"ui.score.{figure}"),
+            cells=[
+                tag('<td class="gs-number">{share}</td>', share=_share(lang, getattr(each, figure)))
+                for each in result.marks
+            ],
+        )
+        for figure in _FIGURES
+    ]
+    known = run is not None and Path(str(run.settings.get("data") or SAMPLE)).resolve() == Path(result.file).resolve()
+    return tag(
+        '<div class="gs-wide-table"><table class="gs-table gs-score"><thead><tr><th></th>{heads}</tr></thead>'
+        '<tbody>{rows}</tbody></table></div><p class="gs-small">{questions}{learned}</p>{changes}',
+        heads=[_head(lang, each, number) for number, each in enumerate(result.marks)],
+        rows=rows,
+        questions=summary(lang, result),
+        learned=" " + say(lang, "ui.score.learned") if known else "",
+        changes=[_change(lang, each, number) for number, each in enumerate(result.changes)],
+    )
+
+
+def _head(lang: str, marks: Marks, number: int) -> Safe:
+    name = say(lang, "ui.chat.base") if number == 0 else marks.model
+    return tag('<th>{name}<br><span class="gs-small">{loaded}</span></th>', name=name, loaded=marks.loaded)
+
+
+def _change(lang: str, change: Change, number: int) -> Safe:
+    return tag(
+        '<div class="gs-change" data-key="change-{number}">{chip}<p class="gs-sample-question">{asked}</p>'
+        '<dl class="gs-facts">'
+        "<dt>{due_label}</dt><dd>{due}</dd><dt>{before_label}</dt><dd>{before}</dd><dt>{after_label}</dt><dd>{after}</dd>"
+        "</dl></div>",
+        number=number,
+        chip=chip("good" if change.better else "bad", say(lang, f"ui.score.{'better' if change.better else 'worse'}")),
+        asked=change.asked,
+        due_label=say(lang, "ui.score.due"),
+        due=change.due,
+        before_label=say(lang, "ui.chat.base"),
+        before=change.before or "–",
+        after_label=say(lang, "ui.score.tuned"),
+        after=change.after or "–",
+    )
+
+
+def _share(lang: str, counts: tuple[int, int]) -> str:
+    right, of = counts
+    return say(lang, "chat.score.share", right=right, of=of) if of else "–"

@@ -1,0 +1,1 @@
+"""The page around the four steps, and its process."""

@@ -1,0 +1,57 @@
+"""The page: header, rail and the four steps, and what a browser gets before anything else."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from glmstudio.ui.chat import chat_step
+from glmstudio.ui.doctor import doctor_step
+from glmstudio.ui.finetune import finetune_step
+from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.model import model_step
+from glmstudio.ui.shell import frame
+from glmstudio.ui.state import ways
+from glmstudio.ui.state.checkup import CHECKUP
+
+
+def build_page() -> gr.Blocks:
+    """The whole page, wired."""
+    with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True) as blocks:
+        page = Page(speaks)
+        page.panel("header", frame.render_header, frame.act_header)
+        page.panel("rail", frame.render_rail)
+        page.panel("notice", frame.render_notice)
+        doctor_step.build(page)
+        model_step.build(page)
+        finetune_step.build(page)
+        chat_step.build(page)
+        page.connect(arrive, blocks.load)
+    blocks.queue(default_concurrency_limit=None, api_open=False)
+    return blocks
+
+
+def arrive() -> View:
+    """What a browser that opened the page looks at; the first one starts the check-up."""
+    CHECKUP.start(unless_fresh=True)
+    return View(source=ways.remembered())
+
+
+def speaks(request: gr.Request) -> str:
+    """The language of a request."""
+    return language(request.cookies.get("glmstudio_lang"), request.headers.get("accept-language"))
+
+
+def language(remembered: str | None, accepted: str | None) -> str:
+    """The language somebody chose before, or the first one of the browser's list that the studio speaks."""
+    if remembered in ("en", "zh"):
+        return remembered
+    ranked: list[tuple[float, str]] = []
+    for entry in (accepted or "").lower().split(","):
+        name, _, quality = entry.strip().partition(";q=")
+        try:
+            weight = float(quality) if quality else 1.0
+        except ValueError:
+            weight = 0.0
+        if name[:2] in ("en", "zh"):
+            ranked.append((-weight, name[:2]))
+    return min(ranked, key=lambda pair: pair[0])[1] if ranked else "en"

@@ -1,0 +1,248 @@
+"""The conversations at work: each goes on while the page is reloaded, and is on disk after every step."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from glmstudio.chat import history
+from glmstudio.chat.available_tools import offered, toolless
+from glmstudio.chat.conversation import Answer, Call, Dialogue, Turn, calls_of
+from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Decision, Finished, Measured, TextPart, Waiting, converse
+from glmstudio.chat.model_server import ModelServer
+from glmstudio.errors import StudioError
+from glmstudio.tools.permissions import permission
+from glmstudio.tools.tool import Tool
+
+log = logging.getLogger(__name__)
+
+_MOST_KEPT = 30
+
+
+class Talk:
+    """One conversation, and the threads that extend it: one for each answer that is being written."""
+
+    def __init__(self, dialogue: Dialogue, changed: threading.Condition) -> None:
+        self.dialogue = dialogue
+        self.before: dict[int, int] = {}  # by answer: how many others the model serves first
+        self.forgotten = False
+        self._changed = changed
+        self._going: list[Answer] = []
+        self._cancel = threading.Event()
+        self._asked: dict[str, queue.Queue[Decision]] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being written."""
+        return bool(self._going)
+
+    def is_going(self, answer: Answer) -> bool:
+        """Whether this answer is being written."""
+        return any(each is answer for each in self._going)
+
+    def ask(self, question: str, adapters: Sequence[str], port: int, parent: str | None) -> None:
+        """Ask the loaded model with each of the `adapters` ("" is the base), side by side; not where it is busy."""
+        with self._changed:
+            if self.busy:
+                return
+            self._cancel = threading.Event()
+            sampling = self.dialogue.settings.sampling
+            seed = sampling.seed
+            if seed is None and len(adapters) > 1:
+                seed = random.randrange(2**31)  # two models are compared under the same luck
+            turn = self.dialogue.ask(question, parent, seed)
+            turn.answers = [Answer(adapter) for adapter in adapters]
+            self._going = [*turn.answers]
+        self.keep()
+        for side, answer in enumerate(turn.answers):
+            arguments = (turn, side, answer, port)
+            threading.Thread(target=self._run, args=arguments, daemon=True, name="answer").start()
+        self._notify()
+
+    def stop(self) -> None:
+        """End what is being written; what it has said stays."""
+        self._cancel.set()
+
+    def keep(self) -> None:
+        """Write the conversation down; one that holds nothing yet is not worth a file."""
+        if not self.dialogue.turns:
+            return
+        try:
+            with self._changed:
+                if not self.forgotten:
+                    history.write(self.dialogue)
+        except OSError as error:
+            log.warning("A conversation could not be kept: %s", error)
+            for answer in self._going:
+                answer.problem = StudioError("ui.chat.not_kept", reason=error.strerror or str(error))
+
+    def decide(self, call: str, decision: Decision) -> None:
+        """What becomes of a call that waits for somebody to say."""
+        if (waiting := self._asked.pop(call, None)) is not None:
+            waiting.put(decision)
+
+    def _run(self, turn: Turn, side: int, answer: Answer, port: int) -> None:
+        try:
+            asked = self._asking(turn, side, answer, port)
+            for event in converse(asked, decide=self._judge, cancel=self._cancel):
+                self._take(answer, event)
+                self._notify()
+        except StudioError as error:
+            answer.problem = error
+        except Exception:
+            # An answer that breaks must free the composer and say so.
+            log.exception("An answer broke")
+            answer.problem = StudioError("ui.broken")
+        finally:
+            self.keep()
+            with self._changed:
+                self._going = [each for each in self._going if each is not answer]
+                self.before.pop(id(answer), None)
+            self._notify()
+
+    def _asking(self, turn: Turn, side: int, answer: Answer, port: int) -> Asked:
+        name = ModelServer.add(answer.model) if answer.model else ""
+        base, *adapters = ModelServer.loaded()
+        model = next((each for each in adapters if each.id == name), base)
+        answer.about = asdict(model)
+        settings = self.dialogue.settings
+        loaded, asked = ModelServer.current().model, turn.answers[-1].model  # of two, both are asked as the chosen one
+        wanted = toolless(loaded, asked) is None if settings.tools is None else settings.tools
+        tools = offered(loaded) if wanted else []
+        answer.tools = [tool.schema for tool in tools]
+        messages = self.dialogue.messages(turn.parent, side)
+        messages.append({"role": "user", "content": turn.question})
+        sampling = replace(settings.sampling, seed=turn.seed)
+        return Asked(port, model.id, messages, tools, sampling, ModelServer.key())
+
+    def _judge(self, call: CallStarted, tool: Tool) -> Decision:
+        """Run what may always run, and wait for a person's word on the rest."""
+        if permission(tool) == "always":
+            return Decision("run")
+        waiting: queue.Queue[Decision] = queue.Queue()
+        self._asked[call.id] = waiting
+        self._mark(call.id, "asked")
+        while not self._cancel.is_set():
+            try:
+                decision = waiting.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            self._mark(call.id, "running")
+            return decision
+        return Decision("refuse")
+
+    def _mark(self, call: str, state: str) -> None:
+        for answer in self._going:
+            for each in calls_of(answer):
+                if each.id == call and each.content is None:
+                    each.state = state
+        self._notify()
+
+    def _take(self, answer: Answer, event: Any) -> None:
+        self.before.pop(id(answer), None)
+        if isinstance(event, Waiting):
+            self.before[id(answer)] = event.before
+        elif isinstance(event, TextPart):
+            if answer.parts and isinstance(answer.parts[-1], str):
+                answer.parts[-1] += event.text
+            else:
+                answer.parts.append(event.text)
+        elif isinstance(event, CallStarted):
+            answer.parts.append(Call(event.id, event.name, event.arguments))
+            self.keep()
+        elif isinstance(event, CallEnded):
+            for each in calls_of(answer):
+                if each.id == event.id:
+                    each.content, each.seconds, each.stopped = event.content, event.seconds, event.stopped
+                    each.state = event.how
+            self.keep()
+        elif isinstance(event, Measured):
+            answer.first_token = answer.first_token or event.first_token
+            answer.prompt_tokens, answer.cached_tokens = event.prompt_tokens, event.cached_tokens
+            answer.tokens += event.tokens
+            answer.seconds += event.seconds
+            answer.loaded = event.fingerprint
+        elif isinstance(event, Finished):
+            answer.messages, answer.reason = event.messages, event.reason
+
+    def _notify(self) -> None:
+        with self._changed:
+            TALKS.version += 1
+            self._changed.notify_all()
+
+
+class Talks:
+    """Every conversation that is open or at work."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._talks: OrderedDict[str, Talk] = OrderedDict()
+        self._blank: Talk | None = None
+        self._changed = threading.Condition(threading.RLock())
+
+    def get(self, name: str) -> Talk:
+        """The conversation of that name. Raises StudioError where there is none."""
+        with self._changed:
+            if name not in self._talks:
+                self._add(history.read(name))
+            self._talks.move_to_end(name)
+            return self._talks[name]
+
+    def fresh(self, like: Dialogue | None = None) -> Talk:
+        """A conversation that holds nothing yet, held as another one; it is on disk with its first turn."""
+        dialogue = Dialogue()
+        if like is not None:
+            dialogue.settings = replace(like.settings)
+        with self._changed:
+            return self._add(dialogue)
+
+    def blank(self) -> Talk:
+        """The conversation that is shown where there is none."""
+        with self._changed:
+            if self._blank is None or self._blank.dialogue.turns or self._blank.forgotten:
+                self._blank = self.fresh()
+            return self._blank
+
+    def forget(self, name: str) -> None:
+        """Delete a conversation, here and on disk; one at work is ended first."""
+        with self._changed:
+            talk = self._talks.pop(name, None)
+            if talk is not None:
+                talk.forgotten = True
+                talk.stop()
+        history.delete(name)
+
+    def stop_all(self) -> None:
+        """End every answer: the model is about to go."""
+        for talk in [*self._talks.values()]:
+            talk.stop()
+
+    def follow(self, every: float = 0.08) -> Iterator[None]:
+        """Yield whenever something changed, at most once in `every` seconds, until no answer is being written."""
+        seen = -1
+        while True:
+            with self._changed:
+                going = any(talk.busy for talk in self._talks.values())
+                if going and self.version == seen:
+                    self._changed.wait(timeout=1.0)
+                seen = self.version
+            yield
+            if not going:
+                return
+            threading.Event().wait(every)
+
+    def _add(self, dialogue: Dialogue) -> Talk:
+        talk = self._talks[dialogue.id] = Talk(dialogue, self._changed)
+        for name in [*self._talks]:
+            if len(self._talks) > _MOST_KEPT and not self._talks[name].busy and name != dialogue.id:
+                del self._talks[name]
+        return talk
+
+
+TALKS = Talks()

@@ -1,0 +1,193 @@
+"""What the form asks for, and what is known of it: settings, data, plan, and what stands in the way.
+
+A recipe is made once a second for all parts of the page that show it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from glmstudio.config.devices import choose
+from glmstudio.config.presets import Preset, find_preset, list_presets
+from glmstudio.config.settings import Settings, change
+from glmstudio.data import survey
+from glmstudio.data.selection import Selection
+from glmstudio.data.store import Store
+from glmstudio.errors import StudioError
+from glmstudio.knowledge.table import draft
+from glmstudio.models import ready_model
+from glmstudio.planning import engines
+from glmstudio.planning.plan import Plan, make_plan, place_of
+from glmstudio.planning.training_data import mixture_of
+from glmstudio.runs.start import SAMPLE, Asked
+from glmstudio.ui.framework.live import View
+from glmstudio.ui.state.choice import model_in_use
+from glmstudio.ui.state.ttl_cache import on_forget, shared
+
+_FRESH_S = 0.9
+_ENGINE_S = 20.0
+_USUAL = ("ptuning_v2", "lora", "full", "smoke")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """As far as it is known; `problem` is the first thing that stands in the way."""
+
+    preset: Preset | None = None
+    settings: Settings | None = None
+    asked: Asked | None = None
+    look: survey.Look | None = None
+    chosen: Selection | None = None
+    plan: Plan | None = None
+    device: str = ""
+    problem: StudioError | None = None
+
+    @property
+    def store(self) -> Store | None:
+        """The data, once they are read."""
+        return self.look.store if self.look else None
+
+
+_lock = threading.Lock()
+_engines: dict[tuple[str, ...], tuple[float, StudioError | None]] = {}
+_kept: dict[tuple[object, ...], tuple[float, Recipe]] = {}
+
+
+def recipe(view: View) -> Recipe:
+    """What the form of this page asks for."""
+    key = (view.source, view.data, view.preset, view.name, view.changes, view.cluster)
+    with _lock:
+        if key not in _kept or time.monotonic() - _kept[key][0] > _FRESH_S:
+            if len(_kept) > 20:
+                _kept.clear()
+            _kept[key] = (time.monotonic(), _make(view))
+        return _kept[key][1]
+
+
+@shared(3.0)
+def presets_in_order() -> list[Preset]:
+    """Every preset, those for the model in use first, and of these the usual ones."""
+    used = model_in_use()
+
+    def place(preset: Preset) -> tuple[bool, str, bool, int, str]:
+        kind = preset.name.rpartition("/")[2]
+        usual = next((at for at, name in enumerate(_USUAL) if kind.startswith(name)), len(_USUAL))
+        return preset.model != (used.name if used else "demo"), preset.model, preset.own, usual, kind
+
+    return sorted(list_presets(), key=place)
+
+
+def teaches_facts(preset: Preset) -> bool:
+    """Whether it is made for facts."""
+    return preset.settings.best_by == "facts"
+
+
+def data_of(view: View) -> Path:
+    """The file or folder that the form names. Raises StudioError where there is none."""
+    if view.source == "facts":
+        if (facts := draft.saved_file()) is None:
+            raise StudioError("ui.teach.none_saved")
+        return facts
+    if view.source != "file":
+        return SAMPLE
+    if not view.data.strip():
+        raise StudioError("ui.finetune.no_data")
+    path = Path(view.data.strip()).expanduser()
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError):  # too long, a zero byte
+        pass
+    raise StudioError("ui.finetune.no_file", path=str(path))
+
+
+def _make(view: View) -> Recipe:
+    known = Recipe()
+    try:
+        preset = _preset(view)
+        known = Recipe(preset=preset)
+        asked = Asked(preset, data_of(view), view.name.strip() or None, changes_of(view, preset), view.cluster)
+        known = Recipe(preset=preset, asked=asked)
+        settings = asked.settings()
+        device = choose(settings.device, settings.processes)
+        model = ready_model(settings.model).path
+        known = Recipe(preset=preset, asked=asked, settings=settings, device=device)
+        return _with_data(known, settings, model)
+    except StudioError as error:
+        return Recipe(known.preset, known.settings, known.asked, device=known.device, problem=error)
+
+
+def _with_data(known: Recipe, settings: Settings, model: Path) -> Recipe:
+    source, mixture = Path(settings.data), mixture_of(settings)
+    look = survey.look(source, model, mixture, settings.max_length)
+    if look.store is None:
+        if not look.running and look.problem is None:
+            survey.start(source, model, mixture, settings.max_length)
+        problem = look.problem or StudioError("ui.finetune.reading", percent=round(look.share * 100))
+        return Recipe(known.preset, settings, known.asked, look, device=known.device, problem=problem)
+    try:
+        chosen = look.store.select(settings.bad_records, settings.max_length)
+    except StudioError as error:
+        return Recipe(known.preset, settings, known.asked, look, device=known.device, problem=error)
+    plan = make_plan(settings, place_of(known.device, settings.processes), look.store, chosen)
+    wrong = _engine_problem(settings, known.device) or plan.problem
+    return Recipe(known.preset, settings, known.asked, look, chosen, plan, known.device, wrong)
+
+
+def _engine_problem(settings: Settings, device: str) -> StudioError | None:
+    """What the engine misses here; looked at now and then, for DeepSpeed takes seconds to load."""
+    key = (settings.engine, settings.method, settings.dtype, device)
+    if key not in _engines or time.monotonic() - _engines[key][0] > _ENGINE_S:
+        _engines[key] = time.monotonic(), engines.problem(settings, device)
+    return _engines[key][1]
+
+
+def _preset(view: View) -> Preset:
+    if view.preset:
+        return find_preset(view.preset)
+    every = presets_in_order()
+    first = _for_facts(every) if view.source == "facts" else next(iter(every), None)
+    if first is None:
+        raise StudioError("ui.finetune.no_preset")
+    return first
+
+
+def _for_facts(every: list[Preset]) -> Preset | None:
+    """The preset that teaches facts to the model in use; of another size of the same family where it has none."""
+    used = model_in_use()
+    teaching = [preset for preset in every if not preset.own and teaches_facts(preset)]
+    demo = used is None or used.kind == "demo"
+    mine = [preset for preset in teaching if (preset.model == "demo") == demo]
+    mine.sort(key=lambda preset: used is not None and preset.model != used.name)
+    return next(iter(mine), next(iter(every), None))
+
+
+def changes_of(view: View, preset: Preset) -> dict[str, str]:
+    """What the page changed of the preset's settings. Facts are taught to the model in use where nobody chose."""
+    changes, used = dict(view.changes), model_in_use()
+    if view.source == "facts" and not view.preset and used is not None and preset.model != used.name:
+        changes.setdefault("model", used.name)
+    return changes
+
+
+def settings_of(view: View) -> Settings | None:
+    """The settings as far as they are right, whatever is said of the data; None where there is no preset."""
+    preset = recipe(view).preset
+    if preset is None:
+        return None
+    try:
+        return change(preset.settings, changes_of(view, preset), source="")
+    except StudioError:
+        return preset.settings
+
+
+def _drop() -> None:
+    with _lock:
+        _kept.clear()
+        _engines.clear()
+
+
+on_forget(_drop)
