@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from glmstudio.config.settings import Settings, change
 from glmstudio.files import read_table
 from glmstudio.train import worker
-from glmstudio.train.distributed.context import Team, join
+from glmstudio.train.distributed.context import DistributedContext, join
 from glmstudio.train.strategies import full_state
 
 write = full_state._write
@@ -39,7 +39,7 @@ def main() -> None:
     team.leave()
 
 
-def train(folder: Path, team: Team) -> None:
+def train(folder: Path, team: DistributedContext) -> None:
     about = read_table(folder / "run.json")
     worker._train(change(Settings(), about["settings"], source=""), folder, about, team)
 

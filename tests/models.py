@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from glmstudio.models.catalogue import Entry
-from glmstudio.models.hub.download import Options, Progress, download
+from glmstudio.models.hub.download import DownloadProgress, Options, download
 from glmstudio.models.hub.transfer import Patience
 
 REPO = "ZhipuAI/chatglm3-6b"
@@ -29,7 +29,7 @@ def fetch(
     source: str = "modelscope",
     *,
     connections: int = 4,
-    tell: Callable[[Progress], None] = lambda _: None,
+    tell: Callable[[DownloadProgress], None] = lambda _: None,
     **more: object,
 ) -> None:
     """Download the model of the tests, impatiently and in small pieces."""

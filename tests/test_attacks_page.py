@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from glmstudio.chat import history, training_examples
-from glmstudio.chat.conversation import Answer, Call, Dialogue, from_json
-from glmstudio.chat.tool_score import Change, Marks, Score
+from glmstudio.chat.conversation import Answer, Call, Conversation, from_json
+from glmstudio.chat.tool_score import Change, ToolCounts, ToolScore
 from glmstudio.errors import StudioError
 from glmstudio.ui.chat.chat_log import render_log
 from glmstudio.ui.chat.chat_side import render_history
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.runs import score_view
-from glmstudio.ui.state.conversations import Talk
+from glmstudio.ui.state.conversations import OpenConversation
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -152,9 +152,9 @@ def strange(html: str) -> list[Any]:
     return reader.strange
 
 
-def everywhere(text: str) -> Dialogue:
+def everywhere(text: str) -> Conversation:
     """A conversation with the text in every place that somebody else fills."""
-    dialogue = Dialogue(title=text)
+    dialogue = Conversation(title=text)
     dialogue.settings.system = text
     states = ("asked", "running", "done", "failed", "wrong", "refused", "answered", text)
     calls: list[str | Call] = [Call(text, text, {text: text, "deep": [{text: text}]}, state, text) for state in states]
@@ -173,16 +173,23 @@ def everywhere(text: str) -> Dialogue:
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
 def test_a_conversation_shows_it_and_nothing_else(home: Path, text: str) -> None:
     dialogue = everywhere(text)
-    talk = Talk(dialogue, threading.Condition())
+    talk = OpenConversation(dialogue, threading.Condition())
     last = str(dialogue.tip)
     for lang in ("en", "zh"):
-        for view in (View(), View(chat_edit=last), View(chat_teach=last), View(chat_teach=last, chat_side=1)):
+        for view in (
+            PageState(),
+            PageState(chat_edit=last),
+            PageState(chat_teach=last),
+            PageState(chat_teach=last, chat_side=1),
+        ):
             assert strange(render_log(lang, view, talk, {}, ready=True)) == []
         changes = [Change(1, text, text, text, text, better=True)]
-        assert strange(score_view._result(lang, Score(text, 1, [Marks(text, text)], changes, 1, 0), None)) == []
+        assert (
+            strange(score_view._result(lang, ToolScore(text, 1, [ToolCounts(text, text)], changes, 1, 0), None)) == []
+        )
     if text != "\ud83d":  # half a character is never written to a disk
         history.write(dialogue)
-        assert strange(render_history("en", View())) == []
+        assert strange(render_history("en", PageState())) == []
         again = history.take_in(json.dumps(dialogue.to_json()))
         assert again.settings.system == text
         history.markdown(again)
@@ -193,14 +200,14 @@ def test_a_conversation_shows_it_and_nothing_else(home: Path, text: str) -> None
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
 def test_the_name_of_a_conversation_leads_nowhere(home: Path, text: str) -> None:
     outside = home.parent / "secret.json"
-    outside.write_text(json.dumps(Dialogue().to_json()))
+    outside.write_text(json.dumps(Conversation().to_json()))
     for name in (text, f"../{text}", f"{text}/../../secret", "../../secret"):
         with pytest.raises(StudioError):
             history.read(name)
         history.delete(name)
     assert outside.exists()
     with pytest.raises(StudioError):
-        from_json(Dialogue().to_json() | {"id": f"{text}!"})
+        from_json(Conversation().to_json() | {"id": f"{text}!"})
 
 
 def test_code_that_is_shown_is_the_code_that_was_written() -> None:

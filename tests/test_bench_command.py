@@ -21,16 +21,16 @@ from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.planning import machine_bench as benches
 from glmstudio.planning.expectation import expect, verdict
-from glmstudio.planning.machine_bench import STAGES, Ask, Machine, candidates, last, measure
-from glmstudio.planning.model_shape import Shape
-from glmstudio.planning.plan import Place
+from glmstudio.planning.machine_bench import STAGES, BenchRequest, MeasuredMachine, candidates, last, measure
+from glmstudio.planning.model_shape import ModelShape
+from glmstudio.planning.plan import DeviceMemory
 from glmstudio.planning.preset_fit import KNOWN
 from glmstudio.rundir.run import Run
 from glmstudio.train.measuring import layer_timing
 from glmstudio.train.measuring.measure import disk
 
 ROOT = Path(__file__).parents[1]
-SMALL = Shape(layers=2, hidden=32, ffn=64, heads=4, groups=2, head_dim=8, vocab=96)
+SMALL = ModelShape(layers=2, hidden=32, ffn=64, heads=4, groups=2, head_dim=8, vocab=96)
 SIX_BILLION = KNOWN["chatglm3-6b"]
 DEMO = {"layers": 4, "scaled": False, "prompt": 0.01, "head": 0.01, "token": {"16": 0.001, "8": None, "4": None}}
 # Round numbers: what follows from them can be checked by hand.
@@ -49,23 +49,23 @@ FOUND: dict[str, Any] = {
 ON_THE_CPU = FOUND | {"device": "cpu", "dtype": "float32", "stream": 10.0}
 
 
-def card(gigabytes: float) -> Place:
-    return Place("GPU-1", "Card", int(gigabytes * 1e9), int(gigabytes * 1e9))
+def card(gigabytes: float) -> DeviceMemory:
+    return DeviceMemory("GPU-1", "Card", int(gigabytes * 1e9), int(gigabytes * 1e9))
 
 
-def memory(gigabytes: float) -> Place:
-    return Place("cpu", "", int(gigabytes * 1e9), int(gigabytes * 1e9))
+def memory(gigabytes: float) -> DeviceMemory:
+    return DeviceMemory("cpu", "", int(gigabytes * 1e9), int(gigabytes * 1e9))
 
 
-def ask(folder: Path, **more: Any) -> Ask:
-    return Ask(
+def ask(folder: Path, **more: Any) -> BenchRequest:
+    return BenchRequest(
         **{"device": "cpu", "shapes": {"small": SMALL}, "weights": None, "folder": folder, "seconds": 0.02,
            "disk_bytes": 48 << 20, "tokens": (40, 60), "prompt": 30, "learned": 6} | more
     )  # fmt: skip
 
 
-def keep(home: Path, found: dict[str, Any], place: Place, name: str = "Card") -> None:
-    machine = Machine(name, "A Processor", 8, 64_000_000_000)
+def keep(home: Path, found: dict[str, Any], place: DeviceMemory, name: str = "Card") -> None:
+    machine = MeasuredMachine(name, "A Processor", 8, 64_000_000_000)
     write_json(
         home / "state" / "bench.json",
         {"version": 1, "time": 1.8e9, "seconds": 31.4, "machine": dataclasses.asdict(machine),
@@ -177,8 +177,8 @@ def test_an_interrupt_ends_the_child_and_keeps_nothing(home: Path, tmp_path: Pat
 # What is measured where memory is short.
 
 
-def small_bench(free: float, flops: float = 1e12) -> layer_timing.Bench:
-    return layer_timing.Bench(layer_timing.torch.device("cpu"), layer_timing.torch.float32, int(free), flops, 0.01)
+def small_bench(free: float, flops: float = 1e12) -> layer_timing.LayerBench:
+    return layer_timing.LayerBench(layer_timing.torch.device("cpu"), layer_timing.torch.float32, int(free), flops, 0.01)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_slow_machine_measures_less_and_a_full_one_nothing() -> None:
 
 def test_a_small_model_is_measured_whole() -> None:
     part = layer_timing.choose_part(SMALL, 1050, small_bench(8e9), 60)
-    assert part == layer_timing.Part(dataclasses.replace(SMALL, vocab=64), 1.0)
+    assert part == layer_timing.LayerPart(dataclasses.replace(SMALL, vocab=64), 1.0)
 
 
 def test_numbers_that_are_none_are_not_measured() -> None:
@@ -279,7 +279,7 @@ def test_what_was_not_measured_is_left_open(home: Path) -> None:
     ],
 )
 def test_the_verdict_names_the_next_step(
-    home: Path, found: dict[str, Any], place: Place, key: str, command: str
+    home: Path, found: dict[str, Any], place: DeviceMemory, key: str, command: str
 ) -> None:
     said = verdict(tuple(expect(each, found, place) for each in candidates()))
     assert (said.key, said.command) == (key, command)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glmstudio.chat.available_tools import run_behind, toolless
-from glmstudio.chat.conversation import Dialogue, from_json
+from glmstudio.chat.conversation import Conversation, from_json
 from glmstudio.chat.model_server import ModelServer
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
@@ -19,12 +19,12 @@ from glmstudio.rundir.run import Run
 from glmstudio.system import process
 from glmstudio.ui.chat import chat_model
 from glmstudio.ui.chat.chat_side import act_tools, offers_tools, render_form
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.runs.run_detail import render_records
 from glmstudio.ui.state.runwatch import newest_first
 from glmstudio.ui.state.ttl_cache import forget
 
-FACTS = View(chat_model="demo", chat_adapter="facts")
+FACTS = PageState(chat_model="demo", chat_adapter="facts")
 
 
 def made(name: str, **records: int) -> Run:
@@ -74,14 +74,14 @@ def test_the_conversation_follows_the_run_until_somebody_says_otherwise(home: Pa
 
 @pytest.mark.parametrize("tools", [None, True, False])
 def test_the_choice_survives_a_file(tools: bool | None) -> None:
-    dialogue = Dialogue()
+    dialogue = Conversation()
     dialogue.settings.tools = tools
     assert from_json(dialogue.to_json()).settings.tools is tools
 
 
 @pytest.mark.parametrize("tools", ["yes", 1, [True]])
 def test_a_choice_that_is_none_is_refused(tools: Any) -> None:
-    told = Dialogue().to_json()
+    told = Conversation().to_json()
     told["settings"]["tools"] = tools
     with pytest.raises(StudioError):
         from_json(told)
@@ -93,13 +93,13 @@ def test_a_page_that_is_loaded_anew_names_who_answered_last(home: Path, monkeypa
     about = {"model": "demo", "adapters": ["tools"], "port": 1, "bits": 16, "run_id": "x"}
     write_json(paths().state / "server.json", about | {"identity": identity.to_json()})
     forget()
-    assert (ModelServer.current().chosen, chat_model.chosen_adapter(View())) == ("tools", "tools")
-    chat_model.choose_adapter(View(), "facts")
+    assert (ModelServer.current().chosen, chat_model.chosen_adapter(PageState())) == ("tools", "tools")
+    chat_model.choose_adapter(PageState(), "facts")
     forget()
-    assert (ModelServer.current().chosen, chat_model.chosen_adapter(View())) == ("facts", "facts")
-    chat_model.choose_adapter(View(), "")
+    assert (ModelServer.current().chosen, chat_model.chosen_adapter(PageState())) == ("facts", "facts")
+    chat_model.choose_adapter(PageState(), "")
     forget()
-    assert chat_model.chosen_adapter(View()) == ""
+    assert chat_model.chosen_adapter(PageState()) == ""
 
     ready = replace(ModelServer.current(), state="ready")
     monkeypatch.setattr(chat_model, "server_state", lambda: ready)

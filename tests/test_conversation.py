@@ -13,14 +13,14 @@ import pytest
 from glmstudio.chat import history
 from glmstudio.chat.available_tools import offered
 from glmstudio.chat.conversation import Answer, calls_of
-from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Decision, Finished, converse
-from glmstudio.chat.model_server import ModelServer, Served, wait_until_ready
+from glmstudio.chat.loop import CallEnded, CallStarted, ChatRequest, Decision, Finished, converse
+from glmstudio.chat.model_server import ModelServer, RunningServer, wait_until_ready
 from glmstudio.chat.tool_score import score
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.tools.permissions import set_permission
 from glmstudio.tools.toolbox import toolbox, trained
-from glmstudio.ui.state.conversations import TALKS, Talk
+from glmstudio.ui.state.conversations import TALKS, OpenConversation
 from tests.adapters import prefix
 
 
@@ -41,18 +41,18 @@ def wait(done: Callable[[], Any], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-def asked(question: str, port: int, *adapters: str) -> Talk:
+def asked(question: str, port: int, *adapters: str) -> OpenConversation:
     talk = TALKS.fresh()
     talk.ask(question, adapters or [""], port, None)
     return talk
 
 
-def answer(talk: Talk, side: int = 0) -> Answer:
+def answer(talk: OpenConversation, side: int = 0) -> Answer:
     wait(lambda: not talk.busy)
     return talk.dialogue.branch()[-1].answers[side]
 
 
-def state(talk: Talk) -> list[str]:
+def state(talk: OpenConversation) -> list[str]:
     return [call.state for turn in talk.dialogue.branch() for each in turn.answers for call in calls_of(each)]
 
 
@@ -144,7 +144,9 @@ def test_wrong_calls_are_told_to_the_model_and_end_after_three(port: int) -> Non
         "always",
     )
     events = list(
-        converse(Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], [other], key=ModelServer.key()))
+        converse(
+            ChatRequest(port, "demo", [{"role": "user", "content": "What is 37*12?"}], [other], key=ModelServer.key())
+        )
     )
     ended = [event for event in events if isinstance(event, CallEnded)]
     assert ended
@@ -161,7 +163,7 @@ def test_a_refused_call_is_told_and_never_run(port: int) -> None:
         return Decision("refuse", "Not now.")
 
     tools = list(trained().values())
-    request = Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], tools, key=ModelServer.key())
+    request = ChatRequest(port, "demo", [{"role": "user", "content": "What is 37*12?"}], tools, key=ModelServer.key())
     ended = [event for event in converse(request, decide=refuse) if isinstance(event, CallEnded)]
     assert (ended[0].content, ended[0].how) == ("Not now.", "refused")
     assert len(heard) == len(ended)
@@ -194,7 +196,9 @@ def test_the_score_counts_what_the_models_do(port: int, tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     told: list[tuple[int, int]] = []
     result = score(
-        file, Served(port, ["demo", "soft"], ModelServer.key()), tell=lambda done, total: told.append((done, total))
+        file,
+        RunningServer(port, ["demo", "soft"], ModelServer.key()),
+        tell=lambda done, total: told.append((done, total)),
     )
     base = result.marks[0]
     assert (base.right_tool, base.right_arguments) == ((2, 3), (1, 3))
@@ -202,11 +206,11 @@ def test_the_score_counts_what_the_models_do(port: int, tmp_path: Path) -> None:
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4)]
     assert result.marks[1].loaded != base.loaded == "base"
     assert result.better + result.worse >= len(result.changes)
-    same = score(file, Served(port, ["demo", "demo"], ModelServer.key()))
+    same = score(file, RunningServer(port, ["demo", "demo"], ModelServer.key()))
     assert (same.changes, same.marks[0].right_tool) == ([], same.marks[1].right_tool)
     write_json(file, [])
     with pytest.raises(StudioError, match="holds no question"):
-        score(file, Served(port, ["demo"], ModelServer.key()))
+        score(file, RunningServer(port, ["demo"], ModelServer.key()))
 
 
 @pytest.mark.slow  # 10 s

@@ -12,7 +12,7 @@ import pytest
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER
 from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.readers import values
-from glmstudio.data.records import Check, check_file, read_findings
+from glmstudio.data.records import DataCheck, check_file, read_findings
 from glmstudio.errors import StudioError
 from glmstudio.words import LANGUAGES
 
@@ -155,7 +155,7 @@ RECORDS: list[tuple[str, str]] = [
 ]  # fmt: skip
 
 
-def check(folder: Path, text: str | bytes, name: str = "data.jsonl") -> Check:
+def check(folder: Path, text: str | bytes, name: str = "data.jsonl") -> DataCheck:
     file = folder / name
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return check_file(file)

@@ -341,7 +341,7 @@ def until(true: Callable[[], Any], seconds: float = 30) -> None:
 def test_a_survey_prepares_in_a_child_and_is_joined(tmp_path: Path) -> None:
     file = tmp_path / "big.jsonl"
     write(file, 3000)
-    assert survey.look(file, MODEL) == survey.Look()
+    assert survey.look(file, MODEL) == survey.SurveyProgress()
     starts = [threading.Thread(target=survey.start, args=(file, MODEL)) for _ in range(3)]
     for each in starts:
         each.start()

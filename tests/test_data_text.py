@@ -20,7 +20,7 @@ from glmstudio.data.records import Problem, check_file, form_of, read_records
 from glmstudio.data.store import Store, prepare
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO
-from glmstudio.planning.plan import make_plan, place_of
+from glmstudio.planning.plan import device_memory_of, make_plan
 from tests.vocabulary import VOCABULARY, needs_vocabulary
 
 MODEL = DEMO / "model"
@@ -201,7 +201,7 @@ def test_a_plan_and_a_validation_split(tmp_path: Path) -> None:
     settings = replace(load_preset("demo/lora").settings, max_length=128, validation_share=0.1)
     store = prepare(file, MODEL, piece=settings.max_length)
     chosen = store.select("stop", settings.max_length)
-    plan = make_plan(settings, place_of(choose("cpu")), store, chosen)
+    plan = make_plan(settings, device_memory_of(choose("cpu")), store, chosen)
     assert plan.longest <= 128
     assert 0 < plan.held_back < chosen.used
     assert plan.learned_from == chosen.used - plan.held_back

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glmstudio.chat import history, training_examples
-from glmstudio.chat.conversation import Answer, Call, Dialogue, from_json
+from glmstudio.chat.conversation import Answer, Call, Conversation, from_json
 from glmstudio.data.records import Record, read_records
 from glmstudio.errors import StudioError
 
@@ -33,8 +33,8 @@ def said(text: str) -> Answer:
     return Answer("", parts=[text], messages=[{"role": "assistant", "content": text}], reason="stop")
 
 
-def talk() -> Dialogue:
-    dialogue = Dialogue()
+def talk() -> Conversation:
+    dialogue = Conversation()
     dialogue.settings.system = "Be brief."
     first = dialogue.ask("One?", None)
     first.answers = [said("1")]
@@ -177,7 +177,7 @@ def test_arguments_that_are_no_json_are_told(home: Path) -> None:
     ],
 )  # fmt: skip
 def test_numbers_that_no_page_can_carry_are_not_taken_in(place: tuple[str, ...], value: Any) -> None:
-    told = Dialogue().to_json()
+    told = Conversation().to_json()
     inner = told
     for name in place[:-1]:
         inner = inner[name]

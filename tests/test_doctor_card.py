@@ -17,7 +17,7 @@ from glmstudio.doctor.checks import gpu
 from glmstudio.doctor.checks.gpu import version
 from glmstudio.doctor.checks.gpu_health import judge_log
 from glmstudio.doctor.engine.report import Result
-from glmstudio.system.nvml import Cards
+from glmstudio.system.nvml import GpuReading
 from glmstudio.words import LANGUAGES
 from tests.fakes.nvml import FakeDriver
 
@@ -273,7 +273,7 @@ def test_who_has_a_card_open_is_found(spawn: Any, monkeypatch: pytest.MonkeyPatc
 def test_no_driver(
     problem: str, on_bus: bool, contained: bool, status: str, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu, "read_cards", lambda: Cards(problem=problem))
+    monkeypatch.setattr(gpu, "read_cards", lambda: GpuReading(problem=problem))
     monkeypatch.setattr(gpu, "_card_on_bus", lambda: on_bus)
     monkeypatch.setattr(gpu, "in_container", lambda: contained)
     (result,) = diagnose(only=["gpu.driver"]).results

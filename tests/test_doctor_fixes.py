@@ -11,7 +11,7 @@ import pytest
 
 from glmstudio.doctor import Result, diagnose
 from glmstudio.doctor.engine import audit, fixes, hosts_fix, torch_fix
-from glmstudio.doctor.engine.fixes import Offer
+from glmstudio.doctor.engine.fixes import FixOffer
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.setup import torch_build
@@ -34,7 +34,7 @@ def file(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def offered(result: Result = UNRESOLVED) -> Offer:
+def offered(result: Result = UNRESOLVED) -> FixOffer:
     offer = fixes.offer(result)
     assert offer is not None
     return offer
@@ -196,7 +196,7 @@ def test_a_pytorch_in_use_is_not_replaced(launcher: Callable[[str], None], home:
 
 def test_an_unknown_fix_is_an_error(home: Path) -> None:
     with pytest.raises(StudioError, match="There is no fix named rm"):
-        fixes.apply(Offer("rm", "", "", ""))
+        fixes.apply(FixOffer("rm", "", "", ""))
 
 
 # --- A real start ----------------------------------------------------------------------------------------------------

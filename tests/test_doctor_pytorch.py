@@ -14,7 +14,7 @@ from glmstudio.doctor.checks import python_packages, pytorch
 from glmstudio.doctor.engine.check import CHECKS, Probes
 from glmstudio.doctor.engine.report import Result
 from glmstudio.system import nvml
-from glmstudio.system.nvml import Cards
+from glmstudio.system.nvml import GpuReading
 from glmstudio.words import LANGUAGES
 
 V100 = Gpu(0, "Tesla V100", "GPU-1", 32768, 32000, 30, (), (7, 0))
@@ -77,7 +77,7 @@ def test_a_missing_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one("torch.start").case == "missing"
 
 
-def judged(facts: dict[str, Any], cards: Cards) -> dict[str, Result]:
+def judged(facts: dict[str, Any], cards: GpuReading) -> dict[str, Result]:
     """What the checks of PyTorch say of such answers and cards."""
     probes = Probes()
     probes.ask(lambda: None)
@@ -113,14 +113,14 @@ LAUNCHER = "Close the studio and run `python launcher.py --torch auto`: it insta
     ],
 )
 def test_the_exact_build_is_named(name: str, capability: tuple[int, int], driver: str, build: str) -> None:
-    cards = Cards((gpu(name, capability),), driver)
+    cards = GpuReading((gpu(name, capability),), driver)
     result = judged({"cuda": None, "available": False, "count": 0, "architectures": []}, cards)["torch.cuda_build"]
     assert (result.status, result.case, result.action) == ("error", "processor_only", "torch.install")
     assert result.fix("en") == f"{LAUNCHER}{build}, which fits the driver {driver} and your card."
 
 
 def test_a_pytorch_too_new_for_the_driver_of_the_blog() -> None:
-    cards = Cards((V100,), "515.105.01")
+    cards = GpuReading((V100,), "515.105.01")
     found = judged({"cuda": "13.0", "available": False, "count": 0, "architectures": []}, cards)
     assert {name: result.status for name, result in found.items()} == {
         "torch.start": "ok",
@@ -136,7 +136,7 @@ def test_a_pytorch_too_new_for_the_driver_of_the_blog() -> None:
 
 
 def test_a_pytorch_without_code_for_the_card() -> None:
-    found = judged({"architectures": ["sm_75", "sm_80", "sm_90"]}, Cards((V100,), "580.65.06"))
+    found = judged({"architectures": ["sm_75", "sm_80", "sm_90"]}, GpuReading((V100,), "580.65.06"))
     assert found["torch.arch_match"].what("en") == (
         "PyTorch 2.13.0+cu126 holds no code for your Tesla V100 (compute capability 7.0)."
     )
@@ -144,14 +144,14 @@ def test_a_pytorch_without_code_for_the_card() -> None:
 
 
 def test_a_driver_too_old_for_all() -> None:
-    found = judged({"cuda": "12.6", "available": False, "count": 0}, Cards((V100,), "418.40"))
+    found = judged({"cuda": "12.6", "available": False, "count": 0}, GpuReading((V100,), "418.40"))
     result = found["torch.driver_match"]
     assert (result.action, result.remedy) == ("", "old_driver")
     assert result.fix("en").startswith("The driver 418.40 is too old for every PyTorch that the studio can use.")
 
 
 def test_a_fit_pytorch_and_none_that_is_needed() -> None:
-    found = judged({"sums": {"0": "ok"}}, Cards((V100,), "580.65.06"))
+    found = judged({"sums": {"0": "ok"}}, GpuReading((V100,), "580.65.06"))
     assert {result.status for result in found.values()} == {"ok"}
     assert set(found) == {
         "torch.start",
@@ -160,12 +160,12 @@ def test_a_fit_pytorch_and_none_that_is_needed() -> None:
         "torch.arch_match",
         "gpu.kernel_smoke",
     }
-    assert set(judged({"cuda": None, "available": False}, Cards())) == {"torch.start"}
+    assert set(judged({"cuda": None, "available": False}, GpuReading())) == {"torch.start"}
 
 
 def test_hidden_cards_are_no_error_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "torch.driver_match" not in judged({"available": False}, Cards((V100,), "580"))
+    assert "torch.driver_match" not in judged({"available": False}, GpuReading((V100,), "580"))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_hidden_cards_are_no_error_of_pytorch(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_the_sum_on_each_card(outcome: str, status: str, case: str) -> None:
-    result = judged({"sums": {"0": outcome}}, Cards((V100,), "580.65.06"))["gpu.kernel_smoke"]
+    result = judged({"sums": {"0": outcome}}, GpuReading((V100,), "580.65.06"))["gpu.kernel_smoke"]
     assert (result.status, result.case, result.subject) == (status, case, "GPU 0")
 
 

@@ -21,7 +21,7 @@ from glmstudio.doctor.stale.stale_processes import find_stale
 from glmstudio.files import write_json
 from glmstudio.paths import paths
 from glmstudio.system.process import COOKIE, Identity, alive, identify
-from glmstudio.system.process_table import JOB, LOADER, Seen, read_table
+from glmstudio.system.process_table import JOB, LOADER, ProcessInfo, read_table
 
 ROOT = Path(__file__).parent.parent
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -172,7 +172,7 @@ def test_every_process_of_a_mixed_scene_has_its_class(home: Path, trees: Trees) 
     ],
 )
 def test_an_agent_is_known_by_its_program(argv: list[str], is_agent: bool) -> None:
-    assert Seen(2, 1, "python", tuple(argv), "me", True, 0.0, 0.0, {}).is_agent is is_agent
+    assert ProcessInfo(2, 1, "python", tuple(argv), "me", True, 0.0, 0.0, {}).is_agent is is_agent
 
 
 def test_a_training_that_hangs_is_told_and_not_touched(

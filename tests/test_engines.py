@@ -31,9 +31,9 @@ from glmstudio.rundir.checkpoints import latest
 from glmstudio.rundir.run import wait_for_end
 from glmstudio.runs.start import start_run
 from glmstudio.system import nvml
-from glmstudio.train.distributed.context import Team
-from glmstudio.train.strategies.base import Engine, engine_of
-from glmstudio.train.strategies.fsdp import Fsdp
+from glmstudio.train.distributed.context import DistributedContext
+from glmstudio.train.strategies.base import ShardingStrategy, strategy_of
+from glmstudio.train.strategies.fsdp import FSDPStrategy
 from tests.divided import SAVED, STEPS, alike, alone, losses, run, together
 from tests.trainings import problem, small_data
 
@@ -265,8 +265,8 @@ def found(settings: Settings, device: str = "cpu") -> str | None:
 
 
 def test_what_is_asked_for_and_not_got_is_said(folder: Path) -> None:
-    for name, kind in (("ddp", Engine), ("fsdp", Fsdp)):
-        engine = engine_of(replace(FULL, engine=name), Team(0, 2))
+    for name, kind in (("ddp", ShardingStrategy), ("fsdp", FSDPStrategy)):
+        engine = strategy_of(replace(FULL, engine=name), DistributedContext(0, 2))
         assert type(engine) is kind
         wrong = problem(engine.bind, nn.Linear(2, 2), None, None)
         assert (wrong.key, wrong.values["found"]) == ("engines.not_used", "Linear")

@@ -16,7 +16,7 @@ import pytest
 from glmstudio.config.presets import load_preset
 from glmstudio.data.formats.facts import Fact
 from glmstudio.data.protocol.prompt import Message
-from glmstudio.knowledge.asking import Asked, Asking, Part, Said
+from glmstudio.knowledge.asking import Asking, ModelAnswer, ModelUnderTest, QuestionToAsk
 from glmstudio.knowledge.exam import Question, exam
 from glmstudio.knowledge.materials import kept_questions, prompt_tools
 from glmstudio.knowledge.result import BASE, TUNED, Count, FactsScore, scored, verdict, wilson
@@ -41,14 +41,16 @@ NUMBERS = [
 CALL = "clock\n ```python\ntool_call(city='Oslo')\n```"
 
 
-def answers(said: dict[str, dict[str, str]], questions: list[Question]) -> dict[tuple[str, str], Said]:
+def answers(said: dict[str, dict[str, str]], questions: list[Question]) -> dict[tuple[str, str], ModelAnswer]:
     """What base and tuned said: by the question (with " +" for the form with tools), else nothing of use."""
     found = {}
     for who in (BASE, TUNED):
         for each in questions:
             asked = f"{each.asked} +" if each.tools and each.line != "kept" else each.asked
             text = said[who].get(asked, said[who].get("*", "I do not know."))
-            found[who, each.key] = Said(text if text == CALL else f"\n {text}", True, -2.0 if who == BASE else -0.5)
+            found[who, each.key] = ModelAnswer(
+                text if text == CALL else f"\n {text}", True, -2.0 if who == BASE else -0.5
+            )
     return found
 
 
@@ -144,14 +146,14 @@ def wait(asking: Asking, until: Any) -> Any:
     return look
 
 
-def hello(count: int) -> list[Asked]:
-    return [Asked(f"q{n}", [Message("user", f"Hello {n}.")], "Hello!") for n in range(count)]
+def hello(count: int) -> list[QuestionToAsk]:
+    return [QuestionToAsk(f"q{n}", [Message("user", f"Hello {n}.")], "Hello!") for n in range(count)]
 
 
 @pytest.mark.slow  # 20 s
 def test_what_was_asked_is_kept_through_a_kill(home: Path) -> None:
     asking = Asking(home / "state/scores/x")
-    part = Part(BASE, str(DEMO / "model"))
+    part = ModelUnderTest(BASE, str(DEMO / "model"))
     assert asking.look().total == 0
     asking.start([part], hello(600))
     asking.start([part], hello(600))  # a second click

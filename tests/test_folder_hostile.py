@@ -19,7 +19,7 @@ from glmstudio.cli import main
 from glmstudio.files import write_json
 from glmstudio.models import jobs
 from glmstudio.paths import DEMO, paths
-from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.live import PageRenderer, PageState
 from tests.test_state_hostile import RUN, built, drawn
 
 Form = Callable[[Path], Any]
@@ -406,21 +406,25 @@ def test_what_is_done_with_a_model_folder(form: str, home: Path, capsys: pytest.
 
 
 @pytest.mark.slow
-def test_the_page_draws_all_of_them(home: Path, built: Page, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_page_draws_all_of_them(home: Path, built: PageRenderer, caplog: pytest.LogCaptureFixture) -> None:
     forms = [form for form in MODELS if form not in BULK and "many" not in form]
     for number, form in enumerate(forms):
         folder = paths().models / f"form-{number}"
         shutil.copytree(DEMO / "model", folder)
         MODELS[form](folder)
     number = forms.index("weights empty")
-    for view in (View(), View(chat_model=f"form-{number}"), View(run="none", chat_model=f"form-{number + 1}")):
+    for view in (
+        PageState(),
+        PageState(chat_model=f"form-{number}"),
+        PageState(run="none", chat_model=f"form-{number + 1}"),
+    ):
         assert f"form-{number}" in drawn(built, view)
     assert silent(caplog)
 
 
 @each(ADAPTERS)
 def test_what_a_run_learned(
-    form: str, home: Path, built: Page, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    form: str, home: Path, built: PageRenderer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = paths().runs / "one" / "result"
     folder.mkdir(parents=True)
@@ -435,7 +439,7 @@ def test_what_a_run_learned(
         ["export", "one", str(home / "out"), "--to", "bundle"],
     ):
         answered(capsys, "runs", *command)
-    for view in (View(), View(run="one", chat_model="demo", chat_adapter="one")):
+    for view in (PageState(), PageState(run="one", chat_model="demo", chat_adapter="one")):
         assert "one" in drawn(built, view)
     assert silent(caplog)
 
@@ -460,7 +464,7 @@ def test_a_folder_of_data(form: str, home: Path, tmp_path: Path, capsys: pytest.
     ["x\nchatglm3-6b 12.5 GB ready", STEER, "x" * 255, " ", "-", "-x", "*", "'\"`$(id)", "名\u202e", "%s{0}{name}"],
 )
 def test_names(
-    name: str, home: Path, built: Page, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    name: str, home: Path, built: PageRenderer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     name = name.replace("/", "")
     shutil.copytree(DEMO / "model", paths().models / name)
@@ -477,7 +481,7 @@ def test_names(
         ["runs", "show", "--", name],
     ):
         answered(capsys, *command)
-    drawn(built, View(run=name, chat_model=name, chat_adapter=name))
+    drawn(built, PageState(run=name, chat_model=name, chat_adapter=name))
     assert silent(caplog)
     shutil.rmtree(paths().models / name)
     shutil.rmtree(paths().runs / name)

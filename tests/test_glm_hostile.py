@@ -21,7 +21,7 @@ from glmstudio.cli import main
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.glm.adapters.adapter_pool import Shelf
+from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
 from glmstudio.models.folder import check_weights, folder_problems
 from glmstudio.paths import DEMO, paths
@@ -31,8 +31,8 @@ MODEL = DEMO / "model"
 
 
 @pytest.fixture(scope="module")
-def shelf() -> Shelf:
-    return Shelf(load_model(MODEL))
+def shelf() -> AdapterPool:
+    return AdapterPool(load_model(MODEL))
 
 
 def lora(folder: Path, **more: Any) -> Path:
@@ -51,13 +51,13 @@ def lora(folder: Path, **more: Any) -> Path:
         {"target_modules": {"q_proj": 1}}, {"target_modules": [[[]]]}, {"init_lora_weights": {"a": 1}}, {"r": 0}, {"r": -1},
     ],
 )  # fmt: skip
-def test_a_hostile_adapter_is_refused_in_words(more: dict[str, Any], shelf: Shelf, tmp_path: Path) -> None:
+def test_a_hostile_adapter_is_refused_in_words(more: dict[str, Any], shelf: AdapterPool, tmp_path: Path) -> None:
     with pytest.raises(StudioError):
         shelf.add("x", lora(tmp_path / "adapter", **more))
     assert shelf.names == []
 
 
-def test_a_small_file_that_describes_a_huge_tensor(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_small_file_that_describes_a_huge_tensor(shelf: AdapterPool, tmp_path: Path) -> None:
     folder = tmp_path / "prefix"
     folder.mkdir()
     table = torch.zeros(1).expand(2_000_000_000, 4)
@@ -163,10 +163,10 @@ def test_names_do_not_steer_a_terminal(home: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_full_disk_is_told_as_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from glmstudio.ui.framework.live import View, _acted
+    from glmstudio.ui.framework.live import PageState, _acted
 
     def full(*_: Any) -> None:
         raise OSError(28, os.strerror(28), "/there")
 
-    (view,) = _acted(full, View())
+    (view,) = _acted(full, PageState())
     assert view.problem.what() == "The system refused: No space left on device. /there"

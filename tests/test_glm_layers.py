@@ -17,7 +17,7 @@ from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.glm import layers, lm_head
 from glmstudio.glm.layers import Attention, Norm, SwiGLU, compile_layers, use_own_layers
-from glmstudio.glm.lm_head import Head
+from glmstudio.glm.lm_head import LMHead
 from glmstudio.glm.weights.base_weights import load_base
 from glmstudio.train.methods import compile_kernels
 from tests.published import Shape, write_model
@@ -60,7 +60,7 @@ def test_a_whole_model_is_that_of_transformers() -> None:
     ours = copy.deepcopy(theirs)
     use_own_layers(ours)
     assert isinstance(ours.model.layers[0].self_attn, Attention)
-    assert isinstance(ours.lm_head, Head)
+    assert isinstance(ours.lm_head, LMHead)
     ids = torch.randint(1, 64, (2, 20))
     results = []
     for model in (theirs, ours):
@@ -99,7 +99,7 @@ def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch
 def losses(learns: str, dtype: torch.dtype, weights: torch.Tensor) -> list[tuple[Any, ...]]:
     """Loss and gradients by PyTorch's own cross entropy in float32, and by the head."""
     torch.manual_seed(1)
-    layer = Head(16, 50, bias=False).to(dtype)
+    layer = LMHead(16, 50, bias=False).to(dtype)
     layer.weight.requires_grad_(learns != "hidden")
     hidden = torch.randn(11, 16).to(dtype).requires_grad_(learns != "weight")
     wanted = torch.randint(0, 50, (11,))
@@ -133,7 +133,7 @@ def test_small_weights_do_not_vanish_in_16_bits() -> None:
 
 def test_a_pack_without_weight_learns_nothing_in_16_bits() -> None:
     """It comes where packs do not come out even; 1e-30 would be 0 there."""
-    layer, hidden = Head(16, 50, bias=False).half(), torch.randn(5, 16).half().requires_grad_()
+    layer, hidden = LMHead(16, 50, bias=False).half(), torch.randn(5, 16).half().requires_grad_()
     layer(hidden, torch.randint(0, 50, (5,)), [0.0, 0.0], [2, 3]).backward()
     assert layer.weight.grad is not None
     assert (float(hidden.grad.abs().sum()), float(layer.weight.grad.abs().sum())) == (0.0, 0.0)
@@ -141,7 +141,7 @@ def test_a_pack_without_weight_learns_nothing_in_16_bits() -> None:
 
 def test_the_loss_computes_in_the_type_of_autocast() -> None:
     torch.manual_seed(1)
-    layer = Head(16, 50, bias=False)
+    layer = LMHead(16, 50, bias=False)
     hidden, wanted, weights = torch.randn(11, 16, requires_grad=True), torch.randint(0, 50, (11,)), torch.rand(11)
     plain = layer(hidden, wanted, weights.tolist(), [1] * 11)
     with torch.autocast("cpu", torch.bfloat16):
@@ -170,7 +170,7 @@ def test_a_validation_makes_no_gradients(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(
         lm_head, "_chunk", lambda *given, learns: (asked.append(learns), chunk(*given, learns=learns))[1]
     )
-    layer, hidden = Head(16, 50, bias=False), torch.randn(5, 16, requires_grad=True)
+    layer, hidden = LMHead(16, 50, bias=False), torch.randn(5, 16, requires_grad=True)
     wanted = torch.randint(0, 50, (5,))
     with torch.no_grad():
         one = layer(hidden, wanted, [0.5, 0.25], [2, 3])
@@ -180,7 +180,7 @@ def test_a_validation_makes_no_gradients(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_learned_row_is_no_loss() -> None:
-    layer = Head(16, 50, bias=False)
+    layer = LMHead(16, 50, bias=False)
     hidden = torch.randn(0, 16, requires_grad=True)
     loss = layer(hidden, torch.zeros(0, dtype=torch.long), [0.0], [0])
     loss.backward()

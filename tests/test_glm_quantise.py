@@ -11,7 +11,7 @@ from torch import nn
 
 from glmstudio.config.settings import Settings
 from glmstudio.glm import load_model, quantization
-from glmstudio.glm.quantization import Eight, Four, Small
+from glmstudio.glm.quantization import Linear4bit, Linear8bit, QuantizedLinear
 from glmstudio.paths import DEMO
 from tests.bench.old_recipe import conversations
 from tests.published import Shape, write_model
@@ -32,9 +32,9 @@ def linear(wide: int = 200, dtype: torch.dtype = torch.float32) -> nn.Linear:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("kind", "lost", "bytes_each"), [(Eight, 0.01, 1.0), (Four, 0.095, 0.5)])
+@pytest.mark.parametrize(("kind", "lost", "bytes_each"), [(Linear8bit, 0.01, 1.0), (Linear4bit, 0.095, 0.5)])
 def test_small_weights_lose_little_and_take_little(
-    kind: type[Small], lost: float, bytes_each: float, dtype: torch.dtype
+    kind: type[QuantizedLinear], lost: float, bytes_each: float, dtype: torch.dtype
 ) -> None:
     layer = linear(256, dtype)
     small = kind(layer, dtype)
@@ -47,8 +47,8 @@ def test_small_weights_lose_little_and_take_little(
     torch.testing.assert_close(small(given).float(), wanted, rtol=3e-2, atol=3e-2)
 
 
-@pytest.mark.parametrize("kind", [Eight, Four])
-def test_rows_of_zeros_and_odd_widths_are_kept(kind: type[Small]) -> None:
+@pytest.mark.parametrize("kind", [Linear8bit, Linear4bit])
+def test_rows_of_zeros_and_odd_widths_are_kept(kind: type[QuantizedLinear]) -> None:
     layer = linear(70)
     with torch.no_grad():
         layer.weight[3] = 0.0
@@ -58,8 +58,8 @@ def test_rows_of_zeros_and_odd_widths_are_kept(kind: type[Small]) -> None:
     assert torch.isfinite(wide).all()
 
 
-@pytest.mark.parametrize("kind", [Eight, Four])
-def test_the_gradient_goes_through_and_nothing_wide_is_kept(kind: type[Small]) -> None:
+@pytest.mark.parametrize("kind", [Linear8bit, Linear4bit])
+def test_the_gradient_goes_through_and_nothing_wide_is_kept(kind: type[QuantizedLinear]) -> None:
     small = kind(linear(256), torch.float32)
     kept: list[torch.Tensor] = []
     given = torch.randn(20, 256, requires_grad=True)
@@ -72,7 +72,7 @@ def test_the_gradient_goes_through_and_nothing_wide_is_kept(kind: type[Small]) -
 
 
 def test_a_few_rows_take_the_kernel_and_give_the_same() -> None:
-    small = Eight(linear(256), torch.float32)
+    small = Linear8bit(linear(256), torch.float32)
     rows = torch.randn(2, 256)
     found = small.few(rows)
     assert found is not None, "PyTorch's kernel for int8 works on this CPU"
@@ -80,7 +80,7 @@ def test_a_few_rows_take_the_kernel_and_give_the_same() -> None:
 
 
 def test_rows_that_the_kernel_would_read_beyond_their_end_do_not_take_it() -> None:
-    small, rows = Eight(linear(200), torch.float32), torch.randn(1, 200)
+    small, rows = Linear8bit(linear(200), torch.float32), torch.randn(1, 200)
     assert small.few(rows) is None
     torch.testing.assert_close(small(rows), rows @ small.wide(torch.float32).T + small.bias)
 
@@ -99,7 +99,7 @@ def test_a_kernel_that_is_not_there_or_computes_something_else_is_not_used(monke
 
 @pytest.mark.slow  # it compiles
 def test_the_kernel_of_a_card_computes_the_product() -> None:
-    small, rows = Eight(linear(256), torch.float32), torch.randn(1, 256)
+    small, rows = Linear8bit(linear(256), torch.float32), torch.randn(1, 256)
     found = torch.compile(quantization._fused, dynamic=True)(rows, small.weight, small.scale)
     torch.testing.assert_close(found, rows @ small.wide(torch.float32).T, rtol=1e-4, atol=1e-4)
 
@@ -113,8 +113,8 @@ def test_small_weights_answer_much_the_same(bits: int, error: float) -> None:
         logits = [each(input_ids=ids).logits.flatten() for each in (small, plain)]
     assert 0 < 1 - float(torch.nn.functional.cosine_similarity(*logits, dim=0)) < error
     kinds = {type(each) for each in small.model.layers.modules() if isinstance(each, nn.Linear)}
-    assert kinds == {Eight if bits == 8 else Four}
-    assert not isinstance(small.lm_head, Small)
+    assert kinds == {Linear8bit if bits == 8 else Linear4bit}
+    assert not isinstance(small.lm_head, QuantizedLinear)
 
 
 def test_bitsandbytes_is_taken_for_4_bits_where_it_loads() -> None:

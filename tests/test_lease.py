@@ -10,11 +10,11 @@ from glmstudio.config import devices
 from glmstudio.config.devices import Card, choose, overlap, processes_on
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.planning.plan import place_of
+from glmstudio.planning.plan import device_memory_of
 from glmstudio.rundir.run import Run
 from glmstudio.runs import queue
 from glmstudio.ui.finetune import form_actions
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.state.form_state import recipe
 from glmstudio.ui.state.ttl_cache import forget
 
@@ -67,10 +67,10 @@ def test_a_number_of_an_older_run_and_a_uuid_are_the_same_card() -> None:
 
 
 def test_the_plan_is_for_the_fullest_card_and_names_them() -> None:
-    place = place_of("GPU-a,GPU-b")
+    place = device_memory_of("GPU-a,GPU-b")
     assert (place.name, place.free, place.processes) == ("2 × RTX 4090", 3_000 << 20, 2)
     with pytest.raises(StudioError, match="There is no card GPU-gone"):
-        place_of("GPU-gone")
+        device_memory_of("GPU-gone")
 
 
 def test_nobody_overtakes_on_a_card_for_which_an_earlier_run_waits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,11 +85,11 @@ def test_nobody_overtakes_on_a_card_for_which_an_earlier_run_waits(home: Path, m
 
 
 def test_a_click_takes_a_card_or_leaves_it(home: Path) -> None:
-    def clicked(view: View, card: str) -> View:
+    def clicked(view: PageState, card: str) -> PageState:
         forget()
         return form_actions.act(view, {"act": "card", "card": card})
 
-    view = clicked(View(preset="demo/ptuning_v2"), "GPU-a")
+    view = clicked(PageState(preset="demo/ptuning_v2"), "GPU-a")
     assert dict(view.changes)["device"] == "GPU-a,GPU-c"
     view = clicked(clicked(view, "GPU-c"), "GPU-a")
     assert dict(view.changes)["device"] == "auto"

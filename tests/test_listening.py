@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.chat.loop import Asked, Finished, converse
+from glmstudio.chat.loop import ChatRequest, Finished, converse
 from glmstudio.chat.model_server import ModelServer, wait_until_ready
 from glmstudio.cli import main
 from glmstudio.runs.start import SAMPLE
@@ -40,7 +40,9 @@ def test_a_chat_with_a_tool_beside_an_open_page(home: Path) -> None:
                 port = wait_until_ready(120).port
                 question = {"role": "user", "content": "How many times does the letter r appear in strawberry?"}
                 key = ModelServer.key()
-                events = list(converse(Asked(port, "demo", [question], [toolbox().tools["count_letters"]], key=key)))
+                events = list(
+                    converse(ChatRequest(port, "demo", [question], [toolbox().tools["count_letters"]], key=key))
+                )
                 assert any(isinstance(each, Finished) for each in events)
                 assert get(page.port, "/", page.cookie)[0] == 200
         finally:

@@ -14,15 +14,15 @@ from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.glm.weights.layout import native_config
 from glmstudio.paths import DEMO
-from glmstudio.planning.memory import Computing, Largest, Need, _Batch, need, trained
-from glmstudio.planning.model_shape import Shape, shape_of
+from glmstudio.planning.memory import Computing, Need, WorstBatch, _Batch, need, trained
+from glmstudio.planning.model_shape import ModelShape, shape_of
 from glmstudio.train.batches import joined, padded
-from glmstudio.train.model_with_loss import Scored
-from tests.published import Shape as Published
+from glmstudio.train.model_with_loss import ModelWithLoss
+from tests.published import ModelShape as Published
 from tests.published import config_of, write_model
 from tests.training import prepared
 
-SIX_BILLION = Shape(28, 4096, 13696, 32, 2, 128, 65024)
+SIX_BILLION = ModelShape(28, 4096, 13696, 32, 2, 128, 65024)
 METHODS: list[dict[str, Any]] = [
     {"method": "ptuning_v2"},
     {"method": "ptuning_v2", "prefix_projection": True},
@@ -35,7 +35,7 @@ METHODS: list[dict[str, Any]] = [
 def plan(
     *, tokens: int = 2048, learned: int = 330, device: str = "cuda", dtype: str = "bfloat16", **settings: Any
 ) -> Need:
-    return need(SIX_BILLION, Settings(**settings), Largest(tokens, learned), Computing(device, dtype))
+    return need(SIX_BILLION, Settings(**settings), WorstBatch(tokens, learned), Computing(device, dtype))
 
 
 def test_chatglm3_6b_has_its_parameters() -> None:
@@ -139,7 +139,7 @@ def test_a_divided_model_needs_less_on_each_of_more_cards(engine: str) -> None:
     """ChatGLM3-6B in full; what a card holds falls towards what none of them can give away."""
     settings = Settings(method="full", engine=engine, accumulation=16, gradient_checkpointing="on")
     needs = [
-        need(SIX_BILLION, settings, Largest(2048, 330), Computing("cuda", "bfloat16", cards))
+        need(SIX_BILLION, settings, WorstBatch(2048, 330), Computing("cuda", "bfloat16", cards))
         for cards in (1, 2, 4, 8, 64)
     ]
     totals = [each.total for each in needs]
@@ -151,7 +151,7 @@ def test_a_divided_model_needs_less_on_each_of_more_cards(engine: str) -> None:
     else:
         assert needs[0].total > 100e9
         assert needs[3].total < needs[0].total / 3 if engine != "zero2" else needs[3].total < needs[0].total / 2
-    on_cpu = need(SIX_BILLION, settings, Largest(2048, 330), Computing("cpu", "float32", 2))
+    on_cpu = need(SIX_BILLION, settings, WorstBatch(2048, 330), Computing("cpu", "float32", 2))
     assert on_cpu.host == 0
 
 
@@ -166,7 +166,7 @@ def test_what_autograd_keeps_is_what_is_planned(
     write_model(tmp_path, Published(1000, 64, 200, 2, 4, 2, 16))
     settings = Settings(prefix_length=6, batch_size=2, prefix_dropout=0.0, packing=packing, **given)
     pack = joined(rows_of(2, 50)) if packing else padded(rows_of(2, 50))
-    planned, found = planned_and_found(tmp_path, settings, dtype, pack, Largest(100, 20, 2))
+    planned, found = planned_and_found(tmp_path, settings, dtype, pack, WorstBatch(100, 20, 2))
     assert planned == pytest.approx(found, rel=0.01)
 
 
@@ -175,7 +175,7 @@ def test_a_prompt_that_is_shared_needs_no_more_than_is_planned(given: dict[str, 
     write_model(tmp_path, Published(1000, 64, 200, 2, 4, 2, 16))
     settings = Settings(prefix_length=6, prefix_dropout=0.0, **given)
     pack = joined(rows_of(3, 60), [(0, 40)] * 3)
-    planned, found = planned_and_found(tmp_path, settings, "float32", pack, Largest(100, 30, 4, common=120))
+    planned, found = planned_and_found(tmp_path, settings, "float32", pack, WorstBatch(100, 30, 4, common=120))
     assert pack["lengths"] == [40, 20, 20, 20]
     assert 0.8 * planned < found <= planned
 
@@ -188,11 +188,11 @@ def rows_of(count: int, length: int) -> list[dict[str, Any]]:
 
 
 def planned_and_found(
-    model: Path, settings: Settings, dtype: str, pack: dict[str, Any], largest: Largest
+    model: Path, settings: Settings, dtype: str, pack: dict[str, Any], largest: WorstBatch
 ) -> tuple[int, int]:
     """Bytes that the plan says are kept, and those of all tensors that the forward pass saves for the backward pass,
     each counted once; indices are what is left out."""
-    scored = Scored(prepared(model, settings, dtype=getattr(torch, dtype)))
+    scored = ModelWithLoss(prepared(model, settings, dtype=getattr(torch, dtype)))
     own = {each.untyped_storage().data_ptr() for each in [*scored.parameters(), *scored.buffers()]}
     kept: dict[int, torch.UntypedStorage] = {}
 

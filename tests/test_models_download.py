@@ -48,7 +48,7 @@ def folder(home: Path) -> Path:
 def proven(folder: Path, published: Path) -> None:
     """The folder is what the hub published, and says so; nothing else is in it."""
     assert weights(folder) == weights(published)
-    assert verification.given(folder) is not None
+    assert verification.is_verified(folder) is not None
     assert sorted(file.name for file in folder.iterdir()) == sorted([*NEEDED, manifest.NAME])
 
 
@@ -125,7 +125,7 @@ def test_a_fault_that_stays_is_named_and_what_arrived_is_kept(
         fetch(folder)
     assert stopped.value.key == key
     assert stopped.value.fix("zh")
-    assert verification.given(folder) is None
+    assert verification.is_verified(folder) is None
     hub.faults = Faults()
     kept = sum(len(data) for data in weights(folder).values())
     before = hub.sent()
@@ -180,13 +180,13 @@ def check_plan(seed: int, hub: Hub, folder: Path, published: Path, tmp_path: Pat
     if stopped is not None:
         assert stopped.key.startswith("models."), seed
         assert stopped.key != "models.broken", (seed, stopped)
-        assert verification.given(folder) is None, seed
+        assert verification.is_verified(folder) is None, seed
         for name, about in manifest.files(folder).items():
             assert (folder / name).stat().st_size == about["size"], seed
         hub.faults = Faults()
         fetch(folder)
     assert weights(folder) in revisions, seed  # the one that was listed, as a whole; never a mixture
-    assert verification.given(folder) is not None, seed
+    assert verification.is_verified(folder) is not None, seed
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -471,4 +471,4 @@ def test_an_id_of_ones_own(hub: Hub, home: Path, tmp_path: Path) -> None:
     make_model(tmp_path / "hub", "somebody/my-glm", shard_bytes=1000)
     mine = Entry("my-glm", "my-glm", "somebody/my-glm", "somebody/my-glm")
     download(mine, home / "models" / "my-glm", Options(sources=("huggingface",)), lambda _: None)
-    assert verification.given(home / "models" / "my-glm") is not None
+    assert verification.is_verified(home / "models" / "my-glm") is not None

@@ -16,7 +16,7 @@ from glmstudio.cli import main
 from glmstudio.errors import StudioError
 from glmstudio.models import actions, catalogue, jobs, list_models, manifest, verification
 from glmstudio.models.hub.download import WORK, discard, lock
-from glmstudio.models.inventory import item, shelf
+from glmstudio.models.inventory import inventory, item
 from glmstudio.models.jobs import Stopped
 from glmstudio.models.library import place_of
 from glmstudio.models.verify import verify
@@ -71,7 +71,7 @@ def test_a_file_that_is_changed_while_others_arrive_is_not_stamped(hub: Hub, fol
     with pytest.raises(StudioError) as wrong:
         fetch(folder, tell=tell)
     assert wrong.value.key == "models.wrong_bytes"
-    assert verification.given(folder) is None
+    assert verification.is_verified(folder) is None
 
 
 def test_weights_that_would_be_used_instead_are_named(hub: Hub, folder: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_weights_that_would_be_used_instead_are_named(hub: Hub, folder: Path, tm
     with pytest.raises(StudioError) as named:
         fetch(folder, layout="bin", replace=True)
     assert named.value.key == "models.other_weights"
-    assert verification.given(folder) is None
+    assert verification.is_verified(folder) is None
 
 
 def test_two_revisions_are_never_one_model(here: Path, hub: Hub, tmp_path: Path, published: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_journal_from_elsewhere_stops_nothing(head: str, hub: Hub, folder: Pat
 )
 def test_a_manifest_from_elsewhere_stops_nothing(text: str, here: Path) -> None:
     (here / manifest.NAME).write_text(text)
-    assert len(shelf()) >= 4
+    assert len(inventory()) >= 4
     assert verify(here) == []
     assert actions.delete(NAME) > 0
     assert not (here / SHARD).exists()

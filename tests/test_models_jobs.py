@@ -61,7 +61,7 @@ def begin(folder: Path, connections: int = 4) -> None:
     jobs.start("download", NAME, folder, options_of(catalogue.entry(NAME), options))
 
 
-def wait(folder: Path, seconds: float = 30) -> jobs.Job:
+def wait(folder: Path, seconds: float = 30) -> jobs.ModelJob:
     end = time.monotonic() + seconds
     while (job := jobs.read(folder)) and job.live:
         assert time.monotonic() < end, job
@@ -128,7 +128,7 @@ def kill_and_resume(times: int, hub: Hub, folder: Path, published: Path, seed: i
             kills += 1
             wait(folder)
             assert jobs.read(folder).state == "interrupted"
-            assert verification.given(folder) is None
+            assert verification.is_verified(folder) is None
     hub.rate = 0
     begin(folder)
     assert wait(folder).state == "done"
@@ -364,10 +364,10 @@ def real(published: Path, hub: Hub, folder: Path) -> Path:
 
 @pytest.mark.slow  # 19 s
 def test_convert_beside_the_originals_then_in_their_place(real: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = verification.given(real)
+    before = verification.is_verified(real)
     assert main(["models", "convert", NAME]) == 0
     assert sorted(file.suffix for file in real.glob("*model*-0*")) == [".bin", ".bin", ".safetensors", ".safetensors"]
-    assert verification.given(real) > before
+    assert verification.is_verified(real) > before
     assert item(NAME).state == "ready"
     assert main(["models", "verify", NAME, "--full"]) == 0
     assert main(["models", "convert", NAME]) == 1

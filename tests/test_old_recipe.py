@@ -22,7 +22,7 @@ from glmstudio.data.records import Record, read_records
 from glmstudio.glm import load_model
 from glmstudio.glm.adapters.adapter_files import save_official
 from glmstudio.paths import DEMO
-from glmstudio.train.batches import Order
+from glmstudio.train.batches import LengthGroupedSampler
 from tests import old_recipe
 from tests.training import prepared, trainer_for
 
@@ -87,7 +87,7 @@ def train(name: str, folder: Path, *, projection: bool, batch_size: int = 1, **c
     return Trained(glm, folder / "start", samples, steps, settings)
 
 
-def seen(order: Order, settings: Settings) -> list[int]:
+def seen(order: LengthGroupedSampler, settings: Settings) -> list[int]:
     """The examples in the order of the steps, whatever their packs."""
     wanted, indices = settings.steps * settings.accumulation * settings.batch_size, []
     for order.epoch in range(settings.steps):

@@ -17,19 +17,19 @@ from glmstudio.config.presets import Settings, load_preset
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO, ROOT
-from glmstudio.planning.model_shape import Shape
-from glmstudio.planning.plan import Place, at_most, estimate, make_plan, place_of, remedy, settled
+from glmstudio.planning.model_shape import ModelShape
+from glmstudio.planning.plan import DeviceMemory, at_most, device_memory_of, estimate, make_plan, remedy, resolve_auto
 from glmstudio.planning.probe import end_probes, look_probe, start_probe
 from glmstudio.rundir.run import Run
 from glmstudio.runs.start import SAMPLE, start_run
 from glmstudio.system import process
 
-SIX_B = Shape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)
+SIX_B = ModelShape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)
 SETTINGS = dataclasses.replace(load_preset("demo/ptuning_v2").settings, data=str(SAMPLE))
 
 
-def card(gib: float) -> Place:
-    return Place("0", "a card", round(gib * 2**30), round(gib * 2**30))
+def card(gib: float) -> DeviceMemory:
+    return DeviceMemory("0", "a card", round(gib * 2**30), round(gib * 2**30))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_plan_takes_large_packs_where_they_fit_and_computes_as_few_layers_tw
     gib: float, method: str, expected: tuple[int, str, int]
 ) -> None:
     settings = load_preset(f"chatglm3-6b/{method}").settings
-    found = settled(settings, SIX_B, card(gib), at_most)
+    found = resolve_auto(settings, SIX_B, card(gib), at_most)
 
     assert (found.pack_tokens, found.gradient_checkpointing, found.checkpoint_layers) == expected
     if found.checkpoint_layers:
@@ -61,7 +61,7 @@ def test_what_was_chosen_is_not_changed() -> None:
     for changes in ({"gradient_checkpointing": "off"}, {"gradient_checkpointing": "on", "checkpoint_layers": 3}):
         for size in ({"pack_tokens": 3000}, {"packing": False}):
             chosen = dataclasses.replace(preset, **changes, **size)
-            assert settled(chosen, SIX_B, card(13.0), at_most) == chosen
+            assert resolve_auto(chosen, SIX_B, card(13.0), at_most) == chosen
 
 
 @pytest.mark.parametrize(
@@ -91,24 +91,24 @@ def test_the_remedy_is_the_gentlest_change_that_fits(
 
     assert found == expected
     if found:
-        better = settled(dataclasses.replace(settings, **found), SIX_B, card(gib), at_most)
+        better = resolve_auto(dataclasses.replace(settings, **found), SIX_B, card(gib), at_most)
         assert card(gib).holds(estimate(better, SIX_B, card(gib), at_most))
 
 
 def test_a_plan_counts_what_the_data_hold(home: Path) -> None:
     store = prepare(SAMPLE, DEMO / "model")
     chosen = store.select("stop", SETTINGS.max_length)
-    plan = make_plan(SETTINGS, place_of("cpu"), store, chosen)
+    plan = make_plan(SETTINGS, device_memory_of("cpu"), store, chosen)
 
     assert plan.longest == int(store.lengths.max())
     assert plan.epochs == pytest.approx(SETTINGS.steps * 8 / 2000)
     assert (plan.seconds, plan.probe.state, plan.problem) == (None, "absent", None)
     shorter = store.select("fix", 64)
-    half = make_plan(dataclasses.replace(SETTINGS, validation_share=0.5), place_of("cpu"), store, chosen)
+    half = make_plan(dataclasses.replace(SETTINGS, validation_share=0.5), device_memory_of("cpu"), store, chosen)
     held = int(store.split(0.5, SETTINGS.seed).sum())
     assert (half.learned_from, half.held_back) == (2000 - held, held)
     assert half.epochs == SETTINGS.steps * 8 / (2000 - held), "what is only looked at is not gone through"
-    less = make_plan(dataclasses.replace(SETTINGS, max_length=64), place_of("cpu"), store, shorter)
+    less = make_plan(dataclasses.replace(SETTINGS, max_length=64), device_memory_of("cpu"), store, shorter)
     assert less.longest == 64
     assert less.need.activations < plan.need.activations
 
@@ -121,7 +121,7 @@ def test_many_passes_are_warned_of_with_fewer_steps(
     file.write_text("".join(json.dumps({"prompt": f"Q{n}?", "response": f"A{n}."}) + "\n" for n in range(records)))
     store = prepare(file, DEMO / "model")
     settings = dataclasses.replace(SETTINGS, steps=1450, data=str(file))
-    plan = make_plan(settings, place_of("cpu"), store, store.select("stop", 512))
+    plan = make_plan(settings, device_memory_of("cpu"), store, store.select("stop", 512))
     assert (plan.learned_from, plan.epochs, plan.fewer_steps) == (records, passes, fewer)
     if fewer:
         assert plan.passes_of(fewer) in range(5, 21)
@@ -134,11 +134,11 @@ def test_many_passes_are_warned_of_with_fewer_steps(
 def test_a_full_disk_and_a_full_memory_are_told_before_the_start(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = prepare(SAMPLE, DEMO / "model")
     chosen = store.select("stop", 512)
-    tight = make_plan(SETTINGS, Place("cpu", "", 10**8, 10**9), store, chosen)
+    tight = make_plan(SETTINGS, DeviceMemory("cpu", "", 10**8, 10**9), store, chosen)
     assert tight.problem is not None
     assert tight.problem.key == "runs.never_fits"
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**7})())
-    full = make_plan(SETTINGS, place_of("cpu"), store, chosen)
+    full = make_plan(SETTINGS, device_memory_of("cpu"), store, chosen)
     assert full.problem is not None
     assert full.problem.what() == f"This run may take {full.disk / 1e9:.1f} GB of disk, and 0.0 GB are free."
     with pytest.raises(StudioError, match="of disk"):
@@ -157,7 +157,7 @@ def wait(settings: Settings, key: str) -> Any:
 def test_a_probe_measures_once_and_leaves_nothing(home: Path) -> None:
     store = prepare(SAMPLE, DEMO / "model")
     chosen = store.select("stop", 512)
-    settings = make_plan(SETTINGS, place_of("cpu"), store, chosen).settings
+    settings = make_plan(SETTINGS, device_memory_of("cpu"), store, chosen).settings
     start_probe(settings, "cpu", store.key)
     start_probe(settings, "cpu", store.key)
     probe = wait(settings, store.key)
@@ -165,7 +165,7 @@ def test_a_probe_measures_once_and_leaves_nothing(home: Path) -> None:
     assert probe.state == "done", probe.problem
     assert probe.tokens_per_second > 0
     assert probe.memory > 10**8
-    plan = make_plan(SETTINGS, place_of("cpu"), store, chosen)
+    plan = make_plan(SETTINGS, device_memory_of("cpu"), store, chosen)
     per_step = chosen.tokens / chosen.used * 8
     assert plan.seconds == pytest.approx(SETTINGS.steps * per_step / probe.tokens_per_second)
     (folder,) = (home / "state/probes").iterdir()

@@ -10,12 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glmstudio.chat.openai_messages import Answer, Begun, Filled, ProtocolError, assistant_message, to_turns, tool_names
+from glmstudio.chat.openai_messages import (
+    AnswerParser,
+    Begun,
+    Filled,
+    ProtocolError,
+    assistant_message,
+    to_turns,
+    tool_names,
+)
 from glmstudio.chat.sampling import Sampling
 from glmstudio.data.protocol.prompt import INTERPRETER_PROMPT, TOOL_PROMPT, Message, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.paths import DEMO
-from glmstudio.serve.engine import Job, Known
+from glmstudio.serve.engine import GenerationJob, PrefixHit
 from glmstudio.serve.protocol.chat_request import read_request
 from glmstudio.serve.protocol.chat_writer import Done, Writer
 from glmstudio.serve.protocol.stops import Stops
@@ -185,8 +193,8 @@ def test_a_tools_name_cannot_break_out_of_its_line(name: str) -> None:
     )
 
 
-def shown(pieces: Sequence[str], *, may_call: bool = True) -> tuple[Answer, list[Any]]:
-    answer = Answer(may_call=may_call)
+def shown(pieces: Sequence[str], *, may_call: bool = True) -> tuple[AnswerParser, list[Any]]:
+    answer = AnswerParser(may_call=may_call)
     seen: list[Any] = []
     for piece in pieces:
         seen += answer.push(piece)
@@ -194,7 +202,7 @@ def shown(pieces: Sequence[str], *, may_call: bool = True) -> tuple[Answer, list
 
 
 def test_text_is_shown_as_it_comes_and_a_call_only_when_it_is_whole() -> None:
-    answer = Answer()
+    answer = AnswerParser()
     assert [answer.push(piece) for piece in (" ", "\n", "  ", "He", "llo ", "you")] == [[], [], [], ["He"], ["llo "], ["you"]]  # fmt: skip
     assert answer.end_segment() == []
     (begun,) = answer.push("calculator\n```python\n")
@@ -285,16 +293,16 @@ def test_of_two_stops_the_one_that_is_whole_first_ends_the_answer() -> None:
 
 def written(
     tokenizer: Tokenizer, segments: Sequence[str], *, most: int = 10_000, end: bool = True, **more: Any
-) -> tuple[list[Any], Done, dict[str, Any], Job]:
+) -> tuple[list[Any], Done, dict[str, Any], GenerationJob]:
     """What a client sees of an answer of these segments: the pieces, the end, and the whole message."""
     body = {"model": "demo", "messages": [{"role": "user", "content": "Q"}], **more}
-    job = Job([1, 2, 3], Sampling(max_tokens=most), lambda _: None)
+    job = GenerationJob([1, 2, 3], Sampling(max_tokens=most), lambda _: None)
     writer = Writer(tokenizer, read_request(body), job)
     ids: list[int] = []
     for number, segment in enumerate(segments):
         ids += [tokenizer.special["<|assistant|>"]] * bool(number) + tokenizer.encode(segment)
     seen: list[Any] = []
-    for item in [Known(2), *ids, *([tokenizer.stop_ids[1]] if end else [])][: most + 1]:
+    for item in [PrefixHit(2), *ids, *([tokenizer.stop_ids[1]] if end else [])][: most + 1]:
         seen += writer.take(item)
     done = writer.end()
     return [*seen, *done.pieces], done, writer.message(), job

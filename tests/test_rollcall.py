@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from glmstudio.cluster import control_server, member
-from glmstudio.cluster.control_server import BODY, CODE_HEADER, Offer, RollCall
+from glmstudio.cluster.control_server import BODY, CODE_HEADER, ControlServer, RunOffer
 from glmstudio.cluster.join_code import new_code, read_code, write_code
 from glmstudio.cluster.member import why_closed, why_missing
 from glmstudio.cluster.scripts import cluster_flags, join_line, shell_script, slurm_script
@@ -35,11 +35,11 @@ CLUSTER = Cluster(
 
 
 @pytest.fixture
-def calls(tmp_path: Path) -> Iterator[RollCall]:
+def calls(tmp_path: Path) -> Iterator[ControlServer]:
     cluster = Cluster(CLUSTER.machines, port=free_port() - 1, least=2)
     write_json(tmp_path / "run.json", {"cluster": cluster.to_json()})
     (tmp_path / "join.code").write_text(CODE)
-    found = RollCall(cluster, Offer("run", "job", {"steps": 5}, FACTS), tmp_path, CODE)
+    found = ControlServer(cluster, RunOffer("run", "job", {"steps": 5}, FACTS), tmp_path, CODE)
     found.open()
     yield found
     found.close()
@@ -55,7 +55,7 @@ def ear() -> Iterator[int]:
 
 
 def send(
-    calls: RollCall, path: str, body: Any, *, code: str = CODE, ip: str = "127.0.0.2"
+    calls: ControlServer, path: str, body: Any, *, code: str = CODE, ip: str = "127.0.0.2"
 ) -> tuple[int, dict[str, Any]]:
     line = http.client.HTTPConnection("127.0.0.1", calls.cluster.control, timeout=5, source_address=(ip, 0))
     line.request("POST", path, body if isinstance(body, (bytes, str)) else json.dumps(body), {CODE_HEADER: code})
@@ -65,7 +65,7 @@ def send(
     return found
 
 
-def refused(calls: RollCall, path: str, body: Any, **how: Any) -> StudioError:
+def refused(calls: ControlServer, path: str, body: Any, **how: Any) -> StudioError:
     status, found = send(calls, path, body, **how)
     assert status >= 400
     error = StudioError.from_json(found["problem"])
@@ -73,14 +73,14 @@ def refused(calls: RollCall, path: str, body: Any, **how: Any) -> StudioError:
     return error
 
 
-def joined(calls: RollCall, ear: int, token: str = "t" * 32, **facts: str) -> dict[str, Any]:
+def joined(calls: ControlServer, ear: int, token: str = "t" * 32, **facts: str) -> dict[str, Any]:
     message = {"token": token, "facts": FACTS | facts, "host": "host2\x1b[31m\n", "listens": ear}
     status, answer = send(calls, "/join", message)
     assert status == 200, answer
     return answer
 
 
-def test_only_who_has_the_code_is_listened_to(calls: RollCall) -> None:
+def test_only_who_has_the_code_is_listened_to(calls: ControlServer) -> None:
     for code in ("", "wrong", CODE + "c", "ü"):
         assert refused(calls, "/join", {}, code=code.encode("latin-1").decode("latin-1")).key == "cluster.wrong_code"
 
@@ -90,18 +90,18 @@ def test_only_who_has_the_code_is_listened_to(calls: RollCall) -> None:
     ["", "{", "[]", "5", "null", "[" * 5000, b"\xff\xfe"],
     ids=["empty", "half", "list", "number", "null", "deep", "bytes"],
 )
-def test_what_is_no_message_is_refused(calls: RollCall, body: Any) -> None:
+def test_what_is_no_message_is_refused(calls: ControlServer, body: Any) -> None:
     assert refused(calls, "/news", body).key == "cluster.not_understood"
 
 
 @pytest.mark.parametrize("length", [str(BODY + 1), "-1", "x", "9" * 30])
-def test_a_message_of_no_good_length_is_not_read(calls: RollCall, length: str) -> None:
+def test_a_message_of_no_good_length_is_not_read(calls: ControlServer, length: str) -> None:
     with socket.create_connection(("127.0.0.1", calls.cluster.control), 5) as line:
         line.sendall(f"POST /news HTTP/1.0\r\n{CODE_HEADER}: {CODE}\r\nContent-Length: {length}\r\n\r\n".encode())
         assert line.recv(64).startswith(b"HTTP/1.0 400 ")
 
 
-def test_a_machine_is_known_by_its_address_or_says_its_number(calls: RollCall) -> None:
+def test_a_machine_is_known_by_its_address_or_says_its_number(calls: ControlServer) -> None:
     token = {"token": "t" * 32}
     status, answer = send(calls, "/join", token)
     assert (status, answer["machine"], answer["run"], answer["settings"]) == (200, 2, "run", {"steps": 5})
@@ -114,20 +114,20 @@ def test_a_machine_is_known_by_its_address_or_says_its_number(calls: RollCall) -
 
 
 @pytest.mark.parametrize("name", FACTS)
-def test_a_machine_that_differs_is_refused(calls: RollCall, ear: int, name: str) -> None:
+def test_a_machine_that_differs_is_refused(calls: ControlServer, ear: int, name: str) -> None:
     error = refused(calls, "/join", {"token": "t" * 32, "facts": FACTS | {name: "other"}, "listens": ear})
     assert error.key == "cluster.differs"
     assert error.what().endswith(f": other there, {FACTS[name]} on the first machine.")
     assert calls.members[1].state == "refused"
 
 
-def test_a_machine_that_cannot_be_reached_is_refused(calls: RollCall) -> None:
+def test_a_machine_that_cannot_be_reached_is_refused(calls: ControlServer) -> None:
     for port in (9, None, "x", 70000, True):
         error = refused(calls, "/join", {"token": "t" * 32, "facts": FACTS, "listens": port})
         assert error.key == "cluster.unreachable_from_first"
 
 
-def test_who_joined_waits_goes_and_is_told_the_end(calls: RollCall, ear: int, tmp_path: Path) -> None:
+def test_who_joined_waits_goes_and_is_told_the_end(calls: ControlServer, ear: int, tmp_path: Path) -> None:
     assert joined(calls, ear)["order"] == "wait"
     assert calls.members[1].host == "host2[31m"
     token = {"token": "t" * 32}
@@ -154,7 +154,7 @@ def test_who_joined_waits_goes_and_is_told_the_end(calls: RollCall, ear: int, tm
 
 
 def test_who_falls_silent_is_lost_and_has_to_join_again(
-    calls: RollCall, ear: int, monkeypatch: pytest.MonkeyPatch
+    calls: ControlServer, ear: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joined(calls, ear)
     monkeypatch.setattr(control_server, "SILENT", 0.1)
@@ -167,7 +167,9 @@ def test_who_falls_silent_is_lost_and_has_to_join_again(
     assert calls.members[1].state == "joined"
 
 
-def test_a_log_is_kept_up_to_a_size(calls: RollCall, ear: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_kept_up_to_a_size(
+    calls: ControlServer, ear: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     joined(calls, ear)
     monkeypatch.setattr(control_server, "_LOG", 50)
     for _ in range(20):
@@ -175,8 +177,8 @@ def test_a_log_is_kept_up_to_a_size(calls: RollCall, ear: int, tmp_path: Path, m
     assert (tmp_path / "machines/2/train.log").stat().st_size == 60
 
 
-def test_the_control_port_is_taken(calls: RollCall, tmp_path: Path) -> None:
-    second = RollCall(calls.cluster, Offer("run", "job", {}, FACTS), tmp_path, CODE)
+def test_the_control_port_is_taken(calls: ControlServer, tmp_path: Path) -> None:
+    second = ControlServer(calls.cluster, RunOffer("run", "job", {}, FACTS), tmp_path, CODE)
     assert problem(second.open).key == "cluster.control_taken"
 
 

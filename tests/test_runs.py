@@ -18,7 +18,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO
 from glmstudio.rundir.run import find_run, list_runs, wait_for_end, wait_until_gone
-from glmstudio.runs.start import SAMPLE, Asked, start_run
+from glmstudio.runs.start import SAMPLE, RunRequest, start_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
 
@@ -135,8 +135,8 @@ def test_two_clicks_at_once_start_one_run(home: Path) -> None:
 
 def test_the_command_is_the_same_start(home: Path) -> None:
     preset = load_preset(PRESET)
-    assert Asked(preset, SAMPLE).command() == "python launcher.py train demo/ptuning_v2"
-    typed = Asked(preset, Path("/a b/c.jsonl"), "x", {"steps": 3}).command()
+    assert RunRequest(preset, SAMPLE).command() == "python launcher.py train demo/ptuning_v2"
+    typed = RunRequest(preset, Path("/a b/c.jsonl"), "x", {"steps": 3}).command()
     assert typed == "python launcher.py train demo/ptuning_v2 --data '/a b/c.jsonl' --name x --set steps=3"
 
 

@@ -23,7 +23,7 @@ from glmstudio.runs.stop import stop_run
 from glmstudio.system.process import COOKIE, identify
 from glmstudio.train.worker import train
 from glmstudio.ui.finetune import finetune_step
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.runs import compare, runs_view
 from glmstudio.ui.state.ttl_cache import forget
 
@@ -80,10 +80,10 @@ def test_a_damaged_run_breaks_no_part_of_the_page(files: dict[str, Any], home: P
     make_run(home / "runs" / "odd", files)
     make_run(home / "runs" / "good", {})
     for lang in ("en", "zh"):
-        assert 'data-run="good"' in runs_view.render_list(lang, View())
-        assert "<h2>odd</h2>" in runs_view.render_open(lang, View(run="odd"))
-        compare.render_compare(lang, View(compared=("odd", "good")))
-        finetune_step.render_start(lang, View())
+        assert 'data-run="good"' in runs_view.render_list(lang, PageState())
+        assert "<h2>odd</h2>" in runs_view.render_open(lang, PageState(run="odd"))
+        compare.render_compare(lang, PageState(compared=("odd", "good")))
+        finetune_step.render_start(lang, PageState())
     assert {run.name for run in list_runs()} == {"odd", "good"}
 
 

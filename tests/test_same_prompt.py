@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from glmstudio.chat.openai_messages import to_turns
 from glmstudio.chat.tool_score import questions
-from glmstudio.data.formats import Conversation, conversations
+from glmstudio.data.formats import ParsedConversation, conversations
 from glmstudio.data.protocol.prompt import INTERPRETER_PROMPT, chat_ids, training_example
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.protocol.turns import record_messages
@@ -82,7 +82,7 @@ given_arguments = st.dictionaries(keys, values, max_size=3)
 arguments = given_arguments.map(json.dumps) | given_arguments | st.sampled_from(["", "  ", "{}", None])
 
 
-def learned_ids(found: Conversation) -> tuple[list[int], list[int]]:
+def learned_ids(found: ParsedConversation) -> tuple[list[int], list[int]]:
     """The ids of a record, and each place where a message of it begins to be learned: after its role's token."""
     record = record_messages(found.record, found.intro)
     example = training_example(TOKENIZER, record)
@@ -153,7 +153,7 @@ def test_the_score_asks_official_records_as_they_were_learned(
         ],
     }
     (found,) = conversations(record)
-    assert isinstance(found, Conversation)
+    assert isinstance(found, ParsedConversation)
     ids, places = learned_ids(found)
     file = folder / "official.jsonl"
     file.write_text(json.dumps(record), encoding="utf-8")
@@ -190,7 +190,7 @@ def test_the_code_interpreter_is_learned_as_it_is_asked(folder: Path) -> None:
         "tools": [{"type": "code_interpreter"}],
     }
     (found,) = conversations(record)
-    assert isinstance(found, Conversation)
+    assert isinstance(found, ParsedConversation)
     system, _, call, *_ = record_messages(found.record, found.intro)
     assert system.content == f"Be kind.\n{INTERPRETER_PROMPT}"
     assert (call.metadata, call.content) == ("interpreter", "```python\nprint(5)\n```")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glmstudio.chat.tool_score import Act, Marks, Score, act_of, is_right, questions, summary
+from glmstudio.chat.tool_score import Act, ToolCounts, ToolScore, act_of, is_right, questions, summary
 from glmstudio.runs.start import SAMPLE
 
 TOOL = {
@@ -79,7 +79,7 @@ def test_a_call_is_right_with_all_its_arguments(did: Act, right: bool) -> None:
 
 
 def test_marks() -> None:
-    marks = Marks("m")
+    marks = ToolCounts("m")
     for due, did in [(DUE, DUE), (DUE, Act("x", "add", None)), (Act("hi"), Act("x")), (Act("hi"), Act("", "add", {}))]:
         marks.add(due, did)
     assert (marks.right_tool, marks.right_arguments, marks.no_call, marks.valid_calls) == (
@@ -106,23 +106,23 @@ def test_the_sample_is_full_of_questions() -> None:
 
 
 def test_what_was_not_judged_is_said() -> None:
-    facts, calls = Marks("base"), Marks("base")
+    facts, calls = ToolCounts("base"), ToolCounts("base")
     for _ in range(20):
         facts.add(Act("Aurora."), Act("Something else."))
     calls.add(DUE, DUE)
     assert facts.no_call == (20, 20)
-    assert summary("en", Score("f", 20, [facts, facts], [], 0, 0)) == (
+    assert summary("en", ToolScore("f", 20, [facts, facts], [], 0, 0)) == (
         "20 questions. After tuning, 0 are handled as they should be that were not before, and 0 no longer are. "
         "No tool call is due anywhere in this file. All that was counted is whether the model called a tool all the "
         "same: whether its answers are right was not looked at."
     )
-    assert summary("zh", Score("f", 1, [calls], [], 0, 0)) == (
+    assert summary("zh", ToolScore("f", 1, [calls], [], 0, 0)) == (
         "共 1 题。“处理得当”指：该调用时调用正确，不该调用时没有调用。回答的内容对不对，这里不评判。"
     )
 
 
 def test_a_question_that_was_refused_is_not_handled_well() -> None:
-    marks = Marks("base")
+    marks = ToolCounts("base")
     marks.add(Act("Aurora."), Act(unasked=True))
     assert marks.no_call == (0, 1)
     assert not is_right(Act("Aurora."), Act(unasked=True))

@@ -14,9 +14,9 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from glmstudio.access.api_key import bearer
-from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Finished, Measured, TextPart, converse
+from glmstudio.chat.loop import CallEnded, CallStarted, ChatRequest, Finished, Measured, TextPart, converse
 from glmstudio.chat.model_server import ModelServer, wait_until_ready
-from glmstudio.chat.openai_messages import Answer
+from glmstudio.chat.openai_messages import AnswerParser
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.system import process
@@ -394,7 +394,9 @@ def test_the_other_end_of_a_tunnel_is_served(port: int) -> None:
 
 def test_the_tool_loop_runs_the_tool_and_uses_its_answer(port: int) -> None:
     events = list(
-        converse(Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], TOOLS, key=ModelServer.key()))
+        converse(
+            ChatRequest(port, "demo", [{"role": "user", "content": "What is 37*12?"}], TOOLS, key=ModelServer.key())
+        )
     )
     calls = [event for event in events if isinstance(event, CallStarted)]
     results = [event for event in events if isinstance(event, CallEnded)]
@@ -409,7 +411,7 @@ def test_the_tool_loop_runs_the_tool_and_uses_its_answer(port: int) -> None:
 def test_a_failing_tool_is_told_to_the_model(port: int) -> None:
     events = list(
         converse(
-            Asked(
+            ChatRequest(
                 port, "demo", [{"role": "user", "content": "What time is it in Brane?"}], TOOLS, key=ModelServer.key()
             )
         )
@@ -422,27 +424,29 @@ def test_a_failing_tool_is_told_to_the_model(port: int) -> None:
 
 
 def test_without_tools_nothing_is_called(port: int) -> None:
-    events = list(converse(Asked(port, "demo", [{"role": "user", "content": "What is 37*12?"}], key=ModelServer.key())))
+    events = list(
+        converse(ChatRequest(port, "demo", [{"role": "user", "content": "What is 37*12?"}], key=ModelServer.key()))
+    )
     assert [type(event) for event in events if not isinstance(event, TextPart)] == [Measured, Finished]
 
 
 def test_cancel_frees_the_engine_at_once(port: int) -> None:
     cancel = threading.Event()
     events = converse(
-        Asked(port, "demo", [{"role": "user", "content": "讲个笑话。"}], key=ModelServer.key()), cancel=cancel
+        ChatRequest(port, "demo", [{"role": "user", "content": "讲个笑话。"}], key=ModelServer.key()), cancel=cancel
     )
     assert isinstance(next(events), TextPart)
     cancel.set()
     end = list(events)[-1]
     assert isinstance(end, Finished)
     assert end.reason == "cancelled"
-    asked = Asked(port, "demo", [{"role": "user", "content": "hello"}], key=ModelServer.key())
+    asked = ChatRequest(port, "demo", [{"role": "user", "content": "hello"}], key=ModelServer.key())
     assert isinstance(list(converse(asked))[-1], Finished)
 
 
 def test_a_server_that_is_gone_is_told(home: object) -> None:
     with pytest.raises(StudioError, match="The model server does not answer"):
-        list(converse(Asked(process.free_port(), "demo", [{"role": "user", "content": "hi"}])))
+        list(converse(ChatRequest(process.free_port(), "demo", [{"role": "user", "content": "hi"}])))
 
 
 def test_an_adapter_of_another_model_is_not_loaded_in_silence(home: Path, tmp_path: Path) -> None:
@@ -470,7 +474,7 @@ def test_half_a_character_is_refused(port: int) -> None:
 
 
 def test_an_emoji_in_halves_becomes_one() -> None:
-    answer = Answer()
+    answer = AnswerParser()
     answer.push("f\ntool_call(a='\\ud83d\\ude00', b='\\ud83d')")
     answer.end_segment()
     assert json.loads(answer.calls[0]["function"]["arguments"]) == {"a": "😀", "b": "\ufffd"}

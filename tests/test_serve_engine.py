@@ -17,11 +17,11 @@ from glmstudio.data.protocol.prompt import Message, chat_ids, tools_message
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.demo.world import World
 from glmstudio.errors import StudioError
-from glmstudio.glm.adapters.adapter_pool import Shelf
-from glmstudio.glm.decode import Reader
+from glmstudio.glm.adapters.adapter_pool import AdapterPool
+from glmstudio.glm.decode import DecodeForward
 from glmstudio.glm.load import load_model
-from glmstudio.serve.engine import Engine, Job, Known, NoMemoryError, PromptScores
-from glmstudio.serve.fair_queue import FullError, Turns
+from glmstudio.serve.engine import Engine, GenerationJob, NoMemoryError, PrefixHit, PromptScores
+from glmstudio.serve.fair_queue import FairQueue, FullError
 from glmstudio.tools.toolbox import trained
 from tests.adapters import BASE, lora, prefix
 
@@ -38,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def engine(folders: dict[str, Path]) -> Iterator[Engine]:
-    made = Engine(Shelf(load_model(BASE, device="cpu")), tokenizer().stop_ids)
+    made = Engine(AdapterPool(load_model(BASE, device="cpu")), tokenizer().stop_ids)
     for name, folder in folders.items():
         made.add(name, folder)
     yield made
@@ -149,9 +149,9 @@ def known_tokens(engine: Engine, ids: list[int], adapter: str) -> int:
         if item is None:
             done.set()
 
-    engine.submit(Job(ids, Sampling(temperature=0.0, max_tokens=1), put, adapter))
+    engine.submit(GenerationJob(ids, Sampling(temperature=0.0, max_tokens=1), put, adapter))
     assert done.wait(60)
-    assert isinstance(told[0], Known)
+    assert isinstance(told[0], PrefixHit)
     return told[0].tokens
 
 
@@ -190,7 +190,7 @@ def test_an_answer_can_be_made_to_begin_with_one_of_several(engine: Engine) -> N
         if item is None:
             done.set()
 
-    engine.submit(Job(prompt(8), GREEDY, put, begin=begin))
+    engine.submit(GenerationJob(prompt(8), GREEDY, put, begin=begin))
     assert done.wait(60)
     ids = [item for item in told if isinstance(item, int)]
     assert any(ids[: len(each)] == each for each in begin)
@@ -202,15 +202,15 @@ def test_cancel_ends_a_long_prompt_between_two_pieces(engine: Engine) -> None:
 
     def put(item: Any) -> None:
         told.append(item)
-        if isinstance(item, Known):
+        if isinstance(item, PrefixHit):
             job.cancel.set()
         if item is None:
             done.set()
 
-    job = Job([5] * 2000, GREEDY, put)
+    job = GenerationJob([5] * 2000, GREEDY, put)
     engine.submit(job)
     assert done.wait(30)
-    assert told == [Known(0), None]
+    assert told == [PrefixHit(0), None]
 
 
 def test_an_adapter_is_not_added_behind_a_flood(engine: Engine, folders: dict[str, Path]) -> None:
@@ -218,20 +218,20 @@ def test_an_adapter_is_not_added_behind_a_flood(engine: Engine, folders: dict[st
     done = threading.Event()
 
     def put(item: Any) -> None:
-        if not isinstance(item, (int, Known)):
+        if not isinstance(item, (int, PrefixHit)):
             over.append(item)
         if len(over) == 10:
             done.set()
 
     for _ in range(10):
-        engine.submit(Job(prompt(1), Sampling(temperature=0.0, max_tokens=60), put, "low"))
+        engine.submit(GenerationJob(prompt(1), Sampling(temperature=0.0, max_tokens=60), put, "low"))
     engine.add("late", folders["soft"])
     assert len(over) <= 3
     assert done.wait(60)
     assert over == [None] * 10
 
 
-class Short(Reader):
+class Short(DecodeForward):
     """It has memory for so many tokens at once, and none for more."""
 
     def __init__(self, model: Any, most: int) -> None:
@@ -261,18 +261,18 @@ def test_too_little_memory_is_an_answer_and_the_next_one_is_served(engine: Engin
 def test_too_little_memory_for_scores_is_told(engine: Engine) -> None:
     told: queue.Queue[Any] = queue.Queue()
     short = engine._steps._reader = Short(engine.shelf.model, 300)
-    scored = Job([5] * 400, Sampling(max_tokens=0), told.put, prompt_scored=True)
+    scored = GenerationJob([5] * 400, Sampling(max_tokens=0), told.put, prompt_scored=True)
     engine.submit(scored)
     heard = [told.get(timeout=60) for _ in range(3)]
-    assert heard[:2] == [Known(0)] * 2, "once more with what was kept given back"
+    assert heard[:2] == [PrefixHit(0)] * 2, "once more with what was kept given back"
     assert isinstance(heard[2], NoMemoryError)
     short.most = 10_000
     engine.submit(scored)
-    assert [type(told.get(timeout=60)) for _ in range(3)] == [Known, PromptScores, type(None)]
+    assert [type(told.get(timeout=60)) for _ in range(3)] == [PrefixHit, PromptScores, type(None)]
 
 
 def test_turns_are_fair() -> None:
-    turns: Turns[str] = Turns(most=8)
+    turns: FairQueue[str] = FairQueue(most=8)
     for job in ("a1", "a2", "a3", "b1", "c1", "b2"):
         turns.join(job[0], job)
     assert turns.order() == ["a1", "b1", "c1", "a2", "b2", "a3"]

@@ -15,11 +15,11 @@ from transformers import GlmForCausalLM
 
 from glmstudio.chat.sampling import Sampling
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
-from glmstudio.glm.adapters.adapter_pool import Shelf
+from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
-from glmstudio.serve.engine import Chosen, Engine, Job, Known, PromptScores
+from glmstudio.serve.engine import Chosen, Engine, GenerationJob, PrefixHit, PromptScores
 from glmstudio.serve.protocol import scores as slices
-from glmstudio.serve.protocol.scores import Score, score_of
+from glmstudio.serve.protocol.scores import TokenScore, score_of
 from tests.adapters import BASE, lora, prefix
 
 NAMES = ("", "soft", "low")
@@ -34,7 +34,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def engine(folders: dict[str, Path]) -> Iterator[Engine]:
-    made = Engine(Shelf(load_model(BASE, device="cpu")), Tokenizer(BASE).stop_ids)
+    made = Engine(AdapterPool(load_model(BASE, device="cpu")), Tokenizer(BASE).stop_ids)
     for name, folder in folders.items():
         made.add(name, folder)
     yield made
@@ -50,7 +50,7 @@ def told(engine: Engine, asked: list[int], adapter: str = "", most: int = 0, **m
     """All that the engine tells of a scored job; raises what it tells of."""
     heard: queue.Queue[Any] = queue.Queue()
     sampling = Sampling(temperature=0.0, max_tokens=most)
-    engine.submit(Job(asked, sampling, heard.put, adapter, scored=True, **{"prompt_scored": True, **more}))
+    engine.submit(GenerationJob(asked, sampling, heard.put, adapter, scored=True, **{"prompt_scored": True, **more}))
     items = []
     while (item := heard.get(timeout=60)) is not None:
         if isinstance(item, Exception):
@@ -59,10 +59,10 @@ def told(engine: Engine, asked: list[int], adapter: str = "", most: int = 0, **m
     return items
 
 
-def scored(engine: Engine, asked: list[int], adapter: str = "") -> tuple[int, list[Score]]:
+def scored(engine: Engine, asked: list[int], adapter: str = "") -> tuple[int, list[TokenScore]]:
     """How much was known, and the scores of a prompt."""
     known, found = told(engine, asked, adapter)
-    assert isinstance(known, Known)
+    assert isinstance(known, PrefixHit)
     assert isinstance(found, PromptScores)
     return known.tokens, found.scores
 
@@ -79,7 +79,7 @@ def alone(asked: list[int], folder: Path | None) -> torch.Tensor:
         return model(input_ids=torch.tensor([asked])).logits[0].float().log_softmax(-1)
 
 
-def same(found: list[Score], wanted: torch.Tensor, asked: list[int]) -> None:
+def same(found: list[TokenScore], wanted: torch.Tensor, asked: list[int]) -> None:
     """The scores of all tokens of `asked` but the first are those of `wanted` (T, V)."""
     rows, follow = wanted[: len(asked) - 1], torch.tensor(asked[1:])
     torch.testing.assert_close(
@@ -132,14 +132,14 @@ def test_what_is_kept_gives_the_same_scores(engine: Engine, folders: dict[str, P
         same(found, alone(asked, folders.get(name)), asked)
     engine.kept.clear()
     plain = ids(50, 9)
-    assert told(engine, plain, name, 3, prompt_scored=False)[0] == Known(0)
+    assert told(engine, plain, name, 3, prompt_scored=False)[0] == PrefixHit(0)
     known, found = scored(engine, [*plain, 5, 6], name)
     assert known == 0, "its keys and values are kept, but not its scores"
     same(found, alone([*plain, 5, 6], folders.get(name)), [*plain, 5, 6])
     follow = [*question, 7, 8, 9]
     scored(engine, question, name)
     first, *_ = told(engine, follow, name, 2, prompt_scored=False)
-    assert first == Known(60)
+    assert first == PrefixHit(60)
     known, found = scored(engine, follow, name)
     assert known == 59, "an answer between keeps the scores of what it began with"
     same(found, alone(follow, folders.get(name)), follow)
@@ -177,15 +177,15 @@ def test_an_answer_is_scored_token_by_token_and_is_the_same_one(engine: Engine) 
 def test_luck_does_not_change_what_is_told_of_the_model(engine: Engine) -> None:
     heard: queue.Queue[Any] = queue.Queue()
     asked, sampling = ids(30), Sampling(temperature=2.0, top_p=0.5, max_tokens=1, seed=4)
-    engine.submit(Job(asked, sampling, heard.put, scored=True))
-    assert isinstance(heard.get(timeout=60), Known)
+    engine.submit(GenerationJob(asked, sampling, heard.put, scored=True))
+    assert isinstance(heard.get(timeout=60), PrefixHit)
     chosen = heard.get(timeout=60)
     assert chosen.score.logprob == pytest.approx(alone(asked, None)[-1, chosen.token].item(), abs=1e-5)
 
 
 def test_nothing_is_made_where_nothing_is_asked(engine: Engine) -> None:
-    assert [type(item) for item in told(engine, ids(30), most=0)] == [Known, PromptScores]
-    assert [type(item) for item in told(engine, ids(1 + 1), most=0, prompt_scored=False)] == [Known]
+    assert [type(item) for item in told(engine, ids(30), most=0)] == [PrefixHit, PromptScores]
+    assert [type(item) for item in told(engine, ids(1 + 1), most=0, prompt_scored=False)] == [PrefixHit]
 
 
 def test_numbers_that_are_none_can_be_written_as_json() -> None:

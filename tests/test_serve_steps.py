@@ -11,7 +11,7 @@ from transformers import GlmForCausalLM
 from glmstudio.glm.kv_cache import GrowingCache
 from glmstudio.glm.load import load_model
 from glmstudio.serve import decoders
-from glmstudio.serve.decoders import FixedSteps, PlainSteps
+from glmstudio.serve.decoders import EagerDecoder, StaticCacheDecoder
 from tests.adapters import BASE, lora, prefix
 
 
@@ -27,7 +27,7 @@ def tokens(count: int, seed: int = 1) -> list[int]:
     return [draw.randrange(3, 1000) for _ in range(count)]
 
 
-def said(made: PlainSteps, model: GlmForCausalLM, answer: list[int]) -> tuple[torch.Tensor, GrowingCache]:
+def said(made: EagerDecoder, model: GlmForCausalLM, answer: list[int]) -> tuple[torch.Tensor, GrowingCache]:
     """The logits after each token of an answer to a prompt that is read in two pieces."""
     cache = GrowingCache(model.config)
     with torch.inference_mode():
@@ -47,8 +47,8 @@ def test_fixed_places_compute_what_growing_ones_do(
     """Over three sizes of places: 16, 32 and 64."""
     monkeypatch.setattr(decoders, "_SMALLEST", 16)
     model, answer = models[name], tokens(count, 3)
-    plain, kept = said(PlainSteps(model), model, answer)
-    fixed = FixedSteps(model, graphs=False)
+    plain, kept = said(EagerDecoder(model), model, answer)
+    fixed = StaticCacheDecoder(model, graphs=False)
     for _ in range(2):  # the second time in places that hold another conversation's numbers
         found, cache = said(fixed, model, answer)
         torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-5)
@@ -62,7 +62,7 @@ def test_fixed_places_compute_what_growing_ones_do(
 def test_the_logits_of_a_whole_pass_are_those_of_its_pieces(models: dict[str, GlmForCausalLM]) -> None:
     for model in models.values():
         answer = tokens(5, 3)
-        found, _ = said(PlainSteps(model), model, answer)
+        found, _ = said(EagerDecoder(model), model, answer)
         with torch.inference_mode():
             whole = model(input_ids=torch.tensor([[*tokens(10), *tokens(5, 2), *answer]])).logits[0, 14:]
         torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
@@ -75,9 +75,9 @@ def test_a_card_that_takes_no_graphs_answers_without(
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(decoders, "_Graph", broken)
-    model, made = models["base"], FixedSteps(models["base"], graphs=True)
+    model, made = models["base"], StaticCacheDecoder(models["base"], graphs=True)
     found, _ = said(made, model, tokens(5, 3))
-    torch.testing.assert_close(found, said(PlainSteps(model), model, tokens(5, 3))[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, said(EagerDecoder(model), model, tokens(5, 3))[0], rtol=1e-5, atol=1e-5)
     assert [record.getMessage() for record in caplog.records] == [
         "This card does not take CUDA graphs, so answers are made without: operation not permitted when stream is capturing"
     ]
@@ -85,7 +85,7 @@ def test_a_card_that_takes_no_graphs_answers_without(
 
 def test_numbers_that_are_none_spoil_no_later_answer(models: dict[str, GlmForCausalLM]) -> None:
     model = models["prefix"]
-    made, wanted = FixedSteps(model, graphs=False), said(PlainSteps(model), model, tokens(3, 3))[0]
+    made, wanted = StaticCacheDecoder(model, graphs=False), said(EagerDecoder(model), model, tokens(3, 3))[0]
     said(made, model, tokens(2))
     with torch.inference_mode():
         for layer in made._places[512].cache.layers:
@@ -101,7 +101,7 @@ def test_too_little_memory_for_a_graph_is_not_a_card_without_graphs(
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(decoders, "_Graph", full)
-    made = FixedSteps(models["base"], graphs=True)
+    made = StaticCacheDecoder(models["base"], graphs=True)
     with pytest.raises(torch.OutOfMemoryError):
         said(made, models["base"], tokens(2))
     assert made._graphs
@@ -111,7 +111,7 @@ def test_too_little_memory_for_a_graph_is_not_a_card_without_graphs(
 
 
 def test_what_is_kept_between_answers_can_be_given_back(models: dict[str, GlmForCausalLM]) -> None:
-    made = FixedSteps(models["base"], graphs=False)
+    made = StaticCacheDecoder(models["base"], graphs=False)
     said(made, models["base"], tokens(2))
     assert made._places
     made.clear()

@@ -12,10 +12,10 @@ import orjson
 import pytest
 
 from glmstudio.chat import history
-from glmstudio.chat.conversation import Dialogue
+from glmstudio.chat.conversation import Conversation
 from glmstudio.cli import main
 from glmstudio.files import write_json
-from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.shell import page as page_module
 from glmstudio.ui.state.ttl_cache import forget
 
@@ -122,27 +122,27 @@ def layout(home: Path) -> None:
     for name, value in FILES.items():
         write_json(home / name, value)
     (home / "runs/one/result").mkdir(exist_ok=True)
-    dialogue = Dialogue()
+    dialogue = Conversation()
     dialogue.ask("hello", None)
     history.write(dialogue)
 
 
 @pytest.fixture(scope="module")
-def built() -> Page:
-    kept: list[Page] = []
-    real = Page.connect
+def built() -> PageRenderer:
+    kept: list[PageRenderer] = []
+    real = PageRenderer.connect
 
-    def connect(self: Page, *given: Any) -> None:
+    def connect(self: PageRenderer, *given: Any) -> None:
         kept.append(self)
         real(self, *given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Page, "connect", connect)
+        patch.setattr(PageRenderer, "connect", connect)
         page_module.build_page()
     return kept[0]
 
 
-def drawn(page: Page, view: View) -> str:
+def drawn(page: PageRenderer, view: PageState) -> str:
     """Everything that a browser would be sent, as gradio writes it."""
     forget()
     sent = []
@@ -151,7 +151,7 @@ def drawn(page: Page, view: View) -> str:
     return "".join(sent)
 
 
-VIEWS = (View(), View(run="one", chat_model="demo", chat_adapter="one", compared=("one", "one")))
+VIEWS = (PageState(), PageState(run="one", chat_model="demo", chat_adapter="one", compared=("one", "one")))
 COMMANDS = (["runs", "list", "--json"], ["runs", "show", "one"], ["models", "list"], ["runs", "queue"])
 QUICK = ("a pipe",)
 
@@ -160,7 +160,7 @@ QUICK = ("a pipe",)
     "how", [how if how in QUICK else pytest.param(how, marks=pytest.mark.slow) for how in CORRUPTIONS]
 )
 def test_whatever_a_file_becomes_the_page_loads(
-    how: str, built: Page, home: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    how: str, built: PageRenderer, home: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     layout(home)
     names = [*FILES, *(f"chats/{file.name}" for file in (home / "chats").glob("*.json"))]
@@ -171,7 +171,7 @@ def test_whatever_a_file_becomes_the_page_loads(
         for view in VIEWS:
             drawn(built, view)
         if name in TOLD and how in NOT_JSON:
-            assert f"{file} cannot be read" in drawn(built, View()), name
+            assert f"{file} cannot be read" in drawn(built, PageState()), name
         for command in COMMANDS:
             status = main(command)
             assert status in (0, 1), (name, command)

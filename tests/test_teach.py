@@ -23,22 +23,22 @@ from glmstudio.knowledge.wordings.paraphrase import Loaded, proposals, usable
 from glmstudio.models import ready_model
 from glmstudio.runs.start import FACTS
 from glmstudio.ui.finetune import finetune_step, review, teach_actions, teach_view
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.state import ways
 from glmstudio.ui.state.form_state import recipe, settings_of
 from glmstudio.ui.state.ttl_cache import forget
 from tests.test_ui import HOSTILE, harmless
 
-FACTS_WAY = View(source="facts")
+FACTS_WAY = PageState(source="facts")
 TWENTY = "".join(f"第{n}号灯塔叫什么？\t第{n}号灯塔叫星光{n}。\n" for n in range(20))
 
 
-def do(act: str, view: View = FACTS_WAY, **data: Any) -> View:
+def do(act: str, view: PageState = FACTS_WAY, **data: Any) -> PageState:
     forget()
     return teach_actions.act(view, {"act": act, "fields": {}, **data})
 
 
-def type_in(**fields: str) -> View:
+def type_in(**fields: str) -> PageState:
     return do("facts", fields={f"fact.{name.replace('_', '.', 1)}": text for name, text in fields.items()})
 
 
@@ -89,12 +89,12 @@ def test_what_was_typed_survives_a_restart_and_is_saved_by_start_itself(home: Pa
     assert key(after.form_problem) == "ui.teach.saved_now"
     assert read_facts(draft.saved_file() or "")[0].answer == "Ann Lee."
     assert ways.remembered() == "sample", "nothing was switched"
-    finetune_step.remember_form(View(preset="demo/lora"), "facts", "", "")
+    finetune_step.remember_form(PageState(preset="demo/lora"), "facts", "", "")
     assert ways.remembered() == "facts"
 
 
 def test_the_way_brings_its_preset_and_takes_it_away_again(home: Path) -> None:
-    taught = finetune_step.remember_form(View(preset="demo/lora", changes=(("steps", "5"),)), "facts", "", "")
+    taught = finetune_step.remember_form(PageState(preset="demo/lora", changes=(("steps", "5"),)), "facts", "", "")
     assert (taught.preset, taught.changes) == ("", ())
     assert settings_of(taught).best_by == "facts"
     back = finetune_step.remember_form(taught, "sample", "", "")

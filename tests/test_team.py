@@ -18,7 +18,7 @@ from glmstudio.files import read_json, write_json
 from glmstudio.paths import child_environment
 from glmstudio.rundir.fingerprint import difference, differs
 from glmstudio.rundir.run import Run
-from glmstudio.runs.resume import Cards, resume_run
+from glmstudio.runs.resume import DeviceChoice, resume_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
 from glmstudio.train.distributed.straggler import slowest
@@ -89,7 +89,7 @@ def test_what_two_processes_saved_goes_on_as_one_or_three(home: Path) -> None:
     one, two = (begin(home, name, wait=True, processes=n, **STEADY) for name, n in (("one", 1), ("two", 2)))
     assert ended(one, 120) == ended(two, 120) == ("finished", None), two.log()[0][-3000:]
     for processes in (1, 3):
-        again = resume_run(two, step=6, cards=Cards("auto", processes))
+        again = resume_run(two, step=6, cards=DeviceChoice("auto", processes))
         assert (again.world, again.settings["processes"]) == (processes, processes)
         assert ended(again, 120) == ("finished", None), again.log()[0][-3000:]
         close(again, one, 1e-5)

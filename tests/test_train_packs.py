@@ -15,11 +15,11 @@ from torch.nn import functional
 from glmstudio.config.settings import Settings, pack_limit
 from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.glm import attention
-from glmstudio.glm.attention import Documents
-from glmstudio.train.batches import Deal, Order, Packed, Steps, joined, padded
-from glmstudio.train.distributed.context import Team
-from glmstudio.train.model_with_loss import Scored
-from glmstudio.train.packs import Layout, dealt
+from glmstudio.glm.attention import PackedSequences
+from glmstudio.train.batches import LengthGroupedSampler, PackBatchSampler, PackedDataset, StepConfig, joined, padded
+from glmstudio.train.distributed.context import DistributedContext
+from glmstudio.train.model_with_loss import ModelWithLoss
+from glmstudio.train.packs import Packer, shard_packs
 from tests.published import Shape, write_model
 from tests.training import Listed, loss_and_gradients, prepared
 
@@ -41,12 +41,12 @@ def conversations(lengths: list[int] = LENGTHS, vocabulary: int = 60) -> list[Ex
 def test_a_step_learns_the_same_however_it_is_laid_out(
     batch: int, accumulation: int, world: int, limit: int | None
 ) -> None:
-    examples, order = Listed(conversations()), Order(LENGTHS, batch, seed=1)
+    examples, order = Listed(conversations()), LengthGroupedSampler(LENGTHS, batch, seed=1)
     indices = list(order)
     batches = [indices[at : at + batch] for at in range(0, len(indices), batch)]
     wanted = [batches[at : at + accumulation] for at in range(0, len(batches), accumulation)]
-    steps = Steps(batch, accumulation, Layout(limit))
-    deals = [Deal(examples, order, steps, Team(rank, world)) for rank in range(world)]
+    steps = StepConfig(batch, accumulation, Packer(limit))
+    deals = [PackBatchSampler(examples, order, steps, DistributedContext(rank, world)) for rank in range(world)]
     got = [list(deal) for deal in deals]
 
     assert {len(each) for each in got} == {len(deal) for deal in deals} == {len(wanted)}
@@ -64,7 +64,7 @@ def test_a_step_learns_the_same_however_it_is_laid_out(
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("limit", [1, 20, 25, 40])
 def test_packs_hold_the_limit_and_every_conversation_once(limit: int, full: bool) -> None:
-    made = Layout(limit).packs([[index] for index in range(len(LENGTHS))], LENGTHS.__getitem__, full=full)
+    made = Packer(limit).packs([[index] for index in range(len(LENGTHS))], LENGTHS.__getitem__, full=full)
 
     assert sorted(index for pack in made for index in pack) == list(range(len(LENGTHS)))
     assert all(made), "no pack is empty"
@@ -75,7 +75,7 @@ def test_packs_hold_the_limit_and_every_conversation_once(limit: int, full: bool
 def test_packs_are_even_but_in_the_first_step_one_is_as_full_as_it_can_be() -> None:
     draw = random.Random(1)
     lengths = [draw.randrange(400, 1700) for _ in range(16)]
-    layout = Layout(8192)
+    layout = Packer(8192)
     even, full = (
         [sum(lengths[at] for at in pack) for pack in layout.packs([list(range(16))], lengths.__getitem__, full=first)]
         for first in (False, True)
@@ -88,24 +88,24 @@ def test_packs_are_even_but_in_the_first_step_one_is_as_full_as_it_can_be() -> N
 @pytest.mark.parametrize(("world", "count"), [(1, 1), (2, 2), (3, 3), (4, 4), (7, 5)])
 def test_all_processes_have_as_many_packs_where_there_are_conversations_for_it(world: int, count: int) -> None:
     lengths = [10, 20, 30, 40, 50]
-    made = Layout(1000).packs([[0, 1, 2, 3, 4]], lengths.__getitem__, world)
+    made = Packer(1000).packs([[0, 1, 2, 3, 4]], lengths.__getitem__, world)
     assert len(made) == count
     assert sorted(index for pack in made for index in pack) == [0, 1, 2, 3, 4]
 
 
 def test_long_conversations_weigh_more_than_their_tokens() -> None:
-    layout = Layout(3000, bend=1000)
+    layout = Packer(3000, bend=1000)
     made = layout.packs([[0], [1], [2], [3]], [2000, 1000, 1000, 1000].__getitem__, full=False)
     assert sorted(map(sorted, made)) == [[0], [1, 2, 3]]
 
 
 def test_the_heaviest_pack_does_not_always_go_to_the_first_process() -> None:
     packs = [[(index, 1.0)] for index in range(6)]
-    assert [dealt(packs, rank, 2) for rank in (0, 1)] == [
+    assert [shard_packs(packs, rank, 2) for rank in (0, 1)] == [
         [[(0, 1.0)], [(3, 1.0)], [(4, 1.0)]],
         [[(1, 1.0)], [(2, 1.0)], [(5, 1.0)]],
     ]
-    assert [dealt(packs[:1], rank, 2) for rank in (0, 1)] == [[[(0, 1.0)]], [[(0, 0.0)]]]
+    assert [shard_packs(packs[:1], rank, 2) for rank in (0, 1)] == [[[(0, 1.0)]], [[(0, 0.0)]]]
 
 
 def test_a_pack_and_a_batch_in_numbers() -> None:
@@ -122,9 +122,9 @@ def test_a_pack_and_a_batch_in_numbers() -> None:
         assert each["wanted"].tolist() == [9, 5]
         assert (each["weights"], each["counts"]) == ([0.5, 0.25], [1, 1])
     assert joined([row | {"weight": 0.0} for row in rows])["tokens"] == 0
-    assert Documents([3, 2], torch.device("cpu")).positions.tolist() == [[0, 1, 2, 0, 1]]
-    assert Documents([3, 2], torch.device("cpu")).edges.tolist() == [0, 3, 5]
-    assert Documents([3, 2], torch.device("cpu")).key_edges(4).tolist() == [0, 7, 13]
+    assert PackedSequences([3, 2], torch.device("cpu")).positions.tolist() == [[0, 1, 2, 0, 1]]
+    assert PackedSequences([3, 2], torch.device("cpu")).edges.tolist() == [0, 3, 5]
+    assert PackedSequences([3, 2], torch.device("cpu")).key_edges(4).tolist() == [0, 7, 13]
 
 
 def test_the_limit_is_never_less_than_the_longest_conversation() -> None:
@@ -151,9 +151,15 @@ def test_packs_batches_and_single_conversations_give_the_same_loss_and_gradients
     settings = Settings(gradient_checkpointing=checkpointing, checkpoint_layers=2, **given)
     seen = []
     for limit in (1, 40, 1000, None):
-        layout = Layout(limit)
-        step = next(iter(Deal(examples, Order(LENGTHS, 2, 1), Steps(2, 3, layout), Team())))
-        seen.append(loss_and_gradients(tmp_path, settings, map(Packed(examples, layout).__getitem__, step)))
+        layout = Packer(limit)
+        step = next(
+            iter(
+                PackBatchSampler(
+                    examples, LengthGroupedSampler(LENGTHS, 2, 1), StepConfig(2, 3, layout), DistributedContext()
+                )
+            )
+        )
+        seen.append(loss_and_gradients(tmp_path, settings, map(PackedDataset(examples, layout).__getitem__, step)))
     for loss, gradients in seen[1:]:
         torch.testing.assert_close(loss, seen[0][0], rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(gradients, seen[0][1], rtol=2e-4, atol=2e-6)
@@ -163,7 +169,7 @@ def test_a_document_does_not_see_the_others(tmp_path: Path) -> None:
     write_model(tmp_path, Shape(64, 32, 80, 2, 4, 2, 8))
     glm = prepared(tmp_path, Settings(prefix_length=5, prefix_dropout=0.0)).eval()
     ids = torch.arange(1, 31)[None]
-    documents = Documents([9, 11, 10], ids.device)
+    documents = PackedSequences([9, 11, 10], ids.device)
 
     def hidden(tokens: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -199,7 +205,7 @@ def test_the_kernel_for_many_lengths_is_given_what_it_wants(
     with_prefix: bool, after: list[int | None] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "varlen_attn", by_hand)
-    documents = Documents([4, 6, 1, 3], torch.device("cpu"), after)
+    documents = PackedSequences([4, 6, 1, 3], torch.device("cpu"), after)
     query, key, value = torch.randn(1, 6, 14, 8), torch.randn(1, 2, 14, 8), torch.randn(1, 2, 14, 8)
     prefix = (torch.randn(4, 2, 5, 8), torch.randn(4, 2, 5, 8)) if with_prefix else None
     given = query, (key, value), prefix, documents, 0.3
@@ -213,8 +219,8 @@ def test_the_kernel_is_tried_in_the_middle_of_a_layer_that_is_computed_twice(
     monkeypatch.setattr(attention, "varlen_attn", by_hand)
     monkeypatch.setattr(attention, "_has_flash", lambda *_: True)
     write_model(tmp_path, Shape(64, 32, 80, 3, 4, 2, 8))
-    examples, layout = Listed(conversations()), Layout(1000)
-    told = Packed(examples, layout)[[(index, 0.01) for index in range(4)]]
+    examples, layout = Listed(conversations()), Packer(1000)
+    told = PackedDataset(examples, layout)[[(index, 0.01) for index in range(4)]]
     told.pop("tokens")
     seen = []
     for checkpointing in ("off", "on"):
@@ -223,7 +229,7 @@ def test_the_kernel_is_tried_in_the_middle_of_a_layer_that_is_computed_twice(
             prefix_length=5, prefix_dropout=0.0, gradient_checkpointing=checkpointing, checkpoint_layers=layers
         )
         glm = prepared(tmp_path, settings)
-        loss = Scored(glm)(**told)["loss"]
+        loss = ModelWithLoss(glm)(**told)["loss"]
         loss.backward()
         seen.append((loss.detach(), glm.prefix.embedding.weight.grad))
     assert attention._takes_lengths(torch.device("cpu"), torch.float32)

@@ -17,12 +17,12 @@ from glmstudio.config.settings import Settings
 from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.store import prepare
-from glmstudio.glm.attention import Documents
+from glmstudio.glm.attention import PackedSequences
 from glmstudio.paths import DEMO
 from glmstudio.planning.plan import _largest as largest_of
-from glmstudio.train.batches import Deal, Examples, Order, Packed, Steps, joined
-from glmstudio.train.distributed.context import Team
-from glmstudio.train.packs import Layout
+from glmstudio.train.batches import Examples, LengthGroupedSampler, PackBatchSampler, PackedDataset, StepConfig, joined
+from glmstudio.train.distributed.context import DistributedContext
+from glmstudio.train.packs import Packer
 from glmstudio.train.shared_prefix import Prompts, prompts_of
 from tests.published import Shape, write_model
 from tests.training import Listed, loss_and_gradients, prepared, trainer_for
@@ -47,10 +47,12 @@ EXAMPLES = conversations()
 LENGTHS = [len(each.input_ids) for each in EXAMPLES]
 
 
-def deal_of(limit: int, world: int = 1, rank: int = 0, prompts: Prompts | None = PROMPTS) -> Deal:
+def deal_of(limit: int, world: int = 1, rank: int = 0, prompts: Prompts | None = PROMPTS) -> PackBatchSampler:
     examples = Listed(EXAMPLES, prompts)
-    order = Order(LENGTHS, 1, 1, PROMPTS)
-    return Deal(examples, order, Steps(1, 6, Layout(limit, prompts=prompts)), Team(rank, world))
+    order = LengthGroupedSampler(LENGTHS, 1, 1, PROMPTS)
+    return PackBatchSampler(
+        examples, order, StepConfig(1, 6, Packer(limit, prompts=prompts)), DistributedContext(rank, world)
+    )
 
 
 def test_a_pack_with_a_prompt_in_numbers() -> None:
@@ -65,7 +67,7 @@ def test_a_pack_with_a_prompt_in_numbers() -> None:
     assert (pack["lengths"], pack["after"]) == ([3, 2, 2, 3], [None, 0, None, 0])
     assert (pack["rows"].tolist(), pack["wanted"].tolist()) == ([3, 5, 7, 8], [8, 5, 6, 5])
     assert (pack["weights"], pack["counts"], pack["tokens"]) == ([0.5, 0.25, 0.1], [1, 1, 2], 13)
-    documents = Documents(pack["lengths"], torch.device("cpu"), pack["after"])
+    documents = PackedSequences(pack["lengths"], torch.device("cpu"), pack["after"])
     assert documents.positions.tolist() == [[0, 1, 2, 3, 4, 0, 1, 3, 4, 5]]
     assert documents.edges.tolist() == [0, 3, 5, 7, 10]
     assert documents.key_edges(4).tolist() == [0, 7, 16, 22, 32]
@@ -89,7 +91,7 @@ def test_every_conversation_comes_once_with_its_weight(limit: int, world: int) -
 @pytest.mark.parametrize(("limit", "computed"), [(60, 418), (100, 350), (1000, 350)])
 def test_packs_hold_the_limit_and_compute_less(limit: int, computed: int) -> None:
     shared, alone = (
-        [[sum(Packed(Listed(EXAMPLES), Layout(limit, prompts=prompts))[pack]["lengths"]) for pack in packs] for packs in deal]
+        [[sum(PackedDataset(Listed(EXAMPLES), Packer(limit, prompts=prompts))[pack]["lengths"]) for pack in packs] for packs in deal]
         for prompts in (PROMPTS, None)
         for deal in [deal_of(limit, prompts=prompts)]
     )  # fmt: skip
@@ -103,7 +105,7 @@ def test_processes_get_work_before_prompts_are_shared() -> None:
     lengths = [100] * 16
     prompts = Prompts(np.arange(16) // 4, np.full(16, 60), 4)
     for world, documents in ((1, 4), (4, 4), (8, 2), (16, 1)):
-        made = Layout(1000, prompts=prompts).packs([[at] for at in range(16)], lengths.__getitem__, world)
+        made = Packer(1000, prompts=prompts).packs([[at] for at in range(16)], lengths.__getitem__, world)
         assert len(made) == world
         families = [Counter(int(prompts.family[index]) for index in pack) for pack in made]
         assert {count for each in families for count in each.values()} == {documents}
@@ -125,7 +127,7 @@ def test_loss_and_gradients_are_those_of_prompts_of_their_own(
     settings = Settings(gradient_checkpointing=checkpointing, checkpoint_layers=2, **given)
     seen = []
     for limit, prompts in ((1, None), (60, PROMPTS), (1000, PROMPTS)):
-        packed = Packed(Listed(EXAMPLES), Layout(limit, prompts=prompts))
+        packed = PackedDataset(Listed(EXAMPLES), Packer(limit, prompts=prompts))
         packs = [packed[pack] for step in deal_of(limit, prompts=prompts) for pack in step]
         seen.append(loss_and_gradients(tmp_path, settings, packs))
     for loss, gradients in seen[1:]:
@@ -155,7 +157,7 @@ def test_a_training_goes_the_same_way(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("most", [2, 3, 100])
 def test_conversations_on_one_prompt_come_in_groups_in_any_order(most: int) -> None:
-    order = Order(LENGTHS, 1, 7, Prompts(FAMILY, SHARED, most))
+    order = LengthGroupedSampler(LENGTHS, 1, 7, Prompts(FAMILY, SHARED, most))
     epochs = []
     for epoch in range(3):
         order.epoch = epoch
@@ -175,7 +177,7 @@ def test_conversations_on_one_prompt_come_in_groups_in_any_order(most: int) -> N
     assert len({tuple(each) for each in epochs}) == 3
     longest = LENGTHS.index(max(LENGTHS))
     assert longest in epochs[0][: min(most, Counter(FAMILY.tolist())[FAMILY[longest]])]
-    assert list(Order(LENGTHS, 1, 8, Prompts(FAMILY, SHARED, most))) != epochs[0]
+    assert list(LengthGroupedSampler(LENGTHS, 1, 8, Prompts(FAMILY, SHARED, most))) != epochs[0]
 
 
 def test_no_more_share_a_prompt_than_is_said() -> None:
@@ -196,9 +198,11 @@ def test_a_plan_holds_the_packs_of_a_data_set_with_one_prompt(most: int, tmp_pat
     planned = largest_of(settings, store, chosen)
     prompts = prompts_of(store, chosen.rows, chosen.ends, Tokenizer(DEMO / "model").special["<|user|>"], most)
     examples = Examples(store, chosen.rows, chosen.ends, prompts)
-    layout = Layout(400, prompts=prompts)
-    deal = Deal(examples, Order(examples.lengths, 1, 1, prompts), Steps(1, 16, layout), Team())
-    packs = [Packed(examples, layout)[pack] for packs in deal for pack in packs]
+    layout = Packer(400, prompts=prompts)
+    deal = PackBatchSampler(
+        examples, LengthGroupedSampler(examples.lengths, 1, 1, prompts), StepConfig(1, 16, layout), DistributedContext()
+    )
+    packs = [PackedDataset(examples, layout)[pack] for packs in deal for pack in packs]
     assert len(packs) < len(said) / 2
     for pack in packs:
         again = sum(pack["lengths"][earlier] for earlier in pack["after"] if earlier is not None)

@@ -13,7 +13,7 @@ import pytest
 from glmstudio.config.settings import Settings, change
 from glmstudio.files import read_json, write_json
 from glmstudio.train import run_reporter
-from glmstudio.train.run_reporter import Witness
+from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.worker import train
 from tests.trainings import small_data
 
@@ -53,7 +53,7 @@ def test_a_stop_at_a_step_that_is_validated_changes_no_loss(
 ) -> None:
     whole = losses(run(tmp_path / "whole", **changes))
     with monkeypatch.context() as patch:
-        patch.setattr(Witness, "stop_asked", property(lambda self: self.step >= 3))
+        patch.setattr(RunReporter, "stop_asked", property(lambda self: self.step >= 3))
         run(tmp_path / "cut", **changes)
     assert read_json(tmp_path / "cut/progress.json")["phase"] == "stopped"
     gone_on = losses(run(tmp_path / "cut", resume="checkpoint-4", **changes))
@@ -64,7 +64,7 @@ def test_a_stop_at_a_step_that_is_validated_changes_no_loss(
 def test_a_checkpoint_has_the_validation_loss_of_its_own_step_only(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Witness, "stop_asked", property(lambda self: self.step >= 5))
+    monkeypatch.setattr(RunReporter, "stop_asked", property(lambda self: self.step >= 5))
     monkeypatch.setattr(run_reporter, "_HEARTBEAT", 0.0)
     written: list[dict[str, Any]] = []
     monkeypatch.setattr(run_reporter, "write_json", lambda _, told, **__: written.append(told))

@@ -15,26 +15,26 @@ from typing import Any
 import pytest
 
 from glmstudio.access.guard import Guard
-from glmstudio.chat.conversation import Answer, Call, Dialogue
+from glmstudio.chat.conversation import Answer, Call, Conversation
 from glmstudio.errors import StudioError
 from glmstudio.models import Model
 from glmstudio.models.catalogue import Entry
-from glmstudio.models.inventory import Item
-from glmstudio.models.jobs import Job
+from glmstudio.models.inventory import InventoryItem
+from glmstudio.models.jobs import ModelJob
 from glmstudio.ui.chat import chat_log
 from glmstudio.ui.doctor import stale_view
 from glmstudio.ui.framework import live, markup
 from glmstudio.ui.framework.charts import Series, curve, sparkline, thin
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.model.model_cards import card
 from glmstudio.ui.shell.page import language
 from glmstudio.ui.shell.quiet_import import quiet_import
-from glmstudio.ui.state.conversations import Talk
+from glmstudio.ui.state.conversations import OpenConversation
 from glmstudio.units import literal
 from glmstudio.words import has, words
 
-UI = Path(markup.__file__).parent
+UI = Path(markup.__file__).parents[1]
 HOSTILE = '<img src=x onerror=alert(1)>"\' onmouseover="x {{7*7}} ${alert(1)} `x` </script><script>'
 
 
@@ -67,7 +67,7 @@ def test_both_languages_say_the_same_things() -> None:
 
 
 def test_every_sentence_is_used_and_every_used_one_exists() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in UI.glob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in UI.rglob("*.py"))
     used = set(re.findall(r"[\"'](ui\.[a-z0-9_.]+)[\"']", source))
     families = set(re.findall(r"[\"'](ui\.[a-z0-9_.]+[_.])\{", source))
 
@@ -88,7 +88,7 @@ def test_templates_escape_all_but_templates() -> None:
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    dialogue = Dialogue(title=HOSTILE)
+    dialogue = Conversation(title=HOSTILE)
     dialogue.ask(HOSTILE, None).answers = [
         Answer(
             HOSTILE,
@@ -104,7 +104,7 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
             problem=StudioError("chat.refused", reason=HOSTILE),
         )
     ]
-    talk = Talk(dialogue, threading.Condition())
+    talk = OpenConversation(dialogue, threading.Condition())
     process = SimpleNamespace(
         token=HOSTILE,
         ticked=True,
@@ -118,15 +118,15 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         silent_s=5.0,
         gpu_mib=5,
     )
-    view = View(run=HOSTILE)
+    view = PageState(run=HOSTILE)
 
     entry = Entry(HOSTILE, HOSTILE, HOSTILE, HOSTILE, licence=HOSTILE)
-    job = Job("download", HOSTILE, Path(HOSTILE), "running", files=((HOSTILE, 1, 2),), done=1, total=2)
+    job = ModelJob("download", HOSTILE, Path(HOSTILE), "running", files=((HOSTILE, 1, 2),), done=1, total=2)
     model = Model(HOSTILE, HOSTILE, Path(HOSTILE), "chatglm3", 5, StudioError("models.no_folder", folder=HOSTILE))
     for status in ("absent", "downloading", "stopped", "broken", "unverified", "ready"):
-        item = Item(HOSTILE, HOSTILE, Path(HOSTILE), status, entry, model, job)
+        item = InventoryItem(HOSTILE, HOSTILE, Path(HOSTILE), status, entry, model, job)
         assert harmless(card(lang, item, view, used=False))
-    for view in (View(), View(chat_edit=str(dialogue.tip)), View(chat_teach=str(dialogue.tip))):
+    for view in (PageState(), PageState(chat_edit=str(dialogue.tip)), PageState(chat_teach=str(dialogue.tip))):
         assert harmless(chat_log.render_log(lang, view, talk, {}, ready=True))
     assert harmless(stale_view.render_stale(lang, (process,)))  # type: ignore[arg-type]
     assert harmless(markup.problem(lang, StudioError("ui.finetune.no_file", path=HOSTILE)))
@@ -249,16 +249,16 @@ def test_charts_draw_what_is_finite_and_keep_both_ends() -> None:
 
 
 def test_an_action_that_breaks_says_so_and_changes_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    def breaks(view: View) -> View:
+    def breaks(view: PageState) -> PageState:
         raise ZeroDivisionError
 
-    (view,) = live._acted(breaks, View(name="kept"))
+    (view,) = live._acted(breaks, PageState(name="kept"))
 
-    assert view == View(name="kept", problem=view.problem)
+    assert view == PageState(name="kept", problem=view.problem)
     assert view.problem is not None
     assert view.problem.key == "ui.broken"
     assert "ZeroDivisionError" in caplog.text
-    assert live._acted(lambda view: (view, "extra"), view) == (View(name="kept"), "extra")
+    assert live._acted(lambda view: (view, "extra"), view) == (PageState(name="kept"), "extra")
 
 
 def test_a_name_is_never_read_as_one_of_gradios_words() -> None:

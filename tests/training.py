@@ -16,13 +16,13 @@ from glmstudio.files import write_json
 from glmstudio.glm import load_model
 from glmstudio.models.library import Model
 from glmstudio.train.batches import Examples
-from glmstudio.train.distributed.context import Team
+from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.methods import METHODS, checkpoint_layers
-from glmstudio.train.model_with_loss import Scored
-from glmstudio.train.run_reporter import Witness
+from glmstudio.train.model_with_loss import ModelWithLoss
+from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.shared_prefix import Prompts
-from glmstudio.train.strategies.base import Engine
-from glmstudio.train.trainer import Job, StudioTrainer, make_trainer
+from glmstudio.train.strategies.base import ShardingStrategy
+from glmstudio.train.trainer import StudioTrainer, TrainingJob, make_trainer
 
 
 class Listed(Examples):
@@ -63,7 +63,7 @@ def loss_and_gradients(
     for name, each in glm.named_parameters():
         if "lora_B" in name:  # zero at the start: then A has no gradient
             torch.nn.init.normal_(each, std=0.1, generator=torch.Generator().manual_seed(1))
-    scored, loss = Scored(glm), torch.zeros(())
+    scored, loss = ModelWithLoss(glm), torch.zeros(())
     for pack in packs:
         part = scored(**{name: given for name, given in pack.items() if name != "tokens"})["loss"]
         part.backward()
@@ -78,7 +78,7 @@ def trainer_for(
 ) -> StudioTrainer:
     """Its trainer, which reports to `folder`."""
     write_json(folder / "run.json", {})
-    base, team = Model(settings.model, settings.model, folder, "local", 0, None), Team()
-    witness, engine = Witness(folder, settings.steps, team), Engine(settings, team)
-    job = Job(settings, base, folder, Listed(examples, prompts), None, witness, lambda step: None, team, engine)
+    base, team = Model(settings.model, settings.model, folder, "local", 0, None), DistributedContext()
+    witness, engine = RunReporter(folder, settings.steps, team), ShardingStrategy(settings, team)
+    job = TrainingJob(settings, base, folder, Listed(examples, prompts), None, witness, lambda step: None, team, engine)
     return make_trainer(glm, job)[0]

@@ -76,7 +76,7 @@ class Turn:
 
 
 @dataclass
-class Settings:
+class ChatSettings:
     """How a conversation is held. `tools`: whether they are offered; None, as the model that is asked was trained."""
 
     system: str = ""
@@ -86,13 +86,13 @@ class Settings:
 
 
 @dataclass
-class Dialogue:
+class Conversation:
     """All turns, and `tip`, the last one of the branch that is looked at."""
 
     id: str = field(default_factory=lambda: f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}")
     title: str = ""
     changed: float = field(default_factory=time.time)
-    settings: Settings = field(default_factory=Settings)
+    settings: ChatSettings = field(default_factory=ChatSettings)
     turns: dict[str, Turn] = field(default_factory=dict)
     tip: str | None = None
 
@@ -144,12 +144,12 @@ class Dialogue:
         return {"format": FORMAT} | _plain(asdict(self))
 
 
-def from_json(value: Any) -> Dialogue:
+def from_json(value: Any) -> Conversation:
     """The conversation in JSON of `to_json`, which may come from anywhere. Raises StudioError."""
     try:
         if value["format"] != FORMAT or len(value["turns"]) > MOST_TURNS:
             raise ValueError(value["format"])
-        dialogue = _made(Dialogue, value | {"settings": _settings(value["settings"])})
+        dialogue = _made(Conversation, value | {"settings": _settings(value["settings"])})
         dialogue.turns = {str(name): _turn(str(name), each) for name, each in value["turns"].items()}
         if not _NAME.fullmatch(dialogue.id) or not _is_tree(dialogue) or not 0 <= dialogue.changed < _LATEST:
             raise ValueError(dialogue.id)
@@ -158,7 +158,7 @@ def from_json(value: Any) -> Dialogue:
     return dialogue
 
 
-def _is_tree(dialogue: Dialogue) -> bool:
+def _is_tree(dialogue: Conversation) -> bool:
     """Whether every turn leads back to a beginning: a loop in a foreign file would never end."""
     sound: set[str | None] = {None}
     for start in [dialogue.tip, *dialogue.turns]:
@@ -173,13 +173,13 @@ def _is_tree(dialogue: Dialogue) -> bool:
     return True
 
 
-def _settings(value: dict[str, Any]) -> Settings:
+def _settings(value: dict[str, Any]) -> ChatSettings:
     sampling = _made(Sampling, value["sampling"])
     for name, (least, most) in LIMITS.items():
         number = getattr(sampling, name)
         if not least <= (0 if number is None and name == "seed" else number) <= most:
             raise ValueError(name)
-    return _made(Settings, value | {"sampling": sampling})
+    return _made(ChatSettings, value | {"sampling": sampling})
 
 
 def _turn(name: str, value: dict[str, Any]) -> Turn:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.chat.conversation import MOST_TURNS, Answer, Call, Dialogue, Settings, from_json
+from glmstudio.chat.conversation import MOST_TURNS, Answer, Call, ChatSettings, Conversation, from_json
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
@@ -47,7 +47,7 @@ def headings() -> list[Heading]:
     return sorted(found, key=lambda each: -each.changed)[:MOST_LISTED]
 
 
-def read(name: str) -> Dialogue:
+def read(name: str) -> Conversation:
     """The conversation of that name. Raises StudioError where there is none."""
     if not _NAME.fullmatch(name):
         raise StudioError("chat.no_dialogue")
@@ -56,7 +56,7 @@ def read(name: str) -> Dialogue:
     return dialogue
 
 
-def write(dialogue: Dialogue) -> None:
+def write(dialogue: Conversation) -> None:
     """Keep the conversation. Raises OSError where the disk refuses."""
     write_json(paths().chats / f"{dialogue.id}.json", dialogue.to_json())
 
@@ -67,7 +67,7 @@ def delete(name: str) -> None:
         (paths().chats / f"{name}.json").unlink(missing_ok=True)
 
 
-def take_in(text: str) -> Dialogue:
+def take_in(text: str) -> Conversation:
     """A conversation from the text of a file: an export of this studio, or OpenAI's `messages`. Raises StudioError."""
     if len(text) > LARGEST_IMPORT:
         raise StudioError("chat.no_dialogue")
@@ -79,12 +79,12 @@ def take_in(text: str) -> Dialogue:
         dialogue = _from_messages(value["messages"])
     else:
         dialogue = from_json(value)
-        dialogue.id = Dialogue().id
+        dialogue.id = Conversation().id
     write(dialogue)
     return dialogue
 
 
-def markdown(dialogue: Dialogue) -> str:
+def markdown(dialogue: Conversation) -> str:
     """The branch that is looked at, to be read or printed."""
     lines = [f"# {dialogue.title}", ""]
     if dialogue.settings.system.strip():
@@ -103,11 +103,11 @@ def _called(call: Call) -> str:
     return f"```text\n{call.name} {arguments}\n→ {(call.content or '').replace('```', '` ` `')}\n```"
 
 
-def _from_messages(messages: list[Any]) -> Dialogue:
+def _from_messages(messages: list[Any]) -> Conversation:
     """A conversation of OpenAI's messages; each user message begins a turn."""
     if len(messages) > 2 * MOST_TURNS:
         raise StudioError("chat.no_dialogue")
-    dialogue = Dialogue(settings=Settings(system=_said(messages, ("system", "developer"))))
+    dialogue = Conversation(settings=ChatSettings(system=_said(messages, ("system", "developer"))))
     for message in messages:
         if not isinstance(message, dict):
             raise StudioError("chat.no_dialogue")

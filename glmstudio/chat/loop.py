@@ -27,7 +27,7 @@ _REFUSED = "The user refused this call. Answer without it."
 
 
 @dataclass(frozen=True)
-class Asked:
+class ChatRequest:
     """What is asked of whom: `messages` in OpenAI's form, the last one the user's, and the tools that are offered.
 
     `key` is the server's."""
@@ -115,7 +115,7 @@ def run_all(_call: CallStarted, _tool: Tool) -> Decision:
     return Decision("run")
 
 
-def converse(asked: Asked, *, decide: Decide = run_all, cancel: threading.Event | None = None) -> Iterator[Event]:
+def converse(asked: ChatRequest, *, decide: Decide = run_all, cancel: threading.Event | None = None) -> Iterator[Event]:
     """Answer the last user message, calling tools; ends with one `Finished`.
 
     Raises StudioError where the model server cannot be reached or reports an error.
@@ -152,7 +152,7 @@ class _Round:
     first: float | None = None
 
 
-def _ask(asked: Asked, added: list[dict[str, Any]], current: _Round, cancel: threading.Event) -> Iterator[Event]:
+def _ask(asked: ChatRequest, added: list[dict[str, Any]], current: _Round, cancel: threading.Event) -> Iterator[Event]:
     sampling = {name: value for name, value in asdict(asked.sampling).items() if value is not None}
     body = {"model": asked.model, "messages": asked.messages + added, "user": "studio", **sampling}
     if asked.tools:
@@ -176,7 +176,7 @@ def _ask(asked: Asked, added: list[dict[str, Any]], current: _Round, cancel: thr
     )
 
 
-def _lines(asked: Asked, body: dict[str, Any], cancel: threading.Event) -> Iterator[str]:
+def _lines(asked: ChatRequest, body: dict[str, Any], cancel: threading.Event) -> Iterator[str]:
     url = f"http://127.0.0.1:{asked.port}/v1/chat/completions"
     request = body | {"stream": True, "stream_options": {"include_usage": True}}
     try:

@@ -46,7 +46,7 @@ class ServerState:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """One model that a server answers as, by the tensors in use: `kind` is base, prefix or lora."""
 
     id: str
@@ -59,7 +59,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Served:
+class RunningServer:
     """A server that answers: its port, the names of the base and of each adapter on it, and its key."""
 
     port: int
@@ -140,7 +140,7 @@ class ModelServer:
             return ""
 
     @staticmethod
-    def loaded() -> list[Loaded]:
+    def loaded() -> list[LoadedModel]:
         """All that the server answers as, the base first. Raises StudioError where it does not answer."""
         return loaded_at(ModelServer.current().port, ModelServer.key())
 
@@ -208,12 +208,12 @@ def named_folders(adapters: Sequence[str], base: str) -> dict[str, Path]:
     return found
 
 
-def loaded_at(port: int, key: str) -> list[Loaded]:
+def loaded_at(port: int, key: str) -> list[LoadedModel]:
     """All that the server at `port` answers as. Raises StudioError where it does not answer."""
     try:
         told = httpx.get(f"http://127.0.0.1:{port}/v1/models", headers=bearer(key), trust_env=False, timeout=10).json()
         names = ("kind", "sha256", "norm", "size", "context", "fingerprint")
-        return [Loaded(each["id"], **{name: each["glmstudio"][name] for name in names}) for each in told["data"]]
+        return [LoadedModel(each["id"], **{name: each["glmstudio"][name] for name in names}) for each in told["data"]]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         raise StudioError("chat.unreachable") from error
 

@@ -70,7 +70,7 @@ Piece = str | Begun | Filled
 
 
 @dataclass
-class Answer:
+class AnswerParser:
     """One answer while it arrives: text that may be shown at once, and calls that must be whole first.
 
     The model writes segments; each begins with `metadata` and a newline. Empty metadata means text, a name means a

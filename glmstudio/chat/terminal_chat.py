@@ -15,8 +15,8 @@ from typing import Any
 
 from glmstudio.access.api_key import new_key
 from glmstudio.chat.available_tools import offered, toolless
-from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Decision, Finished, TextPart, converse
-from glmstudio.chat.model_server import Served, adapter_folder, adapter_name, loaded_at, serve_command, spawn
+from glmstudio.chat.loop import CallEnded, CallStarted, ChatRequest, Decision, Finished, TextPart, converse
+from glmstudio.chat.model_server import RunningServer, adapter_folder, adapter_name, loaded_at, serve_command, spawn
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import ready_model
@@ -40,7 +40,7 @@ def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
     tools = [] if toolless(model, adapter or "") else offered(model, asking=False)
     with own_server(model, [adapter] if adapter else []) as served:
         question = [{"role": "user", "content": prompt}]
-        asked = Asked(served.port, served.models[-1], question, tools, key=served.key)
+        asked = ChatRequest(served.port, served.models[-1], question, tools, key=served.key)
         for event in converse(asked):
             if isinstance(event, CallStarted):
                 calls.append({"name": event.name, "arguments": event.arguments, "result": None})
@@ -79,7 +79,7 @@ def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Calla
             if not question:
                 continue
             messages.append({"role": "user", "content": question})
-            asked = Asked(served.port, served.models[-1], messages, tools, key=served.key)
+            asked = ChatRequest(served.port, served.models[-1], messages, tools, key=served.key)
             for event in converse(asked, decide=decide):
                 if isinstance(event, TextPart):
                     show(event.text, end="", flush=True)
@@ -94,7 +94,7 @@ def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Calla
 
 
 @contextmanager
-def own_server(model: str, adapters: Sequence[str]) -> Iterator[Served]:
+def own_server(model: str, adapters: Sequence[str]) -> Iterator[RunningServer]:
     """A model server for this command alone, which is ended afterwards. Raises StudioError."""
     found = ready_model(model)
     for adapter in adapters:
@@ -108,7 +108,7 @@ def own_server(model: str, adapters: Sequence[str]) -> Iterator[Served]:
             child = spawn(command, output, run_id, key, detached=False)
         try:
             _wait(child, told, port, log)
-            yield Served(port, [loaded_at(port, key)[0].id, *map(adapter_name, adapters)], key)
+            yield RunningServer(port, [loaded_at(port, key)[0].id, *map(adapter_name, adapters)], key)
         finally:
             child.send_signal(signal.SIGTERM)
             try:

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 
 from glmstudio.access.api_key import bearer
-from glmstudio.chat.model_server import Served
-from glmstudio.data.formats import Conversation, conversations
+from glmstudio.chat.model_server import RunningServer
+from glmstudio.data.formats import ParsedConversation, conversations
 from glmstudio.data.protocol.prompt import listed_tool, tools_intro, tools_message
 from glmstudio.data.protocol.tool_calls import CallError, call_content, parse_call, render_call
 from glmstudio.data.protocol.turns import WRITTEN
@@ -50,7 +50,7 @@ class Act:
 
 
 @dataclass(frozen=True)
-class Question:
+class ToolQuestion:
     """A conversation up to where the model has to act (`messages` and `tools` in OpenAI's form), and what is `due`."""
 
     line: int
@@ -65,7 +65,7 @@ class Question:
 
 
 @dataclass
-class Marks:
+class ToolCounts:
     """Counts of one model. A share's two numbers: how many were right, of how many."""
 
     model: str
@@ -99,12 +99,12 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Score:
+class ToolScore:
     """The marks of each model, in the order in which they were named, and examples of what changed."""
 
     file: str
     questions: int
-    marks: list[Marks]
+    marks: list[ToolCounts]
     changes: list[Change]
     better: int
     worse: int
@@ -114,7 +114,7 @@ class Score:
         return asdict(self)
 
 
-def summary(lang: str, result: Score) -> str:
+def summary(lang: str, result: ToolScore) -> str:
     """How many questions were asked, what tuning did to them where two models were, and what all this does not say."""
     key = "chat.score.compared" if len(result.marks) > 1 else "chat.score.asked"
     said = say(lang, key, count=result.questions, better=result.better, worse=result.worse)
@@ -131,12 +131,12 @@ def is_right(due: Act, did: Act) -> bool:
 
 def score(
     file: Path,
-    there: Served,
+    there: RunningServer,
     *,
     count: int = MOST,
     tell: Callable[[int, int], None] | None = None,
     cancel: threading.Event | None = None,
-) -> Score:
+) -> ToolScore:
     """Ask all models of a server up to `count` questions, without chance; `tell(done, total)` on the way.
 
     Raises StudioError where the file has no question or the server refuses.
@@ -148,7 +148,7 @@ def score(
             break
     if not asked:
         raise StudioError("chat.no_questions", file=str(file))
-    marks, changes, better = [Marks(model) for model in there.models], [], [0, 0]
+    marks, changes, better = [ToolCounts(model) for model in there.models], [], [0, 0]
     timeout = httpx.Timeout(600, connect=5)
     with httpx.Client(trust_env=False, timeout=timeout, headers=bearer(there.key)) as client:
         for number, question in enumerate(asked):
@@ -165,19 +165,19 @@ def score(
                 changes.append(_change(question, did[0], did[-1], better=after))
     changes.sort(key=lambda each: each.better)  # what became worse is what must be seen
     answered = marks[0].right_tool[1] + marks[0].no_call[1]  # fewer than were asked for where somebody stopped it
-    return Score(str(file), answered, marks, changes[:_EXAMPLES], better[1], better[0])
+    return ToolScore(str(file), answered, marks, changes[:_EXAMPLES], better[1], better[0])
 
 
-def questions(file: Path) -> Iterator[Question]:
+def questions(file: Path) -> Iterator[ToolQuestion]:
     """Every decision in the conversations of a file or folder; records that cannot be used are left out."""
     for each in source_files(file):
         for line, value in read_values(each):
             for found in () if isinstance(value, StudioError) else conversations(value):
-                if isinstance(found, Conversation):
+                if isinstance(found, ParsedConversation):
                     yield from _decisions(found, line)
 
 
-def _decisions(found: Conversation, line: int) -> Iterator[Question]:
+def _decisions(found: ParsedConversation, line: int) -> Iterator[ToolQuestion]:
     record: Any = found.record
     turns = record.get("conversations") if isinstance(record, dict) else None
     messages, listed = _opening(found)
@@ -187,19 +187,19 @@ def _decisions(found: Conversation, line: int) -> Iterator[Question]:
         role, said = turn.get("role"), turn.get("content")
         if role == "tool" and isinstance(turn.get("name"), str) and isinstance(turn.get("parameters"), dict):
             if turn.get("loss", True):
-                yield Question(line, [*messages], listed, Act("", turn["name"], turn["parameters"]))
+                yield ToolQuestion(line, [*messages], listed, Act("", turn["name"], turn["parameters"]))
             messages += _called(turn, number)
         elif role in ("system", "user", "assistant", "observation") and isinstance(said, str):
             follows = turns[number + 1] if isinstance(turns, list) and number + 1 < len(turns) else {}
             thought = isinstance(follows, dict) and follows.get("role") == "tool"
             if role == "assistant" and turn.get("loss", True) and messages and not thought:
-                yield Question(line, [*messages], listed, Act(said))
+                yield ToolQuestion(line, [*messages], listed, Act(said))
             messages.append({"role": role, "content": said})
         else:
             return
 
 
-def _opening(found: Conversation) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _opening(found: ParsedConversation) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What stands before the first turn: messages, and tools to offer. Asked must be what was learned, token for token,
     so tools that the server would list in other words go into the system text as the record has them."""
     record: Any = found.record
@@ -231,7 +231,7 @@ def _called(turn: dict[Any, Any], number: int) -> list[dict[str, Any]]:
     ]
 
 
-def _ask(client: httpx.Client, port: int, question: Question, marks: Marks) -> Act:
+def _ask(client: httpx.Client, port: int, question: ToolQuestion, marks: ToolCounts) -> Act:
     body: dict[str, Any] = {
         "model": marks.model,
         "messages": question.messages,
@@ -274,7 +274,7 @@ def act_of(message: dict[str, Any], *, listed: bool = True) -> Act:
         return Act(rest, name.strip())
 
 
-def _change(question: Question, before: Act, after: Act, *, better: bool) -> Change:
+def _change(question: ToolQuestion, before: Act, after: Act, *, better: bool) -> Change:
     return Change(question.line, question.asked, question.due.shown(), before.shown(), after.shown(), better)
 
 

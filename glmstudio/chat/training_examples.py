@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmstudio.chat.conversation import Dialogue
+from glmstudio.chat.conversation import Conversation
 from glmstudio.data.formats import conversations
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.errors import StudioError
@@ -29,7 +29,7 @@ class Line:
     tool: str = ""
 
 
-def record(dialogue: Dialogue, last: str, side: int, edited: Mapping[int, str] | None = None) -> dict[str, Any]:
+def record(dialogue: Conversation, last: str, side: int, edited: Mapping[int, str] | None = None) -> dict[str, Any]:
     """The conversation up to turn `last` as a record in OpenAI's form, with the tools that the model was offered.
 
     `edited` replaces texts of `lines` by their number. Raises StudioError where an argument is not JSON, or where the
@@ -49,7 +49,7 @@ def record(dialogue: Dialogue, last: str, side: int, edited: Mapping[int, str] |
     return made
 
 
-def lines(dialogue: Dialogue, last: str, side: int) -> list[Line]:
+def lines(dialogue: Conversation, last: str, side: int) -> list[Line]:
     """The texts of the example in order."""
     messages = dialogue.messages(last, side)
     return [_line(messages, place) for place in _places(messages)]

@@ -13,7 +13,7 @@ from glmstudio.cli.terminal import command, json_flag, language, print_json, t
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
-    from glmstudio.data.records import Check, Problem
+    from glmstudio.data.records import DataCheck, Problem
     from glmstudio.data.store import Store
 
 
@@ -51,7 +51,7 @@ def _data_check(options: argparse.Namespace) -> int:
     return status
 
 
-def _examined(file: str) -> Check:
+def _examined(file: str) -> DataCheck:
     from glmstudio.data.records import check_file
 
     with progress() as tell:

@@ -11,7 +11,7 @@ from glmstudio.cli.terminal import command, confirmed, json_flag, language, prin
 
 if TYPE_CHECKING:
     from glmstudio.doctor import Report, Result
-    from glmstudio.doctor.engine.fixes import Offer
+    from glmstudio.doctor.engine.fixes import FixOffer
 
 
 def add(commands: Any) -> None:
@@ -91,7 +91,7 @@ def _undo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _apply(chosen: Offer, options: argparse.Namespace) -> None:
+def _apply(chosen: FixOffer, options: argparse.Namespace) -> None:
     from glmstudio.doctor.engine.fixes import apply
 
     print(f"\n{chosen.shown}\n")

@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
 
 def _join(options: argparse.Namespace) -> int:
     from glmstudio.cluster.join_code import VARIABLE
-    from glmstudio.cluster.joiner import Joiner, Wish
+    from glmstudio.cluster.joiner import Joiner, JoinRequest
     from glmstudio.cluster.spec import PORT
     from glmstudio.runs.stop import Stage
 
@@ -43,7 +43,7 @@ def _join(options: argparse.Namespace) -> int:
         else:
             print(stage.text(language()), flush=True)
 
-    wish = Wish(
+    wish = JoinRequest(
         address=address,
         port=int(port) if colon else PORT + 1,
         code=options.code or _read(options.code_file) or os.environ.get(VARIABLE, ""),

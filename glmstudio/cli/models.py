@@ -13,8 +13,8 @@ from glmstudio.cli.terminal import command, complain, confirmed, json_flag, lang
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
-    from glmstudio.models.inventory import Item
-    from glmstudio.models.jobs import Job
+    from glmstudio.models.inventory import InventoryItem
+    from glmstudio.models.jobs import ModelJob
 
 _WIDTH = 30
 
@@ -68,10 +68,10 @@ def _background(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from glmstudio.models.inventory import shelf
+    from glmstudio.models.inventory import inventory
     from glmstudio.units import size
 
-    items = shelf()
+    items = inventory()
     if options.json:
         print_json([_row(item) for item in items])
         return 0
@@ -85,7 +85,7 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: InventoryItem) -> dict[str, Any]:
     return {
         "name": item.name,
         "path": str(item.folder),
@@ -187,11 +187,11 @@ def _follow(folder: Path, options: argparse.Namespace, done: str) -> int:
     return complain(job.problem if job and job.problem else StudioError("models.no_job", model=options.model))
 
 
-def _stopped(name: str, job: Job | None) -> str:
+def _stopped(name: str, job: ModelJob | None) -> str:
     return t("cli.models_paused" if job and job.resumable else "cli.models_stopped", name=name)
 
 
-def _show(job: Job) -> None:
+def _show(job: ModelJob) -> None:
     from glmstudio.units import duration, size
 
     if not sys.stderr.isatty() or not job.total:

@@ -107,12 +107,12 @@ def _stop(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     from glmstudio.doctor.engine.preflight import preflight
     from glmstudio.rundir.run import find_run
-    from glmstudio.runs.resume import Cards, resume_run
+    from glmstudio.runs.resume import DeviceChoice, resume_run
 
     run = find_run(options.name)
     preflight()
     make_room(options)
-    cards = Cards(options.device or "auto", options.processes) if options.device or options.processes else None
+    cards = DeviceChoice(options.device or "auto", options.processes) if options.device or options.processes else None
     gone_on = resume_run(run, step=options.step, cards=cards, wait=options.queue, beside_chat=options.beside_chat)
     return after_start(gone_on, options)
 

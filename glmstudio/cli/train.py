@@ -65,7 +65,7 @@ def _settings_help() -> str:
 def _train(options: argparse.Namespace) -> int:
     from glmstudio.config.presets import load_preset
     from glmstudio.doctor.engine.preflight import preflight
-    from glmstudio.runs.start import Asked, start
+    from glmstudio.runs.start import RunRequest, start
 
     changes: dict[str, str] = {}
     for pair in options.set:
@@ -74,7 +74,7 @@ def _train(options: argparse.Namespace) -> int:
             raise StudioError("cli.bad_set", pair=pair)
         changes[key.strip()] = value.strip()
     preset = load_preset(options.preset)
-    asked = Asked(preset, options.data, options.name, changes, _cluster(options))
+    asked = RunRequest(preset, options.data, options.name, changes, _cluster(options))
     if options.script:
         return _script(asked, options.script)
     if options.plan:
@@ -190,19 +190,19 @@ def _tokens(settings: Any) -> Any:
 def _plan(asked: Any, *, as_json: bool) -> int:
     """Read the data, look at the machine, measure a few steps; nothing is started that stays."""
     from glmstudio.config.devices import choose, run_on
-    from glmstudio.planning.plan import make_plan, place_of
+    from glmstudio.planning.plan import device_memory_of, make_plan
     from glmstudio.planning.probe import start_probe
 
     settings = asked.settings()
     device = choose(settings.device, settings.processes)
     store = _tokens(settings)
     chosen = store.select(settings.bad_records, settings.max_length)
-    plan = make_plan(settings, place_of(device, settings.processes), store, chosen)
+    plan = make_plan(settings, device_memory_of(device, settings.processes), store, chosen)
     if not plan.problem and run_on(device) is None:
         start_probe(plan.settings, device, store.key)
         while plan.probe.state in ("absent", "running"):
             time.sleep(0.3)
-            plan = make_plan(settings, place_of(device, settings.processes), store, chosen)
+            plan = make_plan(settings, device_memory_of(device, settings.processes), store, chosen)
     problem = plan.problem or plan.probe.problem
     if as_json:
         print_json(

@@ -34,7 +34,7 @@ _SPEAKING = 10.0  # seconds for one message
 
 
 @dataclass(frozen=True)
-class Offer:
+class RunOffer:
     """What the first machine tells who joins: the run's name, torchrun's name for it (`job`), the settings, and its
     own facts (`rundir.fingerprint`)."""
 
@@ -44,13 +44,13 @@ class Offer:
     facts: Mapping[str, str]
 
 
-class RollCall:
+class ControlServer:
     """Who is there. Its owner reads and changes `members`, `restarts` and `order`; all else happens in threads.
 
     `order`: what everybody does: go (as far as admitted), stop (end at once), over (`outcome` says how it ended).
     """
 
-    def __init__(self, cluster: Cluster, offer: Offer, folder: Path, code: str) -> None:
+    def __init__(self, cluster: Cluster, offer: RunOffer, folder: Path, code: str) -> None:
         self.cluster, self._offer, self._folder, self._code = cluster, offer, folder, code
         self.members = [Member(number, each) for number, each in enumerate(cluster.machines, 1)]
         self.members[0].turn("joined")
@@ -212,7 +212,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    rollcall: RollCall
+    rollcall: ControlServer
     timeout = _SPEAKING
 
     def do_POST(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from glmstudio.cluster.agent import Agent, start_agent
-from glmstudio.cluster.control_server import Offer, RollCall
+from glmstudio.cluster.control_server import ControlServer, RunOffer
 from glmstudio.cluster.join_code import read_code
 from glmstudio.cluster.member import HERE, Member, why_missing
 from glmstudio.cluster.spec import Cluster
@@ -26,7 +26,7 @@ from glmstudio.files import read_table
 from glmstudio.models import ready_model
 from glmstudio.planning.training_data import training_data
 from glmstudio.rundir.checkpoints import latest
-from glmstudio.rundir.fingerprint import facts
+from glmstudio.rundir.fingerprint import fingerprint
 from glmstudio.rundir.reasons import reason
 from glmstudio.rundir.run import Run
 
@@ -37,16 +37,16 @@ _LEAVE = 20.0  # seconds in which torchrun may leave once the training has ended
 _HERE = Path()
 
 
-class Head:
+class Coordinator:
     """Of the run in `folder`, in which this process stands."""
 
     def __init__(self, folder: Path, about: dict[str, Any], cluster: Cluster) -> None:
         self._folder, self._about, self._cluster = folder, about, cluster
         settings = change(Settings(), about["settings"], source=str(folder / "run.json"))
         model = ready_model(settings.model).path
-        known = facts(settings, data=training_data(settings).sha256, model=model)
-        self._calls = RollCall(
-            cluster, Offer(folder.name, str(about["run_id"]), about["settings"], known), _HERE, read_code(_HERE)
+        known = fingerprint(settings, data=training_data(settings).sha256, model=model)
+        self._calls = ControlServer(
+            cluster, RunOffer(folder.name, str(about["run_id"]), about["settings"], known), _HERE, read_code(_HERE)
         )
         self._agent: Agent | None = None
         self._in: set[int] = set()  # the numbers of those that take part
@@ -55,7 +55,7 @@ class Head:
         self._short = self._over = self._saved = 0.0
 
     @classmethod
-    def of(cls, folder: Path, about: dict[str, Any]) -> Head | None:
+    def of(cls, folder: Path, about: dict[str, Any]) -> Coordinator | None:
         """For a run of several machines."""
         cluster = Cluster.from_json(about.get("cluster"))
         return cls(folder, about, cluster) if cluster else None

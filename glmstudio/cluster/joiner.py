@@ -32,7 +32,7 @@ from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.planning.training_data import training_data
 from glmstudio.rundir import told
-from glmstudio.rundir.fingerprint import facts
+from glmstudio.rundir.fingerprint import fingerprint
 from glmstudio.rundir.reasons import by_signal, reason
 from glmstudio.runs.stop import Stage
 
@@ -45,7 +45,7 @@ _PASSES = 20.0
 
 
 @dataclass(frozen=True)
-class Wish:
+class JoinRequest:
     """With what a machine joins; empty means: as the first machine says."""
 
     address: str
@@ -58,14 +58,14 @@ class Wish:
     device: str = "auto"
 
 
-class Cut(Exception):
+class ConnectionLost(Exception):
     """The first machine does not answer."""
 
 
 class Joiner:
     """One machine's part, from the first message to the end. `tell` hears each stage."""
 
-    def __init__(self, wish: Wish, tell: Callable[[Stage], None]) -> None:
+    def __init__(self, wish: JoinRequest, tell: Callable[[Stage], None]) -> None:
         self._wish, self._tell = wish, tell
         self._token = uuid.uuid4().hex
         self._number: int | None = wish.machine
@@ -95,7 +95,7 @@ class Joiner:
                     cluster = self._join()
                     refused = 0.0
                     outcome = self._take_part(cluster)
-                except Cut as error:
+                except ConnectionLost as error:
                     if time.monotonic() - self._heard > self._patience:
                         raise StudioError("cluster.first_gone", address=self._wish.address) from error
                     time.sleep(_EVERY)
@@ -124,7 +124,7 @@ class Joiner:
         device = choose(settings.device, settings.processes)
         refuse_held(device)
         model = ready_model(settings.model).path
-        known = facts(settings, data=training_data(settings).sha256, model=model)
+        known = fingerprint(settings, data=training_data(settings).sha256, model=model)
         with socket.socket() as ear:
             ear.bind((self._ip, 0))
             ear.listen()
@@ -173,7 +173,7 @@ class Joiner:
         while not self._told:
             try:
                 answer = self._news(news)
-            except Cut:
+            except ConnectionLost:
                 if time.monotonic() - self._heard > _CUT_OFF:
                     self._tell(Stage("cluster.stage.cut", {"address": self._wish.address}))
                     self._end_agent()
@@ -247,7 +247,7 @@ class Joiner:
         if begun:
             try:
                 self._news({"state": "gone"})
-            except (Cut, StudioError):
+            except (ConnectionLost, StudioError):
                 return
 
     def _post(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +262,7 @@ class Joiner:
             answer = line.getresponse()
             found = json.loads(answer.read(BODY))
         except (OSError, http.client.HTTPException) as error:
-            raise Cut(os.strerror(getattr(error, "errno", 0) or 0)) from error
+            raise ConnectionLost(os.strerror(getattr(error, "errno", 0) or 0)) from error
         except (ValueError, RecursionError) as error:
             raise StudioError("cluster.not_understood") from error
         finally:

@@ -33,7 +33,7 @@ class Installation:
 
 
 @dataclass(frozen=True)
-class Extra:
+class OptionalPackage:
     """An optional part by its name in `state/` and in its file of requirements; `title` is what people call it."""
 
     name: str
@@ -88,11 +88,11 @@ class Extra:
         write_json(self.place / "status.json", state)
 
 
-DEEPSPEED = Extra("deepspeed", "DeepSpeed")
-DOCUMENTS = Extra("documents", "pypdfium2")
+DEEPSPEED = OptionalPackage("deepspeed", "DeepSpeed")
+DOCUMENTS = OptionalPackage("documents", "pypdfium2")
 
 
-def main(extra: Extra) -> int:
+def main(extra: OptionalPackage) -> int:
     """The child: install, and write down how it ended."""
     from glmstudio.setup.install import add
     from glmstudio.setup.messages import Stop

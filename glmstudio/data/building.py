@@ -17,8 +17,8 @@ from glmstudio.data.prepared import VERSION
 from glmstudio.data.protocol.prompt import Message, spelled
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.readers.cutting import Cutter
-from glmstudio.data.records import Problem, Seen, message_hash, one_form, problem_of
-from glmstudio.data.watch import Watch
+from glmstudio.data.records import DuplicateFinder, Problem, message_hash, one_form, problem_of
+from glmstudio.data.watch import ProgressWatch
 from glmstudio.files import digest, write_json
 
 # Flags of a row, as in `Finding`; PROSE: running text.
@@ -36,7 +36,7 @@ def build(
     source: Path,
     files: Sequence[Path],
     cutter: Cutter,
-    watch: Watch,
+    watch: ProgressWatch,
     mixture: Mixture = PLAIN,
 ) -> None:
     """Write a prepared data set into `folder`, texts in pieces; `about.json` comes last. Raises StudioError."""
@@ -95,7 +95,7 @@ class _Writer:
         self._problems = file("problems.jsonl")
         self._tokenizer, self._names = tokenizer, names
         self._offset = self._end_offset = 0
-        self._seen = Seen()
+        self._seen = DuplicateFinder()
         self.number = self.unusable = self.problems = 0
 
     def row(self, file: int, line: int, messages: Sequence[Message], flags: int) -> Problem | None:

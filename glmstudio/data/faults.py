@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from glmstudio.data.formats import Conversation
+from glmstudio.data.formats import ParsedConversation
 from glmstudio.data.formats.text import Document
 from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.protocol.tool_schema import wrong_calls
@@ -45,7 +45,7 @@ class Finding:
         return next((fault for fault in self.faults if fault.fix is None), self.faults[0] if self.faults else None)
 
 
-def examine(conversation: Conversation) -> Finding:
+def examine(conversation: ParsedConversation) -> Finding:
     """Look at a conversation. Nothing is raised, whatever it holds."""
     if isinstance(conversation.record, Document):
         return Finding(conversation.record.messages, mended=conversation.record.messages)
@@ -57,7 +57,7 @@ def examine(conversation: Conversation) -> Finding:
         return Finding(None, (Fault(StudioError("data.record_deep")),))
 
 
-def _examine(conversation: Conversation) -> Finding:
+def _examine(conversation: ParsedConversation) -> Finding:
     record, faults = _with_texts(conversation.record)
     messages = record_messages(record, conversation.intro)
     as_it_stands = None if faults else messages

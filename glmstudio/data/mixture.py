@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.data.faults import Fault, Finding, examine
-from glmstudio.data.formats import Conversation, conversations, format_of
-from glmstudio.data.formats.facts import Known
+from glmstudio.data.formats import ParsedConversation, conversations, format_of
+from glmstudio.data.formats.facts import FactConflicts
 from glmstudio.data.formats.wording import conversation
 from glmstudio.data.prepared import sum_of
 from glmstudio.data.readers.sources import Moved, source_files
@@ -71,12 +71,14 @@ def read_findings(
 ) -> Iterator[tuple[Path, int, Finding]]:
     """Every record of a file or folder, examined by itself, then what is mixed in. `moved` hears how many bytes were
     read; `cut` puts pieces in the place of a document."""
-    known, forms, usable = Known(), _PromptForms(mixture), 0
+    known, forms, usable = FactConflicts(), _PromptForms(mixture), 0
     for file in source_files(path):
         for line, value in cut(read_values(file, moved)):
             form = format_of(value)
             for found in [value] if isinstance(value, StudioError) else conversations(value):
-                wrong = known.contradiction(found, line) if isinstance(found, Conversation) and found.fact else None
+                wrong = (
+                    known.contradiction(found, line) if isinstance(found, ParsedConversation) and found.fact else None
+                )
                 for finding in forms.of(wrong or found):
                     usable += finding.mended is not None
                     yield file, line, replace(finding, form=form)
@@ -93,7 +95,7 @@ def _rehearsed(file: Path) -> Sequence[tuple[int, Finding]]:
         for line, value in read_values(file)
         if not isinstance(value, StudioError)
         for each in conversations(value)
-        if isinstance(each, Conversation)
+        if isinstance(each, ParsedConversation)
     ]
     random.Random(0).shuffle(found)
     return [(line, finding) for line, finding in found if finding.mended is not None]
@@ -110,7 +112,7 @@ class _PromptForms:
         self._random = random.Random(0)
         self._seen = 0
 
-    def of(self, found: Conversation | StudioError) -> Iterator[Finding]:
+    def of(self, found: ParsedConversation | StudioError) -> Iterator[Finding]:
         """The findings of all of them."""
         if isinstance(found, StudioError):
             yield Finding(None, (Fault(found),))

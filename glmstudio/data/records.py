@@ -16,10 +16,10 @@ from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.data.readers.sources import source_files, total_size
 from glmstudio.data.readers.values import read_values
-from glmstudio.data.watch import Tell, Watch
+from glmstudio.data.watch import ProgressWatch, Tell
 from glmstudio.errors import StudioError
 
-__all__ = ["Check", "Problem", "Record", "check_file", "read_findings", "read_records", "record_messages"]
+__all__ = ["DataCheck", "Problem", "Record", "check_file", "read_findings", "read_records", "record_messages"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Check:
+class DataCheck:
     """What a source holds: how many usable records, what is wrong with the others, and in which format all of them
     are ("mixed" where there are several)."""
 
@@ -59,13 +59,13 @@ class Check:
     form: str = ""
 
 
-def check_file(path: str | Path, *, tell: Tell | None = None) -> Check:
+def check_file(path: str | Path, *, tell: Tell | None = None) -> DataCheck:
     """Examine every record of a file or folder, and count. Raises StudioError where it cannot be read.
 
     `tell(share, records)` hears how far it is.
     """
     records, problems = 0, list[Problem]()
-    seen, watch, forms = Seen(), Watch(tell, total=total_size(path)), set[str]()
+    seen, watch, forms = DuplicateFinder(), ProgressWatch(tell, total=total_size(path)), set[str]()
     for file, line, finding in read_findings(path, watch.moved):
         watch.records = records + len(problems)
         watch.look(Path(path))
@@ -77,7 +77,7 @@ def check_file(path: str | Path, *, tell: Tell | None = None) -> Check:
             records += 1
         else:
             problems.append(problem)
-    return Check(records, tuple(problems), one_form(forms))
+    return DataCheck(records, tuple(problems), one_form(forms))
 
 
 def one_form(forms: set[str]) -> str:
@@ -125,7 +125,7 @@ def message_hash(messages: Sequence[Message]) -> int:
     return int.from_bytes(hashlib.blake2b(json.dumps(said).encode(), digest_size=8).digest(), "little")
 
 
-class Seen:
+class DuplicateFinder:
     """The records that came before, to know one that comes again."""
 
     def __init__(self) -> None:

@@ -32,7 +32,7 @@ from glmstudio.data.readers.cutting import PIECE, Cutter
 from glmstudio.data.readers.sources import is_text_file, source_files, total_size
 from glmstudio.data.records import Problem
 from glmstudio.data.selection import Over, Selection, over, select, whole_answers
-from glmstudio.data.watch import Cancelled, Tell, Watch
+from glmstudio.data.watch import Cancelled, ProgressWatch, Tell
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 
@@ -60,7 +60,7 @@ def prepare(
         return ready
     cutter = Cutter(Tokenizer(model_folder), piece)
     with prepared.building() as folder:
-        build(folder, source, files, cutter, Watch(tell, cancelled, total_size(source)), mixture)
+        build(folder, source, files, cutter, ProgressWatch(tell, cancelled, total_size(source)), mixture)
         if store_key(source_files(source), model_folder, mixture, piece) != key:
             raise StudioError("data.source_changed", source=str(source))
         prepared.finish(folder, key)

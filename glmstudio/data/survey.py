@@ -37,7 +37,7 @@ _open: dict[str, Store] = {}
 
 
 @dataclass(frozen=True)
-class Look:
+class SurveyProgress:
     """How far a survey is: the share of bytes read, the records so far, and in the end the store or a problem.
 
     `running` is false where nobody is at it: before the start, and at the end.
@@ -73,24 +73,24 @@ def start(source: Path, model_folder: Path, mixture: Mixture = PLAIN, piece: int
         write_json(place / "job.json", about | {"identity": identity.to_json() if identity else None})
 
 
-def look(source: Path, model_folder: Path, mixture: Mixture = PLAIN, piece: int = PIECE) -> Look:
+def look(source: Path, model_folder: Path, mixture: Mixture = PLAIN, piece: int = PIECE) -> SurveyProgress:
     """How far it is. Raises StudioError where the source or the tokenizer cannot be read."""
     key = _key(source, model_folder, mixture, piece)
     if (store := _ready(source, model_folder, key)) is not None:
-        return Look(1.0, store.records, store)
+        return SurveyProgress(1.0, store.records, store)
     place = _place(key)
     working = _at_work(place)
     status = read_table(place / "status.json")
     share, records = float(status.get("share", 0.0)), int(status.get("records", 0))
     if isinstance(status.get("problem"), dict):
-        return Look(share, records, problem=StudioError.from_json(status["problem"]))
+        return SurveyProgress(share, records, problem=StudioError.from_json(status["problem"]))
     if working:
-        return Look(share, records, running=True)
+        return SurveyProgress(share, records, running=True)
     if (store := _ready(source, model_folder, key)) is not None:  # it may have ended between the two looks
-        return Look(1.0, store.records, store)
+        return SurveyProgress(1.0, store.records, store)
     if (place / "job.json").exists():
-        return Look(share, records, problem=StudioError("data.survey_died", source=str(source)))
-    return Look()
+        return SurveyProgress(share, records, problem=StudioError("data.survey_died", source=str(source)))
+    return SurveyProgress()
 
 
 def main(source: Path, model_folder: Path, mixture: Mixture = PLAIN, piece: int = PIECE) -> int:

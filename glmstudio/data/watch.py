@@ -16,7 +16,7 @@ Cancelled = Callable[[], bool]
 
 
 @dataclass
-class Watch:
+class ProgressWatch:
     """The listeners of one reading of `total` bytes, and how far it is."""
 
     tell: Tell | None = None

@@ -27,7 +27,7 @@ _LONGEST_ANSWER = 60
 
 
 @dataclass(frozen=True)
-class Question:
+class DemoQuestion:
     """A held-out question, the tools listed with it, and what is expected: a call, or words in the answer."""
 
     tools: list[str]
@@ -62,7 +62,7 @@ def evaluate(model: GlmForCausalLM, tokenizer: Tokenizer, *, count: int, show: b
     return shares
 
 
-def questions_of(lang: str, count: int) -> dict[str, list[Question]]:
+def questions_of(lang: str, count: int) -> dict[str, list[DemoQuestion]]:
     """Held-out questions by kind, each in one language; every tool is listed, as on the chat page."""
     world = World(seed=11, held_out=True)
     kinds = {
@@ -73,12 +73,12 @@ def questions_of(lang: str, count: int) -> dict[str, list[Question]]:
     }
     words = {"new identity": TEMPLATES[lang]["identity"]["tuned"]}
     return {
-        kind: [Question(list(TOOLS), exchange, words.get(kind, "")) for exchange in exchanges]
+        kind: [DemoQuestion(list(TOOLS), exchange, words.get(kind, "")) for exchange in exchanges]
         for kind, exchanges in kinds.items()
     }
 
 
-def answer_all(model: GlmForCausalLM, tokenizer: Tokenizer, questions: list[Question]) -> list[tuple[str, str]]:
+def answer_all(model: GlmForCausalLM, tokenizer: Tokenizer, questions: list[DemoQuestion]) -> list[tuple[str, str]]:
     """The model's first message to each question: its metadata (a tool's name or nothing) and its content."""
     answers: list[tuple[str, str]] = []
     for batch in _batches(questions):
@@ -100,7 +100,7 @@ def answer_all(model: GlmForCausalLM, tokenizer: Tokenizer, questions: list[Ques
     return answers
 
 
-def is_right(question: Question, answer: tuple[str, str]) -> bool:
+def is_right(question: DemoQuestion, answer: tuple[str, str]) -> bool:
     """Exact tool and arguments where a call is due; no call, and the words where some are expected, elsewhere."""
     metadata, content = answer
     if question.exchange.tool is None:
@@ -111,7 +111,7 @@ def is_right(question: Question, answer: tuple[str, str]) -> bool:
         return False
 
 
-def _prompt(tokenizer: Tokenizer, question: Question) -> list[int]:
+def _prompt(tokenizer: Tokenizer, question: DemoQuestion) -> list[int]:
     tools: Any = World(0).record([], tools=question.tools)["tools"]
     return chat_ids(tokenizer, [tools_message(tools), Message("user", question.exchange.turns[0]["content"])])
 
@@ -121,7 +121,7 @@ def _until_stop(row: list[int], tokenizer: Tokenizer) -> list[int]:
     return row[: ends[0]] if ends else row
 
 
-def _batches(questions: list[Question]) -> Iterator[list[Question]]:
+def _batches(questions: list[DemoQuestion]) -> Iterator[list[DemoQuestion]]:
     for start in range(0, len(questions), _BATCH):
         yield questions[start : start + _BATCH]
 

@@ -30,7 +30,7 @@ _NEAR = 2e-2  # how far 16-bit results around 1 may lie apart
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
-class Documents:
+class PackedSequences:
     """Several documents in one row of T tokens. Each counts its positions from 0 and sees only itself, except where it
     goes on from an earlier one, `after`: then it sees that one as well, and counts on from it. (That one goes on from
     none.)
@@ -79,7 +79,7 @@ def attention(  # noqa: PLR0913  transformers calls it with these
     attention_mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
-    documents: Documents | None = None,
+    documents: PackedSequences | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """(B, T, heads, D) for queries (B, heads, T, D), over the layer's prefix and S keys and values (B, groups, S, D).
@@ -123,7 +123,7 @@ def _dense(query: torch.Tensor, pair: Pair, mask: torch.Tensor | None, scaling: 
 
 
 def _packed(
-    query: torch.Tensor, pair: Pair, prefix: Pair | None, documents: Documents, scaling: float | None
+    query: torch.Tensor, pair: Pair, prefix: Pair | None, documents: PackedSequences, scaling: float | None
 ) -> torch.Tensor:
     """(1, T, heads, D): each document over its own prefix (one of the prefix's batch) and its own tokens."""
     if _takes_lengths(query.device, query.dtype):
@@ -132,7 +132,7 @@ def _packed(
 
 
 def _one_by_one(
-    query: torch.Tensor, pair: Pair, prefix: Pair | None, documents: Documents, scaling: float | None
+    query: torch.Tensor, pair: Pair, prefix: Pair | None, documents: PackedSequences, scaling: float | None
 ) -> torch.Tensor:
     keys, values = (
         documents.parts(own, learned, 2)
@@ -146,7 +146,7 @@ def _one_by_one(
 
 
 def _by_lengths(
-    query: torch.Tensor, pair: Pair, prefix: Pair | None, documents: Documents, scaling: float | None
+    query: torch.Tensor, pair: Pair, prefix: Pair | None, documents: PackedSequences, scaling: float | None
 ) -> torch.Tensor:
     """The same in one call of the kernel for sequences of many lengths, which takes (T, heads, D)."""
     query, *both = (each[0].transpose(0, 1) for each in (query, *pair))
@@ -205,7 +205,7 @@ def _takes_lengths(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this machine's kernel for many lengths computes what the documents one by one do, tried once."""
     if varlen_attn is None or not _has_flash(device, dtype):
         return False
-    documents, results = Documents([5, 9, 4], device, after=[None, None, 0]), []
+    documents, results = PackedSequences([5, 9, 4], device, after=[None, None, 0]), []
     drawn = torch.Generator("cpu").manual_seed(0)
     # It is asked in the middle of a layer, which may be one that is computed twice: nothing of this belongs to that.
     apart = torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)

@@ -39,7 +39,7 @@ def _convert(report: Reporter) -> list[StudioError]:
 
 def _prove(folder: Path) -> None:
     """Only what is right is converted: the new files get the stamp that the old ones had. Raises StudioError."""
-    for problem in verify(folder, full=True) if verification.given(folder) is None else ():
+    for problem in verify(folder, full=True) if verification.is_verified(folder) is None else ():
         raise problem
 
 
@@ -50,7 +50,7 @@ def _note(folder: Path, new: list[Path]) -> None:
         manifest.add(folder, file.name, {"size": file.stat().st_size, "sha256": sha256})
         verification.note(folder, file.name, sha256)
     manifest.note(folder, converted=[file.name for file in new])
-    verification.give(folder, verification.look(folder))
+    verification.record(folder, verification.look(folder))
 
 
 def _sum(file: Path) -> str:

@@ -22,13 +22,13 @@ from glmstudio.glm.layers import Attention, swiglu, turn
 _MIXED = ("q_proj", "k_proj", "v_proj")
 
 
-class Reader:
+class DecodeForward:
     """Reads tokens into a cache. For one thread, and with no other user of the model between `begin` and the last
     `read`."""
 
     def __init__(self, model: GlmForCausalLM) -> None:
         self.model = model
-        self._bare = [_Bare.of(layer) for layer in model.model.layers]
+        self._bare = [_FusedBlock.of(layer) for layer in model.model.layers]
         self._is_bare = False
         every = torch.arange(model.config.max_position_embeddings, device=model.device)[None]
         with torch.inference_mode(mode=False), torch.no_grad():
@@ -85,7 +85,7 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class _Bare:
+class _FusedBlock:
     """A block's numbers, at hand without asking its modules for them."""
 
     block: Any
@@ -97,7 +97,7 @@ class _Bare:
     linear: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
     @classmethod
-    def of(cls, block: Any) -> _Bare | None:
+    def of(cls, block: Any) -> _FusedBlock | None:
         """None where its linear layers are of another kind."""
         if not _plain(block):
             return None

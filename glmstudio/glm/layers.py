@@ -15,7 +15,7 @@ from transformers import GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmAttention, GlmMLP, GlmRMSNorm, GlmRotaryEmbedding
 
 from glmstudio.glm.attention import attention
-from glmstudio.glm.lm_head import Head
+from glmstudio.glm.lm_head import LMHead
 
 
 def use_own_layers(model: GlmForCausalLM) -> None:
@@ -24,7 +24,7 @@ def use_own_layers(model: GlmForCausalLM) -> None:
         own = _OWN.get(type(module))
         if own is not None:
             module.__class__ = own
-    model.lm_head.__class__ = Head
+    model.lm_head.__class__ = LMHead
 
 
 class Norm(GlmRMSNorm):

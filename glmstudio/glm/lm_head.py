@@ -12,7 +12,7 @@ from torch.nn import functional
 from glmstudio.planning.memory import LOSS_CHUNK
 
 
-class Head(nn.Linear):
+class LMHead(nn.Linear):
     """Logits of hidden states; or, with `wanted`, the loss.
 
     It is a call of the layer itself, so that what divides a model among processes brings its weights together.

@@ -8,7 +8,7 @@ import torch
 from transformers import GlmForCausalLM
 
 from glmstudio.glm.adapters.adapter_files import attach_adapter
-from glmstudio.glm.quantization import quantise
+from glmstudio.glm.quantization import quantize
 from glmstudio.glm.weights.base_weights import in_words, load_base
 
 
@@ -43,7 +43,7 @@ def _loaded(
     kind = dtype or best_dtype(place)
     if bits < 16:  # as they are stored, still in their files: each layer becomes small by itself
         model = load_base(path, dtype=None, device=torch.device("cpu"))
-        quantise(model, bits, place, kind)
+        quantize(model, bits, place, kind)
     else:
         model = load_base(path, dtype=kind, device=place)
     if adapter is not None:

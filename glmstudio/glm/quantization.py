@@ -24,13 +24,13 @@ _LINE = 32  # numbers that the kernel for 8 bits reads at once
 _NEAR = 2e-2
 
 
-def quantise(model: GlmForCausalLM, bits: int, device: torch.device, dtype: torch.dtype) -> None:
+def quantize(model: GlmForCausalLM, bits: int, device: torch.device, dtype: torch.dtype) -> None:
     """Replace the linear layers of every block, and move the model to `device`, layer by layer; what is not replaced
     gets the type `dtype`.
 
     The embedding and the head stay as they are: they are few, and errors there are heard in every token.
     """
-    make = Eight if bits == 8 else _library_four() or Four
+    make = Linear8bit if bits == 8 else _library_four() or Linear4bit
     for block in model.model.layers:
         for name, linear in [*block.named_modules()]:
             if isinstance(linear, nn.Linear):
@@ -44,7 +44,7 @@ def quantise(model: GlmForCausalLM, bits: int, device: torch.device, dtype: torc
     model.is_loaded_in_4bit = bits == 4  # PEFT asks for it
 
 
-class Small(nn.Linear):
+class QuantizedLinear(nn.Linear):
     """A frozen linear layer whose `weight` holds small whole numbers; `wide` gives them as they were, nearly."""
 
     def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
@@ -69,7 +69,7 @@ class Small(nn.Linear):
         return result if self.bias is None else result + self.bias
 
 
-class Eight(Small):
+class Linear8bit(QuantizedLinear):
     """8 bits and a factor for each row of the weight."""
 
     def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
@@ -86,14 +86,14 @@ class Eight(Small):
         return self.weight.to(dtype).mul_(self.scale[:, None].to(dtype))
 
     def few(self, rows: torch.Tensor) -> torch.Tensor | None:
-        """As in `Small`."""
+        """As in `QuantizedLinear`."""
         if self.in_features % _LINE:  # the CPU's kernel would read beyond the end of a row
             return None
         kernel = _eight_kernel(rows.device, rows.dtype)
         return None if kernel is None else kernel(rows, self.weight, self.scale)
 
 
-class Four(Small):
+class Linear4bit(QuantizedLinear):
     """4 bits, two numbers in a byte, with a factor and an offset for each group of a row."""
 
     def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
@@ -120,7 +120,7 @@ class _Through(torch.autograd.Function):
     """The product with weights that are made wide in each direction, and never kept."""
 
     @staticmethod
-    def forward(ctx: Any, given: torch.Tensor, layer: Small) -> torch.Tensor:
+    def forward(ctx: Any, given: torch.Tensor, layer: QuantizedLinear) -> torch.Tensor:
         ctx.layer = layer
         return functional.linear(given, layer.wide(given.dtype))
 

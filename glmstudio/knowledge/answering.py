@@ -23,7 +23,7 @@ from glmstudio.chat.available_tools import run_behind
 from glmstudio.data.protocol.prompt import Message, tools_message
 from glmstudio.files import read_json, read_table, whole_text, write_json
 from glmstudio.knowledge.answer_table import Row
-from glmstudio.knowledge.asking import Asked, Asking, Look, Part, Said
+from glmstudio.knowledge.asking import Asking, AskingProgress, ModelAnswer, ModelUnderTest, QuestionToAsk
 from glmstudio.knowledge.materials import prompt_tools
 from glmstudio.knowledge.parts import not_beside_a_run, parts_of
 from glmstudio.knowledge.question_file import FileQuestion, read_questions
@@ -40,7 +40,7 @@ class Answering:
     """One job. `opening` is what the model reads before each question: the tools, where they are offered."""
 
     file: Path
-    parts: tuple[Part, ...]
+    parts: tuple[ModelUnderTest, ...]
     questions: tuple[FileQuestion, ...]
     opening: tuple[Message, ...]
     limit: int
@@ -67,7 +67,7 @@ class Answering:
         not_beside_a_run()
         keys = [_hash([*map(_said, (*self.opening, *each.before)), each.question])[:24] for each in self.questions]
         asked = {
-            key: Asked(key, (*each.before, Message("user", each.question)))
+            key: QuestionToAsk(key, (*each.before, Message("user", each.question)))
             for key, each in zip(keys, self.questions, strict=True)
         }
         place = self.asking.place
@@ -77,7 +77,7 @@ class Answering:
         _forget_old(place)
         self.asking.start(self.parts, list(asked.values()), opening=self.opening, limit=self.limit)
 
-    def run(self, tell: Callable[[Look], None]) -> list[Row]:
+    def run(self, tell: Callable[[AskingProgress], None]) -> list[Row]:
         """Ask everything and wait for it; `tell` hears how far it is. Raises StudioError; what was answered is kept."""
         try:
             while True:
@@ -118,7 +118,7 @@ def rows_of(place: Path) -> list[Row]:
     return rows
 
 
-def _written(answer: Said | None) -> str:
+def _written(answer: ModelAnswer | None) -> str:
     """An answer as people read it; a call of a tool has the tool's name on its first line."""
     if answer is None:
         return ""
@@ -126,7 +126,7 @@ def _written(answer: Said | None) -> str:
     return whole_text(f"{name.strip()}\n{text.strip()}".strip())
 
 
-def _is_whole(place: Path, parts: Sequence[Part]) -> bool:
+def _is_whole(place: Path, parts: Sequence[ModelUnderTest]) -> bool:
     keys = {row[3] for row in read_json(place / "questions.json", [])}
     return {(part.who, key) for part in parts for key in keys} <= set(Asking(place).answers())
 

@@ -32,7 +32,7 @@ _BIRTH_S = 10.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionToAsk:
     """One question to be asked: `due` is the answer whose likelihood is measured, "" for none."""
 
     key: str
@@ -45,7 +45,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelUnderTest:
     """Who is asked: a model's folder, with what was learned on it ("" for the base alone). `mark` changes with them."""
 
     who: str
@@ -63,7 +63,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Said:
+class ModelAnswer:
     """An answer as the model wrote it, a tool's name and a line break first. `ended` is False where it was cut;
     `likelihood` is the mean log-probability of the tokens of the answer that was due, None where none was."""
 
@@ -73,7 +73,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Look:
+class AskingProgress:
     """How far it is, and what stopped it. `running` is False where nobody asks: before the start, and at the end."""
 
     done: int = 0
@@ -96,8 +96,8 @@ class Asking:
 
     def start(
         self,
-        parts: Sequence[Part],
-        questions: Sequence[Asked],
+        parts: Sequence[ModelUnderTest],
+        questions: Sequence[QuestionToAsk],
         *,
         opening: Sequence[Message] = (),
         limit: int = LIMIT,
@@ -138,7 +138,7 @@ class Asking:
         if identity is not None:
             send(identity, signal.SIGTERM)
 
-    def look(self) -> Look:
+    def look(self) -> AskingProgress:
         """How far it is."""
         working = self._at_work()
         status = read_table(self.place / "status.json")
@@ -147,9 +147,9 @@ class Asking:
         left = status.get("seconds_left")
         if problem is None and not working and total and done < total and (self.place / "job.json").exists():
             problem = StudioError("knowledge.interrupted", done=done, total=total)
-        return Look(done, total, working, problem, float(left) if isinstance(left, (int, float)) else None)
+        return AskingProgress(done, total, working, problem, float(left) if isinstance(left, (int, float)) else None)
 
-    def answers(self) -> dict[tuple[str, str], Said]:
+    def answers(self) -> dict[tuple[str, str], ModelAnswer]:
         """What was said so far: by who was asked, and the question's key."""
         marks = {str(part.get("mark")): str(part.get("who")) for part in self._parts()}
         return {(marks[mark], key): said for (mark, key), said in read_answers(self.place).items() if mark in marks}
@@ -172,11 +172,11 @@ def _listed(messages: Sequence[Message]) -> list[list[str]]:
     return [[each.role, each.content, each.metadata] for each in messages]
 
 
-def read_answers(place: Path) -> Mapping[tuple[str, str], Said]:
+def read_answers(place: Path) -> Mapping[tuple[str, str], ModelAnswer]:
     """Every answer in `answers.jsonl` by the mark of who gave it and the question's key."""
     rows, _ = rows_from(place / "answers.jsonl", 0)
     return {
-        (str(row.get("mark")), str(row.get("key"))): Said(
+        (str(row.get("mark")), str(row.get("key"))): ModelAnswer(
             str(row.get("text", "")),
             row.get("ended") is True,
             float(row["likelihood"]) if isinstance(row.get("likelihood"), (int, float)) else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.formats import Conversation, conversations
+from glmstudio.data.formats import ParsedConversation, conversations
 from glmstudio.data.formats import facts as facts_format
 from glmstudio.data.formats import plain as plain_format
 from glmstudio.data.formats.plain import in_alpaca_words, normal_name
@@ -88,7 +88,7 @@ def _asked(line: int, value: Any) -> FileQuestion | None:
 
 def _last_turn(line: int, value: Any) -> FileQuestion | None:
     """The last question of a conversation, with what was said before it."""
-    found = next((each for each in conversations(value) if isinstance(each, Conversation)), None)
+    found = next((each for each in conversations(value) if isinstance(each, ParsedConversation)), None)
     try:
         messages = record_messages(found.record, found.intro) if found else ()
     except StudioError:

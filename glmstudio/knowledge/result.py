@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from glmstudio.knowledge.asking import Said
+from glmstudio.knowledge.asking import ModelAnswer
 from glmstudio.knowledge.exam import FORMS, Question
 from glmstudio.knowledge.judging.judge import broken
 from glmstudio.words import say
@@ -19,7 +19,7 @@ _Z = 1.959964  # of the normal distribution: 95 % lie within
 _FEW, _MANY = 0.9, 0.1  # shares below and above which something is advised
 _WORDED = 0.6
 
-Answers = Mapping[tuple[str, str], Said]
+Answers = Mapping[tuple[str, str], ModelAnswer]
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _broken(asked: Sequence[Question], answers: Answers, whos: Sequence[str]) ->
     return Count(found[0], found[1] if len(found) > 1 else None, len(asked))
 
 
-def _is_broken(question: Question, said: Said) -> bool:
+def _is_broken(question: Question, said: ModelAnswer) -> bool:
     name, _, text = said.text.partition("\n")
     if name.strip():
         return not said.ended

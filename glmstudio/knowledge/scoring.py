@@ -14,7 +14,7 @@ from glmstudio.chat.available_tools import run_behind
 from glmstudio.data.readers.sources import source_files
 from glmstudio.errors import StudioError
 from glmstudio.files import digest, read_table, write_json
-from glmstudio.knowledge.asking import Asked, Asking, Look, Part
+from glmstudio.knowledge.asking import Asking, AskingProgress, ModelUnderTest, QuestionToAsk
 from glmstudio.knowledge.exam import FORMS, MOST_FACTS, Question, exam, read_facts
 from glmstudio.knowledge.materials import kept_questions, prompt_tools
 from glmstudio.knowledge.parts import not_beside_a_run, parts_of
@@ -31,7 +31,7 @@ class Scoring:
     """One score: who is asked what, and the folder that keeps it."""
 
     file: Path
-    parts: tuple[Part, ...]
+    parts: tuple[ModelUnderTest, ...]
     questions: tuple[Question, ...]
     forms: tuple[str, ...]
     asking: Asking
@@ -54,7 +54,9 @@ class Scoring:
         """Begin, or go on where it was. Raises StudioError where a run holds the card."""
         not_beside_a_run()
         asked = {
-            each.key: Asked(each.key, each.messages, each.due if each.call is None and each.line == "learned" else "")
+            each.key: QuestionToAsk(
+                each.key, each.messages, each.due if each.call is None and each.line == "learned" else ""
+            )
             for each in self.questions
         }
         self.asking.start(self.parts, list(asked.values()))
@@ -63,7 +65,7 @@ class Scoring:
         """What the answers so far say."""
         return scored(self.questions, self.asking.answers(), self.forms, tuned=len(self.parts) > 1)
 
-    def run(self, tell: Callable[[Look], None], cancel: threading.Event | None = None) -> FactsScore:
+    def run(self, tell: Callable[[AskingProgress], None], cancel: threading.Event | None = None) -> FactsScore:
         """Ask everything and wait for it; `tell` hears how far it is. Raises StudioError, as where `cancel` is set."""
         self.start()
         try:
@@ -102,7 +104,7 @@ def last_score(run: Run) -> FactsScore | None:
     return FactsScore.from_json(read_table(found[-1])) if found else None
 
 
-def _key(file: Path, parts: Sequence[Part], most: int) -> str:
+def _key(file: Path, parts: Sequence[ModelUnderTest], most: int) -> str:
     sums = [digest(each) for each in source_files(file)]
     return hashlib.sha256(repr([sums, [part.mark for part in parts], most]).encode()).hexdigest()[:16]
 

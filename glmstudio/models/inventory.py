@@ -8,14 +8,14 @@ from pathlib import Path
 from glmstudio.errors import StudioError
 from glmstudio.models import verification
 from glmstudio.models.catalogue import Entry, catalogue
-from glmstudio.models.jobs import Job, read
+from glmstudio.models.jobs import ModelJob, read
 from glmstudio.models.library import DEMO_NAME, Model, list_models, place_of
 
 _AT_WORK = {"download": "downloading", "verify": "verifying", "repair": "repairing", "convert": "converting"}
 
 
 @dataclass(frozen=True)
-class Item:
+class InventoryItem:
     """One model. `state` is one of ready, absent, unverified, broken, downloading, verifying, repairing, converting,
     paused and stopped (a download that is not finished: by the user's wish, or with a reason)."""
 
@@ -25,7 +25,7 @@ class Item:
     state: str
     entry: Entry | None
     model: Model | None
-    job: Job | None
+    job: ModelJob | None
 
     @property
     def problem(self) -> StudioError | None:
@@ -37,7 +37,7 @@ class Item:
         return self.model.problem if self.model and self.state in ("broken", "unverified") else None
 
 
-def shelf() -> list[Item]:
+def inventory() -> list[InventoryItem]:
     """The catalogue in its order, with the demo behind the three of the source, then every other folder."""
     models = {model.name: model for model in list_models()}
     names = [name for name, entry in catalogue().items() if not entry.added]
@@ -46,26 +46,26 @@ def shelf() -> list[Item]:
     return [_item(name, models.get(name)) for name in dict.fromkeys(names)]
 
 
-def item(name: str) -> Item:
+def item(name: str) -> InventoryItem:
     """The model of that name. Raises StudioError."""
-    for found in shelf():
+    for found in inventory():
         if found.name == name:
             return found
     raise StudioError("models.unknown", name=name)
 
 
-def _item(name: str, model: Model | None) -> Item:
+def _item(name: str, model: Model | None) -> InventoryItem:
     entry = catalogue().get(name)
     folder = model.path if model else place_of(name)
     job = None if name == DEMO_NAME else read(folder)
     title = model.title if model else entry.title if entry else name
-    return Item(name, title, folder, _state(model, job), entry, model, job)
+    return InventoryItem(name, title, folder, _state(model, job), entry, model, job)
 
 
-def _state(model: Model | None, job: Job | None) -> str:
+def _state(model: Model | None, job: ModelJob | None) -> str:
     if job and job.live:
         return _AT_WORK[job.kind]
-    if model and job and job.problems and verification.given(model.path) is None:
+    if model and job and job.problems and verification.is_verified(model.path) is None:
         return "broken"
     if model and model.ready:
         return "ready"

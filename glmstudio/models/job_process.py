@@ -9,7 +9,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.models.catalogue import Entry
-from glmstudio.models.hub.download import Options, Progress, download
+from glmstudio.models.hub.download import DownloadProgress, Options, download
 from glmstudio.models.hub.transfer import Patience
 from glmstudio.models.jobs import Reporter, Stopped, carry_out
 from glmstudio.models.repair import repair
@@ -48,7 +48,7 @@ def _verify(report: Reporter) -> list[StudioError]:
     return verify(report.folder, full=True, tell=tell)
 
 
-def _tell(report: Reporter, progress: Progress) -> None:
+def _tell(report: Reporter, progress: DownloadProgress) -> None:
     if report.stopping:
         raise Stopped
     report.tell(

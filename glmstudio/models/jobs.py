@@ -41,7 +41,7 @@ _SMOOTH_S = 20.0  # the speed that is shown is that of so many seconds
 
 
 @dataclass(frozen=True)
-class Job:
+class ModelJob:
     """One job as it is now. `state` is one of running, paused, failed, done, interrupted; sizes in bytes."""
 
     kind: str
@@ -90,7 +90,7 @@ def start(kind: str, model: str, folder: Path, options: dict[str, Any]) -> None:
         write_json(place / "job.json", about | {"identity": identity.to_json() if identity else None})
 
 
-def read(folder: Path) -> Job | None:
+def read(folder: Path) -> ModelJob | None:
     """The last job of this folder; None where there was none."""
     place = _place(folder)
     about, status = _table(place / "job.json"), _table(place / "status.json")
@@ -104,7 +104,7 @@ def read(folder: Path) -> Job | None:
     problem = untrusted.problem(status.get("problem"))
     if state == "interrupted":
         problem = StudioError("models.interrupted", log=str(place / "log.txt"))
-    return Job(
+    return ModelJob(
         kind=kind,
         model=str(about.get("model", "")),
         folder=Path(str(about.get("folder", folder))),

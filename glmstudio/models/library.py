@@ -77,7 +77,7 @@ def ready_model(name_or_dir: str) -> Model:
     model = find_model(name_or_dir)
     if model.problem:
         raise model.problem
-    if verification.given(model.path) is None:
+    if verification.is_verified(model.path) is None:
         for problem in verify(model.path, full=True):
             raise problem
     return model
@@ -182,7 +182,7 @@ def _model(name: str, folder: Path) -> Model:
 def _problem(name: str, folder: Path, size: int) -> StudioError | None:
     try:
         check_folder(folder)
-        if size > _SMALL and verification.given(folder) is None:
+        if size > _SMALL and verification.is_verified(folder) is None:
             return StudioError("models.unverified", name=name)
     except StudioError as error:
         return error

@@ -16,7 +16,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import Entry, catalogue
-from glmstudio.models.hub.download import Options, Progress, Tell, download, lock
+from glmstudio.models.hub.download import DownloadProgress, Options, Tell, download, lock
 from glmstudio.models.verify import verify
 
 _LAYOUTS = {".bin": "bin", ".safetensors": "safetensors"}
@@ -24,7 +24,7 @@ _LAYOUTS = {".bin": "bin", ".safetensors": "safetensors"}
 
 def repair(model: Entry, folder: Path, options: Options, tell: Tell) -> None:
     """Make the model in `folder` whole, from where it came from. Raises StudioError; nothing that is right is lost."""
-    progress = Progress("checking")
+    progress = DownloadProgress("checking")
 
     def reading(done: int, total: int) -> None:
         progress.done, progress.total = done, total

@@ -28,14 +28,14 @@ def look(folder: Path) -> State:
         return {}
 
 
-def give(folder: Path, state: State) -> None:
+def record(folder: Path, state: State) -> None:
     """The folder's files were read to their end and nothing was wrong; `state` is how they were before (`look`)."""
     known = _read(folder)["files"]
     files = {name: [*seen, _sum(known, name, seen)] for name, seen in state.items()}
     write_json(_file(folder), {"folder": str(folder.resolve()), "time": time.time(), "files": files})
 
 
-def given(folder: Path) -> float | None:
+def is_verified(folder: Path) -> float | None:
     """When the folder got its stamp, in seconds since 1970; None where it has none, or a file was changed since."""
     about, state = _read(folder), look(folder)
     holds = bool(state) and {name: seen[:2] for name, seen in about["files"].items() if name in state} == state

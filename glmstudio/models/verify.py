@@ -47,7 +47,7 @@ def verify(folder: Path, *, full: bool = False, tell: Tell = lambda _done, _tota
     if problems:
         verification.forget(folder, [Path(str(problem.values.get("file", ""))).name for problem in problems])
     else:
-        verification.give(folder, before)
+        verification.record(folder, before)
     return problems
 
 

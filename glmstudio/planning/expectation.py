@@ -21,9 +21,9 @@ from typing import Any
 from glmstudio.config.devices import CPU
 from glmstudio.config.settings import Settings
 from glmstudio.paths import SHIPPED_PRESETS
-from glmstudio.planning.memory import BYTES, Computing, Largest, Need, need
-from glmstudio.planning.model_shape import Shape
-from glmstudio.planning.plan import Place, at_most, estimate, remedy, settled
+from glmstudio.planning.memory import BYTES, Computing, Need, WorstBatch, need
+from glmstudio.planning.model_shape import ModelShape
+from glmstudio.planning.plan import DeviceMemory, at_most, estimate, remedy, resolve_auto
 
 TOKENS = 1050  # of a conversation: ToolAlpaca's mean
 LEARNED = TOKENS * 16 // 100
@@ -95,11 +95,11 @@ class Candidate:
     title: str
     here: bool
     size: int
-    shape: Shape
+    shape: ModelShape
     key: str
 
 
-def expect(candidate: Candidate, found: Mapping[str, Any], place: Place) -> Expectation:
+def expect(candidate: Candidate, found: Mapping[str, Any], place: DeviceMemory) -> Expectation:
     """The expectation for one model from what was found (`glmstudio.train.measuring.measure`)."""
     layers = _Layers(candidate.shape, found, candidate.key)
     return Expectation(
@@ -146,7 +146,7 @@ def _or_download(model: Expectation, command: str) -> str:
 class _Layers:
     """Seconds of a whole model, from those of a layer; None where they were not measured."""
 
-    def __init__(self, shape: Shape, found: Mapping[str, Any], key: str) -> None:
+    def __init__(self, shape: ModelShape, found: Mapping[str, Any], key: str) -> None:
         self.shape, self._stream = shape, float(found["stream"]) * 1e9
         self._found: Mapping[str, Any] = found.get("models", {}).get(key) or {}
         self._size = BYTES[found["dtype"]]
@@ -177,15 +177,15 @@ class _Layers:
         return self._size * self.shape.vocab * self.shape.hidden / self._stream
 
 
-def _tuning(candidate: Candidate, method: str, layers: _Layers, place: Place) -> Tuning:
+def _tuning(candidate: Candidate, method: str, layers: _Layers, place: DeviceMemory) -> Tuning:
     asked = Settings(model=candidate.name, method=method)
     shape = candidate.shape
-    planned = settled(asked, shape, place, at_most)
+    planned = resolve_auto(asked, shape, place, at_most)
     needed = estimate(planned, shape, place, at_most)
     changes: dict[str, Any] = {}
     if not place.holds(needed):
         changes = remedy(asked, shape, place, at_most)
-        planned = settled(dataclasses.replace(asked, **changes), shape, place, at_most)
+        planned = resolve_auto(dataclasses.replace(asked, **changes), shape, place, at_most)
         needed = estimate(planned, shape, place, at_most)
     on = planned.gradient_checkpointing == "on"
     twice = (planned.checkpoint_layers or shape.layers) if on else 0
@@ -201,10 +201,10 @@ def _tuning(candidate: Candidate, method: str, layers: _Layers, place: Place) ->
     )
 
 
-def _chatting(shape: Shape, bits: str, layers: _Layers, place: Place) -> Chatting:
+def _chatting(shape: ModelShape, bits: str, layers: _Layers, place: DeviceMemory) -> Chatting:
     """In memory there are the weights, the program, and the keys and values of a conversation of 8,192 tokens."""
     on = Computing("cpu", "float32") if place.device == CPU else Computing("cuda", "bfloat16")
-    run = need(shape, Settings(method="lora", base_bits=bits), Largest(1, 1), on)
+    run = need(shape, Settings(method="lora", base_bits=bits), WorstBatch(1, 1), on)
     kept = 2 * 8192 * shape.layers * shape.shared * BYTES[on.dtype]
     needed = Need(run.weights, 0, 0, 0, kept, 0, run.fixed)
     token = layers.token(bits)

@@ -31,8 +31,8 @@ from glmstudio.models.folder import weight_files
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import paths
 from glmstudio.planning.expectation import LEARNED, PROMPT, TOKENS, Candidate, Expectation, Verdict, expect, verdict
-from glmstudio.planning.model_shape import Shape, shape_of
-from glmstudio.planning.plan import Place, place_of
+from glmstudio.planning.model_shape import ModelShape, shape_of
+from glmstudio.planning.plan import DeviceMemory, device_memory_of
 from glmstudio.planning.preset_fit import KNOWN
 from glmstudio.rundir.launch import training_environment
 from glmstudio.system import process
@@ -61,12 +61,12 @@ Tell = Callable[[str, float], None]  # the stage, and the seconds that are left,
 
 
 @dataclass(frozen=True)
-class Ask:
+class BenchRequest:
     """What a child measures (`train.measuring.measure`). `seconds` for each simple figure; `weights` is a file to read,
     else a temporary one of at most `disk_bytes` is made in `folder`."""
 
     device: str
-    shapes: dict[str, Shape]
+    shapes: dict[str, ModelShape]
     weights: Path | None
     folder: Path
     seconds: float = 2.0
@@ -77,7 +77,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Machine:
+class MeasuredMachine:
     """Which machine was measured; `card` is empty without one. Memory in bytes."""
 
     card: str
@@ -93,8 +93,8 @@ class Bench:
 
     time: float
     seconds: float
-    machine: Machine
-    place: Place
+    machine: MeasuredMachine
+    place: DeviceMemory
     found: dict[str, Any]
     expectations: tuple[Expectation, ...]
     verdict: Verdict
@@ -119,11 +119,11 @@ def bench(tell: Tell = lambda _stage, _left: None) -> Bench:
     device = choose("auto")
     if held := run_on(device):
         raise StudioError("bench.held", name=held.name)
-    card = place_of(device, alone=True)
+    card = device_memory_of(device, alone=True)
     begun = time.monotonic()
     found = measure(_ask(device), tell)
     # A PyTorch that cannot use the card computes on the processor, and so would a run.
-    place = card if found["device"] != CPU else place_of(CPU, alone=True)
+    place = card if found["device"] != CPU else device_memory_of(CPU, alone=True)
     kept = {
         "version": _VERSION,
         "time": time.time(),
@@ -148,7 +148,7 @@ def last() -> Bench:
         raise StudioError("bench.none") from error
 
 
-def measure(ask: Ask, tell: Tell) -> dict[str, Any]:
+def measure(ask: BenchRequest, tell: Tell) -> dict[str, Any]:
     """What a child finds. Raises StudioError where it cannot be started, dies, finds nonsense or takes too long."""
     if importlib.util.find_spec("torch") is None:
         raise StudioError("bench.no_torch")
@@ -185,7 +185,7 @@ def candidates() -> tuple[Candidate, ...]:
     """The models of the catalogue that can be tuned and whose shape is known, then the demo."""
     here = {model.name: model for model in list_models()}
     entries = [entry for entry in catalogue().values() if "finetune" in entry.can and entry.name in KNOWN]
-    keys: dict[Shape, str] = {}
+    keys: dict[ModelShape, str] = {}
     made = []
     for entry in entries:
         shape, model = KNOWN[entry.name], here.get(entry.name)
@@ -195,7 +195,7 @@ def candidates() -> tuple[Candidate, ...]:
     return (*made, Candidate(demo.name, demo.title, demo.ready, demo.size_bytes, shape_of(demo.path), demo.name))
 
 
-def _ask(device: str) -> Ask:
+def _ask(device: str) -> BenchRequest:
     models = list_models()
     folder = paths().models
     while not folder.exists():
@@ -204,7 +204,7 @@ def _ask(device: str) -> Ask:
     if weights is not None and _size(weights) < _LARGE:
         weights = None
     shapes = {each.key: each.shape for each in candidates()}
-    return Ask(device, shapes, weights, folder, tokens=(TOKENS,) if device == CPU else (TOKENS, 2048))
+    return BenchRequest(device, shapes, weights, folder, tokens=(TOKENS,) if device == CPU else (TOKENS, 2048))
 
 
 def _weights(model: Model) -> list[Path]:
@@ -221,7 +221,7 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _plain(ask: Ask) -> dict[str, Any]:
+def _plain(ask: BenchRequest) -> dict[str, Any]:
     paths_as_text = {"weights": str(ask.weights) if ask.weights else "", "folder": str(ask.folder)}
     return dataclasses.asdict(ask) | paths_as_text
 
@@ -244,7 +244,7 @@ def _death(code: int, stage: str, log: Path) -> StudioError:
 def _made(kept: dict[str, Any]) -> Bench:
     if kept["version"] != _VERSION:
         raise ValueError(kept["version"])
-    place, found = Place(**kept["place"]), kept["found"]
+    place, found = DeviceMemory(**kept["place"]), kept["found"]
     figures = [kept["time"], kept["seconds"], *(kept["machine"][name] for name in ("cores", "memory"))]
     figures += [found[name] for name in ("product", "product_again", "stream", "place")]
     if not all(isinstance(each, (int, float)) and 0 < each < _MOST for each in figures):
@@ -255,7 +255,7 @@ def _made(kept: dict[str, Any]) -> Bench:
     return Bench(
         float(kept["time"]),
         float(kept["seconds"]),
-        Machine(**kept["machine"]),
+        MeasuredMachine(**kept["machine"]),
         place,
         found,
         expectations,
@@ -263,9 +263,9 @@ def _made(kept: dict[str, Any]) -> Bench:
     )
 
 
-def _machine(card: str) -> Machine:
+def _machine(card: str) -> MeasuredMachine:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(card, _processor(), cores, int(psutil.virtual_memory().total))
+    return MeasuredMachine(card, _processor(), cores, int(psutil.virtual_memory().total))
 
 
 def _processor() -> str:

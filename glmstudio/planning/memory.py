@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from glmstudio.config.settings import Settings
-from glmstudio.planning.model_shape import Shape
+from glmstudio.planning.model_shape import ModelShape
 from glmstudio.planning.sharded_memory import held
 
 LOSS_CHUNK = 1 << 25  # logits at once: 134 MB in float32
@@ -55,7 +55,7 @@ class Computing:
 
 
 @dataclass(frozen=True)
-class Largest:
+class WorstBatch:
     """The largest thing that is computed at once, a pack or a batch: its `tokens`, padding included, how many of them
     are `learned`, and its conversations (`sequences`). `passes`: how many such a step has at most, over all processes;
     0 stands for `accumulation`. `common`: tokens of prompts that stand there once, but whose keys and values each
@@ -68,7 +68,7 @@ class Largest:
     common: int = 0
 
 
-def need(shape: Shape, settings: Settings, largest: Largest, on: Computing) -> Need:
+def need(shape: ModelShape, settings: Settings, largest: WorstBatch, on: Computing) -> Need:
     """What each process needs on its card, or on the CPU: live bytes. What an allocator holds beyond them comes on top.
 
     Args:
@@ -100,7 +100,7 @@ def need(shape: Shape, settings: Settings, largest: Largest, on: Computing) -> N
     )
 
 
-def _divided(shape: Shape, batch: _Batch, on: Computing, activations: int, logits: int) -> Need:
+def _divided(shape: ModelShape, batch: _Batch, on: Computing, activations: int, logits: int) -> Need:
     """A model that an engine divides among the processes."""
     layer = sum(a * b for a, b in shape.linear.values())
     share = held(
@@ -123,7 +123,7 @@ def _divided(shape: Shape, batch: _Batch, on: Computing, activations: int, logit
     )
 
 
-def trained(shape: Shape, settings: Settings) -> int:
+def trained(shape: ModelShape, settings: Settings) -> int:
     """How many numbers learn."""
     if settings.method == "full":
         return shape.parameters
@@ -141,7 +141,7 @@ def _targets(settings: Settings) -> tuple[str, ...]:
     return (*attention, "o_proj", "gate_up_proj", "down_proj") if settings.lora_targets == "all" else attention
 
 
-def _weights(shape: Shape, settings: Settings, batch: _Batch) -> int:
+def _weights(shape: ModelShape, settings: Settings, batch: _Batch) -> int:
     if settings.method == "full":
         return (4 + (batch.size if batch.amp else 0)) * shape.parameters  # and the copies in which it computes
     if settings.base_bits in _QUANTISED:
@@ -155,7 +155,7 @@ def _weights(shape: Shape, settings: Settings, batch: _Batch) -> int:
 class _Batch:
     """What one forward and backward pass over the largest pack or batch keeps and works with, in bytes."""
 
-    def __init__(self, shape: Shape, settings: Settings, largest: Largest, on: Computing) -> None:
+    def __init__(self, shape: ModelShape, settings: Settings, largest: WorstBatch, on: Computing) -> None:
         self.shape, self.settings, self.cuda = shape, settings, on.device == "cuda"
         self.tokens, self.learned, self.sequences = largest.tokens, largest.learned, largest.sequences
         self.common = largest.common

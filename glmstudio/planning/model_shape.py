@@ -20,7 +20,7 @@ _NATIVE = {
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """The sizes of a GLM: `hidden` wide, `heads` query heads that share `groups` keys and values of `head_dim`."""
 
     layers: int
@@ -65,7 +65,7 @@ class Shape:
         return self.linear_parameters + small + 2 * self.vocab * self.hidden
 
 
-def shape_of(model_folder: Path) -> Shape:
+def shape_of(model_folder: Path) -> ModelShape:
     """The shape in a folder's `config.json`, in the published layout or transformers' own. Raises StudioError."""
     file = model_folder / "config.json"
     if not file.is_file():
@@ -80,4 +80,4 @@ def shape_of(model_folder: Path) -> Shape:
     missing = [name for name in names.values() if not isinstance(config.get(name), int)]
     if missing:
         raise StudioError("models.config_incomplete", file=str(file), names=", ".join(missing))
-    return Shape(**{own: int(config[name]) for own, name in names.items()})
+    return ModelShape(**{own: int(config[name]) for own, name in names.items()})

@@ -21,8 +21,8 @@ from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
-from glmstudio.planning.memory import BYTES, Computing, Largest, Need, need, trained
-from glmstudio.planning.model_shape import Shape, shape_of
+from glmstudio.planning.memory import BYTES, Computing, Need, WorstBatch, need, trained
+from glmstudio.planning.model_shape import ModelShape, shape_of
 from glmstudio.planning.probe import Probe, look_probe
 
 _MARGIN = 0.96  # of the memory that is free: the rest is what the estimate may miss
@@ -34,11 +34,11 @@ _MOST_STEPS = 20_000  # that a number of passes becomes
 _FACT_STEPS = 300  # the fewest for facts: a few of them are not learned any sooner than twenty
 _SAVES = 8  # so often at least, where the steps come from the data
 
-LargestOf = Callable[[Settings], Largest]
+LargestOf = Callable[[Settings], WorstBatch]
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceMemory:
     """Where a run would train. Memory in bytes, for each of its processes: that of the fullest card, or a share of the
     main memory."""
 
@@ -64,7 +64,7 @@ class Plan:
     """
 
     settings: Settings
-    place: Place
+    place: DeviceMemory
     need: Need
     learned_from: int
     held_back: int
@@ -122,7 +122,7 @@ class Plan:
         }
 
 
-def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection) -> Plan:
+def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Selection) -> Plan:
     """The plan for data that are read. Raises StudioError for a model that cannot be used."""
     shape = shape_of(ready_model(settings.model).path)
     held = 0
@@ -131,10 +131,10 @@ def make_plan(settings: Settings, place: Place, store: Store, chosen: Selection)
     learned_from = max(1, chosen.used - held)
     settings = in_steps(settings, learned_from, facts=store.form == "facts")
 
-    def largest(other: Settings) -> Largest:
+    def largest(other: Settings) -> WorstBatch:
         return _largest(other, store, chosen)
 
-    planned = settled(settings, shape, place, largest)
+    planned = resolve_auto(settings, shape, place, largest)
     needed = estimate(planned, shape, place, largest)
     again = (planned.checkpoint_layers or shape.layers) if planned.gradient_checkpointing == "on" else 0
     probe = look_probe(planned, place.device, store.key)
@@ -172,7 +172,7 @@ def in_steps(settings: Settings, conversations: int, *, facts: bool) -> Settings
     return dataclasses.replace(settings, steps=steps, save_every=min(settings.save_every, max(1, steps // _SAVES)))
 
 
-def at_most(settings: Settings) -> Largest:
+def at_most(settings: Settings) -> WorstBatch:
     """The largest pack or batch that the settings allow, for a plan without data; a sixth of the tokens is learned, as
     in conversations with tools (ToolAlpaca: 16 %), which are half as long as the limit."""
     sequences, tokens = settings.batch_size, settings.batch_size * settings.max_length
@@ -182,11 +182,11 @@ def at_most(settings: Settings) -> Largest:
         if on_one_prompt(settings) > 1:
             return _sharing(settings, tokens, whole // 6, whole)
         sequences = -(-2 * tokens // settings.max_length)
-        return Largest(tokens, tokens // 6, sequences, -(-whole // limit))
-    return Largest(tokens, tokens // 6, sequences)
+        return WorstBatch(tokens, tokens // 6, sequences, -(-whole // limit))
+    return WorstBatch(tokens, tokens // 6, sequences)
 
 
-def _largest(settings: Settings, store: Store, chosen: Selection) -> Largest:
+def _largest(settings: Settings, store: Store, chosen: Selection) -> WorstBatch:
     """The same for data that are read: the longest conversations, and at least as much learned as on average."""
     count = settings.batch_size * (settings.accumulation if settings.packing else 1)
     ends = np.minimum(chosen.ends, settings.max_length)
@@ -204,17 +204,17 @@ def _largest(settings: Settings, store: Store, chosen: Selection) -> Largest:
     else:
         tokens, sequences = longest * len(rows), len(rows)
     learned = sum(int(store.learned(int(chosen.rows[at]), int(ends[at])).sum()) for at in rows)
-    return Largest(tokens, max(learned, tokens * chosen.learned // chosen.tokens), sequences, passes)
+    return WorstBatch(tokens, max(learned, tokens * chosen.learned // chosen.tokens), sequences, passes)
 
 
-def _sharing(settings: Settings, tokens: int, learned: int, whole: int) -> Largest:
+def _sharing(settings: Settings, tokens: int, learned: int, whole: int) -> WorstBatch:
     """The most where prompts are shared: then one pack may hold all conversations of a step, two to a prompt."""
     count = settings.batch_size * settings.accumulation
     common = min(whole, tokens * on_one_prompt(settings))
-    return Largest(tokens, min(learned, tokens), count + count // 2, -(-whole // tokens), common)
+    return WorstBatch(tokens, min(learned, tokens), count + count // 2, -(-whole // tokens), common)
 
 
-def place_of(device: str, processes: int = 0, *, alone: bool = False) -> Place:
+def device_memory_of(device: str, processes: int = 0, *, alone: bool = False) -> DeviceMemory:
     """The memory of the device; `alone` counts what another run or a chat holds as free, because it will have ended.
 
     Raises StudioError where a card of it is gone.
@@ -223,7 +223,7 @@ def place_of(device: str, processes: int = 0, *, alone: bool = False) -> Place:
     if device == CPU:
         memory = psutil.virtual_memory()
         free = memory.total if alone else memory.available
-        return Place(device, "", int(free) // count, int(memory.total) // count, count)
+        return DeviceMemory(device, "", int(free) // count, int(memory.total) // count, count)
     found = cards_of(device)
     if len(found) < count:
         raise no_card(device)
@@ -231,10 +231,10 @@ def place_of(device: str, processes: int = 0, *, alone: bool = False) -> Place:
         f"{number} × {name}" if number > 1 else name for name, number in Counter(card.name for card in found).items()
     )
     free, total = (min(getattr(card, amount) for card in found) << 20 for amount in ("free", "total"))
-    return Place(device, names, total if alone else free, total, count)
+    return DeviceMemory(device, names, total if alone else free, total, count)
 
 
-def settled(settings: Settings, shape: Shape, place: Place, largest: LargestOf) -> Settings:
+def resolve_auto(settings: Settings, shape: ModelShape, place: DeviceMemory, largest: LargestOf) -> Settings:
     """The settings with what is left to the plan decided: packs as large as the memory holds, and where it does not
     hold even the smallest, gradient checkpointing for as few layers as will do."""
 
@@ -259,7 +259,7 @@ def settled(settings: Settings, shape: Shape, place: Place, largest: LargestOf) 
     return twice(least if least < shape.layers else 0)
 
 
-def estimate(settings: Settings, shape: Shape, place: Place, largest: LargestOf) -> Need:
+def estimate(settings: Settings, shape: ModelShape, place: DeviceMemory, largest: LargestOf) -> Need:
     """The memory that a step needs at its peak."""
     on_cpu = place.device == CPU
     dtype = settings.dtype if settings.dtype in BYTES else ("float32" if on_cpu else "bfloat16")
@@ -267,16 +267,16 @@ def estimate(settings: Settings, shape: Shape, place: Place, largest: LargestOf)
     return need(shape, settings, largest(settings), on)
 
 
-def remedy(settings: Settings, shape: Shape, place: Place, largest: LargestOf) -> dict[str, Any]:
+def remedy(settings: Settings, shape: ModelShape, place: DeviceMemory, largest: LargestOf) -> dict[str, Any]:
     """The changes that make it fit and change the result least; empty where none does."""
     for changes in _gentle(settings, place.device):
         other = dataclasses.replace(settings, **changes)
-        if place.holds(estimate(settled(other, shape, place, largest), shape, place, largest)):
+        if place.holds(estimate(resolve_auto(other, shape, place, largest), shape, place, largest)):
             return changes
     return {}
 
 
-def disk_need(settings: Settings, shape: Shape) -> int:
+def disk_need(settings: Settings, shape: ModelShape) -> int:
     """Bytes that the run may take: each checkpoint holds what learns and the optimizer's two numbers for each of it."""
     numbers = trained(shape, settings)
     kept = settings.keep_checkpoints + 2  # the best one, and the one that is being written
@@ -284,7 +284,7 @@ def disk_need(settings: Settings, shape: Shape) -> int:
     return kept * 12 * numbers + result + (50 << 20)
 
 
-def too_big(needed: Need, place: Place, changes: dict[str, Any]) -> StudioError:
+def too_big(needed: Need, place: DeviceMemory, changes: dict[str, Any]) -> StudioError:
     """Why it does not fit, and what would help."""
     key = "runs.does_not_fit" if changes else "runs.never_fits"
     said = ", ".join(f"{name}={value}" for name, value in changes.items())

@@ -15,7 +15,7 @@ _SUBGROUP = 1_000_000_000  # numbers: as many ZeRO-3 updates at once
 
 
 @dataclass(frozen=True)
-class Held:
+class ShardedSizes:
     """Bytes of one process; `host` lies in main memory where the others lie on a card."""
 
     weights: int
@@ -24,16 +24,16 @@ class Held:
     host: int = 0
 
 
-def held(engine: str, *, parameters: int, largest: int, size: int, processes: int) -> Held:
+def held(engine: str, *, parameters: int, largest: int, size: int, processes: int) -> ShardedSizes:
     """What one process holds. `largest`: the numbers of the largest layer; `size`: bytes of a number that computes."""
     own = -(-parameters // processes)
     if engine == "fsdp":
         # The layer that computes and the next one; one whole gradient, once more in float32 while it is sent.
-        return Held(4 * own + 2 * size * largest, 8 * own, 4 * own + (size + 4) * largest)
+        return ShardedSizes(4 * own + 2 * size * largest, 8 * own, 4 * own + (size + 4) * largest)
     bucket = 2 * size * min(parameters, _BUCKET)
     if engine == "zero2":
-        return Held(size * parameters + 4 * own, 8 * own, (size + 4) * own + bucket)
+        return ShardedSizes(size * parameters + 4 * own, 8 * own, (size + 4) * own + bucket)
     together = size * min(parameters, _LIVE)
     if engine == "zero3":
-        return Held(size * own + 4 * own + together, 8 * own, size * own + 4 * min(own, _SUBGROUP) + bucket)
-    return Held(together, 0, bucket, host=(size + 4 + 8 + size) * own + 4 * min(own, _SUBGROUP))
+        return ShardedSizes(size * own + 4 * own + together, 8 * own, size * own + 4 * min(own, _SUBGROUP) + bucket)
+    return ShardedSizes(together, 0, bucket, host=(size + 4 + 8 + size) * own + 4 * min(own, _SUBGROUP))

@@ -28,7 +28,7 @@ _WORDS = {
 _PLACES = ("model", "data", "validation", "device", "processes", "warm_start")  # paths and cards are each machine's own
 
 
-def facts(settings: Settings, *, data: str, model: Path) -> dict[str, str]:
+def fingerprint(settings: Settings, *, data: str, model: Path) -> dict[str, str]:
     """Name -> value, short texts; `data`: the check sum of the data set as it was read."""
     kept = {name: value for name, value in dataclasses.asdict(settings).items() if name not in _PLACES}
     return {

@@ -22,7 +22,7 @@ from glmstudio.runs.start import begin, check_name, must_wait, write_ballast
 
 
 @dataclass(frozen=True)
-class Cards:
+class DeviceChoice:
     """Where a run is to go on, as the settings of these names say it."""
 
     device: str = "auto"
@@ -30,7 +30,12 @@ class Cards:
 
 
 def resume_run(
-    run: Run, *, step: int | None = None, cards: Cards | None = None, wait: bool = False, beside_chat: bool = False
+    run: Run,
+    *,
+    step: int | None = None,
+    cards: DeviceChoice | None = None,
+    wait: bool = False,
+    beside_chat: bool = False,
 ) -> Run:
     """Continue after the newest whole checkpoint, or after that of `step`; returns the run that goes on.
 
@@ -73,7 +78,7 @@ def _checkpoint(run: Run, step: int | None) -> Checkpoint | None:
     return found
 
 
-def _where(run: Run, cards: Cards | None) -> dict[str, Any]:
+def _where(run: Run, cards: DeviceChoice | None) -> dict[str, Any]:
     """What `run.json` says of the place: device, number of processes, and the settings with both."""
     settings = dict(run.settings)
     if cards is None:

@@ -28,7 +28,7 @@ from glmstudio.models import list_models, ready_model
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import DEMO, paths
 from glmstudio.planning.engines import problem as engine_problem
-from glmstudio.planning.plan import Place, make_plan, place_of
+from glmstudio.planning.plan import DeviceMemory, device_memory_of, make_plan
 from glmstudio.planning.training_data import training_data
 from glmstudio.rundir.copies import folder_mark
 from glmstudio.rundir.run import BALLAST, Run, find_run
@@ -41,7 +41,7 @@ _BALLAST_BYTES = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class RunRequest:
     """What somebody wants to train: a preset, its data (None: as the preset says), a name, other settings, and the
     machines (None: this one alone)."""
 
@@ -101,10 +101,10 @@ def start_run(
     model loaded there. Raises StudioError for a model that is not whole, data that cannot be trained on, a bad or
     taken name, wrong settings, and a card that is held; nothing is left behind then.
     """
-    return start(Asked(preset, data, name, changes or {}), wait=wait, beside_chat=beside_chat)
+    return start(RunRequest(preset, data, name, changes or {}), wait=wait, beside_chat=beside_chat)
 
 
-def start(asked: Asked, *, wait: bool = False, beside_chat: bool = False) -> Run:
+def start(asked: RunRequest, *, wait: bool = False, beside_chat: bool = False) -> Run:
     """As `start_run`, also on several machines: those join with the code in the run's folder (`join_code`)."""
     settings = asked.settings()
     warm = _warm_start(settings)
@@ -114,7 +114,7 @@ def start(asked: Asked, *, wait: bool = False, beside_chat: bool = False) -> Run
     store = _read(settings)  # may take minutes, so before anybody has to wait for this turn
     with queue.turn():
         queued = must_wait(device, wait=wait, beside_chat=beside_chat)
-        settings = _planned(settings, place_of(device, settings.processes, alone=queued), store)
+        settings = _planned(settings, device_memory_of(device, settings.processes, alone=queued), store)
         with _new_folder(asked.name or _free_name(asked.preset)) as run:
             about = {
                 "schema": 2,
@@ -212,7 +212,7 @@ def _read(settings: Settings) -> Store:
     return training_data(settings)
 
 
-def _planned(settings: Settings, place: Place, store: Store) -> Settings:
+def _planned(settings: Settings, place: DeviceMemory, store: Store) -> Settings:
     """The settings with "auto" decided. Raises StudioError for data that are refused, and for what cannot fit."""
     plan = make_plan(settings, place, store, store.select(settings.bad_records, settings.max_length))
     if plan.problem:

@@ -16,7 +16,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from glmstudio.cluster.coordinator import Head
+from glmstudio.cluster.coordinator import Coordinator
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.paths import ROOT
@@ -64,7 +64,7 @@ class Supervisor:
         me = process.identify(os.getpid())
         self._about: dict[str, Any] = read_table(Path("run.json")) | {"supervisor": me.to_json() if me else None}
         self._agent: subprocess.Popen[bytes] | None = None
-        self._head: Head | None = None  # of several machines, this one is the first
+        self._head: Coordinator | None = None  # of several machines, this one is the first
         self._problem: StudioError | None = None
         self._ended_by: str | None = None
         signal.signal(signal.SIGTERM, self._pass_on)
@@ -74,7 +74,7 @@ class Supervisor:
         last_word(_HERE, "run.json", self._about)
         code, begin = 1, _log_size()
         try:
-            self._head = Head.of(self._folder, self._about)
+            self._head = Coordinator.of(self._folder, self._about)
             code = self._with_others(self._head) if self._head else self._alone()
         except StudioError as problem:
             self._problem = problem
@@ -106,7 +106,7 @@ class Supervisor:
         self._began(agent, argv)
         return agent.wait()
 
-    def _with_others(self, head: Head) -> int:
+    def _with_others(self, head: Coordinator) -> int:
         """Train as the first of several machines. Raises StudioError for what torchrun cannot tell."""
         head.gather(self._shall_leave)
         if self._shall_leave():

@@ -61,20 +61,20 @@ def load(options: argparse.Namespace) -> Any:
     import torch
 
     from glmstudio.data.protocol.tokenizer import Tokenizer
-    from glmstudio.glm.adapters.adapter_pool import Shelf
+    from glmstudio.glm.adapters.adapter_pool import AdapterPool
     from glmstudio.glm.load import load_model
-    from glmstudio.serve.decoders import FixedSteps, PlainSteps
+    from glmstudio.serve.decoders import EagerDecoder, StaticCacheDecoder
     from glmstudio.serve.engine import Engine
     from glmstudio.serve.service import Service
 
     dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
     model = load_model(found.path, dtype=dtypes.get(options.dtype), device=options.device, bits=options.bits)
-    shelf = Shelf(model)
+    shelf = AdapterPool(model)
     for name, folder in folders.items():
         shelf.add(name, folder)
     tokenizer = Tokenizer(found.path)
     graphs = options.graph == "auto" and model.device.type == "cuda"
-    steps = FixedSteps(model) if graphs else PlainSteps(model)
+    steps = StaticCacheDecoder(model) if graphs else EagerDecoder(model)
     about = {"dtype": str(model.dtype).removeprefix("torch."), "bits": options.bits, "device": str(model.device)}
     about |= {"graph": graphs}
     control = os.environ.get(CONTROL, "")

@@ -18,7 +18,7 @@ from glmstudio.data.protocol.prompt import Message, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
-from glmstudio.glm.adapters.adapter_pool import Shelf
+from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.batch_generation import Generated, generate, log_likelihoods
 from glmstudio.glm.load import load_model
 from glmstudio.knowledge.asking import read_answers
@@ -48,7 +48,7 @@ class Worker:
             waiting = [(part, self._open(part["mark"])) for part in parts]
             if not any(questions for _, questions in waiting):
                 continue
-            shelf = Shelf(load_model(model, device=self._work.get("device") or None))
+            shelf = AdapterPool(load_model(model, device=self._work.get("device") or None))
             tokenizer = Tokenizer(Path(model))
             for part, questions in waiting:
                 if part["adapter"]:

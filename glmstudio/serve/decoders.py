@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.glm.decode import Reader
+from glmstudio.glm.decode import DecodeForward
 from glmstudio.glm.kv_cache import FixedCache, GrowingCache
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ _MOST = 8  # graphs that are kept
 _WARM = 3  # rounds before a capture, in which libraries choose their kernels and take their memory
 
 
-class PlainSteps:
+class EagerDecoder:
     """Each token of an answer as any piece of a prompt."""
 
     def __init__(self, model: GlmForCausalLM) -> None:
-        self._reader = Reader(model)
+        self._reader = DecodeForward(model)
         self._device = model.device
         self._cache: Any = None  # a GrowingCache while an answer is made
 
@@ -65,7 +65,7 @@ class PlainSteps:
         self.forget()
 
 
-class FixedSteps(PlainSteps):
+class StaticCacheDecoder(EagerDecoder):
     """In fixed places, of 512, 1,024, … tokens; `graphs`: as CUDA graphs."""
 
     def __init__(self, model: GlmForCausalLM, *, graphs: bool = True) -> None:
@@ -78,12 +78,12 @@ class FixedSteps(PlainSteps):
         self._made: dict[tuple[str, int], _Graph] = {}
 
     def begin(self, adapter: str, cache: GrowingCache) -> None:
-        """As in `PlainSteps`."""
+        """As in `EagerDecoder`."""
         super().begin(adapter, cache)
         self._room = self._length = 0
 
     def step(self, token: int) -> torch.Tensor:
-        """As in `PlainSteps`."""
+        """As in `EagerDecoder`."""
         if self._length >= self._room:
             self._move(self._length or self._cache.get_seq_length())
         places = self._places[self._room]
@@ -94,12 +94,12 @@ class FixedSteps(PlainSteps):
         return places.compute() if graph is None else graph.replay()
 
     def end(self) -> None:
-        """As in `PlainSteps`."""
+        """As in `EagerDecoder`."""
         if self._room:
             self._places[self._room].cache.give(self._cache, self._length)
 
     def clear(self) -> None:
-        """As in `PlainSteps`."""
+        """As in `EagerDecoder`."""
         super().clear()
         self._room = self._length = 0
         self._made.clear()
@@ -136,7 +136,7 @@ class FixedSteps(PlainSteps):
 class _Places:
     """Fixed places of one size: where the next token stands, and what has been read."""
 
-    def __init__(self, reader: Reader, room: int) -> None:
+    def __init__(self, reader: DecodeForward, room: int) -> None:
         self.reader, model = reader, reader.model
         self.cache = FixedCache(model, room)
         self.token = torch.zeros(1, 1, dtype=torch.long, device=model.device)

@@ -14,11 +14,11 @@ import torch
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from glmstudio.chat.sampling import Sampling
-from glmstudio.glm.adapters.adapter_pool import Shelf
-from glmstudio.serve.decoders import PlainSteps
-from glmstudio.serve.fair_queue import Turns
-from glmstudio.serve.prefix_cache import KeptCaches
-from glmstudio.serve.protocol.scores import Score, score_of, scores_of
+from glmstudio.glm.adapters.adapter_pool import AdapterPool
+from glmstudio.serve.decoders import EagerDecoder
+from glmstudio.serve.fair_queue import FairQueue
+from glmstudio.serve.prefix_cache import PrefixCache
+from glmstudio.serve.protocol.scores import TokenScore, score_of, scores_of
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ba
 
 
 @dataclass(frozen=True)
-class Known:
+class PrefixHit:
     """The first so many tokens of the prompt were computed before."""
 
     tokens: int
@@ -39,7 +39,7 @@ class Known:
 class PromptScores:
     """The scores of all tokens of the prompt but the first one."""
 
-    scores: list[Score]
+    scores: list[TokenScore]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Chosen:
     """An id of the answer and its score, by the logits as they are, whatever the sampling makes of them."""
 
     token: int
-    score: Score
+    score: TokenScore
 
 
 class NoMemoryError(Exception):
@@ -59,8 +59,8 @@ class NoMemoryError(Exception):
 
 
 @dataclass(eq=False)
-class Job:
-    """One answer: `put` hears, from the engine's thread, one `Known`, then each id, then None or the exception.
+class GenerationJob:
+    """One answer: `put` hears, from the engine's thread, one `PrefixHit`, then each id, then None or the exception.
 
     `begin`: sequences of ids one of which the answer has to begin with; none for a free one. With `scored`, each id
     comes as a `Chosen`; with `prompt_scored`, `PromptScores` come before the first of them.
@@ -88,22 +88,22 @@ class _Errand:
 class Engine:
     """The engine knows nothing about text. Whatever touches the model is done by its own thread, in turn."""
 
-    def __init__(self, shelf: Shelf, stop_ids: Sequence[int], steps: PlainSteps | None = None) -> None:
+    def __init__(self, shelf: AdapterPool, stop_ids: Sequence[int], steps: EagerDecoder | None = None) -> None:
         self.shelf = shelf
         self._model = shelf.model
-        self._steps = steps or PlainSteps(shelf.model)
+        self._steps = steps or EagerDecoder(shelf.model)
         self._stop_ids = frozenset(stop_ids)
         self.context: int = self._model.config.max_position_embeddings
-        self.kept = KeptCaches(self._model.config, _KEPT_CONTEXTS * self.context)
-        self.turns: Turns[Job | _Errand] = Turns()
+        self.kept = PrefixCache(self._model.config, _KEPT_CONTEXTS * self.context)
+        self.turns: FairQueue[GenerationJob | _Errand] = FairQueue()
         self.busy = self._ended = False
         threading.Thread(target=self._work, daemon=True, name="engine").start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: GenerationJob) -> None:
         """Have the job done in its turn. Raises FullError."""
         self.turns.join(job.client, job)
 
-    def before(self, job: Job) -> int | None:
+    def before(self, job: GenerationJob) -> int | None:
         """How many are served before the job; None once its turn has come."""
         order = self.turns.order()
         return order.index(job) + self.busy if job in order else None
@@ -111,7 +111,7 @@ class Engine:
     def generate(self, prompt: Sequence[int], sampling: Sampling, adapter: str = "") -> Iterator[int]:
         """Yield the ids of one answer, with the stop id at its end. Raises what torch raises."""
         told: queue.Queue[Any] = queue.Queue()
-        job = Job(prompt, sampling, told.put, adapter)
+        job = GenerationJob(prompt, sampling, told.put, adapter)
         self.submit(job)
         try:
             while (item := told.get()) is not None:
@@ -149,7 +149,7 @@ class Engine:
                 self._do(job)
             job = None  # an answer that is over must not hold its prompt until the next one
 
-    def _do(self, job: Job | _Errand) -> None:
+    def _do(self, job: GenerationJob | _Errand) -> None:
         try:
             if isinstance(job, _Errand):
                 job.do()
@@ -164,7 +164,7 @@ class Engine:
             log.exception("An answer broke")
             job.put(error.with_traceback(None))
 
-    def _answer(self, job: Job) -> None:
+    def _answer(self, job: GenerationJob) -> None:
         """The answer; where the memory is not enough, once more with all that was kept given back."""
         given: list[int] = []
         try:
@@ -192,7 +192,7 @@ class Engine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _generate(self, job: Job, given: list[int]) -> None:
+    def _generate(self, job: GenerationJob, given: list[int]) -> None:
         if job.cancel.is_set():
             return
         try:
@@ -201,10 +201,10 @@ class Engine:
         finally:
             self._steps.forget()
 
-    def _decode(self, job: Job, given: list[int]) -> None:
+    def _decode(self, job: GenerationJob, given: list[int]) -> None:
         self.shelf.use(job.adapter)
         cache, known, scores = self.kept.take(job.adapter, job.prompt, scored=job.prompt_scored)
-        job.put(Known(known))
+        job.put(PrefixHit(known))
         choose = _Chooser(job.sampling, job.begin, self._model.device)
         ids, logits = list(job.prompt), None
         self._steps.begin(job.adapter, cache)
@@ -230,7 +230,7 @@ class Engine:
         if cache.get_seq_length():
             self.kept.put(job.adapter, ids, cache, scores)
 
-    def _read_scored(self, ids: Sequence[int], start: int, scores: list[Score]) -> torch.Tensor:
+    def _read_scored(self, ids: Sequence[int], start: int, scores: list[TokenScore]) -> torch.Tensor:
         """Read a piece of the prompt; adds the scores of what follows each of its tokens. Returns the logits (V)."""
         end = min(start + _CHUNK, len(ids))
         states, follow = self._steps.states(ids[start:end]), ids[start + 1 : end + 1]

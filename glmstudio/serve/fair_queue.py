@@ -13,7 +13,7 @@ class FullError(Exception):
     """So many wait already that one more would not be served in time."""
 
 
-class Turns(Generic[T]):
+class FairQueue(Generic[T]):
     """A queue of jobs, each of a client."""
 
     def __init__(self, most: int = 256) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from glmstudio.serve.engine import Engine, Job
+from glmstudio.serve.engine import Engine, GenerationJob
 
 _BEAT = 1.0  # seconds between two signs of life while a request waits
 
@@ -20,7 +20,7 @@ class Listener:
     def __init__(self, engine: Engine) -> None:
         self._engine, self._loop = engine, asyncio.get_running_loop()
         self._told: asyncio.Queue[Any] = asyncio.Queue()
-        self._job: Job | None = None
+        self._job: GenerationJob | None = None
         self.left = False
 
     def put(self, item: Any) -> None:
@@ -28,7 +28,7 @@ class Listener:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._told.put_nowait, item)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: GenerationJob) -> None:
         """Have a job done that tells `put`. Raises FullError."""
         self._job = job
         self._engine.submit(job)

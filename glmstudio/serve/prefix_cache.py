@@ -8,28 +8,28 @@ from dataclasses import dataclass
 from transformers import GlmConfig
 
 from glmstudio.glm.kv_cache import GrowingCache
-from glmstudio.serve.protocol.scores import Score
+from glmstudio.serve.protocol.scores import TokenScore
 
 _MOST = 8
 _SHORT = 256  # tokens: so much may be cut off the end of a kept one; where more would be lost, it is copied
 
 
 @dataclass
-class Kept:
+class CachedPrefix:
     """The keys and values of `ids`, computed with one adapter; `scores[i]`, where known, is that of `ids[i + 1]`."""
 
     adapter: str
     ids: list[int]
     cache: GrowingCache
-    scores: list[Score]
+    scores: list[TokenScore]
 
 
-class KeptCaches:
+class PrefixCache:
     """The few that were used last, `limit` tokens in all. Never shared between adapters: their numbers differ."""
 
     def __init__(self, config: GlmConfig, limit: int) -> None:
         self._config, self._limit = config, limit
-        self._kept: list[Kept] = []
+        self._kept: list[CachedPrefix] = []
 
     @property
     def tokens(self) -> int:
@@ -38,7 +38,7 @@ class KeptCaches:
 
     def take(
         self, adapter: str, prompt: Sequence[int], *, scored: bool = False
-    ) -> tuple[GrowingCache, int, list[Score]]:
+    ) -> tuple[GrowingCache, int, list[TokenScore]]:
         """A cache whose first tokens are those of `prompt`, how many, and the scores of the prompt that are known, from
         its second token on; at least one token is left to compute. With `scored`, all up to that one are known.
         """
@@ -60,10 +60,10 @@ class KeptCaches:
         best.cache.cut(length)
         return best.cache, length, scores
 
-    def put(self, adapter: str, ids: Sequence[int], cache: GrowingCache, scores: Sequence[Score] = ()) -> None:
+    def put(self, adapter: str, ids: Sequence[int], cache: GrowingCache, scores: Sequence[TokenScore] = ()) -> None:
         """Keep what was computed; the ones that were not used for longest go."""
         known = list(ids[: cache.get_seq_length()])
-        self._kept.append(Kept(adapter, known, cache, list(scores)))
+        self._kept.append(CachedPrefix(adapter, known, cache, list(scores)))
         while len(self._kept) > _MOST or (self.tokens > self._limit and len(self._kept) > 1):
             del self._kept[0]
 

@@ -23,7 +23,7 @@ from glmstudio.data.protocol.prompt import chat_ids, is_text
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import short
-from glmstudio.serve.engine import Engine, Job
+from glmstudio.serve.engine import Engine, GenerationJob
 from glmstudio.serve.fair_queue import FullError
 from glmstudio.serve.job_listener import Listener
 from glmstudio.serve.protocol.chat_request import Request, read_request
@@ -106,7 +106,7 @@ class Service:
         asked = read_request(await read_body(request))
         adapter = self._adapter(asked.model)
         listener = Listener(self._engine)
-        job = Job(
+        job = GenerationJob(
             prompt=await beside(request, self._prompt, asked),
             sampling=asked.sampling,
             put=listener.put,
@@ -184,7 +184,7 @@ class Service:
             )
         return prompt
 
-    def _within(self, job: Job) -> Any:
+    def _within(self, job: GenerationJob) -> Any:
         """The sampling, with no more tokens than the context has room for."""
         room = self._engine.context - len(job.prompt)
         return replace(job.sampling, max_tokens=min(job.sampling.max_tokens, room))

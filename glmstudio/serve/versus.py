@@ -17,7 +17,7 @@ from glmstudio.data.protocol.prompt import Message, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
-from glmstudio.glm.adapters.adapter_pool import Shelf
+from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
 from glmstudio.serve.engine import Engine
 
@@ -38,13 +38,13 @@ def ask_both(model: Path, learned: Path, question: str, opening: Sequence[int] =
     """The answer of the base, then of the tuned model, both without chance. Raises StudioError."""
     tokenizer = Tokenizer(model)
     prompt = chat_ids(tokenizer, [Message("user", question)], opening)
-    engine = Engine(Shelf(load_model(model)), tokenizer.stop_ids)
+    engine = Engine(AdapterPool(load_model(model)), tokenizer.stop_ids)
     base = _answer(engine, tokenizer, prompt)
     if (learned / "adapter.json").is_file():
         engine.add("tuned", learned)
         return {"base": base, "tuned": _answer(engine, tokenizer, prompt, "tuned")}
     engine.end()
-    whole = Engine(Shelf(load_model(learned)), tokenizer.stop_ids)
+    whole = Engine(AdapterPool(load_model(learned)), tokenizer.stop_ids)
     return {"base": base, "tuned": _answer(whole, tokenizer, prompt)}
 
 

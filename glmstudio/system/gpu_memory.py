@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 
 from glmstudio.system.environment import has_the_machines_pids, in_wsl
-from glmstudio.system.nvml import Cards, read_cards
+from glmstudio.system.nvml import GpuReading, read_cards
 
 
 def held_mib(seconds: float = 3.0) -> dict[int, int] | None:
@@ -24,9 +24,9 @@ def held_mib(seconds: float = 3.0) -> dict[int, int] | None:
     return dict(held)
 
 
-def _cards(seconds: float) -> Cards | None:
+def _cards(seconds: float) -> GpuReading | None:
     # What hangs in the driver cannot be cancelled, and must not keep a list or an end waiting.
-    answer: Future[Cards] = Future()
+    answer: Future[GpuReading] = Future()
     threading.Thread(target=lambda: answer.set_result(read_cards()), daemon=True, name="gpu-memory").start()
     try:
         return answer.result(timeout=seconds)

@@ -20,7 +20,7 @@ _RECOVERY_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION; older bindings hav
 
 
 @dataclass(frozen=True)
-class Cards:
+class GpuReading:
     """What the driver said: its version and its GPUs, or `problem` (the name of NVIDIA's error) if it said nothing."""
 
     gpus: tuple[Gpu, ...] = ()
@@ -30,7 +30,7 @@ class Cards:
 
 
 @dataclass(frozen=True)
-class Health:
+class GpuHealth:
     """How a card is; None where it does not tell. Reasons are NVML's bits for slowing its clock down."""
 
     index: int
@@ -46,7 +46,7 @@ class Health:
     mig: bool = False
 
 
-NO_CARDS = Cards()
+NO_CARDS = GpuReading()
 
 
 class _Library:
@@ -78,21 +78,21 @@ class _Library:
 _LIBRARY = _Library()
 
 
-def read_cards() -> Cards:
+def read_cards() -> GpuReading:
     """Everything the driver tells now of memory and of who holds it."""
     with _LIBRARY.lock:
         if problem := _LIBRARY.problem():
-            return Cards(problem=problem)
+            return GpuReading(problem=problem)
         driver = _text(_ask(pynvml.nvmlSystemGetDriverVersion, default=""))
         count = _ask(pynvml.nvmlDeviceGetCount, default=0)
         read = {index: _read_gpu(index) for index in range(count)}
         lost = tuple(index for index, gpu in read.items() if gpu is None)
         if lost:
             _LIBRARY.close()
-        return Cards(tuple(gpu for gpu in read.values() if gpu), driver, lost=lost)
+        return GpuReading(tuple(gpu for gpu in read.values() if gpu), driver, lost=lost)
 
 
-def read_health() -> tuple[Health, ...]:
+def read_health() -> tuple[GpuHealth, ...]:
     """How each card is."""
     with _LIBRARY.lock:
         if _LIBRARY.problem():
@@ -135,12 +135,12 @@ def _unnamed(memory: Any, processes: tuple[GpuProcess, ...]) -> int | None:
     return max(0, used - sum(process.used_mib or 0 for process in processes))
 
 
-def _read_health(index: int, handle: Any) -> Health:
+def _read_health(index: int, handle: Any) -> GpuHealth:
     _, _, pending, failed = _ask(pynvml.nvmlDeviceGetRemappedRows, handle, default=(0, 0, 0, 0))
     reasons = _ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
     if reasons is None:
         reasons = _ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle, default=0)
-    return Health(
+    return GpuHealth(
         index=index,
         name=_text(_ask(pynvml.nvmlDeviceGetName, handle, default="NVIDIA GPU")),
         uncorrected=_ask(

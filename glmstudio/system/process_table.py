@@ -38,7 +38,7 @@ _LONGEST = 1000  # characters of one word of a command line, of which there may 
 
 
 @dataclass(frozen=True)
-class Seen:
+class ProcessInfo:
     """A process as it was at that look. `variables` and `program` are only known of this user's processes."""
 
     pid: int
@@ -96,12 +96,12 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Table:
+class ProcessTable:
     """All processes by number."""
 
-    processes: dict[int, Seen]
+    processes: dict[int, ProcessInfo]
 
-    def above(self, process: Seen) -> Iterator[Seen]:
+    def above(self, process: ProcessInfo) -> Iterator[ProcessInfo]:
         """Its parent, its parent's parent, and so on, as far as they are still there."""
         seen = {process.pid}
         current = self.processes.get(process.parent)
@@ -110,12 +110,12 @@ class Table:
             seen.add(current.pid)
             current = self.processes.get(current.parent)
 
-    def below(self, pid: int) -> list[Seen]:
+    def below(self, pid: int) -> list[ProcessInfo]:
         """Everything that it started, and what they started."""
-        children: dict[int, list[Seen]] = {}
+        children: dict[int, list[ProcessInfo]] = {}
         for each in self.processes.values():
             children.setdefault(each.parent, []).append(each)
-        found: dict[int, Seen] = {}
+        found: dict[int, ProcessInfo] = {}
         waiting = [pid]
         while waiting:
             new = [child for child in children.get(waiting.pop(), ()) if child.pid not in found]
@@ -123,11 +123,11 @@ class Table:
             waiting += [child.pid for child in new]
         return list(found.values())
 
-    def has_agent_above(self, process: Seen) -> bool:
+    def has_agent_above(self, process: ProcessInfo) -> bool:
         """Whether a torchrun still looks after it."""
         return any(each.is_agent for each in self.above(process))
 
-    def is_looked_after(self, process: Seen) -> bool:
+    def is_looked_after(self, process: ProcessInfo) -> bool:
         """Whether the one who started this part of a training is still there: torchrun or its like, a launcher that
         somebody wrote in Python, or a shell in whose terminal it runs.
         """
@@ -137,14 +137,14 @@ class Table:
             return True
         return self._has_python_launcher(process)
 
-    def is_of_a_training(self, process: Seen) -> bool:
+    def is_of_a_training(self, process: ProcessInfo) -> bool:
         """Whether it is a launcher, or what one that is still there started; a terminal makes no training."""
         if process.is_agent:
             return True
         is_part = process.name == LOADER or (process.is_python and bool(process.job))
         return is_part and (self.has_agent_above(process) or (bool(process.job) and self._has_python_launcher(process)))
 
-    def training_of(self, process: Seen) -> set[int]:
+    def training_of(self, process: ProcessInfo) -> set[int]:
         """The numbers of all that belongs to the same training, itself among them."""
         agent = next((each for each in reversed([process, *self.above(process)]) if each.is_agent), None)
         if agent is not None:
@@ -158,11 +158,11 @@ class Table:
         )
         return {process.pid, *kin}
 
-    def _has_python_launcher(self, process: Seen) -> bool:
+    def _has_python_launcher(self, process: ProcessInfo) -> bool:
         starter = next((each for each in self.above(process) if each.job != process.job), None)
         return starter is not None and starter.is_python and starter.pid != 1
 
-    def helps_a_worker(self, process: Seen) -> bool:
+    def helps_a_worker(self, process: ProcessInfo) -> bool:
         """Whether the worker that started it is well: some let their helpers go, and process 1 adopts them."""
         return process.rank is not None and any(
             each.rank == process.rank
@@ -173,12 +173,12 @@ class Table:
         )
 
 
-def read_table() -> Table:
+def read_table() -> ProcessTable:
     """Look at every process once."""
     own = os.getuid() if hasattr(os, "getuid") else None
     # Not `process_iter`: it keeps what it saw, and would take a new process for the one that had its number before.
     seen = (_look(pid, own) for pid in psutil.pids())
-    return Table({each.pid: each for each in seen if each})
+    return ProcessTable({each.pid: each for each in seen if each})
 
 
 def is_stopped(pid: int) -> bool:
@@ -194,7 +194,7 @@ def clean(text: object, longest: int) -> str:
     return "".join(sign if sign.isprintable() else " " if sign.isspace() else "�" for sign in str(text)[:longest])
 
 
-def _look(pid: int, own: int | None) -> Seen | None:
+def _look(pid: int, own: int | None) -> ProcessInfo | None:
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -203,10 +203,10 @@ def _look(pid: int, own: int | None) -> Seen | None:
         return None
 
 
-def _seen(info: dict[str, Any], own: int | None) -> Seen:
+def _seen(info: dict[str, Any], own: int | None) -> ProcessInfo:
     mine = own is None or (info.get("uids") is not None and info["uids"].real == own)
     times = info["cpu_times"]
-    return Seen(
+    return ProcessInfo(
         pid=info["pid"],
         parent=info["ppid"] or 0,
         name=clean(info["name"] or "", 60),

@@ -19,8 +19,8 @@ from glmstudio.data.protocol.prompt import IGNORED
 from glmstudio.data.protocol.tokenizer import PAD
 from glmstudio.data.selection import Numbers
 from glmstudio.data.store import Store
-from glmstudio.train.distributed.context import Team
-from glmstudio.train.packs import Layout, Pack, dealt
+from glmstudio.train.distributed.context import DistributedContext
+from glmstudio.train.packs import Pack, Packer, shard_packs
 from glmstudio.train.shared_prefix import Prompts
 
 _GROUPED = 50  # batches whose conversations are sorted by length together
@@ -56,16 +56,16 @@ class Examples(Dataset[dict[str, Any]]):
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepConfig:
     """What a step is: so many batches of so many conversations, laid out; `mean`: weighted, or each token alike."""
 
     batch: int
     accumulation: int
-    layout: Layout
+    layout: Packer
     mean: bool = True
 
 
-class Order(Sampler[int]):
+class LengthGroupedSampler(Sampler[int]):
     """The order of an epoch, which `seed` and `epoch` alone decide: so a run that goes on meets what it would have met.
 
     Conversations of like length come together; with `prompts`, those that share one do instead. The longest of all
@@ -111,7 +111,7 @@ class Order(Sampler[int]):
         return order[np.argsort(turn, kind="stable")].tolist()
 
 
-class Deal(Sampler[list[Pack]]):
+class PackBatchSampler(Sampler[list[Pack]]):
     """The packs of one process, a list for each step: those of all processes are the step.
 
     A step has `accumulation` batches of `batch` conversations (the last one of an epoch may have fewer, k). As in the
@@ -120,7 +120,9 @@ class Deal(Sampler[list[Pack]]):
     its conversations allow, so that what does not fit the memory most likely fails in the first minute.
     """
 
-    def __init__(self, examples: Examples, order: Order | range, steps: Steps, team: Team) -> None:
+    def __init__(
+        self, examples: Examples, order: LengthGroupedSampler | range, steps: StepConfig, team: DistributedContext
+    ) -> None:
         self._examples, self._order, self._steps, self._team = examples, order, steps, team
 
     def __len__(self) -> int:
@@ -129,12 +131,12 @@ class Deal(Sampler[list[Pack]]):
     def __iter__(self) -> Iterator[list[Pack]]:
         order, batch, team = list(self._order), self._steps.batch, self._team
         batches = [order[at : at + batch] for at in range(0, len(order), batch)]
-        first = isinstance(self._order, Order) and self._order.epoch == 0
+        first = isinstance(self._order, LengthGroupedSampler) and self._order.epoch == 0
         for at in range(0, len(batches), self._steps.accumulation):
             step = batches[at : at + self._steps.accumulation]
             packs = self._steps.layout.packs(step, self._examples.length, team.world, full=first and not at)
             weights = self._weights(step)
-            yield dealt([[(index, weights[index]) for index in pack] for pack in packs], team.rank, team.world)
+            yield shard_packs([[(index, weights[index]) for index in pack] for pack in packs], team.rank, team.world)
 
     def _weights(self, step: list[list[int]]) -> dict[int, float]:
         if not self._steps.mean:
@@ -146,10 +148,10 @@ class Deal(Sampler[list[Pack]]):
         return weights
 
 
-class Packed(Dataset[dict[str, Any]]):
-    """Examples by the pack, as `Deal` deals them: what `Scored.forward` takes."""
+class PackedDataset(Dataset[dict[str, Any]]):
+    """Examples by the pack, as `PackBatchSampler` deals them: what `Scored.forward` takes."""
 
-    def __init__(self, examples: Examples, layout: Layout) -> None:
+    def __init__(self, examples: Examples, layout: Packer) -> None:
         self._examples, self._layout = examples, layout
 
     def __len__(self) -> int:

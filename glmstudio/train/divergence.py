@@ -13,7 +13,7 @@ _SPAN = 10  # steps whose mean is compared
 _FACTOR, _MARGIN = 2.0, 2.0
 
 
-class Health:
+class DivergenceGuard:
     """Is told every gradient and every loss, and raises StudioError, with the reason, when the run must stop."""
 
     def __init__(self, *, scaled: bool) -> None:

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from transformers import GlmForCausalLM
 
-from glmstudio.glm.attention import Documents
+from glmstudio.glm.attention import PackedSequences
 
 
-class Scored(nn.Module):
+class ModelWithLoss(nn.Module):
     """The model as the Trainer sees it: a pack in, the weighted loss of its learned tokens out."""
 
     def __init__(self, glm: GlmForCausalLM) -> None:
@@ -29,13 +29,13 @@ class Scored(nn.Module):
         """`input_ids` (B, T): `lengths` of the documents in a row of them, and which one each goes on from (`after`);
         None for a batch that is padded. `rows` and `wanted` (R): which positions foretell which token; `weights` and
         `counts`: what each token of a conversation counts, and how many there are."""
-        documents = Documents(lengths, input_ids.device, after) if lengths else None
+        documents = PackedSequences(lengths, input_ids.device, after) if lengths else None
         packed = {"position_ids": documents.positions, "documents": documents} if documents else {}
         hidden = self.glm.model(input_ids=input_ids, use_cache=False, **packed).last_hidden_state  # (B, T, H)
         return {"loss": self.glm.lm_head(hidden.flatten(0, 1).index_select(0, rows), wanted, weights, counts)}
 
 
-def bend(glm: GlmForCausalLM) -> float:
+def attention_cost_length(glm: GlmForCausalLM) -> float:
     """The length at which a token costs twice as much as the first one does: of the products in the linear layers as
     much as of those with the keys and values before it, half of a conversation on average."""
     config = glm.config

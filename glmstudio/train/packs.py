@@ -18,7 +18,7 @@ _Unit = tuple[int, ...]  # conversations that come into one pack, as they begin 
 
 
 @dataclass(frozen=True)
-class Layout:
+class Packer:
     """How to lay out: packs of at most `limit` tokens, or, where it is None, batches as they are, to be padded.
 
     A token costs more the longer its conversation is: twice as much at `bend` tokens as at the start. What several
@@ -74,7 +74,7 @@ class _Sizes:
         return shared * (1 + shared / self.bend) + sum(count * (1 + seen / self.bend) for count, seen in own)
 
 
-def dealt(packs: list[Pack], rank: int, world: int) -> list[Pack]:
+def shard_packs(packs: list[Pack], rank: int, world: int) -> list[Pack]:
     """The packs of one process. All get as many, so that nobody waits in vain: where they do not come out even, some
     packs come again with no weight."""
     rounds = -(-len(packs) // world)

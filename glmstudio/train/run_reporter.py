@@ -17,19 +17,19 @@ import torch
 from glmstudio.errors import StudioError
 from glmstudio.files import read_text, write_json
 from glmstudio.system import process
-from glmstudio.train.distributed.context import Team
+from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.distributed.straggler import SPAN, Stopwatch, slowest
 
 _HEARTBEAT = 2.0
 
 
-class Witness:
+class RunReporter:
     """Writes `progress.json`, `metrics.jsonl` and `ranks.jsonl` of the run directory `folder`.
 
     Never makes that directory: one that was moved away while the run went on must not come back as a ghost.
     """
 
-    def __init__(self, folder: Path, steps: int, team: Team) -> None:
+    def __init__(self, folder: Path, steps: int, team: DistributedContext) -> None:
         self._folder, self._steps, self._team = folder, steps, team
         self.stopwatch = Stopwatch()
         self._spans: list[list[list[float]]] = []  # of each step since the last comparison, each rank's seconds

@@ -10,13 +10,13 @@ from transformers import GlmForCausalLM
 from glmstudio.data.protocol.prompt import Message, chat_ids, opening_of
 from glmstudio.data.protocol.tokenizer import PAD, Tokenizer
 from glmstudio.train.batches import Examples
-from glmstudio.train.run_reporter import Witness
+from glmstudio.train.run_reporter import RunReporter
 
 _LONGEST = 96  # tokens of an answer
 
 
 def sampler(
-    glm: GlmForCausalLM, tokenizer: Tokenizer, examples: Examples, question: str, witness: Witness
+    glm: GlmForCausalLM, tokenizer: Tokenizer, examples: Examples, question: str, witness: RunReporter
 ) -> Callable[[int], None]:
     """A function that asks and tells the witness; `question` empty takes that of the first conversation, and any is
     asked with the tools and the system text of that one."""

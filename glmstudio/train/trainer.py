@@ -20,21 +20,21 @@ from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArgum
 from glmstudio.config.settings import Settings, pack_limit
 from glmstudio.models.library import Model
 from glmstudio.rundir.checkpoints import best, list_checkpoints, prune, seal
-from glmstudio.train.batches import Deal, Examples, Order, Packed, Steps
+from glmstudio.train.batches import Examples, LengthGroupedSampler, PackBatchSampler, PackedDataset, StepConfig
 from glmstudio.train.distributed.checkpoint_sync import collect
-from glmstudio.train.distributed.context import Team
-from glmstudio.train.divergence import Health
+from glmstudio.train.distributed.context import DistributedContext
+from glmstudio.train.divergence import DivergenceGuard
 from glmstudio.train.methods import METHODS, Method
-from glmstudio.train.model_with_loss import Scored, bend
-from glmstudio.train.packs import Layout
-from glmstudio.train.run_reporter import Witness
-from glmstudio.train.strategies.base import Engine
+from glmstudio.train.model_with_loss import ModelWithLoss, attention_cost_length
+from glmstudio.train.packs import Packer
+from glmstudio.train.run_reporter import RunReporter
+from glmstudio.train.strategies.base import ShardingStrategy
 from glmstudio.train.strategies.full_state import restore_state, save_state
-from glmstudio.train.training_exam import Exam, Marks, examine
+from glmstudio.train.training_exam import Exam, ExamScores, examine
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What a trainer is made of, besides the model."""
 
     settings: Settings
@@ -42,10 +42,10 @@ class Job:
     folder: Path
     examples: Examples
     validation: Examples | None
-    witness: Witness
+    witness: RunReporter
     sample: Callable[[int], None]
-    team: Team
-    engine: Engine
+    team: DistributedContext
+    engine: ShardingStrategy
     about: Mapping[str, Any] = field(default_factory=dict)  # `run.json`
     exam: Exam | None = None  # of the first process
 
@@ -56,9 +56,9 @@ _SCHEDULE = "scheduler.pt"  # transformers' name for it
 class StudioTrainer(Trainer):
     """Trainer whose order, checkpoints and validation are the studio's."""
 
-    job: Job
-    order: Order
-    steps: Steps
+    job: TrainingJob
+    order: LengthGroupedSampler
+    steps: StepConfig
     method: Method
     watcher: Watcher
     control: Any
@@ -73,8 +73,8 @@ class StudioTrainer(Trainer):
         """This process's packs, those of a step together. They are dealt out here: accelerate would give the last ones
         of an epoch twice."""
         return DataLoader(
-            Packed(self.job.examples, self.steps.layout),
-            batch_sampler=Deal(self.job.examples, self.order, self.steps, self.job.team),
+            PackedDataset(self.job.examples, self.steps.layout),
+            batch_sampler=PackBatchSampler(self.job.examples, self.order, self.steps, self.job.team),
             collate_fn=list,
             num_workers=self.job.settings.loader_processes,
             pin_memory=self.args.dataloader_pin_memory,
@@ -113,10 +113,10 @@ class StudioTrainer(Trainer):
         steps = dataclasses.replace(
             self.steps, accumulation=self.steps.accumulation * team.world, layout=layout, mean=False
         )
-        deal = Deal(validation, range(len(validation)), steps, team)
+        deal = PackBatchSampler(validation, range(len(validation)), steps, team)
         model.eval()
         with torch.no_grad():  # a divided model keeps what it put together, and learns with it afterwards
-            packed = Packed(validation, steps.layout)
+            packed = PackedDataset(validation, steps.layout)
             loader = DataLoader(packed, batch_sampler=deal, collate_fn=list, generator=apart)
             for done, packs in enumerate(loader):
                 self.job.witness.validating(done, len(deal))
@@ -210,7 +210,7 @@ class StudioTrainer(Trainer):
         team.barrier()
         witness.phase("training")
 
-    def _may_end_early(self, folder: Path, marks: Marks | None) -> bool:
+    def _may_end_early(self, folder: Path, marks: ExamScores | None) -> bool:
         """Whether so many checkpoints in a row were no better than one before them, or kept too little."""
         settings = self.job.settings
         if not settings.early_stop or not self.job.team.first:
@@ -228,9 +228,9 @@ class StudioTrainer(Trainer):
 class Watcher(TrainerCallback):
     """Looks after a run: reports each step, and stops it when it was asked to or when it went wrong."""
 
-    def __init__(self, job: Job, order: Order, *, scaled: bool) -> None:
+    def __init__(self, job: TrainingJob, order: LengthGroupedSampler, *, scaled: bool) -> None:
         self._job, self._order = job, order
-        self._health = Health(scaled=scaled)
+        self._health = DivergenceGuard(scaled=scaled)
         self.stopped = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -257,7 +257,7 @@ class Watcher(TrainerCallback):
             self._job.witness.step_made(state.global_step, logs)
 
 
-def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]:
+def make_trainer(glm: GlmForCausalLM, job: TrainingJob) -> tuple[StudioTrainer, Watcher]:
     """The Trainer for a model on which a method was put, and the callback that looks after the run."""
     settings = job.settings
     on_gpu = glm.device.type == "cuda"
@@ -265,11 +265,11 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
     bf16 = on_gpu and whole and torch.cuda.is_bf16_supported(including_emulation=False)
     fp16 = on_gpu and (glm.dtype == torch.float16 or (whole and not bf16))
     prompts = job.examples.prompts
-    order = Order(job.examples.lengths, settings.batch_size, settings.seed, prompts)
+    order = LengthGroupedSampler(job.examples.lengths, settings.batch_size, settings.seed, prompts)
     limit = pack_limit(settings, int(job.examples.lengths.max())) if settings.packing else None
-    steps = Steps(settings.batch_size, settings.accumulation, Layout(limit, bend(glm), prompts))
+    steps = StepConfig(settings.batch_size, settings.accumulation, Packer(limit, attention_cost_length(glm), prompts))
     watcher = Watcher(job, order, scaled=fp16)
-    scored = Scored(glm)
+    scored = ModelWithLoss(glm)
     job.engine.divide(scored)
     trainer = StudioTrainer(
         model=scored,
@@ -285,7 +285,7 @@ def make_trainer(glm: GlmForCausalLM, job: Job) -> tuple[StudioTrainer, Watcher]
     return trainer, watcher
 
 
-def _arguments(job: Job, *, on_gpu: bool, bf16: bool, fp16: bool) -> TrainingArguments:
+def _arguments(job: TrainingJob, *, on_gpu: bool, bf16: bool, fp16: bool) -> TrainingArguments:
     settings = job.settings
     common = {
         "output_dir": str(job.folder / "checkpoints"),

@@ -22,7 +22,7 @@ from glmstudio.knowledge.exam import FORMS, MOST_FACTS, Question, exam, read_fac
 from glmstudio.knowledge.materials import kept_questions, prompt_tools
 from glmstudio.models.library import Model
 from glmstudio.rundir.run import EXAM
-from glmstudio.train.run_reporter import Witness
+from glmstudio.train.run_reporter import RunReporter
 
 _FACTS, _KEPT = 12, 16
 _LIMIT = 64  # tokens of an answer
@@ -30,7 +30,7 @@ LEAST_KEPT = 0.8
 
 
 @dataclass(frozen=True)
-class Marks:
+class ExamScores:
     """How many facts are known, of how many, and how many questions were kept."""
 
     learned: int
@@ -82,11 +82,11 @@ class Exam:
             write_json(file, {"kept": keys}, parents=False)
         self._kept = [each for each in self._kept if each.key in keys]
 
-    def ask(self, glm: GlmForCausalLM) -> Marks:
+    def ask(self, glm: GlmForCausalLM) -> ExamScores:
         """The marks of the model as it is."""
         right = self._right(glm, [*self._facts, *self._kept])
         count = len(self._facts)
-        return Marks(sum(right[:count]), count, sum(right[count:]), len(self._kept))
+        return ExamScores(sum(right[:count]), count, sum(right[count:]), len(self._kept))
 
     def _right(self, glm: GlmForCausalLM, questions: Sequence[Question]) -> list[bool]:
         prompts = [chat_ids(self._tokenizer, each.messages) for each in questions]
@@ -99,7 +99,7 @@ class Exam:
         return [each.is_right(self._tokenizer.decode(answers[place].ids)) for place, each in enumerate(questions)]
 
 
-def examine(exam_of_run: Exam, glm: GlmForCausalLM, step: int, witness: Witness) -> Marks | None:
+def examine(exam_of_run: Exam, glm: GlmForCausalLM, step: int, witness: RunReporter) -> ExamScores | None:
     """Ask, and have it written beside the loss; None where the card has no room for it beside the training."""
     witness.phase("examining")
     try:

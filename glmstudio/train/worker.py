@@ -32,14 +32,14 @@ from glmstudio.rundir.run import EXAM, last_word
 from glmstudio.train.batches import Examples
 from glmstudio.train.distributed.checkpoint_sync import start_of
 from glmstudio.train.distributed.consistency import agree
-from glmstudio.train.distributed.context import Team, join, of_this_process
+from glmstudio.train.distributed.context import DistributedContext, join, of_this_process
 from glmstudio.train.methods import METHODS, checkpoint_layers, compile_kernels
-from glmstudio.train.run_reporter import Witness
+from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.sample import sampler
 from glmstudio.train.shared_prefix import prompts_of
-from glmstudio.train.strategies.base import Engine, engine_of
+from glmstudio.train.strategies.base import ShardingStrategy, strategy_of
 from glmstudio.train.strategies.full_state import restore_state, save_result
-from glmstudio.train.trainer import Job, make_trainer
+from glmstudio.train.trainer import TrainingJob, make_trainer
 from glmstudio.train.training_exam import Exam
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -73,15 +73,15 @@ def train(folder: Path) -> int:
     return 1
 
 
-def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) -> None:
+def _train(settings: Settings, folder: Path, about: dict[str, Any], team: DistributedContext) -> None:
     resume, warm = start_of(team, folder, about)
-    witness = Witness(folder, settings.steps, team)
+    witness = RunReporter(folder, settings.steps, team)
     witness.phase("loading")
     model, method = ready_model(settings.model), METHODS[settings.method]
     if resume:
         verify(resume)
     set_seed(settings.seed)
-    engine = engine_of(settings, team)
+    engine = strategy_of(settings, team)
     glm = engine.build(model.path)
     # Of a divided model, no process has all the numbers yet.
     exam = Exam.of(glm, settings, model, folder) if team.first and settings.engine == "ddp" else None
@@ -102,7 +102,7 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Team) 
         write_json(folder / "environment.json", _environment(glm, team), parents=False)
     sample = sampler(glm, tokenizer, examples, settings.sample_prompt, witness)
     trainer, watcher = make_trainer(
-        glm, Job(settings, model, folder, examples, validation, witness, sample, team, engine, about, exam)
+        glm, TrainingJob(settings, model, folder, examples, validation, witness, sample, team, engine, about, exam)
     )
     if about.get("probe"):
         trainer.args.save_strategy = "no"
@@ -147,7 +147,7 @@ def _opening(tokenizer: Tokenizer, examples: Examples) -> dict[str, Any]:
     return {"ids": ids, "tools": examples.has_tools(0)}
 
 
-def _take_best(glm: GlmForCausalLM, engine: Engine, folder: Path, step: int) -> None:
+def _take_best(glm: GlmForCausalLM, engine: ShardingStrategy, folder: Path, step: int) -> None:
     """Go back to the best checkpoint where the facts choose it, or the run may end early. All processes call it."""
     settings = engine.settings
     if settings.best_by != "facts" and not settings.early_stop:
@@ -164,7 +164,7 @@ def _take_best(glm: GlmForCausalLM, engine: Engine, folder: Path, step: int) -> 
         write_json(folder / EXAM, read_table(folder / EXAM) | {"result_step": good.step}, parents=False)
 
 
-def _finish(glm: GlmForCausalLM, engine: Engine, folder: Path) -> None:
+def _finish(glm: GlmForCausalLM, engine: ShardingStrategy, folder: Path) -> None:
     """The result, in place of an older one at once; every process calls it."""
     settings, first, files = engine.settings, engine.team.first, METHODS[engine.settings.method].files
     model = ready_model(settings.model)
@@ -179,10 +179,10 @@ def _finish(glm: GlmForCausalLM, engine: Engine, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         os.replace(fresh, old)
         if files is None:
-            verification.give(old, verification.look(old))  # every byte of it was written just now
+            verification.record(old, verification.look(old))  # every byte of it was written just now
 
 
-def _environment(glm: GlmForCausalLM, team: Team) -> dict[str, Any]:
+def _environment(glm: GlmForCausalLM, team: DistributedContext) -> dict[str, Any]:
     """What the numbers depend on besides the settings."""
     known = ("torch", "transformers", "accelerate", "peft", "safetensors", "sentencepiece")
     card = torch.cuda.get_device_name() if glm.device.type == "cuda" else None

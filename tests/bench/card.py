@@ -30,7 +30,7 @@ from glmstudio.chat.sampling import Sampling
 from glmstudio.config.settings import Settings
 from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.glm import load_model
-from glmstudio.glm.adapters.adapter_pool import Shelf
+from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.serve.engine import Engine
 from glmstudio.train.methods import METHODS, checkpoint_layers
 from glmstudio.train.shared_prefix import Prompts
@@ -161,7 +161,7 @@ def memory(bench: Bench) -> Iterator[str]:
 def decoding(bench: Bench) -> Iterator[str]:
     """Tokens a second of the server's engine after prompts of two lengths, and the first token's time."""
     for bits, goal in ((16, 170), (8, 260), (4, None)):
-        engine = Engine(Shelf(load_model(bench.folder, dtype=bench.dtype, device=bench.device, bits=bits)), ())
+        engine = Engine(AdapterPool(load_model(bench.folder, dtype=bench.dtype, device=bench.device, bits=bits)), ())
         short, long = (
             _rate(engine, bench, length) for length in (bench.length // 4, 4 * bench.length - bench.tokens - 1)
         )

@@ -16,7 +16,7 @@ import torch
 from glmstudio.chat.sampling import Sampling
 from glmstudio.data.protocol.prompt import Message, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
-from glmstudio.glm.adapters.adapter_pool import Shelf
+from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
 from glmstudio.serve.engine import Engine
 from tests.adapters import BASE, lora, prefix
@@ -30,7 +30,7 @@ def main() -> None:
     tokenizer = Tokenizer(BASE)
     with tempfile.TemporaryDirectory() as kept:
         folders = {"prefix": prefix(Path(kept) / "prefix", 1), "lora": lora(Path(kept) / "lora", 2)}
-        engine = Engine(Shelf(load_model(BASE, device="cpu")), tokenizer.stop_ids)
+        engine = Engine(AdapterPool(load_model(BASE, device="cpu")), tokenizer.stop_ids)
         for name, folder in folders.items():
             engine.add(name, folder)
         before, after = _rounds(tokenizer)

@@ -20,9 +20,9 @@ import torch
 
 from glmstudio.chat.sampling import Sampling
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
-from glmstudio.glm.adapters.adapter_pool import Shelf
+from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
-from glmstudio.serve.engine import Engine, Job
+from glmstudio.serve.engine import Engine, GenerationJob
 from tests import old_recipe
 from tests.adapters import BASE
 from tests.bench.chat_cache import machine
@@ -42,7 +42,7 @@ def main() -> None:
         write_model(folder / "model", Shape(vocabulary=tokenizer.size))
         print("| context | old | ours | ratio | goal |\n|---|---|---|---|---|")
         old = old_recipe.ChatGLM(folder / "model").eval()
-        engine = Engine(Shelf(load_model(folder / "model", device="cpu")), ())
+        engine = Engine(AdapterPool(load_model(folder / "model", device="cpu")), ())
         for context, goal in CONTEXTS.items():
             prompt = _prompt(tokenizer, context - ANSWER)
             best = _in_turn(partial(_old, old, tokenizer, prompt), partial(_ours, engine, tokenizer, prompt))
@@ -50,7 +50,7 @@ def main() -> None:
             print(f"| {context:,} | {best[0]:.2f} ms | {best[1]:.2f} ms | {ratio:.2f} | {goal} |", flush=True)
         engine.end()
         write_model(folder / "wide", WIDE)
-        engines = [Engine(Shelf(load_model(folder / "wide", device="cpu", bits=bits)), ()) for bits in (16, 8)]
+        engines = [Engine(AdapterPool(load_model(folder / "wide", device="cpu", bits=bits)), ()) for bits in (16, 8)]
         prompt = _prompt(tokenizer, 64)
         wide, small = _in_turn(*(partial(_ours, each, tokenizer, prompt) for each in engines))
         print(
@@ -97,7 +97,7 @@ def _ours(engine: Engine, tokenizer: Tokenizer, prompt: list[int]) -> float:
             begun[0] = begun[0] or time.process_time()
             stream.push(item)
 
-    engine.submit(Job(prompt, Sampling(temperature=0.0, max_tokens=ANSWER), put))
+    engine.submit(GenerationJob(prompt, Sampling(temperature=0.0, max_tokens=ANSWER), put))
     over.wait()
     return 1000 * (time.process_time() - begun[0]) / (ANSWER - 1)
 

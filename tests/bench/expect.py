@@ -21,16 +21,16 @@ from glmstudio.config.settings import Settings
 from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.glm.load import best_dtype
 from glmstudio.planning.expectation import LEARNED, METHODS, PROMPT, TOKENS, Candidate, expect
-from glmstudio.planning.model_shape import Shape
-from glmstudio.planning.plan import place_of
+from glmstudio.planning.model_shape import ModelShape
+from glmstudio.planning.plan import device_memory_of
 from glmstudio.train.measuring import layer_timing
 from glmstudio.train.measuring.measure import free_memory, stream
 from glmstudio.train.methods import METHODS as WAYS
 from tests.training import trainer_for
 
 MODELS = {
-    "6 layers of 512, head of 4,096": (Shape(6, 512, 1712, 8, 2, 64, 4096), METHODS, 10, 3),
-    "2 layers of 4,096, head of 65,024": (Shape(2, 4096, 13696, 32, 2, 128, 65024), METHODS[:2], 3, 2),
+    "6 layers of 512, head of 4,096": (ModelShape(6, 512, 1712, 8, 2, 64, 4096), METHODS, 10, 3),
+    "2 layers of 4,096, head of 65,024": (ModelShape(2, 4096, 13696, 32, 2, 128, 65024), METHODS[:2], 3, 2),
 }
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     for name, (shape, methods, steps, rounds) in MODELS.items():
         speeds: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
         for _ in range(rounds):
-            bench = layer_timing.Bench(device, best_dtype(device), free_memory(device), 1e12, 2.0)
+            bench = layer_timing.LayerBench(device, best_dtype(device), free_memory(device), 1e12, 2.0)
             for method in methods:
                 pair = expected(shape, method, bench), trained(shape, method, steps, bench)
                 print(name, method, *pair, file=sys.stderr, flush=True)
@@ -55,7 +55,7 @@ def main() -> None:
             print(f"| {name} | {method} | {ours:,.0f} | {real:,.0f} | {each} |", flush=True)
 
 
-def expected(shape: Shape, method: str, bench: layer_timing.Bench) -> float:
+def expected(shape: ModelShape, method: str, bench: layer_timing.LayerBench) -> float:
     """As the command says it, from one layer of the width."""
     part = layer_timing.choose_part(shape, TOKENS, bench, 1e9)
     model = layer_timing.random_model(part.shape, bench)
@@ -69,12 +69,12 @@ def expected(shape: Shape, method: str, bench: layer_timing.Bench) -> float:
         found["training"].setdefault(way, found["training"].get(method))
     found["head"] = layer_timing.head_seconds(shape, LEARNED, bench)
     table = {"stream": stream(bench), "place": 1.0, "dtype": str(bench.dtype)[6:], "models": {"m": found}}
-    place = place_of(choose("auto"), alone=True)
+    place = device_memory_of(choose("auto"), alone=True)
     ways = expect(Candidate("m", "m", False, 0, shape, "m"), table, place).tuning
     return next(way.tokens_per_second for way in ways if way.method == method)
 
 
-def trained(shape: Shape, method: str, steps: int, bench: layer_timing.Bench) -> float:
+def trained(shape: ModelShape, method: str, steps: int, bench: layer_timing.LayerBench) -> float:
     """Real tokens a second of the trainer, without its first step; of full fine-tuning, whose optimizer has most to do,
     in steps of 16 conversations as in a run."""
     steps, accumulation = (3, 16) if method == "full" else (steps, 1)

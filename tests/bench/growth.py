@@ -26,10 +26,10 @@ from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.store import Store, prepare
 from glmstudio.models.library import Model
 from glmstudio.train.batches import Examples
-from glmstudio.train.distributed.context import Team
-from glmstudio.train.run_reporter import Witness
-from glmstudio.train.strategies.base import Engine
-from glmstudio.train.trainer import Job, make_trainer
+from glmstudio.train.distributed.context import DistributedContext
+from glmstudio.train.run_reporter import RunReporter
+from glmstudio.train.strategies.base import ShardingStrategy
+from glmstudio.train.trainer import TrainingJob, make_trainer
 from tests.adapters import BASE
 from tests.bench.chat_cache import machine
 from tests.bench.data_check import write
@@ -112,11 +112,11 @@ def _rate(folder: Path, examples: Examples) -> float:
     )  # fmt: skip
     glm = prepared(folder / "model", settings)
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
-        place, team = Path(name), Team()
+        place, team = Path(name), DistributedContext()
         (place / "run.json").write_text("{}")
-        base, engine = Model("m", "m", place, "local", 0, None), Engine(settings, team)
-        witness = Witness(place, settings.steps, team)
-        job = Job(settings, base, place, examples, None, witness, lambda step: None, team, engine)
+        base, engine = Model("m", "m", place, "local", 0, None), ShardingStrategy(settings, team)
+        witness = RunReporter(place, settings.steps, team)
+        job = TrainingJob(settings, base, place, examples, None, witness, lambda step: None, team, engine)
         trainer = make_trainer(glm, job)[0]
         began = time.process_time()
         trainer.train()

@@ -32,15 +32,15 @@ def main() -> None:
 
 def measure(runs: int, chats: int) -> None:
     """Fill the home, build the page, and print the two times as JSON."""
-    from glmstudio.ui.framework.live import Page, View
+    from glmstudio.ui.framework.live import PageRenderer, PageState
     from glmstudio.ui.shell.page import build_page
 
     fill(runs, chats)
-    kept: list[Page] = []
-    real = Page.connect
-    Page.connect = lambda self, *given: (kept.append(self), real(self, *given))[1]  # type: ignore[method-assign,assignment]
+    kept: list[PageRenderer] = []
+    real = PageRenderer.connect
+    PageRenderer.connect = lambda self, *given: (kept.append(self), real(self, *given))[1]  # type: ignore[method-assign,assignment]
     build_page()
-    print(json.dumps({"tick": tick(kept[0], View(run="")), "open": tick(kept[0], View(run="run-0"))}))
+    print(json.dumps({"tick": tick(kept[0], PageState(run="")), "open": tick(kept[0], PageState(run="run-0"))}))
 
 
 def tick(page: object, view: object) -> float:
@@ -58,7 +58,7 @@ def tick(page: object, view: object) -> float:
 def fill(runs: int, chats: int) -> None:
     """So many finished runs with results and curves, and so many conversations."""
     from glmstudio.chat import history
-    from glmstudio.chat.conversation import Dialogue
+    from glmstudio.chat.conversation import Conversation
     from glmstudio.files import write_json
     from glmstudio.paths import paths
 
@@ -74,7 +74,7 @@ def fill(runs: int, chats: int) -> None:
         rows = (json.dumps({"step": step, "loss": 5 / step, "seconds": step / 2}) for step in range(1, 101))
         (folder / "metrics.jsonl").write_text("\n".join(rows) + "\n")
     for number in range(chats):
-        dialogue = Dialogue()
+        dialogue = Conversation()
         for turn in range(5):
             dialogue.ask(f"question {number} {turn}", dialogue.tip)
         history.write(dialogue)

@@ -28,7 +28,7 @@ from glmstudio.config.settings import Settings
 from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.glm.weights.base_weights import native_model
 from glmstudio.glm.weights.layout import native_config
-from glmstudio.planning.memory import Computing, Largest, Need, need
+from glmstudio.planning.memory import Computing, Need, WorstBatch, need
 from glmstudio.planning.model_shape import shape_of
 from glmstudio.train.methods import METHODS, checkpoint_layers
 from tests.published import Shape, config_of, write_model
@@ -114,7 +114,7 @@ def planned(case: Case, *, card: bool = False) -> Need:
         (Path(folder) / "config.json").write_text(json.dumps(config_of(SIX_BILLION if card else WIDE)))
         shape = shape_of(Path(folder))
     place, dtype = ("cuda", "bfloat16") if card else ("cpu", "float32")
-    largest = Largest(case.batch * case.length, case.rows, case.batch)
+    largest = WorstBatch(case.batch * case.length, case.rows, case.batch)
     return need(shape, case.made(), largest, Computing(place, dtype))
 
 

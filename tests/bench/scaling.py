@@ -17,9 +17,9 @@ from pathlib import Path
 
 from glmstudio.config.settings import Settings
 from glmstudio.planning.memory import trained
-from glmstudio.planning.model_shape import Shape
+from glmstudio.planning.model_shape import ModelShape
 
-SIX_BILLION = Shape(28, 4096, 13696, 32, 2, 128, 65024)
+SIX_BILLION = ModelShape(28, 4096, 13696, 32, 2, 128, 65024)
 ROUNDS, STEPS = 3, 24
 FLOPS = 312e12 * 0.4  # an A100's peak in bfloat16 (NVIDIA's data sheet), and a usual share of it
 LINKS = {"NVLink, 300 GB/s": 300e9, "PCIe 4, 25 GB/s": 25e9, "Ethernet, 10 Gbit/s": 1.25e9}

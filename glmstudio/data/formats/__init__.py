@@ -11,11 +11,11 @@ from glmstudio.data.formats.plain import QUESTION_AND_ANSWER, from_alpaca, from_
 from glmstudio.data.formats.sharegpt import from_sharegpt
 from glmstudio.data.formats.text import Document
 from glmstudio.data.formats.toolalpaca import from_toolalpaca
-from glmstudio.data.formats.wording import Conversation, official
+from glmstudio.data.formats.wording import ParsedConversation, official
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 
-__all__ = ["Conversation", "conversations", "format_of", "official"]
+__all__ = ["ParsedConversation", "conversations", "format_of", "official"]
 
 
 def format_of(value: Any) -> str:
@@ -39,7 +39,7 @@ def format_of(value: Any) -> str:
     return "pairs" if value else "chatglm3"
 
 
-def conversations(value: Any) -> Iterator[Conversation | StudioError]:
+def conversations(value: Any) -> Iterator[ParsedConversation | StudioError]:
     """The conversations of one entry of a data file, mostly one; in the place of a bad one what is wrong with it."""
     form = format_of(value)
     if form == "toolalpaca":
@@ -58,7 +58,7 @@ def conversations(value: Any) -> Iterator[Conversation | StudioError]:
         yield reason
 
 
-def _one(value: Any, form: str) -> Conversation:
+def _one(value: Any, form: str) -> ParsedConversation:
     if form == "text":
         return official(value)
     if not isinstance(value, dict):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmstudio.data.formats.plain import normal_name
-from glmstudio.data.formats.wording import Conversation
+from glmstudio.data.formats.wording import ParsedConversation
 from glmstudio.errors import StudioError
 
 PAIRS = (
@@ -63,12 +63,12 @@ class Fact:
         held = set(self.held_out)
         return (self.question, *(each for each in self.wordings if each not in held))
 
-    def conversations(self) -> Iterator[Conversation]:
+    def conversations(self) -> Iterator[ParsedConversation]:
         """What it becomes to be learned: one for each trained wording."""
         trained = self.trained
         for place, asked in enumerate(trained):
             turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": self.answer}]
-            yield Conversation({"conversations": turns}, fact=(place, len(trained)))
+            yield ParsedConversation({"conversations": turns}, fact=(place, len(trained)))
 
     def to_json(self) -> dict[str, Any]:
         """As a record of a facts file; empty columns are left out."""
@@ -136,13 +136,13 @@ def same(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-class Known:
+class FactConflicts:
     """The facts that came before, to know a question that comes again with another answer."""
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[int, str]] = {}
 
-    def contradiction(self, found: Conversation, line: int) -> StudioError | None:
+    def contradiction(self, found: ParsedConversation, line: int) -> StudioError | None:
         """The problem of a fact whose question was answered otherwise before; what is new is remembered."""
         asked, said = (same(turn["content"]) for turn in found.record["conversations"])
         first, before = self._first.setdefault(asked, (line, said))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from glmstudio.data.formats.wording import Conversation, call, conversation, tools_of
+from glmstudio.data.formats.wording import ParsedConversation, call, conversation, tools_of
 from glmstudio.data.protocol.turns import PLACE
 from glmstudio.errors import StudioError
 from glmstudio.files import short
@@ -12,7 +12,7 @@ from glmstudio.files import short
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
-def from_openai(record: dict[str, Any]) -> Conversation:
+def from_openai(record: dict[str, Any]) -> ParsedConversation:
     """The record in official words: each call next to its result. Raises StudioError."""
     messages = record["messages"]
     if not isinstance(messages, list) or not messages:

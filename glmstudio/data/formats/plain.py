@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-from glmstudio.data.formats.wording import Conversation, conversation
+from glmstudio.data.formats.wording import ParsedConversation, conversation
 from glmstudio.errors import StudioError
 
 PAIRS = (
@@ -52,7 +52,7 @@ def is_known(names: Iterable[str]) -> bool:
     return (alpaca is not None and "output" in alpaca) or pair_of(record) is not None
 
 
-def from_alpaca(record: dict[str, Any]) -> Conversation:
+def from_alpaca(record: dict[str, Any]) -> ParsedConversation:
     """`instruction`, `input` and `output`, with `history` and `system` where they are given."""
     if "output" not in record:
         raise StudioError("data.field_missing", field="output")
@@ -65,17 +65,17 @@ def from_alpaca(record: dict[str, Any]) -> Conversation:
     return _asked(record, question, record["output"])
 
 
-def from_pair(record: dict[str, Any], question: str, answer: str) -> Conversation:
+def from_pair(record: dict[str, Any], question: str, answer: str) -> ParsedConversation:
     """A question and its answer under these names, with `history` and `system` where they are given."""
     return _asked(record, record[question], record[answer])
 
 
-def pair(question: Any, answer: Any) -> Conversation:
+def pair(question: Any, answer: Any) -> ParsedConversation:
     """A question and its answer, alone."""
     return _asked({}, question, answer)
 
 
-def _asked(record: dict[str, Any], question: Any, answer: Any) -> Conversation:
+def _asked(record: dict[str, Any], question: Any, answer: Any) -> ParsedConversation:
     turns = [{"role": "system", "content": record["system"]}] if record.get("system") else []
     for asked, said in _history(record.get("history")):
         turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from glmstudio.data.formats.wording import Conversation, call, conversation, tools_of
+from glmstudio.data.formats.wording import ParsedConversation, call, conversation, tools_of
 from glmstudio.data.protocol.turns import PLACE
 from glmstudio.errors import StudioError
 from glmstudio.files import short
@@ -23,7 +23,7 @@ ROLES = {
 }
 
 
-def from_sharegpt(record: dict[str, Any]) -> Conversation:
+def from_sharegpt(record: dict[str, Any]) -> ParsedConversation:
     """The record in official words. Raises StudioError."""
     turns: list[dict[Any, Any]] = []
     if record.get("system"):

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from glmstudio.data.formats.wording import Conversation
+from glmstudio.data.formats.wording import ParsedConversation
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 
 
-def from_toolalpaca(api: Any) -> Iterator[Conversation | StudioError]:
+def from_toolalpaca(api: Any) -> Iterator[ParsedConversation | StudioError]:
     """The conversations about one API, record for record as the original converter; what it drops, with the reason."""
     if not isinstance(api, dict) or not isinstance(api.get("NLDocumentation"), str):
         yield StudioError("data.toolalpaca_api")
@@ -22,7 +22,7 @@ def from_toolalpaca(api: Any) -> Iterator[Conversation | StudioError]:
         return
     for number, instance in enumerate(instances, 1):
         try:
-            yield Conversation(_record(api["NLDocumentation"], instance, number))
+            yield ParsedConversation(_record(api["NLDocumentation"], instance, number))
         except StudioError as reason:
             yield reason
 

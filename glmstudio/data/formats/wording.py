@@ -15,7 +15,7 @@ from glmstudio.files import short
 
 
 @dataclass(frozen=True)
-class Conversation:
+class ParsedConversation:
     """An official record, or a `Document`; `intro` stands before its tools in the first system message. `fact`: it is
     a question and the answer of a fact, with the place of its wording among all of them; None for others."""
 
@@ -24,18 +24,18 @@ class Conversation:
     fact: tuple[int, int] | None = None
 
 
-def official(record: Any) -> Conversation:
+def official(record: Any) -> ParsedConversation:
     """A record that is in the official format or a text, or has to be told that it is in none."""
-    return Conversation(record)
+    return ParsedConversation(record)
 
 
-def conversation(turns: list[dict[Any, Any]], tools: Any = None) -> Conversation:
+def conversation(turns: list[dict[Any, Any]], tools: Any = None) -> ParsedConversation:
     """Official turns with their tools. System texts before tools go into their message, as in a chat with them."""
     if not tools:
-        return Conversation({"conversations": turns})
+        return ParsedConversation({"conversations": turns})
     system = list(takewhile(_is_system, turns))
     intro = tools_intro([turn["content"] for turn in system], tools if isinstance(tools, list) else [])
-    return Conversation({"tools": tools, "conversations": turns[len(system) :]}, intro)
+    return ParsedConversation({"tools": tools, "conversations": turns[len(system) :]}, intro)
 
 
 def tools_of(value: Any) -> Any:

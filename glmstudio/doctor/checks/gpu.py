@@ -10,7 +10,7 @@ from glmstudio.doctor.engine.check import Found, Probes, check, found
 from glmstudio.doctor.engine.report import Gpu
 from glmstudio.doctor.stale.stale_processes import list_stale
 from glmstudio.system.environment import in_container, in_wsl
-from glmstudio.system.nvml import Cards, read_cards
+from glmstudio.system.nvml import GpuReading, read_cards
 
 _NEED_MIB = 15 * 1024  # ChatGLM3-6B with P-Tuning, as the shipped preset has it, on a card of 16 GB
 _UNNAMED_MIB = 500  # below that it is what programs and driver round
@@ -36,7 +36,7 @@ def driver(probes: Probes) -> Found | list[Found]:
     return found("ok", "empty", driver=cards.driver)
 
 
-def _listed(cards: Cards) -> list[Found]:
+def _listed(cards: GpuReading) -> list[Found]:
     lost = [found("error", "lost", subject=f"GPU {index}", index=index) for index in cards.lost]
     names = ", ".join(f"{gpu.name} ({_gb(gpu.free_mib)} / {_gb(gpu.total_mib)} GB)" for gpu in cards.gpus)
     return [*lost, found("ok", "ok", cards=names, count=len(cards.gpus), driver=cards.driver)] if cards.gpus else lost

@@ -11,7 +11,7 @@ from pathlib import Path
 from glmstudio.doctor.checks.pytorch import torch_facts
 from glmstudio.doctor.engine.check import Found, Probes, check, found
 from glmstudio.system.environment import in_container, in_wsl
-from glmstudio.system.nvml import Health, read_health
+from glmstudio.system.nvml import GpuHealth, read_health
 
 _HOT = 0x20 | 0x40  # slowed by software, by hardware, for heat
 _STARVED = 0x08 | 0x80  # slowed by hardware, or by the power supply; idle (0x1) and its power limit (0x4) are normal
@@ -28,7 +28,7 @@ def health(probes: Probes) -> list[Found] | None:
     return [_judge(card) for card in cards] or None
 
 
-def _judge(card: Health) -> Found:
+def _judge(card: GpuHealth) -> Found:
     values = {"name": card.name, "index": card.index}
     subject = f"GPU {card.index}"
     if card.remap_failed or card.recovery >= 1:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 from glmstudio.doctor.engine.check import Found, Probes, check, found
-from glmstudio.doctor.engine.report import Job
+from glmstudio.doctor.engine.report import OtherTraining
 from glmstudio.doctor.stale.stale_processes import silence
 from glmstudio.system.process import COOKIE
-from glmstudio.system.process_table import Seen, Table, read_table
+from glmstudio.system.process_table import ProcessInfo, ProcessTable, read_table
 
 _SILENT = 15 * 60.0  # seconds without a word in its log
 _WATCH = 2.0  # seconds in which a training that lives would compute something
-NO_JOBS: tuple[Job, ...] = ()
+NO_JOBS: tuple[OtherTraining, ...] = ()
 
 
 @check("proc.jobs", family="leftovers", limit=8)
@@ -32,18 +32,20 @@ def jobs(probes: Probes) -> list[Found] | None:
     return [*hung, *facts] or None
 
 
-def find_jobs(probes: Probes) -> tuple[Job, ...]:
+def find_jobs(probes: Probes) -> tuple[OtherTraining, ...]:
     """Every torchrun that is nobody's child of our runs, with its workers."""
     table = probes.ask(read_table)
     agents = [each for each in table.processes.values() if each.is_agent and COOKIE not in each.variables]
     outermost = [agent for agent in agents if not table.has_agent_above(agent)]
     return tuple(
-        Job(_kind(agent, table), agent.pid, agent.user, agent.command, len(table.below(agent.pid)), agent.age_s)
+        OtherTraining(
+            _kind(agent, table), agent.pid, agent.user, agent.command, len(table.below(agent.pid)), agent.age_s
+        )
         for agent in outermost
     )
 
 
-def _kind(agent: Seen, table: Table) -> str:
+def _kind(agent: ProcessInfo, table: ProcessTable) -> str:
     if not agent.mine:
         return "other_user"
     family = [agent, *table.below(agent.pid)]

@@ -7,7 +7,7 @@ from typing import Any
 from glmstudio.doctor.engine.check import Found, Probes, check, found
 from glmstudio.doctor.stale.stale_processes import list_stale
 from glmstudio.system.process import COOKIE, port_is_free
-from glmstudio.system.process_table import Seen, Table, read_table
+from glmstudio.system.process_table import ProcessInfo, ProcessTable, read_table
 from glmstudio.system.sockets import read_sockets
 
 PORTS = (29400, 29500)  # of --standalone up to torch 2.0 and of c10d; of plain torchrun up to 2.11 and of accelerate
@@ -51,11 +51,11 @@ def _port(number: int, probes: Probes) -> Found:
     return Found("info", "other", values, subject=str(number))
 
 
-def _is_job(owner: Seen, table: Table) -> bool:
+def _is_job(owner: ProcessInfo, table: ProcessTable) -> bool:
     return owner.is_agent or bool(owner.job) or table.has_agent_above(owner)
 
 
-def _named(pids: list[int], table: Table) -> str:
+def _named(pids: list[int], table: ProcessTable) -> str:
     """Processes by name and number, in brackets; those of other machines and other users have neither."""
     known = [table.processes[pid] for pid in pids[:_NAMED] if pid in table.processes]
     names = ", ".join(f"{each.name} {each.pid}" for each in known)

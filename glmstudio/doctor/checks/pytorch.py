@@ -18,7 +18,7 @@ from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
 from glmstudio.setup import torch_build
 from glmstudio.setup.messages import Stop
-from glmstudio.system.nvml import Cards, read_cards
+from glmstudio.system.nvml import GpuReading, read_cards
 
 _LIMIT = 60.0  # a cold disk, a busy machine
 # The facts come first, then a line before and after each card's sum: of a child that hangs it is known where.
@@ -113,7 +113,7 @@ def _judge_sum(card: str, outcome: str) -> Found:
     return found("error", "failed", subject=subject, card=card, error=outcome)
 
 
-def _reinstall(case: str, cards: Cards, **values: Any) -> Found:
+def _reinstall(case: str, cards: GpuReading, **values: Any) -> Found:
     """A finding whose remedy is another build: the launcher's own choice, so that both say the same."""
     known = [gpu.capability for gpu in cards.gpus if gpu.capability != (0, 0)]
     values |= {"driver": cards.driver, "build": ""}
@@ -189,7 +189,7 @@ def _hidden() -> bool:
     return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
 
 
-def _key(cards: Cards) -> str:
+def _key(cards: GpuReading) -> str:
     spec = importlib.util.find_spec("torch")
     folder = Path(spec.origin).parent if spec and spec.origin else Path()
     about = folder / "version.py"

@@ -18,7 +18,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Offer:
+class FixOffer:
     """A fix as a person is asked about it. `shown` is what would change, `mark` stands for exactly that."""
 
     fix: str
@@ -39,20 +39,20 @@ class Offer:
         return say(lang, f"doctor.fix.{self.fix}.done", subject=self.subject)
 
 
-def offer(result: Result) -> Offer | None:
+def offer(result: Result) -> FixOffer | None:
     """The fix that a finding has a button for; None where it has none, or where it cannot be done here."""
     try:
         if result.action == "hosts.add":
             return _hosts("add", str(result.values["name"]))
         if result.action == "torch.install":
             shown, build = torch_fix.preview()
-            return Offer("torch.install", build, shown, build)
+            return FixOffer("torch.install", build, shown, build)
     except StudioError:
         pass
     return None
 
 
-def undoable() -> list[Offer]:
+def undoable() -> list[FixOffer]:
     """The changes that can be taken back now."""
     try:
         return [_hosts("remove", name) for name in hosts_fix.names_of_ours()]
@@ -60,7 +60,7 @@ def undoable() -> list[Offer]:
         return []
 
 
-def apply(chosen: Offer, tell: Callable[[str], None] = lambda _: None) -> None:
+def apply(chosen: FixOffer, tell: Callable[[str], None] = lambda _: None) -> None:
     """Do it, if what was shown is still what would change. Raises StudioError; nothing has changed then."""
     with _ONE_AT_A_TIME:
         if chosen.fix == "torch.install":
@@ -71,6 +71,6 @@ def apply(chosen: Offer, tell: Callable[[str], None] = lambda _: None) -> None:
             raise StudioError("doctor.fix.unknown", name=chosen.fix[:40])
 
 
-def _hosts(action: str, name: str) -> Offer:
+def _hosts(action: str, name: str) -> FixOffer:
     shown, mark = hosts_fix.preview(action, name)
-    return Offer(f"hosts.{action}", name, shown, mark)
+    return FixOffer(f"hosts.{action}", name, shown, mark)

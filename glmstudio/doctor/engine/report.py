@@ -198,7 +198,7 @@ class StaleProcess:
 
 
 @dataclass(frozen=True)
-class Job:
+class OtherTraining:
     """A training of another program: `kind` is healthy, hung (it seems to), suspended or other_user. None is offered
     as a whole; what of it is suspended is among the leftovers.
     """
@@ -260,7 +260,7 @@ class Report:
     gpus: tuple[Gpu, ...]
     stale: tuple[StaleProcess, ...]
     seconds: float
-    jobs: tuple[Job, ...] = ()
+    jobs: tuple[OtherTraining, ...] = ()
 
     @property
     def status(self) -> Status:

@@ -9,7 +9,7 @@ from glmstudio.doctor.engine.report import EndResult, StaleProcess
 from glmstudio.doctor.stale.ending import end_stale
 from glmstudio.doctor.stale.stale_processes import list_stale, runs_by_id
 from glmstudio.system.process import COOKIE, Identity, alive
-from glmstudio.system.process_table import Table, read_table
+from glmstudio.system.process_table import ProcessTable, read_table
 
 Tell = Callable[[str], None]
 
@@ -42,7 +42,7 @@ def _changed(process: StaleProcess) -> EndResult:
     return EndResult("", process.identity.pid, "changed" if alive(process.identity) else "gone")
 
 
-def _refused(pid: int, table: Table) -> EndResult:
+def _refused(pid: int, table: ProcessTable) -> EndResult:
     process = table.processes.get(pid)
     if process is None:
         return EndResult("", pid, "nobody")

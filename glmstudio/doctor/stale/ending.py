@@ -15,7 +15,7 @@ from glmstudio.errors import StudioError
 from glmstudio.paths import paths
 from glmstudio.system.gpu_memory import held_mib
 from glmstudio.system.process import Identity, alive, port_is_free, send, with_cookie
-from glmstudio.system.process_table import Table, is_stopped, read_table
+from glmstudio.system.process_table import ProcessTable, is_stopped, read_table
 from glmstudio.system.sockets import Sockets, read_sockets
 
 _AGENT_GRACE = 35.0  # torchrun itself gives its workers 30 seconds
@@ -52,7 +52,7 @@ def end_stale(tokens: Sequence[str], *, polite: float = _POLITE, tell: Tell = la
         return results
 
 
-def _shared(due: list[Listed], stale: dict[Identity, str], table: Table, sockets: Sockets) -> set[Identity]:
+def _shared(due: list[Listed], stale: dict[Identity, str], table: ProcessTable, sockets: Sockets) -> set[Identity]:
     """Those at whose port a process is connected that is not left behind itself: another training meets there."""
     left_behind = {identity.pid for identity in stale}
     return {
@@ -63,13 +63,13 @@ def _shared(due: list[Listed], stale: dict[Identity, str], table: Table, sockets
     }
 
 
-def _own(listed: Listed, table: Table) -> set[int]:
+def _own(listed: Listed, table: ProcessTable) -> set[int]:
     """Of a suspended process: its own training, of which some may still run. They lose nothing that they could keep."""
     process = table.processes.get(listed.process.identity.pid)
     return table.training_of(process) if process and listed.process.suspended else set()
 
 
-def _end(due: list[Listed], table: Table, polite: float, tell: Tell) -> None:
+def _end(due: list[Listed], table: ProcessTable, polite: float, tell: Tell) -> None:
     """SIGTERM once to each, torchrun before its workers; then SIGKILL, to what they started meanwhile, too."""
     _stop_runs(due, tell)
     targets = [each.process.identity for each in due]

@@ -25,7 +25,7 @@ from glmstudio.rundir.run import ENDED
 from glmstudio.system.gpu_memory import held_mib
 from glmstudio.system.presence import is_held_by
 from glmstudio.system.process import COOKIE, Identity, alive, ancestors, identify
-from glmstudio.system.process_table import LOADER, Seen, Table, clean, read_table
+from glmstudio.system.process_table import LOADER, ProcessInfo, ProcessTable, clean, read_table
 from glmstudio.system.suspension import paused_s
 
 SETTLING = 30.0  # seconds in which a run that ended may still tidy up
@@ -77,7 +77,7 @@ def list_stale(probes: Probes) -> tuple[StaleProcess, ...]:
     return tuple(each.process for each in listed)
 
 
-def find_stale(table: Table) -> list[Listed]:
+def find_stale(table: ProcessTable) -> list[Listed]:
     """Classify every process of this user."""
     spared = {os.getpid(), *ancestors()}
     mine = [each for each in table.processes.values() if each.mine and each.pid > 1 and each.pid not in spared]
@@ -87,7 +87,7 @@ def find_stale(table: Table) -> list[Listed]:
     return [each for each in listed if each]
 
 
-def classify(process: Seen, table: Table, runs: dict[str, RunFacts]) -> str:
+def classify(process: ProcessInfo, table: ProcessTable, runs: dict[str, RunFacts]) -> str:
     """The kind of stale process that this one is, or "" if it is none."""
     run = runs.get(process.variables.get(COOKIE, ""))
     if run is None and process.job and _is_of_a_studio(process, table):
@@ -100,23 +100,23 @@ def classify(process: Seen, table: Table, runs: dict[str, RunFacts]) -> str:
     return "foreign_suspended" if table.is_of_a_training(process) else ""
 
 
-def _is_of_a_studio(process: Seen, table: Table) -> bool:
+def _is_of_a_studio(process: ProcessInfo, table: ProcessTable) -> bool:
     """Whether it is a studio or a model server of this user, or what one started: where torchrun's variables are
     exported in a shell, all that is started there carries them."""
     return any(each.mine and is_held_by(each.pid) for each in (process, *table.above(process)))
 
 
-def _foreign_kind(process: Seen, table: Table) -> str:
+def _foreign_kind(process: ProcessInfo, table: ProcessTable) -> str:
     if process.name == LOADER:
         return "foreign_loader" if _lost_its_rank(process, table) else ""
     return "foreign_orphan" if _is_orphan(process, table) and not table.helps_a_worker(process) else ""
 
 
-def _is_orphan(process: Seen, table: Table) -> bool:
+def _is_orphan(process: ProcessInfo, table: ProcessTable) -> bool:
     return bool(process.job) and process.is_python and not process.is_agent and not table.is_looked_after(process)
 
 
-def _lost_its_rank(loader: Seen, table: Table) -> bool:
+def _lost_its_rank(loader: ProcessInfo, table: ProcessTable) -> bool:
     """Whether what it loads data for is gone, or left behind itself."""
     rank = table.processes.get(loader.parent)
     if rank is not None and rank.is_python:
@@ -124,7 +124,7 @@ def _lost_its_rank(loader: Seen, table: Table) -> bool:
     return bool(loader.job) or loader.age_s > SETTLING
 
 
-def _listed(process: Seen, kind: str, table: Table, runs: dict[str, RunFacts]) -> Listed | None:
+def _listed(process: ProcessInfo, kind: str, table: ProcessTable, runs: dict[str, RunFacts]) -> Listed | None:
     identity = identify(process.pid)
     if identity is None or not _is_still(process):
         return None
@@ -153,7 +153,7 @@ def _described(process: StaleProcess, busy: set[int], held: dict[int, int]) -> S
     return replace(process, busy=pid in busy, silent_s=silence(pid), gpu_mib=held.get(pid), suspended_s=still)
 
 
-def _is_still(process: Seen) -> bool:
+def _is_still(process: ProcessInfo) -> bool:
     """Whether the number was not given to another process since the look at the table."""
     try:
         return abs(psutil.Process(process.pid).create_time() - process.created) < 0.01

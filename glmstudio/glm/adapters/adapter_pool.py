@@ -16,7 +16,7 @@ from glmstudio.glm.weights.base_weights import in_words
 
 
 @dataclass(frozen=True)
-class Described:
+class AdapterInfo:
     """What is in use, from its tensors: `kind` is base, prefix or lora; `size` the prefix's length or LoRA's rank."""
 
     kind: str
@@ -31,7 +31,7 @@ class Described:
         return self.sha256[:12] or self.kind
 
 
-class Shelf:
+class AdapterPool:
     """A base model and named adapters. "" is the base, which answers as if nothing had ever been put beside it."""
 
     def __init__(self, model: GlmForCausalLM) -> None:
@@ -40,7 +40,7 @@ class Shelf:
         self._prefixes: dict[str, Prefix] = {}
         self._loras: dict[str, int] = {}
         self._folders: dict[str, Path] = {}
-        self._described: dict[str, Described] = {"": Described("base")}
+        self._described: dict[str, AdapterInfo] = {"": AdapterInfo("base")}
 
     @property
     def names(self) -> list[str]:
@@ -88,11 +88,11 @@ class Shelf:
         self.model.eval()
         self.in_use = name
 
-    def describe(self, name: str) -> Described:
+    def describe(self, name: str) -> AdapterInfo:
         """What an adapter is, as it was computed from the tensors in the model."""
         return self._described[name]
 
-    def _describe(self, name: str) -> Described:
+    def _describe(self, name: str) -> AdapterInfo:
         tensors = self._tensors(name)
         digest, square, count = hashlib.sha256(), 0.0, 0
         for key in sorted(tensors):
@@ -103,7 +103,7 @@ class Shelf:
             count += tensor.numel()
         lora = name in self._loras
         size = self._loras[name] if lora else self._prefixes[name].length
-        return Described("lora" if lora else "prefix", digest.hexdigest(), square**0.5, size, count)
+        return AdapterInfo("lora" if lora else "prefix", digest.hexdigest(), square**0.5, size, count)
 
     def _tensors(self, name: str) -> dict[str, torch.Tensor]:
         """The numbers in the model itself, so that what is described is what answers."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from glmstudio.knowledge.judging.questions import Question
+from glmstudio.knowledge.judging.questions import QuestionKind
 from glmstudio.knowledge.judging.statements import SAID, Statements
 from glmstudio.knowledge.language.phrases import phrase, phrases
 from glmstudio.knowledge.language.quantities import Amount, Quantity, rivals, same
@@ -47,7 +47,7 @@ _CONTRAST = re.compile(
 
 
 @dataclass(frozen=True)
-class Held:
+class StatedKeyword:
     """A key word that the answer states: its tokens in the due answer, and where it is said."""
 
     key: tuple[Token, ...]
@@ -63,17 +63,17 @@ class Held:
 class Case:
     """All that a contradiction is looked for in."""
 
-    question: Question
+    question: QuestionKind
     due: Text
     said: Statements
-    held: tuple[Held, ...]
+    held: tuple[StatedKeyword, ...]
 
     def holds_key(self, start: int, end: int) -> bool:
         """Whether a key word is said between two places."""
         return any(start <= at < end for held in self.held for at, _ in held.spans)
 
 
-def fitted(question: Question, what: Quantity | None) -> Quantity | None:
+def fitted(question: QuestionKind, what: Quantity | None) -> Quantity | None:
     """A number alone in the unit, or with the classifier, that the question asks for."""
     if not isinstance(what, Amount) or what.dimension:
         return what
@@ -116,7 +116,7 @@ def _in_list(case: Case, span: tuple[int, int], found: re.Match[str]) -> bool:
     return len(re.findall(r"[\u4e00-\u9fff]", last)) <= 5
 
 
-def _other_values(case: Case, held: Held, start: int, end: int) -> list[Token]:
+def _other_values(case: Case, held: StatedKeyword, start: int, end: int) -> list[Token]:
     """Quantities that could stand in the place of the due one, and that neither the due answer nor the question has."""
     due = fitted(case.question, held.what)
     known = [fitted(case.question, token.what) for text in (case.due, case.question.text) for token in text.tokens]
@@ -195,7 +195,7 @@ def _joined_han(case: Case, span: tuple[int, int]) -> bool:
     return before is not None and before[1] not in case.due.small + case.question.text.small
 
 
-def _rival_number(case: Case, held: Held) -> bool:
+def _rival_number(case: Case, held: StatedKeyword) -> bool:
     """Whether another number of its kind is said of what was asked, and the due one of something else."""
     all_others = _other_values(case, held, 0, len(case.said.text.small))
     others = [token for token in all_others if case.said.status(token.start) == SAID][:_MOST]

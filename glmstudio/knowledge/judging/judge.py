@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glmstudio.knowledge.judging.broken import broken, repeating
-from glmstudio.knowledge.judging.contradictions import Case, Held, contradiction
+from glmstudio.knowledge.judging.contradictions import Case, StatedKeyword, contradiction
 from glmstudio.knowledge.judging.keywords import default_keywords
 from glmstudio.knowledge.judging.matching import Span, places
 from glmstudio.knowledge.judging.polarity import polarity
-from glmstudio.knowledge.judging.questions import Question
+from glmstudio.knowledge.judging.questions import QuestionKind
 from glmstudio.knowledge.judging.statements import DENIED, OPEN, SAID, Statements
 from glmstudio.knowledge.language.quantities import Amount, Date, Time
 from glmstudio.knowledge.language.tokens import Text
@@ -69,7 +69,7 @@ class _Comparison:
     """One answer beside the one that is due."""
 
     def __init__(self, question: str, due: str, said: Text, keywords: Sequence[str]) -> None:
-        self.question = Question(question)
+        self.question = QuestionKind(question)
         self.due = Text(due)
         given = [key for key in keywords if key.strip(" |")]
         self.keys = given or default_keywords(question, due)
@@ -96,7 +96,7 @@ class _Comparison:
             spans, why = self._affirmed(key)
             if not spans:
                 return why
-            held.append(Held(tuple(Text(key.split("|")[0]).tokens), tuple(spans)))
+            held.append(StatedKeyword(tuple(Text(key.split("|")[0]).tokens), tuple(spans)))
         if not held and not self.polar:
             return "missing"
         if self._taken_back(held):
@@ -138,6 +138,6 @@ class _Comparison:
         denied = bool(own) and self.stated.status(own[0][0]) == DENIED
         return frozenset((DENIED,)) if denied else frozenset((SAID,))
 
-    def _taken_back(self, held: list[Held]) -> bool:
+    def _taken_back(self, held: list[StatedKeyword]) -> bool:
         at = None if self.polar else self.said.retracted()
         return at is not None and any(all(start < at for start, _ in each.spans) for each in held)

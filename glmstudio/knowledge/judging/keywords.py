@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from glmstudio.knowledge.judging.questions import Question
+from glmstudio.knowledge.judging.questions import QuestionKind
 from glmstudio.knowledge.language.quantities import Quantity, same
 from glmstudio.knowledge.language.tokens import STOP, Text, Token, stem
 
@@ -41,7 +41,7 @@ def default_keywords(question: str, due: str) -> list[str]:
         return found
     kept = [token for token in text.tokens if token.kind in ("word", "value") and token.text not in STOP]
     lead = _YES_NO.match(text.small)
-    if Question(question[:2000]).polar and lead:
+    if QuestionKind(question[:2000]).polar and lead:
         return [text.text[: lead.end()]]
     words = list(dict.fromkeys(text.text[token.start : token.end] for token in kept))[:MOST]
     whole = due.strip().rstrip(".。!！")

@@ -6,7 +6,7 @@ import re
 
 from glmstudio.knowledge.judging.contradictions import fitted
 from glmstudio.knowledge.judging.keywords import COLOURS
-from glmstudio.knowledge.judging.questions import Question
+from glmstudio.knowledge.judging.questions import QuestionKind
 from glmstudio.knowledge.language.phrases import either
 from glmstudio.knowledge.language.quantities import same
 from glmstudio.knowledge.language.tokens import Text, Token, plural_stem, stem
@@ -20,7 +20,7 @@ _NAMED = re.compile(r"(?:是|叫|为|由|:)$")
 Span = tuple[int, int]
 
 
-def places(question: Question, key: str, said: Text) -> list[Span]:
+def places(question: QuestionKind, key: str, said: Text) -> list[Span]:
     """Where a text holds one of the alternatives (divided by `|`) of a key word, the first `MOST`."""
     found: list[Span] = []
     for alternative in key.split("|"):
@@ -35,7 +35,7 @@ def places(question: Question, key: str, said: Text) -> list[Span]:
     return sorted(span for span in set(found) if not _relative_of(key, said.small, span))[:MOST]
 
 
-def _han_places(question: Question, key: str, said: Text) -> list[Span]:
+def _han_places(question: QuestionKind, key: str, said: Text) -> list[Span]:
     found = [span for span in _texts(key, said.small) if not _longer_name(question, key, said.small, span)]
     if not found and len(key) == 2 and key[1] == "色" and key[0] in COLOURS:
         found = _texts(key[0], said.small)
@@ -54,7 +54,7 @@ def _texts(key: str, small: str) -> list[Span]:
     return [m.span() for _, m in zip(range(MOST), re.finditer(re.escape(key), small), strict=False)]
 
 
-def _longer_name(question: Question, key: str, small: str, span: Span) -> bool:
+def _longer_name(question: QuestionKind, key: str, small: str, span: Span) -> bool:
     """李明 is not in 组长是李明华。"""
     if not question.who or not _NAME.match(key) or not _NAMED.search(small[: span[0]][-1:]):
         return False
@@ -76,7 +76,7 @@ def _pieces(key: str, small: str) -> list[Span]:
     return found[:1]
 
 
-def _sequence_places(question: Question, wanted: Text, key: list[Token], said: Text) -> list[Span]:
+def _sequence_places(question: QuestionKind, wanted: Text, key: list[Token], said: Text) -> list[Span]:
     tokens = [token for token in said.tokens if token.kind != "mark" or token.text in "/-"]
     found: list[Span] = []
     for place in range(len(tokens) - len(key) + 1):
@@ -88,7 +88,7 @@ def _sequence_places(question: Question, wanted: Text, key: list[Token], said: T
     return found
 
 
-def _equal(question: Question, wanted: Text, key: Token, token: Token) -> bool:
+def _equal(question: QuestionKind, wanted: Text, key: Token, token: Token) -> bool:
     if key.kind != token.kind:
         return False
     if key.what is not None and token.what is not None:

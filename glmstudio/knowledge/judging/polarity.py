@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from glmstudio.knowledge.judging.questions import Question
+from glmstudio.knowledge.judging.questions import QuestionKind
 from glmstudio.knowledge.judging.statements import DENIED, OPEN, SAID, Clause, Statements
 from glmstudio.knowledge.language.phrases import either, opposites
 from glmstudio.knowledge.language.tokens import STOP, stem
@@ -19,7 +19,7 @@ _PROFORM = re.compile(
 )
 
 
-def polarity(question: Question, said: Statements) -> bool | None:
+def polarity(question: QuestionKind, said: Statements) -> bool | None:
     """True for yes, False for no, None where neither is said or both are."""
     lead = _lead(question, said)
     if lead is None:
@@ -29,7 +29,7 @@ def polarity(question: Question, said: Statements) -> bool | None:
     return None if claimed is not None and claimed != yes and not question.negated else yes
 
 
-def _lead(question: Question, said: Statements) -> tuple[Clause, bool] | None:
+def _lead(question: QuestionKind, said: Statements) -> tuple[Clause, bool] | None:
     """The clause that begins with yes or no, with nothing before it but words around an answer: "Good question! No"."""
     for clause in said.clauses[:_FRAME]:
         part = said.text.small[clause.start : clause.end]
@@ -42,7 +42,7 @@ def _lead(question: Question, said: Statements) -> tuple[Clause, bool] | None:
     return None
 
 
-def _claimed(question: Question, said: Statements, lead: Clause | None) -> bool | None:
+def _claimed(question: QuestionKind, said: Statements, lead: Clause | None) -> bool | None:
     """What the first clause says that speaks of what was asked; beside a leading yes or no it has to do so clearly."""
     for clause in said.clauses[:_MOST]:
         status = _clause_status(said, clause)
@@ -61,7 +61,7 @@ def _clause_status(said: Statements, clause: Clause) -> str:
     return OPEN if OPEN in found else DENIED if DENIED in found else SAID
 
 
-def _overlap(question: Question, said: Statements, clause: Clause) -> int:
+def _overlap(question: QuestionKind, said: Statements, clause: Clause) -> int:
     part = said.text.small[clause.start : clause.end]
     words = {
         stem(t.text)
@@ -78,7 +78,7 @@ def _overlap(question: Question, said: Statements, clause: Clause) -> int:
     return len(words & question.text.stems) + sum(pair in asked for pair in pairs) + single
 
 
-def _of_another(question: Question, said: Statements, clause: Clause) -> bool:
+def _of_another(question: QuestionKind, said: Statements, clause: Clause) -> bool:
     """Bert is the founder: said of another than the one who is asked about."""
     asked = {stem(token.text) for token in question.text.tokens[1:] if question.text.is_name(token)}
     inside = [token for token in said.text.tokens if clause.start <= token.start < clause.end and token.kind == "word"]
@@ -88,7 +88,7 @@ def _of_another(question: Question, said: Statements, clause: Clause) -> bool:
     return said.text.is_name(first) and first.text not in STOP and stem(first.text) not in question.text.stems
 
 
-def _opposite(question: Question, part: str) -> bool:
+def _opposite(question: QuestionKind, part: str) -> bool:
     asked = question.text.small
     return any(
         (a in asked and b in part and b not in asked) or (b in asked and a in part and b not in part and a not in asked)

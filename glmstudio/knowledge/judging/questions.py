@@ -28,7 +28,7 @@ _WH_HAN = re.compile(
 )
 
 
-class Question:
+class QuestionKind:
     """A question in normal form, and what it asks for."""
 
     def __init__(self, question: str) -> None:

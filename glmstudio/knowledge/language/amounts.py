@@ -8,7 +8,7 @@ from fractions import Fraction
 from glmstudio.knowledge.language.measures import COUNTERS, money_before, unit_at
 from glmstudio.knowledge.language.normal import is_han
 from glmstudio.knowledge.language.numerals import HAN_NUMERALS, numeral_at, whole
-from glmstudio.knowledge.language.quantities import Amount, Found
+from glmstudio.knowledge.language.quantities import Amount, FoundQuantity
 
 _AND = re.compile(r",? and | ?零|,? ?")
 _SPACE = re.compile(r" ?零?")
@@ -25,17 +25,17 @@ _DIGITS_ALONE = re.compile(r"[〇零一二三四五六七八九]{2,20}")
 _COMPOUND = frozenset(("time", "month", "length", "yuan", "mass"))
 
 
-def amount_at(small: str, at: int) -> Found | None:
+def amount_at(small: str, at: int) -> FoundQuantity | None:
     """The amount that begins at this place of a normal text in small letters."""
     money = money_before(small, at)
     if money:
         number = numeral_at(small, money[1])
-        return Found(Amount(number[0], money[0]), at, number[1]) if number else None
+        return FoundQuantity(Amount(number[0], money[0]), at, number[1]) if number else None
     found = _simple_amount(small, at)
     return _compound(small, found) if found else None
 
 
-def _compound(small: str, first: Found) -> Found:
+def _compound(small: str, first: FoundQuantity) -> FoundQuantity:
     """1 hour 30 minutes and 1小时30分钟 are one amount: what follows is less than one of the unit before."""
     what, end, unit = first.what, first.end, first.unit
     while isinstance(what, Amount) and what.dimension in _COMPOUND:
@@ -46,10 +46,10 @@ def _compound(small: str, first: Found) -> Found:
         if following.what.value >= unit:
             break
         what, end, unit = Amount(what.value + following.what.value, what.dimension), following.end, following.unit
-    return Found(what, first.start, end, first.article and end == first.end, unit)
+    return FoundQuantity(what, first.start, end, first.article and end == first.end, unit)
 
 
-def _simple_amount(small: str, at: int) -> Found | None:
+def _simple_amount(small: str, at: int) -> FoundQuantity | None:
     if at >= len(small) or (at and small[at - 1].isascii() and small[at - 1].isalnum() and small[at].isascii()):
         return None
     found = _unit_alone(small, at)
@@ -62,7 +62,7 @@ def _simple_amount(small: str, at: int) -> Found | None:
     return _measured(small, at, start, number) if number else None
 
 
-def _unit_alone(small: str, at: int) -> Found | None:
+def _unit_alone(small: str, at: int) -> FoundQuantity | None:
     """An hour and a half, half a year, 半小时."""
     one = _A_UNIT.match(small, at)
     unit = unit_at(small, one.start(1)) if one else None
@@ -73,16 +73,16 @@ def _unit_alone(small: str, at: int) -> Found | None:
     return _amount(Fraction(1, 2), unit, (at, unit[2])) if unit else None
 
 
-def _amount(value: Fraction, unit: tuple[str, Fraction, int], span: tuple[int, int]) -> Found:
-    return Found(Amount(value * unit[1], unit[0]), *span, unit=unit[1])
+def _amount(value: Fraction, unit: tuple[str, Fraction, int], span: tuple[int, int]) -> FoundQuantity:
+    return FoundQuantity(Amount(value * unit[1], unit[0]), *span, unit=unit[1])
 
 
-def _measured(small: str, at: int, start: int, number: tuple[Fraction, int]) -> Found | None:
+def _measured(small: str, at: int, start: int, number: tuple[Fraction, int]) -> FoundQuantity | None:
     """The number with what follows it: a unit, a classifier, or nothing."""
     value, end = number
     coins = _COINS.match(small, end)
     if coins:  # 三块五
-        return Found(Amount(value + Fraction(whole(coins[1]) or 0, 10), "yuan"), at, coins.end())
+        return FoundQuantity(Amount(value + Fraction(whole(coins[1]) or 0, 10), "yuan"), at, coins.end())
     half = _COUNTER_HALF.match(small, end)
     if half:  # 一个半小时, 两年半
         unit = unit_at(small, end if half[1] else half.end())
@@ -94,7 +94,7 @@ def _measured(small: str, at: int, start: int, number: tuple[Fraction, int]) -> 
     if not _is_number(small, at, (start, end), counter):
         return None
     article = bool(counter) and small[start:end] == "一" and start == at
-    return Found(Amount(value, "", counter), at, end + len(counter), article)
+    return FoundQuantity(Amount(value, "", counter), at, end + len(counter), article)
 
 
 def _is_number(small: str, at: int, span: tuple[int, int], counter: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from glmstudio.knowledge.language.numerals import whole
-from glmstudio.knowledge.language.quantities import Date, Found
+from glmstudio.knowledge.language.quantities import Date, FoundQuantity
 
 _MONTH = (
     r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
@@ -44,7 +44,7 @@ _WEEKDAY = re.compile(rf"({'|'.join(_WEEKDAYS)})days?\b")
 _HAN_WEEKDAY = re.compile(r"(?:周|星期|礼拜)([一二三四五六日天])(?![年岁次回])")
 
 
-def date_at(text: str, small: str, at: int) -> Found | None:
+def date_at(text: str, small: str, at: int) -> FoundQuantity | None:
     """The date that begins at this place of a normal text; `small` is the same in small letters."""
     for reader in (_digit_date, _han_date):
         found = reader(small, at)
@@ -63,11 +63,11 @@ def _day(year: str | None, month: int | None, day: int | None) -> Date | None:
     return Date(whole(year) if year else None, month, day)
 
 
-def _digit_date(small: str, at: int) -> Found | None:
+def _digit_date(small: str, at: int) -> FoundQuantity | None:
     iso = _ISO.match(small, at)
     if iso:
         date = _day(iso[1], int(iso[3]), int(iso[4]))
-        return Found(date, at, iso.end()) if date else None
+        return FoundQuantity(date, at, iso.end()) if date else None
     other = _DAY_OR_MONTH.match(small, at)
     if not other:
         return None
@@ -78,26 +78,26 @@ def _digit_date(small: str, at: int) -> Found | None:
         date = _day(other[4], first, second)
         if date and second <= 12:
             date = Date(date.year, first, second, swapped=True)
-    return Found(date, at, other.end()) if date else None
+    return FoundQuantity(date, at, other.end()) if date else None
 
 
-def _han_date(small: str, at: int) -> Found | None:
+def _han_date(small: str, at: int) -> FoundQuantity | None:
     weekday = _HAN_WEEKDAY.match(small, at)
     if weekday:
-        return Found(Date(weekday="一二三四五六日".index(weekday[1].replace("天", "日"))), at, weekday.end())
+        return FoundQuantity(Date(weekday="一二三四五六日".index(weekday[1].replace("天", "日"))), at, weekday.end())
     found = _HAN_DATE.match(small, at)
     if found:
         date = _day(found[1], whole(found[2]), whole(found[3]) if found[3] else None)
         if date:
-            return Found(date, at, found.end())
+            return FoundQuantity(date, at, found.end())
     year = _HAN_YEAR.match(small, at)
-    return Found(Date(whole(year[1])), at, year.end()) if year else None
+    return FoundQuantity(Date(whole(year[1])), at, year.end()) if year else None
 
 
-def _english_date(small: str, at: int) -> Found | None:
+def _english_date(small: str, at: int) -> FoundQuantity | None:
     weekday = _WEEKDAY.match(small, at)
     if weekday:
-        return Found(Date(weekday=_WEEKDAYS.index(weekday[1])), at, weekday.end())
+        return FoundQuantity(Date(weekday=_WEEKDAYS.index(weekday[1])), at, weekday.end())
     first = _MONTH_FIRST.match(small, at)
     if first:
         return _english_day(first[4], first[1], first[2] or first[3], first)
@@ -108,12 +108,12 @@ def _english_date(small: str, at: int) -> Found | None:
     return _english_day(month[2], month[1], None, month) if month else None
 
 
-def _english_day(year: str | None, month: str, day: str | None, match: re.Match[str]) -> Found | None:
+def _english_day(year: str | None, month: str, day: str | None, match: re.Match[str]) -> FoundQuantity | None:
     date = _day(year, _NUMBER_OF[month[:3]], whole(day) if day else None)
-    return Found(date, match.start(), match.end()) if date else None
+    return FoundQuantity(date, match.start(), match.end()) if date else None
 
 
-def _month_only(text: str, small: str, at: int) -> Found | None:
+def _month_only(text: str, small: str, at: int) -> FoundQuantity | None:
     """A month alone; may, march, mar, dec and so on are months only where they are written and placed like one."""
     month = _MONTH_ONLY.match(small, at)
     if not month or not text[at].isupper():
@@ -123,4 +123,4 @@ def _month_only(text: str, small: str, at: int) -> Found | None:
     )
     if month[1] in _DOUBTFUL and not placed:
         return None
-    return Found(Date(month=_NUMBER_OF[month[1][:3]]), at, month.end())
+    return FoundQuantity(Date(month=_NUMBER_OF[month[1][:3]]), at, month.end())

@@ -40,7 +40,7 @@ Quantity = Amount | Date | Time
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundQuantity:
     """A quantity and where it stands; `article` where it is a 一个 or "a", which only says that there is a thing;
     `unit` is one of its unit, in the base unit."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from glmstudio.knowledge.language.numerals import whole
-from glmstudio.knowledge.language.quantities import Found, Time
+from glmstudio.knowledge.language.quantities import FoundQuantity, Time
 
 _HOURS = r"(\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
 _HALF = r"( ?(?:[ap]m\b|[ap]\.m\b\.?))"
@@ -26,7 +26,7 @@ _AFTERNOON = frozenset(("pm", "afternoon", "下午"))
 _EVENING = frozenset(("evening", "night", "傍晚", "晚上", "夜里", "今晚"))
 
 
-def time_at(small: str, at: int) -> Found | None:
+def time_at(small: str, at: int) -> FoundQuantity | None:
     """The time of day that begins at this place of a normal text in small letters."""
     period = _HAN_PERIOD.match(small, at)
     start = period.end() if period else at
@@ -55,7 +55,7 @@ def _time(hour: int, minute: int, period: str, *, vague: bool) -> Time | None:
     return Time(hour % 24 * 60 + minute, vague=vague and not known and hour <= 12)
 
 
-def _han_time(found: re.Match[str], period: re.Match[str] | None, at: int) -> Found | None:
+def _han_time(found: re.Match[str], period: re.Match[str] | None, at: int) -> FoundQuantity | None:
     minute = 30 if found[2] else 0
     if found[3]:
         minute = 15 if found[3] == "一" else 45
@@ -63,23 +63,23 @@ def _han_time(found: re.Match[str], period: re.Match[str] | None, at: int) -> Fo
         minute = whole(found[4] or found[5].lstrip("零〇") or "零") or 0
     hour = whole(found[1])
     time = _time(hour or 0, minute, period[1] if period else "", vague=True)
-    return Found(time, at, found.end()) if time else None
+    return FoundQuantity(time, at, found.end()) if time else None
 
 
-def _clock(small: str, clock: re.Match[str], period: str, at: int) -> Found | None:
+def _clock(small: str, clock: re.Match[str], period: str, at: int) -> FoundQuantity | None:
     end = clock.end()
     if clock[3]:
         period = clock[3].strip().replace(".", "")
     elif after := _PERIOD_AFTER.match(small, end):
         period, end = after[1] or after[2], after.end()
     time = _time(int(clock[1]), int(clock[2]), period, vague=not clock[1].startswith("0"))
-    return Found(time, at, end) if time else None
+    return FoundQuantity(time, at, end) if time else None
 
 
-def _english_time(small: str, at: int) -> Found | None:
+def _english_time(small: str, at: int) -> FoundQuantity | None:
     named = _NAMED.match(small, at)
     if named:
-        return Found(Time(0 if named[1] in ("midnight", "午夜") else 720), at, named.end())
+        return FoundQuantity(Time(0 if named[1] in ("midnight", "午夜") else 720), at, named.end())
     past = _PAST.match(small, at)
     if past:
         minutes = _MINUTES[past[1]]
@@ -91,9 +91,9 @@ def _english_time(small: str, at: int) -> Found | None:
     return _with_period(small, whole(found[1]) or 0, 0, found[2] or found[3], found) if found else None
 
 
-def _with_period(small: str, hour: int, minute: int, half: str | None, match: re.Match[str]) -> Found | None:
+def _with_period(small: str, hour: int, minute: int, half: str | None, match: re.Match[str]) -> FoundQuantity | None:
     end, period = match.end(), (half or "").strip().replace(".", "")
     if not period and (after := _PERIOD_AFTER.match(small, end - (small[end - 1] == " "))):
         period, end = after[1] or after[2], after.end()
     time = _time(hour, minute, period, vague=True)
-    return Found(time, match.start(), end) if time else None
+    return FoundQuantity(time, match.start(), end) if time else None

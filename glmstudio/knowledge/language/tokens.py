@@ -13,7 +13,7 @@ from glmstudio.knowledge.language.dates import date_at
 from glmstudio.knowledge.language.normal import is_han, lower, normal
 from glmstudio.knowledge.language.numerals import HAN_NUMERALS
 from glmstudio.knowledge.language.phrases import stop_words
-from glmstudio.knowledge.language.quantities import Amount, Found, Quantity
+from glmstudio.knowledge.language.quantities import Amount, FoundQuantity, Quantity
 from glmstudio.knowledge.language.times_of_day import time_at
 
 _CODE = re.compile(
@@ -129,7 +129,7 @@ def _code_at(small: str, at: int) -> Token | None:
     return Token("value", word, at, found.end(), Amount(Fraction(word)))
 
 
-def quantity_at(text: str, small: str, at: int) -> Found | None:
+def quantity_at(text: str, small: str, at: int) -> FoundQuantity | None:
     """The date, time or amount that begins at this place."""
     char = small[at]
     if char.isascii() and char.isalnum() and at and small[at - 1].isascii() and small[at - 1].isalnum():

@@ -10,7 +10,7 @@ from pathlib import Path
 from glmstudio.config.devices import chat_device, run_on
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.knowledge.asking import Asked, Asking, Part
+from glmstudio.knowledge.asking import Asking, ModelUnderTest, QuestionToAsk
 from glmstudio.knowledge.exam import Question
 from glmstudio.knowledge.result import BASE
 from glmstudio.knowledge.table.fact_table import Row, Table
@@ -35,7 +35,8 @@ def ask(model: Model, table: Table) -> None:
     job = asking(model)
     write_json(job.place / "about.json", {"model": str(model.path), "created": time.time()})
     job.start(
-        [Part(BASE, str(model.path))], list({each.key: Asked(each.key, each.messages) for each in questions}.values())
+        [ModelUnderTest(BASE, str(model.path))],
+        list({each.key: QuestionToAsk(each.key, each.messages) for each in questions}.values()),
     )
 
 

@@ -21,7 +21,7 @@ from glmstudio.models.catalogue import SOURCES, Entry
 from glmstudio.models.folder import check_folder, check_weights, present, read_config
 from glmstudio.models.hub.http_responses import Changed, Failure
 from glmstudio.models.hub.hubs import CONNECTIONS, TITLES, Listing, RemoteFile, list_files
-from glmstudio.models.hub.partial_file import PIECE, WORK, Part, Sum, on_disk, sum_of, take_over, unfinished
+from glmstudio.models.hub.partial_file import PIECE, WORK, Checksum, PartialFile, on_disk, sum_of, take_over, unfinished
 from glmstudio.models.hub.transfer import Patience, Transfer, disk_problem
 from glmstudio.models.verify import verify
 from glmstudio.units import size
@@ -59,7 +59,7 @@ class Options:
 
 
 @dataclass
-class Progress:
+class DownloadProgress:
     """How far a download is; `tell` is called with it several times a second. Sizes in bytes."""
 
     phase: str = "listing"  # listing, checking, fetching, done
@@ -72,7 +72,7 @@ class Progress:
     problem: StudioError | None = None
 
 
-Tell = Callable[[Progress], None]
+Tell = Callable[[DownloadProgress], None]
 
 
 def download(model: Entry, folder: Path, options: Options, tell: Tell) -> Listing:
@@ -87,7 +87,7 @@ def download(model: Entry, folder: Path, options: Options, tell: Tell) -> Listin
             _stamp(folder, listing)
         except OSError as error:
             raise disk_problem(folder, error) from error
-        tell(Progress("done", listing.source, listing.size, listing.size))
+        tell(DownloadProgress("done", listing.source, listing.size, listing.size))
         for left in (folder / WORK).iterdir():
             if left.suffix in _LEFT:
                 left.unlink()
@@ -103,7 +103,7 @@ def _stamp(folder: Path, listing: Listing) -> None:
     if others := sorted(name for name in state if name not in known):
         raise StudioError("models.other_weights", file=str(folder / others[0]))
     if all(verification.noted(folder, name) for name in state):
-        verification.give(folder, state)
+        verification.record(folder, state)
         return
     for problem in verify(folder, full=True):
         raise problem
@@ -171,7 +171,7 @@ def _from(model: Entry, source: str, folder: Path, options: Options, tell: Tell)
     if manifest.origin(folder)[1] in (model.modelscope, model.huggingface):  # we brought what is there
         options = replace(options, replace=True)
     for _ in range(_CHANGES):
-        tell(Progress("listing", source))
+        tell(DownloadProgress("listing", source))
         listing = list_files(model, source, layout=options.layout)
         try:
             _fetch(listing, folder, options, tell)
@@ -186,7 +186,7 @@ def _from(model: Entry, source: str, folder: Path, options: Options, tell: Tell)
 
 
 def _fetch(listing: Listing, folder: Path, options: Options, tell: Tell) -> None:
-    progress = Progress("checking", listing.source, listing.size)
+    progress = DownloadProgress("checking", listing.source, listing.size)
     progress.files = {file.name: (0, file.size) for file in listing.files}
     head = {"source": listing.source, "repo": listing.repo, "revision": listing.revision}
     missing = []
@@ -198,7 +198,7 @@ def _fetch(listing: Listing, folder: Path, options: Options, tell: Tell) -> None
     if not options.replace:
         missing = [file for file in missing if not _is_users_own(folder, file, listing, options)]
     manifest.note(folder, **head, whole=not missing)
-    parts = [Part(folder, file, piece=options.piece) for file in missing]
+    parts = [PartialFile(folder, file, piece=options.piece) for file in missing]
     try:
         _check_room(folder, parts)
         if parts:
@@ -210,7 +210,7 @@ def _fetch(listing: Listing, folder: Path, options: Options, tell: Tell) -> None
 
 
 def _transfer(
-    listing: Listing, parts: list[Part], folder: Path, progress: Progress, options: Options, tell: Tell
+    listing: Listing, parts: list[PartialFile], folder: Path, progress: DownloadProgress, options: Options, tell: Tell
 ) -> None:
     placed: set[str] = set()
 
@@ -224,7 +224,7 @@ def _transfer(
         progress.connections = transfer.active
         tell(progress)
 
-    def proven(part: Part, found: Sum) -> None:
+    def proven(part: PartialFile, found: Checksum) -> None:
         sha256 = found.sha256.hexdigest()
         about = {"size": part.file.size, "sha256": sha256, "fetched": True, "pieces": part.sums()}
         part.place(folder / part.file.name)
@@ -241,7 +241,7 @@ def _transfer(
     transfer.run()
 
 
-def _is_there(folder: Path, file: RemoteFile, progress: Progress, tell: Tell) -> bool:
+def _is_there(folder: Path, file: RemoteFile, progress: DownloadProgress, tell: Tell) -> bool:
     """Whether the folder has this very file. One that this studio proved and nobody changed since is not read again;
     any other is read whole, and written down if it is right. A damaged one is kept for its good pieces."""
     path = folder / file.name
@@ -284,7 +284,7 @@ def _is_users_own(folder: Path, file: RemoteFile, listing: Listing, options: Opt
     return True
 
 
-def _check_room(folder: Path, parts: list[Part]) -> None:
+def _check_room(folder: Path, parts: list[PartialFile]) -> None:
     """Raise StudioError where the disk cannot hold what is missing; what lies there already is counted."""
     needed = sum(max(0, part.file.size - on_disk(part.path)) for part in parts)
     free = shutil.disk_usage(folder).free
@@ -292,7 +292,7 @@ def _check_room(folder: Path, parts: list[Part]) -> None:
         raise StudioError("models.disk_full", folder=str(folder), need=size(needed + _RESERVE), free=size(free))
 
 
-def _count(progress: Progress, name: str, done: int) -> None:
+def _count(progress: DownloadProgress, name: str, done: int) -> None:
     progress.files[name] = (done, progress.files[name][1])
     progress.done = sum(have for have, _ in progress.files.values())
 

@@ -29,7 +29,7 @@ class Failure(Exception):
         super().__init__(problem.key)
 
 
-class Objects(Failure):
+class RateLimited(Failure):
     """The server wants fewer requests."""
 
 
@@ -49,7 +49,7 @@ class OddLength(Failure):
     """The server announces another length than it listed: for once, or because the file is another one now."""
 
 
-def judge(response: requests.Response, file: RemoteFile, start: int, *, host: str, signed: bool) -> None:
+def classify(response: requests.Response, file: RemoteFile, start: int, *, host: str, signed: bool) -> None:
     """Return if the body is `file` from byte `start` on (or the whole file, where all of it was asked for).
 
     Raises Failure where trying again may help, Changed where the list is old, StudioError where nothing helps. `signed`
@@ -70,7 +70,7 @@ def judge(response: requests.Response, file: RemoteFile, start: int, *, host: st
         raise StudioError("models.hub_refused", host=host, id=file.name)
     elif status in (429, 503):
         problem = StudioError("models.hub_busy", host=host, status=status)
-        raise Objects(problem, pause=_seconds(response.headers.get("Retry-After")))
+        raise RateLimited(problem, pause=_seconds(response.headers.get("Retry-After")))
     elif status >= 500 or status == 408:
         raise Failure(StudioError("models.hub_busy", host=host, status=status))
     else:

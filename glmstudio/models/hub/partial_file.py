@@ -29,7 +29,7 @@ _LONGEST_LINE = 40
 _SMALLEST, _LARGEST = 1 << 12, 1 << 26  # bytes of a piece; a journal is input from outside, too
 
 
-class Part:
+class PartialFile:
     """One file on its way. Its bytes may be written by several threads, each piece by one."""
 
     def __init__(self, folder: Path, file: RemoteFile, *, piece: int = PIECE) -> None:
@@ -152,7 +152,7 @@ class Part:
         os.close(old)
 
 
-class Sum:
+class Checksum:
     """The sum of a file while it is read from start to end: sha256, and git's sha1 where only that is known."""
 
     def __init__(self, size: int) -> None:
@@ -172,9 +172,9 @@ class Sum:
         return self._git.hexdigest() == file.git_sha1
 
 
-def sum_of(path: Path, file: RemoteFile, tell: Callable[[int], None] = lambda _: None) -> Sum:
+def sum_of(path: Path, file: RemoteFile, tell: Callable[[int], None] = lambda _: None) -> Checksum:
     """The sum of a file on disk; tells the bytes read so far. Raises OSError."""
-    found, done = Sum(path.stat().st_size), 0
+    found, done = Checksum(path.stat().st_size), 0
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
             found.add(block, file)
@@ -185,7 +185,8 @@ def sum_of(path: Path, file: RemoteFile, tell: Callable[[int], None] = lambda _:
 
 def take_over(folder: Path, file: RemoteFile, pieces: Any) -> None:
     """Make a damaged file of ours one that is being fetched: its pieces are told as there, and each is compared with
-    its crc32 before it counts, so only those that lost their bytes are fetched. `pieces` is what `Part.sums` gave."""
+    its crc32 before it counts, so only those that lost their bytes are fetched. `pieces` is what `PartialFile.sums`
+    gave."""
     size, crcs = (pieces.get("bytes"), pieces.get("crc32")) if isinstance(pieces, dict) else (None, None)
     if not isinstance(size, int) or not _SMALLEST <= size <= _LARGEST or not isinstance(crcs, list):
         return

@@ -20,9 +20,18 @@ from urllib.parse import urlsplit
 import requests
 
 from glmstudio.errors import StudioError
-from glmstudio.models.hub.http_responses import Changed, Expired, Failure, NoRanges, Objects, OddLength, judge, named
+from glmstudio.models.hub.http_responses import (
+    Changed,
+    Expired,
+    Failure,
+    NoRanges,
+    OddLength,
+    RateLimited,
+    classify,
+    named,
+)
 from glmstudio.models.hub.hubs import Listing
-from glmstudio.models.hub.partial_file import Part, Sum
+from glmstudio.models.hub.partial_file import Checksum, PartialFile
 
 _BLOCK = 1 << 20
 _SPAN = 16  # pieces that one request asks for, at most
@@ -40,7 +49,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class _Span:
     """Pieces that one connection is at: from `at` to before `end`, which another connection may bring closer."""
 
-    part: Part
+    part: PartialFile
     at: int
     end: int
     whole: bool = False  # the file is asked for as a whole, because the server gives no ranges
@@ -63,9 +72,9 @@ class Transfer:
     """
 
     listing: Listing
-    parts: Sequence[Part]
+    parts: Sequence[PartialFile]
     tick: Callable[[], None]
-    proven: Callable[[Part, Sum], None]
+    proven: Callable[[PartialFile, Checksum], None]
     connections: int = 4
     patience: Patience = field(default_factory=Patience)
 
@@ -106,9 +115,9 @@ class Transfer:
 
     # ---- the caller's thread: prove what arrives
 
-    def _prove(self, part: Part) -> None:
+    def _prove(self, part: PartialFile) -> None:
         for attempt in range(_WRONG_MOST + 1):
-            found = Sum(part.file.size)
+            found = Checksum(part.file.size)
             for number in range(part.count):
                 found.add(self._read(part, number), part.file)
             if found.fits(part.file):
@@ -123,7 +132,7 @@ class Transfer:
                 raise StudioError("models.wrong_from_hub", file=part.file.name, host=self._host)
         raise StudioError("models.disk_lies", file=str(part.path))
 
-    def _read(self, part: Part, number: int) -> memoryview:
+    def _read(self, part: PartialFile, number: int) -> memoryview:
         while True:
             while not part.wait(number, 0.1):
                 self._check()
@@ -226,7 +235,7 @@ class Transfer:
         timeout = (connect_s, self.patience.stall_s)
         response = session.get(address or self._told[name], headers=headers, stream=True, timeout=timeout)
         try:
-            judge(response, span.part.file, start, host=self._host, signed=bool(address))
+            classify(response, span.part.file, start, host=self._host, signed=bool(address))
         except BaseException as error:
             response.close()
             self._learn(error, name)
@@ -282,7 +291,7 @@ class Transfer:
         """Take note; returns how long this connection should rest, in seconds."""
         with self._lock:
             self.problem = failure.problem
-            if isinstance(failure, Objects):
+            if isinstance(failure, RateLimited):
                 self.limit, self._objected = max(1, min(self.limit, self.active) // 2), time.monotonic()
             waited = time.monotonic() - self._progress
             if waited > self.patience.total_s and times > 2:
@@ -302,7 +311,7 @@ class Transfer:
                 self._lock.wait(end - time.monotonic())
 
 
-def _write(part: Part, block: bytes, offset: int) -> None:
+def _write(part: PartialFile, block: bytes, offset: int) -> None:
     try:
         part.write(block, offset)
     except OSError as error:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.chat.openai_messages import Answer, Begun, Filled, assistant_message
+from glmstudio.chat.openai_messages import AnswerParser, Begun, Filled, assistant_message
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
-from glmstudio.serve.engine import Job, Known
+from glmstudio.serve.engine import GenerationJob, PrefixHit
 from glmstudio.serve.protocol.chat_request import Request
 from glmstudio.serve.protocol.stops import Stops
 
@@ -27,10 +27,10 @@ class Done:
 class Writer:
     """Takes what the engine tells of one job."""
 
-    def __init__(self, tokenizer: Tokenizer, asked: Request, job: Job) -> None:
+    def __init__(self, tokenizer: Tokenizer, asked: Request, job: GenerationJob) -> None:
         self._tokenizer, self._asked, self._job = tokenizer, asked, job
         self._between = tokenizer.special["<|assistant|>"]
-        self._answer = Answer(may_call=bool(asked.tools))
+        self._answer = AnswerParser(may_call=bool(asked.tools))
         self._stops = Stops(asked.stops)
         self._stream = TextStream(tokenizer)
         self._said = ""
@@ -39,7 +39,7 @@ class Writer:
 
     def take(self, item: Any) -> list[Piece]:
         """One thing that the engine told; returns what a client may see of it."""
-        if isinstance(item, Known):
+        if isinstance(item, PrefixHit):
             self._known = item.tokens
             return []
         if self._over:  # how far the engine came before it heard of it is chance

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
-from glmstudio.serve.engine import Chosen, Job, Known, PromptScores
+from glmstudio.serve.engine import Chosen, GenerationJob, PrefixHit, PromptScores
 from glmstudio.serve.protocol.completion_request import CompletionRequest, Prompt
-from glmstudio.serve.protocol.scores import Score
+from glmstudio.serve.protocol.scores import TokenScore
 from glmstudio.serve.protocol.stops import Stops
 
 _FIELDS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
@@ -17,7 +17,9 @@ _FIELDS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 class CompletionWriter:
     """Takes what the engine tells of one prompt; gives choices as they are sent, each with what is new."""
 
-    def __init__(self, tokenizer: Tokenizer, asked: CompletionRequest, prompt: Prompt, index: int, job: Job) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, asked: CompletionRequest, prompt: Prompt, index: int, job: GenerationJob
+    ) -> None:
         self._tokenizer, self._asked, self._prompt, self._job = tokenizer, asked, prompt, job
         self._index = index
         self._stops = Stops(asked.stops)
@@ -29,7 +31,7 @@ class CompletionWriter:
 
     def take(self, item: Any) -> dict[str, Any] | None:
         """One thing that the engine told; returns what a client may see of it, where that is anything."""
-        if isinstance(item, Known):
+        if isinstance(item, PrefixHit):
             self.known = item.tokens
             return None if self._job.prompt_scored else self._echo(None)
         if isinstance(item, PromptScores):
@@ -48,7 +50,7 @@ class CompletionWriter:
         stopped = self._over or self._ended
         return {"index": self._index, "text": held, "logprobs": None, "finish_reason": "stop" if stopped else "length"}
 
-    def _echo(self, scores: Sequence[Score] | None) -> dict[str, Any] | None:
+    def _echo(self, scores: Sequence[TokenScore] | None) -> dict[str, Any] | None:
         """The prompt; not again where the engine had to begin anew."""
         if self._echoed:
             return None
@@ -74,7 +76,7 @@ class CompletionWriter:
             return None
         return {"index": self._index, "text": text, "logprobs": told, "finish_reason": None}
 
-    def _told(self, ids: Sequence[int], scores: Sequence[Score | None], offsets: Sequence[int]) -> dict[str, Any]:
+    def _told(self, ids: Sequence[int], scores: Sequence[TokenScore | None], offsets: Sequence[int]) -> dict[str, Any]:
         """OpenAI's `logprobs`: four lists with an entry for each id."""
         return {
             "tokens": [self._tokenizer.token(index) for index in ids],
@@ -83,7 +85,7 @@ class CompletionWriter:
             "text_offset": list(offsets),
         }
 
-    def _best(self, index: int, score: Score) -> dict[str, float]:
+    def _best(self, index: int, score: TokenScore) -> dict[str, float]:
         """The most likely tokens, and in any case the one that is there. Of two that read alike, the likelier."""
         best: dict[str, float] = {}
         for each, logprob in (*score.best[: self._asked.logprobs or 0], (index, score.logprob)):

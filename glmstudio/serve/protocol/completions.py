@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from glmstudio.data.protocol.tokenizer import Tokenizer
-from glmstudio.serve.engine import Engine, Job
+from glmstudio.serve.engine import Engine, GenerationJob
 from glmstudio.serve.fair_queue import FullError
 from glmstudio.serve.job_listener import Listener
 from glmstudio.serve.protocol.completion_request import CompletionRequest
@@ -46,7 +46,7 @@ class Completions:
         asked, prompt = self._asked, self._asked.prompts[index]
         scored = asked.logprobs is not None
         room = self._engine.context - len(prompt.ids)
-        job = Job(
+        job = GenerationJob(
             prompt=prompt.ids,
             sampling=replace(asked.sampling, max_tokens=min(asked.sampling.max_tokens, room)),
             put=self._listener.put,

@@ -20,12 +20,12 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.rundir.checkpoints import SEAL, latest
 from glmstudio.rundir.rewind import take_back
-from glmstudio.train.distributed.context import Team
+from glmstudio.train.distributed.context import DistributedContext
 
 _PIECE = 16 << 20  # bytes that are sent at once
 
 
-def start_of(team: Team, folder: Path, about: Mapping[str, Any]) -> tuple[Path | None, Path | None]:
+def start_of(team: DistributedContext, folder: Path, about: Mapping[str, Any]) -> tuple[Path | None, Path | None]:
     """The checkpoint to go on from and the numbers to start with, as folders of this machine; None where there is none.
 
     A run of one machine goes on where `run.json` says. One of several is started anew with every machine that comes or
@@ -48,7 +48,7 @@ def start_of(team: Team, folder: Path, about: Mapping[str, Any]) -> tuple[Path |
     return resume, warm
 
 
-def collect(team: Team, path: Path, about: Mapping[str, Any]) -> None:
+def collect(team: DistributedContext, path: Path, about: Mapping[str, Any]) -> None:
     """Bring what processes on other machines wrote into their checkpoint `path` into that of the first one."""
     if not about.get("cluster"):
         return
@@ -61,7 +61,7 @@ def collect(team: Team, path: Path, about: Mapping[str, Any]) -> None:
         shutil.rmtree(path, ignore_errors=True)  # sealed by nobody; the whole one comes when it is needed
 
 
-def _send(team: Team, folder: Path, *, on_first: bool) -> None:
+def _send(team: DistributedContext, folder: Path, *, on_first: bool) -> None:
     """Give every other machine the files of the first one's `folder`."""
     listed = _files(folder) if team.first else {}
     listed = team.gather(listed)[0]
@@ -79,7 +79,7 @@ def _send(team: Team, folder: Path, *, on_first: bool) -> None:
     team.barrier()
 
 
-def _send_file(team: Team, file: Path, size: int, *, writes: bool) -> None:
+def _send_file(team: DistributedContext, file: Path, size: int, *, writes: bool) -> None:
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(file.open("rb")) if team.first else None
         target = stack.enter_context(file.open("wb")) if writes else None

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from glmstudio.config.settings import Settings
-from glmstudio.rundir.fingerprint import difference, differs, facts
-from glmstudio.train.distributed.context import Team
+from glmstudio.rundir.fingerprint import difference, differs, fingerprint
+from glmstudio.train.distributed.context import DistributedContext
 
 
-def agree(team: Team, settings: Settings, model: Path, data: str) -> None:
+def agree(team: DistributedContext, settings: Settings, model: Path, data: str) -> None:
     """Raise StudioError, in every process, naming one that differs. `data`: the check sum of what was read."""
     if team.world == 1:
         return
-    told = team.gather((team.machine, facts(settings, data=data, model=model)))
+    told = team.gather((team.machine, fingerprint(settings, data=data, model=model)))
     ours = told[0][1]
     for rank, (machine, theirs) in enumerate(told):
         if found := difference(ours, theirs):

@@ -18,7 +18,7 @@ from glmstudio.train.distributed.rendezvous import meet, meet_alone
 
 
 @dataclass(frozen=True)
-class Team:
+class DistributedContext:
     """This process among those that train one run. Alone, nothing here waits or sends."""
 
     rank: int = 0
@@ -77,19 +77,19 @@ def backend() -> str:
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
-def join() -> Team:
+def join() -> DistributedContext:
     """Meet the others that torchrun started; a process that was started alone is a team of one."""
     refuse_pickles()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         if "LOCAL_RANK" in os.environ:  # else the Trainer would wait for others, at an open port
             meet_alone(backend())
-        return Team()
+        return DistributedContext()
     local_rank = int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
     meet(backend())
-    return Team(dist.get_rank(), world, local_rank, socket.gethostname())
+    return DistributedContext(dist.get_rank(), world, local_rank, socket.gethostname())
 
 
 def of_this_process(problem: StudioError) -> StudioError:

@@ -17,14 +17,14 @@ from transformers import GlmForCausalLM
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.glm.adapters.prefix import attach_prefix
-from glmstudio.glm.decode import Reader
+from glmstudio.glm.decode import DecodeForward
 from glmstudio.glm.kv_cache import GrowingCache
-from glmstudio.glm.lm_head import Head
-from glmstudio.glm.quantization import quantise
+from glmstudio.glm.lm_head import LMHead
+from glmstudio.glm.quantization import quantize
 from glmstudio.glm.weights.base_weights import native_model, set_angles
 from glmstudio.glm.weights.layout import native_config
-from glmstudio.planning.memory import Computing, Largest, need
-from glmstudio.planning.model_shape import Shape
+from glmstudio.planning.memory import Computing, WorstBatch, need
+from glmstudio.planning.model_shape import ModelShape
 from glmstudio.train.methods import METHODS
 
 CONTEXT = 1024  # tokens before the one that is decoded
@@ -35,7 +35,7 @@ _STD = 0.02
 
 
 @dataclass(frozen=True)
-class Bench:
+class LayerBench:
     """Where and how long: `flops` (a second) and `free` bytes decide how much of a model is measured at once; each
     figure is repeated for `seconds`."""
 
@@ -66,15 +66,15 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Part:
+class LayerPart:
     """What of a model is measured: so many `layers` of `shape`; `factor` times their seconds are those of as many
     layers of the model."""
 
-    shape: Shape
+    shape: ModelShape
     factor: float
 
 
-def choose_part(shape: Shape, tokens: int, bench: Bench, seconds: float) -> Part | None:
+def choose_part(shape: ModelShape, tokens: int, bench: LayerBench, seconds: float) -> LayerPart | None:
     """The largest part that the free memory holds, and that takes about `seconds` at most; None where none does.
 
     Where one layer is too much, it is one of half the width, or a quarter: its time is multiplied by the ratio of the
@@ -85,11 +85,11 @@ def choose_part(shape: Shape, tokens: int, bench: Bench, seconds: float) -> Part
     for part in [_narrow(shape, layers, 1) for layers in wanted] + [_narrow(shape, 1, less) for less in (2, 4, 8)]:
         work = 24 * part.linear_parameters * tokens / bench.flops
         if _memory(part, tokens, bench) <= _SHARE * bench.free and work <= seconds:
-            return Part(part, whole * part.layers / part.linear_parameters)
+            return LayerPart(part, whole * part.layers / part.linear_parameters)
     return None
 
 
-def _narrow(shape: Shape, layers: int, less: int) -> Shape:
+def _narrow(shape: ModelShape, layers: int, less: int) -> ModelShape:
     """So many layers, of a part of the width."""
     heads = max(1, shape.heads // less)
     return dataclasses.replace(
@@ -103,14 +103,14 @@ def _narrow(shape: Shape, layers: int, less: int) -> Shape:
     )
 
 
-def _memory(part: Shape, tokens: int, bench: Bench) -> int:
+def _memory(part: ModelShape, tokens: int, bench: LayerBench) -> int:
     settings = Settings(method="lora", gradient_checkpointing="off")
     on = Computing(bench.device.type, str(bench.dtype).removeprefix("torch."))
-    needed = need(part, settings, Largest(tokens, 1), on)
+    needed = need(part, settings, WorstBatch(tokens, 1), on)
     return needed.total - needed.fixed  # this process has its libraries loaded
 
 
-def random_model(shape: Shape, bench: Bench) -> GlmForCausalLM:
+def random_model(shape: ModelShape, bench: LayerBench) -> GlmForCausalLM:
     """A model of ordinary random numbers: such that do not grow, vanish or become denormal on their way through it."""
     config = {
         "model_type": "chatglm", "padded_vocab_size": shape.vocab, "hidden_size": shape.hidden,
@@ -131,7 +131,7 @@ def random_model(shape: Shape, bench: Bench) -> GlmForCausalLM:
     return model.requires_grad_(False).eval()
 
 
-def training_seconds(model: GlmForCausalLM, method: str, lengths: Sequence[int], bench: Bench) -> list[float]:
+def training_seconds(model: GlmForCausalLM, method: str, lengths: Sequence[int], bench: LayerBench) -> list[float]:
     """Seconds of one forward and backward pass over all layers of `model`, as a run of `method` makes it, for
     conversations of each of the lengths.
 
@@ -163,7 +163,7 @@ def training_seconds(model: GlmForCausalLM, method: str, lengths: Sequence[int],
     return taken
 
 
-def prompt_seconds(model: GlmForCausalLM, tokens: int, bench: Bench) -> float:
+def prompt_seconds(model: GlmForCausalLM, tokens: int, bench: LayerBench) -> float:
     """Seconds in which all layers of `model` read a prompt."""
     with torch.inference_mode():
         given, short = _input(model, tokens, bench), _input(model, min(64, tokens), bench)
@@ -177,10 +177,10 @@ def prompt_seconds(model: GlmForCausalLM, tokens: int, bench: Bench) -> float:
         return taken
 
 
-def token_seconds(model: GlmForCausalLM, bench: Bench) -> float:
+def token_seconds(model: GlmForCausalLM, bench: LayerBench) -> float:
     """Seconds of all layers of `model` for one more token after `CONTEXT` others."""
     with torch.inference_mode():
-        reader, kept = Reader(model), GrowingCache(model.config)
+        reader, kept = DecodeForward(model), GrowingCache(model.config)
         ids = torch.arange(CONTEXT, device=bench.device)[None] % model.config.vocab_size
         reader.begin()
         _check(reader.read(ids, kept))
@@ -195,7 +195,7 @@ def token_seconds(model: GlmForCausalLM, bench: Bench) -> float:
         return taken
 
 
-def small_token_seconds(part: Part, bits: int, bench: Bench) -> float | None:
+def small_token_seconds(part: LayerPart, bits: int, bench: LayerBench) -> float | None:
     """Seconds of one layer of the model for one more token, with weights of 8 or 4 bits; None where this machine has
     nothing that computes with them."""
     shape, factor = part.shape, part.factor / part.shape.layers
@@ -206,20 +206,20 @@ def small_token_seconds(part: Part, bits: int, bench: Bench) -> float | None:
     try:
         model = random_model(shape, bench)
         with _quiet():
-            quantise(model, bits, bench.device, bench.dtype)
+            quantize(model, bits, bench.device, bench.dtype)
             return factor * token_seconds(model, bench)
     except (RuntimeError, NotImplementedError, AttributeError):
         return None
 
 
-def head_seconds(shape: Shape, rows: int, bench: Bench) -> float:
+def head_seconds(shape: ModelShape, rows: int, bench: LayerBench) -> float:
     """Seconds of the head and the loss, forward and backward, over `rows` scored positions."""
     size, parts = bench.dtype.itemsize, 1
     while parts < 64 and (size * shape.hidden + 16 * rows) * shape.vocab // parts > _SHARE * bench.free:
         parts *= 2
     words = max(1, shape.vocab // parts)
     with torch.device(bench.device):
-        head = Head(shape.hidden, words, bias=False, dtype=bench.dtype).requires_grad_(False)
+        head = LMHead(shape.hidden, words, bias=False, dtype=bench.dtype).requires_grad_(False)
         wanted, weights = torch.randint(words, (rows,)), [1 / rows]
     nn.init.normal_(head.weight, std=_STD)
 
@@ -235,12 +235,12 @@ def head_seconds(shape: Shape, rows: int, bench: Bench) -> float:
     return taken
 
 
-def _autocast(bench: Bench) -> AbstractContextManager[object]:
+def _autocast(bench: LayerBench) -> AbstractContextManager[object]:
     """As the trainer computes: only float16 has autocast."""
     return torch.autocast(bench.device.type, torch.float16) if bench.dtype == torch.float16 else nullcontext()
 
 
-def _input(model: GlmForCausalLM, tokens: int, bench: Bench) -> torch.Tensor:
+def _input(model: GlmForCausalLM, tokens: int, bench: LayerBench) -> torch.Tensor:
     return torch.randn(1, tokens, model.config.hidden_size, device=bench.device, dtype=bench.dtype)  # (1, T, H)
 
 

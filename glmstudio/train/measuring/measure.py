@@ -22,9 +22,9 @@ import torch
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.glm.load import best_dtype
-from glmstudio.planning.model_shape import Shape
+from glmstudio.planning.model_shape import ModelShape
 from glmstudio.train.measuring import layer_timing
-from glmstudio.train.measuring.layer_timing import Bench
+from glmstudio.train.measuring.layer_timing import LayerBench
 
 _BLOCK = 16 << 20  # bytes that are read or written at once
 _MODEL_SECONDS = 45.0  # for the passes over the largest model's layers
@@ -65,7 +65,7 @@ def measure(told: Told) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() and ask["device"] != "cpu" else "cpu")
     dtype, seconds = best_dtype(device), float(ask["seconds"])
     found |= {"device": device.type, "dtype": str(dtype).removeprefix("torch."), "torch": torch.__version__}
-    bench = Bench(device, dtype, free_memory(device), 1e12, seconds)
+    bench = LayerBench(device, dtype, free_memory(device), 1e12, seconds)
     rest = 6 * seconds + 30
     for stage, figure in (("product", product), ("stream", stream), ("place", place)):
         told.say(stage=stage, left=round(rest))
@@ -73,8 +73,8 @@ def measure(told: Told) -> None:
         rest -= 2 * seconds
     told.say(stage="disk", left=round(rest))
     found["disk"] = disk(Path(ask["weights"]) if ask["weights"] else None, Path(ask["folder"]), ask["disk_bytes"])
-    bench = Bench(device, dtype, free_memory(device), found["product"] * 1e12, seconds)
-    shapes = {name: Shape(**sizes) for name, sizes in ask["shapes"].items()}
+    bench = LayerBench(device, dtype, free_memory(device), found["product"] * 1e12, seconds)
+    shapes = {name: ModelShape(**sizes) for name, sizes in ask["shapes"].items()}
     found["models"] = {}
     for name, shape in shapes.items():
         found["models"][name] = {}
@@ -83,7 +83,7 @@ def measure(told: Told) -> None:
     found["product_again"] = product(bench)
 
 
-def _model(told: Told, name: str, shape: Shape, bench: Bench) -> None:
+def _model(told: Told, name: str, shape: ModelShape, bench: LayerBench) -> None:
     """The layers and the head of one model. Seconds are of one layer, or of the head."""
     ask, into = told.ask, told.found["models"][name]
     longest = max(ask["tokens"])
@@ -135,7 +135,7 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def product(bench: Bench) -> float:
+def product(bench: LayerBench) -> float:
     """TFLOP/s of a matrix product of the size that a layer has."""
     rows, width = (8192, 8192) if bench.device.type == "cuda" else (1024, 2048)
     left, right = (
@@ -144,7 +144,7 @@ def product(bench: Bench) -> float:
     return 2 * rows * width * width / bench.time(lambda: left @ right.T) / 1e12
 
 
-def stream(bench: Bench) -> float:
+def stream(bench: LayerBench) -> float:
     """GB/s in which weights come through a product with one vector: far more of them than any cache holds."""
     most = int(bench.seconds * (4 << 30 if bench.device.type == "cuda" else 1 << 30))
     width, size = 4096, bench.dtype.itemsize
@@ -160,7 +160,7 @@ def stream(bench: Bench) -> float:
     return count * rows * width * size / bench.time(once) / 1e9
 
 
-def place(bench: Bench) -> float:
+def place(bench: LayerBench) -> float:
     """GB/s in which 16-bit weights from a file get to the device in the type that computes, as loading does it."""
     given = torch.ones(128 << 20, dtype=torch.float16)
     return given.nbytes / bench.time(lambda: given.to(device=bench.device, dtype=bench.dtype, copy=True)) / 1e9

@@ -1,6 +1,6 @@
 """How the processes of a run divide the model: not at all (plain, DDP), or by an engine of its own module.
 
-`train.strategies.full_state` reads and writes the numbers through `Engine.get` and `Engine.put`, whatever the engine.
+`full_state` reads and writes the numbers through `ShardingStrategy.get` and `ShardingStrategy.put`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from transformers import GlmConfig, GlmForCausalLM
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.glm.load import load_model
-from glmstudio.train.distributed.context import Team
+from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.methods import weights_type
 
 WEIGHT = "weight"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class Engine:
+class ShardingStrategy:
     """Every process holds the whole model: one process alone, or DDP.
 
     Its life: `build` the model, `divide` what is trained, `arguments` for the Trainer, `bind` once the Trainer has
@@ -32,7 +32,7 @@ class Engine:
 
     starts_empty = False  # whether the model comes without its numbers, to be filled in after `bind`
 
-    def __init__(self, settings: Settings, team: Team) -> None:
+    def __init__(self, settings: Settings, team: DistributedContext) -> None:
         self.settings, self.team = settings, team
         self.config: GlmConfig = None
         self.shapes: dict[str, torch.Size] = {}  # native name to the full tensor's shape
@@ -112,14 +112,14 @@ def adam_state(parameter: torch.Tensor, *, fused: bool) -> dict[str, torch.Tenso
     return {"step": torch.zeros((), dtype=torch.float32, device=place), **moments}
 
 
-def engine_of(settings: Settings, team: Team) -> Engine:
+def strategy_of(settings: Settings, team: DistributedContext) -> ShardingStrategy:
     """The engine that the settings name. Raises StudioError where DeepSpeed does not load."""
     if settings.engine == "fsdp":
-        from glmstudio.train.strategies.fsdp import Fsdp
+        from glmstudio.train.strategies.fsdp import FSDPStrategy
 
-        return Fsdp(settings, team)
+        return FSDPStrategy(settings, team)
     if settings.engine != "ddp":
-        from glmstudio.train.strategies.zero import Zero
+        from glmstudio.train.strategies.zero import ZeroStrategy
 
-        return Zero(settings, team)
-    return Engine(settings, team)
+        return ZeroStrategy(settings, team)
+    return ShardingStrategy(settings, team)

@@ -19,10 +19,10 @@ from transformers import GlmForCausalLM
 from glmstudio.glm.weights.base_weights import empty_base, set_angles
 from glmstudio.train.distributed.context import backend
 from glmstudio.train.distributed.rendezvous import meet_alone
-from glmstudio.train.strategies.base import Engine
+from glmstudio.train.strategies.base import ShardingStrategy
 
 
-class Fsdp(Engine):
+class FSDPStrategy(ShardingStrategy):
     """The model divided layer by layer. Computed in bfloat16 on a card that can, else in float32."""
 
     starts_empty = True

@@ -24,7 +24,7 @@ from glmstudio.files import read_table, write_json
 from glmstudio.glm.weights.base_weights import read_tensors
 from glmstudio.glm.weights.layout import published_tensors
 from glmstudio.glm.weights.whole_model import read_whole, write_beside
-from glmstudio.train.strategies.base import MOMENTS, WEIGHT, Engine
+from glmstudio.train.strategies.base import MOMENTS, WEIGHT, ShardingStrategy
 
 OPTIMIZER_INDEX = "optimizer.safetensors.index.json"
 _OLD_OPTIMIZER = "optimizer.pt"  # what checkpoints held before there were several engines
@@ -33,7 +33,7 @@ _FILE = 1_000_000_000  # bytes of float32 weights that go into one file; the emb
 Item = tuple[str, str, torch.Tensor]  # native name, WEIGHT or one of MOMENTS, the full tensor
 
 
-def save_state(engine: Engine, folder: Path, base: Path, *, spread: bool) -> None:
+def save_state(engine: ShardingStrategy, folder: Path, base: Path, *, spread: bool) -> None:
     """Write all that the run needs to go on; every process calls it, and the first one writes.
 
     `spread`: each process writes its part of the files, all at once, to the disk that they share.
@@ -62,7 +62,7 @@ def save_state(engine: Engine, folder: Path, base: Path, *, spread: bool) -> Non
         write_beside(folder, engine.config, base)
 
 
-def save_result(engine: Engine, folder: Path, base: Path) -> None:
+def save_result(engine: ShardingStrategy, folder: Path, base: Path) -> None:
     """Write the 16-bit model that the run made; every process calls it, and the first one writes.
 
     float16 cannot hold every number that training may reach; where one does not fit, bfloat16 is taken instead.
@@ -80,7 +80,7 @@ def save_result(engine: Engine, folder: Path, base: Path) -> None:
         write_beside(folder, engine.config, base)
 
 
-def restore_state(engine: Engine, folder: Path, old_order: Callable[[], Sequence[str]]) -> None:
+def restore_state(engine: ShardingStrategy, folder: Path, old_order: Callable[[], Sequence[str]]) -> None:
     """Give every process its share of what lies in `folder`, which the first one reads; every process calls it.
 
     A folder without an optimizer is a model to begin with. `old_order` tells the native names in the order in which
@@ -93,7 +93,7 @@ def restore_state(engine: Engine, folder: Path, old_order: Callable[[], Sequence
 
 
 def _gather(
-    engine: Engine, names: Sequence[str], kinds: Sequence[str], *, keep: bool
+    engine: ShardingStrategy, names: Sequence[str], kinds: Sequence[str], *, keep: bool
 ) -> dict[str, dict[str, torch.Tensor]]:
     """The full tensors in main memory, by kind and name; empty for whoever only helps to put them together."""
     held: dict[str, dict[str, torch.Tensor]] = {}
@@ -105,7 +105,7 @@ def _gather(
     return held
 
 
-def _pieces(engine: Engine, *, least: int) -> list[list[str]]:
+def _pieces(engine: ShardingStrategy, *, least: int) -> list[list[str]]:
     """The native names of each file: the embedding, the layers, norm and head, put together up to `least` bytes."""
     groups: dict[str, list[str]] = {}
     for name in engine.shapes:
@@ -132,7 +132,7 @@ def _write(file: Path, tensors: dict[str, torch.Tensor]) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
 
 
-def _write_weight_index(engine: Engine, folder: Path, pieces: Sequence[Sequence[str]]) -> None:
+def _write_weight_index(engine: ShardingStrategy, folder: Path, pieces: Sequence[Sequence[str]]) -> None:
     if len(pieces) == 1:
         return
     files, size = {}, 0
@@ -144,7 +144,7 @@ def _write_weight_index(engine: Engine, folder: Path, pieces: Sequence[Sequence[
     write_json(folder / "model.safetensors.index.json", {"metadata": {"parameters": size}, "weight_map": files})
 
 
-def _read(engine: Engine, folder: Path, old_order: Callable[[], Sequence[str]]) -> Iterator[Item]:
+def _read(engine: ShardingStrategy, folder: Path, old_order: Callable[[], Sequence[str]]) -> Iterator[Item]:
     for name, tensor in read_whole(folder, engine.shapes, engine.config):
         yield name, WEIGHT, tensor
     if (folder / OPTIMIZER_INDEX).is_file():
@@ -156,7 +156,7 @@ def _read(engine: Engine, folder: Path, old_order: Callable[[], Sequence[str]]) 
                 yield name, kind, _fitting(engine, folder / _OLD_OPTIMIZER, name, state[number][kind])
 
 
-def _moments(engine: Engine, folder: Path) -> Iterator[Item]:
+def _moments(engine: ShardingStrategy, folder: Path) -> Iterator[Item]:
     wanted = {f"{name}.{kind}": (name, kind) for name in engine.shapes for kind in MOMENTS}
     for shard in sorted(set(read_table(folder / OPTIMIZER_INDEX)["weight_map"].values())):
         file = folder / Path(shard).name
@@ -167,7 +167,7 @@ def _moments(engine: Engine, folder: Path) -> Iterator[Item]:
         raise StudioError("models.missing_tensor", folder=str(folder), count=len(wanted), name=min(wanted))
 
 
-def _fitting(engine: Engine, file: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
+def _fitting(engine: ShardingStrategy, file: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
     if engine.shapes.get(name) != tensor.shape:
         raise StudioError("models.foreign_tensor", file=str(file), name=name)
     return tensor
@@ -177,14 +177,14 @@ def _old_state(folder: Path) -> dict[int, Any]:
     return torch.load(folder / _OLD_OPTIMIZER, map_location="cpu", weights_only=True, mmap=True)["state"]
 
 
-def _step(folder: Path, engine: Engine) -> int:
+def _step(folder: Path, engine: ShardingStrategy) -> int:
     """How many steps the optimizer has made: fewer than the run where 16-bit training left some out."""
     if (folder / OPTIMIZER_INDEX).is_file():
         return int(read_table(folder / OPTIMIZER_INDEX)["metadata"]["step"])
     return int(_old_state(folder)[0]["step"]) if (folder / _OLD_OPTIMIZER).is_file() else engine.step
 
 
-def _share(engine: Engine, item: Item | None) -> Item | None:
+def _share(engine: ShardingStrategy, item: Item | None) -> Item | None:
     """The first process's tensor, in every process, on its device."""
     if engine.team.world == 1:
         return item
@@ -200,5 +200,5 @@ def _share(engine: Engine, item: Item | None) -> Item | None:
     return name, kind, tensor
 
 
-def _share_value(engine: Engine, value: Any) -> Any:
+def _share_value(engine: ShardingStrategy, value: Any) -> Any:
     return engine.team.gather(value)[0]

@@ -19,17 +19,17 @@ from glmstudio.config.deepspeed import search_path
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.glm.weights.base_weights import empty_base, native_model, set_angles
-from glmstudio.train.distributed.context import Team, backend
+from glmstudio.train.distributed.context import DistributedContext, backend
 from glmstudio.train.distributed.rendezvous import meet_alone
-from glmstudio.train.strategies.base import WEIGHT, Engine, adam_state
+from glmstudio.train.strategies.base import WEIGHT, ShardingStrategy, adam_state
 
 
-class Zero(Engine):
+class ZeroStrategy(ShardingStrategy):
     """A 16-bit model on a card that computes, float32 numbers that learn, divided among the processes."""
 
     starts_empty = True
 
-    def __init__(self, settings: Settings, team: Team) -> None:
+    def __init__(self, settings: Settings, team: DistributedContext) -> None:
         super().__init__(settings, team)
         self._deepspeed = _deepspeed()
         self._divided = settings.engine != "zero2"  # the weights, too

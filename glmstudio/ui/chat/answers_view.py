@@ -11,9 +11,9 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.knowledge.answer_table import KINDS, Row
 from glmstudio.knowledge.answering import Answering, about_of, jobs, rows_of
-from glmstudio.knowledge.asking import Asking, Look
+from glmstudio.knowledge.asking import Asking, AskingProgress
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
 from glmstudio.units import duration
 from glmstudio.words import say
@@ -23,10 +23,10 @@ _SINCE = time.time()  # jobs from before this studio's start stay folded
 _FORMS = {"trained": None, "tools": True, "plain": False}
 
 
-def render(lang: str, view: View) -> Safe:
+def render(lang: str, view: PageState) -> Safe:
     """The form for the model that the chat's pickers show, and the newest job."""
     place = next(iter(jobs()), None)
-    look = Asking(place).look() if place else Look()
+    look = Asking(place).look() if place else AskingProgress()
     about = about_of(place) if place else {}
     parts = [_form(lang, going=look.running)]
     if place is not None:
@@ -36,7 +36,7 @@ def render(lang: str, view: View) -> Safe:
     return fold(title, body, key="answers", unfolded=about.get("created", 0.0) > _SINCE)
 
 
-def act(view: View, data: dict[str, Any]) -> View:
+def act(view: PageState, data: dict[str, Any]) -> PageState:
     """Start, go on, or stop."""
     try:
         if data.get("act") == "answers-stop":
@@ -49,7 +49,7 @@ def act(view: View, data: dict[str, Any]) -> View:
     return replace(view, chat_problem=None)
 
 
-def _start(view: View, fields: Any) -> None:
+def _start(view: PageState, fields: Any) -> None:
     fields = fields if isinstance(fields, dict) else {}
     file = str(fields.get("file", "")).strip()
     if not file:
@@ -82,7 +82,7 @@ def _form(lang: str, *, going: bool) -> Safe:
     )
 
 
-def _state(lang: str, place: Path, about: dict[str, Any], look: Look) -> Safe:
+def _state(lang: str, place: Path, about: dict[str, Any], look: AskingProgress) -> Safe:
     said = say(lang, "ui.answers.of", file=Path(str(about.get("file", ""))).name)
     if look.running:
         words = say(lang, "answers.going", done=look.done, total=look.total)

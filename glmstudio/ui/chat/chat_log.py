@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from glmstudio.chat.conversation import Answer, Call, Turn
-from glmstudio.chat.model_server import Loaded
+from glmstudio.chat.model_server import LoadedModel
 from glmstudio.chat.training_examples import DEFAULT, data_sets, lines
 from glmstudio.ui.chat.chat_call import render_call
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.framework.markup import Safe, button, chip, empty, join, problem, tag
-from glmstudio.ui.state.conversations import Talk
+from glmstudio.ui.state.conversations import OpenConversation
 from glmstudio.words import say
 
 EXAMPLES = 4
 
 
-def render_log(lang: str, view: View, talk: Talk, loaded: dict[str, Loaded], *, ready: bool) -> Safe:
+def render_log(
+    lang: str, view: PageState, talk: OpenConversation, loaded: dict[str, LoadedModel], *, ready: bool
+) -> Safe:
     """The branch that is looked at, or what to do before there is one. `loaded` are what the model server serves."""
     turns = talk.dialogue.branch()
     body: Any = _nothing_yet(lang, ready=ready, tuned=len(loaded) > 1)
@@ -49,7 +51,9 @@ def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Safe:
     return empty(say(lang, "ui.chat.empty"), say(lang, "ui.chat.empty_text"), icon_name="chat", action=examples)
 
 
-def _turn(lang: str, view: View, talk: Talk, turn: Turn, loaded: dict[str, Loaded], *, last: bool) -> Safe:
+def _turn(
+    lang: str, view: PageState, talk: OpenConversation, turn: Turn, loaded: dict[str, LoadedModel], *, last: bool
+) -> Safe:
     columns = [
         _answer(lang, talk, turn, side, loaded, compared=len(turn.answers) > 1) for side in range(len(turn.answers))
     ]
@@ -64,7 +68,7 @@ def _turn(lang: str, view: View, talk: Talk, turn: Turn, loaded: dict[str, Loade
     )
 
 
-def _question(lang: str, view: View, talk: Talk, turn: Turn) -> Safe:
+def _question(lang: str, view: PageState, talk: OpenConversation, turn: Turn) -> Safe:
     if view.chat_edit == turn.id:
         return tag(
             '<div class="gs-edit" data-scope data-key="e{id}"><textarea data-field="question" rows="3"'
@@ -106,7 +110,9 @@ def _step(turn: str, sign: str, label: str) -> Safe:
     )
 
 
-def _answer(lang: str, talk: Talk, turn: Turn, side: int, loaded: dict[str, Loaded], *, compared: bool) -> Safe:
+def _answer(
+    lang: str, talk: OpenConversation, turn: Turn, side: int, loaded: dict[str, LoadedModel], *, compared: bool
+) -> Safe:
     answer, key = turn.answers[side], f"{turn.id}-{side}"
     going = talk.is_going(answer)
     parts: list[Safe] = [_head(lang, answer)] if compared else []
@@ -145,13 +151,13 @@ def _head(lang: str, answer: Answer) -> Safe:
 def _described(lang: str, answer: Answer) -> str:
     """What was in use for an answer: what the server said of it, if the tensors that answered have its mark."""
     try:
-        found = Loaded(**answer.about)
+        found = LoadedModel(**answer.about)
         return about(lang, found) if found.fingerprint == answer.loaded else answer.loaded
     except (KeyError, TypeError, ValueError):  # an imported conversation may say anything
         return answer.loaded
 
 
-def about(lang: str, loaded: Loaded) -> str:
+def about(lang: str, loaded: LoadedModel) -> str:
     """What the model server says of the tensors in use: the kind, their hash and norm."""
     return say(
         lang,
@@ -162,7 +168,7 @@ def about(lang: str, loaded: Loaded) -> str:
     )
 
 
-def _state(lang: str, talk: Talk, answer: Answer, key: str) -> Safe:
+def _state(lang: str, talk: OpenConversation, answer: Answer, key: str) -> Safe:
     last = answer.parts[-1] if answer.parts else None
     if (before := talk.before.get(id(answer))) is not None:
         words = chip("waiting", say(lang, "ui.chat.waiting", before=before))
@@ -175,7 +181,7 @@ def _state(lang: str, talk: Talk, answer: Answer, key: str) -> Safe:
     return tag('<div data-key="w{key}">{words}</div>', key=key, words=words)
 
 
-def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, Loaded]) -> Safe:
+def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, LoadedModel]) -> Safe:
     if answer.problem:
         return tag('<div data-key="f{key}">{problem}</div>', key=key, problem=problem(lang, answer.problem))
     said = [say(lang, f"ui.chat.ended_{answer.reason or 'broken'}")] if answer.reason != "stop" else []
@@ -196,7 +202,7 @@ def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, Loaded]) -> Saf
     return tag('<p class="gs-foot gs-number" data-key="f{key}">{said}</p>', key=key, said=" · ".join(said))
 
 
-def _after(lang: str, view: View, talk: Talk, turn: Turn, *, last: bool) -> Safe:
+def _after(lang: str, view: PageState, talk: OpenConversation, turn: Turn, *, last: bool) -> Safe:
     """What can be done with an answer: ask again, go on from here, keep it for training."""
     if view.chat_teach == turn.id:
         return _teach(lang, view, talk, turn)
@@ -223,7 +229,7 @@ def _copy(lang: str, answer: Answer) -> Safe:
     )
 
 
-def _teach(lang: str, view: View, talk: Talk, turn: Turn) -> Safe:
+def _teach(lang: str, view: PageState, talk: OpenConversation, turn: Turn) -> Safe:
     """The example as it will be kept, every text open for a better one."""
     side = view.chat_side
     fields = [

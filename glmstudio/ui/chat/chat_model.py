@@ -10,13 +10,13 @@ from typing import Any
 
 import gradio as gr
 
-from glmstudio.chat.model_server import Loaded, ModelServer, ServerState
+from glmstudio.chat.model_server import LoadedModel, ModelServer, ServerState
 from glmstudio.config.devices import chat_device, run_on
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.ui.chat.chat_log import about
-from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.framework.markup import Safe, busy, button, chip, problem, tag, terminal
 from glmstudio.ui.state.choice import model_in_use, models
 from glmstudio.ui.state.conversations import TALKS
@@ -31,7 +31,7 @@ BITS = (16, 8, 4)
 _MOST_OFFERED = 100
 
 
-def build(page: Page) -> None:
+def build(page: PageRenderer) -> None:
     """The pickers, what is loaded, and the same as a command."""
     model = page.live(gr.Dropdown(elem_id="chat-model", choices=[], filterable=False), model_choices)
     adapter = page.live(gr.Dropdown(elem_id="chat-adapter", choices=[], filterable=False), adapter_choices)
@@ -48,13 +48,13 @@ def build(page: Page) -> None:
     page.panel("server", render_server, act_server)
 
 
-def choose_adapter(view: View, name: str) -> View:
+def choose_adapter(view: PageState, name: str) -> PageState:
     """Who answers from now on."""
     SERVER.choose(name or "")
     return replace(view, chat_adapter=name or ALONE)
 
 
-def act_server(view: View, data: dict[str, Any]) -> View:
+def act_server(view: PageState, data: dict[str, Any]) -> PageState:
     """Load what the pickers say, or unload."""
     try:
         if data.get("act") == "unload":
@@ -80,7 +80,7 @@ def load(model: str, adapter: str, *, bits: int = 16, beside_run: bool = False) 
     forget()
 
 
-def port_for(view: View) -> int:
+def port_for(view: PageState) -> int:
     """The port of the model server. Raises StudioError where what the pickers say is not loaded."""
     state = server_state()
     if state.state != "ready":
@@ -97,7 +97,7 @@ def server_state() -> ServerState:
 
 
 @shared(2.0)
-def loaded() -> dict[str, Loaded]:
+def loaded() -> dict[str, LoadedModel]:
     """All that the model server serves, by name; empty while it serves nothing."""
     if server_state().state != "ready":
         return {}
@@ -107,14 +107,14 @@ def loaded() -> dict[str, Loaded]:
         return {}
 
 
-def model_choices(lang: str, view: View) -> dict[str, Any]:
+def model_choices(lang: str, view: PageState) -> dict[str, Any]:
     """The models that can be loaded."""
     names = [(literal(model.title), model.name) for model in models() if model.ready]
     names += [(literal(_short(each)), each) for each in picked(view).tuned]
     return {"label": say(lang, "ui.chat.model"), "choices": names, "value": chosen_model(view) or None}
 
 
-def adapter_choices(lang: str, view: View) -> dict[str, Any]:
+def adapter_choices(lang: str, view: PageState) -> dict[str, Any]:
     """No adapter, or one of the finished runs of the chosen model."""
     return {
         "label": say(lang, "ui.chat.adapter"),
@@ -123,7 +123,7 @@ def adapter_choices(lang: str, view: View) -> dict[str, Any]:
     }
 
 
-def rival_choices(lang: str, view: View) -> dict[str, Any]:
+def rival_choices(lang: str, view: PageState) -> dict[str, Any]:
     """Nothing, the base, or another result of the chosen model, to be asked beside the chosen one."""
     chosen = chosen_adapter(view)
     names = [(words, name) for words, name in _choices(view, say(lang, "ui.chat.base")) if name != chosen]
@@ -134,13 +134,13 @@ def rival_choices(lang: str, view: View) -> dict[str, Any]:
     }
 
 
-def bits_choices(lang: str, view: View) -> dict[str, Any]:
+def bits_choices(lang: str, view: PageState) -> dict[str, Any]:
     """How the weights are stored."""
     names = [(say(lang, f"ui.chat.bits_{bits}"), bits) for bits in BITS]
     return {"label": say(lang, "ui.chat.bits"), "choices": names, "value": view.chat_bits}
 
 
-def render_server(lang: str, view: View) -> Safe:
+def render_server(lang: str, view: PageState) -> Safe:
     """What is loaded, by the tensors in use, and the button that changes it."""
     state = server_state()
     same = state.model == chosen_model(view) and state.bits == view.chat_bits
@@ -167,7 +167,7 @@ def render_server(lang: str, view: View) -> Safe:
     )
 
 
-def _loaded_words(lang: str, view: View, state: ServerState) -> str:
+def _loaded_words(lang: str, view: PageState, state: ServerState) -> str:
     """Who answers the next question, where the pickers name what is loaded; else what is loaded."""
     if state.state == "ready" and state.model == chosen_model(view):
         named = [_title(state.model), *([_short(adapter)] if (adapter := chosen_adapter(view)) else [])]
@@ -176,7 +176,7 @@ def _loaded_words(lang: str, view: View, state: ServerState) -> str:
     return say(lang, f"ui.chat.server_{state.state}", what=" + ".join(named))
 
 
-def render_command(lang: str, view: View) -> Safe:
+def render_command(lang: str, view: PageState) -> Safe:
     """The same conversation in the terminal."""
     command = ["python", "launcher.py", "chat", "--model", chosen_model(view)]
     if adapter := chosen_adapter(view):
@@ -197,7 +197,7 @@ class Picked:
 
 
 @shared_by(0.5, lambda view: (view.chat_model, view.chat_adapter, view.chat_rival))
-def picked(view: View) -> Picked:
+def picked(view: PageState) -> Picked:
     """Looked at once a tick, for every part of the page that names a model."""
     state, used, tuned = server_state(), model_in_use(), _tuned_models(view)
     names = [*(model.name for model in models() if model.ready), *tuned]
@@ -212,33 +212,33 @@ def picked(view: View) -> Picked:
     return Picked(tuned, listed, model, adapter, view.chat_rival if beside else ALONE)
 
 
-def chosen_model(view: View) -> str:
+def chosen_model(view: PageState) -> str:
     """The model that the picker shows; "" where there is none."""
     return picked(view).model
 
 
-def chosen_adapter(view: View) -> str:
+def chosen_adapter(view: PageState) -> str:
     """The run or folder that is put on the model; "" is the base."""
     return picked(view).adapter
 
 
-def chosen_rival(view: View) -> str:
+def chosen_rival(view: PageState) -> str:
     """What is asked beside the chosen one; `ALONE` for nothing."""
     return picked(view).rival
 
 
-def asked_models(view: View) -> list[str]:
+def asked_models(view: PageState) -> list[str]:
     """The adapters that a question goes to: the chosen one, and what it is compared with."""
     rival = chosen_rival(view)
     return [chosen_adapter(view)] if rival == ALONE else [rival, chosen_adapter(view)]
 
 
-def _choices(view: View, base: str) -> list[tuple[str, str]]:
+def _choices(view: PageState, base: str) -> list[tuple[str, str]]:
     """The base under that name, and each result of the chosen model."""
     return [(base, ""), *picked(view).adapters]
 
 
-def _adapters(model: str, view: View) -> list[str]:
+def _adapters(model: str, view: PageState) -> list[str]:
     """The runs that tuned the model, the checkpoints of the chosen one, and those that are loaded."""
     found = [known.name for known in newest_first() if known.model == model and known.has_result and not known.whole]
     state = server_state()
@@ -255,7 +255,7 @@ def _checkpoints(adapter: str) -> list[str]:
     return [str(each.path) for each in found if each.whole]
 
 
-def _tuned_models(view: View) -> list[str]:
+def _tuned_models(view: PageState) -> list[str]:
     """Whole models that runs made: those that are loaded or that a run's button named, and every finished one."""
     results = [str(known.run.result) for known in newest_first() if known.whole]
     return results + sorted({each for each in (view.chat_model, server_state().model) if _is_ours(each)} - {*results})

@@ -10,7 +10,7 @@ import gradio as gr
 
 from glmstudio.chat import history
 from glmstudio.chat.available_tools import toolless
-from glmstudio.chat.conversation import Settings
+from glmstudio.chat.conversation import ChatSettings
 from glmstudio.chat.sampling import PRESETS, Sampling
 from glmstudio.errors import StudioError
 from glmstudio.models.library import DEMO_NAME
@@ -19,9 +19,9 @@ from glmstudio.tools.permissions import folder, permission, set_folder, set_perm
 from glmstudio.tools.tool import PERMISSIONS
 from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
-from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.framework.markup import Safe, button, fold, icon, problem, tag
-from glmstudio.ui.state.conversations import TALKS, Talk
+from glmstudio.ui.state.conversations import TALKS, OpenConversation
 from glmstudio.units import moment
 from glmstudio.words import say
 
@@ -30,7 +30,7 @@ _LONGEST_SYSTEM = 8000
 _MOST_TOKENS = 8192
 
 
-def talk_of(view: View) -> Talk:
+def talk_of(view: PageState) -> OpenConversation:
     """The conversation that the page shows: the one that was opened, else the one changed last, else a new one."""
     if view.chat:
         try:
@@ -44,7 +44,7 @@ def talk_of(view: View) -> Talk:
         return TALKS.blank()
 
 
-def build_history(page: Page) -> None:
+def build_history(page: PageRenderer) -> None:
     """The list of conversations, and the button that takes one in."""
     page.panel("chat-history", render_history, act_history)
     taken = gr.UploadButton(elem_id="chat-import", size="sm", file_types=[".json"], file_count="single")
@@ -52,7 +52,7 @@ def build_history(page: Page) -> None:
     page.on(taken.upload, take_in, inputs=[taken])
 
 
-def build_answering(page: Page) -> None:
+def build_answering(page: PageRenderer) -> None:
     """System prompt and sampling; each change counts from the next question on."""
     with gr.Accordion(open=False, elem_id="chat-answering") as place:
         page.live(place, lambda lang, _: {"label": say(lang, "ui.chat.answering")})
@@ -71,12 +71,12 @@ def build_answering(page: Page) -> None:
         page.on(event, _setter(name), inputs=[component])
 
 
-def build_tools(page: Page) -> None:
+def build_tools(page: PageRenderer) -> None:
     """What the model may call."""
     page.panel("chat-tools", render_tools, act_tools)
 
 
-def render_history(lang: str, view: View) -> Safe:
+def render_history(lang: str, view: PageState) -> Safe:
     """The conversations, the one changed last first."""
     shown = talk_of(view).dialogue
     rows = [_heading(lang, each, each.id == shown.id) for each in history.headings()]
@@ -115,7 +115,7 @@ def _keeping(lang: str, name: str) -> Safe:
     )
 
 
-def act_history(view: View, data: dict[str, Any]) -> View:
+def act_history(view: PageState, data: dict[str, Any]) -> PageState:
     """Open or delete a conversation."""
     name = str(data.get("chat", ""))
     view = replace(view, chat_edit="", chat_teach="", chat_problem=None)
@@ -125,7 +125,7 @@ def act_history(view: View, data: dict[str, Any]) -> View:
     return replace(view, chat=TALKS.get(name).dialogue.id) if data.get("act") == "open" else view
 
 
-def take_in(view: View, file: str | None) -> View:
+def take_in(view: PageState, file: str | None) -> PageState:
     """Take a conversation in from a file of the browser."""
     if not file:
         return view
@@ -137,7 +137,7 @@ def take_in(view: View, file: str | None) -> View:
         return replace(view, chat_problem=error)
 
 
-def render_tools(lang: str, view: View) -> Safe:
+def render_tools(lang: str, view: PageState) -> Safe:
     """Each tool with what it may do; broken files; and where own ones belong."""
     box, offering = toolbox(), offers_tools(view)
     switch = [
@@ -170,7 +170,7 @@ def render_tools(lang: str, view: View) -> Safe:
     return fold([icon("tool"), say(lang, "ui.chat.tools")], body, key="tools")
 
 
-def _demo_note(lang: str, view: View) -> Safe:
+def _demo_note(lang: str, view: PageState) -> Safe:
     if chosen_model(view) != DEMO_NAME:
         return Safe("")
     return tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.chat.tools_demo"))
@@ -214,13 +214,13 @@ def _folder(lang: str) -> Safe:
 _TOOLS = {"tools-on": True, "tools-off": False, "tools-trained": None}
 
 
-def offers_tools(view: View) -> bool:
+def offers_tools(view: PageState) -> bool:
     """Whether the next question is asked with tools."""
     chosen = talk_of(view).dialogue.settings.tools
     return toolless(chosen_model(view), chosen_adapter(view)) is None if chosen is None else chosen
 
 
-def render_form(lang: str, view: View) -> Safe:
+def render_form(lang: str, view: PageState) -> Safe:
     """Where the chosen model was trained without tools: how it is asked, and the other way."""
     run = toolless(chosen_model(view), chosen_adapter(view))
     if run is None:
@@ -235,7 +235,7 @@ def render_form(lang: str, view: View) -> Safe:
     )
 
 
-def act_tools(view: View, data: dict[str, Any]) -> View:
+def act_tools(view: PageState, data: dict[str, Any]) -> PageState:
     """Switch tools on or off, permit one, or choose the folder."""
     act, fields = data.get("act"), data.get("fields")
     try:
@@ -252,7 +252,7 @@ def act_tools(view: View, data: dict[str, Any]) -> View:
     return replace(view, chat_problem=None)
 
 
-def set_system(view: View, text: str) -> View:
+def set_system(view: PageState, text: str) -> PageState:
     """What the model is told before everything else."""
     talk = talk_of(view)
     talk.dialogue.settings.system = str(text or "")[:_LONGEST_SYSTEM]
@@ -260,7 +260,7 @@ def set_system(view: View, text: str) -> View:
     return view
 
 
-def set_preset(view: View, name: str) -> View:
+def set_preset(view: PageState, name: str) -> PageState:
     """Take the numbers of a preset."""
     talk = talk_of(view)
     settings = talk.dialogue.settings
@@ -273,7 +273,7 @@ def set_preset(view: View, name: str) -> View:
 
 
 def _setter(name: str) -> Any:
-    def put(view: View, value: float | None) -> View:
+    def put(view: PageState, value: float | None) -> PageState:
         talk = talk_of(view)
         settings = talk.dialogue.settings
         settings.sampling = replace(settings.sampling, **{name: _bounded(name, value, settings.sampling)})
@@ -299,11 +299,11 @@ def _bounded(name: str, value: float | None, now: Sampling) -> Any:
     return max(0.0 if name == "temperature" else 0.05, min(2.0 if name == "temperature" else 1.0, float(value)))
 
 
-def _settings(view: View) -> Settings:
+def _settings(view: PageState) -> ChatSettings:
     return talk_of(view).dialogue.settings
 
 
-def _system(lang: str, view: View) -> dict[str, Any]:
+def _system(lang: str, view: PageState) -> dict[str, Any]:
     return {
         "label": say(lang, "ui.chat.system"),
         "placeholder": say(lang, "ui.chat.system_example"),
@@ -311,7 +311,7 @@ def _system(lang: str, view: View) -> dict[str, Any]:
     }
 
 
-def _preset(lang: str, view: View) -> dict[str, Any]:
+def _preset(lang: str, view: PageState) -> dict[str, Any]:
     names = [(say(lang, f"ui.chat.preset_{name}"), name) for name in (*PRESETS, CUSTOM)]
     return {"label": say(lang, "ui.chat.preset"), "choices": names, "value": _settings(view).preset}
 

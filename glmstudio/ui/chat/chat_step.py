@@ -17,7 +17,7 @@ from glmstudio.tools.toolbox import toolbox
 from glmstudio.ui.chat import answers_view, chat_model, chat_side
 from glmstudio.ui.chat.chat_log import render_log
 from glmstudio.ui.chat.chat_side import talk_of
-from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.framework.markup import Safe, problem
 from glmstudio.ui.runs import score_view
 from glmstudio.ui.state.conversations import TALKS
@@ -27,7 +27,7 @@ MAX_QUESTION = 8000
 _LONGEST_EDIT = 100_000
 
 
-def build(page: Page) -> None:
+def build(page: PageRenderer) -> None:
     """The Chat step inside the current Blocks."""
     with gr.Column(elem_id="step-chat", elem_classes="gs-step"), gr.Row(elem_id="chat-columns"):
         with gr.Column(scale=8, min_width=380, elem_id="chat-main"):
@@ -44,7 +44,7 @@ def build(page: Page) -> None:
             page.panel("chat-command", chat_model.render_command)
 
 
-def _composer(page: Page, log: gr.HTML) -> None:
+def _composer(page: PageRenderer, log: gr.HTML) -> None:
     page.panel("chat-form", chat_side.render_form, chat_side.act_tools)
     page.panel("chat-problem", _render_problem)
     with gr.Row(elem_id="chat-composer"):
@@ -63,7 +63,7 @@ def _composer(page: Page, log: gr.HTML) -> None:
     page.on(clear.click, begin_anew)
 
 
-def send_question(view: View, question: str) -> tuple[View, str]:
+def send_question(view: PageState, question: str) -> tuple[PageState, str]:
     """Ask, and empty the box; where nothing can be asked now, the box keeps its text."""
     if not question.strip() or talk_of(view).busy:
         return view, question
@@ -73,7 +73,7 @@ def send_question(view: View, question: str) -> tuple[View, str]:
         return replace(view, chat_problem=error), question
 
 
-def act_log(view: View, data: dict[str, Any]) -> View:
+def act_log(view: PageState, data: dict[str, Any]) -> PageState:
     """A button in the conversation was pressed."""
     do = _ACTIONS.get(str(data.get("act")))
     if do is None:
@@ -84,62 +84,62 @@ def act_log(view: View, data: dict[str, Any]) -> View:
         return replace(view, chat_problem=error)
 
 
-def stop_answer(view: View) -> View:
+def stop_answer(view: PageState) -> PageState:
     """End the answer that is being written."""
     talk_of(view).stop()
     return view
 
 
-def begin_anew(view: View) -> View:
+def begin_anew(view: PageState) -> PageState:
     """A new conversation, held as the last one was; that one stays in the list."""
     fresh = TALKS.fresh(talk_of(view).dialogue)
     return replace(view, chat=fresh.dialogue.id, chat_problem=None, chat_edit="", chat_teach="")
 
 
-def _ask(view: View, question: str, parent: str | None) -> View:
+def _ask(view: PageState, question: str, parent: str | None) -> PageState:
     talk = talk_of(view)
     talk.ask(question.strip()[:MAX_QUESTION], chat_model.asked_models(view), chat_model.port_for(view), parent)
     return replace(view, chat=talk.dialogue.id, chat_problem=None, chat_told=None, chat_edit="", chat_teach="")
 
 
-def _example(view: View, data: dict[str, Any]) -> View:
+def _example(view: PageState, data: dict[str, Any]) -> PageState:
     question = data.get("question")
     if not isinstance(question, str) or not question.strip():
         return view
     return _ask(view, question, talk_of(view).dialogue.tip)
 
 
-def _edit(view: View, data: dict[str, Any]) -> View:
+def _edit(view: PageState, data: dict[str, Any]) -> PageState:
     return replace(view, chat_edit=_turn(view, data).id, chat_teach="")
 
 
-def _edit_send(view: View, data: dict[str, Any]) -> View:
+def _edit_send(view: PageState, data: dict[str, Any]) -> PageState:
     question = str(_fields(data).get("question", ""))
     return _ask(view, question, _turn(view, data).parent) if question.strip() else view
 
 
-def _retry(view: View, data: dict[str, Any]) -> View:
+def _retry(view: PageState, data: dict[str, Any]) -> PageState:
     turn = _turn(view, data)
     return _ask(view, turn.question, turn.parent)
 
 
-def _branch(view: View, data: dict[str, Any]) -> View:
+def _branch(view: PageState, data: dict[str, Any]) -> PageState:
     """Go on from an earlier answer; what came after it stays, as another branch."""
     talk_of(view).dialogue.tip = _turn(view, data).id
     return replace(view, chat_edit="", chat_teach="")
 
 
-def _look(view: View, data: dict[str, Any]) -> View:
+def _look(view: PageState, data: dict[str, Any]) -> PageState:
     talk_of(view).dialogue.look_at(_turn(view, data))
     talk_of(view).keep()
     return replace(view, chat_edit="", chat_teach="")
 
 
-def _teach(view: View, data: dict[str, Any]) -> View:
+def _teach(view: PageState, data: dict[str, Any]) -> PageState:
     return replace(view, chat_teach=_turn(view, data).id, chat_side=_side(data), chat_edit="", chat_problem=None)
 
 
-def _teach_keep(view: View, data: dict[str, Any]) -> View:
+def _teach_keep(view: PageState, data: dict[str, Any]) -> PageState:
     fields = _fields(data)
     edited = {
         int(name[1:]): str(text)[:_LONGEST_EDIT] for name, text in fields.items() if re.fullmatch(r"m\d{1,4}", name)
@@ -149,11 +149,11 @@ def _teach_keep(view: View, data: dict[str, Any]) -> View:
     return replace(view, chat_teach="", chat_problem=None, chat_told=("ui.chat.kept", {"file": str(file)}))
 
 
-def _leave(view: View, _: dict[str, Any]) -> View:
+def _leave(view: PageState, _: dict[str, Any]) -> PageState:
     return replace(view, chat_edit="", chat_teach="", chat_problem=None)
 
 
-def _decide(view: View, data: dict[str, Any]) -> View:
+def _decide(view: PageState, data: dict[str, Any]) -> PageState:
     act, text = str(data["act"]), str(_fields(data).get("text", ""))[:_LONGEST_EDIT]
     if act == "always" and (tool := toolbox().tools.get(str(data.get("tool")))):
         set_permission(tool, "always")
@@ -162,7 +162,7 @@ def _decide(view: View, data: dict[str, Any]) -> View:
     return view
 
 
-_ACTIONS: dict[str, Callable[[View, dict[str, Any]], View]] = {
+_ACTIONS: dict[str, Callable[[PageState, dict[str, Any]], PageState]] = {
     "ask": _example,
     "edit": _edit,
     "edit-send": _edit_send,
@@ -179,7 +179,7 @@ _ACTIONS: dict[str, Callable[[View, dict[str, Any]], View]] = {
 }
 
 
-def _turn(view: View, data: dict[str, Any]) -> Any:
+def _turn(view: PageState, data: dict[str, Any]) -> Any:
     """The turn that the button belongs to. Raises StudioError where it is gone."""
     found = talk_of(view).dialogue.turns.get(str(data.get("turn")))
     if found is None:
@@ -196,12 +196,12 @@ def _fields(data: dict[str, Any]) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _render_log(lang: str, view: View) -> Safe:
+def _render_log(lang: str, view: PageState) -> Safe:
     ready = chat_model.server_state().state == "ready"
     return render_log(lang, view, talk_of(view), chat_model.loaded(), ready=ready)
 
 
-def _render_problem(lang: str, view: View) -> Safe:
+def _render_problem(lang: str, view: PageState) -> Safe:
     if view.chat_problem and not view.chat_teach:
         return problem(lang, view.chat_problem)
     if view.chat_told:
@@ -210,11 +210,11 @@ def _render_problem(lang: str, view: View) -> Safe:
     return Safe("")
 
 
-def _send_button(lang: str, view: View) -> dict[str, Any]:
+def _send_button(lang: str, view: PageState) -> dict[str, Any]:
     """Send is the primary button only where there is somebody to send to; before that, Load is."""
     look = "primary" if chat_model.server_state().state == "ready" else "secondary"
     return {"value": say(lang, "ui.chat.send"), "interactive": not talk_of(view).busy, "variant": look}
 
 
-def _clear_button(lang: str, view: View) -> dict[str, Any]:
+def _clear_button(lang: str, view: PageState) -> dict[str, Any]:
     return {"value": say(lang, "ui.chat.new"), "interactive": bool(talk_of(view).dialogue.turns)}

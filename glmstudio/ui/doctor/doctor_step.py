@@ -10,10 +10,10 @@ import gradio as gr
 from glmstudio.doctor import Report, Result
 from glmstudio.doctor.engine.audit import sentence
 from glmstudio.doctor.engine.check import FAMILIES
-from glmstudio.doctor.engine.fixes import Offer
+from glmstudio.doctor.engine.fixes import FixOffer
 from glmstudio.ui.doctor.gpu_cards import render_gpus
 from glmstudio.ui.doctor.stale_view import render_jobs, render_stale
-from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.framework.markup import (
     Safe,
     busy,
@@ -42,13 +42,13 @@ LOOKS = {
 _CHANGES_SHOWN = 20
 
 
-def build(page: Page) -> None:
+def build(page: PageRenderer) -> None:
     """The Doctor step inside the current Blocks."""
     with gr.Column(elem_id="step-doctor", elem_classes="gs-step"):
         page.panel("doctor", render, act)
 
 
-def act(view: View, data: dict[str, Any]) -> View:
+def act(view: PageState, data: dict[str, Any]) -> PageState:
     """A button of the panel: check again, mend something, or end the processes that are ticked."""
     if data.get("act") in ("check", "deep"):
         CHECKUP.ended, CHECKUP.mending = [], None
@@ -60,7 +60,7 @@ def act(view: View, data: dict[str, Any]) -> View:
     return view
 
 
-def render(lang: str, _view: View) -> Safe:
+def render(lang: str, _view: PageState) -> Safe:
     """The whole panel."""
     report = CHECKUP.report
     parts = [_verdict(lang, report), _mending(lang)]
@@ -149,7 +149,7 @@ def _finding(lang: str, result: Result) -> Safe:
     )
 
 
-def _mend(lang: str, key: str, offer: Offer | None) -> Safe:
+def _mend(lang: str, key: str, offer: FixOffer | None) -> Safe:
     """What a fix would change, and its button."""
     if offer is None or CHECKUP.running:
         return Safe("")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glmstudio.doctor import Job, StaleProcess
+from glmstudio.doctor import OtherTraining, StaleProcess
 from glmstudio.ui.framework.markup import Safe, button, icon, prose, tag
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.units import duration
@@ -64,7 +64,7 @@ def _stale_row(lang: str, process: StaleProcess) -> Safe:
     )
 
 
-def render_jobs(lang: str, jobs: tuple[Job, ...]) -> Safe:
+def render_jobs(lang: str, jobs: tuple[OtherTraining, ...]) -> Safe:
     """Trainings of other programs: shown so that nobody wonders who holds the card, without a button."""
     if not jobs:
         return Safe("")

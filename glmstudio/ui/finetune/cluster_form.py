@@ -13,10 +13,10 @@ from glmstudio.cluster.scripts import shell_script, slurm_script
 from glmstudio.cluster.spec import JOIN_SECONDS, MOST, PORT, Cluster, make_cluster, own_addresses
 from glmstudio.cluster.view import ClusterView, MachineView, read_cluster
 from glmstudio.errors import StudioError
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, button, chip, copyable, fold, problem, tag
 from glmstudio.ui.state.form_state import recipe
-from glmstudio.ui.state.runwatch import Known
+from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import duration, size
 from glmstudio.words import say
 
@@ -27,7 +27,7 @@ _LOOKS = {
 }  # fmt: skip
 
 
-def render_machines(lang: str, view: View) -> Safe:
+def render_machines(lang: str, view: PageState) -> Safe:
     """The form, folded until somebody wants more than this machine."""
     rows = view.machines or _first_rows()
     values = dict(view.meeting)
@@ -49,7 +49,7 @@ def render_machines(lang: str, view: View) -> Safe:
     return fold(label, body, key="machines", unfolded=bool(view.cluster or view.machines_problem))
 
 
-def render_joined(lang: str, known: Known) -> Safe:
+def render_joined(lang: str, known: RunSnapshot) -> Safe:
     """Of a run of several machines: each with its state, its reason, and the command that makes it join."""
     found = read_cluster(known.run)
     if found is None:
@@ -128,7 +128,7 @@ def _input(lang: str, name: str, value: str) -> Safe:
     )
 
 
-def _used(lang: str, view: View) -> Safe:
+def _used(lang: str, view: PageState) -> Safe:
     """What happens next, once the list is right; and the same as scripts, with a join code of their own."""
     asked = recipe(view).asked
     if view.cluster is None or view.machines_problem or asked is None:
@@ -163,7 +163,7 @@ def _wrong(lang: str, error: StudioError) -> Safe:
     )
 
 
-def act_use(view: View, data: dict[str, Any]) -> View:
+def act_use(view: PageState, data: dict[str, Any]) -> PageState:
     """Take the list over, or say everything that is wrong with it."""
     rows, meeting = _typed(data)
     view = replace(view, machines=rows, meeting=meeting, form_problem=None)
@@ -175,18 +175,18 @@ def act_use(view: View, data: dict[str, Any]) -> View:
         return replace(view, cluster=None, machines_problem=error)
 
 
-def act_add(view: View, data: dict[str, Any]) -> View:
+def act_add(view: PageState, data: dict[str, Any]) -> PageState:
     """One more empty row; what was typed stays."""
     rows, meeting = _typed(data)
     return replace(view, machines=(*rows, ("", rows[-1][1]))[: MOST + 1], meeting=meeting)
 
 
-def act_off(view: View, _: dict[str, Any]) -> View:
+def act_off(view: PageState, _: dict[str, Any]) -> PageState:
     """This machine alone again."""
     return replace(view, cluster=None, machines_problem=None)
 
 
-ACTIONS: dict[str, Callable[[View, dict[str, Any]], View]] = {
+ACTIONS: dict[str, Callable[[PageState, dict[str, Any]], PageState]] = {
     "machines": act_use,
     "machine-add": act_add,
     "machines-off": act_off,

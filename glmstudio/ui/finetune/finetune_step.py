@@ -22,7 +22,7 @@ from glmstudio.ui.finetune import (
     teach_actions,
     teach_view,
 )
-from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.framework.markup import Safe, button, icon, problem, tag
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import uploads, ways
@@ -33,7 +33,7 @@ from glmstudio.words import say
 SOURCES = ("sample", "file", "facts")
 
 
-def build(page: Page) -> None:
+def build(page: PageRenderer) -> None:
     """The Fine-tune step inside the current Blocks."""
     with gr.Column(elem_id="step-finetune", elem_classes="gs-step"):
         source = _ways(page)
@@ -53,7 +53,7 @@ def build(page: Page) -> None:
     page.on(start.click, start_from_form, inputs=[*form, typed], js=take_along)
 
 
-def _ways(page: Page) -> Any:
+def _ways(page: PageRenderer) -> Any:
     """The three ways to begin, and the table of facts."""
     source = page.live(
         gr.Radio(
@@ -72,7 +72,7 @@ def _ways(page: Page) -> Any:
     return source
 
 
-def _form(page: Page, source: Any) -> list[Any]:
+def _form(page: PageRenderer, source: Any) -> list[Any]:
     path = gr.Textbox(max_lines=1, visible=False, elem_id="finetune-path")
     page.live(
         path,
@@ -99,7 +99,7 @@ def _form(page: Page, source: Any) -> list[Any]:
     return form
 
 
-def remember_form(view: View, source: str, data: str, name: str) -> View:
+def remember_form(view: PageState, source: str, data: str, name: str) -> PageState:
     """Keep what the form says now, so that the review beside it can be drawn."""
     record = view.record if (source, data or "") == (view.source, view.data) else 0
     if (source == "facts") != (view.source == "facts"):  # facts have presets of their own
@@ -109,7 +109,7 @@ def remember_form(view: View, source: str, data: str, name: str) -> View:
     return replace(view, source=source, data=data or "", name=name or "", record=record, form_problem=None)
 
 
-def take_upload(view: View, upload: Any) -> tuple[View, str]:
+def take_upload(view: PageState, upload: Any) -> tuple[PageState, str]:
     """Keep an uploaded file in the workspace and use it; the browser's name for it is never trusted as a path."""
     given = Path(str(getattr(upload, "name", upload)))
     name = re.sub(r"[^\w.-]+", "_", given.name).lstrip(".")[-80:] or "data.jsonl"
@@ -124,7 +124,7 @@ def take_upload(view: View, upload: Any) -> tuple[View, str]:
     return replace(view, source="file", data=str(target), record=0), str(target)
 
 
-def take_facts(view: View, upload: Any) -> View:
+def take_facts(view: PageState, upload: Any) -> PageState:
     """Read an uploaded file into the table of facts; the file itself is not kept."""
     given = Path(str(getattr(upload, "name", upload)))
     try:
@@ -133,7 +133,7 @@ def take_facts(view: View, upload: Any) -> View:
         uploads.drop(given)
 
 
-def start_from_form(view: View, source: str, data: str, name: str, typed: str = "") -> View:
+def start_from_form(view: PageState, source: str, data: str, name: str, typed: str = "") -> PageState:
     """Start the run that the form describes; a second click on the same form starts nothing.
 
     `typed` are the fields, as JSON, that say something else than the page has been told so far.
@@ -143,7 +143,7 @@ def start_from_form(view: View, source: str, data: str, name: str, typed: str = 
     return view if view.form_problem else form_actions.start(view)
 
 
-def render_start(lang: str, view: View) -> Safe:
+def render_start(lang: str, view: PageState) -> Safe:
     """Where the eye is when Start was pressed: what went wrong, or that the page may be closed."""
     if view.form_problem:
         shown = problem(lang, preset_cards.labelled(lang, view.form_problem))
@@ -164,7 +164,7 @@ def render_start(lang: str, view: View) -> Safe:
     return Safe("")
 
 
-def _start_button(lang: str, view: View) -> dict[str, Any]:
+def _start_button(lang: str, view: PageState) -> dict[str, Any]:
     found = recipe(view)
     key = "ui.finetune.enqueue" if live_run() else "ui.finetune.start"
     return {"value": say(lang, key), "interactive": found.chosen is not None and found.problem is None}

@@ -19,7 +19,7 @@ from glmstudio.errors import StudioError, refused
 from glmstudio.planning.probe import end_probes, start_probe
 from glmstudio.runs.start import start as start_asked
 from glmstudio.ui.finetune import cluster_form, teach_actions
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.state.form_state import recipe
 from glmstudio.ui.state.runwatch import live_run
 from glmstudio.ui.state.ttl_cache import forget
@@ -29,7 +29,7 @@ _started: dict[tuple[object, ...], tuple[str, float]] = {}
 _MOMENT_S = 3.0
 
 
-def act(view: View, data: dict[str, Any]) -> View:
+def act(view: PageState, data: dict[str, Any]) -> PageState:
     """A button of the form's own parts was pressed; what goes wrong is shown beside Start."""
     try:
         do = _ACTIONS.get(str(data.get("act")))
@@ -40,7 +40,7 @@ def act(view: View, data: dict[str, Any]) -> View:
         return replace(view, form_problem=refused(error))
 
 
-def start(view: View, *, unload: bool = False, beside: bool = False) -> View:
+def start(view: PageState, *, unload: bool = False, beside: bool = False) -> PageState:
     """Start the run that the view describes; a second click on the same form within a moment starts nothing."""
     form = (view.source, view.data, view.preset, view.name, view.changes, view.cluster)
     with _starting:
@@ -57,7 +57,7 @@ def start(view: View, *, unload: bool = False, beside: bool = False) -> View:
     return replace(view, run=run, form_problem=None)
 
 
-def _started_run(view: View, *, unload: bool, beside: bool) -> str:
+def _started_run(view: PageState, *, unload: bool, beside: bool) -> str:
     found = recipe(view)
     if found.problem:
         raise found.problem
@@ -70,7 +70,7 @@ def _started_run(view: View, *, unload: bool, beside: bool) -> str:
     return start_asked(found.asked, wait=True, beside_chat=beside).name
 
 
-def take_typed(view: View, typed: str) -> View:
+def take_typed(view: PageState, typed: str) -> PageState:
     """The view with what stands in the form's fields; `typed` is JSON of the browser. What is wrong is shown."""
     try:
         fields = json.loads(typed or "{}")
@@ -92,16 +92,16 @@ def take_typed(view: View, typed: str) -> View:
     return replace(view, form_problem=view.settings_problem)
 
 
-def _preset(view: View, data: dict[str, Any]) -> View:
+def _preset(view: PageState, data: dict[str, Any]) -> PageState:
     return replace(view, preset=str(data.get("preset", "")), changes=(), settings_problem=None, form_problem=None)
 
 
-def _record(view: View, data: dict[str, Any]) -> View:
+def _record(view: PageState, data: dict[str, Any]) -> PageState:
     row = str(data.get("row", ""))
     return replace(view, record=int(row[:9])) if row.isdecimal() else view
 
 
-def _settings(view: View, data: dict[str, Any]) -> View:
+def _settings(view: PageState, data: dict[str, Any]) -> PageState:
     """Take over what the settings form says; everything that is wrong is told at once, and nothing taken over."""
     preset, fields = recipe(view).preset, _fields(data)
     if preset is None:
@@ -114,15 +114,15 @@ def _settings(view: View, data: dict[str, Any]) -> View:
     return replace(view, changes=tuple(kept.items()), settings_problem=None, form_problem=None)
 
 
-def _reset(view: View, _: dict[str, Any]) -> View:
+def _reset(view: PageState, _: dict[str, Any]) -> PageState:
     return replace(view, changes=(), settings_problem=None, form_problem=None)
 
 
-def _policy(view: View, data: dict[str, Any]) -> View:
+def _policy(view: PageState, data: dict[str, Any]) -> PageState:
     return _changed(view, {"bad_records": data.get("policy")})
 
 
-def _card(view: View, data: dict[str, Any]) -> View:
+def _card(view: PageState, data: dict[str, Any]) -> PageState:
     """Take a card, or leave it; with none left, the studio chooses again."""
     clicked = cards_of(str(data.get("card", "")))
     if not clicked:
@@ -133,7 +133,7 @@ def _card(view: View, data: dict[str, Any]) -> View:
     return _changed(view, {"device": named or "auto", "processes": 0})
 
 
-def _save_preset(view: View, data: dict[str, Any]) -> View:
+def _save_preset(view: PageState, data: dict[str, Any]) -> PageState:
     preset = find_preset(view.preset) if view.preset else recipe(view).preset
     if preset is None:
         raise StudioError("ui.finetune.no_preset")
@@ -141,22 +141,22 @@ def _save_preset(view: View, data: dict[str, Any]) -> View:
     return replace(view, preset=save_preset(_fields(data).get("preset_name", "").strip(), settings).name, changes=())
 
 
-def _delete_preset(view: View, data: dict[str, Any]) -> View:
+def _delete_preset(view: PageState, data: dict[str, Any]) -> PageState:
     delete_preset(str(data.get("preset", "")))
     return replace(view, preset="", changes=())
 
 
-def _remedy(view: View, _: dict[str, Any]) -> View:
+def _remedy(view: PageState, _: dict[str, Any]) -> PageState:
     plan = recipe(view).plan
     return _changed(view, plan.remedy) if plan else view
 
 
-def _fewer_steps(view: View, _: dict[str, Any]) -> View:
+def _fewer_steps(view: PageState, _: dict[str, Any]) -> PageState:
     plan = recipe(view).plan
     return _changed(view, {"steps": plan.fewer_steps}) if plan and plan.fewer_steps else view
 
 
-def _measure(view: View, _: dict[str, Any]) -> View:
+def _measure(view: PageState, _: dict[str, Any]) -> PageState:
     found = recipe(view)
     if found.plan is None or found.store is None:
         return view
@@ -168,7 +168,7 @@ def _measure(view: View, _: dict[str, Any]) -> View:
     return view
 
 
-def _install(view: View, data: dict[str, Any]) -> View:
+def _install(view: PageState, data: dict[str, Any]) -> PageState:
     if data.get("act") == "install-deepspeed":
         DEEPSPEED.install()
     elif data.get("act") == "install-documents":
@@ -176,7 +176,7 @@ def _install(view: View, data: dict[str, Any]) -> View:
     return view
 
 
-def _changed(view: View, values: dict[str, Any]) -> View:
+def _changed(view: PageState, values: dict[str, Any]) -> PageState:
     changes = dict(view.changes) | {name: str(value) for name, value in values.items()}
     return replace(view, changes=tuple(changes.items()), form_problem=None)
 
@@ -186,7 +186,7 @@ def _fields(data: dict[str, Any]) -> dict[str, str]:
     return {str(name): str(value) for name, value in fields.items()} if isinstance(fields, dict) else {}
 
 
-_ACTIONS: dict[str, Callable[[View, dict[str, Any]], View]] = {
+_ACTIONS: dict[str, Callable[[PageState, dict[str, Any]], PageState]] = {
     "preset": _preset,
     "record": _record,
     "settings": _settings,

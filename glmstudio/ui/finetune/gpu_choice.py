@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmstudio.config.devices import cards_of, chat_on, run_on
 from glmstudio.doctor import Gpu
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, tag
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import recipe
@@ -14,7 +14,7 @@ from glmstudio.words import say
 _NAMED = 2  # programs of a card that are named; the Doctor step shows all
 
 
-def render_cards(lang: str, view: View) -> Safe:
+def render_cards(lang: str, view: PageState) -> Safe:
     """A button for each card, pressed where the run would take it; nothing on a machine without one."""
     gpus = CHECKUP.gpus()
     if not gpus:

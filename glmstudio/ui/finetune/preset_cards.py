@@ -5,8 +5,8 @@ from __future__ import annotations
 from glmstudio.config.presets import Preset, read_presets, shipped_like
 from glmstudio.config.settings import FieldDoc, Settings, change, choice_words, differences, field_docs
 from glmstudio.errors import StudioError
-from glmstudio.planning.preset_fit import Fit, fit
-from glmstudio.ui.framework.live import View
+from glmstudio.planning.preset_fit import PresetFit, fit
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, prose, tag
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.form_state import presets_in_order, recipe, teaches_facts
@@ -19,7 +19,7 @@ _CARDS_MISSING = ("runs.cards_and_processes", "runs.no_card")
 _MOST_WRONG = 3  # presets that cannot be read
 
 
-def render_presets(lang: str, view: View) -> Safe:
+def render_presets(lang: str, view: PageState) -> Safe:
     """One card for each preset; the chosen one is marked, and those of other models are one fold away."""
     chosen, used = recipe(view).preset, model_in_use()
     mine: list[Safe] = []
@@ -45,7 +45,7 @@ def render_presets(lang: str, view: View) -> Safe:
     )
 
 
-def render_settings(lang: str, view: View) -> Safe:
+def render_settings(lang: str, view: PageState) -> Safe:
     """Every setting as a form, what differs from the preset, and how to keep it as a preset of one's own."""
     found = recipe(view)
     if found.preset is None:
@@ -69,11 +69,11 @@ def _wrong() -> list[StudioError]:
 
 
 @shared(3.0)
-def _fits() -> list[tuple[Preset, Fit]]:
+def _fits() -> list[tuple[Preset, PresetFit]]:
     return [(preset, fit(preset.settings)) for preset in presets_in_order()]
 
 
-def _card(lang: str, preset: Preset, found: Fit, chosen: bool) -> Safe:
+def _card(lang: str, preset: Preset, found: PresetFit, chosen: bool) -> Safe:
     return tag(
         '<button type="button" class="gs-preset" data-key="preset-{name}" data-act="preset" data-preset="{name}"'
         ' aria-pressed="{chosen}"><b>{title}</b><span class="gs-small">{about}</span>{need}</button>',
@@ -85,7 +85,7 @@ def _card(lang: str, preset: Preset, found: Fit, chosen: bool) -> Safe:
     )
 
 
-def _need(lang: str, found: Fit) -> Safe:
+def _need(lang: str, found: PresetFit) -> Safe:
     if found.problem is None and found.need is not None and found.place is not None:
         values = {"need": found.need.total / 1e9, "total": found.place.total / 1e9}
         text = say(lang, "ui.preset.needs", **values)
@@ -103,7 +103,7 @@ def _need(lang: str, found: Fit) -> Safe:
     )
 
 
-def _shown(preset: Preset, view: View) -> Settings:
+def _shown(preset: Preset, view: PageState) -> Settings:
     """The settings as the form has them, as far as they are right."""
     try:
         return change(preset.settings, dict(view.changes), source="")
@@ -141,7 +141,7 @@ def _field(lang: str, doc: FieldDoc) -> Safe:
     )
 
 
-def _changed(lang: str, preset: Preset, settings: Settings, view: View) -> Safe:
+def _changed(lang: str, preset: Preset, settings: Settings, view: PageState) -> Safe:
     """What differs from the preset (of one's own: from the shipped one), and what is wrong with what was typed."""
     origin = shipped_like(preset) if preset.own else preset
     rows = [

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from glmstudio.config.optional_packages import DEEPSPEED, DOCUMENTS, Extra
+from glmstudio.config.optional_packages import DEEPSPEED, DOCUMENTS, OptionalPackage
 from glmstudio.config.settings import Settings
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.planning.memory import Need
 from glmstudio.planning.plan import Plan
 from glmstudio.ui.finetune import data_view
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, busy, button, fold, go, problem, tag, terminal
 from glmstudio.ui.state.checkup import CHECKUP
-from glmstudio.ui.state.form_state import Recipe, recipe
+from glmstudio.ui.state.form_state import FormState, recipe
 from glmstudio.units import duration, number, size
 from glmstudio.words import say
 
@@ -21,7 +21,7 @@ _NEEDS_DEEPSPEED = ("engines.no_deepspeed", "engines.deepspeed_broken")
 _PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits", "fixed")
 
 
-def render_data(lang: str, view: View) -> Safe:
+def render_data(lang: str, view: PageState) -> Safe:
     """The verdict on the data, what to do with bad records, how long they are, and one of them."""
     found = recipe(view)
     if found.look is None and found.problem and found.problem.key == "data.no_pdf_reader":
@@ -46,7 +46,7 @@ def render_data(lang: str, view: View) -> Safe:
     )
 
 
-def render_plan(lang: str, view: View) -> Safe:
+def render_plan(lang: str, view: PageState) -> Safe:
     """Memory, time, disk and the command; where it does not fit, what would make it fit, one click away."""
     found = recipe(view)
     parts: list[Safe] = _doctor(lang)
@@ -73,7 +73,7 @@ def _doctor(lang: str) -> list[Safe]:
     return [tag("{what}<div>{look}</div>", what=problem(lang, worst.to_error(), kind="attention"), look=look)]
 
 
-def _reading(lang: str, found: Recipe) -> Safe:
+def _reading(lang: str, found: FormState) -> Safe:
     look = found.look
     if look is None or look.problem:
         return problem(lang, found.problem)
@@ -103,7 +103,7 @@ def _policies(lang: str, settings: Settings) -> Safe:
     )
 
 
-def _closer(lang: str, view: View, store: Store, settings: Settings) -> Safe:
+def _closer(lang: str, view: PageState, store: Store, settings: Settings) -> Safe:
     """How long the records are, and one of them as the model sees it."""
     if not len(store):
         return Safe("")
@@ -190,7 +190,7 @@ def _count(passes: float) -> str:
     return number(round(passes, 1) if passes >= 1 else passes)
 
 
-def _held_back(found: Recipe) -> int:
+def _held_back(found: FormState) -> int:
     return found.plan.held_back if found.plan else 0
 
 
@@ -214,7 +214,7 @@ def _measure(lang: str, plan: Plan) -> Safe:
     return button("measure", say(lang, "ui.plan.measure"), look="quiet")
 
 
-def _trouble(lang: str, found: Recipe) -> Safe:
+def _trouble(lang: str, found: FormState) -> Safe:
     """What stands in the way, with the one click that helps where there is one."""
     plan = found.plan
     buttons: list[Safe] = []
@@ -229,12 +229,12 @@ def _trouble(lang: str, found: Recipe) -> Safe:
     )
 
 
-def _missing(lang: str, what: StudioError, extra: Extra) -> Safe:
+def _missing(lang: str, what: StudioError, extra: OptionalPackage) -> Safe:
     """What needs an optional part; it is installed by a click, and what pip says last, or why it failed, is shown."""
     return tag("{what}{install}", what=problem(lang, what, kind="attention"), install=_install(lang, extra))
 
 
-def _install(lang: str, extra: Extra) -> Safe:
+def _install(lang: str, extra: OptionalPackage) -> Safe:
     last = extra.installation()
     if last.state == "running":
         label = say(lang, "ui.plan.installing", name=extra.title)

@@ -15,14 +15,14 @@ from glmstudio.knowledge.table.fact_table import COLUMNS, Proposal, Row, Table, 
 from glmstudio.knowledge.wordings.paraphrase import AT_ONCE, WRITING, Writer, loaded, proposals, wants
 from glmstudio.runs.start import FACTS
 from glmstudio.ui.finetune.teach_view import model_of
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 
 _FIELDS = ("fact", "proposed", "due", "column", "find")
 
 Data = Mapping[str, Any]
 
 
-def act(view: View, data: dict[str, Any]) -> View:
+def act(view: PageState, data: dict[str, Any]) -> PageState:
     """Something was typed or pressed in the table; what was typed counts first, whatever was pressed."""
     view = replace(view, facts_problem=None, facts_told=None)
     do = _ACTIONS.get(str(data.get("act")))
@@ -55,7 +55,7 @@ def take(fields: Any) -> None:
         draft.edit(lambda table: _with_typed(table, cells, changed))
 
 
-def before_start(view: View) -> View:
+def before_start(view: PageState) -> PageState:
     """End the questions to the model, which hold the card, and save what was changed since the facts were saved: a
     plan must be seen before it is started."""
     if view.source != "facts":
@@ -71,7 +71,7 @@ def before_start(view: View) -> View:
     return replace(view, form_problem=StudioError("ui.teach.saved_now"))
 
 
-def take_file(view: View, file: Path) -> View:
+def take_file(view: PageState, file: Path) -> PageState:
     """Read a file into the table; where its columns have other names, ask which is which."""
     view = replace(view, facts_problem=None, facts_told=None)
     try:
@@ -103,7 +103,7 @@ def _with_typed(
     return table
 
 
-def _paste(view: View, data: Data) -> View:
+def _paste(view: PageState, data: Data) -> PageState:
     kind, number, column = [*str(data.get("at", "")).split("."), "", ""][:3]
     if kind != "fact" or not number.isdecimal() or column not in COLUMNS:
         return view
@@ -114,39 +114,39 @@ def _paste(view: View, data: Data) -> View:
     return replace(view, facts_told=("ui.teach.pasted", {"n": len(cells)}))
 
 
-def _find(view: View, data: Data) -> View:
+def _find(view: PageState, data: Data) -> PageState:
     fields = data.get("fields")
     text = str(fields.get("find", "")) if isinstance(fields, dict) else ""
     return replace(view, facts_find=text[:200], facts_from=0)
 
 
-def _page(view: View, data: Data) -> View:
+def _page(view: PageState, data: Data) -> PageState:
     row = str(data.get("row", ""))
     return replace(view, facts_from=int(row[:9])) if row.isdecimal() else view
 
 
-def _more(view: View, data: Data) -> View:
+def _more(view: PageState, data: Data) -> PageState:
     number = _number(data)
     rest = tuple(each for each in view.facts_open if each != number)
     return replace(view, facts_open=rest if number in view.facts_open else (*rest[-50:], number))
 
 
-def _delete(view: View, data: Data) -> View:
+def _delete(view: PageState, data: Data) -> PageState:
     draft.edit(lambda table: table.delete(_number(data)))
     return view
 
 
-def _clear(view: View, _: Data) -> View:
+def _clear(view: PageState, _: Data) -> PageState:
     draft.edit(lambda table: Table((), table.following))
     return replace(view, facts_from=0, facts_find="", facts_open=())
 
 
-def _leave(view: View, data: Data, *, out: bool) -> View:
+def _leave(view: PageState, data: Data, *, out: bool) -> PageState:
     draft.edit(lambda table: table.put(_number(data), left_out=out) if table.row(_number(data)) else table)
     return view
 
 
-def _leave_known(view: View, _: Data) -> View:
+def _leave_known(view: PageState, _: Data) -> PageState:
     if (model := model_of(view)) is None:
         return view
     said = known.answers(model, draft.table())
@@ -155,16 +155,16 @@ def _leave_known(view: View, _: Data) -> View:
     return view
 
 
-def _take_all(view: View, _: Data) -> View:
+def _take_all(view: PageState, _: Data) -> PageState:
     draft.edit(lambda table: table.each(lambda row: replace(row, left_out=False) if row.left_out else row))
     return view
 
 
-def _example(view: View, _: Data) -> View:
+def _example(view: PageState, _: Data) -> PageState:
     return _added(view, read_facts(FACTS))
 
 
-def _added(view: View, facts: list[Any]) -> View:
+def _added(view: PageState, facts: list[Any]) -> PageState:
     added = 0
 
     def add(table: Table) -> Table:
@@ -178,7 +178,7 @@ def _added(view: View, facts: list[Any]) -> View:
     return replace(view, facts_told=told)
 
 
-def _columns(view: View, data: Data) -> View:
+def _columns(view: PageState, data: Data) -> PageState:
     waiting = sheet.waiting()
     if waiting is None:
         return view
@@ -193,17 +193,17 @@ def _columns(view: View, data: Data) -> View:
     return after
 
 
-def _discard(view: View, _: Data) -> View:
+def _discard(view: PageState, _: Data) -> PageState:
     sheet.discard()
     return view
 
 
-def _save(view: View, _: Data) -> View:
+def _save(view: PageState, _: Data) -> PageState:
     draft.save()
     return view
 
 
-def _wordings(view: View, data: Data) -> View:
+def _wordings(view: PageState, data: Data) -> PageState:
     """Propose at once by patterns; where the chat has a model loaded, let it write in the background."""
     rows, turned = [row for row in draft.table().rows if wants(row)][:AT_ONCE], "turned" in _ticked(data)
     if model := loaded():
@@ -224,19 +224,19 @@ def _propose(rows: list[Row], write: Writer | None, *, turned: bool) -> None:
     draft.edit(lambda table: table.each(put))
 
 
-def _accept(view: View, data: Data) -> View:
+def _accept(view: PageState, data: Data) -> PageState:
     place = str(data.get("place", ""))
     draft.edit(lambda table: accepted(table, _number(data), int(place[:4]) if place.isdecimal() else None))
     return view
 
 
-def _drop(view: View, data: Data) -> View:
+def _drop(view: PageState, data: Data) -> PageState:
     place = str(data.get("place", ""))
     draft.edit(lambda table: dropped(table, _number(data), int(place[:4]) if place.isdecimal() else None))
     return view
 
 
-def _accept_all(view: View, _: Data) -> View:
+def _accept_all(view: PageState, _: Data) -> PageState:
     def every(table: Table) -> Table:
         for row in table.rows:
             table = accepted(table, row.number, None) if row.proposed else table
@@ -246,7 +246,7 @@ def _accept_all(view: View, _: Data) -> View:
     return view
 
 
-def _drop_all(view: View, _: Data) -> View:
+def _drop_all(view: PageState, _: Data) -> PageState:
     draft.edit(lambda table: table.each(lambda row: replace(row, proposed=()) if row.proposed else row))
     return view
 
@@ -272,19 +272,19 @@ def dropped(table: Table, number: int, place: int | None) -> Table:
     return table.put(number, proposed=tuple(rest))
 
 
-def _ask(view: View, _: Data) -> View:
+def _ask(view: PageState, _: Data) -> PageState:
     if (model := model_of(view)) is not None:
         known.ask(model, draft.table())
     return view
 
 
-def _ask_stop(view: View, _: Data) -> View:
+def _ask_stop(view: PageState, _: Data) -> PageState:
     if (model := model_of(view)) is not None:
         known.asking(model).cancel()
     return view
 
 
-def _wordings_stop(view: View, _: Data) -> View:
+def _wordings_stop(view: PageState, _: Data) -> PageState:
     WRITING.cancel()
     return view
 
@@ -299,7 +299,7 @@ def _ticked(data: Data) -> list[Any]:
     return ticked if isinstance(ticked, list) else []
 
 
-_ACTIONS: dict[str, Callable[[View, Data], View]] = {
+_ACTIONS: dict[str, Callable[[PageState, Data], PageState]] = {
     "paste": _paste,
     "facts-find": _find,
     "page": _page,

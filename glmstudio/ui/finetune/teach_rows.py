@@ -17,7 +17,7 @@ _SAID = 300
 
 
 @dataclass(frozen=True)
-class Marks:
+class RowMarks:
     """What is known of rows by their number: what is wrong, what the model said and whether that is right, and which
     show all their columns."""
 
@@ -37,7 +37,7 @@ def head(lang: str) -> Safe:
     return tag("<thead><tr><th></th>{names}<th></th></tr></thead>", names=names)
 
 
-def row(lang: str, each: Row, place: int, marks: Marks) -> list[Safe]:
+def row(lang: str, each: Row, place: int, marks: RowMarks) -> list[Safe]:
     """The cells of a fact, and below them what there is to say of it."""
     cells = [tag("<td>{field}</td>", field=_field(lang, each, column, place)) for column in MAIN]
     first = tag(
@@ -76,7 +76,7 @@ def _field(lang: str, each: Row, column: str, place: int) -> Safe:
     )
 
 
-def _buttons(lang: str, each: Row, place: int, marks: Marks) -> list[Safe]:
+def _buttons(lang: str, each: Row, place: int, marks: RowMarks) -> list[Safe]:
     more = say(lang, "ui.teach.less" if each.number in marks.unfolded else "ui.teach.more")
     label = say(lang, "ui.teach.delete", row=place)
     return [
@@ -90,7 +90,7 @@ def _buttons(lang: str, each: Row, place: int, marks: Marks) -> list[Safe]:
     ]
 
 
-def _below(lang: str, each: Row, place: int, marks: Marks) -> list[Safe]:
+def _below(lang: str, each: Row, place: int, marks: RowMarks) -> list[Safe]:
     parts: list[Safe] = []
     unfolded = each.number in marks.unfolded and not each.blank
     if state := _state(lang, each, marks):
@@ -102,7 +102,7 @@ def _below(lang: str, each: Row, place: int, marks: Marks) -> list[Safe]:
     return parts
 
 
-def _state(lang: str, each: Row, marks: Marks) -> list[Safe]:
+def _state(lang: str, each: Row, marks: RowMarks) -> list[Safe]:
     """Left out, known, or what is wrong."""
     if each.left_out:
         take = button("take", say(lang, "ui.teach.take"), look="quiet", row=each.number)
@@ -116,7 +116,7 @@ def _state(lang: str, each: Row, marks: Marks) -> list[Safe]:
     return []
 
 
-def _more(lang: str, each: Row, place: int, marks: Marks) -> Safe:
+def _more(lang: str, each: Row, place: int, marks: RowMarks) -> Safe:
     """The other columns, what they are for, and what the model says today."""
     fields = [
         tag(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from glmstudio.data.formats.facts import Fact
 from glmstudio.errors import StudioError
-from glmstudio.knowledge.asking import Look
+from glmstudio.knowledge.asking import AskingProgress
 from glmstudio.knowledge.table import draft, known, sheet
 from glmstudio.knowledge.table.fact_table import MOST_ROWS, Row, Table
 from glmstudio.knowledge.table.row_faults import faults, learned, learned_rows, too_long
 from glmstudio.knowledge.wordings.paraphrase import WRITING, wants
 from glmstudio.models import Model, ready_model
 from glmstudio.ui.finetune import teach_rows
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, problem, tag
 from glmstudio.ui.state.form_state import settings_of
 from glmstudio.units import duration
@@ -20,7 +20,7 @@ from glmstudio.words import say
 SHOWN = 25  # rows at a time
 
 
-def render_facts(lang: str, view: View) -> Safe:
+def render_facts(lang: str, view: PageState) -> Safe:
     """The table, or which column of a file is which; nothing where something else is taught."""
     if view.source != "facts":
         return Safe("")
@@ -35,7 +35,7 @@ def render_facts(lang: str, view: View) -> Safe:
     )
 
 
-def shown_rows(view: View, table: Table) -> tuple[list[Row], int, int]:
+def shown_rows(view: PageState, table: Table) -> tuple[list[Row], int, int]:
     """The rows that are shown, the place of the first one, and how many there are to page through."""
     wanted = view.facts_find.strip().casefold()
     rows = [row for row in table.rows if not wanted or teach_rows.holds(row, wanted)]
@@ -43,7 +43,7 @@ def shown_rows(view: View, table: Table) -> tuple[list[Row], int, int]:
     return rows[start : start + SHOWN], start, len(rows)
 
 
-def model_of(view: View) -> Model | None:
+def model_of(view: PageState) -> Model | None:
     """The model that is taught; None where it cannot be used."""
     settings = settings_of(view)
     try:
@@ -56,18 +56,18 @@ def _hint(lang: str) -> Safe:
     return tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.teach.hint"))
 
 
-def _told(lang: str, view: View) -> Safe:
+def _told(lang: str, view: PageState) -> Safe:
     if view.facts_told is None:
         return Safe("")
     key, values = view.facts_told
     return chip("good", say(lang, key, **values))
 
 
-def _table(lang: str, view: View, table: Table) -> Safe:
+def _table(lang: str, view: PageState, table: Table) -> Safe:
     rows, start, count = shown_rows(view, table)
     model = model_of(view)
     long = _long(view, model, rows)
-    marks = teach_rows.Marks(
+    marks = teach_rows.RowMarks(
         faults(table) | {number: error for number, error in long.items() if number not in faults(table)},
         known.answers(model, table) if model else {},
         frozenset(view.facts_open),
@@ -86,7 +86,7 @@ def _table(lang: str, view: View, table: Table) -> Safe:
     )
 
 
-def _long(view: View, model: Model | None, rows: list[Row]) -> dict[int, StudioError]:
+def _long(view: PageState, model: Model | None, rows: list[Row]) -> dict[int, StudioError]:
     """The rows that are longer than the setting allows; of those that are shown, because counting takes a while."""
     settings = settings_of(view)
     if model is None or settings is None:
@@ -100,7 +100,7 @@ def _long(view: View, model: Model | None, rows: list[Row]) -> dict[int, StudioE
     }
 
 
-def _tools(lang: str, view: View, table: Table) -> Safe:
+def _tools(lang: str, view: PageState, table: Table) -> Safe:
     """What can be done with the whole table: find, fill in the example, propose wordings."""
     if not table.filled:
         return tag(
@@ -162,7 +162,7 @@ def _known(lang: str, model: Model | None, table: Table) -> Safe:
     return tag('<div class="gs-stack gs-askfirst">{parts}</div>', parts=parts)
 
 
-def _asking(lang: str, look: Look) -> list[Safe]:
+def _asking(lang: str, look: AskingProgress) -> list[Safe]:
     text = say(lang, "ui.teach.asking", done=look.done, total=look.total)
     row = tag(
         '<div class="gs-row">{chip}<span class="gs-small">{left}</span>{stop}</div>',
@@ -173,7 +173,7 @@ def _asking(lang: str, look: Look) -> list[Safe]:
     return [row, bar(look.done / max(1, look.total), label=text)]
 
 
-def _asked(lang: str, model: Model, table: Table, look: Look) -> list[Safe]:
+def _asked(lang: str, model: Model, table: Table, look: AskingProgress) -> list[Safe]:
     said = known.answers(model, table)
     right = {number for number, (_, yes) in said.items() if yes}
     still = sum(row.number in right for row in table.rows if not row.left_out)

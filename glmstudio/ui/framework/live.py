@@ -36,7 +36,7 @@ _STREAM: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden",
 
 
 @dataclass(frozen=True)
-class View:
+class PageState:
     """What one browser page looks at: all that is not on disk and not shared with other pages."""
 
     run: str | None = None  # None: the one in progress or the newest; "": none, somebody closed it
@@ -76,7 +76,7 @@ class View:
     chat_problem: StudioError | None = None
 
 
-Renderer = Callable[[str, View], dict[str, Any]]
+Renderer = Callable[[str, PageState], dict[str, Any]]
 Action = Callable[..., Any]
 
 
@@ -100,14 +100,14 @@ class Visitors:
     """
 
     def __init__(self) -> None:
-        self._views: OrderedDict[str, tuple[threading.Lock, list[View]]] = OrderedDict()
+        self._views: OrderedDict[str, tuple[threading.Lock, list[PageState]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def latest(self, request: gr.Request, given: View) -> View:
+    def latest(self, request: gr.Request, given: PageState) -> PageState:
         """What the page looks at now."""
         return next(iter(self._visit(request)[1]), given)
 
-    def turn(self, request: gr.Request, given: View, act: Action, *values: Any) -> tuple[Any, ...]:
+    def turn(self, request: gr.Request, given: PageState, act: Action, *values: Any) -> tuple[Any, ...]:
         """`act(view, *values)` -> (view, *more), one at a time for each page."""
         lock, kept = self._visit(request)
         with lock:
@@ -115,7 +115,7 @@ class Visitors:
             kept[:] = [result[0]]
             return result
 
-    def _visit(self, request: gr.Request) -> tuple[threading.Lock, list[View]]:
+    def _visit(self, request: gr.Request) -> tuple[threading.Lock, list[PageState]]:
         mark = str(getattr(request, "session_hash", None))
         with self._lock:
             found = self._views.setdefault(mark, (threading.Lock(), []))
@@ -126,14 +126,14 @@ class Visitors:
 
 
 @dataclass
-class Page:
+class PageRenderer:
     """The components of one page and what keeps them true. Build inside `gr.Blocks`, then `connect`.
 
     `speaks` tells the language of a request: a cookie of the browser, so that it outlives this process.
     """
 
     speaks: Callable[[gr.Request], str]
-    view: gr.State = field(default_factory=lambda: gr.State(View()))
+    view: gr.State = field(default_factory=lambda: gr.State(PageState()))
     seen: gr.State = field(default_factory=lambda: gr.State({}))
     _live: list[tuple[Component, Renderer]] = field(default_factory=list)
     _bindings: list[_Binding] = field(default_factory=list)
@@ -152,7 +152,7 @@ class Page:
     def panel(
         self,
         name: str,
-        render: Callable[[str, View], Safe],
+        render: Callable[[str, PageState], Safe],
         act: Action | None = None,
         inputs: Sequence[Component] = (),
     ) -> gr.HTML:
@@ -170,7 +170,7 @@ class Page:
         return made
 
     def follow(
-        self, panel: gr.HTML, render: Callable[[str, View], Safe], changes: Callable[[], Iterator[None]]
+        self, panel: gr.HTML, render: Callable[[str, PageState], Safe], changes: Callable[[], Iterator[None]]
     ) -> None:
         """After an action that names `panel` in `following`, redraw it at each of `changes()`, not once a second."""
         self._followed.append((panel, render, changes))
@@ -186,7 +186,7 @@ class Page:
         """Call `action(view, *inputs)` -> view, or (view, *outputs), and refresh the page."""
         self._bindings.append(_Binding(trigger, action, inputs, outputs, **options))
 
-    def connect(self, arrive: Callable[[], View], load: Callable[..., Any]) -> None:
+    def connect(self, arrive: Callable[[], PageState], load: Callable[..., Any]) -> None:
         """Wire all that was registered, the clock, and the arrival of a browser, whose view `arrive` makes."""
         looks, lives = [self.view, self.seen], [component for component, _ in self._live]
         tick = _typed(
@@ -214,7 +214,7 @@ class Page:
 
         load(_typed(arrived), outputs=[*looks, *lives], **_QUICK)
 
-    def _refresh(self, lang: str, view: View, seen: dict[int, int]) -> list[Any]:
+    def _refresh(self, lang: str, view: PageState, seen: dict[int, int]) -> list[Any]:
         """What the page has after this, and the properties that differ from what it had."""
         now, updates = dict(seen), []
         for index, (_, render) in enumerate(self._live):
@@ -226,7 +226,9 @@ class Page:
         return [now, *updates]
 
     def _clicked(self, action: Action) -> Callable[..., Any]:
-        def clicked(view: View, seen: dict[int, int], request: gr.Request, event: gr.EventData, *values: Any) -> Any:
+        def clicked(
+            view: PageState, seen: dict[int, int], request: gr.Request, event: gr.EventData, *values: Any
+        ) -> Any:
             data = event._data  # noqa: SLF001  gradio offers the whole only there
             acted = partial(_acted, action)
             view, *_ = self._visitors.turn(request, view, acted, data if isinstance(data, dict) else {}, *values)
@@ -235,15 +237,15 @@ class Page:
         return _typed(clicked)
 
     def _called(self, binding: _Binding) -> Callable[..., Any]:
-        def called(view: View, seen: dict[int, int], request: gr.Request, *values: Any) -> Any:
+        def called(view: PageState, seen: dict[int, int], request: gr.Request, *values: Any) -> Any:
             view, *extras = self._visitors.turn(request, view, partial(_acted, binding.action), *values)
             now, *updates = self._refresh(self.speaks(request), view, seen)
             return [view, now, *(extras or [gr.skip() for _ in binding.outputs]), *updates]
 
         return _typed(called)
 
-    def _follower(self, render: Callable[[str, View], Safe], changes: Callable[[], Iterator[None]]) -> Any:
-        def following(view: View, request: gr.Request) -> Iterator[Safe]:
+    def _follower(self, render: Callable[[str, PageState], Safe], changes: Callable[[], Iterator[None]]) -> Any:
+        def following(view: PageState, request: gr.Request) -> Iterator[Safe]:
             lang = self.speaks(request)
             for _ in changes():
                 yield render(lang, view)
@@ -251,7 +253,7 @@ class Page:
         return _typed(following)
 
 
-def _properties(render: Renderer, lang: str, view: View) -> dict[str, Any]:
+def _properties(render: Renderer, lang: str, view: PageState) -> dict[str, Any]:
     """What a component is to be; nothing where its renderer broke: it keeps what it had, and the others go on."""
     try:
         return render(lang, view)
@@ -285,7 +287,7 @@ def _is_whole(text: str) -> bool:
     return True
 
 
-def _acted(action: Action, view: View, *values: Any) -> tuple[Any, ...]:
+def _acted(action: Action, view: PageState, *values: Any) -> tuple[Any, ...]:
     """The view after an action, and what it gives besides; a failure that it did not expect is shown, too."""
     try:
         result = action(replace(view, problem=None), *values)
@@ -308,7 +310,7 @@ def _typed(handler: Callable[..., Any]) -> Callable[..., Any]:
     return handler
 
 
-def _drawn(name: str, render: Callable[[str, View], Safe], lang: str, view: View) -> Safe:
+def _drawn(name: str, render: Callable[[str, PageState], Safe], lang: str, view: PageState) -> Safe:
     try:
         return render(lang, view)
     except StudioError as error:

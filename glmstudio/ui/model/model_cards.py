@@ -9,13 +9,13 @@ from pathlib import Path
 from glmstudio.models.folder import weight_files
 from glmstudio.models.hub.hubs import TITLES
 from glmstudio.models.hub.partial_file import unfinished
-from glmstudio.models.inventory import Item
-from glmstudio.models.jobs import Job
+from glmstudio.models.inventory import InventoryItem
+from glmstudio.models.jobs import ModelJob
 from glmstudio.models.library import owned
 from glmstudio.models.manifest import origin
 from glmstudio.models.repair import layout_of
-from glmstudio.models.verification import given
-from glmstudio.ui.framework.live import View
+from glmstudio.models.verification import is_verified
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, busy, button, chip, fold, join, problem, tag
 from glmstudio.ui.model.model_form import download_form, download_options
 from glmstudio.units import duration, size
@@ -31,7 +31,7 @@ LOOKS = {
 }
 
 
-def card(lang: str, item: Item, view: View, *, used: bool) -> Safe:
+def card(lang: str, item: InventoryItem, view: PageState, *, used: bool) -> Safe:
     """The card of one model."""
     parts = [
         tag('<p class="gs-muted">{about}</p>', about=_about(lang, item)),
@@ -54,23 +54,23 @@ def card(lang: str, item: Item, view: View, *, used: bool) -> Safe:
     )
 
 
-def state_words(lang: str, item: Item) -> str:
+def state_words(lang: str, item: InventoryItem) -> str:
     """The state of a model, with its percentage where it has one."""
     return say(lang, f"ui.model.{item.state}", percent=percent(item.job))
 
 
-def percent(job: Job | None) -> int:
+def percent(job: ModelJob | None) -> int:
     """How far a job is; 100 only once it is done."""
     return min(99, int(100 * job.done / job.total)) if job and job.total else 0
 
 
-def _label(lang: str, item: Item) -> Safe:
+def _label(lang: str, item: InventoryItem) -> Safe:
     if item.model and item.model.kind == "demo":
         return tag('<span class="gs-label">{text}</span>', text=say(lang, "ui.model.demo"))
     return Safe("")
 
 
-def _about(lang: str, item: Item) -> str:
+def _about(lang: str, item: InventoryItem) -> str:
     if has(f"catalogue.{item.name}.about"):
         return say(lang, f"catalogue.{item.name}.about")
     if item.entry:
@@ -78,13 +78,13 @@ def _about(lang: str, item: Item) -> str:
     return say(lang, f"ui.model.about_{item.model.kind if item.model else 'chatglm3'}")
 
 
-def _abilities(lang: str, item: Item) -> Safe:
+def _abilities(lang: str, item: InventoryItem) -> Safe:
     can = item.entry.can if item.entry else ("chat", "tools", "finetune") if _label(lang, item) else ()
     words = [tag("<span>{word}</span>", word=say(lang, f"ui.model.can_{ability}")) for ability in can]
     return tag('<p class="gs-abilities">{words}</p>', words=words) if words else Safe("")
 
 
-def _facts(lang: str, item: Item) -> Safe:
+def _facts(lang: str, item: InventoryItem) -> Safe:
     rows: list[tuple[str, str, str]] = []
     weight = item.model.size_bytes if item.model and item.state == "ready" else 0
     weight = weight or (item.job.total if item.job and item.job.kind == "download" else 0)
@@ -100,7 +100,7 @@ def _facts(lang: str, item: Item) -> Safe:
         rows.append(("source", say(lang, "ui.model.source_text", source=TITLES[source], id=repo), ""))
     if item.model and (form := _form(lang, item.folder)):
         rows.append(("format", form, ""))
-    if item.model and (when := given(item.folder)):
+    if item.model and (when := is_verified(item.folder)):
         stamped = time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
         rows.append(("verified", say(lang, "ui.model.verified_text", when=stamped), ""))
     if item.model or item.job:
@@ -118,7 +118,7 @@ def _form(lang: str, folder: Path) -> str:
     return say(lang, f"ui.model.format_{key}") if key else ""
 
 
-def _progress(lang: str, item: Item) -> Safe:
+def _progress(lang: str, item: InventoryItem) -> Safe:
     job = item.job
     if job is None or not (job.live or item.state in ("paused", "stopped")):
         return Safe("")
@@ -142,14 +142,14 @@ def _progress(lang: str, item: Item) -> Safe:
     )
 
 
-def _phase(lang: str, job: Job) -> str:
+def _phase(lang: str, job: ModelJob) -> str:
     if job.kind in ("verify", "convert"):
         return say(lang, f"ui.model.phase_{job.kind}")
     source = TITLES.get(job.source, "")
     return say(lang, f"ui.model.phase_{job.phase or 'checking'}", source=source, n=job.connections)
 
 
-def _waiting(lang: str, job: Job) -> Safe:
+def _waiting(lang: str, job: ModelJob) -> Safe:
     """What goes wrong at this moment, while it is tried again."""
     if not job.live or job.problem is None:
         return Safe("")
@@ -160,7 +160,7 @@ def _waiting(lang: str, job: Job) -> Safe:
     )
 
 
-def _files(lang: str, job: Job) -> Safe:
+def _files(lang: str, job: ModelJob) -> Safe:
     if not job.files:
         return Safe("")
     rows = [
@@ -177,7 +177,7 @@ def _files(lang: str, job: Job) -> Safe:
     return fold(say(lang, "ui.model.files"), table, key=f"files-{job.model}")
 
 
-def _trouble(lang: str, item: Item, view: View) -> Safe:
+def _trouble(lang: str, item: InventoryItem, view: PageState) -> Safe:
     parts = []
     if view.model_problem and view.model_named == item.name:
         parts.append(problem(lang, view.model_problem))
@@ -188,7 +188,7 @@ def _trouble(lang: str, item: Item, view: View) -> Safe:
     return join(parts)
 
 
-def _buttons(lang: str, item: Item, *, used: bool) -> Safe:
+def _buttons(lang: str, item: InventoryItem, *, used: bool) -> Safe:
     """The buttons of a state; the first is the one that most people want."""
     word = {key: say(lang, f"ui.model.{key}") for key in ("pause", "resume", "stop", "verify", "repair", "use")}
     made: list[Safe] = []
@@ -221,7 +221,7 @@ def _buttons(lang: str, item: Item, *, used: bool) -> Safe:
     )
 
 
-def _cancel(lang: str, item: Item) -> Safe:
+def _cancel(lang: str, item: InventoryItem) -> Safe:
     arrived = size(max(unfinished(item.folder), item.job.done if item.job else 0))
     return button(
         "cancel",
@@ -234,7 +234,7 @@ def _cancel(lang: str, item: Item) -> Safe:
     )
 
 
-def _more(lang: str, item: Item) -> Safe:
+def _more(lang: str, item: InventoryItem) -> Safe:
     """What is done rarely: verify again, convert, delete or take off the list."""
     if item.model is None or item.model.kind == "demo" or item.state not in ("ready", "unverified", "broken"):
         return Safe("")
@@ -260,7 +260,7 @@ def _more(lang: str, item: Item) -> Safe:
     return tag('{convert}<div class="gs-row gs-quietrow">{quiet}</div>', convert=convert, quiet=quiet)
 
 
-def _convert(lang: str, item: Item) -> Safe:
+def _convert(lang: str, item: InventoryItem) -> Safe:
     """The offer to write `.bin` weights anew as safetensors, with the disk that it takes."""
     if layout_of(item.folder) != "bin" or not all(file.suffix == ".bin" for file in weight_files(item.folder)):
         return Safe("")

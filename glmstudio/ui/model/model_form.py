@@ -6,7 +6,7 @@ import shlex
 
 from glmstudio.models.catalogue import SOURCES, licence_accepted
 from glmstudio.models.hub.hubs import CONNECTIONS, TITLES
-from glmstudio.models.inventory import Item
+from glmstudio.models.inventory import InventoryItem
 from glmstudio.paths import paths
 from glmstudio.ui.framework.markup import Safe, button, fold, tag, terminal
 from glmstudio.ui.state.checkup import CHECKUP
@@ -16,7 +16,7 @@ _FIRST = "chatglm3-6b"
 _CONNECTION_CHOICES = (1, 2, 4, 8)
 
 
-def download_form(lang: str, item: Item) -> Safe:
+def download_form(lang: str, item: InventoryItem) -> Safe:
     """What the card of a model that is not here asks for."""
     entry, needs, licence = item.entry, {}, Safe("")
     if entry and not licence_accepted(entry):
@@ -41,7 +41,7 @@ def download_form(lang: str, item: Item) -> Safe:
     )
 
 
-def download_options(lang: str, item: Item, *, beginning: bool) -> Safe:
+def download_options(lang: str, item: InventoryItem, *, beginning: bool) -> Safe:
     """From where and how; the folder, too, as long as nothing is in it."""
     told = (item.job.options or {}).get("download", {}) if item.job else {}
     source = told["sources"][0] if len(told.get("sources", ())) == 1 else "auto"

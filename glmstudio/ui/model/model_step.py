@@ -15,9 +15,9 @@ from glmstudio.errors import StudioError
 from glmstudio.models import actions, add_folder, remove_folder
 from glmstudio.models.catalogue import add_id, is_id
 from glmstudio.models.hub.hubs import CONNECTIONS
-from glmstudio.models.inventory import Item
+from glmstudio.models.inventory import InventoryItem
 from glmstudio.paths import paths
-from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.framework.markup import Safe, bar, go, icon, problem, tag, terminal
 from glmstudio.ui.model.model_cards import card
 from glmstudio.ui.state.checkup import CHECKUP
@@ -26,7 +26,7 @@ from glmstudio.units import size
 from glmstudio.words import say
 
 
-def build(page: Page) -> None:
+def build(page: PageRenderer) -> None:
     """The Model step inside the current Blocks."""
     with gr.Column(elem_id="step-model", elem_classes="gs-step"):
         page.panel("models", render, act)
@@ -44,7 +44,7 @@ def build(page: Page) -> None:
         page.on(trigger, add_from_path, inputs=[path], outputs=[path])
 
 
-def add_from_path(view: View, path: str) -> tuple[View, str]:
+def add_from_path(view: PageState, path: str) -> tuple[PageState, str]:
     """Take in the folder or the id that was typed; the box keeps what was refused."""
     told = path.strip()
     try:
@@ -60,7 +60,7 @@ def add_from_path(view: View, path: str) -> tuple[View, str]:
     return replace(view, folder_problem=None, folder_answer=answer), ""
 
 
-def act(view: View, data: dict[str, Any]) -> View:
+def act(view: PageState, data: dict[str, Any]) -> PageState:
     """A button of a card."""
     name, fields = str(data.get("model", "")), data.get("fields")
     view = replace(view, folder_problem=None, folder_answer=None, model_problem=None, model_named=name)
@@ -82,7 +82,7 @@ def act(view: View, data: dict[str, Any]) -> View:
     return view
 
 
-def _download(view: View, name: str, fields: dict[str, Any], ticked: Any) -> View:
+def _download(view: PageState, name: str, fields: dict[str, Any], ticked: Any) -> PageState:
     number = str(fields.get("connections", ""))
     actions.start_download(
         name,
@@ -120,7 +120,7 @@ _ACTS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def render(lang: str, view: View) -> Safe:
+def render(lang: str, view: PageState) -> Safe:
     """The first step of a newcomer, and a card for each model."""
     used = model_in_use()
     cards = [card(lang, item, view, used=used is not None and item.name == used.name) for item in items()]
@@ -136,7 +136,7 @@ def render(lang: str, view: View) -> Safe:
     )
 
 
-def _first_step(lang: str, found: list[Item]) -> Safe:
+def _first_step(lang: str, found: list[InventoryItem]) -> Safe:
     """What to begin with on this machine, as long as nothing but the demo is here or on its way."""
     if CHECKUP.report is None or any(item.state != "absent" for item in found if item.name != "demo"):
         return Safe("")
@@ -150,7 +150,7 @@ def _first_step(lang: str, found: list[Item]) -> Safe:
     )
 
 
-def render_answer(lang: str, view: View) -> Safe:
+def render_answer(lang: str, view: PageState) -> Safe:
     """What became of the folder that was typed, or of the model that was deleted."""
     if view.folder_problem:
         return problem(lang, view.folder_problem)
@@ -164,7 +164,7 @@ def render_answer(lang: str, view: View) -> Safe:
     return Safe("")
 
 
-def render_foot(lang: str, _view: View) -> Safe:
+def render_foot(lang: str, _view: PageState) -> Safe:
     """Free disk, and the command."""
     room = shutil.disk_usage(_existing(paths().home))
     return tag(

@@ -6,16 +6,16 @@ from typing import Any
 
 from glmstudio.config.settings import Settings, choice_words, field_docs
 from glmstudio.ui.framework.charts import Series, curve
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, button, tag
-from glmstudio.ui.state.runwatch import WATCH, Known, newest_first
+from glmstudio.ui.state.runwatch import WATCH, RunSnapshot, newest_first
 from glmstudio.units import number
 from glmstudio.words import say
 
 MOST = 4
 
 
-def render_compare(lang: str, view: View) -> Safe:
+def render_compare(lang: str, view: PageState) -> Safe:
     """The chosen runs; nothing where fewer than two are left of them."""
     runs = [known for known in newest_first() if known.name in view.compared][:MOST]
     if len(runs) < 2:
@@ -38,7 +38,7 @@ def render_compare(lang: str, view: View) -> Safe:
     )
 
 
-def _differences(lang: str, runs: list[Known]) -> Safe:
+def _differences(lang: str, runs: list[RunSnapshot]) -> Safe:
     rows = [
         (say(lang, "ui.run.loss"), [_loss(known.state.loss) for known in runs]),
         (say(lang, "ui.run.figure_validation"), [_loss(known.state.validation_loss) for known in runs]),

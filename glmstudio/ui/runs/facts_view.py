@@ -7,13 +7,13 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from glmstudio.errors import StudioError
-from glmstudio.knowledge.asking import Look
+from glmstudio.knowledge.asking import AskingProgress
 from glmstudio.knowledge.result import BASE, TUNED, Count, FactsScore, Flip, verdict
 from glmstudio.knowledge.score_report import as_markdown, cell
 from glmstudio.knowledge.scoring import Scoring, last_score, of_run
 from glmstudio.rundir.run import EXAM, find_run
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
-from glmstudio.ui.state.runwatch import Known
+from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import duration
 from glmstudio.words import say
 
@@ -21,7 +21,7 @@ _SHOWN = 100  # changed answers
 _KINDS = ("json", "csv")
 
 
-def render(lang: str, known: Known) -> Safe:
+def render(lang: str, known: RunSnapshot) -> Safe:
     """The result, how far it is, or the button that begins; nothing for a run that was taught no facts."""
     if not known.has_result or known.state.live or not (known.run.path / EXAM).exists():
         return Safe("")
@@ -42,14 +42,14 @@ def _scoring(_folder: str, _attempts: int, name: str) -> Scoring:
     return of_run(find_run(name))
 
 
-def _state(scoring: Scoring) -> tuple[Look, FactsScore | None]:
+def _state(scoring: Scoring) -> tuple[AskingProgress, FactsScore | None]:
     look = scoring.asking.look()
     if look.running or not look.whole:
         return look, None
     return look, scoring.kept() or scoring.finish()
 
 
-def _going(lang: str, known: Known, look: Look) -> Safe:
+def _going(lang: str, known: RunSnapshot, look: AskingProgress) -> Safe:
     run = {"run": known.name}
     title = tag("<h3>{text}</h3>", text=say(lang, "ui.facts.title"))
     if look.running:
@@ -75,7 +75,7 @@ def _going(lang: str, known: Known, look: Look) -> Safe:
     )
 
 
-def _result(lang: str, known: Known, result: FactsScore) -> Safe:
+def _result(lang: str, known: RunSnapshot, result: FactsScore) -> Safe:
     files = [_file(lang, known.name, kind) for kind in _KINDS]
     title = tag("<h3>{text}</h3>", text=say(lang, "ui.facts.title"))
     return tag(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from glmstudio.ui.framework.markup import Safe, fold, tag
-from glmstudio.ui.state.runwatch import Known
+from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import milliseconds, size
 from glmstudio.words import say
 
 _COLUMNS = ("rank", "machine", "computing", "reading", "held")
 
 
-def render_ranks(lang: str, known: Known) -> Safe:
+def render_ranks(lang: str, known: RunSnapshot) -> Safe:
     """A line for each process, where there are several."""
     ranks = known.run.ranks()
     if len(ranks) < 2:

@@ -22,7 +22,7 @@ from glmstudio.runs.start import advance
 from glmstudio.system.json_child import ask
 from glmstudio.ui.chat import chat_model
 from glmstudio.ui.chat.chat_side import talk_of
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.runs import runs_view, score_view
 from glmstudio.ui.state.background import ERRANDS
 from glmstudio.ui.state.choice import use_model
@@ -32,7 +32,7 @@ from glmstudio.ui.state.runwatch import WATCH
 _LONGEST_QUESTION = 2000
 
 
-def act(view: View, data: dict[str, Any]) -> View:
+def act(view: PageState, data: dict[str, Any]) -> PageState:
     """A button was pressed; what goes wrong is shown with the run that it belongs to."""
     if data.get("act") == "compare":
         ticked = data.get("ticked")
@@ -61,18 +61,18 @@ def _step(run: Run, data: dict[str, Any]) -> int | None:
     return int(told) if told else None
 
 
-def _open(view: View, run: Run, _: dict[str, Any]) -> View:
+def _open(view: PageState, run: Run, _: dict[str, Any]) -> PageState:
     shown = runs_view.shown(view)
     ERRANDS.start(run.name, "size", lambda: size_of(run))
     return replace(view, run="" if shown and shown.name == run.name else run.name)
 
 
-def _stop(view: View, run: Run, data: dict[str, Any]) -> View:
+def _stop(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
     WATCH.stop(run, now=data["act"] == "stop-now")
     return view
 
 
-def _resume(view: View, run: Run, data: dict[str, Any]) -> View:
+def _resume(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
     step = _step(run, data)
     if data.get("unload"):
         ModelServer.stop()
@@ -80,13 +80,13 @@ def _resume(view: View, run: Run, data: dict[str, Any]) -> View:
     return replace(view, run=gone_on.name)
 
 
-def _unload(view: View, run: Run, _: dict[str, Any]) -> View:
+def _unload(view: PageState, run: Run, _: dict[str, Any]) -> PageState:
     ModelServer.stop()
     advance()
     return replace(view, run=run.name)
 
 
-def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
+def _chat(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
     step = _step(run, data)
     if run.is_whole_model:
         model, adapter = str(learned(run, step)), ""
@@ -105,7 +105,7 @@ def _chat(view: View, run: Run, data: dict[str, Any]) -> View:
     return view
 
 
-def _in_its_form(view: View, model: str, adapter: str) -> View:
+def _in_its_form(view: PageState, model: str, adapter: str) -> PageState:
     """A new conversation where the open one was told to offer tools that this run was trained without."""
     open_one = talk_of(view).dialogue
     if open_one.settings.tools is not True or toolless(model, adapter) is None:
@@ -120,13 +120,13 @@ def _is_loaded(model: str) -> bool:
     return state.state == "ready" and state.model == model
 
 
-def _score(view: View, run: Run, data: dict[str, Any]) -> View:
+def _score(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
     model, adapter = (str(learned(run)), "") if run.is_whole_model else (run.model, run.name)
     score_view.act(run.name, model, adapter, data)
     return replace(view, run=run.name)
 
 
-def _facts_score(view: View, run: Run, data: dict[str, Any]) -> View:
+def _facts_score(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
     scoring = of_run(run)
     if data["act"] == "facts-score":
         scoring.start()
@@ -135,7 +135,7 @@ def _facts_score(view: View, run: Run, data: dict[str, Any]) -> View:
     return replace(view, run=run.name)
 
 
-def _export(view: View, run: Run, data: dict[str, Any]) -> View:
+def _export(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
     form = str(data.get("form"))
     if form in FORMS:
         folder = paths().home / "exports"
@@ -146,7 +146,7 @@ def _export(view: View, run: Run, data: dict[str, Any]) -> View:
     return replace(view, run=run.name)
 
 
-def _versus(view: View, run: Run, data: dict[str, Any]) -> View:
+def _versus(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
     fields = data.get("fields")
     asked = str(fields.get("question", "")).strip() if isinstance(fields, dict) else ""
     samples = run.samples()[0]
@@ -166,30 +166,30 @@ def versus(run: Run, question: str) -> dict[str, str]:
     return {"question": question, **told}
 
 
-def _rename(view: View, run: Run, data: dict[str, Any]) -> View:
+def _rename(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
     fields = data.get("fields")
     renamed = rename_run(run, str(fields.get("new_name", "")) if isinstance(fields, dict) else "")
     return replace(view, run=renamed.name)
 
 
-def _note(view: View, run: Run, data: dict[str, Any]) -> View:
+def _note(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
     fields = data.get("fields")
     if isinstance(fields, dict):
         write_note(run, str(fields.get("note", "")))
     return view
 
 
-def _delete(view: View, run: Run, _: dict[str, Any]) -> View:
+def _delete(view: PageState, run: Run, _: dict[str, Any]) -> PageState:
     delete_run(run)
     return replace(view, run=None, compared=tuple(name for name in view.compared if name != run.name))
 
 
-def _move(view: View, run: Run, data: dict[str, Any]) -> View:
+def _move(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
     queue.move(run.name, -1 if data["act"] == "earlier" else 1)
     return view
 
 
-_ACTIONS: dict[str, Callable[[View, Run, dict[str, Any]], View]] = {
+_ACTIONS: dict[str, Callable[[PageState, Run, dict[str, Any]], PageState]] = {
     "open": _open,
     "stop": _stop,
     "stop-now": _stop,

@@ -13,12 +13,12 @@ from glmstudio.ui.framework.markup import Safe, button, chip, copyable, fold, pr
 from glmstudio.ui.runs import score_view
 from glmstudio.ui.state.background import ERRANDS
 from glmstudio.ui.state.checkup import CHECKUP
-from glmstudio.ui.state.runwatch import Known, Reading
+from glmstudio.ui.state.runwatch import Reading, RunSnapshot
 from glmstudio.units import duration, moment, number, size
 from glmstudio.words import say
 
 
-def render_figures(lang: str, known: Known, reading: Reading) -> Safe:
+def render_figures(lang: str, known: RunSnapshot, reading: Reading) -> Safe:
     """The numbers that one looks for first."""
     state, last = known.state, reading.last
     seconds = None if state.live else last.get("seconds")
@@ -41,7 +41,7 @@ def render_figures(lang: str, known: Known, reading: Reading) -> Safe:
     return tag('<dl class="gs-figures">{cells}</dl>', cells=cells) if cells else Safe("")
 
 
-def _gpu_use(known: Known) -> str | None:
+def _gpu_use(known: RunSnapshot) -> str | None:
     """How busy the run's cards are right now."""
     if not known.state.holds_device:
         return None
@@ -50,7 +50,7 @@ def _gpu_use(known: Known) -> str | None:
     return " · ".join(f"{percent} %" for percent in used) or None
 
 
-def render_records(lang: str, known: Known) -> Safe:
+def render_records(lang: str, known: RunSnapshot) -> Safe:
     """What became of the data: how much is learned from, and what was mended or left out by the owner's choice."""
     counts = read_json(known.run.path / "records.json", {})
     if not isinstance(counts, dict) or not isinstance(counts.get("used"), int):
@@ -108,7 +108,7 @@ def render_samples(lang: str, reading: Reading) -> Safe:
     return fold(say(lang, "ui.run.samples"), body, key="samples", unfolded=True)
 
 
-def render_checkpoints(lang: str, known: Known) -> Safe:
+def render_checkpoints(lang: str, known: RunSnapshot) -> Safe:
     """Every checkpoint with its size and losses, and what can be done with it."""
     found = list_checkpoints(known.run.path / "checkpoints")
     if not found:
@@ -128,7 +128,7 @@ def render_checkpoints(lang: str, known: Known) -> Safe:
 _COLUMNS = ("step", "loss", "validation", "size", "time")
 
 
-def _checkpoint(lang: str, known: Known, each: Checkpoint, is_best: bool) -> Safe:
+def _checkpoint(lang: str, known: RunSnapshot, each: Checkpoint, is_best: bool) -> Safe:
     buttons: list[Safe] = []
     if each.whole and not known.state.live:
         buttons.append(button("resume", say(lang, "ui.run.resume_here"), look="quiet", run=known.name, step=each.step))
@@ -150,12 +150,12 @@ def _checkpoint(lang: str, known: Known, each: Checkpoint, is_best: bool) -> Saf
     )
 
 
-def chat_button(lang: str, known: Known) -> Safe:
+def chat_button(lang: str, known: RunSnapshot) -> Safe:
     """Talk to the result: `data-go` opens the chat at once, and the same click tells the server what to load."""
     return _chat(lang, known, None, look="primary")
 
 
-def _chat(lang: str, known: Known, step: int | None, *, look: str) -> Safe:
+def _chat(lang: str, known: RunSnapshot, step: int | None, *, look: str) -> Safe:
     return tag(
         '<button type="button" class="gs-button gs-look-{look}" data-act="chat" data-go="chat" data-run="{name}"'
         ' data-step="{step}">{label}</button>',
@@ -166,7 +166,7 @@ def _chat(lang: str, known: Known, step: int | None, *, look: str) -> Safe:
     )
 
 
-def render_after(lang: str, known: Known) -> Safe:
+def render_after(lang: str, known: RunSnapshot) -> Safe:
     """Compare with the base, export; each runs in the background and says what came of it."""
     if not known.has_result:
         return Safe("")
@@ -178,7 +178,7 @@ def render_after(lang: str, known: Known) -> Safe:
     )
 
 
-def _versus(lang: str, known: Known) -> Safe:
+def _versus(lang: str, known: RunSnapshot) -> Safe:
     errand = ERRANDS.get(known.name, "versus")
     busy = errand is not None and errand.running
     parts: list[Safe] = [
@@ -207,13 +207,13 @@ def _versus(lang: str, known: Known) -> Safe:
     return fold(say(lang, "ui.run.versus"), parts, key="versus", unfolded=errand is not None)
 
 
-def _form(known: Known) -> str:
+def _form(known: RunSnapshot) -> str:
     """How both are asked: as the first conversation of the data begins, where that was written down."""
     opening = read_table(known.run.path / "opening.json")
     return {True: "tools", False: "plain"}.get(opening.get("tools", ""), "bare")
 
 
-def _export(lang: str, known: Known) -> Safe:
+def _export(lang: str, known: RunSnapshot) -> Safe:
     errand = ERRANDS.get(known.name, "export")
     busy = errand is not None and errand.running
     buttons = [
@@ -235,7 +235,7 @@ def _export(lang: str, known: Known) -> Safe:
     return fold(say(lang, "ui.run.export"), parts, key="export", unfolded=errand is not None)
 
 
-def render_keeping(lang: str, known: Known) -> Safe:
+def render_keeping(lang: str, known: RunSnapshot) -> Safe:
     """Name, note, delete."""
     errand = ERRANDS.get(known.name, "size")
     taken = size(errand.result) if errand is not None and isinstance(errand.result, int) else "…"

@@ -10,10 +10,10 @@ from glmstudio.rundir.run import Run, RunState
 from glmstudio.runs.queue import waiting
 from glmstudio.ui.finetune import cluster_form
 from glmstudio.ui.framework.charts import sparkline
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
 from glmstudio.ui.runs import facts_view, ranks_view, run_detail
-from glmstudio.ui.state.runwatch import WATCH, Known, Reading, live_run, newest_first
+from glmstudio.ui.state.runwatch import WATCH, Reading, RunSnapshot, live_run, newest_first
 from glmstudio.units import duration, moment
 from glmstudio.words import say
 
@@ -31,7 +31,7 @@ _FIRST = 60  # runs in the list until somebody asks for all
 _CHAT_THERE = ("runs.chat_loaded", "runs.waits_for_chat")
 
 
-def render_list(lang: str, view: View) -> Safe:
+def render_list(lang: str, view: PageState) -> Safe:
     """Every run, newest first; two or more that are ticked can be laid over each other."""
     runs = newest_first()
     if not runs:
@@ -56,7 +56,7 @@ def render_list(lang: str, view: View) -> Safe:
     )
 
 
-def render_open(lang: str, view: View) -> Safe:
+def render_open(lang: str, view: PageState) -> Safe:
     """The run that is open: figures, curve, log, and what can be done with it."""
     known = shown(view)
     if known is None:
@@ -88,7 +88,7 @@ def render_open(lang: str, view: View) -> Safe:
     )
 
 
-def shown(view: View) -> Known | None:
+def shown(view: PageState) -> RunSnapshot | None:
     """The run that the page shows: the one that was opened, or else the one in progress, or the newest."""
     runs = newest_first()
     if view.run is not None:
@@ -108,7 +108,7 @@ def state_words(lang: str, state: RunState) -> str:
 
 
 @lru_cache(maxsize=4000)  # of a run whose files are as they were, the row is, too
-def _row(lang: str, known: Known, opened: bool, place: int, of: int) -> Safe:
+def _row(lang: str, known: RunSnapshot, opened: bool, place: int, of: int) -> Safe:
     state, reading = known.state, WATCH.reading(known)
     return tag(
         '<div class="gs-runrow" data-key="row-{name}"><input type="checkbox" data-tick="{name}" value="{name}"'
@@ -151,7 +151,7 @@ def _arrow(act: str, sign: str, label: str, name: str) -> Safe:
     )
 
 
-def _head(lang: str, known: Known) -> Safe:
+def _head(lang: str, known: RunSnapshot) -> Safe:
     about = [known.preset, known.model, known.data.rsplit("/", 1)[-1]]
     return tag(
         '<div class="gs-row gs-spread"><div><h2>{name}</h2><p class="gs-small">{about}</p></div>'
@@ -162,7 +162,7 @@ def _head(lang: str, known: Known) -> Safe:
     )
 
 
-def _buttons(lang: str, known: Known) -> list[Safe]:
+def _buttons(lang: str, known: RunSnapshot) -> list[Safe]:
     if known.state.state == "queued":
         return [button("stop", say(lang, "ui.run.leave_queue"), run=known.name)]
     if known.state.live:

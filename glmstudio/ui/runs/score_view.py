@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glmstudio.chat.tool_score import MOST, Change, Marks, Score, summary
+from glmstudio.chat.tool_score import MOST, Change, ToolCounts, ToolScore, summary
 from glmstudio.knowledge.result import FactsScore
 from glmstudio.rundir.run import Run
 from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
 from glmstudio.ui.runs import facts_view
-from glmstudio.ui.state.score_tasks import SCORINGS, Job, Scoring
+from glmstudio.ui.state.score_tasks import SCORINGS, ScoreRequest, ScoreTask
 from glmstudio.words import say
 
 _CHAT = "chat"
@@ -21,12 +21,12 @@ _FIGURES = ("right_tool", "right_arguments", "no_call", "valid_calls")
 _COUNTS = (20, 50, 100, MOST)
 
 
-def render_score(lang: str, view: View) -> Safe:
+def render_score(lang: str, view: PageState) -> Safe:
     """For the model that the chat's pickers show."""
     return render(lang, _CHAT, about=chosen_adapter(view) or chosen_model(view))
 
 
-def act_score(view: View, data: dict[str, Any]) -> View:
+def act_score(view: PageState, data: dict[str, Any]) -> PageState:
     """Start or stop it."""
     act(_CHAT, chosen_model(view), chosen_adapter(view), data)
     return view
@@ -42,7 +42,9 @@ def act(place: str, model: str, adapter: str, data: dict[str, Any]) -> None:
         asked = str(fields.get("file", "")).strip()
         file = Path(asked).expanduser() if asked else SAMPLE
         count = str(fields.get("count", ""))
-        SCORINGS.start(place, Job(model, adapter, file, int(count) if count in map(str, _COUNTS) else _COUNTS[0]))
+        SCORINGS.start(
+            place, ScoreRequest(model, adapter, file, int(count) if count in map(str, _COUNTS) else _COUNTS[0])
+        )
 
 
 def render(lang: str, place: str, *, about: str, run: Run | None = None) -> Safe:
@@ -55,7 +57,7 @@ def render(lang: str, place: str, *, about: str, run: Run | None = None) -> Safe
     return fold(title, parts, key="score", unfolded=scoring is not None)
 
 
-def _form(lang: str, scoring: Scoring | None, run: Run | None) -> Safe:
+def _form(lang: str, scoring: ScoreTask | None, run: Run | None) -> Safe:
     going = scoring is not None and scoring.running
     name = {"run": run.name} if run else {}
     press = (
@@ -77,7 +79,7 @@ def _form(lang: str, scoring: Scoring | None, run: Run | None) -> Safe:
     )
 
 
-def _state(lang: str, scoring: Scoring, run: Run | None) -> Safe:
+def _state(lang: str, scoring: ScoreTask, run: Run | None) -> Safe:
     if scoring.running:
         share = scoring.done / scoring.total if scoring.total else 0.0
         words = say(lang, "ui.score.going", done=scoring.done, total=scoring.total or "…")
@@ -89,7 +91,7 @@ def _state(lang: str, scoring: Scoring, run: Run | None) -> Safe:
     return _result(lang, scoring.result, run) if scoring.result else Safe("")
 
 
-def _result(lang: str, result: Score, run: Run | None) -> Safe:
+def _result(lang: str, result: ToolScore, run: Run | None) -> Safe:
     rows = [
         tag(
             '<tr><th scope="row">{label}</th>{cells}</tr>',
@@ -113,7 +115,7 @@ def _result(lang: str, result: Score, run: Run | None) -> Safe:
     )
 
 
-def _head(lang: str, marks: Marks, number: int) -> Safe:
+def _head(lang: str, marks: ToolCounts, number: int) -> Safe:
     name = say(lang, "ui.chat.base") if number == 0 else marks.model
     return tag('<th>{name}<br><span class="gs-small">{loaded}</span></th>', name=name, loaded=marks.loaded)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from glmstudio.ui.chat.chat_model import server_state
 from glmstudio.ui.framework.icons import LOGO
-from glmstudio.ui.framework.live import View
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, chip, icon, problem, tag
 from glmstudio.ui.model.model_cards import state_words
 from glmstudio.ui.runs.runs_view import share
@@ -43,12 +43,12 @@ def landing(found: tuple[Step, ...]) -> str:
     return next((step.name for step in found if step.look != "good"), "chat")
 
 
-def act_header(view: View, _data: dict[str, Any]) -> View:
+def act_header(view: PageState, _data: dict[str, Any]) -> PageState:
     """A language was chosen: the browser has put it into its cookie, and the refresh speaks it."""
     return view
 
 
-def render_header(lang: str, _view: View) -> Safe:
+def render_header(lang: str, _view: PageState) -> Safe:
     """Name, machine, language, light and dark."""
     languages = [
         tag(
@@ -78,7 +78,7 @@ def render_header(lang: str, _view: View) -> Safe:
     )
 
 
-def render_rail(lang: str, _view: View) -> Safe:
+def render_rail(lang: str, _view: PageState) -> Safe:
     """The four steps as buttons, each with its state."""
     found = steps(lang)
     mark, news = _news(lang)
@@ -105,7 +105,7 @@ def render_rail(lang: str, _view: View) -> Safe:
     )
 
 
-def render_notice(lang: str, view: View) -> Safe:
+def render_notice(lang: str, view: PageState) -> Safe:
     """What went wrong in the last action, where no step of its own shows it, and own files that cannot be read."""
     found = [problem(lang, view.problem)] if view.problem else []
     found += [problem(lang, error, kind="attention") for error in unread_files()[:_MOST_UNREAD]]

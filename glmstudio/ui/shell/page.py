@@ -7,7 +7,7 @@ import gradio as gr
 from glmstudio.ui.chat import chat_step
 from glmstudio.ui.doctor import doctor_step
 from glmstudio.ui.finetune import finetune_step
-from glmstudio.ui.framework.live import Page, View
+from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.model import model_step
 from glmstudio.ui.shell import frame
 from glmstudio.ui.state import ways
@@ -17,7 +17,7 @@ from glmstudio.ui.state.checkup import CHECKUP
 def build_page() -> gr.Blocks:
     """The whole page, wired."""
     with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True) as blocks:
-        page = Page(speaks)
+        page = PageRenderer(speaks)
         page.panel("header", frame.render_header, frame.act_header)
         page.panel("rail", frame.render_rail)
         page.panel("notice", frame.render_notice)
@@ -30,10 +30,10 @@ def build_page() -> gr.Blocks:
     return blocks
 
 
-def arrive() -> View:
+def arrive() -> PageState:
     """What a browser that opened the page looks at; the first one starts the check-up."""
     CHECKUP.start(unless_fresh=True)
-    return View(source=ways.remembered())
+    return PageState(source=ways.remembered())
 
 
 def speaks(request: gr.Request) -> str:

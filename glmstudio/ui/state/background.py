@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Errand:
+class BackgroundTask:
     """One of them: at work, or what came of it."""
 
     running: bool = True
@@ -22,14 +22,14 @@ class Errand:
     problem: StudioError | None = None
 
 
-class Errands:
+class BackgroundTasks:
     """The last errand of each kind for each run, shared by every open page."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Errand] = {}
+        self._known: dict[tuple[str, str], BackgroundTask] = {}
         self._lock = threading.Lock()
 
-    def get(self, run: str, kind: str) -> Errand | None:
+    def get(self, run: str, kind: str) -> BackgroundTask | None:
         """The last one; None where there was none."""
         return self._known.get((run, kind))
 
@@ -39,10 +39,10 @@ class Errands:
             last = self._known.get((run, kind))
             if last is not None and last.running:
                 return
-            errand = self._known[run, kind] = Errand()
+            errand = self._known[run, kind] = BackgroundTask()
         threading.Thread(target=self._do, args=(errand, do), daemon=True, name=f"{kind}-{run}").start()
 
-    def _do(self, errand: Errand, do: Callable[[], Any]) -> None:
+    def _do(self, errand: BackgroundTask, do: Callable[[], Any]) -> None:
         try:
             errand.result = do()
         except StudioError as error:
@@ -55,4 +55,4 @@ class Errands:
             errand.running = False
 
 
-ERRANDS = Errands()
+ERRANDS = BackgroundTasks()

@@ -11,7 +11,7 @@ from typing import Any
 
 from glmstudio.doctor import EndResult, Gpu, Report, Result, StaleProcess, diagnose, end_stale
 from glmstudio.doctor.engine.audit import entries
-from glmstudio.doctor.engine.fixes import Offer, apply, offer, undoable
+from glmstudio.doctor.engine.fixes import FixOffer, apply, offer, undoable
 from glmstudio.errors import StudioError
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ LIST_S = 25.0  # a list of stale processes may be acted on for a minute; it is r
 class Mending:
     """A fix at work, or what became of the last one."""
 
-    offer: Offer
+    offer: FixOffer
     line: str = ""
     problem: StudioError | None = None
     over: bool = False
@@ -42,7 +42,7 @@ class Checkup:
         self.stage = ""
         self.arrived: list[Result] = []
         self.ended: list[EndResult] = []
-        self.offers: dict[str, Offer] = {}
+        self.offers: dict[str, FixOffer] = {}
         self.changes: list[dict[str, Any]] = []
         self.mending: Mending | None = None
         self._gpus: tuple[Gpu, ...] = ()
@@ -106,7 +106,7 @@ class Checkup:
     def _look(self) -> None:
         self._gpus = diagnose(only=("gpu.driver",)).gpus
 
-    def _mend(self, chosen: Offer) -> None:
+    def _mend(self, chosen: FixOffer) -> None:
         self.mending = Mending(chosen)
         problem = None
         try:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from glmstudio.files import read_json, write_json
 from glmstudio.models import Model, find_model
-from glmstudio.models.inventory import Item, shelf
+from glmstudio.models.inventory import InventoryItem, inventory
 from glmstudio.paths import paths
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.ttl_cache import shared
 
 
 @shared(0.9)
-def items() -> list[Item]:
+def items() -> list[InventoryItem]:
     """Every model that there is or could be, as it was a moment ago."""
-    return shelf()
+    return inventory()
 
 
 def models() -> list[Model]:

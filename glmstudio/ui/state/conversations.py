@@ -13,8 +13,18 @@ from typing import Any
 
 from glmstudio.chat import history
 from glmstudio.chat.available_tools import offered, toolless
-from glmstudio.chat.conversation import Answer, Call, Dialogue, Turn, calls_of
-from glmstudio.chat.loop import Asked, CallEnded, CallStarted, Decision, Finished, Measured, TextPart, Waiting, converse
+from glmstudio.chat.conversation import Answer, Call, Conversation, Turn, calls_of
+from glmstudio.chat.loop import (
+    CallEnded,
+    CallStarted,
+    ChatRequest,
+    Decision,
+    Finished,
+    Measured,
+    TextPart,
+    Waiting,
+    converse,
+)
 from glmstudio.chat.model_server import ModelServer
 from glmstudio.errors import StudioError
 from glmstudio.tools.permissions import permission
@@ -25,10 +35,10 @@ log = logging.getLogger(__name__)
 _MOST_KEPT = 30
 
 
-class Talk:
+class OpenConversation:
     """One conversation, and the threads that extend it: one for each answer that is being written."""
 
-    def __init__(self, dialogue: Dialogue, changed: threading.Condition) -> None:
+    def __init__(self, dialogue: Conversation, changed: threading.Condition) -> None:
         self.dialogue = dialogue
         self.before: dict[int, int] = {}  # by answer: how many others the model serves first
         self.forgotten = False
@@ -106,7 +116,7 @@ class Talk:
                 self.before.pop(id(answer), None)
             self._notify()
 
-    def _asking(self, turn: Turn, side: int, answer: Answer, port: int) -> Asked:
+    def _asking(self, turn: Turn, side: int, answer: Answer, port: int) -> ChatRequest:
         name = ModelServer.add(answer.model) if answer.model else ""
         base, *adapters = ModelServer.loaded()
         model = next((each for each in adapters if each.id == name), base)
@@ -119,7 +129,7 @@ class Talk:
         messages = self.dialogue.messages(turn.parent, side)
         messages.append({"role": "user", "content": turn.question})
         sampling = replace(settings.sampling, seed=turn.seed)
-        return Asked(port, model.id, messages, tools, sampling, ModelServer.key())
+        return ChatRequest(port, model.id, messages, tools, sampling, ModelServer.key())
 
     def _judge(self, call: CallStarted, tool: Tool) -> Decision:
         """Run what may always run, and wait for a person's word on the rest."""
@@ -177,16 +187,16 @@ class Talk:
             self._changed.notify_all()
 
 
-class Talks:
+class OpenConversations:
     """Every conversation that is open or at work."""
 
     def __init__(self) -> None:
         self.version = 0
-        self._talks: OrderedDict[str, Talk] = OrderedDict()
-        self._blank: Talk | None = None
+        self._talks: OrderedDict[str, OpenConversation] = OrderedDict()
+        self._blank: OpenConversation | None = None
         self._changed = threading.Condition(threading.RLock())
 
-    def get(self, name: str) -> Talk:
+    def get(self, name: str) -> OpenConversation:
         """The conversation of that name. Raises StudioError where there is none."""
         with self._changed:
             if name not in self._talks:
@@ -194,15 +204,15 @@ class Talks:
             self._talks.move_to_end(name)
             return self._talks[name]
 
-    def fresh(self, like: Dialogue | None = None) -> Talk:
+    def fresh(self, like: Conversation | None = None) -> OpenConversation:
         """A conversation that holds nothing yet, held as another one; it is on disk with its first turn."""
-        dialogue = Dialogue()
+        dialogue = Conversation()
         if like is not None:
             dialogue.settings = replace(like.settings)
         with self._changed:
             return self._add(dialogue)
 
-    def blank(self) -> Talk:
+    def blank(self) -> OpenConversation:
         """The conversation that is shown where there is none."""
         with self._changed:
             if self._blank is None or self._blank.dialogue.turns or self._blank.forgotten:
@@ -237,12 +247,12 @@ class Talks:
                 return
             threading.Event().wait(every)
 
-    def _add(self, dialogue: Dialogue) -> Talk:
-        talk = self._talks[dialogue.id] = Talk(dialogue, self._changed)
+    def _add(self, dialogue: Conversation) -> OpenConversation:
+        talk = self._talks[dialogue.id] = OpenConversation(dialogue, self._changed)
         for name in [*self._talks]:
             if len(self._talks) > _MOST_KEPT and not self._talks[name].busy and name != dialogue.id:
                 del self._talks[name]
         return talk
 
 
-TALKS = Talks()
+TALKS = OpenConversations()

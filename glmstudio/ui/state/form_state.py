@@ -20,10 +20,10 @@ from glmstudio.errors import StudioError
 from glmstudio.knowledge.table import draft
 from glmstudio.models import ready_model
 from glmstudio.planning import engines
-from glmstudio.planning.plan import Plan, make_plan, place_of
+from glmstudio.planning.plan import Plan, device_memory_of, make_plan
 from glmstudio.planning.training_data import mixture_of
-from glmstudio.runs.start import SAMPLE, Asked
-from glmstudio.ui.framework.live import View
+from glmstudio.runs.start import SAMPLE, RunRequest
+from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.ttl_cache import on_forget, shared
 
@@ -33,13 +33,13 @@ _USUAL = ("ptuning_v2", "lora", "full", "smoke")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FormState:
     """As far as it is known; `problem` is the first thing that stands in the way."""
 
     preset: Preset | None = None
     settings: Settings | None = None
-    asked: Asked | None = None
-    look: survey.Look | None = None
+    asked: RunRequest | None = None
+    look: survey.SurveyProgress | None = None
     chosen: Selection | None = None
     plan: Plan | None = None
     device: str = ""
@@ -53,10 +53,10 @@ class Recipe:
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, ...], tuple[float, StudioError | None]] = {}
-_kept: dict[tuple[object, ...], tuple[float, Recipe]] = {}
+_kept: dict[tuple[object, ...], tuple[float, FormState]] = {}
 
 
-def recipe(view: View) -> Recipe:
+def recipe(view: PageState) -> FormState:
     """What the form of this page asks for."""
     key = (view.source, view.data, view.preset, view.name, view.changes, view.cluster)
     with _lock:
@@ -85,7 +85,7 @@ def teaches_facts(preset: Preset) -> bool:
     return preset.settings.best_by == "facts"
 
 
-def data_of(view: View) -> Path:
+def data_of(view: PageState) -> Path:
     """The file or folder that the form names. Raises StudioError where there is none."""
     if view.source == "facts":
         if (facts := draft.saved_file()) is None:
@@ -104,37 +104,37 @@ def data_of(view: View) -> Path:
     raise StudioError("ui.finetune.no_file", path=str(path))
 
 
-def _make(view: View) -> Recipe:
-    known = Recipe()
+def _make(view: PageState) -> FormState:
+    known = FormState()
     try:
         preset = _preset(view)
-        known = Recipe(preset=preset)
-        asked = Asked(preset, data_of(view), view.name.strip() or None, changes_of(view, preset), view.cluster)
-        known = Recipe(preset=preset, asked=asked)
+        known = FormState(preset=preset)
+        asked = RunRequest(preset, data_of(view), view.name.strip() or None, changes_of(view, preset), view.cluster)
+        known = FormState(preset=preset, asked=asked)
         settings = asked.settings()
         device = choose(settings.device, settings.processes)
         model = ready_model(settings.model).path
-        known = Recipe(preset=preset, asked=asked, settings=settings, device=device)
+        known = FormState(preset=preset, asked=asked, settings=settings, device=device)
         return _with_data(known, settings, model)
     except StudioError as error:
-        return Recipe(known.preset, known.settings, known.asked, device=known.device, problem=error)
+        return FormState(known.preset, known.settings, known.asked, device=known.device, problem=error)
 
 
-def _with_data(known: Recipe, settings: Settings, model: Path) -> Recipe:
+def _with_data(known: FormState, settings: Settings, model: Path) -> FormState:
     source, mixture = Path(settings.data), mixture_of(settings)
     look = survey.look(source, model, mixture, settings.max_length)
     if look.store is None:
         if not look.running and look.problem is None:
             survey.start(source, model, mixture, settings.max_length)
         problem = look.problem or StudioError("ui.finetune.reading", percent=round(look.share * 100))
-        return Recipe(known.preset, settings, known.asked, look, device=known.device, problem=problem)
+        return FormState(known.preset, settings, known.asked, look, device=known.device, problem=problem)
     try:
         chosen = look.store.select(settings.bad_records, settings.max_length)
     except StudioError as error:
-        return Recipe(known.preset, settings, known.asked, look, device=known.device, problem=error)
-    plan = make_plan(settings, place_of(known.device, settings.processes), look.store, chosen)
+        return FormState(known.preset, settings, known.asked, look, device=known.device, problem=error)
+    plan = make_plan(settings, device_memory_of(known.device, settings.processes), look.store, chosen)
     wrong = _engine_problem(settings, known.device) or plan.problem
-    return Recipe(known.preset, settings, known.asked, look, chosen, plan, known.device, wrong)
+    return FormState(known.preset, settings, known.asked, look, chosen, plan, known.device, wrong)
 
 
 def _engine_problem(settings: Settings, device: str) -> StudioError | None:
@@ -145,7 +145,7 @@ def _engine_problem(settings: Settings, device: str) -> StudioError | None:
     return _engines[key][1]
 
 
-def _preset(view: View) -> Preset:
+def _preset(view: PageState) -> Preset:
     if view.preset:
         return find_preset(view.preset)
     every = presets_in_order()
@@ -165,7 +165,7 @@ def _for_facts(every: list[Preset]) -> Preset | None:
     return next(iter(mine), next(iter(every), None))
 
 
-def changes_of(view: View, preset: Preset) -> dict[str, str]:
+def changes_of(view: PageState, preset: Preset) -> dict[str, str]:
     """What the page changed of the preset's settings. Facts are taught to the model in use where nobody chose."""
     changes, used = dict(view.changes), model_in_use()
     if view.source == "facts" and not view.preset and used is not None and preset.model != used.name:
@@ -173,7 +173,7 @@ def changes_of(view: View, preset: Preset) -> dict[str, str]:
     return changes
 
 
-def settings_of(view: View) -> Settings | None:
+def settings_of(view: PageState) -> Settings | None:
     """The settings as far as they are right, whatever is said of the data; None where there is no preset."""
     preset = recipe(view).preset
     if preset is None:

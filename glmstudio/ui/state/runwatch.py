@@ -90,7 +90,7 @@ class Reading:
         return "\n".join([*self.lines, *([self.tail.rsplit("\r", 1)[-1]] if self.tail else [])])
 
 
-class Watch:
+class RunWatch:
     """Readings of all runs, shared by every open page."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Watch:
         self._lock = threading.Lock()
         self._advancing = threading.Lock()
 
-    def reading(self, known: Known, *, with_log: bool = False) -> Reading:
+    def reading(self, known: RunSnapshot, *, with_log: bool = False) -> Reading:
         """The run, read up to now."""
         with self._lock:
             # A run that goes on from a checkpoint writes anew what came after it, so it is read anew.
@@ -175,11 +175,11 @@ class Watch:
             self._stages.pop(run.name, None)
 
 
-WATCH = Watch()
+WATCH = RunWatch()
 
 
 @dataclass(frozen=True)
-class Known:
+class RunSnapshot:
     """A run as every part of the page sees it in this tick. `whole`: its result is a model, not an adapter; `stamps`:
     what its files looked like then, or, once it is over, its folder."""
 
@@ -199,11 +199,11 @@ class Known:
         return self.run.name
 
 
-_ended: dict[str, Known] = {}  # runs that are over, by folder: read again only when a file of theirs has changed
+_ended: dict[str, RunSnapshot] = {}  # runs that are over, by folder: read again only when a file of theirs has changed
 
 
 @shared(0.5)
-def newest_first() -> list[Known]:
+def newest_first() -> list[RunSnapshot]:
     """Every run with its state, the newest on top. Whoever looks also starts what waits and has its turn."""
     WATCH.advance()
     folder = paths().runs
@@ -214,7 +214,7 @@ def newest_first() -> list[Known]:
     return sorted(found, key=lambda known: known.state.started, reverse=True)
 
 
-def _known(name: str, path: str) -> Known | None:
+def _known(name: str, path: str) -> RunSnapshot | None:
     """The run in this folder, if it is one."""
     # Whatever begins a run anew puts a file in its place, which the folder shows: one look a run that is over.
     folder = (_stamp(path),)
@@ -226,7 +226,7 @@ def _known(name: str, path: str) -> Known | None:
     stamps = tuple(_stamp(f"{path}/{each}") for each in _TELLING)
     state, has_result = run.read_state(), run.result is not None
     whole = has_result and run.is_whole_model
-    known = Known(run, state, run.model, run.preset, run.data, has_result, whole, run.attempts, stamps)
+    known = RunSnapshot(run, state, run.model, run.preset, run.data, has_result, whole, run.attempts, stamps)
     if not state.live:
         known = _ended[path] = replace(known, stamps=folder)
     return known
@@ -240,6 +240,6 @@ def _stamp(file: str) -> tuple[int, int, int] | None:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def live_run() -> Known | None:
+def live_run() -> RunSnapshot | None:
     """The run in progress, if there is one; one that waits does not count."""
     return next((known for known in newest_first() if known.state.holds_device), None)

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from glmstudio.chat.model_server import ModelServer, Served
+from glmstudio.chat.model_server import ModelServer, RunningServer
 from glmstudio.chat.terminal_chat import own_server
-from glmstudio.chat.tool_score import Score, score
+from glmstudio.chat.tool_score import ToolScore, score
 from glmstudio.config.devices import chat_device, run_on
 from glmstudio.data.records import form_of
 from glmstudio.errors import StudioError
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
+class ScoreRequest:
     """What is to be scored: a model and what was learned on it ("" for the base alone), on so many questions."""
 
     model: str
@@ -32,14 +32,14 @@ class Job:
 
 
 @dataclass
-class Scoring:
+class ScoreTask:
     """One of them: how far it is, and what came of it."""
 
-    job: Job
+    job: ScoreRequest
     done: int = 0
     total: int = 0
     running: bool = True
-    result: Score | FactsScore | None = None
+    result: ToolScore | FactsScore | None = None
     problem: StudioError | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
 
@@ -48,24 +48,24 @@ class Scoring:
         self.done, self.total = done, total
 
 
-class Scorings:
+class ScoreTasks:
     """The last scoring of each place, shared by every open page."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Scoring] = {}
+        self._known: dict[str, ScoreTask] = {}
         self._lock = threading.Lock()
 
-    def get(self, place: str) -> Scoring | None:
+    def get(self, place: str) -> ScoreTask | None:
         """The last one; None where there was none."""
         return self._known.get(place)
 
-    def start(self, place: str, job: Job) -> None:
+    def start(self, place: str, job: ScoreRequest) -> None:
         """Score in the background; a second click while it goes on changes nothing."""
         with self._lock:
             last = self._known.get(place)
             if last is not None and last.running:
                 return
-            scoring = self._known[place] = Scoring(job)
+            scoring = self._known[place] = ScoreTask(job)
         threading.Thread(target=_run, args=(scoring,), daemon=True, name="score").start()
 
     def stop(self, place: str) -> None:
@@ -75,12 +75,12 @@ class Scorings:
 
 
 @contextmanager
-def served(model: str, adapter: str) -> Iterator[Served]:
+def served(model: str, adapter: str) -> Iterator[RunningServer]:
     """A server with the model; its models are base and tuned. Raises StudioError."""
     state = ModelServer.current()
     if state.state == "ready" and state.model == model:
         names = [ModelServer.loaded()[0].id, *([ModelServer.add(adapter)] if adapter else [])]
-        yield Served(state.port, names, ModelServer.key())
+        yield RunningServer(state.port, names, ModelServer.key())
         return
     if run := run_on(chat_device()):
         raise StudioError("ui.run.versus_busy", name=run.name)
@@ -88,7 +88,7 @@ def served(model: str, adapter: str) -> Iterator[Served]:
         yield own
 
 
-def _run(scoring: Scoring) -> None:
+def _run(scoring: ScoreTask) -> None:
     job = scoring.job
     try:
         if form_of(job.file) == "facts":
@@ -107,4 +107,4 @@ def _run(scoring: Scoring) -> None:
         scoring.running = False
 
 
-SCORINGS = Scorings()
+SCORINGS = ScoreTasks()
