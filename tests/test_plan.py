@@ -16,12 +16,12 @@ from glmstudio.cli.train import plan_rows
 from glmstudio.config.presets import Settings, load_preset
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
-from glmstudio.paths import DEMO, ROOT
+from glmstudio.paths import DEMO, ROOT, SAMPLE
 from glmstudio.planning.model_shape import ModelShape
 from glmstudio.planning.plan import DeviceMemory, at_most, device_memory_of, estimate, make_plan, remedy, resolve_auto
 from glmstudio.planning.probe import end_probes, look_probe, start_probe
 from glmstudio.rundir.run import Run
-from glmstudio.runs.start import SAMPLE, start_run
+from glmstudio.runs.start import start_run
 from glmstudio.system import process
 
 SIX_B = ModelShape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)

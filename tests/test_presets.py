@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.chat.model_server import adapter_folder
+from glmstudio.chat.adapters import adapter_folder
 from glmstudio.config import devices
 from glmstudio.config.devices import Card
 from glmstudio.config.presets import list_presets, load_preset, parse_settings, render

@@ -19,9 +19,8 @@ from glmstudio.data import survey
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.paths import DEMO
+from glmstudio.paths import DEMO, SAMPLE
 from glmstudio.rundir.run import find_run
-from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, preset_cards, review
 from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.runs import compare, run_actions, runs_view

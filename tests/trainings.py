@@ -12,8 +12,9 @@ import psutil
 from glmstudio.config.presets import load_preset
 from glmstudio.errors import StudioError
 from glmstudio.files import write_text
+from glmstudio.paths import SAMPLE
 from glmstudio.rundir.run import Run, RunState, wait_for_end, wait_until_gone
-from glmstudio.runs.start import SAMPLE, start_run
+from glmstudio.runs.start import start_run
 from glmstudio.system import process
 
 PRESET = "demo/ptuning_v2"

@@ -30,8 +30,8 @@ def add(commands: Any) -> None:
 def _join(options: argparse.Namespace) -> int:
     from glmstudio.cluster.join_code import VARIABLE
     from glmstudio.cluster.joiner import Joiner, JoinRequest
-    from glmstudio.cluster.spec import PORT
-    from glmstudio.runs.stop import Stage
+    from glmstudio.rundir.machines import PORT
+    from glmstudio.rundir.stage import Stage
 
     address, colon, port = options.address.partition(":")
     if not address or (colon and not (port.isdecimal() and 0 < int(port) < 65536)):

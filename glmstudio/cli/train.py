@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from glmstudio.cli.run_output import after_start
 from glmstudio.cli.terminal import command, complain, json_flag, language, print_json, t
 from glmstudio.errors import StudioError
 from glmstudio.units import duration, size
@@ -109,75 +108,6 @@ def _script(asked: Any, kind: str) -> int:
     return 0
 
 
-def after_start(run: Any, options: argparse.Namespace) -> int:
-    """Say that it has begun, or follow it to its end; returns the exit status."""
-    if not options.follow:
-        if options.json:
-            print_json({"name": run.name, "path": str(run.path)})
-        elif run.read_state().state == "queued":
-            print(t("cli.queued", name=run.name))
-        else:
-            print(t("cli.started", name=run.name, folder=run.path))
-            _others(run)
-        return 0
-    from glmstudio.cli.runs import run_json
-
-    if not options.json:
-        _others(run)
-    state = _follow(run, quiet=options.json)
-    if options.json:
-        print_json(run_json(run))
-    elif state.problem:
-        return complain(state.problem)
-    return 0 if state.state in ("finished", "stopped") else 1
-
-
-def _others(run: Any) -> None:
-    """The commands for the other machines of a run."""
-    from glmstudio.cluster.view import read_cluster
-
-    view = read_cluster(run)
-    for each in view.machines[1:] if view else ():
-        print(t("cli.on_machine", number=each.number, command=each.command), flush=True)
-
-
-def _follow(run: Any, *, quiet: bool) -> Any:
-    """Show a run until it ends. Leaving with Ctrl-C leaves the run alone."""
-    from glmstudio.rundir.run import EXAM
-
-    shown = -1
-    try:
-        while (state := run.read_state()).live:
-            if state.step != shown and not quiet:
-                _progress(state)
-                shown = state.step
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        print(f"\n{t('cli.left', name=shlex.quote(run.name))}")
-        raise
-    if not quiet:
-        _progress(state)
-        print(f"\n{t('cli.ended', name=run.name, state=t(f'runs.state.{state.state}'))}")
-        if run.result and state.state == "finished":
-            model = str(run.result) if run.is_whole_model else run.model
-            key = "cli.chat_with_model" if run.is_whole_model else "cli.chat_with"
-            print(t(key, model=shlex.quote(model), name=shlex.quote(run.name)))
-            if (run.path / EXAM).exists():
-                names = {"data": run.data, "model": run.model, "name": run.name}
-                print(t("cli.score_with", **{name: shlex.quote(value) for name, value in names.items()}))
-    return state
-
-
-def _progress(state: Any) -> None:
-    width = 30
-    done = round(width * state.step / state.steps) if state.steps else 0
-    loss = f"{state.loss:.4f}" if state.loss is not None else "–"
-    left = time.strftime("%H:%M:%S", time.gmtime(state.seconds_left)) if state.seconds_left else "–"
-    values = {"step": state.step, "steps": state.steps, "loss": loss, "left": left}
-    line = f"[{'#' * done}{'.' * (width - done)}] {t('cli.progress', **values)}"
-    print(f"\r{line}  " if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
-
-
 def _tokens(settings: Any) -> Any:
     """The data as tokens, with a bar where it takes long."""
     from glmstudio.cli.progress_bar import progress
@@ -189,9 +119,10 @@ def _tokens(settings: Any) -> Any:
 
 def _plan(asked: Any, *, as_json: bool) -> int:
     """Read the data, look at the machine, measure a few steps; nothing is started that stays."""
-    from glmstudio.config.devices import choose, run_on
+    from glmstudio.config.devices import choose
     from glmstudio.planning.plan import device_memory_of, make_plan
     from glmstudio.planning.probe import start_probe
+    from glmstudio.rundir.occupancy import run_on
 
     settings = asked.settings()
     device = choose(settings.device, settings.processes)

@@ -19,12 +19,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from glmstudio import untrusted
 from glmstudio.cluster.member import HERE, Member, why_closed
-from glmstudio.cluster.spec import Cluster
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.rundir import told
 from glmstudio.rundir.fingerprint import difference, what_differs
+from glmstudio.rundir.machines import Cluster
 
 CODE_HEADER = "X-Join-Code"
 SILENT = 6.0  # seconds without a word after which a machine counts as lost; it speaks every second
@@ -149,14 +149,14 @@ class ControlServer:
         if facts is None:
             return about
         member.host = _text(message.get("host"), 64)
-        problem = self._unfit(member, told.table(facts), message, sender)
+        problem = self._unfit(member, untrusted.table(facts), message, sender)
         with self._lock:
             member.problem = problem
             if problem:
                 member.turn("refused")
                 raise problem
             member.token, member.admitted, member.fatal = _text(message.get("token"), 64), False, False
-            member.facts = {name: _text(told.table(facts).get(name), 64) for name in self._offer.facts}
+            member.facts = {name: _text(untrusted.table(facts).get(name), 64) for name in self._offer.facts}
             member.heard, member.heard_at = time.monotonic(), time.time()
             member.turn("joined")
         return about | {"order": "wait", "restarts": self.restarts}
@@ -182,12 +182,13 @@ class ControlServer:
         if state == "gone" and self.order == "go":
             member.problem, member.admitted = StudioError("cluster.left", machine=member.name), False
         if state == "failed":
-            member.problem = told.problem(message.get("problem")) or StudioError("cluster.broke", machine=member.name)
+            told = untrusted.problem(message.get("problem"))
+            member.problem = told or StudioError("cluster.broke", machine=member.name)
             member.fatal, member.admitted = message.get("fatal") is True, False
             member.turn("joined")
         elif state == "training":
             member.problem = None
-        member.memory = max(0, int(told.number(message.get("memory"))))
+        member.memory = max(0, int(untrusted.number(message.get("memory"))))
         self._keep_log(member, message.get("log"))
         order = self.order if self.order != "go" or member.admitted else "wait"
         return {"order": order, "restarts": self.restarts, "outcome": self.outcome}

@@ -19,7 +19,6 @@ from glmstudio.cluster.agent import Agent, start_agent
 from glmstudio.cluster.control_server import ControlServer, RunOffer
 from glmstudio.cluster.join_code import read_code
 from glmstudio.cluster.member import HERE, Member, why_missing
-from glmstudio.cluster.spec import Cluster
 from glmstudio.config.settings import Settings, change
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
@@ -27,6 +26,7 @@ from glmstudio.models import ready_model
 from glmstudio.planning.training_data import training_data
 from glmstudio.rundir.checkpoints import latest
 from glmstudio.rundir.fingerprint import fingerprint
+from glmstudio.rundir.machines import Cluster
 from glmstudio.rundir.reasons import reason
 from glmstudio.rundir.run import Run
 

@@ -34,14 +34,14 @@ def problem(settings: Settings, device: str) -> StudioError | None:
 
 def _fsdp_problem(settings: Settings, device: str) -> StudioError | None:
     """FSDP has no scaler for 16-bit numbers of the old kind, so a card without bfloat16 computes in 32 bits."""
-    from glmstudio.system.nvml import read_cards
+    from glmstudio.system import nvml
 
     if settings.dtype == "float32":
         return None
     named = set(device.split(","))
     old = [
         gpu.name
-        for gpu in read_cards().gpus
+        for gpu in nvml.read_cards().gpus
         if (gpu.uuid in named or str(gpu.index) in named) and (0, 0) < gpu.capability < _BF16
     ]
     return StudioError("engines.fsdp_needs_bf16", card=old[0]) if old else None

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from glmstudio.config.devices import CPU, choose, run_on
+from glmstudio.config.devices import CPU, choose
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.models import Model, list_models
@@ -35,6 +35,7 @@ from glmstudio.planning.model_shape import ModelShape, shape_of
 from glmstudio.planning.plan import DeviceMemory, device_memory_of
 from glmstudio.planning.preset_fit import KNOWN
 from glmstudio.rundir.launch import training_environment
+from glmstudio.rundir.occupancy import run_on
 from glmstudio.system import process
 from glmstudio.system.die_with_parent import on_leash
 

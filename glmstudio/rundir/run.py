@@ -29,12 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glmstudio import untrusted
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.jsonl import bytes_from, rows_from
 from glmstudio.paths import paths
-from glmstudio.rundir import told
 from glmstudio.rundir.copies import is_copy
+from glmstudio.rundir.queue_file import waiting
 from glmstudio.system import process
 
 ENDED = ("finished", "failed", "stopped", "lost")
@@ -42,6 +43,8 @@ BALLAST, EXAM = "ballast", "exam.json"
 _TAIL = 8192
 _BIRTH = 10.0  # seconds from the launch to the supervisor's first sign of life
 _BEFORE_TRAINING = (None, "loading", "reading")
+_SILENT = 60.0  # seconds
+_SILENT_FIRST = 600.0  # seconds without a first step, to which none can be compared
 _gone: set[str] = set()  # run ids of which nothing is left
 
 
@@ -99,7 +102,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that it was started with; empty where nobody can read them."""
-        return told.table(self.about.get("settings"))
+        return untrusted.table(self.about.get("settings"))
 
     @property
     def preset(self) -> str:
@@ -130,17 +133,17 @@ class Run:
     @property
     def world(self) -> int:
         """How many processes train it on this machine."""
-        return max(1, int(told.number(self.about.get("processes"), 1)))
+        return max(1, int(untrusted.number(self.about.get("processes"), 1)))
 
     @property
     def attempts(self) -> int:
         """How often it was started."""
-        return 1 + len(told.items(self.about.get("resumed")))
+        return 1 + len(untrusted.items(self.about.get("resumed")))
 
     @property
     def argv(self) -> list[str]:
         """The command that trains, as it was started."""
-        return [str(part) for part in told.items(self.about.get("argv"))]
+        return [str(part) for part in untrusted.items(self.about.get("argv"))]
 
     @property
     def result(self) -> Path | None:
@@ -169,7 +172,7 @@ class Run:
     def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """The steps and validations written since byte `offset`, and the next offset. Costs only what is new."""
         rows, end = rows_from(self.path / "metrics.jsonl", offset)
-        return [row for row in map(told.numbers, rows) if row], end
+        return [row for row in map(untrusted.numbers, rows) if row], end
 
     def ranks(self) -> list[dict[str, Any]]:
         """Of a run of several processes, the last figures of each, by rank: step, machine, memory in bytes, seconds of
@@ -180,14 +183,15 @@ class Run:
             return []
         rows, _ = rows_from(self.path / "ranks.jsonl", max(0, size - _TAIL))
         newest = {
-            int(told.number(row.get("rank"))): told.numbers(row) | {"machine": str(row.get("machine"))} for row in rows
+            int(untrusted.number(row.get("rank"))): untrusted.numbers(row) | {"machine": str(row.get("machine"))}
+            for row in rows
         }
         return [newest[rank] for rank in sorted(newest)]
 
     def samples(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """What the model said at the saves since byte `offset`, and the next offset."""
         rows, end = rows_from(self.path / "samples.jsonl", offset)
-        return [row | told.numbers(row) for row in rows if told.numbers(row)], end
+        return [row | untrusted.numbers(row) for row in rows if untrusted.numbers(row)], end
 
     def log(self, offset: int = 0) -> tuple[str, int]:
         """What was printed since byte `offset`, and the next offset."""
@@ -214,7 +218,7 @@ class Run:
         return False
 
     def _living_state(self, about: dict[str, Any], progress: dict[str, Any], problem: Any) -> tuple[str, Any]:
-        if self.path.name in self._waiting():
+        if self.path.name in waiting():
             return "queued", None
         watched = [process.Identity.from_json(about.get(name)) for name in ("supervisor", "agent")]
         rebooted = about.get("boot", process.boot_id()) != process.boot_id() or any(
@@ -232,22 +236,19 @@ class Run:
             return "finished", None
         if progress.get("phase") in ("stopped", "failed"):  # the supervisor was killed, the trainer was not
             return progress["phase"], problem
-        age = time.monotonic() - told.number(about.get("monotonic"), math.inf)
+        age = time.monotonic() - untrusted.number(about.get("monotonic"), math.inf)
         if watched[0] is None and not rebooted and 0 <= age < _BIRTH:
             return "starting", problem
         return "lost", problem or StudioError("runs.lost_reboot" if rebooted else "runs.lost_killed").to_json()
-
-    @staticmethod
-    def _waiting() -> list[str]:
-        from glmstudio.runs.queue import waiting
-
-        return waiting()
 
     def _state(
         self, state: str, about: dict[str, Any], status: dict[str, Any], progress: dict[str, Any], problem: Any
     ) -> RunState:
         last = self._last_row()
-        steps, step = int(told.number(told.table(about.get("settings")).get("steps"))), int(last.get("step", 0))
+        steps, step = (
+            int(untrusted.number(untrusted.table(about.get("settings")).get("steps"))),
+            int(last.get("step", 0)),
+        )
         ended = status.get("ended") or (progress.get("time") if state in ENDED else None)
         seconds = last.get("seconds")
         speed = last.get("tokens_per_second")
@@ -259,13 +260,13 @@ class Run:
             loss=last.get("loss"),
             tokens_per_second=speed,
             seconds_left=left,
-            started=told.number(about.get("created")),
-            ended=told.number(ended) or None,
-            problem=told.problem(problem),
+            started=untrusted.number(about.get("created")),
+            ended=untrusted.number(ended) or None,
+            problem=untrusted.problem(problem),
             validation_loss=last.get("validation_loss"),
-            silent=told.silence(progress, last) if state == "running" else None,
-            slow=told.problem(progress.get("slow")) if state == "running" else None,
-            validating=told.share(progress.get("validating")) if state == "running" else None,
+            silent=_silence(progress, last) if state == "running" else None,
+            slow=untrusted.problem(progress.get("slow")) if state == "running" else None,
+            validating=untrusted.share(progress.get("validating")) if state == "running" else None,
         )
 
     def _last_row(self) -> dict[str, Any]:
@@ -279,6 +280,17 @@ class Run:
         for row in rows:
             merged |= row
         return merged
+
+
+def _silence(progress: dict[str, Any], last: dict[str, Any]) -> float | None:
+    """For how long nothing was heard, where that is far longer than the steps so far took; by a clock that nobody
+    can set back."""
+    beat, step = untrusted.number(progress.get("monotonic"), math.nan), last.get("step", 0)
+    if progress.get("boot_id") != process.boot_id() or math.isnan(beat):
+        return None
+    quiet = time.monotonic() - beat
+    usual = max(_SILENT, 20 * last.get("seconds", 0) / step) if step else _SILENT_FIRST
+    return quiet if quiet > usual else None
 
 
 def run_names() -> list[str]:
@@ -297,7 +309,7 @@ def every_run() -> list[Run]:
 
 def list_runs() -> list[Run]:
     """Every run, newest first."""
-    return sorted(every_run(), key=lambda run: told.number(run.about.get("created")), reverse=True)
+    return sorted(every_run(), key=lambda run: untrusted.number(run.about.get("created")), reverse=True)
 
 
 def find_run(name: str) -> Run:

@@ -14,10 +14,10 @@ from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
+from glmstudio.rundir import queue_file
 from glmstudio.rundir.checkpoints import Checkpoint, latest, list_checkpoints
 from glmstudio.rundir.rewind import take_back
 from glmstudio.rundir.run import Run, wait_until_gone
-from glmstudio.runs import queue
 from glmstudio.runs.start import begin, check_name, must_wait, write_ballast
 
 
@@ -46,7 +46,7 @@ def resume_run(
     ready_model(run.model)
     if not run.read_state().live:
         wait_until_gone(run)
-    with queue.turn():
+    with queue_file.turn():
         state = run.read_state()
         if state.live or run.processes():
             raise StudioError("runs.still_going", name=run.name)

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.cluster.join_code import write_code
-from glmstudio.cluster.scripts import cluster_flags
-from glmstudio.cluster.spec import Cluster
-from glmstudio.config.devices import choose, processes_on, refuse_held
+from glmstudio.config.devices import choose, processes_on
 from glmstudio.config.presets import Preset
 from glmstudio.config.settings import Settings, change
 from glmstudio.data.store import Store, prepare
@@ -26,16 +24,18 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.models import list_models, ready_model
 from glmstudio.models.library import DEMO_NAME
-from glmstudio.paths import DEMO, paths
+from glmstudio.paths import FACTS, SAMPLE, paths
 from glmstudio.planning.engines import problem as engine_problem
 from glmstudio.planning.plan import DeviceMemory, device_memory_of, make_plan
 from glmstudio.planning.training_data import training_data
+from glmstudio.rundir import queue_file
 from glmstudio.rundir.copies import folder_mark
+from glmstudio.rundir.machines import Cluster
+from glmstudio.rundir.occupancy import refuse_held
 from glmstudio.rundir.run import BALLAST, Run, find_run
 from glmstudio.runs import queue
 from glmstudio.system import process
 
-SAMPLE, FACTS = DEMO / "sample.jsonl", DEMO / "facts.jsonl"
 _NAME = re.compile(r"[\w][\w .-]{0,79}", re.UNICODE)
 _BALLAST_BYTES = 64 << 10
 
@@ -83,7 +83,7 @@ class RunRequest:
             parts += ["--name", self.name]
         for key, value in self.changes.items():
             parts += ["--set", f"{key}={value}"]
-        return parts + (cluster_flags(self.cluster) if self.cluster and with_machines else [])
+        return parts + (self.cluster.flags if self.cluster and with_machines else [])
 
 
 def start_run(
@@ -112,7 +112,7 @@ def start(asked: RunRequest, *, wait: bool = False, beside_chat: bool = False) -
     if wrong := engine_problem(settings, device):
         raise wrong
     store = _read(settings)  # may take minutes, so before anybody has to wait for this turn
-    with queue.turn():
+    with queue_file.turn():
         queued = must_wait(device, wait=wait, beside_chat=beside_chat)
         settings = _planned(settings, device_memory_of(device, settings.processes, alone=queued), store)
         with _new_folder(asked.name or _free_name(asked.preset)) as run:
@@ -150,7 +150,7 @@ def begin(run: Run, *, queued: bool) -> None:
     """Launch a run whose directory is written, or put it into the queue."""
     if queued:
         write_json(run.path / "status.json", {"state": "queued"})
-        queue.add(run.name)
+        queue_file.add(run.name)
         advance()
     else:
         launch(run)

@@ -11,38 +11,25 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import psutil
 
 from glmstudio.cluster.view import read_cluster
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
+from glmstudio.rundir import queue_file
 from glmstudio.rundir.run import Run
-from glmstudio.rundir.told import table
-from glmstudio.runs import queue
+from glmstudio.rundir.stage import Stage
 from glmstudio.runs.manage import leave_queue
 from glmstudio.runs.start import advance
 from glmstudio.system import process
 from glmstudio.units import size
-from glmstudio.words import say
+from glmstudio.untrusted import table
 
 AGENT_GRACE = 34.0  # torchrun itself waits 30 s for workers that ignore its SIGTERM
 REST_GRACE = 4.0
 SAVE_GRACE = 600.0
 PORT_GRACE = 2.0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where a stop is: the key of its sentence, and what fills it in."""
-
-    key: str
-    values: dict[str, str] = field(default_factory=dict)
-
-    def text(self, lang: str = "en") -> str:
-        """The stage as a sentence."""
-        return say(lang, self.key, **self.values)
 
 
 def stop_run(run: Run, *, now: bool = False) -> Iterator[Stage]:
@@ -119,7 +106,7 @@ class _Stop:
     def _proof(self, held: int) -> Stage:
         if rest := self._rest():
             raise StudioError("runs.cannot_stop", pids=", ".join(str(each.pid) for each in rest))
-        with queue.turn():
+        with queue_file.turn():
             about = self._run.about
             same = about.get("run_id") == self._id
             port = (about if same else self._about).get("port")  # of several machines; those of one have none

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.access.api_key import VARIABLE, given_key, new_key
-from glmstudio.chat.model_server import CONTROL, named_folders
+from glmstudio.chat.adapters import named_folders
+from glmstudio.chat.model_server import CONTROL
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.models import ready_model

@@ -7,7 +7,6 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from glmstudio.config.devices import chat_device, run_on
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.knowledge.asking import Asking, ModelUnderTest, QuestionToAsk
@@ -17,6 +16,7 @@ from glmstudio.knowledge.table.fact_table import Row, Table
 from glmstudio.knowledge.table.row_faults import learned_rows
 from glmstudio.models.library import Model
 from glmstudio.paths import paths
+from glmstudio.rundir.occupancy import chat_device, run_on
 
 
 def asking(model: Model) -> Asking:

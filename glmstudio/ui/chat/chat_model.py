@@ -11,10 +11,10 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.chat.model_server import LoadedModel, ModelServer, ServerState
-from glmstudio.config.devices import chat_device, run_on
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
 from glmstudio.rundir.checkpoints import list_checkpoints
+from glmstudio.rundir.occupancy import chat_device, run_on
 from glmstudio.ui.chat.chat_log import about
 from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.framework.markup import Safe, busy, button, chip, problem, tag, terminal

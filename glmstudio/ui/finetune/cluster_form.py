@@ -10,9 +10,10 @@ from typing import Any
 
 from glmstudio.cluster.join_code import new_code
 from glmstudio.cluster.scripts import shell_script, slurm_script
-from glmstudio.cluster.spec import JOIN_SECONDS, MOST, PORT, Cluster, make_cluster, own_addresses
+from glmstudio.cluster.spec import MOST, make_cluster, own_addresses
 from glmstudio.cluster.view import ClusterView, MachineView, read_cluster
 from glmstudio.errors import StudioError
+from glmstudio.rundir.machines import JOIN_SECONDS, PORT, Cluster
 from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, button, chip, copyable, fold, problem, tag
 from glmstudio.ui.state.form_state import recipe

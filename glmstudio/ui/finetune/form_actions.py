@@ -10,13 +10,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from glmstudio.chat.model_server import ModelServer
-from glmstudio.config.devices import cards_of, chat_on
+from glmstudio.config.devices import cards_of
 from glmstudio.config.optional_packages import DEEPSPEED, DOCUMENTS
 from glmstudio.config.presets import delete_preset, find_preset, save_preset
 from glmstudio.config.settings import Settings, change
 from glmstudio.doctor.engine.preflight import preflight
 from glmstudio.errors import StudioError, refused
 from glmstudio.planning.probe import end_probes, start_probe
+from glmstudio.rundir.occupancy import chat_on
 from glmstudio.runs.start import start as start_asked
 from glmstudio.ui.finetune import cluster_form, teach_actions
 from glmstudio.ui.framework.live import PageState

@@ -13,7 +13,7 @@ from glmstudio.knowledge.exam import read_facts
 from glmstudio.knowledge.table import draft, known, sheet
 from glmstudio.knowledge.table.fact_table import COLUMNS, Proposal, Row, Table, cell
 from glmstudio.knowledge.wordings.paraphrase import AT_ONCE, WRITING, Writer, loaded, proposals, wants
-from glmstudio.runs.start import FACTS
+from glmstudio.paths import FACTS
 from glmstudio.ui.finetune.teach_view import model_of
 from glmstudio.ui.framework.live import PageState
 

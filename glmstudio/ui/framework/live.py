@@ -19,9 +19,9 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from glmstudio.cluster.spec import Cluster
 from glmstudio.errors import StudioError, refused
 from glmstudio.files import whole_text
+from glmstudio.rundir.machines import Cluster
 from glmstudio.ui.framework.markup import Safe, problem
 from glmstudio.ui.state.ttl_cache import forget
 from glmstudio.words import say

@@ -10,13 +10,13 @@ from typing import Any
 
 import gradio as gr
 
-from glmstudio.chat.in_use import refuse_in_use
 from glmstudio.errors import StudioError
 from glmstudio.models import actions, add_folder, remove_folder
 from glmstudio.models.catalogue import add_id, is_id
 from glmstudio.models.hub.hubs import CONNECTIONS
 from glmstudio.models.inventory import InventoryItem
 from glmstudio.paths import paths
+from glmstudio.rundir.occupancy import refuse_in_use
 from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.framework.markup import Safe, bar, go, icon, problem, tag, terminal
 from glmstudio.ui.model.model_cards import card

@@ -8,13 +8,13 @@ from typing import Any
 
 from glmstudio.chat.available_tools import toolless
 from glmstudio.chat.model_server import ModelServer
-from glmstudio.config.devices import chat_device, run_on
 from glmstudio.errors import StudioError, refused
 from glmstudio.knowledge.scoring import of_run
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
+from glmstudio.rundir import queue_file
+from glmstudio.rundir.occupancy import chat_device, run_on
 from glmstudio.rundir.run import Run, find_run
-from glmstudio.runs import queue
 from glmstudio.runs.export import FORMS, export_run, learned
 from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
 from glmstudio.runs.resume import resume_run
@@ -185,7 +185,7 @@ def _delete(view: PageState, run: Run, _: dict[str, Any]) -> PageState:
 
 
 def _move(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
-    queue.move(run.name, -1 if data["act"] == "earlier" else 1)
+    queue_file.move(run.name, -1 if data["act"] == "earlier" else 1)
     return view
 
 

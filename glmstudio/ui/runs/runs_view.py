@@ -6,8 +6,8 @@ import shlex
 from functools import lru_cache
 
 from glmstudio.rundir.checkpoints import latest
+from glmstudio.rundir.queue_file import waiting
 from glmstudio.rundir.run import Run, RunState
-from glmstudio.runs.queue import waiting
 from glmstudio.ui.finetune import cluster_form
 from glmstudio.ui.framework.charts import sparkline
 from glmstudio.ui.framework.live import PageState

@@ -19,10 +19,11 @@ from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.knowledge.table import draft
 from glmstudio.models import ready_model
+from glmstudio.paths import SAMPLE
 from glmstudio.planning import engines
 from glmstudio.planning.plan import Plan, device_memory_of, make_plan
 from glmstudio.planning.training_data import mixture_of
-from glmstudio.runs.start import SAMPLE, RunRequest
+from glmstudio.runs.start import RunRequest
 from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.ttl_cache import on_forget, shared

@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from glmstudio.config.devices import chat_on, run_on
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
+from glmstudio.rundir.occupancy import chat_on, run_on
+from glmstudio.rundir.queue_file import waiting
 from glmstudio.rundir.run import Run, RunState, run_names
-from glmstudio.runs.queue import waiting
+from glmstudio.rundir.stage import Stage
 from glmstudio.runs.start import advance
-from glmstudio.runs.stop import Stage, proof_of, stop_run
+from glmstudio.runs.stop import proof_of, stop_run
 from glmstudio.ui.framework.charts import Point, thin
 from glmstudio.ui.state.ttl_cache import shared
 
