@@ -17,8 +17,9 @@ from glmstudio.config.presets import load_preset
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO, SAMPLE
+from glmstudio.planning.resolve import RunRequest
 from glmstudio.rundir.run import find_run, list_runs, wait_for_end, wait_until_gone
-from glmstudio.runs.start import RunRequest, start_run
+from glmstudio.runs.start import start_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
 

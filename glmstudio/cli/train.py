@@ -62,9 +62,12 @@ def _settings_help() -> str:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from glmstudio.cli.progress_bar import progress
     from glmstudio.config.presets import load_preset
     from glmstudio.doctor.engine.preflight import preflight
-    from glmstudio.runs.start import RunRequest, start
+    from glmstudio.planning.resolve import RunRequest
+    from glmstudio.planning.training_data import reader
+    from glmstudio.runs.start import start
 
     changes: dict[str, str] = {}
     for pair in options.set:
@@ -73,15 +76,15 @@ def _train(options: argparse.Namespace) -> int:
             raise StudioError("cli.bad_set", pair=pair)
         changes[key.strip()] = value.strip()
     preset = load_preset(options.preset)
-    asked = RunRequest(preset, options.data, options.name, changes, _cluster(options))
+    request = RunRequest(preset, options.data, options.name, changes, _cluster(options))
     if options.script:
-        return _script(asked, options.script)
+        return _script(request, options.script)
     if options.plan:
-        return _plan(asked, as_json=options.json)
+        return _plan(request, as_json=options.json)
     preflight()
     make_room(options)
-    _tokens(asked.settings())  # minutes for a large file, and then they are kept
-    run = start(asked, wait=options.queue, beside_chat=options.beside_chat)
+    with progress() as tell:
+        run = start(request, wait=options.queue, beside_chat=options.beside_chat, read=reader(tell))
     return after_start(run, options)
 
 
@@ -96,53 +99,43 @@ def _cluster(options: argparse.Namespace) -> Any:
     )
 
 
-def _script(asked: Any, kind: str) -> int:
+def _script(request: Any, kind: str) -> int:
     """Print a script for all machines; whoever has it can join, for the code is in it."""
     from glmstudio.cluster.join_code import new_code
     from glmstudio.cluster.scripts import shell_script, slurm_script
 
-    if asked.cluster is None:
+    if request.cluster is None:
         raise StudioError("cluster.machines_needed")
-    first, code = asked.parts(with_machines=kind == "shell"), new_code()
-    print((shell_script if kind == "shell" else slurm_script)(asked.cluster, first, code), end="")
+    first, code = request.parts(with_machines=kind == "shell"), new_code()
+    print((shell_script if kind == "shell" else slurm_script)(request.cluster, first, code), end="")
     return 0
 
 
-def _tokens(settings: Any) -> Any:
-    """The data as tokens, with a bar where it takes long."""
-    from glmstudio.cli.progress_bar import progress
-    from glmstudio.planning.training_data import training_data
-
-    with progress() as tell:
-        return training_data(settings, tell)
-
-
-def _plan(asked: Any, *, as_json: bool) -> int:
+def _plan(request: Any, *, as_json: bool) -> int:
     """Read the data, look at the machine, measure a few steps; nothing is started that stays."""
-    from glmstudio.config.devices import choose
-    from glmstudio.planning.plan import device_memory_of, make_plan
+    from glmstudio.cli.progress_bar import progress
     from glmstudio.planning.probe import start_probe
+    from glmstudio.planning.resolve import resolve
+    from glmstudio.planning.training_data import reader
     from glmstudio.rundir.occupancy import run_on
 
-    settings = asked.settings()
-    device = choose(settings.device, settings.processes)
-    store = _tokens(settings)
-    chosen = store.select(settings.bad_records, settings.max_length)
-    plan = make_plan(settings, device_memory_of(device, settings.processes), store, chosen)
-    if not plan.problem and run_on(device) is None:
-        start_probe(plan.settings, device, store.key)
-        while plan.probe.state in ("absent", "running"):
+    with progress() as tell:
+        found: Any = resolve(request, reader(tell))
+    if found.plan is None:
+        raise found.problem
+    if not found.problem and run_on(found.device) is None:
+        start_probe(found.plan.settings, found.device, found.data.key)
+        while found.plan.probe.state in ("absent", "running"):
             time.sleep(0.3)
-            plan = make_plan(settings, device_memory_of(device, settings.processes), store, chosen)
-    problem = plan.problem or plan.probe.problem
+            found = found.planned()
+    plan, problem = found.plan, found.problem or found.plan.probe.problem
     if as_json:
-        print_json(
-            plan.to_json() | {"command": asked.command(), "problem": problem.what(language()) if problem else None}
-        )
+        said = {"command": request.command(), "problem": problem.what(language()) if problem else None}
+        print_json(plan.to_json() | said)
     else:
         for name, value in plan_rows(plan):
             print(f"{t(f'cli.plan_{name}')}: {value}")
-        print(f"\n{asked.command()}")
+        print(f"\n{request.command()}")
         if problem:
             return complain(problem)
     return 1 if problem else 0

@@ -122,7 +122,8 @@ def _ready(source: Path, model_folder: Path, key: str) -> Store | None:
     """The store, opened once for all the looks at it."""
     store = _open.get(key)
     if store is None or store.source != source or not (prepared.place() / key).is_dir():
-        _open.clear()
+        if len(_open) > 1:  # those to learn from, and those for the validation
+            _open.clear()
         store = store_at(source, model_folder, key)
         if store is not None:
             _open[key] = store

@@ -134,8 +134,7 @@ def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Sel
     def largest(other: Settings) -> WorstBatch:
         return _largest(other, store, chosen)
 
-    planned = resolve_auto(settings, shape, place, largest)
-    needed = estimate(planned, shape, place, largest)
+    planned, needed, changes = fit_memory(settings, shape, place, largest)
     again = (planned.checkpoint_layers or shape.layers) if planned.gradient_checkpointing == "on" else 0
     probe = look_probe(planned, place.device, store.key)
     per_step = settings.batch_size * settings.accumulation
@@ -156,7 +155,7 @@ def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Sel
         seconds=tokens / probe.tokens_per_second if probe.tokens_per_second else None,
         disk=disk_need(planned, shape),
         disk_free=shutil.disk_usage(_existing(paths().runs)).free,
-        remedy={} if place.holds(needed) else remedy(settings, shape, place, largest),
+        remedy=changes,
         at_once=largest(planned).tokens,
         twice=min(again, shape.layers),
     )
@@ -265,6 +264,15 @@ def estimate(settings: Settings, shape: ModelShape, place: DeviceMemory, largest
     dtype = settings.dtype if settings.dtype in BYTES else ("float32" if on_cpu else "bfloat16")
     on = Computing("cpu" if on_cpu else "cuda", dtype, place.processes)
     return need(shape, settings, largest(settings), on)
+
+
+def fit_memory(
+    settings: Settings, shape: ModelShape, place: DeviceMemory, largest: LargestOf
+) -> tuple[Settings, Need, dict[str, Any]]:
+    """The settings with "auto" decided, what a step then needs, and where that does not fit, the changes that help."""
+    planned = resolve_auto(settings, shape, place, largest)
+    needed = estimate(planned, shape, place, largest)
+    return planned, needed, {} if place.holds(needed) else remedy(settings, shape, place, largest)
 
 
 def remedy(settings: Settings, shape: ModelShape, place: DeviceMemory, largest: LargestOf) -> dict[str, Any]:

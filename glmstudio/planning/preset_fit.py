@@ -10,7 +10,7 @@ from glmstudio.errors import StudioError
 from glmstudio.models import find_model
 from glmstudio.planning.memory import Need
 from glmstudio.planning.model_shape import ModelShape, shape_of
-from glmstudio.planning.plan import DeviceMemory, at_most, device_memory_of, estimate, remedy, resolve_auto, too_big
+from glmstudio.planning.plan import DeviceMemory, at_most, device_memory_of, fit_memory, too_big
 
 # Published numbers of the models in the catalogue (config.json of ChatGLM3-6B), for a plan before the download.
 _CHATGLM3_6B = ModelShape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)
@@ -33,8 +33,5 @@ def fit(settings: Settings) -> PresetFit:
         place = device_memory_of(choose(settings.device, settings.processes), settings.processes, alone=True)
     except StudioError as error:
         return PresetFit(None, None, error)
-    planned = resolve_auto(settings, shape, place, at_most)
-    needed = estimate(planned, shape, place, at_most)
-    if place.holds(needed):
-        return PresetFit(needed, place, None)
-    return PresetFit(needed, place, too_big(needed, place, remedy(settings, shape, place, at_most)))
+    _, needed, changes = fit_memory(settings, shape, place, at_most)
+    return PresetFit(needed, place, None if place.holds(needed) else too_big(needed, place, changes))

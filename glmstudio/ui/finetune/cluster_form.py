@@ -131,12 +131,12 @@ def _input(lang: str, name: str, value: str) -> Safe:
 
 def _used(lang: str, view: PageState) -> Safe:
     """What happens next, once the list is right; and the same as scripts, with a join code of their own."""
-    asked = recipe(view).asked
-    if view.cluster is None or view.machines_problem or asked is None:
+    request = recipe(view).request
+    if view.cluster is None or view.machines_problem or request is None:
         return Safe("")
     code = _script_code(view.cluster)
-    shell = shell_script(view.cluster, asked.parts(), code)
-    slurm = slurm_script(view.cluster, asked.parts(with_machines=False), code)
+    shell = shell_script(view.cluster, request.parts(), code)
+    slurm = slurm_script(view.cluster, request.parts(with_machines=False), code)
     return tag(
         '<p class="gs-small">{text}</p>{shell}{slurm}',
         text=say(lang, "ui.machines.next"),

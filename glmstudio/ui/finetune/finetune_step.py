@@ -167,4 +167,4 @@ def render_start(lang: str, view: PageState) -> Safe:
 def _start_button(lang: str, view: PageState) -> dict[str, Any]:
     found = recipe(view)
     key = "ui.finetune.enqueue" if live_run() else "ui.finetune.start"
-    return {"value": say(lang, key), "interactive": found.chosen is not None and found.problem is None}
+    return {"value": say(lang, key), "interactive": found.problem is None}

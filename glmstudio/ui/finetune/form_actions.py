@@ -62,13 +62,13 @@ def _started_run(view: PageState, *, unload: bool, beside: bool) -> str:
     found = recipe(view)
     if found.problem:
         raise found.problem
-    if found.asked is None:
+    if found.request is None:
         raise StudioError("ui.finetune.no_preset")
     end_probes()
     preflight()
     if unload:
         ModelServer.stop()
-    return start_asked(found.asked, wait=True, beside_chat=beside).name
+    return start_asked(found.request, wait=True, beside_chat=beside).name
 
 
 def take_typed(view: PageState, typed: str) -> PageState:
@@ -159,13 +159,13 @@ def _fewer_steps(view: PageState, _: dict[str, Any]) -> PageState:
 
 def _measure(view: PageState, _: dict[str, Any]) -> PageState:
     found = recipe(view)
-    if found.plan is None or found.store is None:
+    if found.plan is None or found.data is None:
         return view
     if running := live_run():
         raise StudioError("runs.device_busy", name=running.name)
     if model := chat_on(found.device):
         raise StudioError("ui.finetune.chat_measures", model=model)
-    start_probe(found.plan.settings, found.device, found.store.key)
+    start_probe(found.plan.settings, found.device, found.data.key)
     return view
 
 
