@@ -184,7 +184,7 @@ def test_a_run_is_started_with_an_engine_and_ends_in_a_model(home: Path, tmp_pat
     }
     made = start_run(load_preset("demo/full"), data=small_data(tmp_path), name="divided", changes=changes)
     assert wait_for_end(made, seconds=120).state == "finished", made.log()[0][-3000:]
-    assert made.about["processes"] == 2
+    assert made.record.placement.processes == 2
     assert "-of-" not in "".join(file.name for file in (made.path / "result").iterdir())
     check_folder(made.path / "result")
 

@@ -106,7 +106,7 @@ def test_many_at_once_start_stop_and_go_on_once(clean: Path, tmp_path: Path) -> 
     gone_on = together(tmp_path, "resume_run(find_run('run')).name", processes=2, threads=4)
     assert sorted(gone_on) == ["run", *["runs.still_going"] * 7]
     assert len(supervisors(clean)) == 1
-    assert len(run.about["resumed"]) == 1
+    assert len(run.record.resumed) == 1
     others = together(tmp_path, "begin(folder, f'other {number}', **LONG).name", processes=2, threads=3)
     assert set(others) <= {"runs.device_busy", "runs.name_taken"}
     assert [each.name for each in list_runs()] == ["run"], "nothing is left of what did not start"

@@ -20,6 +20,7 @@ from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.paths import DEMO, SAMPLE
+from glmstudio.rundir.record import RunRecord
 from glmstudio.rundir.run import find_run
 from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, preset_cards, review
 from glmstudio.ui.framework.live import PageState
@@ -340,7 +341,7 @@ def test_hostile_names_stay_text(lang: str, home: Path, monkeypatch: pytest.Monk
         path=home,
         attempts=1,
         is_whole_model=False,
-        about={},
+        record=RunRecord(),
         settings={"method": "lora", "model": HOSTILE},
         metrics=lambda offset: ([{"step": step, "loss": 1.0} for step in range(2 - offset)], 2),
         samples=lambda offset: ([sample], 1),

@@ -43,7 +43,7 @@ def _others(run: Any) -> None:
 
 def _follow(run: Any, *, quiet: bool) -> Any:
     """Show a run until it ends. Leaving with Ctrl-C leaves the run alone."""
-    from glmstudio.rundir.run import EXAM
+    from glmstudio.rundir.record import RunFiles
 
     shown = -1
     try:
@@ -62,7 +62,7 @@ def _follow(run: Any, *, quiet: bool) -> Any:
             model = str(run.result) if run.is_whole_model else run.model
             key = "cli.chat_with_model" if run.is_whole_model else "cli.chat_with"
             print(t(key, model=shlex.quote(model), name=shlex.quote(run.name)))
-            if (run.path / EXAM).exists():
+            if (run.path / RunFiles.EXAM).exists():
                 names = {"data": run.data, "model": run.model, "name": run.name}
                 print(t("cli.score_with", **{name: shlex.quote(value) for name, value in names.items()}))
     return state
@@ -101,6 +101,7 @@ def run_json(run: Any) -> dict[str, Any]:
     """A run for another program."""
     from glmstudio.files import read_json
     from glmstudio.rundir.checkpoints import list_checkpoints
+    from glmstudio.rundir.record import RunFiles
     from glmstudio.runs.manage import read_note
 
     state = run.read_state()
@@ -111,13 +112,13 @@ def run_json(run: Any) -> dict[str, Any]:
         "steps": state.steps,
         "loss": state.loss,
         "validation_loss": state.validation_loss,
-        "preset": run.preset,
+        "preset": run.record.preset,
         "model": run.model,
         "data": run.data,
         "device": run.device,
-        "checkpoints": [each.step for each in list_checkpoints(run.path / "checkpoints") if each.whole],
+        "checkpoints": [each.step for each in list_checkpoints(run.path / RunFiles.CHECKPOINTS) if each.whole],
         "note": read_note(run),
-        "records": read_json(run.path / "records.json"),
+        "records": read_json(run.path / RunFiles.RECORDS),
         "machines": _machines(run),
         "path": str(run.path),
         "result": str(run.result) if run.result else None,

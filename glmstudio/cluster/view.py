@@ -51,7 +51,7 @@ class ClusterView:
 
 def read_cluster(run: Run) -> ClusterView | None:
     """Of a run of several machines what its first machine knows; None for any other run."""
-    cluster = Cluster.from_json(run.about.get("cluster"))
+    cluster = run.record.cluster
     if cluster is None:
         return None
     about = read_table(run.path / "cluster.json")

@@ -10,6 +10,7 @@ from pathlib import Path
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.rundir import queue_file
+from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run, wait_until_gone
 from glmstudio.runs.start import check_name
 
@@ -29,12 +30,12 @@ def rename_run(run: Run, name: str) -> Run:
 
 def read_note(run: Run) -> str:
     """What its owner wrote about the run."""
-    return str(read_table(run.path / "notes.json").get("note", ""))
+    return str(read_table(run.path / RunFiles.NOTES).get("note", ""))
 
 
 def write_note(run: Run, note: str) -> None:
     """Keep a note with the run."""
-    write_json(run.path / "notes.json", {"note": note[:LONGEST_NOTE]}, parents=False)
+    write_json(run.path / RunFiles.NOTES, {"note": note[:LONGEST_NOTE]}, parents=False)
 
 
 def size_of(run: Run) -> int:
@@ -58,7 +59,7 @@ def delete_run(run: Run) -> int:
         _refuse_going(run)
         queue_file.remove(run.name)
         # Without its run.json it is no run any more, whatever becomes of the rest.
-        (run.path / "run.json").unlink(missing_ok=True)
+        (run.path / RunFiles.RECORD).unlink(missing_ok=True)
     shutil.rmtree(run.path, ignore_errors=True)
     return freed
 
@@ -67,7 +68,7 @@ def leave_queue(run: Run) -> None:
     """Take a run that waits out of the queue; it counts as stopped and can be started later."""
     with queue_file.turn():
         if queue_file.remove(run.name):
-            write_json(run.path / "status.json", {"state": "stopped"}, parents=False)
+            write_json(run.path / RunFiles.STATUS, {"state": "stopped"}, parents=False)
 
 
 def _refuse_going(run: Run) -> None:

@@ -9,7 +9,6 @@ import re
 import shutil
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from glmstudio.planning.training_data import Reader
 from glmstudio.rundir import queue_file
 from glmstudio.rundir.copies import folder_mark
 from glmstudio.rundir.occupancy import refuse_held
-from glmstudio.rundir.run import BALLAST, Run
+from glmstudio.rundir.record import Attempt, Placement, RunFiles, RunRecord
+from glmstudio.rundir.run import Run
 from glmstudio.runs import queue
 from glmstudio.system import process
 
@@ -59,20 +59,19 @@ def start(request: RunRequest, *, wait: bool = False, beside_chat: bool = False,
         known = known.planned(alone=queued)
         settings = known.ready().settings
         with _new_folder(request.name or _free_name(request.preset)) as run:
-            about = {
-                "schema": 2,
-                "preset": request.preset.name,
-                "settings": dataclasses.asdict(settings),
-                "device": known.device,
-                "processes": processes_on(known.device, settings.processes),
-                "warm_start": str(known.warm_start) if known.warm_start else None,
-                "created": time.time(),
-                "command": dataclasses.replace(request, data=Path(settings.data), name=run.name).command(),
-            }
+            record = RunRecord(
+                preset=request.preset.name,
+                settings=dataclasses.asdict(settings),
+                created=time.time(),
+                command=dataclasses.replace(request, data=Path(settings.data), name=run.name).command(),
+                warm_start=str(known.warm_start) if known.warm_start else None,
+                cluster=request.cluster,
+                placement=Placement(known.device, processes_on(known.device, settings.processes)),
+                attempt=Attempt.new(),
+            )
             if request.cluster:
-                about["cluster"] = request.cluster.to_json()
                 write_code(run.path)
-            write_json(run.path / "run.json", about | _attempt())
+            record.write(run.path)
             write_ballast(run)
             begin(run, queued=queued)
     return run
@@ -92,7 +91,7 @@ def must_wait(device: str, *, wait: bool, beside_chat: bool) -> bool:
 def begin(run: Run, *, queued: bool) -> None:
     """Launch a run whose directory is written, or put it into the queue."""
     if queued:
-        write_json(run.path / "status.json", {"state": "queued"})
+        write_json(run.path / RunFiles.STATUS, {"state": "queued"})
         queue_file.add(run.name)
         advance()
     else:
@@ -101,28 +100,17 @@ def begin(run: Run, *, queued: bool) -> None:
 
 def launch(run: Run) -> None:
     """Start the supervisor of a run whose directory is written."""
-    about, attempt = run.about, _attempt()
-    for name in ("supervisor", "agent", "port", "argv"):
-        about.pop(name, None)
-    write_json(
-        run.path / "run.json",
-        about | attempt | {"launched": time.time(), "place": folder_mark(run.path)},
-        parents=False,
-    )
-    write_json(run.path / "status.json", {"state": "starting"}, parents=False)
-    run_id = str(attempt["run_id"])
-    with (run.path / "train.log").open("ab") as log:
-        process.spawn([sys.executable, "-m", "glmstudio.runs.supervise", str(run.path)], log, run_id)
+    record, attempt = run.record, Attempt.new(launched=time.time())
+    placement = dataclasses.replace(record.placement, folder_mark=folder_mark(run.path))
+    dataclasses.replace(record, placement=placement, attempt=attempt).write(run.path)
+    write_json(run.path / RunFiles.STATUS, {"state": "starting"}, parents=False)
+    with (run.path / RunFiles.LOG).open("ab") as log:
+        process.spawn([sys.executable, "-m", "glmstudio.runs.supervise", str(run.path)], log, attempt.run_id)
 
 
 def write_ballast(run: Run) -> None:
     """Keep room on the disk for the run's last words."""
-    (run.path / BALLAST).write_bytes(b"\0" * _BALLAST_BYTES)
-
-
-def _attempt() -> dict[str, Any]:
-    """What tells this attempt from an earlier one, and when it was; by a clock that nobody can set back."""
-    return {"run_id": uuid.uuid4().hex, "boot": process.boot_id(), "monotonic": time.monotonic()}
+    (run.path / RunFiles.BALLAST).write_bytes(b"\0" * _BALLAST_BYTES)
 
 
 def advance() -> list[str]:

@@ -18,6 +18,7 @@ from glmstudio.cluster.view import read_cluster
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.rundir import queue_file
+from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run
 from glmstudio.rundir.stage import Stage
 from glmstudio.runs.manage import leave_queue
@@ -50,10 +51,10 @@ def stop_run(run: Run, *, now: bool = False) -> Iterator[Stage]:
 
 def proof_of(run: Run) -> Stage | None:
     """What the stop of the run's last attempt has proven; None where it was not stopped."""
-    told = read_table(run.path / "proof.json")
+    told = read_table(run.path / RunFiles.PROOF)
     stage = Stage(str(told.get("key")), table(told.get("values")))
     with contextlib.suppress(KeyError, ValueError):  # words that are not known here
-        return stage if told.get("run_id") == run.about.get("run_id") and stage.text() else None
+        return stage if told.get("run_id") == run.record.attempt.run_id and stage.text() else None
     return None
 
 
@@ -61,14 +62,14 @@ class _Stop:
     """Ends one attempt of a run: another one that begins in the meantime is none of its business."""
 
     def __init__(self, run: Run) -> None:
-        self._run, self._about = run, run.about
-        self._id = str(self._about.get("run_id"))
-        self._asked_before = read_table(run.path / "stop.json").get("now") is True
+        self._run, self._attempt = run, run.record.attempt
+        self._id = self._attempt.run_id
+        self._asked_before = read_table(run.path / RunFiles.STOP).get("now") is True
 
     def stages(self, *, now: bool) -> Iterator[Stage]:
         with contextlib.suppress(FileNotFoundError):  # its folder was moved away; its processes may still be there
             told = {"now": now or self._asked_before, "time": time.time()}
-            write_json(self._run.path / "stop.json", told, parents=False)
+            write_json(self._run.path / RunFiles.STOP, told, parents=False)
         held = _memory(self._rest())
         self._signal(signal.SIGCONT)  # who is suspended hears nothing
         if not now:
@@ -77,7 +78,7 @@ class _Stop:
                 yield self._proof(held)
                 return
         yield Stage("runs.stage.asking")
-        agent = process.Identity.from_json(self._run.about.get("agent"))
+        agent = self._run.record.attempt.agent
         if agent is not None and (self._asked_before or process.send(agent, signal.SIGTERM)):
             self._wait(AGENT_GRACE)
         for number, stage in ((signal.SIGTERM, "runs.stage.terminating"), (signal.SIGKILL, "runs.stage.killing")):
@@ -107,19 +108,19 @@ class _Stop:
         if rest := self._rest():
             raise StudioError("runs.cannot_stop", pids=", ".join(str(each.pid) for each in rest))
         with queue_file.turn():
-            about = self._run.about
-            same = about.get("run_id") == self._id
-            port = (about if same else self._about).get("port")  # of several machines; those of one have none
-            free = port is None or _becomes_free(int(port))
+            attempt = self._run.record.attempt
+            same = attempt.run_id == self._id
+            port = (attempt if same else self._attempt).port  # of several machines; those of one have none
+            free = port is None or _becomes_free(port)
             key = "runs.stage.gone" if free else "runs.stage.gone_port"
             stage = _with_machines(self._run, Stage(key, {"port": str(port or "–"), "memory": size(held)}))
             if same:
                 proof = {"processes": 0, "port": port, "port_free": free, "memory": held, "time": time.time()}
-                proof |= {"run_id": self._id, "key": stage.key, "values": stage.values}
-                write_json(self._run.path / "proof.json", proof, parents=False)
+                said = {"run_id": self._id, "key": stage.key, "values": stage.values}
+                write_json(self._run.path / RunFiles.PROOF, proof | said, parents=False)
                 # Nobody was left to write down how it ended; one that was hardly born still passes for starting.
                 if self._run.read_state().state not in ("finished", "failed", "stopped"):
-                    write_json(self._run.path / "status.json", {"state": "stopped", "ended": time.time()})
+                    write_json(self._run.path / RunFiles.STATUS, {"state": "stopped", "ended": time.time()})
         advance()
         return stage
 

@@ -11,7 +11,8 @@ from glmstudio.knowledge.asking import AskingProgress
 from glmstudio.knowledge.result import BASE, TUNED, Count, FactsScore, Flip, verdict
 from glmstudio.knowledge.score_report import as_markdown, cell
 from glmstudio.knowledge.scoring import Scoring, last_score, of_run
-from glmstudio.rundir.run import EXAM, find_run
+from glmstudio.rundir.record import RunFiles
+from glmstudio.rundir.run import find_run
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import duration
@@ -23,7 +24,7 @@ _KINDS = ("json", "csv")
 
 def render(lang: str, known: RunSnapshot) -> Safe:
     """The result, how far it is, or the button that begins; nothing for a run that was taught no facts."""
-    if not known.has_result or known.state.live or not (known.run.path / EXAM).exists():
+    if not known.has_result or known.state.live or not (known.run.path / RunFiles.EXAM).exists():
         return Safe("")
     try:
         scoring = _scoring(known.run.path.as_posix(), known.attempts, known.name)

@@ -14,6 +14,7 @@ from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.rundir import queue_file
 from glmstudio.rundir.occupancy import chat_device, run_on
+from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run, find_run
 from glmstudio.runs.export import FORMS, export_run, learned
 from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
@@ -161,7 +162,7 @@ def versus(run: Run, question: str) -> dict[str, str]:
     if other := run_on(chat_device()):
         raise StudioError("ui.run.versus_busy", name=other.name)
     model = ready_model(run.model)
-    arguments = (str(model.path), str(learned(run)), str(run.path / "opening.json"), question)
+    arguments = (str(model.path), str(learned(run)), str(run.path / RunFiles.OPENING), question)
     told: dict[str, str] = ask("glmstudio.serve.versus", *arguments, broke="ui.run.versus_broke")
     return {"question": question, **told}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from glmstudio.config.devices import cards_of
 from glmstudio.files import read_json, read_table
 from glmstudio.rundir.checkpoints import Checkpoint, best, list_checkpoints
-from glmstudio.rundir.run import RunState
+from glmstudio.rundir.record import RunFiles
+from glmstudio.rundir.state import RunState
 from glmstudio.runs.export import forms_of
 from glmstudio.runs.manage import read_note
 from glmstudio.ui.framework.charts import Series, curve
@@ -52,7 +53,7 @@ def _gpu_use(known: RunSnapshot) -> str | None:
 
 def render_records(lang: str, known: RunSnapshot) -> Safe:
     """What became of the data: how much is learned from, and what was mended or left out by the owner's choice."""
-    counts = read_json(known.run.path / "records.json", {})
+    counts = read_json(known.run.path / RunFiles.RECORDS, {})
     if not isinstance(counts, dict) or not isinstance(counts.get("used"), int):
         return Safe("")
     named = [(name, counts.get(name)) for name in ("mixed", "mended", "cut", "dropped", "validation")]
@@ -110,7 +111,7 @@ def render_samples(lang: str, reading: Reading) -> Safe:
 
 def render_checkpoints(lang: str, known: RunSnapshot) -> Safe:
     """Every checkpoint with its size and losses, and what can be done with it."""
-    found = list_checkpoints(known.run.path / "checkpoints")
+    found = list_checkpoints(known.run.path / RunFiles.CHECKPOINTS)
     if not found:
         return Safe("")
     good = best(found, str(known.run.settings.get("best_by") or "loss"))
@@ -209,7 +210,7 @@ def _versus(lang: str, known: RunSnapshot) -> Safe:
 
 def _form(known: RunSnapshot) -> str:
     """How both are asked: as the first conversation of the data begins, where that was written down."""
-    opening = read_table(known.run.path / "opening.json")
+    opening = read_table(known.run.path / RunFiles.OPENING)
     return {True: "tools", False: "plain"}.get(opening.get("tools", ""), "bare")
 
 

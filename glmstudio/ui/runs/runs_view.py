@@ -7,7 +7,9 @@ from functools import lru_cache
 
 from glmstudio.rundir.checkpoints import latest
 from glmstudio.rundir.queue_file import waiting
-from glmstudio.rundir.run import Run, RunState
+from glmstudio.rundir.record import RunFiles
+from glmstudio.rundir.run import Run
+from glmstudio.rundir.state import RunState
 from glmstudio.ui.finetune import cluster_form
 from glmstudio.ui.framework.charts import sparkline
 from glmstudio.ui.framework.live import PageState
@@ -174,7 +176,7 @@ def _buttons(lang: str, known: RunSnapshot) -> list[Safe]:
         ]
     made: list[Safe] = []
     if known.state.state in ("stopped", "failed", "lost"):
-        found = latest(known.run.path / "checkpoints")
+        found = latest(known.run.path / RunFiles.CHECKPOINTS)
         words_ = say(lang, "ui.run.resume", step=found.step) if found else say(lang, "ui.run.resume_start")
         made.append(button("resume", words_, look="plain" if known.has_result else "primary", run=known.name))
     if known.has_result:
