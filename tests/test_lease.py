@@ -10,7 +10,7 @@ from glmstudio.config import devices
 from glmstudio.config.devices import Card, choose, overlap, processes_on
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.planning.plan import device_memory_of
+from glmstudio.planning.memory_fit import device_memory_of
 from glmstudio.rundir import queue_file
 from glmstudio.rundir.run import Run
 from glmstudio.runs import queue

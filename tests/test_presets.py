@@ -15,7 +15,7 @@ from glmstudio.config.settings import Settings, change, field_docs
 from glmstudio.errors import StudioError
 from glmstudio.models import add_folder, find_model
 from glmstudio.paths import SHIPPED_PRESETS
-from glmstudio.planning.preset_fit import fit
+from glmstudio.planning.memory_fit import fit
 
 
 def test_every_shipped_preset_is_parsed() -> None:

@@ -309,7 +309,7 @@ def test_a_full_disk_is_told_when_a_preset_is_saved(home: Path, monkeypatch: pyt
 
 
 def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from glmstudio.planning.plan import DeviceMemory
+    from glmstudio.planning.memory_fit import DeviceMemory
 
     monkeypatch.setattr(
         "glmstudio.planning.resolve.device_memory_of",

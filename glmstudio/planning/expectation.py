@@ -22,8 +22,8 @@ from glmstudio.config.devices import CPU
 from glmstudio.config.settings import Settings
 from glmstudio.paths import SHIPPED_PRESETS
 from glmstudio.planning.memory import BYTES, Computing, Need, WorstBatch, need
+from glmstudio.planning.memory_fit import DeviceMemory, at_most, fit_memory
 from glmstudio.planning.model_shape import ModelShape
-from glmstudio.planning.plan import DeviceMemory, at_most, fit_memory
 
 TOKENS = 1050  # of a conversation: ToolAlpaca's mean
 LEARNED = TOKENS * 16 // 100

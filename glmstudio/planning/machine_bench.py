@@ -31,9 +31,8 @@ from glmstudio.models.folder import weight_files
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import paths
 from glmstudio.planning.expectation import LEARNED, PROMPT, TOKENS, Candidate, Expectation, Verdict, expect, verdict
+from glmstudio.planning.memory_fit import KNOWN, DeviceMemory, device_memory_of
 from glmstudio.planning.model_shape import ModelShape, shape_of
-from glmstudio.planning.plan import DeviceMemory, device_memory_of
-from glmstudio.planning.preset_fit import KNOWN
 from glmstudio.rundir.launch import training_environment
 from glmstudio.rundir.occupancy import run_on
 from glmstudio.system import process

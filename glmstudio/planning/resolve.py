@@ -24,7 +24,8 @@ from glmstudio.models import list_models, ready_model
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import FACTS, SAMPLE
 from glmstudio.planning import engines
-from glmstudio.planning.plan import Plan, device_memory_of, make_plan
+from glmstudio.planning.memory_fit import device_memory_of
+from glmstudio.planning.plan import Plan, make_plan
 from glmstudio.planning.training_data import Reader, mixture_of, reader
 from glmstudio.rundir.machines import Cluster
 from glmstudio.rundir.run import find_run

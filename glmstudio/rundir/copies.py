@@ -9,16 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from glmstudio.rundir.record import RunFiles, RunRecord
+from glmstudio.rundir.record import RunFiles, RunRecord, folder_mark
 from glmstudio.system import process
-
-
-def folder_mark(folder: Path) -> str | None:
-    """What tells a folder from a copy of it, and stays when it is moved on its disk."""
-    with contextlib.suppress(OSError, ValueError):  # a name out of a file may be none
-        stat = folder.stat()
-        return f"{stat.st_dev}:{stat.st_ino}"
-    return None
 
 
 def is_copy(folder: Path, record: RunRecord) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class RunFiles:
 @dataclass(frozen=True)
 class Placement:
     """Where a run trains: "cpu" or its GPUs (`glmstudio.config.devices`), by how many processes on this machine, and
-    the mark of the folder that it was started in (`glmstudio.rundir.copies`)."""
+    the mark of the folder that it was started in."""
 
     device: str = "cpu"
     processes: int = 1
@@ -165,6 +166,14 @@ class RunRecord:
     def write(self, folder: Path) -> None:
         """Write it down; never makes the folder. Raises OSError."""
         write_json(folder / RunFiles.RECORD, self.to_json(), parents=False)
+
+
+def folder_mark(folder: Path) -> str | None:
+    """What tells a folder from a copy of it, and stays when it is moved on its disk."""
+    with contextlib.suppress(OSError, ValueError):  # a name out of a file may be none
+        stat = folder.stat()
+        return f"{stat.st_dev}:{stat.st_ino}"
+    return None
 
 
 def _known(value: Any, kind: type) -> Any:

@@ -22,9 +22,8 @@ from glmstudio.paths import paths
 from glmstudio.planning.resolve import READ_NOW, RunRequest, resolve
 from glmstudio.planning.training_data import Reader
 from glmstudio.rundir import queue_file
-from glmstudio.rundir.copies import folder_mark
 from glmstudio.rundir.occupancy import refuse_held
-from glmstudio.rundir.record import Attempt, Placement, RunFiles, RunRecord
+from glmstudio.rundir.record import Attempt, Placement, RunFiles, RunRecord, folder_mark
 from glmstudio.rundir.run import Run
 from glmstudio.runs import queue
 from glmstudio.system import process
