@@ -143,11 +143,11 @@ def test_problems_stand_beside_their_rows_and_both_are_named(home: Path) -> None
         type_in(**{f"{number}_question": question, f"{number}_answer": answer})
     said = {number: error.what("en") for number, error in row_faults.faults(draft.table()).items()}
     assert said == {
-        1: "Row 4 asks the same and has another answer. This one is learned.",
+        1: "Row 4 has the same question and another answer. This one is learned.",
         2: "An answer without a question.",
         3: "A question without an answer.",
-        4: "Row 1 asks the same and has another answer. This one is not learned.",
-        5: "The same fact stands in row 1. It is learned once.",
+        4: "Row 1 has the same question and another answer. This one is not learned.",
+        5: "Row 1 has the same fact. It is learned once.",
     }
     assert [fact.answer for fact in row_faults.learned(draft.table())] == ["Ann.", "Now."]
     assert "第 1 行问的相同" in teach_view.render_facts("zh", FACTS_WAY)
@@ -345,7 +345,7 @@ def test_the_model_is_asked_first_and_what_it_knows_can_be_left_out(home: Path) 
     do("ask")
     wait_until(lambda: not known.asking(model).look().running)
     html = teach_view.render_facts("en", FACTS_WAY)
-    assert "1 of 2 are known already." in html
+    assert "1 of 2 are already known." in html
     do("leave-known")
     assert [row.left_out for row in draft.table().rows] == [True, False]
     assert "不学已经知道" not in teach_view.render_facts("zh", FACTS_WAY)

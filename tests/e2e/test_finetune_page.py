@@ -97,7 +97,7 @@ def test_a_studio_that_is_killed_finds_its_run_and_the_queue_goes_on(chromium: A
         choose(page, "two", steps="20", batch_size="2")
         two = start(page, "two")
         page.wait_for_selector("#panel-runs [data-key=row-two] >> text=Waiting, place 1")
-        assert "It waits for the end of one." in page.inner_text("#panel-run")
+        assert "It is waiting for one to finish." in page.inner_text("#panel-run")
         assert two.read_state().state == "queued"
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()

@@ -23,7 +23,7 @@ WORDS = {
         "Save and use 20 facts",
         "of 20 are known already.",
         " steps, 6 passes through ",
-        "20 facts saved, and used for the next run",
+        "20 facts saved; the next run uses them",
         "A question without an answer.",
     ),
     "zh-CN": (
