@@ -192,7 +192,7 @@ def test_tensors_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ("tensors", "dtype", "words"),
     [
         ({"a": torch.ones(9), "b": torch.tensor([1.0, 70000.0])}, "float16",
-         r"The file .*pytorch_model\.bin holds numbers in “b” that are too large for float16\. Convert to bfloat16"),
+         r"The file .*pytorch_model\.bin contains values in “b” that are too large for float16\. Convert to bfloat16"),
         ({"b": torch.tensor([1.0, float("nan")])}, "float16", r"pytorch_model\.bin holds numbers in “b” that are infinite or no num"),
         ({"b": torch.tensor([1.0, float("nan")]).half()}, "float16", "“b” that are infinite or no num"),
         ({"b": torch.tensor([1.0, float("-inf")]).half()}, "bfloat16", "“b” that are infinite or no num"),
@@ -283,7 +283,7 @@ def test_a_disk_that_lies_is_found_out(
     folder = golden(tmp_path / "model", form)
     before = files(folder)
     corrupt_after(monkeypatch, spoil)
-    with pytest.raises(StudioError, match=r"The weights in .*\.convert/model.* are not what was to be written there"):
+    with pytest.raises(StudioError, match=r"The weights in .*\.convert/model.* are not what should have been written"):
         convert(folder, dtype="float16", tell=quiet)
     assert files(folder) == before
     assert not (folder / ".convert").exists()
