@@ -94,7 +94,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         "cluster.bad_name", "cluster.bad_name", "cluster.processes_kind", "cluster.here_too", "cluster.port_kind",
         "cluster.least_kind", "cluster.join_kind",
     ]  # fmt: skip
-    assert problem(make_cluster, [("10.0.0.1", "1")] * 65).what("en").count("65 machines are named") == 1
+    assert problem(make_cluster, [("10.0.0.1", "1")] * 65).what("en").count("65 machines are given") == 1
 
 
 def test_a_port_that_somebody_has_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def one(name: str) -> Result:
 def test_whole_models_are_a_fact(folder: Path) -> None:
     report = diagnose(only=["models"])
     assert report.findings == []
-    assert next(r for r in report.results if r.id == "model.files").fact("en") == "Whole: GLM Studio demo, mine"
+    assert next(r for r in report.results if r.id == "model.files").fact("en") == "Complete: GLM Studio demo, mine"
 
 
 def test_placeholders_of_git(folder: Path) -> None:
@@ -199,4 +199,4 @@ def test_a_download_of_ours_that_is_not_finished_is_no_fault(folder: Path) -> No
     assert (result.status, result.case) == ("info", "ours")
     assert result.what("en") == "The download of mine is not finished; 8.2 KB were downloaded."
     assert result.fix("zh") == "请在“模型”一步继续，或运行 `python launcher.py models download mine`。"
-    assert one("model.files").fact("en") == "Whole: GLM Studio demo"
+    assert one("model.files").fact("en") == "Complete: GLM Studio demo"

@@ -126,7 +126,7 @@ def test_whatever_is_no_leftover_is_refused_in_words(
     ("lang", "said"),
     [
         ("C.UTF-8", "Process {pid} belongs to a training that is running normally, and was left alone."),
-        ("zh_CN.UTF-8", "没有动进程 {pid}：它属于一个正常的训练。"),
+        ("zh_CN.UTF-8", "没有动进程 {pid}：它属于一个正常运行的训练。"),
     ],
 )
 def test_a_refusal_is_in_the_language_of_the_terminal(

@@ -79,7 +79,7 @@ def test_forms_and_steps_that_there_are_not(runs: Path, tmp_path: Path) -> None:
     assert caught.value.what() == (
         "The result of the run ptuning_v2 cannot be exported as “merged”; available: official, peft, bundle."
     )
-    with pytest.raises(StudioError, match="has no whole checkpoint at step 3; it has: 2, 4"):
+    with pytest.raises(StudioError, match="has no complete checkpoint at step 3; available: 2, 4"):
         export_run(find_run("lora"), "peft", tmp_path / "x", step=3)
     assert not (tmp_path / "x").exists()
 

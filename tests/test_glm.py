@@ -171,7 +171,7 @@ def spoil(folder: Path, how: str) -> None:
         ("missing", r"The file .*00002-of-00002\.bin is missing\. Repair the model"),
         ("foreign", r"config\.json describes a model of the type “llama”; the studio works with ChatGLM3\. Choose"),
         ("no config", r"has no config\.json, so it is no model\. Choose the folder"),
-        ("half config", r"config\.json lacks the numbers num_layers\. Download this file again"),
+        ("half config", r"config\.json lacks the values num_layers\. Download this file again"),
         ("other size", r"holds “transformer\..*”, which does not fit ChatGLM3 with this config\.json\. Download"),
         ("pickle", r"The file .*00002-of-00002\.bin cannot be read as plain weights\. Download this file again"),
         ("incomplete", r"are incomplete: \d+ tensors are missing, the first is “.*”\. Download the whole model"),
@@ -201,7 +201,7 @@ def test_a_wrong_folder_is_one_clear_error(tmp_path: Path, how: str, words: str)
         ),
         (
             lambda folder: (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}') and folder,
-            "holds an adapter of the kind LORA",
+            "holds an adapter of the type LORA",
         ),
     ],
 )  # fmt: skip

@@ -73,8 +73,8 @@ def test_twenty_facts_are_pasted_saved_and_become_the_data_of_the_run(home: Path
     assert (found.settings.data, found.settings.facts_with_tools) == (str(file), 0.5)
     wait_until(lambda: (forget(), recipe(FACTS_WAY).plan)[1])
     said = review.render_plan("en", FACTS_WAY), review.render_plan("zh", FACTS_WAY)
-    assert "steps, 6 passes through 1,067 conversations, 907 of them general" in said[0]
-    assert "把 1,067 条对话学 6 遍，其中 907 条是通用对话" in said[1]
+    assert "steps, 6 epochs over 1,067 conversations, 907 of them general" in said[0]
+    assert "把 1,067 条对话训练 6 轮，其中 907 条是通用对话" in said[1]
     assert "20 facts saved" in teach_view.render_facts("en", FACTS_WAY)
 
 

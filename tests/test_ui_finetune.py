@@ -236,7 +236,7 @@ def test_settings_are_taken_over_all_or_not_at_all(read: None) -> None:
     html = preset_cards.render_settings("en", wrong)
     assert (
         "These values cannot be used. The setting “Steps” cannot be 0; it must be between 1 and 10000000. The "
-        "setting “Number format” cannot be int7; it must be one of auto, float32, bfloat16, float16. There is no "
+        "setting “Data type (dtype)” cannot be int7; it must be one of auto, float32, bfloat16, float16. There is no "
         "setting nonsense."
     ) in html
     assert "这些值不能采用。设置 “" in preset_cards.render_settings("zh", wrong)
@@ -530,7 +530,7 @@ def machines_form(rows: list[tuple[str, str]], **numbers: str) -> dict[str, Any]
     return {"act": "machines", "fields": fields}
 
 
-@pytest.mark.parametrize(("lang", "title"), [("en", "6 things are wrong"), ("zh", "这些机器有 6 处问题")])
+@pytest.mark.parametrize(("lang", "title"), [("en", "Problems with these machines: 6"), ("zh", "这些机器有 6 处问题")])
 def test_a_form_of_machines_tells_everything_that_is_wrong_and_keeps_what_was_typed(lang: str, title: str) -> None:
     typed = [("10.99.99.1", "1"), ("http://node2/", "0"), ("not a name<script>", "x")]
     after = form_actions.act(View(), machines_form(typed, port="99999"))

@@ -135,7 +135,7 @@ def test_after_the_end_export_compare_with_base_and_chat(running: Studio, chromi
         page.locator("#panel-run [data-field=question]").fill("What time is it in Paris?")
         page.click("#panel-run [data-act=versus]")
         page.wait_for_selector("#panel-run .gs-versus", timeout=60_000)
-        assert "demo, untouched" in page.inner_text("#panel-run .gs-versus")
+        assert "demo, not fine-tuned" in page.inner_text("#panel-run .gs-versus")
         page.click("#panel-run details[data-key=checkpoints] > summary")
         assert page.locator("#panel-run [data-key=checkpoints] tbody tr").count() == 2
         page.click("#panel-run [data-key=checkpoint-4] [data-act=chat]")
