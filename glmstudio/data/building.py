@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,17 +17,9 @@ from glmstudio.data.protocol.prompt import Message, spelled
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.readers.cutting import Cutter
 from glmstudio.data.records import DuplicateFinder, Problem, message_hash, one_form, problem_of
+from glmstudio.data.table import EXTRA, GENERAL, MAY_REPEAT, MENDED, PROSE, REPEATED, ROW, TOOLS
 from glmstudio.data.watch import ProgressWatch
 from glmstudio.files import digest, write_json
-
-# Flags of a row, as in `Finding`; PROSE: running text.
-MENDED, REPEATED, TOOLS, GENERAL, EXTRA, PROSE = 1, 2, 4, 8, 16, 32
-MAY_REPEAT = EXTRA | PROSE  # nothing is wrong with such a row that comes again
-ROW = struct.Struct("<qiiqiiqqQB")
-ROW_FIELDS = [
-    ("offset", "<i8"), ("length", "<i4"), ("learned", "<i4"), ("ends_at", "<i8"), ("ends", "<i4"), ("file", "<i4"),
-    ("line", "<i8"), ("number", "<i8"), ("mark", "<u8"), ("flags", "u1"),
-]  # fmt: skip
 
 
 def build(

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from glmstudio.data.building import TOOLS
 from glmstudio.data.protocol.prompt import IGNORED
 from glmstudio.data.protocol.tokenizer import PAD
-from glmstudio.data.selection import Numbers
 from glmstudio.data.store import Store
+from glmstudio.data.table import TOOLS, Numbers
 from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.packs import Pack, Packer, shard_packs
 from glmstudio.train.shared_prefix import Prompts

@@ -128,7 +128,7 @@ def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, d
         good = other.select("drop", settings.max_length)
         kept_back = Examples(other, good.rows, good.ends)
     elif settings.validation_share:
-        held = held_back(store, chosen, settings.validation_share, settings.seed)
+        held = held_back(store.table, chosen, settings.validation_share, settings.seed)
         kept_back = Examples(store, rows[held], ends[held]) if held.any() else None
         rows, ends = rows[~held], ends[~held]
     if not len(rows):
