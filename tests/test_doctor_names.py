@@ -11,6 +11,7 @@ import pytest
 from glmstudio.doctor.checks import hostname
 from glmstudio.doctor.engine.report import Result
 from glmstudio.system import environment
+from glmstudio.system.hostnames import ask_names
 from tests.namespaces import case, doctor_in, finding
 
 SCENE = """
@@ -69,13 +70,13 @@ def test_a_name_service_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_names_are_looked_up_as_torch_does() -> None:
-    (local,) = hostname.ask_names("localhost") or []
+    (local,) = ask_names("localhost") or []
     assert local["local"]
-    judged = hostname.judge(hostname.ask_names("no-such-machine.invalid"), "x")
+    judged = hostname.judge(ask_names("no-such-machine.invalid"), "x")
     assert (judged.status, judged.case) == ("warning", "unresolved")
     assert judged.values["name"] == "no-such-machine.invalid"
     assert judged.values["code"] < 0
-    judged = hostname.judge(hostname.ask_names("192.0.2.7"), "x")
+    judged = hostname.judge(ask_names("192.0.2.7"), "x")
     assert (judged.case, judged.values["address"]) == ("elsewhere", "192.0.2.7")
 
 
