@@ -271,7 +271,7 @@ def _first_tokens(engine: Engine, bench: Bench) -> tuple[float, float]:
 
     seen = []
     for _ in range(4):
-        engine.kept.clear()
+        engine.prefix_cache.clear()
         seen.append((first(prompt), first(longer)))
     return min(each[0] for each in seen), min(each[1] for each in seen)
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
-from glmstudio.serve.engine import Chosen, GenerationJob, PrefixHit, PromptScores
+from glmstudio.serve.engine import GenerationJob
+from glmstudio.serve.events import Event, NewToken, PrefixHit, PromptScores
 from glmstudio.serve.protocol.completion_request import CompletionRequest, Prompt
 from glmstudio.serve.protocol.scores import TokenScore
 from glmstudio.serve.protocol.stops import Stops
@@ -29,20 +30,20 @@ class CompletionWriter:
         self._over = self._ended = False
         self.known = self.count = 0
 
-    def take(self, item: Any) -> dict[str, Any] | None:
+    def take(self, event: Event) -> dict[str, Any] | None:
         """One thing that the engine told; returns what a client may see of it, where that is anything."""
-        if isinstance(item, PrefixHit):
-            self.known = item.tokens
+        if isinstance(event, PrefixHit):
+            self.known = event.tokens
             return None if self._job.prompt_scored else self._echo(None)
-        if isinstance(item, PromptScores):
-            return self._echo(item.scores)
-        if self._over:  # how far the engine came before it heard of it is chance
+        if isinstance(event, PromptScores):
+            return self._echo(event.scores)
+        # How far the engine came before it heard that the answer is over is chance.
+        if self._over or not isinstance(event, NewToken):
             return None
-        token, score = (item.token, item.score) if isinstance(item, Chosen) else (item, None)
         self.count += 1
-        self._ended = token in self._tokenizer.stop_ids
-        told = self._told([token], [score], [self._length]) if score else None
-        return self._choice("" if self._ended else self._pushed(self._stream.push(token)), told)
+        self._ended = event.id in self._tokenizer.stop_ids
+        told = self._told([event.id], [event.score], [self._length]) if event.score else None
+        return self._choice("" if self._ended else self._pushed(self._stream.push(event.id)), told)
 
     def end(self) -> dict[str, Any]:
         """Nothing more comes: what was held back, and why it ended."""
