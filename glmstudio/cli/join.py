@@ -6,11 +6,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from glmstudio.cli.terminal import command, json_flag, language, t
 from glmstudio.errors import StudioError
+from glmstudio.words import say
 
 
 def add(commands: Any) -> None:
@@ -31,17 +33,17 @@ def _join(options: argparse.Namespace) -> int:
     from glmstudio.cluster.join_code import VARIABLE
     from glmstudio.cluster.joiner import Joiner, JoinRequest
     from glmstudio.cluster.spec import PORT
-    from glmstudio.runs.stop import Stage
+    from glmstudio.config.devices import refuse_held
 
     address, colon, port = options.address.partition(":")
     if not address or (colon and not (port.isdecimal() and 0 < int(port) < 65536)):
         raise StudioError("cluster.bad_target", target=options.address)
 
-    def tell(stage: Stage) -> None:
+    def tell(key: str, values: Mapping[str, str]) -> None:
         if options.json:
-            print(json.dumps({"stage": stage.key, **stage.values}, ensure_ascii=False), flush=True)  # a line each
+            print(json.dumps({"stage": key, **values}, ensure_ascii=False), flush=True)  # a line each
         else:
-            print(stage.text(language()), flush=True)
+            print(say(language(), key, **values), flush=True)
 
     wish = JoinRequest(
         address=address,
@@ -53,9 +55,9 @@ def _join(options: argparse.Namespace) -> int:
         validation=options.validation,
         device=options.device,
     )
-    tell(Stage("cluster.stage.waiting", {"address": address}))
-    outcome = Joiner(wish, tell).run()
-    tell(Stage("cluster.stage.ended", {"outcome": t(f"cluster.outcome.{outcome}")}))
+    tell("cluster.stage.waiting", {"address": address})
+    outcome = Joiner(wish, tell, refuse_held).run()
+    tell("cluster.stage.ended", {"outcome": t(f"cluster.outcome.{outcome}")})
     return 0 if outcome in ("finished", "stopped") else 1
 
 
