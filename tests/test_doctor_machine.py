@@ -9,11 +9,11 @@ import pytest
 
 from glmstudio.doctor import diagnose
 from glmstudio.doctor.checks import machine
-from glmstudio.doctor.engine.report import Result
+from glmstudio.doctor.engine.report import Finding
 from tests.namespaces import case, doctor_in, finding
 
 
-def one(name: str) -> Result:
+def one(name: str) -> Finding:
     (result,) = diagnose(only=[name]).results
     return result
 

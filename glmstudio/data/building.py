@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
-from glmstudio.data.mixture import PLAIN, REHEARSAL, Mixture, read_findings
+from glmstudio.data.mixture import PLAIN, REHEARSAL, Mixture, read_examined
 from glmstudio.data.prepared import VERSION
 from glmstudio.data.protocol.prompt import Message, spelled
 from glmstudio.data.protocol.tokenizer import Tokenizer
@@ -40,15 +40,15 @@ def build(
     forms = set[str]()
     with ExitStack() as stack:
         writer = _Writer(stack, folder, cutter.tokenizer, names)
-        for file, line, finding in read_findings(source, watch.moved, mixture, cutter):
+        for file, line, examined in read_examined(source, watch.moved, mixture, cutter):
             watch.look(source)
-            forms |= {finding.form} if finding.mended is not None else set()
-            problem = problem_of(file, line, finding)
-            messages = finding.mended
+            forms |= {examined.form} if examined.mended is not None else set()
+            problem = problem_of(file, line, examined)
+            messages = examined.mended
             if messages is not None:
-                flags = (MENDED if problem is not None else 0) | (TOOLS if finding.tools else 0)
-                flags |= (GENERAL if finding.form == REHEARSAL else 0) | (EXTRA if finding.extra else 0)
-                flags |= PROSE if finding.form == "text" else 0
+                flags = (MENDED if problem is not None else 0) | (TOOLS if examined.tools else 0)
+                flags |= (GENERAL if examined.form == REHEARSAL else 0) | (EXTRA if examined.extra else 0)
+                flags |= PROSE if examined.form == "text" else 0
                 again = writer.row(index[file], line, messages, flags)
                 problem = problem or again
             if problem is not None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from glmstudio.errors import StudioError
 
-# Flags of a row, as in `Finding`; PROSE: running text.
+# Flags of a row, as in `ExaminedRecord`; PROSE: running text.
 MENDED, REPEATED, TOOLS, GENERAL, EXTRA, PROSE = 1, 2, 4, 8, 16, 32
 MAY_REPEAT = EXTRA | PROSE  # nothing is wrong with such a row that comes again
 ROW = struct.Struct("<qiiqiiqqQB")

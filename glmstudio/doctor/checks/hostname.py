@@ -6,7 +6,8 @@ import socket
 import sys
 from typing import Any
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.system import hosts_file
 from glmstudio.system.environment import in_container, in_wsl, on_nixos
 from glmstudio.system.hostnames import NAMES_LIMIT, ask_names
@@ -15,7 +16,7 @@ _SLOW = 2.0  # seconds
 
 
 @check("net.hostname", family="network", limit=NAMES_LIMIT + 0.8)
-def net_hostname(probes: Probes) -> Found:
+def net_hostname(probes: Probes) -> Finding:
     """Whether the machine's own name leads back to it. Our runs do not depend on it; other tools hang for ever."""
     answers = probes.ask(ask_names)
     own = [] if answers is None else [answer for answer in answers if answer["name"] != "localhost"]
@@ -23,7 +24,7 @@ def net_hostname(probes: Probes) -> Found:
 
 
 @check("net.localhost", family="network", limit=NAMES_LIMIT + 0.8)
-def net_localhost(probes: Probes) -> Found | None:
+def net_localhost(probes: Probes) -> Finding | None:
     """Whether "localhost" is this machine. Our runs say 127.0.0.1."""
     answer = next((answer for answer in probes.ask(ask_names) or [] if answer["name"] == "localhost"), None)
     if answer is None:
@@ -34,7 +35,7 @@ def net_localhost(probes: Probes) -> Found | None:
     return found("ok", "ok", address=address) if answer["local"] else found("warning", "elsewhere", address=address)
 
 
-def judge(answers: list[dict[str, Any]] | None, own: str) -> Found:
+def judge(answers: list[dict[str, Any]] | None, own: str) -> Finding:
     """What the answers for the names of this machine mean; `own` is the name that was asked for first."""
     if answers is None:
         return found("warning", "slow", name=own, seconds=NAMES_LIMIT, **_line(own))

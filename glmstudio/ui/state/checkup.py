@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from glmstudio.doctor import EndResult, Gpu, Report, Result, StaleProcess, diagnose, end_stale
+from glmstudio.doctor import EndResult, Finding, Gpu, Report, StaleProcess, diagnose, end_stale
 from glmstudio.doctor.engine.audit import entries
 from glmstudio.doctor.engine.fixes import FixOffer, apply, offer, undoable
 from glmstudio.errors import StudioError
@@ -40,7 +40,7 @@ class Checkup:
         self.running = False
         self.deep = False
         self.stage = ""
-        self.arrived: list[Result] = []
+        self.arrived: list[Finding] = []
         self.ended: list[EndResult] = []
         self.offers: dict[str, FixOffer] = {}
         self.changes: list[dict[str, Any]] = []
