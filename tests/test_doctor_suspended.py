@@ -25,6 +25,7 @@ from glmstudio.doctor.checks import ports
 from glmstudio.doctor.engine.check import Probes
 from glmstudio.doctor.engine.report import Finding
 from glmstudio.rundir.run import Run
+from glmstudio.runs.stop import stop_now
 from glmstudio.system.process import Identity, alive, environment, free_port, identify, send
 from glmstudio.system.process_table import JOB, is_stopped, read_table
 from glmstudio.system.suspension import paused_s
@@ -352,7 +353,7 @@ def test_a_run_of_the_studio_that_stands_still_is_named_and_stopped_as_a_run(cle
     assert (finding.case, finding.subject) == ("ours", "run")
     assert "`python launcher.py runs stop run`" in finding.fix("en")
 
-    (result,) = end_stale([found[parts["rank"].pid].token])
+    (result,) = end_stale([found[parts["rank"].pid].token], stop_run=stop_now)
     assert result.outcome == "ended"
     assert run.processes() == []
     assert Run("run", run.path).read_state().state == "stopped"

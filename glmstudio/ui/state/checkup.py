@@ -13,6 +13,7 @@ from glmstudio.doctor import EndResult, Finding, Gpu, Report, StaleProcess, diag
 from glmstudio.doctor.engine.audit import entries
 from glmstudio.doctor.engine.fixes import FixOffer, apply, offer, undoable
 from glmstudio.errors import StudioError
+from glmstudio.runs.stop import stop_now
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Checkup:
 
     def _end(self, tokens: list[str]) -> None:
         try:
-            self.ended = list(end_stale(tokens, tell=lambda stage: setattr(self, "stage", stage)))
+            self.ended = list(end_stale(tokens, tell=lambda stage: setattr(self, "stage", stage), stop_run=stop_now))
         finally:
             self.stage = ""
 
