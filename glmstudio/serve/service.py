@@ -53,8 +53,8 @@ class Service:
                 Route("/health", self.health),
                 Route("/v1/models", self.models),
                 Route("/v1/models/{name:path}", self.model),
-                Route("/v1/chat/completions", self.complete, methods=["POST"]),
-                Route("/v1/completions", self.go_on, methods=["POST"]),
+                Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
+                Route("/v1/completions", self.completions, methods=["POST"]),
                 *token_routes(self._tokenizer, self._engine.context),
                 Route("/studio/state", self.state),
                 Route("/studio/adapters", self.add, methods=["POST"]),
@@ -81,8 +81,8 @@ class Service:
         """How busy the engine is; for the studio alone."""
         self._only_studio(request)
         engine = self._engine
-        told = {"waiting": len(engine.queue), "busy": engine.busy, "kept_tokens": engine.prefix_cache.tokens}
-        return JSONResponse(told | {"in_use": engine.adapters.in_use or self._name})
+        state = {"waiting": len(engine.queue), "busy": engine.busy, "kept_tokens": engine.prefix_cache.tokens}
+        return JSONResponse(state | {"in_use": engine.adapters.in_use or self._name})
 
     async def add(self, request: HttpRequest) -> Response:
         """Put an adapter beside the weights; for the studio alone."""
@@ -103,7 +103,7 @@ class Service:
                 return full()
         return JSONResponse(self._model(name))
 
-    async def complete(self, request: HttpRequest) -> Response:
+    async def chat_completions(self, request: HttpRequest) -> Response:
         """An answer, whole or as server-sent events; errors in OpenAI's shape."""
         asked = read_request(await read_body(request))
         adapter = self._adapter(asked.model)
@@ -127,7 +127,7 @@ class Service:
             return EventStream(self._events(writer, listener, head, asked), listener)
         return await self._whole(request, writer, listener, head)
 
-    async def go_on(self, request: HttpRequest) -> Response:
+    async def completions(self, request: HttpRequest) -> Response:
         """Text that goes on behind each prompt, and how likely its tokens are; whole or as server-sent events."""
         body = await read_body(request)
         asked = await beside(request, read_completion, body, self._tokenizer, self._engine.context)
@@ -171,10 +171,10 @@ class Service:
         yield "data: [DONE]\n\n"
 
     def _prompt(self, asked: Request) -> list[int]:
-        turns = to_turns(asked.messages, asked.tools)
-        if not is_text(turns):
+        messages = to_turns(asked.messages, asked.tools)
+        if not is_text(messages):
             raise ProtocolError("The request holds half a character, such as \\ud83d alone.", "messages")
-        prompt = chat_ids(self._tokenizer, turns)
+        prompt = chat_ids(self._tokenizer, messages)
         if len(prompt) >= self._engine.context:
             raise ProtocolError(
                 f"The conversation has {len(prompt)} tokens; the model reads {self._engine.context}.",
