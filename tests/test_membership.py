@@ -20,13 +20,13 @@ from glmstudio.cluster.membership_events import (
     KeepLog,
     Look,
     OwnState,
-    Probe,
     Probed,
+    ProbeMissing,
     Refuse,
     Reply,
-    Report,
     RestartWorkers,
     Sender,
+    StatusReport,
     Wait,
 )
 from glmstudio.cluster.spec import Cluster, Machine
@@ -86,19 +86,19 @@ CASES: dict[str, tuple[Membership, Event, tuple[str, str], list[Any]]] = {
     "cannot be reached": (machines(), Join(sender(), "h", FACTS, "5"), ("refused", "missing"), [(Refuse, "cluster.unreachable_from_first")]),
     "joins again": (machines("training+"), Join(sender(), "h", FACTS), ("joined", "missing"), [TAKEN_IN]),
     # Reports
-    "waits": (machines("joined"), Report(sender(), "joined"), ("joined", "missing"), [reply("wait")]),
-    "may go": (machines("joined+"), Report(sender(), "training"), ("training+", "missing"), [reply("go")]),
-    "was lost": (machines("lost"), Report(sender(), "training"), ("lost", "missing"), [Reply({"order": "join"})]),
-    "is unknown": (machines(), Report(sender(), "training"), ("missing", "missing"), [Reply({"order": "join"})]),
-    "leaves": (machines("training+"), Report(sender(), "gone"), ("gone", "missing"), [reply("wait")]),
-    "leaves at the end": (machines("training+", order="over", outcome="finished"), Report(sender(), "gone"), ("gone+", "missing"), [reply("over", 0, "finished")]),
-    "fails": (machines("training+"), Report(sender(), "failed", PROBLEM), ("joined", "missing"), [reply("wait")]),
-    "is told to stop": (machines("training+", order="stop"), Report(sender(), "training"), ("training+", "missing"), [reply("stop")]),
-    "says nonsense": (machines("training+"), Report(sender(), "../x"), ("training+", "missing"), [reply("go")]),
-    "has printed": (machines("joined"), Report(sender(), "joined", log=b"x"), ("joined", "missing"), [KeepLog(2, b"x"), reply("wait")]),
+    "waits": (machines("joined"), StatusReport(sender(), "joined"), ("joined", "missing"), [reply("wait")]),
+    "may go": (machines("joined+"), StatusReport(sender(), "training"), ("training+", "missing"), [reply("go")]),
+    "was lost": (machines("lost"), StatusReport(sender(), "training"), ("lost", "missing"), [Reply({"order": "join"})]),
+    "is unknown": (machines(), StatusReport(sender(), "training"), ("missing", "missing"), [Reply({"order": "join"})]),
+    "leaves": (machines("training+"), StatusReport(sender(), "gone"), ("gone", "missing"), [reply("wait")]),
+    "leaves at the end": (machines("training+", order="over", outcome="finished"), StatusReport(sender(), "gone"), ("gone+", "missing"), [reply("over", 0, "finished")]),
+    "fails": (machines("training+"), StatusReport(sender(), "failed", PROBLEM), ("joined", "missing"), [reply("wait")]),
+    "is told to stop": (machines("training+", order="stop"), StatusReport(sender(), "training"), ("training+", "missing"), [reply("stop")]),
+    "says nonsense": (machines("training+"), StatusReport(sender(), "../x"), ("training+", "missing"), [reply("go")]),
+    "has printed": (machines("joined"), StatusReport(sender(), "joined", log=b"x"), ("joined", "missing"), [KeepLog(2, b"x"), reply("wait")]),
     # Gathering
     "all are here": (machines("joined", "joined"), Gather(), ("joined+", "joined+"), [Begin()]),
-    "one is missing": (machines("joined", until=NOW + 1), Gather(), ("joined", "missing"), [Probe(machines().members[2:])]),
+    "one is missing": (machines("joined", until=NOW + 1), Gather(), ("joined", "missing"), [ProbeMissing(machines().members[2:])]),
     "one is missing, asked just now": (machines("joined", until=NOW + 1, probed=NOW - 1), Gather(), ("joined", "missing"), []),
     "enough when the time is over": (machines("joined", until=NOW - 1), Gather(), ("joined+", "missing"), [Begin()]),
     "too few when the time is over": (machines(until=NOW - 1), Gather(), ("missing", "missing"), [(Fail, "cluster.too_few")]),
@@ -144,10 +144,10 @@ def test_who_falls_silent_is_lost(event: Event) -> None:
 
 
 def test_a_fatal_problem_ends_the_run() -> None:
-    state, _ = step(machines("training+"), Report(sender(), "failed", PROBLEM, fatal=True), NOW)
+    state, _ = step(machines("training+"), StatusReport(sender(), "failed", PROBLEM, fatal=True), NOW)
     _, orders = step(state, Look(), NOW)
     assert [known(order) for order in orders] == [(Fail, "cluster.machine_failed")]
-    state, _ = step(machines("training+"), Report(sender(), "failed", PROBLEM), NOW)
+    state, _ = step(machines("training+"), StatusReport(sender(), "failed", PROBLEM), NOW)
     _, orders = step(state, Look(), NOW)
     assert orders == (RestartWorkers(),)
 

@@ -21,7 +21,7 @@ from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.decode import DecodeForward
 from glmstudio.glm.load import load_model
 from glmstudio.serve.engine import Engine, GenerationJob
-from glmstudio.serve.events import Event, Failed, Finished, NewToken, NoMemoryError, PrefixHit, PromptScores
+from glmstudio.serve.events import Event, JobFailed, JobFinished, NewToken, NoMemoryError, PrefixHit, PromptScores
 from glmstudio.serve.fair_queue import FairQueue, FullError
 from glmstudio.tools.toolbox import trained
 from tests.adapters import BASE, lora, prefix
@@ -146,7 +146,7 @@ def events_of(engine: Engine, ids: list[int], sampling: Sampling, **more: Any) -
     heard: queue.Queue[Event] = queue.Queue()
     engine.submit(GenerationJob(ids, sampling, heard.put, **more))
     events = [heard.get(timeout=60)]
-    while not isinstance(events[-1], Finished | Failed):
+    while not isinstance(events[-1], JobFinished | JobFailed):
         events.append(heard.get(timeout=60))
     return events
 
@@ -197,13 +197,13 @@ def test_cancel_ends_a_long_prompt_between_two_pieces(engine: Engine) -> None:
         told.append(item)
         if isinstance(item, PrefixHit):
             job.cancel.set()
-        if isinstance(item, Finished):
+        if isinstance(item, JobFinished):
             done.set()
 
     job = GenerationJob([5] * 2000, GREEDY, put)
     engine.submit(job)
     assert done.wait(30)
-    assert told == [PrefixHit(0), Finished()]
+    assert told == [PrefixHit(0), JobFinished()]
 
 
 def test_an_adapter_is_not_added_behind_a_flood(engine: Engine, folders: dict[str, Path]) -> None:
@@ -221,7 +221,7 @@ def test_an_adapter_is_not_added_behind_a_flood(engine: Engine, folders: dict[st
     engine.add("late", folders["soft"])
     assert len(over) <= 3
     assert done.wait(60)
-    assert over == [Finished()] * 10
+    assert over == [JobFinished()] * 10
 
 
 class Short(DecodeForward):
@@ -261,7 +261,7 @@ def test_too_little_memory_for_scores_is_told(engine: Engine) -> None:
     assert isinstance(heard[2].error, NoMemoryError)
     short.most = 10_000
     engine.submit(scored)
-    assert [type(told.get(timeout=60)) for _ in range(3)] == [PrefixHit, PromptScores, Finished]
+    assert [type(told.get(timeout=60)) for _ in range(3)] == [PrefixHit, PromptScores, JobFinished]
 
 
 def test_turns_are_fair() -> None:

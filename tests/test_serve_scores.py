@@ -18,7 +18,7 @@ from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
 from glmstudio.serve.engine import Engine, GenerationJob
-from glmstudio.serve.events import Event, Failed, Finished, NewToken, PrefixHit, PromptScores
+from glmstudio.serve.events import Event, JobFailed, JobFinished, NewToken, PrefixHit, PromptScores
 from glmstudio.serve.protocol import scores as slices
 from glmstudio.serve.protocol.scores import TokenScore, score_of
 from tests.adapters import BASE, lora, prefix
@@ -53,8 +53,8 @@ def told(engine: Engine, asked: list[int], adapter: str = "", most: int = 0, **m
     sampling = Sampling(temperature=0.0, max_tokens=most)
     engine.submit(GenerationJob(asked, sampling, heard.put, adapter, scored=True, **{"prompt_scored": True, **more}))
     events: list[Any] = []
-    while not isinstance(event := heard.get(timeout=60), Finished):
-        if isinstance(event, Failed):
+    while not isinstance(event := heard.get(timeout=60), JobFinished):
+        if isinstance(event, JobFailed):
             raise event.error
         events.append(event)
     return events

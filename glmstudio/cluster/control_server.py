@@ -21,7 +21,17 @@ from typing import Any
 
 from glmstudio.cluster.member import Member, why_closed
 from glmstudio.cluster.membership import Membership, printable, step
-from glmstudio.cluster.membership_events import AskToJoin, Event, Join, KeepLog, Order, Refuse, Reply, Report, Sender
+from glmstudio.cluster.membership_events import (
+    AskToJoin,
+    Event,
+    Join,
+    KeepLog,
+    Order,
+    Refuse,
+    Reply,
+    Sender,
+    StatusReport,
+)
 from glmstudio.cluster.spec import Cluster
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
@@ -108,7 +118,7 @@ class ControlServer:
         about = {"run": self._offer.run, "job": self._offer.job, "settings": dict(self._offer.settings)}
         return about | {"cluster": self.cluster.to_json()} | reply
 
-    def _reply(self, event: AskToJoin | Join | Report) -> dict[str, Any]:
+    def _reply(self, event: AskToJoin | Join | StatusReport) -> dict[str, Any]:
         reply: dict[str, Any] = {}
         for order in self.handle(event):
             if isinstance(order, Refuse):
@@ -127,10 +137,10 @@ class ControlServer:
                 log.write(order.data)
 
 
-def _report(sender: Sender, message: dict[str, Any]) -> Report:
+def _report(sender: Sender, message: dict[str, Any]) -> StatusReport:
     """What a machine reports, as far as it can be believed."""
     log = message.get("log")
-    return Report(
+    return StatusReport(
         sender,
         printable(message.get("state"), 16),
         told.problem(message.get("problem")),

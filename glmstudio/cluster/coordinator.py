@@ -28,8 +28,8 @@ from glmstudio.cluster.membership_events import (
     Look,
     Order,
     OwnState,
-    Probe,
     Probed,
+    ProbeMissing,
     RestartWorkers,
     Wait,
 )
@@ -133,7 +133,7 @@ class Coordinator:
                 raise order.problem
             if isinstance(order, RestartWorkers) and self._agent:
                 self._agent.end_workers()
-            if isinstance(order, Probe):  # all at once: one that is off answers to nobody for seconds
+            if isinstance(order, ProbeMissing):  # all at once: one that is off answers to nobody for seconds
                 for each in order.members:
                     threading.Thread(target=self._probe, args=(each,), daemon=True).start()
         return orders

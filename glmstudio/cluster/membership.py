@@ -24,13 +24,13 @@ from glmstudio.cluster.membership_events import (
     Look,
     Order,
     OwnState,
-    Probe,
     Probed,
+    ProbeMissing,
     Refuse,
     Reply,
-    Report,
     RestartWorkers,
     Sender,
+    StatusReport,
     Wait,
 )
 from glmstudio.cluster.spec import Cluster
@@ -96,7 +96,7 @@ Next = tuple[Membership, tuple[Order, ...]]
 def step(state: Membership, event: Event, now: float) -> Next:
     """What follows from an event."""
     match event:
-        case AskToJoin() | Join() | Report():
+        case AskToJoin() | Join() | StatusReport():
             return _heard(state, event, now)
         case Gather():
             return _gather(_without_silent(state, now), now)
@@ -113,11 +113,11 @@ def step(state: Membership, event: Event, now: float) -> Next:
             return replace(state, order="over", outcome=event.outcome, until=None), ()
 
 
-def _heard(state: Membership, event: AskToJoin | Join | Report, now: float) -> Next:
+def _heard(state: Membership, event: AskToJoin | Join | StatusReport, now: float) -> Next:
     member = _member(state, event.sender)
     if isinstance(member, StudioError):
         return state, (Refuse(member),)
-    if isinstance(event, Report):
+    if isinstance(event, StatusReport):
         return _report(state, member, event, now)
     if state.order != "go":
         return state, (Refuse(StudioError("cluster.run_over", run=state.run)),)
@@ -162,7 +162,7 @@ def _join(state: Membership, member: Member, event: Join, now: float) -> Next:
     return state.having(replace(member, admitted=False).turned("joined", now)), (Reply(reply),)
 
 
-def _report(state: Membership, member: Member, event: Report, now: float) -> Next:
+def _report(state: Membership, member: Member, event: StatusReport, now: float) -> Next:
     if not member.token or member.state == "lost":
         return state, (Reply({"order": "join"}),)  # it was away for too long, or the first machine has begun anew
     member = replace(member, heard=now, memory=event.memory)
@@ -204,7 +204,7 @@ def _gather(state: Membership, now: float) -> Next:
         return state, (Fail(_too_few(state, "cluster.too_few")),)
     if state.probed is None or now - state.probed > _PROBE_EVERY:
         missing = tuple(each for each in state.others if each.state == "missing")
-        return replace(state, probed=now), (Probe(missing),)
+        return replace(state, probed=now), (ProbeMissing(missing),)
     return state, ()
 
 

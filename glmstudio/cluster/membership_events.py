@@ -39,7 +39,7 @@ class Join:
 
 
 @dataclass(frozen=True)
-class Report:
+class StatusReport:
     """How it goes there; `log`: what was printed since."""
 
     sender: Sender
@@ -97,7 +97,7 @@ class Wait:
     """It waits for the others to leave."""
 
 
-Event = AskToJoin | Join | Report | Gather | Probed | OwnState | Look | End | Wait
+Event = AskToJoin | Join | StatusReport | Gather | Probed | OwnState | Look | End | Wait
 
 # What has to be done.
 
@@ -125,7 +125,7 @@ class KeepLog:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeMissing:
     """Look why these are missing."""
 
     members: tuple[Member, ...]
@@ -148,4 +148,4 @@ class Fail:
     problem: StudioError
 
 
-Order = Reply | Refuse | KeepLog | Probe | Begin | RestartWorkers | Fail
+Order = Reply | Refuse | KeepLog | ProbeMissing | Begin | RestartWorkers | Fail

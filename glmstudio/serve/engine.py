@@ -18,7 +18,7 @@ from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 from glmstudio.chat.sampling import Sampling
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.serve.decoders import EagerDecoder
-from glmstudio.serve.events import Event, Failed, Finished, NewToken, NoMemoryError, PrefixHit, PromptScores
+from glmstudio.serve.events import Event, JobFailed, JobFinished, NewToken, NoMemoryError, PrefixHit, PromptScores
 from glmstudio.serve.fair_queue import FairQueue
 from glmstudio.serve.prefix_cache import PrefixCache
 from glmstudio.serve.protocol.scores import TokenScore, score_of, scores_of
@@ -92,8 +92,8 @@ class Engine:
         job = GenerationJob(prompt, sampling, events.put, adapter)
         self.submit(job)
         try:
-            while not isinstance(event := events.get(), Finished):
-                if isinstance(event, Failed):
+            while not isinstance(event := events.get(), JobFinished):
+                if isinstance(event, JobFailed):
                     raise event.error
                 if isinstance(event, NewToken):
                     yield event.id
@@ -138,18 +138,18 @@ class Engine:
         else:
             task.done.set_result(None)
 
-    def _ending(self, job: GenerationJob) -> Finished | Failed:
+    def _ending(self, job: GenerationJob) -> JobFinished | JobFailed:
         """Answer; returns how that ended."""
         try:
             self._answer(job)
         except NoMemoryError as error:
             # No trace in the log: whoever looks there for the cause of a crash would take it for one.
             log.warning("A conversation of %d tokens found no room", error.tokens)
-            return Failed(error.with_traceback(None))
+            return JobFailed(error.with_traceback(None))
         except Exception as error:
             log.exception("An answer broke")
-            return Failed(error.with_traceback(None))
-        return Finished()
+            return JobFailed(error.with_traceback(None))
+        return JobFinished()
 
     def _answer(self, job: GenerationJob) -> None:
         """The answer; where the memory is not enough, once more with all that was cached given back."""

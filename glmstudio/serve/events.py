@@ -38,15 +38,15 @@ class NewToken:
 
 
 @dataclass(frozen=True)
-class Finished:
+class JobFinished:
     """The answer is over: it ended by itself, at its limit, or because nobody listens."""
 
 
 @dataclass(frozen=True)
-class Failed:
+class JobFailed:
     """The answer broke off."""
 
     error: Exception
 
 
-Event = PrefixHit | PromptScores | NewToken | Finished | Failed
+Event = PrefixHit | PromptScores | NewToken | JobFinished | JobFailed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from glmstudio.serve.engine import Engine, GenerationJob
-from glmstudio.serve.events import Event, Failed, Finished
+from glmstudio.serve.events import Event, JobFailed, JobFinished
 
 _BEAT = 1.0  # seconds between two signs of life while a request waits
 
@@ -47,10 +47,10 @@ class Listener:
         self._engine.submit(job)
 
     async def events(self) -> AsyncIterator[Event]:
-        """What is told of the job until it ends; the last one is `Failed` where it broke."""
-        while not isinstance(event := await self._events.get(), Finished):
+        """What is told of the job until it ends; the last one is `JobFailed` where it broke."""
+        while not isinstance(event := await self._events.get(), JobFinished):
             yield event
-            if isinstance(event, Failed):
+            if isinstance(event, JobFailed):
                 return
 
     async def events_or_heartbeats(self) -> AsyncIterator[Event | Heartbeat]:
@@ -63,10 +63,10 @@ class Listener:
             except asyncio.TimeoutError:
                 yield Heartbeat(self._before())
                 continue
-            if isinstance(event, Finished):
+            if isinstance(event, JobFinished):
                 return
             yield event
-            if isinstance(event, Failed):
+            if isinstance(event, JobFailed):
                 return
 
     @asynccontextmanager
@@ -85,7 +85,7 @@ class Listener:
         while (await request.receive())["type"] != "http.disconnect":
             pass
         self._leave()
-        self._events.put_nowait(Finished())
+        self._events.put_nowait(JobFinished())
 
     def _leave(self) -> None:
         """Nobody waits any more: the engine may serve somebody else."""

@@ -25,7 +25,7 @@ from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 from glmstudio.serve.engine import Engine, GenerationJob
-from glmstudio.serve.events import Failed
+from glmstudio.serve.events import JobFailed
 from glmstudio.serve.fair_queue import FullError
 from glmstudio.serve.job_listener import Heartbeat, Listener
 from glmstudio.serve.protocol.chat_request import Request, read_request
@@ -136,7 +136,7 @@ class Service:
     async def _whole(self, request: HttpRequest, writer: Writer, listener: Listener, head: dict[str, Any]) -> Response:
         async with listener.running(request):
             async for event in listener.events():
-                if isinstance(event, Failed):
+                if isinstance(event, JobFailed):
                     return failed(event.error)
                 writer.take(event)
             done = writer.end()
@@ -156,7 +156,7 @@ class Service:
         async for event in listener.events_or_heartbeats():
             if isinstance(event, Heartbeat):
                 yield event.comment
-            elif isinstance(event, Failed):
+            elif isinstance(event, JobFailed):
                 yield f"data: {json.dumps(told_of(event.error)[1])}\n\n"
                 return
             else:

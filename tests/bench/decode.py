@@ -22,7 +22,7 @@ from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
 from glmstudio.serve.engine import Engine, GenerationJob
-from glmstudio.serve.events import Event, Failed, Finished, NewToken
+from glmstudio.serve.events import Event, JobFailed, JobFinished, NewToken
 from tests import old_recipe
 from tests.adapters import BASE
 from tests.bench.chat_cache import machine
@@ -94,7 +94,7 @@ def _ours(engine: Engine, tokenizer: Tokenizer, prompt: list[int]) -> float:
         if isinstance(event, NewToken):
             begun[0] = begun[0] or time.process_time()
             stream.push(event.id)
-        elif isinstance(event, Finished | Failed):
+        elif isinstance(event, JobFinished | JobFailed):
             over.set()
 
     engine.submit(GenerationJob(prompt, Sampling(temperature=0.0, max_tokens=ANSWER), put))

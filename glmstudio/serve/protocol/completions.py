@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.serve.engine import Engine, GenerationJob
-from glmstudio.serve.events import Failed
+from glmstudio.serve.events import JobFailed
 from glmstudio.serve.fair_queue import FullError
 from glmstudio.serve.job_listener import Heartbeat, Listener
 from glmstudio.serve.protocol.completion_request import CompletionRequest
@@ -72,7 +72,7 @@ class Completions:
                     return full()
                 sent = []
                 async for event in self._listener.events():
-                    if isinstance(event, Failed):
+                    if isinstance(event, JobFailed):
                         return failed(event.error)
                     sent.append(self._writer.take(event))
                 sent.append(self._end())
@@ -97,7 +97,7 @@ class Completions:
             async for event in self._listener.events_or_heartbeats():
                 if isinstance(event, Heartbeat):
                     yield event.comment
-                elif isinstance(event, Failed):
+                elif isinstance(event, JobFailed):
                     yield f"data: {_json(told_of(event.error)[1])}\n\n"
                     return
                 elif choice := self._writer.take(event):
