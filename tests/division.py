@@ -12,8 +12,6 @@ import os
 import signal
 from pathlib import Path
 
-from accelerate.state import AcceleratorState
-
 from glmstudio.config.settings import Settings, change
 from glmstudio.files import read_table
 from glmstudio.train import worker
@@ -34,7 +32,6 @@ def main() -> None:
             die(file) if file.parent.name == f"checkpoint-{options.die}" else write(file, tensors)
         )
     for folder in options.folders:
-        AcceleratorState._reset_state(reset_partial_state=True)
         train(folder, team)
     team.leave()
 

@@ -78,7 +78,7 @@ def train(name: str, folder: Path, *, projection: bool, batch_size: int = 1, **c
         losses.append(output["loss"].item())
 
     trainer.model.register_forward_hook(watch)
-    trainer.train()
+    trainer.fit()
     glm.eval()
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [json.loads(line)["loss"] for line in lines]

@@ -147,7 +147,7 @@ def test_a_training_goes_the_same_way(tmp_path: Path) -> None:
             trainer.steps = dataclasses.replace(
                 trainer.steps, layout=dataclasses.replace(trainer.steps.layout, prompts=None)
             )
-        trainer.train()
+        trainer.fit()
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         losses.append([line["loss"] for line in lines])
         assert sum(line["tokens"] for line in lines) == 3 * sum(LENGTHS), "tokens of conversations, computed or not"

@@ -10,7 +10,7 @@ from glmstudio.glm.attention import PackedSequences
 
 
 class ModelWithLoss(nn.Module):
-    """The model as the Trainer sees it: a pack in, the weighted loss of its learned tokens out."""
+    """The model as the loop sees it: a pack in, the weighted loss of its learned tokens out."""
 
     def __init__(self, glm: GlmForCausalLM) -> None:
         super().__init__()

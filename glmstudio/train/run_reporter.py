@@ -58,24 +58,25 @@ class RunReporter:
         """Add the real tokens of one pack to the step."""
         self._tokens += tokens
 
-    def step_made(self, step: int, logs: dict[str, Any]) -> None:
+    def step_made(self, step: int, *, loss: float, learning_rate: float, grad_norm: float) -> None:
         """One line for one step. All processes call it together."""
         ranks = self._team.table(self._tokens, _peak_memory(), *self.stopwatch.take())
         now, tokens = time.monotonic(), int(sum(row[0] for row in ranks))
-        self.step, self.loss = step, float(logs["loss"])
+        self.step, self.loss = step, loss
         self.validation_loss = None  # what was measured before is not this step's
-        self._write(
-            {
-                "step": step,
-                "loss": self.loss,
-                "learning_rate": logs.get("learning_rate"),
-                "grad_norm": float(logs["grad_norm"]) if "grad_norm" in logs else None,
-                "tokens": tokens,
-                "tokens_per_second": round(tokens / max(now - self._mark, 1e-9), 1),
-                "seconds": round(self._before + now - self._began, 3),
-                "memory": int(max(row[1] for row in ranks)),
-            }
-        )
+        row = {
+            "step": step,
+            "loss": loss,
+            "learning_rate": learning_rate,
+            "grad_norm": grad_norm,
+            "tokens": tokens,
+            "tokens_per_second": round(tokens / max(now - self._mark, 1e-9), 1),
+            "seconds": round(self._before + now - self._began, 3),
+            "memory": int(max(row[1] for row in ranks)),
+        }
+        self._write(row)
+        if not self._team.local_rank:  # for `train.log` of each machine
+            sys.stdout.write(json.dumps(row) + "\n")
         self._tokens, self._mark = 0, now
         if self._team.world > 1:
             self._compare(step, ranks)

@@ -28,7 +28,7 @@ def sampler(
 
     def sample(step: int) -> None:
         glm.eval()
-        with torch.no_grad():  # as in `StudioTrainer.evaluate`
+        with torch.no_grad():  # as in `Trainer.validate`
             ids = torch.tensor([prompt], device=glm.device)
             answer = glm.generate(
                 ids,

@@ -37,9 +37,10 @@ from glmstudio.train.methods import METHODS, checkpoint_layers, compile_kernels
 from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.sample import sampler
 from glmstudio.train.shared_prefix import prompts_of
-from glmstudio.train.strategies.base import ShardingStrategy, strategy_of
+from glmstudio.train.strategies import strategy_of
+from glmstudio.train.strategies.base import ShardingStrategy
 from glmstudio.train.strategies.full_state import restore_state, save_result
-from glmstudio.train.trainer import TrainingJob, make_trainer
+from glmstudio.train.trainer import Trainer, TrainingJob
 from glmstudio.train.training_exam import Exam
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -101,20 +102,18 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], team: Distri
         write_json(folder / "opening.json", _opening(tokenizer, examples), parents=False)
         write_json(folder / "environment.json", _environment(glm, team), parents=False)
     sample = sampler(glm, tokenizer, examples, settings.sample_prompt, witness)
-    trainer, watcher = make_trainer(
+    trainer = Trainer(
         glm, TrainingJob(settings, model, folder, examples, validation, witness, sample, team, engine, about, exam)
     )
+    trainer.fit(resume)
     if about.get("probe"):
-        trainer.args.save_strategy = "no"
-        trainer.train()
         witness.phase("done")
         return
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     witness.phase("saving")
-    if not watcher.stopped:
-        _take_best(glm, engine, folder, trainer.state.global_step)
+    if not trainer.stopped:
+        _take_best(glm, engine, folder, trainer.step)
     _finish(glm, engine, folder)
-    witness.phase("stopped" if watcher.stopped else "done")
+    witness.phase("stopped" if trainer.stopped else "done")
 
 
 def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, dict[str, Any]]:
@@ -157,7 +156,7 @@ def _take_best(glm: GlmForCausalLM, engine: ShardingStrategy, folder: Path, step
         return
     files = METHODS[settings.method].files
     if files is None:
-        restore_state(engine, good.path, list)
+        restore_state(engine, good.path)
     else:
         files.restore(glm, good.path)
     if engine.team.first:

@@ -29,7 +29,7 @@ from glmstudio.train.batches import Examples
 from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.strategies.base import ShardingStrategy
-from glmstudio.train.trainer import TrainingJob, make_trainer
+from glmstudio.train.trainer import Trainer, TrainingJob
 from tests.adapters import BASE
 from tests.bench.chat_cache import machine
 from tests.bench.data_check import write
@@ -117,9 +117,9 @@ def _rate(folder: Path, examples: Examples) -> float:
         base, engine = Model("m", "m", place, "local", 0, None), ShardingStrategy(settings, team)
         witness = RunReporter(place, settings.steps, team)
         job = TrainingJob(settings, base, place, examples, None, witness, lambda step: None, team, engine)
-        trainer = make_trainer(glm, job)[0]
+        trainer = Trainer(glm, job)
         began = time.process_time()
-        trainer.train()
+        trainer.fit()
         seconds = time.process_time() - began
         lines = (place / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return float(sum(json.loads(line)["tokens"] for line in lines) / seconds)

@@ -168,8 +168,8 @@ def _train(case: Case, folder: Path, vocabulary: int) -> None:
     settings = case.made()
     glm = prepared(folder / "model", settings)
     trainer = trainer_for(glm, settings, _examples(case, vocabulary), folder)
-    trainer._save_checkpoint = lambda *_: None  # what a step needs is measured, not what a save needs
-    trainer.train()
+    trainer.save_checkpoint = lambda: None  # what a step needs is measured, not what a save needs
+    trainer.fit()
 
 
 def _on_the_card(case: Case, folder: Path) -> int:
@@ -186,9 +186,9 @@ def _on_the_card(case: Case, folder: Path) -> int:
     glm.train()
     checkpoint_layers(glm, settings)
     trainer = trainer_for(glm, settings, _examples(case, SIX_BILLION.vocabulary), folder)
-    trainer._save_checkpoint = lambda *_: None
+    trainer.save_checkpoint = lambda: None
     torch.cuda.reset_peak_memory_stats()
-    trainer.train()
+    trainer.fit()
     return int(torch.cuda.max_memory_allocated())
 
 

@@ -82,7 +82,7 @@ def join() -> DistributedContext:
     refuse_pickles()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        if "LOCAL_RANK" in os.environ:  # else the Trainer would wait for others, at an open port
+        if "LOCAL_RANK" in os.environ:  # else accelerate would wait for others, at an open port
             meet_alone(backend())
         return DistributedContext()
     local_rank = int(os.environ["LOCAL_RANK"])

@@ -11,7 +11,7 @@ Numbers go through one tensor at a time: no process ever holds more than its own
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from glmstudio.glm.weights.whole_model import read_whole, write_beside
 from glmstudio.train.strategies.base import MOMENTS, WEIGHT, ShardingStrategy
 
 OPTIMIZER_INDEX = "optimizer.safetensors.index.json"
-_OLD_OPTIMIZER = "optimizer.pt"  # what checkpoints held before there were several engines
 _FILE = 1_000_000_000  # bytes of float32 weights that go into one file; the embedding of 6B alone is as large
 
 Item = tuple[str, str, torch.Tensor]  # native name, WEIGHT or one of MOMENTS, the full tensor
@@ -80,13 +79,12 @@ def save_result(engine: ShardingStrategy, folder: Path, base: Path) -> None:
         write_beside(folder, engine.config, base)
 
 
-def restore_state(engine: ShardingStrategy, folder: Path, old_order: Callable[[], Sequence[str]]) -> None:
+def restore_state(engine: ShardingStrategy, folder: Path) -> None:
     """Give every process its share of what lies in `folder`, which the first one reads; every process calls it.
 
-    A folder without an optimizer is a model to begin with. `old_order` tells the native names in the order in which
-    the old `optimizer.pt` counts them. Raises StudioError where the folder holds something else.
+    A folder without an optimizer is a model to begin with. Raises StudioError where the folder holds something else.
     """
-    items = _read(engine, folder, old_order) if engine.team.first else iter(())
+    items = _read(engine, folder) if engine.team.first else iter(())
     while item := _share(engine, next(items, None)):
         engine.put(*item)
     engine.step = _share_value(engine, _step(folder, engine) if engine.team.first else 0)
@@ -144,16 +142,11 @@ def _write_weight_index(engine: ShardingStrategy, folder: Path, pieces: Sequence
     write_json(folder / "model.safetensors.index.json", {"metadata": {"parameters": size}, "weight_map": files})
 
 
-def _read(engine: ShardingStrategy, folder: Path, old_order: Callable[[], Sequence[str]]) -> Iterator[Item]:
+def _read(engine: ShardingStrategy, folder: Path) -> Iterator[Item]:
     for name, tensor in read_whole(folder, engine.shapes, engine.config):
         yield name, WEIGHT, tensor
     if (folder / OPTIMIZER_INDEX).is_file():
         yield from _moments(engine, folder)
-    elif (folder / _OLD_OPTIMIZER).is_file():
-        state = _old_state(folder)
-        for number, name in enumerate(old_order()):
-            for kind in MOMENTS:
-                yield name, kind, _fitting(engine, folder / _OLD_OPTIMIZER, name, state[number][kind])
 
 
 def _moments(engine: ShardingStrategy, folder: Path) -> Iterator[Item]:
@@ -173,15 +166,11 @@ def _fitting(engine: ShardingStrategy, file: Path, name: str, tensor: torch.Tens
     return tensor
 
 
-def _old_state(folder: Path) -> dict[int, Any]:
-    return torch.load(folder / _OLD_OPTIMIZER, map_location="cpu", weights_only=True, mmap=True)["state"]
-
-
 def _step(folder: Path, engine: ShardingStrategy) -> int:
     """How many steps the optimizer has made: fewer than the run where 16-bit training left some out."""
     if (folder / OPTIMIZER_INDEX).is_file():
         return int(read_table(folder / OPTIMIZER_INDEX)["metadata"]["step"])
-    return int(_old_state(folder)[0]["step"]) if (folder / _OLD_OPTIMIZER).is_file() else engine.step
+    return engine.step
 
 
 def _share(engine: ShardingStrategy, item: Item | None) -> Item | None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import DeepSpeedPlugin
 from torch import nn
 from transformers import GlmForCausalLM, initialization
+from transformers.integrations import HfDeepSpeedConfig
 
 from glmstudio.config.deepspeed import search_path
 from glmstudio.config.settings import Settings
@@ -40,9 +42,8 @@ class ZeroStrategy(ShardingStrategy):
         glm = empty_base(folder)
         self.shapes = {name: parameter.shape for name, parameter in glm.named_parameters()}
         if self._divided:
-            config = self.arguments()["deepspeed"]
             with (
-                self._deepspeed.zero.Init(config_dict_or_path=config, dtype=self._dtype()),
+                self._deepspeed.zero.Init(config_dict_or_path=self._config(), dtype=self._dtype()),
                 initialization.no_init_weights(),
             ):
                 glm = native_model(glm.config)
@@ -51,14 +52,20 @@ class ZeroStrategy(ShardingStrategy):
         set_angles(glm, self.device)
         return glm.requires_grad_(True)
 
-    def arguments(self) -> dict[str, Any]:
+    def deepspeed_plugin(self) -> DeepSpeedPlugin:
+        """As in every engine. transformers' class also has its `generate` run in step on all processes."""
+        self._deepspeed.utils.logger.setLevel("WARNING")
+        os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"  # accelerate's own switch, which it reads before the plugin
+        return DeepSpeedPlugin(hf_ds_config=HfDeepSpeedConfig(self._config()))
+
+    def _config(self) -> dict[str, Any]:
         """DeepSpeed's settings. Adam is PyTorch's: DeepSpeed's own for the main memory would have to be compiled."""
         settings, on_gpu = self.settings, self.device.type == "cuda"
         zero: dict[str, Any] = {"stage": 3 if self._divided else 2, "overlap_comm": on_gpu}
         if settings.engine == "zero3_offload":
             place = {"device": "cpu", "pin_memory": on_gpu}
             zero |= {"offload_optimizer": place, "offload_param": place}
-        told = {
+        return {
             "zero_optimization": zero,
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
@@ -66,9 +73,8 @@ class ZeroStrategy(ShardingStrategy):
             "fp16": {"enabled": self._dtype() is torch.float16},
             "gradient_clipping": settings.max_grad_norm,
             "train_micro_batch_size_per_gpu": settings.batch_size,
-            "gradient_accumulation_steps": 1,  # as the Trainer counts: a step is one batch to it
+            "gradient_accumulation_steps": 1,  # the loop tells accelerate which pack is a step's last one
         }
-        return {"deepspeed": told}
 
     def bind(self, wrapped: nn.Module, glm: GlmForCausalLM, optimizer: Any) -> None:
         """As in every engine; what DeepSpeed's optimizer would make at its first step is made now, to be filled."""
