@@ -12,7 +12,7 @@ from glmstudio.cluster.spec import Cluster, Machine, interface_of, make_cluster,
 from glmstudio.doctor.checks import hostname
 from glmstudio.rundir.launch import cluster_line
 from glmstudio.system import process
-from tests.trainings import problem
+from tests.run_helpers import problem
 
 HERE = {"127.0.0.1", "10.0.0.1"}
 ANSWERS: dict[str, dict[str, Any]] = {

@@ -34,8 +34,8 @@ from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.strategies import strategy_of
 from glmstudio.train.strategies.base import ShardingStrategy
 from glmstudio.train.strategies.fsdp import FSDPStrategy
-from tests.divided import SAVED, STEPS, alike, alone, losses, run, together
-from tests.trainings import problem, small_data
+from tests.run_helpers import problem, small_data
+from tests.sharded_runs import SAVED, STEPS, alike, alone, losses, run, together
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from glmstudio.glm.quantization import Linear4bit, Linear8bit, QuantizedLinear
 from glmstudio.paths import DEMO
 from tests.bench.old_recipe import conversations
 from tests.published import Shape, write_model
-from tests.training import trainer_for
+from tests.trainer_helpers import trainer_for
 
 MODEL = DEMO / "model"
 

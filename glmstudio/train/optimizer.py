@@ -52,30 +52,30 @@ def _precision(glm: GlmForCausalLM, strategy: ShardingStrategy) -> str:
     return "fp16" if glm.dtype == torch.float16 else "no"
 
 
-def save_states(folder: Path, team: DistributedContext, states: Mapping[str, Any]) -> None:
+def save_states(folder: Path, context: DistributedContext, states: Mapping[str, Any]) -> None:
     """Write the states under their names, and the random numbers of each process; all processes call it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, each in states.items() if team.first else ():
+    for name, each in states.items() if context.first else ():
         torch.save(each.state_dict(), folder / name)
     numbers = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        numbers["cuda"] = torch.cuda.get_rng_state() if team.world == 1 else torch.cuda.get_rng_state_all()
-    torch.save(numbers, folder / _random_file(team))
+        numbers["cuda"] = torch.cuda.get_rng_state() if context.world == 1 else torch.cuda.get_rng_state_all()
+    torch.save(numbers, folder / _random_file(context))
 
 
-def restore_states(folder: Path, team: DistributedContext, states: Mapping[str, Any]) -> None:
+def restore_states(folder: Path, context: DistributedContext, states: Mapping[str, Any]) -> None:
     """Read them back. Where another number of processes wrote them, the random numbers begin anew."""
     for name, each in states.items():
         each.load_state_dict(torch.load(folder / name, map_location="cpu", weights_only=True))
-    if (folder / _random_file(team)).is_file():
+    if (folder / _random_file(context)).is_file():
         with safe_globals():
-            numbers = torch.load(folder / _random_file(team), weights_only=True)
+            numbers = torch.load(folder / _random_file(context), weights_only=True)
         random.setstate(numbers["python"])
         np.random.set_state(numbers["numpy"])
         torch.set_rng_state(numbers["cpu"])
         if torch.cuda.is_available() and "cuda" in numbers:
-            (torch.cuda.set_rng_state if team.world == 1 else torch.cuda.set_rng_state_all)(numbers["cuda"])
+            (torch.cuda.set_rng_state if context.world == 1 else torch.cuda.set_rng_state_all)(numbers["cuda"])
 
 
-def _random_file(team: DistributedContext) -> str:
-    return "rng_state.pth" if team.world == 1 else f"rng_state_{team.rank}.pth"
+def _random_file(context: DistributedContext) -> str:
+    return "rng_state.pth" if context.world == 1 else f"rng_state_{context.rank}.pth"

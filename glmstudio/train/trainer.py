@@ -47,10 +47,10 @@ class TrainingJob:
     folder: Path
     examples: Examples
     validation: Examples | None
-    witness: RunReporter
+    reporter: RunReporter
     sample: Callable[[int], None]
-    team: DistributedContext
-    engine: ShardingStrategy
+    context: DistributedContext
+    strategy: ShardingStrategy
     about: Mapping[str, Any] = field(default_factory=dict)  # `run.json`
     exam: Exam | None = None  # of the first process
 
@@ -62,17 +62,17 @@ class Trainer:
         settings, examples = job.settings, job.examples
         set_seed(settings.seed)
         self.job, self.glm, self.files = job, glm, METHODS[settings.method].files
-        self.order = LengthGroupedSampler(examples.lengths, settings.batch_size, settings.seed, examples.prompts)
+        self.sampler = LengthGroupedSampler(examples.lengths, settings.batch_size, settings.seed, examples.prompts)
         limit = pack_limit(settings, int(examples.lengths.max())) if settings.packing else None
-        layout = Packer(limit, attention_cost_length(glm), examples.prompts)
-        self.steps = StepConfig(settings.batch_size, settings.accumulation, layout)
-        self.accelerator = make_accelerator(glm, job.engine)
+        packer = Packer(limit, attention_cost_length(glm), examples.prompts)
+        self.steps = StepConfig(settings.batch_size, settings.accumulation, packer)
+        self.accelerator = make_accelerator(glm, job.strategy)
         self.guard = DivergenceGuard(scaled=self.accelerator.mixed_precision == "fp16")
         scored = ModelWithLoss(glm)
-        job.engine.divide(scored)
+        job.strategy.divide(scored)
         self.model, self.optimizer = self.accelerator.prepare(scored, adamw(scored, settings.learning_rate))
         self.scheduler = get_linear_schedule_with_warmup(self.optimizer, settings.warmup_steps, settings.steps)
-        job.engine.bind(self.model, glm, self.optimizer)
+        job.strategy.bind(self.model, glm, self.optimizer)
         states = {"scheduler.pt": self.scheduler, "scaler.pt": self.accelerator.scaler}
         states |= {"optimizer.pt": self.optimizer} if self.files else {}
         self._states = {name: each for name, each in states.items() if each is not None}
@@ -83,23 +83,23 @@ class Trainer:
 
     def fit(self, resume: Path | None = None) -> None:
         """Train to the last step, or until the run is asked to stop or ends early. Raises StudioError."""
-        settings, witness, team = self.job.settings, self.job.witness, self.job.team
+        settings, reporter, context = self.job.settings, self.job.reporter, self.job.context
         self._load_checkpoint(resume)
         loader = self._train_loader()
         self.model.train()
-        witness.begin()
+        reporter.begin()
         while self.step < settings.steps and not self.stopped and not self.ends_early:
-            self.order.epoch, done = divmod(self.step, len(loader))
+            self.sampler.epoch, done = divmod(self.step, len(loader))
             # A loader draws a number at its start; an epoch that goes on has drawn it before it was saved.
             with torch.random.fork_rng(devices=[], enabled=done > 0):
                 batches = iter(skip_first_batches(loader, done))
             for _ in range(done, len(loader)):
-                with witness.stopwatch.reading():
+                with reporter.stopwatch.reading():
                     packs = next(batches)
                 loss, norm, rate = self.train_step(packs)
-                self.stopped = team.any(witness.stop_asked)
+                self.stopped = context.any(reporter.stop_asked)
                 self.guard.loss(loss, self.step)
-                witness.step_made(self.step, loss=loss, learning_rate=rate, grad_norm=norm)
+                reporter.step_made(self.step, loss=loss, learning_rate=rate, grad_norm=norm)
                 last = self.step == settings.steps
                 due = last or self.step % settings.save_every == 0
                 if due and not self.stopped:
@@ -117,8 +117,8 @@ class Trainer:
             self.accelerator.sync_gradients = last
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
                 given = send_to_device(pack, self.accelerator.device)
-                self.job.witness.count(given.pop("tokens"))
-                with self.job.witness.stopwatch.computing():
+                self.job.reporter.count(given.pop("tokens"))
+                with self.job.reporter.stopwatch.computing():
                     loss = self.model(**given)["loss"]
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -135,75 +135,76 @@ class Trainer:
 
     def validate(self) -> None:
         """The mean loss of all learned tokens of the validation set, whose packs all processes share out."""
-        team, model, validation, witness = self.job.team, self.model, self.job.validation, self.job.witness
+        context, model, validation, reporter = self.job.context, self.model, self.job.validation, self.job.reporter
         if validation is None:
             return
         total, count = 0.0, 0.0
-        layout = dataclasses.replace(self.steps.layout, prompts=None)
-        accumulation = self.steps.accumulation * team.world
-        steps = dataclasses.replace(self.steps, accumulation=accumulation, layout=layout, mean=False)
-        deal = PackBatchSampler(validation, range(len(validation)), steps, team)
+        packer = dataclasses.replace(self.steps.packer, prompts=None)
+        accumulation = self.steps.accumulation * context.world
+        steps = dataclasses.replace(self.steps, accumulation=accumulation, packer=packer, mean=False)
+        sampler = PackBatchSampler(validation, range(len(validation)), steps, context)
         # A generator of its own: else it would draw from the one that training draws its dropout from.
         own = torch.Generator()
-        loader = DataLoader(PackedDataset(validation, layout), batch_sampler=deal, collate_fn=list, generator=own)
+        loader = DataLoader(PackedDataset(validation, packer), batch_sampler=sampler, collate_fn=list, generator=own)
         model.eval()
         with torch.no_grad():  # a divided model keeps what it put together, and learns with it afterwards
             for done, packs in enumerate(loader):
-                witness.validating(done, len(deal))
+                reporter.validating(done, len(sampler))
                 for pack in packs:
                     del pack["tokens"]
-                    count += sum(weight * n for weight, n in zip(pack["weights"], pack["counts"], strict=True))
+                    counted = zip(pack["loss_weights"], pack["label_counts"], strict=True)
+                    count += sum(weight * n for weight, n in counted)
                     total += float(model(**send_to_device(pack, self.accelerator.device))["loss"])
         model.train()
-        total, count = (sum(column) for column in zip(*team.table(total, count), strict=True))
-        witness.validated(self.step, total / max(count, 1))
+        total, count = (sum(column) for column in zip(*context.table(total, count), strict=True))
+        reporter.validated(self.step, total / max(count, 1))
 
     def save_checkpoint(self) -> None:
         """A checkpoint, whole or not at all; then a sample of what the model says now, and room for the next one."""
-        job, witness, team = self.job, self.job.witness, self.job.team
-        witness.phase("saving")
+        job, reporter, context = self.job, self.job.reporter, self.job.context
+        reporter.phase("saving")
         path = job.folder / f"checkpoints/checkpoint-{self.step}"
-        if team.first and path.is_symlink():
+        if context.first and path.is_symlink():
             path.unlink()  # nothing is ever written where somebody else's link leads
-        team.barrier()
-        marks = examine(job.exam, self.glm, self.step, witness) if job.exam and not self.stopped else None
+        context.barrier()
+        marks = examine(job.exam, self.glm, self.step, reporter) if job.exam and not self.stopped else None
         try:
             self._write_checkpoint(path)
-            if team.first:
-                losses = {"loss": witness.loss, "validation_loss": witness.validation_loss}
+            if context.first:
+                losses = {"loss": reporter.loss, "validation_loss": reporter.validation_loss}
                 seal(path, step=self.step, **losses, facts=marks.worth if marks else None)
         except Exception:
             shutil.rmtree(path, ignore_errors=True)
             raise
-        if team.first:
+        if context.first:
             prune(path.parent, keep=job.settings.keep_checkpoints, by=job.settings.best_by)
         # A model that is divided among the processes can only speak when all of them take part.
-        if not self.stopped and (team.first or job.settings.engine != "ddp"):
+        if not self.stopped and (context.first or job.settings.engine != "ddp"):
             job.sample(self.step)
-        self.ends_early = team.any(team.first and self._may_end_early(path.parent, marks))
-        team.barrier()
-        witness.phase("training")
+        self.ends_early = context.any(context.first and self._may_end_early(path.parent, marks))
+        context.barrier()
+        reporter.phase("training")
 
     def _write_checkpoint(self, path: Path) -> None:
         job = self.job
         if not self.files:
-            save_state(job.engine, path, job.base.path, spread=job.settings.checkpoint_form == "sharded")
-        elif job.team.first:
+            save_state(job.strategy, path, job.base.path, spread=job.settings.checkpoint_form == "sharded")
+        elif job.context.first:
             self.files.save(self.glm, path, job.base)
-        save_states(path, job.team, self._states)
-        job.team.barrier()  # every process has written its random numbers
-        collect(job.team, path, job.about)
+        save_states(path, job.context, self._states)
+        job.context.barrier()  # every process has written its random numbers
+        collect(job.context, path, job.about)
 
     def _load_checkpoint(self, path: Path | None) -> None:
         """Go on from a checkpoint; where there is none, a model that comes without its numbers gets the base's."""
         job = self.job
         if self.files and path:
             self.files.restore(self.glm, path)
-        elif not self.files and (path or job.engine.starts_empty):
-            restore_state(job.engine, path or job.base.path)
+        elif not self.files and (path or job.strategy.starts_empty):
+            restore_state(job.strategy, path or job.base.path)
         if path:
             self.step = int(path.name.rpartition("-")[2])
-            restore_states(path, job.team, self._states)
+            restore_states(path, job.context, self._states)
             for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
                 group["lr"] = rate
 
@@ -211,8 +212,8 @@ class Trainer:
         """This process's packs, those of a step together. They are dealt out here: accelerate would give the last ones
         of an epoch twice."""
         return DataLoader(
-            PackedDataset(self.job.examples, self.steps.layout),
-            batch_sampler=PackBatchSampler(self.job.examples, self.order, self.steps, self.job.team),
+            PackedDataset(self.job.examples, self.steps.packer),
+            batch_sampler=PackBatchSampler(self.job.examples, self.sampler, self.steps, self.job.context),
             collate_fn=list,
             num_workers=self.job.settings.loader_processes,
             pin_memory=self.glm.device.type == "cuda",

@@ -38,7 +38,7 @@ from tests import old_recipe
 from tests.bench.old_recipe import conversations
 from tests.bench.shared_prompt import with_prompts
 from tests.published import Shape, config_of, sizes
-from tests.training import trainer_for
+from tests.trainer_helpers import trainer_for
 
 SIX_BILLION = Shape(vocabulary=65024, hidden=4096, ffn=13696, layers=28, heads=32, groups=2, width=128)
 SMALL = Shape(vocabulary=512, hidden=64, ffn=128, layers=2, heads=4, groups=2, width=16)

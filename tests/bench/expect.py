@@ -26,7 +26,7 @@ from glmstudio.planning.plan import device_memory_of
 from glmstudio.train.measuring import layer_timing
 from glmstudio.train.measuring.measure import free_memory, stream
 from glmstudio.train.methods import METHODS as WAYS
-from tests.training import trainer_for
+from tests.trainer_helpers import trainer_for
 
 MODELS = {
     "6 layers of 512, head of 4,096": (ModelShape(6, 512, 1712, 8, 2, 64, 4096), METHODS, 10, 3),

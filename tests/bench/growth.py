@@ -34,7 +34,7 @@ from tests.adapters import BASE
 from tests.bench.chat_cache import machine
 from tests.bench.data_check import write
 from tests.published import Shape, write_model
-from tests.training import Listed, prepared
+from tests.trainer_helpers import Listed, prepared
 
 ROUNDS, STEPS, TOKENS = 5, 3, 8192
 RECORDS = (1_000, 100_000)
@@ -112,11 +112,11 @@ def _rate(folder: Path, examples: Examples) -> float:
     )  # fmt: skip
     glm = prepared(folder / "model", settings)
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
-        place, team = Path(name), DistributedContext()
+        place, context = Path(name), DistributedContext()
         (place / "run.json").write_text("{}")
-        base, engine = Model("m", "m", place, "local", 0, None), ShardingStrategy(settings, team)
-        witness = RunReporter(place, settings.steps, team)
-        job = TrainingJob(settings, base, place, examples, None, witness, lambda step: None, team, engine)
+        base, strategy = Model("m", "m", place, "local", 0, None), ShardingStrategy(settings, context)
+        reporter = RunReporter(place, settings.steps, context)
+        job = TrainingJob(settings, base, place, examples, None, reporter, lambda step: None, context, strategy)
         trainer = Trainer(glm, job)
         began = time.process_time()
         trainer.fit()

@@ -30,7 +30,7 @@ from glmstudio.train.shared_prefix import Prompts
 from glmstudio.train.trainer import Trainer
 from tests import old_recipe
 from tests.published import Shape, write_model
-from tests.training import prepared, trainer_for
+from tests.trainer_helpers import prepared, trainer_for
 
 LENGTH, PREFIX = 256, 16  # 2,048 and 128 divided by 8
 STEPS = 8  # of 16 conversations; what a training costs before its first step and after its last one weighs less then
@@ -180,7 +180,7 @@ def loss_step(side: str) -> int:
 def _count_rows(scored: torch.nn.Module, rows: dict[str, int]) -> None:
     def given(_: object, __: object, batch: dict[str, torch.Tensor]) -> None:
         rows["real"] += int((batch["input_ids"] != old_recipe.PAD).sum())
-        rows["learned"] += len(batch["wanted"])
+        rows["learned"] += len(batch["labels"])
 
     def count(part: str) -> Callable[..., None]:
         def add(_: object, given: tuple[torch.Tensor], __: object) -> None:

@@ -32,7 +32,7 @@ from glmstudio.planning.memory import Computing, Need, WorstBatch, need
 from glmstudio.planning.model_shape import shape_of
 from glmstudio.train.methods import METHODS, checkpoint_layers
 from tests.published import Shape, config_of, write_model
-from tests.training import prepared, trainer_for
+from tests.trainer_helpers import prepared, trainer_for
 
 WIDE = Shape(vocabulary=4096, hidden=512, ffn=1712, layers=6, heads=8, groups=2, width=64)
 SIX_BILLION = Shape(vocabulary=65024, hidden=4096, ffn=13696, layers=28, heads=32, groups=2, width=128)

@@ -78,7 +78,7 @@ def backend() -> str:
 
 
 def join() -> DistributedContext:
-    """Meet the others that torchrun started; a process that was started alone is a team of one."""
+    """Meet the others that torchrun started; a process that was started alone is a group of one."""
     refuse_pickles()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:

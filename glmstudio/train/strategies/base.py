@@ -1,4 +1,4 @@
-"""How the processes of a run divide the model: not at all (plain, DDP), or by an engine of its own module.
+"""How the processes of a run divide the model: not at all (plain, DDP), or by a strategy of its own module.
 
 `full_state` reads and writes the numbers through `ShardingStrategy.get` and `ShardingStrategy.put`.
 """
@@ -34,8 +34,8 @@ class ShardingStrategy:
     starts_empty = False  # whether the model comes without its numbers, to be filled in after `bind`
     autocast = True  # whether accelerate cares for the type that is computed in
 
-    def __init__(self, settings: Settings, team: DistributedContext) -> None:
-        self.settings, self.team = settings, team
+    def __init__(self, settings: Settings, context: DistributedContext) -> None:
+        self.settings, self.context = settings, context
         self.config: GlmConfig = None
         self.shapes: dict[str, torch.Size] = {}  # native name to the full tensor's shape
         self._parameters: dict[str, nn.Parameter] = {}
@@ -85,7 +85,7 @@ class ShardingStrategy:
             state["step"].fill_(step)
 
     def _check(self, wrapped: nn.Module) -> None:
-        self._demand(wrapped, DistributedDataParallel if self.team.world > 1 else nn.Module)
+        self._demand(wrapped, DistributedDataParallel if self.context.world > 1 else nn.Module)
 
     def _demand(self, wrapped: Any, kind: type) -> None:
         if not isinstance(wrapped, kind):

@@ -31,7 +31,7 @@ class FSDPStrategy(ShardingStrategy):
     def build(self, folder: Path) -> GlmForCausalLM:
         """The model with this process's slices only, and no numbers in them yet."""
         meet_alone(backend())
-        self._mesh = init_device_mesh(self.device.type, (self.team.world,))
+        self._mesh = init_device_mesh(self.device.type, (self.context.world,))
         glm = empty_base(folder)
         self.shapes = {name: parameter.shape for name, parameter in glm.named_parameters()}
         for part in (glm.model.embed_tokens, *glm.model.layers, [glm.model.norm, glm.lm_head]):
@@ -58,6 +58,6 @@ class FSDPStrategy(ShardingStrategy):
         return held.full_tensor()
 
     def _fill(self, held: torch.Tensor, value: torch.Tensor) -> None:
-        slices = value.chunk(self.team.world)  # as FSDP cuts: by rows, and the last processes may get none
-        if self.team.rank < len(slices):
-            held.to_local().copy_(slices[self.team.rank])
+        slices = value.chunk(self.context.world)  # as FSDP cuts: by rows, and the last processes may get none
+        if self.context.rank < len(slices):
+            held.to_local().copy_(slices[self.context.rank])

@@ -31,8 +31,8 @@ class ZeroStrategy(ShardingStrategy):
 
     starts_empty = True
 
-    def __init__(self, settings: Settings, team: DistributedContext) -> None:
-        super().__init__(settings, team)
+    def __init__(self, settings: Settings, context: DistributedContext) -> None:
+        super().__init__(settings, context)
         self._deepspeed = _deepspeed()
         self._divided = settings.engine != "zero2"  # the weights, too
 
@@ -53,7 +53,7 @@ class ZeroStrategy(ShardingStrategy):
         return glm.requires_grad_(True)
 
     def deepspeed_plugin(self) -> DeepSpeedPlugin:
-        """As in every engine. transformers' class also has its `generate` run in step on all processes."""
+        """As in every strategy. transformers' class also has its `generate` run in step on all processes."""
         self._deepspeed.utils.logger.setLevel("WARNING")
         os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"  # accelerate's own switch, which it reads before the plugin
         return DeepSpeedPlugin(hf_ds_config=HfDeepSpeedConfig(self._config()))
@@ -77,7 +77,7 @@ class ZeroStrategy(ShardingStrategy):
         }
 
     def bind(self, wrapped: nn.Module, glm: GlmForCausalLM, optimizer: Any) -> None:
-        """As in every engine; what DeepSpeed's optimizer would make at its first step is made now, to be filled."""
+        """As in every strategy; what DeepSpeed's optimizer would make at its first step is made now, to be filled."""
         super().bind(wrapped, glm, optimizer)
         zero = self._optimizer
         masters = zero.fp32_partitioned_groups_flat if self._divided else zero.single_partition_of_fp32_groups
@@ -89,14 +89,14 @@ class ZeroStrategy(ShardingStrategy):
         self._optimizer = inner
 
     def get(self, name: str, kind: str) -> torch.Tensor:
-        """As in every engine."""
+        """As in every strategy."""
         utils, parameter = self._deepspeed.utils, self._parameters[name]
         if kind == WEIGHT:
             return utils.safe_get_full_fp32_param(parameter)
         return utils.safe_get_full_optimizer_state(parameter, kind)
 
     def put(self, name: str, kind: str, value: torch.Tensor) -> None:
-        """As in every engine; a weight also becomes what the next batch is computed with."""
+        """As in every strategy; a weight also becomes what the next batch is computed with."""
         utils, parameter = self._deepspeed.utils, self._parameters[name]
         with torch.no_grad():
             if not self._divided:
@@ -116,7 +116,7 @@ class ZeroStrategy(ShardingStrategy):
     def _own_slice(self, parameter: nn.Parameter, value: torch.Tensor) -> torch.Tensor:
         """This process's numbers, filled up with zeros: all slices are equally long."""
         length = self._deepspeed.utils.safe_get_local_fp32_param(parameter).numel()
-        own = value.flatten()[length * self.team.rank : length * (self.team.rank + 1)]
+        own = value.flatten()[length * self.context.rank : length * (self.context.rank + 1)]
         return torch.cat([own, own.new_zeros(length - own.numel())])
 
     def _dtype(self) -> torch.dtype:

@@ -78,7 +78,8 @@ def trainer_for(
 ) -> Trainer:
     """Its trainer, which reports to `folder`."""
     write_json(folder / "run.json", {})
-    base, team = Model(settings.model, settings.model, folder, "local", 0, None), DistributedContext()
-    witness, engine = RunReporter(folder, settings.steps, team), ShardingStrategy(settings, team)
-    job = TrainingJob(settings, base, folder, Listed(examples, prompts), None, witness, lambda step: None, team, engine)
+    base, context = Model(settings.model, settings.model, folder, "local", 0, None), DistributedContext()
+    reporter, strategy = RunReporter(folder, settings.steps, context), ShardingStrategy(settings, context)
+    given = Listed(examples, prompts)
+    job = TrainingJob(settings, base, folder, given, None, reporter, lambda step: None, context, strategy)
     return Trainer(glm, job)
