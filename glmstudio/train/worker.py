@@ -54,9 +54,8 @@ def train(folder: Path) -> int:
         if about is None:
             raise StudioError("runs.folder_gone", folder=str(folder))
         context = join()
-        # A run that was begun before there were packs had its memory planned without them.
-        given = {"packing": False} | about["settings"]
-        _train(change(Settings(), given, source=str(folder / "run.json")), folder, about, context)
+        settings = change(Settings(), about["settings"], source=str(folder / "run.json"))
+        _train(settings, folder, about, context)
         context.leave()
     except StudioError as problem:
         _tell(folder, problem)
@@ -89,7 +88,6 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], context: Dis
     # A checkpoint holds all of it: where the run began may be gone by now.
     method.attach(glm, settings, resume if warm and resume else warm)
     glm.train()
-    set_seed(settings.seed + context.rank)  # all begin alike; what each switches off at random is its own
     reporter.phase("reading")
     with context.first_goes_first():
         examples, validation, counts = _data(settings, model.path)
