@@ -11,7 +11,7 @@ from glmstudio.cluster import spec as module
 from glmstudio.cluster.spec import Cluster, Machine, interface_of, make_cluster, own_addresses, split
 from glmstudio.rundir.launch import cluster_line
 from glmstudio.system import process
-from tests.trainings import problem
+from tests.run_helpers import problem
 
 HERE = {"127.0.0.1", "10.0.0.1"}
 ANSWERS: dict[str, dict[str, Any]] = {

@@ -29,7 +29,7 @@ from glmstudio.runs.stop import stop_now
 from glmstudio.system.process import Identity, alive, environment, free_port, identify, send
 from glmstudio.system.process_table import JOB, is_stopped, read_table
 from glmstudio.system.suspension import paused_s
-from tests.trainings import LONG, begin, wait_for_step, who
+from tests.run_helpers import LONG, begin, wait_for_step, who
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 SLEEP = "import time; time.sleep(120)"

@@ -26,7 +26,7 @@ from glmstudio.files import write_json
 from glmstudio.rundir.run import Run
 from glmstudio.system.process import free_port
 from glmstudio.words import LANGUAGES
-from tests.trainings import problem
+from tests.run_helpers import problem
 
 CODE = "c" * 32
 FACTS = {"program": "1 (a)", "torch": "2", "settings": "s", "data": "d", "model": "m"}
