@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 
 from glmstudio.doctor.engine.check import Found, Probes, check, found
-from glmstudio.doctor.engine.report import Gpu
 from glmstudio.doctor.stale.stale_processes import list_stale
 from glmstudio.system.environment import in_container, in_wsl
-from glmstudio.system.nvml import GpuReading, read_cards
+from glmstudio.system.nvml import Gpu, GpuReading, read_cards
 
 _NEED_MIB = 15 * 1024  # ChatGLM3-6B with P-Tuning, as the shipped preset has it, on a card of 16 GB
 _UNNAMED_MIB = 500  # below that it is what programs and driver round

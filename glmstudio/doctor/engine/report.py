@@ -8,6 +8,7 @@ from typing import Any, Literal
 from glmstudio import __version__
 from glmstudio.doctor.engine.redact import redact
 from glmstudio.errors import StudioError, worded
+from glmstudio.system.nvml import Gpu
 from glmstudio.system.process import Identity
 from glmstudio.units import duration
 from glmstudio.words import has, say
@@ -103,34 +104,6 @@ class Result:
     def _text(self, lang: str, part: str) -> str:
         key = f"{self._table}.{part}"
         return say(lang, key, **worded(self.values, lang)) if has(key) else ""
-
-
-@dataclass(frozen=True)
-class GpuProcess:
-    """A program that holds memory of a GPU; `used_mib` is None where the driver does not tell."""
-
-    pid: int
-    name: str
-    user: str
-    used_mib: int | None
-    owner: str = ""  # "ours" for this studio's runs and model server, "other", or "" where nobody can know
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One NVIDIA GPU as its driver describes it."""
-
-    index: int
-    name: str
-    uuid: str
-    total_mib: int
-    free_mib: int
-    temperature_c: int | None
-    processes: tuple[GpuProcess, ...]
-    capability: tuple[int, int] = (0, 0)
-    utilization: int | None = None  # per cent of the time in which it computed
-    power_w: int | None = None
-    unnamed_mib: int | None = None  # in use, but by no program that the driver names; None where it cannot tell
 
 
 @dataclass(frozen=True)
