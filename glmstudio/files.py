@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import io
@@ -12,16 +11,10 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from glmstudio.paths import paths
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -161,13 +154,3 @@ def write_bytes(path: Path, content: bytes, *, parents: bool = True) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-@contextlib.contextmanager
-def alone(place: Path) -> Iterator[None]:
-    """Whoever works in the folder `place` waits for the others: two clicks at once do a thing once."""
-    with (place / "lock").open("a", encoding="utf-8") as file:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import alone, read_table, read_text, write_json
+from glmstudio.files import read_table, read_text, write_json
 from glmstudio.paths import ROOT, paths
 from glmstudio.system import process
+from glmstudio.system.locks import alone
 
 _BIRTH_S = 10.0
 

@@ -27,8 +27,9 @@ from glmstudio.data.readers.cutting import PIECE
 from glmstudio.data.readers.sources import source_files
 from glmstudio.data.store import Store, prepare, store_at, store_key
 from glmstudio.errors import StudioError
-from glmstudio.files import alone, read_table, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
+from glmstudio.system.locks import alone
 from glmstudio.system.process import Identity, alive, identify, spawn
 
 _BIRTH_S = 10.0

@@ -24,8 +24,9 @@ from typing import Any
 
 from glmstudio import untrusted
 from glmstudio.errors import StudioError
-from glmstudio.files import alone, read_json, write_json
+from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
+from glmstudio.system.locks import alone
 from glmstudio.system.process import Identity, alive, identify, send, spawn
 
 WORKERS = {

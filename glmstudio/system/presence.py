@@ -13,12 +13,8 @@ from typing import IO
 
 from glmstudio.files import read_table
 from glmstudio.paths import paths
+from glmstudio.system.locks import try_lock
 from glmstudio.system.process import Identity, alive
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock
-    fcntl = None  # type: ignore[assignment]
 
 STUDIO, SERVER = "studio.lock", "serve.lock"
 _PAGE, _MODEL = (
@@ -34,14 +30,12 @@ def hold(name: str, *, shared: bool = False) -> IO[str] | None:
     """
     file = (paths().state / name).open("a", encoding="utf-8")
     try:
-        if fcntl is not None:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
+        mine = try_lock(file, shared=shared)
     except OSError:
-        pass
-    return file
+        return file
+    if not mine:
+        file.close()
+    return file if mine else None
 
 
 @contextlib.contextmanager
