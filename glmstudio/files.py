@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from glmstudio.paths import paths
+from glmstudio.system.portable.file_access import BINARY, replace
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -146,11 +147,11 @@ def write_bytes(path: Path, content: bytes, *, parents: bool = True) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     mode = 0o600 if path.absolute().is_relative_to(paths().home) else 0o666
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

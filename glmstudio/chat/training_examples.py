@@ -14,7 +14,7 @@ from glmstudio.data.formats import conversations
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
-from glmstudio.system.locks import alone
+from glmstudio.system.portable.locks import alone
 
 DEFAULT = "chat"
 _NAME = re.compile(r"\w[\w.-]{0,63}")

@@ -35,6 +35,7 @@ from glmstudio.rundir import told
 from glmstudio.rundir.fingerprint import fingerprint
 from glmstudio.rundir.reasons import by_signal, reason
 from glmstudio.runs.stop import Stage
+from glmstudio.system.portable.signals import HANG_UP
 
 _EVERY = 1.0  # seconds between two messages
 _CUT_OFF = 10.0  # seconds without an answer after which this machine ends its part
@@ -83,7 +84,7 @@ class Joiner:
 
         Raises StudioError where this machine does not fit, and where the first one stays away for too long.
         """
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in filter(None, (signal.SIGINT, signal.SIGTERM, HANG_UP)):
             signal.signal(number, self._end)
         outcome, refused = "", 0.0
         self._heard = time.monotonic()

@@ -19,7 +19,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_table, read_text, write_json
 from glmstudio.paths import ROOT, paths
 from glmstudio.system import process
-from glmstudio.system.locks import alone
+from glmstudio.system.portable.locks import alone
 
 _BIRTH_S = 10.0
 

@@ -17,7 +17,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import digest
 from glmstudio.models.family import refuse_other_vocabulary
 from glmstudio.paths import paths
-from glmstudio.system.locks import taken
+from glmstudio.system.portable.locks import taken
 
 VERSION = 4  # of the files of a prepared data set, and of what the examination finds
 KEPT = 5

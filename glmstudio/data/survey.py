@@ -29,7 +29,7 @@ from glmstudio.data.store import Store, prepare, store_at, store_key
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
-from glmstudio.system.locks import alone
+from glmstudio.system.portable.locks import alone
 from glmstudio.system.process import Identity, alive, identify, spawn
 
 _BIRTH_S = 10.0

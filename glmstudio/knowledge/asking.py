@@ -25,7 +25,7 @@ from glmstudio.data.protocol.prompt import Message
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.jsonl import rows_from
-from glmstudio.system.locks import alone
+from glmstudio.system.portable.locks import alone
 from glmstudio.system.process import Identity, alive, identify, send, spawn
 
 LIMIT = 128  # tokens of an answer: a fact is short, and what has no end is told as that

@@ -10,7 +10,6 @@ A job is its directory: whoever reads it sees the same truth. One job a folder a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -26,7 +25,8 @@ from glmstudio import untrusted
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
-from glmstudio.system.locks import alone
+from glmstudio.system.portable.locks import alone
+from glmstudio.system.portable.signals import HANG_UP, KILL, ignore
 from glmstudio.system.process import Identity, alive, identify, send, spawn
 
 WORKERS = {
@@ -129,7 +129,7 @@ def pause(folder: Path) -> None:
     """End the job's process; what it has done is kept. Returns when the process is gone."""
     place = _place(folder)
     identity = _identity(_table(place / "job.json"), _table(place / "status.json"))
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGTERM, KILL):
         if identity is not None and send(identity, number):
             end = time.monotonic() + _GRACE_S
             while alive(identity) and time.monotonic() < end:
@@ -184,8 +184,7 @@ class Reporter:
         self._run_id = about.get("run_id")
         self.stopping = False
         signal.signal(signal.SIGTERM, self._asked_to_stop)
-        with contextlib.suppress(AttributeError):
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        ignore(HANG_UP)
 
     def tell(self, *, done: int, total: int, **more: Any) -> None:
         """How far it is, in bytes; written twice a second at most."""

@@ -17,7 +17,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
 from glmstudio.rundir.run import Run, find_run
-from glmstudio.system.locks import alone
+from glmstudio.system.portable.locks import alone
 
 
 def waiting() -> list[str]:

@@ -8,7 +8,6 @@ SIGKILL to whatever still carries the run's id.
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from glmstudio.runs import queue
 from glmstudio.runs.manage import leave_queue
 from glmstudio.runs.start import advance
 from glmstudio.system import process
+from glmstudio.system.portable.signals import CONTINUE, KILL, TERMINATE
 from glmstudio.units import size
 from glmstudio.words import say
 
@@ -83,7 +83,7 @@ class _Stop:
             told = {"now": now or self._asked_before, "time": time.time()}
             write_json(self._run.path / "stop.json", told, parents=False)
         held = _memory(self._rest())
-        self._signal(signal.SIGCONT)  # who is suspended hears nothing
+        self._signal(CONTINUE)  # who is suspended hears nothing
         if not now:
             yield Stage("runs.stage.saving")
             if self._wait(SAVE_GRACE):
@@ -91,9 +91,9 @@ class _Stop:
                 return
         yield Stage("runs.stage.asking")
         agent = process.Identity.from_json(self._run.about.get("agent"))
-        if agent is not None and (self._asked_before or process.send(agent, signal.SIGTERM)):
+        if agent is not None and (self._asked_before or process.send(agent, TERMINATE)):
             self._wait(AGENT_GRACE)
-        for number, stage in ((signal.SIGTERM, "runs.stage.terminating"), (signal.SIGKILL, "runs.stage.killing")):
+        for number, stage in ((TERMINATE, "runs.stage.terminating"), (KILL, "runs.stage.killing")):
             if self._rest():
                 yield Stage(stage)
                 self._signal(number)
@@ -103,7 +103,7 @@ class _Stop:
     def _rest(self) -> list[process.Identity]:
         return process.with_cookie(self._id)
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, number: int | None) -> None:
         for each in self._rest():
             process.send(each, number)
 

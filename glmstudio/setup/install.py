@@ -19,7 +19,8 @@ from glmstudio.setup import packages, torch_build
 from glmstudio.setup.messages import Stop, say
 from glmstudio.setup.state import LOG, PYTHON, ROOT, STAMP, VENV, is_ready, read_stamp, requirement_files, write_stamp
 from glmstudio.setup.steps import clock, step
-from glmstudio.system.locks import try_lock
+from glmstudio.system.portable.file_access import DISK_FULL
+from glmstudio.system.portable.locks import try_lock
 
 _LOCK = VENV / "setup.lock"
 _TORCH_PIN = VENV / "torch.txt"
@@ -140,7 +141,7 @@ def _only_launcher() -> Iterator[None]:
 
 
 def _explain(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL:
         return say("disk_full", folder=VENV)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return say("not_writable", folder=ROOT, hint=error.strerror)

@@ -69,9 +69,9 @@ def same_boot(identity: Identity) -> bool:
     return identity.boot_id == boot_id()
 
 
-def send(identity: Identity, signal: int) -> bool:
+def send(identity: Identity, signal: int | None) -> bool:
     """Signal exactly this process; False if it is gone, not ours to signal, this process, or one of its ancestors."""
-    if identity.pid <= 1 or identity.pid in {os.getpid(), *ancestors()}:
+    if signal is None or identity.pid <= 1 or identity.pid in {os.getpid(), *ancestors()}:
         return False
     try:
         pinned = os.pidfd_open(identity.pid)

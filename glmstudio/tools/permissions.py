@@ -8,7 +8,7 @@ from pathlib import Path
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
-from glmstudio.system.locks import alone
+from glmstudio.system.portable.locks import alone
 from glmstudio.tools.tool import PERMISSIONS, Tool
 
 

@@ -22,7 +22,7 @@ from glmstudio.models.hub.hubs import CONNECTIONS, TITLES, Listing, RemoteFile, 
 from glmstudio.models.hub.partial_file import PIECE, WORK, Checksum, PartialFile, on_disk, sum_of, take_over, unfinished
 from glmstudio.models.hub.transfer import Patience, Transfer, disk_problem
 from glmstudio.models.verify import verify
-from glmstudio.system.locks import taken
+from glmstudio.system.portable.locks import taken
 from glmstudio.units import size
 
 _LOCK = "lock"
