@@ -32,7 +32,9 @@ def _join(options: argparse.Namespace) -> int:
     from glmstudio.cluster.joiner import Joiner, JoinRequest
     from glmstudio.cluster.spec import PORT
     from glmstudio.runs.stop import Stage
+    from glmstudio.system import support
 
+    support.refuse("machines")
     address, colon, port = options.address.partition(":")
     if not address or (colon and not (port.isdecimal() and 0 < int(port) < 65536)):
         raise StudioError("cluster.bad_target", target=options.address)

@@ -13,6 +13,7 @@ from pathlib import Path
 from glmstudio.config.optional_packages import DEEPSPEED
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
+from glmstudio.system import support
 from glmstudio.system.json_child import ask
 
 
@@ -26,6 +27,7 @@ def installed() -> str | None:
 
 def check() -> None:
     """Raise StudioError, with the remedy, unless DeepSpeed is installed and loads beside this PyTorch."""
+    support.refuse("deepspeed")
     version = installed()
     if version is None:
         raise StudioError("engines.no_deepspeed")

@@ -37,6 +37,8 @@ class _Full(Exception):
 def is_full(folder: Path, most: int, files: int, pid: int | None = None) -> bool:
     """Whether it holds more than so many bytes or so many files, looking at no more than that many; or folders that
     are closed to us or too deep. What the process `pid` holds without a name counts, too."""
+    if os.scandir not in os.supports_fd:  # Windows, where only tools run that write nothing
+        return False
     try:
         size, _ = _held(os.open(folder, _FOLDER), most, files, 0)
     except _Full:

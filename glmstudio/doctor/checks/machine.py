@@ -13,6 +13,7 @@ import psutil
 
 from glmstudio.doctor.engine.check import Found, Probes, check, found
 from glmstudio.paths import paths
+from glmstudio.system import support
 from glmstudio.system.environment import in_container, in_wsl
 from glmstudio.system.portable import limits
 from glmstudio.system.portable.file_access import DISK_FULL
@@ -96,6 +97,10 @@ def place(_: Probes) -> list[Found]:
     seen = [found("info" if kind == "wsl" else "ok", kind, system=system)]
     if _nouveau_drives_a_card():
         seen.append(found("error", "nouveau", subject="nouveau"))
+    if lacks := support.missing():
+        seen.append(
+            found("info", "not_linux", subject="support", system=platform.system(), lacks=lacks, way=support.way())
+        )
     home = str(paths().home)
     if kind == "wsl" and home.startswith("/mnt/"):
         seen.append(found("warning", "windows_disk", subject="/mnt", folder=home))
