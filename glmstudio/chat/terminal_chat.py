@@ -68,7 +68,7 @@ def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Calla
 
     with own_server(model, [adapter] if adapter else []) as served:
         messages: list[dict[str, Any]] = []
-        show(say(lang, "cli.chat_ready"))
+        show(say(lang, "chat.terminal.ready"))
         if without:
             show(say(lang, "ui.chat.form_without.what", name=without.name))
         while True:

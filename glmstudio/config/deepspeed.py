@@ -32,7 +32,7 @@ def check() -> None:
     if version is None:
         raise StudioError("engines.no_deepspeed")
     seen = {"deepspeed": version, "torch": importlib.metadata.version("torch"), "python": sys.version}
-    note = DEEPSPEED.place / "loads.json"
+    note = DEEPSPEED.job.folder / "loads.json"
     if read_table(note) != seen:
         ask("glmstudio.train.strategies.zero", broke="engines.deepspeed_broken")
         write_json(note, seen)

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from glmstudio.config.devices import CPU, choose, run_on
-from glmstudio.errors import StudioError
+from glmstudio.errors import Message, StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.models import Model, list_models
 from glmstudio.models.catalogue import catalogue
@@ -39,16 +39,8 @@ from glmstudio.system.environment import processor_name
 from glmstudio.system.portable.signals import KILL
 
 STAGES = {
-    "start": StudioError("bench.stage.start"),
-    "product": StudioError("bench.stage.product"),
-    "stream": StudioError("bench.stage.stream"),
-    "place": StudioError("bench.stage.place"),
-    "disk": StudioError("bench.stage.disk"),
-    "answering": StudioError("bench.stage.answering"),
-    "ptuning_v2": StudioError("bench.stage.ptuning_v2"),
-    "lora": StudioError("bench.stage.lora"),
-    "small": StudioError("bench.stage.small"),
-    "head": StudioError("bench.stage.head"),
+    name: Message(f"bench.stage.{name}")
+    for name in ["start", "product", "stream", "place", "disk", "answering", "ptuning_v2", "lora", "small", "head"]
 }
 _FIRST = "start"
 _MOST = 1e18  # a figure beyond it is none
