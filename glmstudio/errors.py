@@ -10,8 +10,8 @@ from glmstudio.words import has, say
 
 
 @dataclass(frozen=True)
-class Message:
-    """A sentence by its key in the words files, and what fills it in: numbers, text, other messages and errors."""
+class LazyText:
+    """A sentence by its key in the words files, and what fills it in: numbers, other texts, errors."""
 
     key: str
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -34,9 +34,9 @@ class StudioError(Exception):
         super().__init__(key, values)
 
     @property
-    def message(self) -> Message:
+    def message(self) -> LazyText:
         """What happened."""
-        return Message(f"{self.key}.what", self.values)
+        return LazyText(f"{self.key}.what", self.values)
 
     def what(self, lang: str = "en") -> str:
         """What happened, as a full sentence."""
@@ -45,7 +45,7 @@ class StudioError(Exception):
     def fix(self, lang: str = "en", *, page: bool = False) -> str:
         """What to do about it in a terminal, or on the page; empty where nobody can say."""
         keys = [f"{self.key}.fix_page"] * page + [f"{self.key}.fix"]
-        return next((Message(key, self.values).text(lang) for key in keys if has(key)), "")
+        return next((LazyText(key, self.values).text(lang) for key in keys if has(key)), "")
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.what(), self.fix()) if part)
@@ -85,17 +85,17 @@ def _rebuild(key: str, values: dict[str, Any]) -> StudioError:
 def _worded(value: Any, lang: str) -> Any:
     if isinstance(value, tuple):
         return " ".join(str(_worded(each, lang)) for each in value)
-    if isinstance(value, Message):
+    if isinstance(value, LazyText):
         return value.text(lang)
     return value.what(lang) if isinstance(value, StudioError) else value
 
 
 def _plain(value: Any) -> Any:
-    """A value for JSON; an error or a message, or a tuple of them, stays one, so that it can speak any language."""
+    """A value for JSON; an error or a text, or a tuple of them, stays one, so that it can speak any language."""
     if isinstance(value, StudioError):
         return {"error": value.to_json()}
-    if isinstance(value, Message):
-        return {"message": [value.key, {name: _plain(each) for name, each in value.values.items()}]}
+    if isinstance(value, LazyText):
+        return {"text": [value.key, {name: _plain(each) for name, each in value.values.items()}]}
     if isinstance(value, tuple):
         return {"all": [_plain(each) for each in value]}
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
@@ -105,9 +105,9 @@ def _whole(value: Any) -> Any:
     """What `_plain` was given."""
     if isinstance(value, dict) and "error" in value:
         return StudioError.from_json(value["error"])
-    if isinstance(value, dict) and "message" in value:
-        key, values = value["message"]
-        return Message(key, {name: _whole(each) for name, each in values.items()})
+    if isinstance(value, dict) and "text" in value:
+        key, values = value["text"]
+        return LazyText(key, {name: _whole(each) for name, each in values.items()})
     if isinstance(value, dict) and "all" in value:
         return tuple(_whole(each) for each in value["all"])
     return value

@@ -57,8 +57,8 @@ def test_every_error_has_its_words_and_values() -> None:
     assert [key for key in keys if f"{key[1]}.what" not in words("en")] == []
 
 
-def test_every_message_has_its_words_and_keys_of_commands_stay_with_them() -> None:
-    keys = raised_keys("Message")
+def test_every_text_has_its_words_and_keys_of_commands_stay_with_them() -> None:
+    keys = raised_keys("LazyText")
     assert len(keys) > 15
     assert [key for key in keys if key[1] not in words("en")] == []
     others = [file for file in PACKAGE.rglob("*.py") if not file.is_relative_to(PACKAGE / "cli")]

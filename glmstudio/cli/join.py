@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.cli.terminal import command, json_flag, language, t
-from glmstudio.errors import Message, StudioError
+from glmstudio.errors import LazyText, StudioError
 
 
 def add(commands: Any) -> None:
@@ -38,7 +38,7 @@ def _join(options: argparse.Namespace) -> int:
     if not address or (colon and not (port.isdecimal() and 0 < int(port) < 65536)):
         raise StudioError("cluster.bad_target", target=options.address)
 
-    def tell(stage: Message) -> None:
+    def tell(stage: LazyText) -> None:
         if options.json:
             print(json.dumps({"stage": stage.key, **stage.values}, ensure_ascii=False), flush=True)  # a line each
         else:
@@ -54,9 +54,9 @@ def _join(options: argparse.Namespace) -> int:
         validation=options.validation,
         device=options.device,
     )
-    tell(Message("cluster.stage.waiting", {"address": address}))
+    tell(LazyText("cluster.stage.waiting", {"address": address}))
     outcome = Joiner(wish, tell).run()
-    tell(Message("cluster.stage.ended", {"outcome": t(f"cluster.outcome.{outcome}")}))
+    tell(LazyText("cluster.stage.ended", {"outcome": t(f"cluster.outcome.{outcome}")}))
     return 0 if outcome in ("finished", "stopped") else 1
 
 

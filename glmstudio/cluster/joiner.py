@@ -25,7 +25,7 @@ from glmstudio.cluster.member import why_closed
 from glmstudio.cluster.spec import JOIN_SECONDS, Cluster
 from glmstudio.config.devices import choose, refuse_held
 from glmstudio.config.settings import Settings, change
-from glmstudio.errors import Message, StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.jsonl import bytes_from
 from glmstudio.models import ready_model
@@ -65,7 +65,7 @@ class ConnectionLost(Exception):
 class Joiner:
     """One machine's part, from the first message to the end. `tell` hears each stage."""
 
-    def __init__(self, wish: JoinRequest, tell: Callable[[Message], None]) -> None:
+    def __init__(self, wish: JoinRequest, tell: Callable[[LazyText], None]) -> None:
         self._wish, self._tell = wish, tell
         self._token = uuid.uuid4().hex
         self._number: int | None = wish.machine
@@ -131,7 +131,7 @@ class Joiner:
             listens = ear.getsockname()[1]
             self._post("/join", {"facts": known, "host": socket.gethostname(), "listens": listens})
         self._make_folder(str(about.get("run")), settings, device, cluster)
-        self._tell(Message("cluster.stage.joined", {"run": str(about.get("run")), "number": str(number)}))
+        self._tell(LazyText("cluster.stage.joined", {"run": str(about.get("run")), "number": str(number)}))
         return cluster
 
     def _reach(self, cluster: Cluster) -> None:
@@ -175,7 +175,7 @@ class Joiner:
                 answer = self._news(news)
             except ConnectionLost:
                 if time.monotonic() - self._heard > _CUT_OFF:
-                    self._tell(Message("cluster.stage.cut", {"address": self._wish.address}))
+                    self._tell(LazyText("cluster.stage.cut", {"address": self._wish.address}))
                     self._end_agent()
                     raise
                 time.sleep(_EVERY / 2)
@@ -188,7 +188,7 @@ class Joiner:
                 self._end_agent()
                 return ""
             if self._agent and restarts is not None and answer.get("restarts") != restarts:
-                self._tell(Message("cluster.stage.restart"))
+                self._tell(LazyText("cluster.stage.restart"))
                 self._agent.end_workers()
             restarts = answer.get("restarts")
             if order == "go" and self._agent is None and news["state"] != "ended":
@@ -205,7 +205,7 @@ class Joiner:
         self._begun = self._size()
         with (self._folder / "train.log").open("ab") as log:
             self._agent = start_agent(cluster, self._number or 0, job, self._folder, log)
-        self._tell(Message("cluster.stage.training"))
+        self._tell(LazyText("cluster.stage.training"))
 
     def _state(self, before: dict[str, Any]) -> dict[str, Any]:
         """What there is to say of this machine's torchrun."""

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from glmstudio.config.devices import CPU, choose, run_on
-from glmstudio.errors import Message, StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.models import Model, list_models
 from glmstudio.models.catalogue import catalogue
@@ -39,7 +39,7 @@ from glmstudio.system.environment import processor_name
 from glmstudio.system.portable.signals import KILL
 
 STAGES = {
-    name: Message(f"bench.stage.{name}")
+    name: LazyText(f"bench.stage.{name}")
     for name in ["start", "product", "stream", "place", "disk", "answering", "ptuning_v2", "lora", "small", "head"]
 }
 _FIRST = "start"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from glmstudio.errors import Message, StudioError
+from glmstudio.errors import LazyText, StudioError
 
 _SYSTEMS = {"win32": "Windows", "darwin": "macOS"}
 _NEED_LINUX = ("gpu_training", "machines", "deepspeed", "sandbox", "owners")
@@ -28,6 +28,6 @@ def refuse(part: str) -> None:
         raise found
 
 
-def way() -> Message:
+def way() -> LazyText:
     """What helps."""
-    return Message("system.way.windows" if sys.platform == "win32" else "system.way.other")
+    return LazyText("system.way.windows" if sys.platform == "win32" else "system.way.other")

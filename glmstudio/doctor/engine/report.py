@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from glmstudio import __version__
 from glmstudio.doctor.engine.redact import redact
-from glmstudio.errors import Message, StudioError, worded
+from glmstudio.errors import LazyText, StudioError, worded
 from glmstudio.system.nvml import Gpu
 from glmstudio.system.process import Identity
 from glmstudio.units import duration
@@ -290,7 +290,7 @@ def _plain(value: Any) -> Any:
     """A value of a finding for JSON."""
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
-    if isinstance(value, Message):
+    if isinstance(value, LazyText):
         return value.text()
     return value.to_json() if isinstance(value, StudioError) else value
 

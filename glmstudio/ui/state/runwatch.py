@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.config.devices import chat_on, run_on
-from glmstudio.errors import Message, StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.paths import paths
 from glmstudio.rundir.run import Run, RunState, run_names
 from glmstudio.runs.queue import waiting
@@ -95,7 +95,7 @@ class RunWatch:
 
     def __init__(self) -> None:
         self._readings: dict[tuple[str, int], Reading] = {}
-        self._stages: dict[str, Message | None] = {}
+        self._stages: dict[str, LazyText | None] = {}
         self._problems: dict[str, StudioError] = {}
         self._lock = threading.Lock()
         self._advancing = threading.Lock()
@@ -143,7 +143,7 @@ class RunWatch:
         """Whether somebody stops this run."""
         return name in self._stages
 
-    def stage(self, name: str) -> Message | None:
+    def stage(self, name: str) -> LazyText | None:
         """The stage at which stopping this run is."""
         return self._stages.get(name)
 
@@ -157,7 +157,7 @@ class RunWatch:
         if problem:
             self._problems[name] = problem
 
-    def proof(self, run: Run) -> Message | None:
+    def proof(self, run: Run) -> LazyText | None:
         """What the last stop of this run has proven."""
         return proof_of(run)
 
