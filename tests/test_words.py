@@ -59,8 +59,9 @@ def test_every_error_has_its_words_and_values() -> None:
 
 def test_every_text_has_its_words_and_keys_of_commands_stay_with_them() -> None:
     keys = raised_keys("LazyText")
-    assert len(keys) > 15
-    assert [key for key in keys if key[1] not in words("en")] == []
+    assert len(keys) > 10
+    whole = [key for key in keys if not key[1].startswith(".") and not key[1].endswith(".")]
+    assert [key for key in whole if key[1] not in words("en")] == []
     others = [file for file in PACKAGE.rglob("*.py") if not file.is_relative_to(PACKAGE / "cli")]
     assert [
         file.name for file in others if re.search(r"""["']cli\.[a-z_]+["']""", file.read_text(encoding="utf-8"))

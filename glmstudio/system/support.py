@@ -19,7 +19,8 @@ def problem(part: str) -> StudioError | None:
     """Why this part (`system.<part>` in the words) does not work here; None where it does."""
     if sys.platform == "linux":
         return None
-    return StudioError(f"system.{part}", system=_SYSTEMS.get(sys.platform, sys.platform), way=way())
+    key, system = f"system.{part}", _SYSTEMS.get(sys.platform, sys.platform)
+    return StudioError(key, system=system, way=way())
 
 
 def refuse(part: str) -> None:
