@@ -83,7 +83,7 @@ def user_limits(_: Probes) -> Found | None:
         return None
     now, most = files
     if most is not None and most < 4096:
-        return found("warning", "files", files=now)
+        return found("warning", "files", files=most)
     if (tasks := limits.process_limit()) is not None and tasks < 512:
         return found("warning", "processes", processes=tasks)
     return found("ok", "ok", files=now)
