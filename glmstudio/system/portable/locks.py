@@ -2,6 +2,7 @@
 
 `filelock` keeps two processes from doing a thing at once. A lock that says who is at work (`try_lock`) stays our own:
 it may be shared, the doctor reads in /proc who has it, and the set-up takes it before there is any package.
+`system/hosts_file.py` has one of its own, because it runs alone, without this package, with an administrator's rights.
 """
 
 from __future__ import annotations
