@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from glmstudio.cluster.member import why_closed
 from glmstudio.cluster.spec import JOIN_SECONDS, Cluster
 from glmstudio.config.devices import choose
 from glmstudio.config.settings import Settings, change
-from glmstudio.errors import StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.jsonl import bytes_from
 from glmstudio.models import ready_model
@@ -34,6 +34,7 @@ from glmstudio.planning.training_data import training_data
 from glmstudio.rundir import told
 from glmstudio.rundir.fingerprint import fingerprint
 from glmstudio.rundir.reasons import by_signal, reason
+from glmstudio.system.portable.signals import HANG_UP
 
 _EVERY = 1.0  # seconds between two messages
 _CUT_OFF = 10.0  # seconds without an answer after which this machine ends its part
@@ -42,7 +43,7 @@ _LOG = 32 << 10  # bytes of the log in one message
 _PASSING = ("cluster.number_taken", "cluster.run_over")  # the first machine has not noticed yet that it was left
 _PASSES = 20.0
 
-Tell = Callable[[str, Mapping[str, str]], None]
+Tell = Callable[[LazyText], None]
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class ConnectionLost(Exception):
 
 
 class Joiner:
-    """One machine's part, from the first message to the end. `tell` hears each stage: the key of its sentence, and what
-    fills it in. `refuse_held` raises StudioError where a device is taken by others on this machine."""
+    """One machine's part, from the first message to the end. `tell` hears each stage. `refuse_held` raises StudioError
+    where a device is taken by others on this machine."""
 
     def __init__(self, wish: JoinRequest, tell: Tell, refuse_held: Callable[[str], None]) -> None:
         self._wish, self._tell, self._refuse_held = wish, tell, refuse_held
@@ -85,7 +86,7 @@ class Joiner:
 
         Raises StudioError where this machine does not fit, and where the first one stays away for too long.
         """
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in filter(None, (signal.SIGINT, signal.SIGTERM, HANG_UP)):
             signal.signal(number, self._end)
         outcome, refused = "", 0.0
         self._heard = time.monotonic()
@@ -133,7 +134,7 @@ class Joiner:
             listens = ear.getsockname()[1]
             self._post("/join", {"facts": known, "host": socket.gethostname(), "listens": listens})
         self._make_folder(str(about.get("run")), settings, device, cluster)
-        self._tell("cluster.stage.joined", {"run": str(about.get("run")), "number": str(number)})
+        self._tell(LazyText("cluster.stage.joined", {"run": str(about.get("run")), "number": str(number)}))
         return cluster
 
     def _reach(self, cluster: Cluster) -> None:
@@ -177,7 +178,7 @@ class Joiner:
                 answer = self._news(news)
             except ConnectionLost:
                 if time.monotonic() - self._heard > _CUT_OFF:
-                    self._tell("cluster.stage.cut", {"address": self._wish.address})
+                    self._tell(LazyText("cluster.stage.cut", {"address": self._wish.address}))
                     self._end_agent()
                     raise
                 time.sleep(_EVERY / 2)
@@ -190,7 +191,7 @@ class Joiner:
                 self._end_agent()
                 return ""
             if self._agent and restarts is not None and answer.get("restarts") != restarts:
-                self._tell("cluster.stage.restart", {})
+                self._tell(LazyText("cluster.stage.restart"))
                 self._agent.end_workers()
             restarts = answer.get("restarts")
             if order == "go" and self._agent is None and news["state"] != "ended":
@@ -207,7 +208,7 @@ class Joiner:
         self._begun = self._size()
         with (self._folder / "train.log").open("ab") as log:
             self._agent = start_agent(cluster, self._number or 0, job, self._folder, log)
-        self._tell("cluster.stage.training", {})
+        self._tell(LazyText("cluster.stage.training"))
 
     def _state(self, before: dict[str, Any]) -> dict[str, Any]:
         """What there is to say of this machine's torchrun."""

@@ -17,7 +17,7 @@ import psutil
 
 from glmstudio.errors import StudioError
 from glmstudio.rundir.told import items, number, table
-from glmstudio.system import process
+from glmstudio.system import process, support
 from glmstudio.system.hostnames import ask_names
 from glmstudio.system.hosts_file import is_host_name
 
@@ -99,6 +99,7 @@ def make_cluster(
     Raises one StudioError with everything that is wrong: with the list, with the numbers, with this machine's ports,
     and with names that lead nowhere. Takes up to some seconds, for names are looked up.
     """
+    support.refuse("machines")
     wrong: list[StudioError] = []
     machines = _machines(rows, wrong)
     values = {

@@ -16,7 +16,7 @@ from transformers import GlmForCausalLM
 
 from glmstudio.data.protocol.prompt import Message, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
-from glmstudio.errors import StudioError
+from glmstudio.errors import StudioError, refused
 from glmstudio.files import read_table, write_json
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.batch_generation import Generated, generate, log_likelihoods
@@ -119,7 +119,7 @@ def main(place: Path) -> int:
     except torch.OutOfMemoryError:
         return _failed(place, StudioError("knowledge.no_memory"))
     except OSError as error:
-        return _failed(place, StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
+        return _failed(place, refused(error))
     return 0
 
 

@@ -6,7 +6,6 @@ Of several processes only the first writes; it knows of the others what `step_ma
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from glmstudio.errors import StudioError
 from glmstudio.files import read_text, write_json
 from glmstudio.system import process
+from glmstudio.system.portable.limits import peak_memory
 from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.distributed.straggler import SPAN, Stopwatch, slowest
 
@@ -170,5 +170,4 @@ def _peak_memory() -> int:
     """The most memory that was held, in bytes: the card's, or the process's where there is none."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_memory()

@@ -11,6 +11,7 @@ from glmstudio.doctor.engine.report import Finding
 from glmstudio.doctor.stale.stale_processes import list_stale
 from glmstudio.system.environment import in_container, in_wsl
 from glmstudio.system.nvml import Gpu, GpuReading, read_cards
+from glmstudio.system.portable.open_files import all_open_files
 
 _NEED_MIB = 15 * 1024  # ChatGLM3-6B with P-Tuning, as the shipped preset has it, on a card of 16 GB
 _UNNAMED_MIB = 500  # below that it is what programs and driver round
@@ -92,15 +93,7 @@ def unaccounted(probes: Probes) -> list[Finding] | None:
 
 def _have_a_card_open() -> list[int]:
     """The processes with a card's device file open, as far as this user may look."""
-    holders = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [os.readlink(file) for file in (folder / "fd").iterdir()]  # noqa: PTH115  may name what is no path
-        except OSError:
-            continue
-        if any(map(_DEVICE.fullmatch, links)):
-            holders.append(int(folder.name))
-    return sorted(holders)
+    return sorted(pid for pid, files in all_open_files() if any(map(_DEVICE.fullmatch, files.values())))
 
 
 @check("gpu.identity", family="card", limit=10)

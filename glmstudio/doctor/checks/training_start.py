@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
 import subprocess
 import time
 import uuid
@@ -13,6 +12,7 @@ from glmstudio.doctor.engine.report import Finding
 from glmstudio.paths import ROOT
 from glmstudio.rundir.launch import launch_line, training_environment
 from glmstudio.system import process
+from glmstudio.system.portable.signals import KILL
 
 _LIMIT = 60.0
 
@@ -50,7 +50,7 @@ def training_start(_: Probes) -> Finding | None:
 
 def _end(run_id: str) -> None:
     for each in process.with_cookie(run_id):
-        process.send(each, signal.SIGKILL)
+        process.send(each, KILL)
 
 
 def _last_error(output: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from glmstudio import __version__
 from glmstudio.doctor.engine.redact import redact
-from glmstudio.errors import StudioError, worded
+from glmstudio.errors import LazyText, StudioError, worded
 from glmstudio.system.nvml import Gpu
 from glmstudio.system.process import Identity
 from glmstudio.units import duration
@@ -92,9 +92,7 @@ class Finding:
     def to_fact(self, lang: str) -> dict[str, Any]:
         """What was looked at and found, with the values themselves."""
         names = ("id", "subject", "family", "status", "case")
-        values = {
-            name: value.to_json() if isinstance(value, StudioError) else value for name, value in self.values.items()
-        }
+        values = {name: _plain(value) for name, value in self.values.items()}
         texts = {"title": self.title(lang), "fact": self.fact(lang)}
         return {**{name: getattr(self, name) for name in names}, "values": values, **texts}
 
@@ -287,6 +285,15 @@ class Report:
                 "jobs": [job.to_json(lang) for job in self.jobs],
             },
         }
+
+
+def _plain(value: Any) -> Any:
+    """A value of a finding for JSON."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, LazyText):
+        return value.text()
+    return value.to_json() if isinstance(value, StudioError) else value
 
 
 def _sentences(lang: str, parts: list[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ from glmstudio.doctor.engine.report import EndResult
 from glmstudio.doctor.stale.stale_processes import Listed, find_stale, take
 from glmstudio.errors import StudioError
 from glmstudio.system.gpu_memory import held_mib
+from glmstudio.system.portable.signals import CONTINUE, KILL, TERMINATE
 from glmstudio.system.process import Identity, alive, port_is_free, send, with_cookie
 from glmstudio.system.process_table import ProcessTable, is_stopped, read_table
 from glmstudio.system.sockets import Sockets, read_sockets
@@ -95,7 +95,7 @@ def _end(due: list[Listed], table: ProcessTable, polite: float, tell: Tell) -> N
         if not left:
             return
         tell("killing")
-        _signal(left, signal.SIGKILL)
+        _signal(left, KILL)
         _wait(left, _FORCED)
 
 
@@ -108,12 +108,12 @@ def _stop_runs(due: list[Listed], tell: Tell, stop_run: StopRun) -> None:
 
 def _ask(identities: Sequence[Identity]) -> None:
     """SIGTERM; one that is suspended hears it only when it goes on."""
-    _signal(identities, signal.SIGTERM)
+    _signal(identities, TERMINATE)
     _wake(identities)
 
 
 def _wake(identities: Sequence[Identity]) -> None:
-    _signal([each for each in identities if is_stopped(each.pid)], signal.SIGCONT)
+    _signal([each for each in identities if is_stopped(each.pid)], CONTINUE)
 
 
 def _started_since(due: list[Listed]) -> list[Identity]:
@@ -121,7 +121,7 @@ def _started_since(due: list[Listed]) -> list[Identity]:
     return [each for cookie in {each.cookie for each in due if each.cookie} for each in with_cookie(cookie)]
 
 
-def _signal(identities: Iterable[Identity], number: int) -> None:
+def _signal(identities: Iterable[Identity], number: int | None) -> None:
     for identity in identities:
         send(identity, number)
 

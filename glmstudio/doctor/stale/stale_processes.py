@@ -23,6 +23,7 @@ from glmstudio.paths import paths
 from glmstudio.rundir.copies import is_copy
 from glmstudio.rundir.run import ENDED
 from glmstudio.system.gpu_memory import held_mib
+from glmstudio.system.portable.open_files import open_files
 from glmstudio.system.presence import is_held_by
 from glmstudio.system.process import COOKIE, Identity, alive, ancestors, identify
 from glmstudio.system.process_table import LOADER, ProcessInfo, ProcessTable, clean, read_table
@@ -179,7 +180,7 @@ def _computed(pid: int) -> float:
 def silence(pid: int) -> float | None:
     """Seconds since the process last wrote to the file that its output goes to; None where that is no file."""
     try:
-        log = Path(os.readlink(f"/proc/{pid}/fd/1"))  # noqa: PTH115  the link may name what is no path
+        log = Path(open_files(pid).get(1, ""))
         return max(0.0, time.time() - log.stat().st_mtime) if log.is_file() else None
     except (OSError, ValueError):
         return None
