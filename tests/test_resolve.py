@@ -16,7 +16,7 @@ from glmstudio.runs.start import start
 from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.state.form_state import FormState, recipe
 from glmstudio.ui.state.ttl_cache import forget
-from tests.trainings import problem, small_data
+from tests.run_helpers import problem, small_data
 
 PRESET = "demo/ptuning_v2"
 

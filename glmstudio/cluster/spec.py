@@ -16,7 +16,9 @@ import psutil
 
 from glmstudio.errors import StudioError
 from glmstudio.rundir.machines import JOIN_SECONDS, PORT, Cluster, Machine
-from glmstudio.system import process
+from glmstudio.system import process, support
+from glmstudio.system.hostnames import ask_names
+from glmstudio.system.hosts_file import is_host_name
 
 MOST = 64  # machines, and processes on each
 _LONGEST_WAIT = 7 * 24 * 3600
@@ -46,6 +48,7 @@ def make_cluster(
     Raises one StudioError with everything that is wrong: with the list, with the numbers, with this machine's ports,
     and with names that lead nowhere. Takes up to some seconds, for names are looked up.
     """
+    support.refuse("machines")
     wrong: list[StudioError] = []
     machines = _machines(rows, wrong)
     values = {
@@ -86,8 +89,6 @@ def _machines(rows: Sequence[Row], wrong: list[StudioError]) -> list[Machine]:
 
 def _misspelt(address: str, row: int) -> StudioError | None:
     """What is wrong with an address before anybody is asked about it."""
-    from glmstudio.system.hosts_file import is_host_name
-
     name, colon, port = address.rpartition(":")
     if not address:
         return StudioError("cluster.empty", row=row)
@@ -118,8 +119,6 @@ def _not_reachable(address: str, *, alone: bool) -> StudioError | None:
 
 def _resolved(machines: list[Machine], sound: list[str], wrong: list[StudioError]) -> list[Machine]:
     """The machines with their addresses as numbers; names are looked up in a process that can be ended."""
-    from glmstudio.doctor.checks.hostname import ask_names
-
     names = [address for address in sound if not _ipv4(address)]
     answers = ask_names(*names) if names else []
     if answers is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from glmstudio.errors import StudioError
+from glmstudio.system import nvml
 
 CPU = "cpu"
 
@@ -25,8 +26,6 @@ class Card:
 
 def cards() -> list[Card]:
     """The cards that are there."""
-    from glmstudio.system import nvml
-
     return [
         Card(gpu.uuid or str(gpu.index), gpu.index, gpu.name, gpu.free_mib, gpu.total_mib)
         for gpu in nvml.read_cards().gpus

@@ -9,6 +9,7 @@ from glmstudio.config import deepspeed
 from glmstudio.config.devices import CPU
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
+from glmstudio.system import nvml, support
 
 _BF16 = (8, 0)  # compute capability of the first cards that compute in bfloat16
 
@@ -18,6 +19,8 @@ def problem(settings: Settings, device: str) -> StudioError | None:
 
     The first time after DeepSpeed was installed this takes seconds: a child process loads it.
     """
+    if device != CPU and (lacks := support.problem("gpu_training")):
+        return lacks
     if settings.engine == "ddp":
         return None
     if settings.method != "full":
@@ -34,8 +37,6 @@ def problem(settings: Settings, device: str) -> StudioError | None:
 
 def _fsdp_problem(settings: Settings, device: str) -> StudioError | None:
     """FSDP has no scaler for 16-bit numbers of the old kind, so a card without bfloat16 computes in 32 bits."""
-    from glmstudio.system import nvml
-
     if settings.dtype == "float32":
         return None
     named = set(device.split(","))

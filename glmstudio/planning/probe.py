@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from glmstudio.rundir.reasons import reason
 from glmstudio.rundir.record import Attempt, Placement, RunFiles, RunRecord
 from glmstudio.rundir.run import Run
 from glmstudio.system import process
+from glmstudio.system.portable.signals import KILL
 
 STEPS = 3
 _GRACE = 5.0
@@ -90,7 +90,7 @@ def end_probes() -> None:
     """End every probe that goes on, and forget it: the card is wanted for the real thing."""
     for file in (paths().state / "probes").glob(f"*/{RunFiles.RECORD}"):
         identity = RunRecord.read(file.parent).attempt.agent
-        if identity is not None and process.send(identity, signal.SIGKILL):
+        if identity is not None and process.send(identity, KILL):
             end = time.monotonic() + _GRACE
             while process.alive(identity) and time.monotonic() < end:
                 time.sleep(0.05)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from glmstudio.rundir.record import RunFiles, RunRecord, folder_mark
 from glmstudio.system import process
+from glmstudio.system.portable.open_files import current_folder
 
 
 def is_copy(folder: Path, record: RunRecord) -> bool:
@@ -37,11 +35,8 @@ def _where_it_stands(supervisor: process.Identity | None) -> str | None:
     """The mark of that folder; None where there is no living supervisor, or its folder was deleted."""
     if supervisor is None or not process.alive(supervisor):
         return None
-    with contextlib.suppress(OSError, psutil.Error):
-        place = Path(f"/proc/{supervisor.pid}/cwd")
-        stat = os.stat(place if place.exists() else psutil.Process(supervisor.pid).cwd())  # noqa: PTH116
-        return f"{stat.st_dev}:{stat.st_ino}" if stat.st_nlink else None
-    return None
+    stat = current_folder(supervisor.pid)
+    return f"{stat.st_dev}:{stat.st_ino}" if stat and stat.st_nlink else None
 
 
 def _named(argv: Sequence[str]) -> str | None:

@@ -32,7 +32,7 @@ class Cluster:
 
     @property
     def control(self) -> int:
-        """The port of the roll call."""
+        """The port of the control server."""
         return self.port + 1
 
     @property

@@ -5,20 +5,12 @@ state/queue.json    the names of the waiting runs, in order
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
-_turns = threading.local()
+from glmstudio.system.portable.locks import alone
 
 
 def waiting() -> list[str]:
@@ -64,22 +56,10 @@ def write(names: list[str]) -> None:
         write_json(_file(), names)
 
 
-@contextlib.contextmanager
-def turn() -> Iterator[None]:
+def turn() -> AbstractContextManager[None]:
     """Whoever starts, resumes, renames or deletes a run does it alone: two clicks at once, or a supervisor and a
     studio, take turns. Within its turn a thread may take it again; a process that dies gives it back."""
-    if getattr(_turns, "taken", False):
-        yield
-        return
-    paths().state.mkdir(parents=True, exist_ok=True)
-    with (paths().state / "queue.lock").open("a", encoding="utf-8") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        _turns.taken = True
-        try:
-            yield
-        finally:
-            _turns.taken = False
+    return alone(paths().state, "queue.lock")
 
 
 def _file() -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from glmstudio.doctor import Report, Result
+from glmstudio.doctor import Finding, Report
 from glmstudio.doctor.engine.audit import sentence
 from glmstudio.doctor.engine.check import FAMILIES
 from glmstudio.doctor.engine.fixes import FixOffer
@@ -131,7 +131,7 @@ def _copy_report(lang: str, report: Report) -> Safe:
     )
 
 
-def _finding(lang: str, result: Result) -> Safe:
+def _finding(lang: str, result: Finding) -> Safe:
     offer = CHECKUP.offers.get(result.key)
     look, why = LOOKS[result.status], result.why(lang)
     fix = result.fix(lang, button=offer is not None or result.action == "proc.end")
@@ -206,7 +206,7 @@ def _all_checks(lang: str, report: Report) -> Safe:
     )
 
 
-def _check(lang: str, result: Result) -> Safe:
+def _check(lang: str, result: Finding) -> Safe:
     look = LOOKS[result.status]
     state = tag(' <span class="gs-small">({word})</span>', word=say(lang, f"doctor.status.{result.status}"))
     return tag(

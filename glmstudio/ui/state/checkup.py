@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from glmstudio.doctor import EndResult, Gpu, Report, Result, StaleProcess, diagnose, end_stale
+from glmstudio.doctor import EndResult, Finding, Gpu, Report, StaleProcess, diagnose, end_stale
 from glmstudio.doctor.engine.audit import entries
 from glmstudio.doctor.engine.fixes import FixOffer, apply, offer, undoable
 from glmstudio.errors import StudioError
+from glmstudio.runs.stop import stop_now
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Checkup:
         self.running = False
         self.deep = False
         self.stage = ""
-        self.arrived: list[Result] = []
+        self.arrived: list[Finding] = []
         self.ended: list[EndResult] = []
         self.offers: dict[str, FixOffer] = {}
         self.changes: list[dict[str, Any]] = []
@@ -99,7 +100,7 @@ class Checkup:
 
     def _end(self, tokens: list[str]) -> None:
         try:
-            self.ended = list(end_stale(tokens, tell=lambda stage: setattr(self, "stage", stage)))
+            self.ended = list(end_stale(tokens, tell=lambda stage: setattr(self, "stage", stage), stop_run=stop_now))
         finally:
             self.stage = ""
 

@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from glmstudio.errors import StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.paths import paths
 from glmstudio.rundir.occupancy import chat_on, run_on
 from glmstudio.rundir.queue_file import waiting
 from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run, run_names
-from glmstudio.rundir.stage import Stage
 from glmstudio.rundir.state import RunState
 from glmstudio.runs.start import advance
 from glmstudio.runs.stop import proof_of, stop_run
@@ -98,7 +97,7 @@ class RunWatch:
 
     def __init__(self) -> None:
         self._readings: dict[tuple[str, int], Reading] = {}
-        self._stages: dict[str, Stage | None] = {}
+        self._stages: dict[str, LazyText | None] = {}
         self._problems: dict[str, StudioError] = {}
         self._lock = threading.Lock()
         self._advancing = threading.Lock()
@@ -146,7 +145,7 @@ class RunWatch:
         """Whether somebody stops this run."""
         return name in self._stages
 
-    def stage(self, name: str) -> Stage | None:
+    def stage(self, name: str) -> LazyText | None:
         """The stage at which stopping this run is."""
         return self._stages.get(name)
 
@@ -160,7 +159,7 @@ class RunWatch:
         if problem:
             self._problems[name] = problem
 
-    def proof(self, run: Run) -> Stage | None:
+    def proof(self, run: Run) -> LazyText | None:
         """What the last stop of this run has proven."""
         return proof_of(run)
 
