@@ -113,6 +113,7 @@ def test_many_at_once_start_stop_and_go_on_once(clean: Path, tmp_path: Path) -> 
 
 
 def test_different_runs_started_at_once_are_one(clean: Path, tmp_path: Path) -> None:
+    small_data(tmp_path)  # all read it; who starts must not find it half written
     begun = together(tmp_path, "begin(folder, f'{time.monotonic_ns()}', **LONG).name", processes=2, threads=5)
     assert begun.count("runs.device_busy") == 9
     assert len(list_runs()) == len(supervisors(clean)) == 1
