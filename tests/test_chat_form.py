@@ -20,9 +20,9 @@ from glmstudio.system import process
 from glmstudio.ui.chat import chat_model
 from glmstudio.ui.chat.chat_side import act_tools, offers_tools, render_form
 from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs.run_detail import render_records
 from glmstudio.ui.state.runwatch import newest_first
-from glmstudio.ui.state.ttl_cache import forget
 
 FACTS = PageState(chat_model="demo", chat_adapter="facts")
 
@@ -35,7 +35,7 @@ def made(name: str, **records: int) -> Run:
     write_json(folder / "result" / "adapter.json", {"base": "demo"})
     if records:
         write_json(folder / "records.json", {"used": 20} | records)
-    forget()
+    clear_caches()
     return Run(name, folder)
 
 
@@ -92,13 +92,13 @@ def test_a_page_that_is_loaded_anew_names_who_answered_last(home: Path, monkeypa
     assert identity is not None
     about = {"model": "demo", "adapters": ["tools"], "port": 1, "bits": 16, "run_id": "x"}
     write_json(paths().state / "server.json", about | {"identity": identity.to_json()})
-    forget()
+    clear_caches()
     assert (ModelServer.current().chosen, chat_model.chosen_adapter(PageState())) == ("tools", "tools")
     chat_model.choose_adapter(PageState(), "facts")
-    forget()
+    clear_caches()
     assert (ModelServer.current().chosen, chat_model.chosen_adapter(PageState())) == ("facts", "facts")
     chat_model.choose_adapter(PageState(), "")
-    forget()
+    clear_caches()
     assert chat_model.chosen_adapter(PageState()) == ""
 
     ready = replace(ModelServer.current(), state="ready")

@@ -15,8 +15,8 @@ from glmstudio.rundir.run import Run
 from glmstudio.runs import queue
 from glmstudio.ui.finetune import form_actions
 from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state.form_state import recipe
-from glmstudio.ui.state.ttl_cache import forget
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> None:
     free = (20_000, 3_000, 23_000)
     known = [Card(f"GPU-{letter}", at, "RTX 4090", free[at], 24_000) for at, letter in enumerate("abc")]
     monkeypatch.setattr(devices, "cards", lambda: known)
-    forget()
+    clear_caches()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_nobody_overtakes_on_a_card_for_which_an_earlier_run_waits(home: Path, m
 
 def test_a_click_takes_a_card_or_leaves_it(home: Path) -> None:
     def clicked(view: PageState, card: str) -> PageState:
-        forget()
+        clear_caches()
         return form_actions.act(view, {"act": "card", "card": card})
 
     view = clicked(PageState(preset="demo/ptuning_v2"), "GPU-a")

@@ -24,8 +24,8 @@ from glmstudio.system.process import COOKIE, identify
 from glmstudio.train.worker import train
 from glmstudio.ui.finetune import finetune_step
 from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, runs_view
-from glmstudio.ui.state.ttl_cache import forget
 
 ROWS = '{"step": 1, "loss": 1.0, "seconds": 1, "learning_rate": 0.1, "memory": 5}\n{"step": 2, "loss": 0.5}\n'
 SEAL = {"step": 5, "files": {"a": 1}}
@@ -72,7 +72,7 @@ def make_run(folder: Path, files: dict[str, Any]) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(told if isinstance(told, str) else json.dumps(told), encoding="utf-8")
-    forget()
+    clear_caches()
 
 
 @pytest.mark.parametrize("files", TOLD.values(), ids=TOLD.keys())

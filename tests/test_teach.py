@@ -24,9 +24,9 @@ from glmstudio.models import ready_model
 from glmstudio.runs.start import FACTS
 from glmstudio.ui.finetune import finetune_step, review, teach_actions, teach_view
 from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state import ways
 from glmstudio.ui.state.form_state import recipe, settings_of
-from glmstudio.ui.state.ttl_cache import forget
 from tests.test_ui import HOSTILE, harmless
 
 FACTS_WAY = PageState(source="facts")
@@ -34,7 +34,7 @@ TWENTY = "".join(f"第{n}号灯塔叫什么？\t第{n}号灯塔叫星光{n}。\n
 
 
 def do(act: str, view: PageState = FACTS_WAY, **data: Any) -> PageState:
-    forget()
+    clear_caches()
     return teach_actions.act(view, {"act": act, "fields": {}, **data})
 
 
@@ -67,13 +67,13 @@ def test_twenty_facts_are_pasted_saved_and_become_the_data_of_the_run(home: Path
     assert file is not None
     assert len(read_facts(file)) == 20
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    forget()
+    clear_caches()
     found = recipe(FACTS_WAY)
     assert found.preset is not None
     assert found.preset.name == "demo/facts"
     assert found.settings is not None
     assert (found.settings.data, found.settings.facts_with_tools) == (str(file), 0.5)
-    wait_until(lambda: (forget(), recipe(FACTS_WAY).plan)[1])
+    wait_until(lambda: (clear_caches(), recipe(FACTS_WAY).plan)[1])
     said = review.render_plan("en", FACTS_WAY), review.render_plan("zh", FACTS_WAY)
     assert "steps, 6 passes through 1,067 conversations, 907 of them general" in said[0]
     assert "把 1,067 条对话学 6 遍，其中 907 条是通用对话" in said[1]
@@ -98,7 +98,7 @@ def test_the_way_brings_its_preset_and_takes_it_away_again(home: Path) -> None:
     assert (taught.preset, taught.changes) == ("", ())
     assert settings_of(taught).best_by == "facts"
     back = finetune_step.remember_form(taught, "sample", "", "")
-    forget()
+    clear_caches()
     assert recipe(back).preset.name == "demo/ptuning_v2"
 
 

@@ -24,12 +24,12 @@ from glmstudio.rundir.run import find_run
 from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, preset_cards, review
 from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import runwatch, uploads
 from glmstudio.ui.state.background import BackgroundTasks
 from glmstudio.ui.state.form_state import recipe
 from glmstudio.ui.state.runwatch import Reading, RunWatch
-from glmstudio.ui.state.ttl_cache import forget
 from tests.test_ui import HOSTILE, harmless, wait_until
 
 PRESET = "demo/ptuning_v2"
@@ -41,7 +41,7 @@ GOOD = {"conversations": [{"role": "user", "content": "a"}, {"role": "assistant"
 def read(home: Path) -> None:
     """The sample is read, so a start need not wait."""
     prepare(SAMPLE, DEMO / "model")
-    forget()
+    clear_caches()
 
 
 def a_run(home: Path, name: str, **more: Any) -> None:
@@ -52,7 +52,7 @@ def a_run(home: Path, name: str, **more: Any) -> None:
     write_json(folder / "status.json", {"state": "stopped", "ended": 5.0})
     rows = [{"step": step, "loss": 3.0 / step, "learning_rate": 0.1, "seconds": step} for step in (1, 2, 3)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    forget()
+    clear_caches()
 
 
 def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.Monkey
     ],
 )
 def test_a_form_without_data_starts_nothing(home: Path, source: str, data: str, said: str) -> None:
-    forget()
+    clear_caches()
     view = finetune_step.start_from_form(PageState(), source, data, "")
 
     assert str(view.form_problem) == said
@@ -185,7 +185,7 @@ def test_a_file_without_a_usable_record_says_so(text: str, said: str, home: Path
     view = PageState(source="file", data=str(data), preset=PRESET)
     look = recipe(view).look
     wait_until(lambda: survey.look(data, DEMO / "model").store is not None)
-    forget()
+    clear_caches()
 
     assert look is not None
     found = recipe(view)
@@ -289,7 +289,7 @@ def test_a_preset_that_cannot_be_read_is_told_and_can_go(home: Path) -> None:
     file = home / "presets" / "broken.toml"
     file.parent.mkdir(parents=True)
     file.write_text("steps = many")
-    forget()
+    clear_caches()
     for lang in ("en", "zh"):
         assert str(file) in preset_cards.render_presets(lang, PageState())
     assert form_actions.act(PageState(), {"act": "delete-preset", "preset": "broken"}).form_problem is None
@@ -314,13 +314,13 @@ def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch:
     monkeypatch.setattr(
         "glmstudio.ui.state.form_state.place_of", lambda device, _: DeviceMemory(device, "", FREE, 1_000_000_000)
     )
-    forget()
+    clear_caches()
     view = PageState(preset=PRESET, changes=(("gradient_checkpointing", "off"),))
     monkeypatch.setitem(globals(), "FREE", 10**10)
     smallest = recipe(PageState(preset=PRESET, changes=(*view.changes, ("pack_tokens", "1")))).plan
     assert smallest is not None
     monkeypatch.setitem(globals(), "FREE", round(smallest.need.total / 0.96) - 1_000_000)
-    forget()
+    clear_caches()
     found = recipe(view)
 
     assert found.problem is not None
@@ -468,11 +468,11 @@ def test_runs_that_are_over_are_not_read_again_until_their_files_change(home: Pa
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(io, "open", counted)
-        forget()
+        clear_caches()
         runs_view.render_list("en", PageState(run=""))
         assert [file for file in opened if "runs" in file.parts] == []
         write_json(home / "runs/run-7/status.json", {"state": "failed", "ended": 6.0})
-        forget()
+        clear_caches()
         assert "Failed" in runs_view.render_list("en", PageState(run=""))
     assert {file.parent.name for file in opened if "runs" in file.parts} == {"run-7"}
 

@@ -18,10 +18,10 @@ from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.ui.chat.chat_log import about
 from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.framework.markup import Safe, busy, button, chip, problem, tag, terminal
+from glmstudio.ui.framework.ttl_cache import cached, clear_caches
 from glmstudio.ui.state.choice import model_in_use, models
 from glmstudio.ui.state.conversations import TALKS
 from glmstudio.ui.state.runwatch import newest_first
-from glmstudio.ui.state.ttl_cache import forget, shared, shared_by
 from glmstudio.units import literal
 from glmstudio.words import say
 
@@ -77,7 +77,7 @@ def load(model: str, adapter: str, *, bits: int = 16, beside_run: bool = False) 
         raise StudioError("ui.chat.training_there", name=run.name)
     TALKS.stop_all()
     SERVER.start(model, [adapter] if adapter else [], bits=bits)
-    forget()
+    clear_caches()
 
 
 def port_for(view: PageState) -> int:
@@ -90,13 +90,13 @@ def port_for(view: PageState) -> int:
     return state.port
 
 
-@shared(2.0)
+@cached(2.0)
 def server_state() -> ServerState:
     """What is really loaded."""
     return SERVER.current()
 
 
-@shared(2.0)
+@cached(2.0)
 def loaded() -> dict[str, LoadedModel]:
     """All that the model server serves, by name; empty while it serves nothing."""
     if server_state().state != "ready":
@@ -196,7 +196,7 @@ class Picked:
     rival: str
 
 
-@shared_by(0.5, lambda view: (view.chat_model, view.chat_adapter, view.chat_rival))
+@cached(0.5, lambda view: (view.chat_model, view.chat_adapter, view.chat_rival))
 def picked(view: PageState) -> Picked:
     """Looked at once a tick, for every part of the page that names a model."""
     state, used, tuned = server_state(), model_in_use(), _tuned_models(view)

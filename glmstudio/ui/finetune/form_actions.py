@@ -20,9 +20,9 @@ from glmstudio.planning.probe import end_probes, start_probe
 from glmstudio.runs.start import start as start_asked
 from glmstudio.ui.finetune import cluster_form, teach_actions
 from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state.form_state import recipe
 from glmstudio.ui.state.runwatch import live_run
-from glmstudio.ui.state.ttl_cache import forget
 
 _starting = threading.Lock()
 _started: dict[tuple[object, ...], tuple[str, float]] = {}
@@ -48,7 +48,7 @@ def start(view: PageState, *, unload: bool = False, beside: bool = False) -> Pag
         if last and time.monotonic() - last[1] < _MOMENT_S:
             return replace(view, run=last[0])
         try:
-            forget()
+            clear_caches()
             run = _started_run(view, unload=unload, beside=beside)
         except StudioError as error:
             return replace(view, form_problem=error)

@@ -8,9 +8,9 @@ from glmstudio.errors import StudioError
 from glmstudio.planning.preset_fit import PresetFit, fit
 from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, prose, tag
+from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.form_state import presets_in_order, recipe, teaches_facts
-from glmstudio.ui.state.ttl_cache import shared
 from glmstudio.words import has, say
 
 # What a form shows first; the others follow in the order of the settings.
@@ -63,12 +63,12 @@ def render_settings(lang: str, view: PageState) -> Safe:
     return fold(say(lang, "ui.preset.settings"), body, key="settings", unfolded=bool(view.changes))
 
 
-@shared(3.0)
+@cached(3.0)
 def _wrong() -> list[StudioError]:
     return read_presets()[1]
 
 
-@shared(3.0)
+@cached(3.0)
 def _fits() -> list[tuple[Preset, PresetFit]]:
     return [(preset, fit(preset.settings)) for preset in presets_in_order()]
 

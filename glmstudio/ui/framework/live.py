@@ -23,7 +23,7 @@ from glmstudio.cluster.spec import Cluster
 from glmstudio.errors import StudioError, refused
 from glmstudio.files import whole_text
 from glmstudio.ui.framework.markup import Safe, problem
-from glmstudio.ui.state.ttl_cache import forget
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.words import say
 
 log = logging.getLogger(__name__)
@@ -298,7 +298,7 @@ def _acted(action: Action, view: PageState, *values: Any) -> tuple[Any, ...]:
     except Exception:
         log.exception("An action broke")
         result = replace(view, problem=StudioError("ui.broken"))
-    forget()
+    clear_caches()
     return result if isinstance(result, tuple) else (result,)
 
 

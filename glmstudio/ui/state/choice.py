@@ -6,11 +6,11 @@ from glmstudio.files import read_json, write_json
 from glmstudio.models import Model, find_model
 from glmstudio.models.inventory import InventoryItem, inventory
 from glmstudio.paths import paths
+from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.checkup import CHECKUP
-from glmstudio.ui.state.ttl_cache import shared
 
 
-@shared(0.9)
+@cached(0.9)
 def items() -> list[InventoryItem]:
     """Every model that there is or could be, as it was a moment ago."""
     return inventory()

@@ -24,8 +24,8 @@ from glmstudio.planning.plan import Plan, device_memory_of, make_plan
 from glmstudio.planning.training_data import mixture_of
 from glmstudio.runs.start import SAMPLE, RunRequest
 from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import cached, on_clear
 from glmstudio.ui.state.choice import model_in_use
-from glmstudio.ui.state.ttl_cache import on_forget, shared
 
 _FRESH_S = 0.9
 _ENGINE_S = 20.0
@@ -67,7 +67,7 @@ def recipe(view: PageState) -> FormState:
         return _kept[key][1]
 
 
-@shared(3.0)
+@cached(3.0)
 def presets_in_order() -> list[Preset]:
     """Every preset, those for the model in use first, and of these the usual ones."""
     used = model_in_use()
@@ -190,4 +190,4 @@ def _drop() -> None:
         _engines.clear()
 
 
-on_forget(_drop)
+on_clear(_drop)

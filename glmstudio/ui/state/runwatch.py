@@ -20,7 +20,7 @@ from glmstudio.runs.queue import waiting
 from glmstudio.runs.start import advance
 from glmstudio.runs.stop import Stage, proof_of, stop_run
 from glmstudio.ui.framework.charts import Point, thin
-from glmstudio.ui.state.ttl_cache import shared
+from glmstudio.ui.framework.ttl_cache import cached
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class RunSnapshot:
 _ended: dict[str, RunSnapshot] = {}  # runs that are over, by folder: read again only when a file of theirs has changed
 
 
-@shared(0.5)
+@cached(0.5)
 def newest_first() -> list[RunSnapshot]:
     """Every run with its state, the newest on top. Whoever looks also starts what waits and has its turn."""
     WATCH.advance()
