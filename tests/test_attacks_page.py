@@ -18,11 +18,11 @@ from glmstudio.chat import history, training_examples
 from glmstudio.chat.conversation import Answer, Call, Conversation, from_json
 from glmstudio.chat.tool_score import Change, ToolCounts, ToolScore
 from glmstudio.errors import StudioError
+from glmstudio.ui.chat import score_view
 from glmstudio.ui.chat.chat_log import render_log
 from glmstudio.ui.chat.chat_side import render_history
 from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markdown import formatted
-from glmstudio.ui.runs import score_view
 from glmstudio.ui.state.conversations import OpenConversation
 
 ATTACKS = [

@@ -14,12 +14,11 @@ from glmstudio.chat.loop import Decision
 from glmstudio.errors import StudioError
 from glmstudio.tools.permissions import set_permission
 from glmstudio.tools.toolbox import toolbox
-from glmstudio.ui.chat import answers_view, chat_model, chat_side
+from glmstudio.ui.chat import answers_view, chat_model, chat_side, score_view
 from glmstudio.ui.chat.chat_log import render_log
 from glmstudio.ui.chat.chat_side import talk_of
 from glmstudio.ui.framework.live import PageRenderer, PageState
 from glmstudio.ui.framework.markup import Safe, problem
-from glmstudio.ui.runs import score_view
 from glmstudio.ui.state.conversations import TALKS
 from glmstudio.words import say
 

@@ -1,8 +1,7 @@
-"""The machines that train one run together, as a form; and while the run goes on, who has joined and who is missing."""
+"""The machines that train one run together, as a form."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -11,20 +10,13 @@ from typing import Any
 from glmstudio.cluster.join_code import new_code
 from glmstudio.cluster.scripts import shell_script, slurm_script
 from glmstudio.cluster.spec import JOIN_SECONDS, MOST, PORT, Cluster, make_cluster, own_addresses
-from glmstudio.cluster.view import ClusterView, MachineView, read_cluster
 from glmstudio.errors import StudioError
 from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.framework.markup import Safe, button, chip, copyable, fold, problem, tag
+from glmstudio.ui.framework.markup import Safe, button, copyable, fold, problem, tag
 from glmstudio.ui.state.form_state import recipe
-from glmstudio.ui.state.runwatch import RunSnapshot
-from glmstudio.units import duration, size
 from glmstudio.words import say
 
 _NUMBERS = (("port", str(PORT)), ("least", ""), ("join_seconds", str(JOIN_SECONDS)))
-_LOOKS = {
-    "missing": "waiting", "joined": "note", "training": "running", "ended": "good", "gone": "good", "lost": "bad",
-    "refused": "bad",
-}  # fmt: skip
 
 
 def render_machines(lang: str, view: PageState) -> Safe:
@@ -47,62 +39,6 @@ def render_machines(lang: str, view: PageState) -> Safe:
     if view.cluster:
         label = say(lang, "ui.machines.used", n=len(view.cluster.machines))
     return fold(label, body, key="machines", unfolded=bool(view.cluster or view.machines_problem))
-
-
-def render_joined(lang: str, known: RunSnapshot) -> Safe:
-    """Of a run of several machines: each with its state, its reason, and the command that makes it join."""
-    found = read_cluster(known.run)
-    if found is None:
-        return Safe("")
-    heads = [tag("<th>{text}</th>", text=say(lang, f"ui.machines.column_{name}")) for name in _COLUMNS]
-    table = tag(
-        '{waits}<div class="gs-wide-table"><table class="gs-table"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>'
-        "</table></div>{problems}{commands}",
-        waits=_waits(lang, found),
-        heads=heads,
-        rows=[_machine(lang, each) for each in found.machines],
-        problems=[problem(lang, each.problem, kind="attention") for each in found.machines if each.problem],
-        commands=[_command(lang, each) for each in found.machines if each.command] if known.state.live else "",
-    )
-    return fold(say(lang, "ui.machines.used", n=len(found.machines)), table, key="joined", unfolded=known.state.live)
-
-
-_COLUMNS = ("number", "address", "state", "heard", "memory")
-
-
-def _waits(lang: str, found: ClusterView) -> Safe:
-    """For how long the missing ones are still waited for, and how often the run began anew."""
-    said = [
-        say(lang, "ui.machines.waits", time=duration(lang, found.waits))
-        if found.waits is not None and found.waits > 0
-        else "",
-        say(lang, "ui.machines.restarts", count=found.restarts) if found.restarts else "",
-    ]
-    text = " · ".join(filter(None, said))
-    return tag('<p class="gs-small">{text}</p>', text=text) if text else Safe("")
-
-
-def _machine(lang: str, each: MachineView) -> Safe:
-    state = each.state if each.number > 1 or each.state != "missing" else "joined"
-    heard = each.heard if state in ("joined", "training", "lost") else None
-    return tag(
-        "<tr><td>{number}</td><td>{address}<br><span class='gs-small'>{host}</span></td>"
-        "<td>{state}</td><td>{heard}</td><td>{memory}</td></tr>",
-        number=each.number,
-        address=f"{each.address} × {each.processes}",
-        host=each.host,
-        state=chip(_LOOKS[state], say(lang, f"cluster.state.{state}")),
-        heard=duration(lang, time.time() - heard) if heard else "–",
-        memory=size(each.memory) if each.memory else "–",
-    )
-
-
-def _command(lang: str, each: MachineView) -> Safe:
-    return tag(
-        '<p class="gs-small">{text}</p>{command}',
-        text=say(lang, "ui.machines.type_there", number=each.number, address=each.address),
-        command=copyable(lang, each.command, key=f"join-{each.number}"),
-    )
 
 
 def _row(lang: str, number: int, address: str, processes: str) -> Safe:

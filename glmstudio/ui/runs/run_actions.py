@@ -20,10 +20,10 @@ from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.start import advance
 from glmstudio.system.json_child import ask
-from glmstudio.ui.chat import chat_model
+from glmstudio.ui.chat import chat_model, score_view
 from glmstudio.ui.chat.chat_side import talk_of
 from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.runs import runs_view, score_view
+from glmstudio.ui.runs import runs_view
 from glmstudio.ui.state.background import ERRANDS
 from glmstudio.ui.state.choice import use_model
 from glmstudio.ui.state.conversations import TALKS

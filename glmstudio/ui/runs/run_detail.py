@@ -8,9 +8,9 @@ from glmstudio.rundir.checkpoints import Checkpoint, best, list_checkpoints
 from glmstudio.rundir.run import RunState
 from glmstudio.runs.export import forms_of
 from glmstudio.runs.manage import read_note
+from glmstudio.ui.chat import score_view
 from glmstudio.ui.framework.charts import Series, curve
 from glmstudio.ui.framework.markup import Safe, button, chip, copyable, fold, problem, tag
-from glmstudio.ui.runs import score_view
 from glmstudio.ui.state.background import ERRANDS
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.runwatch import Reading, RunSnapshot

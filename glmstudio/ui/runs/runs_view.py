@@ -8,11 +8,10 @@ from functools import lru_cache
 from glmstudio.rundir.checkpoints import latest
 from glmstudio.rundir.run import Run, RunState
 from glmstudio.runs.queue import waiting
-from glmstudio.ui.finetune import cluster_form
 from glmstudio.ui.framework.charts import sparkline
 from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
-from glmstudio.ui.runs import facts_view, ranks_view, run_detail
+from glmstudio.ui.runs import facts_view, machines_view, ranks_view, run_detail
 from glmstudio.ui.state.runwatch import WATCH, Reading, RunSnapshot, live_run, newest_first
 from glmstudio.units import duration, moment
 from glmstudio.words import say
@@ -71,7 +70,7 @@ def render_open(lang: str, view: PageState) -> Safe:
         facts_view.render(lang, known),
         run_detail.render_figures(lang, known, reading),
         run_detail.render_records(lang, known),
-        cluster_form.render_joined(lang, known),
+        machines_view.render_joined(lang, known),
         ranks_view.render_ranks(lang, known),
         run_detail.render_curves(lang, state, reading),
         run_detail.render_samples(lang, reading),

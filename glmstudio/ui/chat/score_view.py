@@ -10,9 +10,9 @@ from glmstudio.knowledge.result import FactsScore
 from glmstudio.rundir.run import Run
 from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
+from glmstudio.ui.chat.facts_score import render_facts_score
 from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
-from glmstudio.ui.runs import facts_view
 from glmstudio.ui.state.score_tasks import SCORINGS, ScoreRequest, ScoreTask
 from glmstudio.words import say
 
@@ -87,7 +87,7 @@ def _state(lang: str, scoring: ScoreTask, run: Run | None) -> Safe:
     if scoring.problem:
         return problem(lang, scoring.problem)
     if isinstance(scoring.result, FactsScore):
-        return facts_view.shown(lang, scoring.job.adapter or scoring.job.model, scoring.result)
+        return render_facts_score(lang, scoring.job.adapter or scoring.job.model, scoring.result)
     return _result(lang, scoring.result, run) if scoring.result else Safe("")
 
 
