@@ -21,9 +21,9 @@ from glmstudio.errors import StudioError
 from glmstudio.ui.chat import score_view
 from glmstudio.ui.chat.chat_log import render_log
 from glmstudio.ui.chat.chat_side import render_history
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.state.conversations import OpenConversation
+from glmstudio.ui.state.page_state import ChatState
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -177,10 +177,10 @@ def test_a_conversation_shows_it_and_nothing_else(home: Path, text: str) -> None
     last = str(dialogue.tip)
     for lang in ("en", "zh"):
         for view in (
-            PageState(),
-            PageState(chat_edit=last),
-            PageState(chat_teach=last),
-            PageState(chat_teach=last, chat_side=1),
+            ChatState(),
+            ChatState(edited=last),
+            ChatState(taught=last),
+            ChatState(taught=last, side=1),
         ):
             assert strange(render_log(lang, view, talk, {}, ready=True)) == []
         changes = [Change(1, text, text, text, text, better=True)]
@@ -189,7 +189,7 @@ def test_a_conversation_shows_it_and_nothing_else(home: Path, text: str) -> None
         )
     if text != "\ud83d":  # half a character is never written to a disk
         history.write(dialogue)
-        assert strange(render_history("en", PageState())) == []
+        assert strange(render_history("en", ChatState())) == []
         again = history.take_in(json.dumps(dialogue.to_json()))
         assert again.settings.system == text
         history.markdown(again)

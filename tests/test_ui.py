@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,12 +26,12 @@ from glmstudio.ui.chat import chat_log
 from glmstudio.ui.doctor import stale_view
 from glmstudio.ui.framework import live, markup
 from glmstudio.ui.framework.charts import Series, curve, sparkline, thin
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.model.model_cards import card
 from glmstudio.ui.shell.page import language
 from glmstudio.ui.shell.quiet_import import quiet_import
 from glmstudio.ui.state.conversations import OpenConversation
+from glmstudio.ui.state.page_state import ChatState, ModelState, PageState
 from glmstudio.units import literal
 from glmstudio.words import has, words
 
@@ -118,16 +119,14 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         silent_s=5.0,
         gpu_mib=5,
     )
-    view = PageState(run=HOSTILE)
-
     entry = Entry(HOSTILE, HOSTILE, HOSTILE, HOSTILE, licence=HOSTILE)
     job = ModelJob("download", HOSTILE, Path(HOSTILE), "running", files=((HOSTILE, 1, 2),), done=1, total=2)
     model = Model(HOSTILE, HOSTILE, Path(HOSTILE), "chatglm3", 5, StudioError("models.no_folder", folder=HOSTILE))
     for status in ("absent", "downloading", "stopped", "broken", "unverified", "ready"):
         item = InventoryItem(HOSTILE, HOSTILE, Path(HOSTILE), status, entry, model, job)
-        assert harmless(card(lang, item, view, used=False))
-    for view in (PageState(), PageState(chat_edit=str(dialogue.tip)), PageState(chat_teach=str(dialogue.tip))):
-        assert harmless(chat_log.render_log(lang, view, talk, {}, ready=True))
+        assert harmless(card(lang, item, ModelState(HOSTILE), used=False))
+    for chat in (ChatState(), ChatState(edited=str(dialogue.tip)), ChatState(taught=str(dialogue.tip))):
+        assert harmless(chat_log.render_log(lang, chat, talk, {}, ready=True))
     assert harmless(stale_view.render_stale(lang, (process,)))  # type: ignore[arg-type]
     assert harmless(markup.problem(lang, StudioError("ui.finetune.no_file", path=HOSTILE)))
     assert harmless(markup.terminal(lang, HOSTILE, key=HOSTILE))
@@ -249,16 +248,18 @@ def test_charts_draw_what_is_finite_and_keep_both_ends() -> None:
 
 
 def test_an_action_that_breaks_says_so_and_changes_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    def breaks(view: PageState) -> PageState:
+    def breaks(chat: ChatState) -> ChatState:
         raise ZeroDivisionError
 
-    (view,) = live._acted(breaks, PageState(name="kept"))
+    before = PageState(chat=ChatState("kept"))
+    (state,) = live._acted(live._Binding(print, breaks, [], part="chat"), before)
 
-    assert view == PageState(name="kept", problem=view.problem)
-    assert view.problem is not None
-    assert view.problem.key == "ui.broken"
+    assert state == replace(before, problem=state.problem)
+    assert state.problem is not None
+    assert state.problem.key == "ui.broken"
     assert "ZeroDivisionError" in caplog.text
-    assert live._acted(lambda view: (view, "extra"), view) == (PageState(name="kept"), "extra")
+    taken = live._Binding(print, lambda chat: (replace(chat, adapter="one"), "extra"), [], part="chat")
+    assert live._acted(taken, state) == (PageState(chat=ChatState("kept", "one")), "extra")
 
 
 def test_a_name_is_never_read_as_one_of_gradios_words() -> None:

@@ -13,8 +13,8 @@ from glmstudio.knowledge.answer_table import KINDS, Row
 from glmstudio.knowledge.answering import Answering, about_of, jobs, rows_of
 from glmstudio.knowledge.asking import Asking, AskingProgress
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
+from glmstudio.ui.state.page_state import ChatState
 from glmstudio.units import duration
 from glmstudio.words import say
 
@@ -23,7 +23,7 @@ _SINCE = time.time()  # jobs from before this studio's start stay folded
 _FORMS = {"trained": None, "tools": True, "plain": False}
 
 
-def render(lang: str, view: PageState) -> Safe:
+def render(lang: str, chat: ChatState) -> Safe:
     """The form for the model that the chat's pickers show, and the newest job."""
     place = next(iter(jobs()), None)
     look = Asking(place).look() if place else AskingProgress()
@@ -31,25 +31,25 @@ def render(lang: str, view: PageState) -> Safe:
     parts = [_form(lang, going=look.running)]
     if place is not None:
         parts.append(_state(lang, place, about, look))
-    title = say(lang, "ui.answers.title", name=chosen_adapter(view) or chosen_model(view))
+    title = say(lang, "ui.answers.title", name=chosen_adapter(chat) or chosen_model(chat))
     body = tag('<div class="gs-stack">{parts}</div>', parts=parts)
     return fold(title, body, key="answers", unfolded=about.get("created", 0.0) > _SINCE)
 
 
-def act(view: PageState, data: dict[str, Any]) -> PageState:
+def act(chat: ChatState, data: dict[str, Any]) -> ChatState:
     """Start, go on, or stop."""
     try:
         if data.get("act") == "answers-stop":
             for place in jobs()[:1]:
                 Asking(place).cancel()
         elif data.get("act") == "answers":
-            _start(view, data.get("fields"))
+            _start(chat, data.get("fields"))
     except StudioError as error:
-        return replace(view, chat_problem=error)
-    return replace(view, chat_problem=None)
+        return replace(chat, problem=error)
+    return replace(chat, problem=None)
 
 
-def _start(view: PageState, fields: Any) -> None:
+def _start(chat: ChatState, fields: Any) -> None:
     fields = fields if isinstance(fields, dict) else {}
     file = str(fields.get("file", "")).strip()
     if not file:
@@ -58,7 +58,7 @@ def _start(view: PageState, fields: Any) -> None:
     if newest is not None and Asking(newest).look().running:
         return
     form = _FORMS.get(str(fields.get("form", "")))
-    Answering.of(Path(file).expanduser(), chosen_model(view), chosen_adapter(view), tools=form).start()
+    Answering.of(Path(file).expanduser(), chosen_model(chat), chosen_adapter(chat), tools=form).start()
 
 
 def _form(lang: str, *, going: bool) -> Safe:

@@ -8,23 +8,23 @@ from glmstudio.chat.conversation import Answer, Call, Turn
 from glmstudio.chat.model_server import LoadedModel
 from glmstudio.chat.training_examples import DEFAULT, data_sets, lines
 from glmstudio.ui.chat.chat_call import render_call
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.framework.markup import Safe, button, chip, empty, join, problem, tag
 from glmstudio.ui.state.conversations import OpenConversation
+from glmstudio.ui.state.page_state import ChatState
 from glmstudio.words import say
 
 EXAMPLES = 4
 
 
 def render_log(
-    lang: str, view: PageState, talk: OpenConversation, loaded: dict[str, LoadedModel], *, ready: bool
+    lang: str, chat: ChatState, talk: OpenConversation, loaded: dict[str, LoadedModel], *, ready: bool
 ) -> Safe:
     """The branch that is looked at, or what to do before there is one. `loaded` are what the model server serves."""
     turns = talk.dialogue.branch()
     body: Any = _nothing_yet(lang, ready=ready, tuned=len(loaded) > 1)
     if turns:
-        body = [_turn(lang, view, talk, turn, loaded, last=turn is turns[-1]) for turn in turns]
+        body = [_turn(lang, chat, talk, turn, loaded, last=turn is turns[-1]) for turn in turns]
     return tag(
         '<div class="gs-chatlog" data-scroll role="log" aria-live="polite" aria-label="{label}" tabindex="0">{body}'
         "</div>",
@@ -52,7 +52,7 @@ def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Safe:
 
 
 def _turn(
-    lang: str, view: PageState, talk: OpenConversation, turn: Turn, loaded: dict[str, LoadedModel], *, last: bool
+    lang: str, chat: ChatState, talk: OpenConversation, turn: Turn, loaded: dict[str, LoadedModel], *, last: bool
 ) -> Safe:
     columns = [
         _answer(lang, talk, turn, side, loaded, compared=len(turn.answers) > 1) for side in range(len(turn.answers))
@@ -62,14 +62,14 @@ def _turn(
         body = tag('<div class="gs-columns" data-key="c{id}">{columns}</div>', id=turn.id, columns=columns)
     return tag(
         "{question}{body}{after}",
-        question=_question(lang, view, talk, turn),
+        question=_question(lang, chat, talk, turn),
         body=body,
-        after="" if talk.busy else _after(lang, view, talk, turn, last=last),
+        after="" if talk.busy else _after(lang, chat, talk, turn, last=last),
     )
 
 
-def _question(lang: str, view: PageState, talk: OpenConversation, turn: Turn) -> Safe:
-    if view.chat_edit == turn.id:
+def _question(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) -> Safe:
+    if chat.edited == turn.id:
         return tag(
             '<div class="gs-edit" data-scope data-key="e{id}"><textarea data-field="question" rows="3"'
             ' aria-label="{label}">{text}</textarea><div class="gs-row">{send}{leave}</div></div>',
@@ -202,10 +202,10 @@ def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, LoadedModel]) -
     return tag('<p class="gs-foot gs-number" data-key="f{key}">{said}</p>', key=key, said=" · ".join(said))
 
 
-def _after(lang: str, view: PageState, talk: OpenConversation, turn: Turn, *, last: bool) -> Safe:
+def _after(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn, *, last: bool) -> Safe:
     """What can be done with an answer: ask again, go on from here, keep it for training."""
-    if view.chat_teach == turn.id:
-        return _teach(lang, view, talk, turn)
+    if chat.taught == turn.id:
+        return _teach(lang, chat, talk, turn)
     buttons = [button("retry", say(lang, "ui.chat.retry"), look="quiet", turn=turn.id)]
     if len(turn.answers) == 1:
         buttons.append(_copy(lang, turn.answers[0]))
@@ -229,9 +229,9 @@ def _copy(lang: str, answer: Answer) -> Safe:
     )
 
 
-def _teach(lang: str, view: PageState, talk: OpenConversation, turn: Turn) -> Safe:
+def _teach(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) -> Safe:
     """The example as it will be kept, every text open for a better one."""
-    side = view.chat_side
+    side = chat.side
     fields = [
         tag(
             '<label>{role}<textarea data-field="m{number}" rows="{rows}">{text}</textarea></label>',
@@ -245,7 +245,7 @@ def _teach(lang: str, view: PageState, talk: OpenConversation, turn: Turn) -> Sa
         for number, line in enumerate(lines(talk.dialogue, turn.id, side))
     ]
     names = [tag('<option value="{name}">', name=name) for name in data_sets()]
-    wrong = view.chat_problem
+    wrong = chat.problem
     return tag(
         '<section class="gs-teach gs-stack" data-scope data-key="l{id}-{side}"><h3>{title}</h3>'
         '<p class="gs-small">{text}</p>{fields}'

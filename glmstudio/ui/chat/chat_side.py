@@ -19,9 +19,10 @@ from glmstudio.tools.permissions import folder, permission, set_folder, set_perm
 from glmstudio.tools.tool import PERMISSIONS
 from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
-from glmstudio.ui.framework.live import PageRenderer, PageState
+from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Safe, button, fold, icon, problem, tag
 from glmstudio.ui.state.conversations import TALKS, OpenConversation
+from glmstudio.ui.state.page_state import ChatState
 from glmstudio.units import moment
 from glmstudio.words import say
 
@@ -30,11 +31,11 @@ _LONGEST_SYSTEM = 8000
 _MOST_TOKENS = 8192
 
 
-def talk_of(view: PageState) -> OpenConversation:
+def talk_of(chat: ChatState) -> OpenConversation:
     """The conversation that the page shows: the one that was opened, else the one changed last, else a new one."""
-    if view.chat:
+    if chat.conversation:
         try:
-            return TALKS.get(view.chat)
+            return TALKS.get(chat.conversation)
         except StudioError:
             pass  # somebody deleted it; another one is shown
     latest = next(iter(history.headings()), None)
@@ -76,9 +77,9 @@ def build_tools(page: PageRenderer) -> None:
     page.panel("chat-tools", render_tools, act_tools)
 
 
-def render_history(lang: str, view: PageState) -> Safe:
+def render_history(lang: str, chat: ChatState) -> Safe:
     """The conversations, the one changed last first."""
-    shown = talk_of(view).dialogue
+    shown = talk_of(chat).dialogue
     rows = [_heading(lang, each, each.id == shown.id) for each in history.headings()]
     keeping = _keeping(lang, shown.id) if shown.turns else ""
     body = tag('<ul class="gs-talks">{rows}</ul>{keeping}', rows=rows, keeping=keeping)
@@ -115,31 +116,31 @@ def _keeping(lang: str, name: str) -> Safe:
     )
 
 
-def act_history(view: PageState, data: dict[str, Any]) -> PageState:
+def act_history(chat: ChatState, data: dict[str, Any]) -> ChatState:
     """Open or delete a conversation."""
     name = str(data.get("chat", ""))
-    view = replace(view, chat_edit="", chat_teach="", chat_problem=None)
+    chat = replace(chat, edited="", taught="", problem=None)
     if data.get("act") == "delete":
         TALKS.forget(name)
-        return replace(view, chat="")
-    return replace(view, chat=TALKS.get(name).dialogue.id) if data.get("act") == "open" else view
+        return replace(chat, conversation="")
+    return replace(chat, conversation=TALKS.get(name).dialogue.id) if data.get("act") == "open" else chat
 
 
-def take_in(view: PageState, file: str | None) -> PageState:
+def take_in(chat: ChatState, file: str | None) -> ChatState:
     """Take a conversation in from a file of the browser."""
     if not file:
-        return view
+        return chat
     try:
         with open(file, encoding="utf-8", errors="replace") as opened:
             text = opened.read(history.LARGEST_IMPORT + 1)
-        return replace(view, chat=history.take_in(text).id, chat_problem=None)
+        return replace(chat, conversation=history.take_in(text).id, problem=None)
     except StudioError as error:
-        return replace(view, chat_problem=error)
+        return replace(chat, problem=error)
 
 
-def render_tools(lang: str, view: PageState) -> Safe:
+def render_tools(lang: str, chat: ChatState) -> Safe:
     """Each tool with what it may do; broken files; and where own ones belong."""
-    box, offering = toolbox(), offers_tools(view)
+    box, offering = toolbox(), offers_tools(chat)
     switch = [
         tag(
             '<button type="button" data-act="{act}" aria-pressed="{on}">{label}</button>',
@@ -165,13 +166,13 @@ def render_tools(lang: str, view: PageState) -> Safe:
         broken=broken,
         folder=_folder(lang),
         own=say(lang, "ui.chat.tools_own", folder=str(paths().tools)),
-        demo=_demo_note(lang, view),
+        demo=_demo_note(lang, chat),
     )
     return fold([icon("tool"), say(lang, "ui.chat.tools")], body, key="tools")
 
 
-def _demo_note(lang: str, view: PageState) -> Safe:
-    if chosen_model(view) != DEMO_NAME:
+def _demo_note(lang: str, chat: ChatState) -> Safe:
+    if chosen_model(chat) != DEMO_NAME:
         return Safe("")
     return tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.chat.tools_demo"))
 
@@ -214,18 +215,18 @@ def _folder(lang: str) -> Safe:
 _TOOLS = {"tools-on": True, "tools-off": False, "tools-trained": None}
 
 
-def offers_tools(view: PageState) -> bool:
+def offers_tools(chat: ChatState) -> bool:
     """Whether the next question is asked with tools."""
-    chosen = talk_of(view).dialogue.settings.tools
-    return toolless(chosen_model(view), chosen_adapter(view)) is None if chosen is None else chosen
+    chosen = talk_of(chat).dialogue.settings.tools
+    return toolless(chosen_model(chat), chosen_adapter(chat)) is None if chosen is None else chosen
 
 
-def render_form(lang: str, view: PageState) -> Safe:
+def render_form(lang: str, chat: ChatState) -> Safe:
     """Where the chosen model was trained without tools: how it is asked, and the other way."""
-    run = toolless(chosen_model(view), chosen_adapter(view))
+    run = toolless(chosen_model(chat), chosen_adapter(chat))
     if run is None:
         return Safe("")
-    with_tools = offers_tools(view)
+    with_tools = offers_tools(chat)
     note = StudioError("ui.chat.form_differs" if with_tools else "ui.chat.form_without", name=run.name)
     other = "tools-trained" if with_tools else "tools-on"
     return tag(
@@ -235,46 +236,46 @@ def render_form(lang: str, view: PageState) -> Safe:
     )
 
 
-def act_tools(view: PageState, data: dict[str, Any]) -> PageState:
+def act_tools(chat: ChatState, data: dict[str, Any]) -> ChatState:
     """Switch tools on or off, permit one, or choose the folder."""
     act, fields = data.get("act"), data.get("fields")
     try:
         if act in _TOOLS:
-            talk_of(view).dialogue.settings.tools = _TOOLS[str(act)]
-            talk_of(view).keep()
+            talk_of(chat).dialogue.settings.tools = _TOOLS[str(act)]
+            talk_of(chat).keep()
         elif act == "permit" and (tool := toolbox().tools.get(str(data.get("tool")))):
             if data.get("value") in PERMISSIONS:
                 set_permission(tool, str(data["value"]))
         elif act == "folder" and isinstance(fields, dict):
             set_folder(str(fields.get("folder", "")).strip() or None)
     except StudioError as error:
-        return replace(view, chat_problem=error)
-    return replace(view, chat_problem=None)
+        return replace(chat, problem=error)
+    return replace(chat, problem=None)
 
 
-def set_system(view: PageState, text: str) -> PageState:
+def set_system(chat: ChatState, text: str) -> ChatState:
     """What the model is told before everything else."""
-    talk = talk_of(view)
+    talk = talk_of(chat)
     talk.dialogue.settings.system = str(text or "")[:_LONGEST_SYSTEM]
     talk.keep()
-    return view
+    return chat
 
 
-def set_preset(view: PageState, name: str) -> PageState:
+def set_preset(chat: ChatState, name: str) -> ChatState:
     """Take the numbers of a preset."""
-    talk = talk_of(view)
+    talk = talk_of(chat)
     settings = talk.dialogue.settings
     if name in PRESETS:
         chosen = PRESETS[name]
         settings.sampling = replace(settings.sampling, temperature=chosen.temperature, top_p=chosen.top_p)
     settings.preset = name if name in PRESETS else CUSTOM
     talk.keep()
-    return view
+    return chat
 
 
 def _setter(name: str) -> Any:
-    def put(view: PageState, value: float | None) -> PageState:
-        talk = talk_of(view)
+    def put(chat: ChatState, value: float | None) -> ChatState:
+        talk = talk_of(chat)
         settings = talk.dialogue.settings
         settings.sampling = replace(settings.sampling, **{name: _bounded(name, value, settings.sampling)})
         alike = (
@@ -284,7 +285,7 @@ def _setter(name: str) -> Any:
         )
         settings.preset = next(alike, CUSTOM)
         talk.keep()
-        return view
+        return chat
 
     return put
 
@@ -299,26 +300,26 @@ def _bounded(name: str, value: float | None, now: Sampling) -> Any:
     return max(0.0 if name == "temperature" else 0.05, min(2.0 if name == "temperature" else 1.0, float(value)))
 
 
-def _settings(view: PageState) -> ChatSettings:
-    return talk_of(view).dialogue.settings
+def _settings(chat: ChatState) -> ChatSettings:
+    return talk_of(chat).dialogue.settings
 
 
-def _system(lang: str, view: PageState) -> dict[str, Any]:
+def _system(lang: str, chat: ChatState) -> dict[str, Any]:
     return {
         "label": say(lang, "ui.chat.system"),
         "placeholder": say(lang, "ui.chat.system_example"),
-        "value": _settings(view).system,
+        "value": _settings(chat).system,
     }
 
 
-def _preset(lang: str, view: PageState) -> dict[str, Any]:
+def _preset(lang: str, chat: ChatState) -> dict[str, Any]:
     names = [(say(lang, f"ui.chat.preset_{name}"), name) for name in (*PRESETS, CUSTOM)]
-    return {"label": say(lang, "ui.chat.preset"), "choices": names, "value": _settings(view).preset}
+    return {"label": say(lang, "ui.chat.preset"), "choices": names, "value": _settings(chat).preset}
 
 
 def _slider(name: str) -> Any:
-    return lambda lang, view: {
+    return lambda lang, chat: {
         "label": say(lang, f"ui.chat.{name}"),
         "info": say(lang, f"ui.chat.{name}_info"),
-        "value": getattr(_settings(view).sampling, name),
+        "value": getattr(_settings(chat).sampling, name),
     }

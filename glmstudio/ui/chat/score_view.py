@@ -11,8 +11,8 @@ from glmstudio.rundir.run import Run
 from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
 from glmstudio.ui.chat.facts_score import render_facts_score
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
+from glmstudio.ui.state.page_state import ChatState
 from glmstudio.ui.state.score_tasks import SCORINGS, ScoreRequest, ScoreTask
 from glmstudio.words import say
 
@@ -21,15 +21,15 @@ _FIGURES = ("right_tool", "right_arguments", "no_call", "valid_calls")
 _COUNTS = (20, 50, 100, MOST)
 
 
-def render_score(lang: str, view: PageState) -> Safe:
+def render_score(lang: str, chat: ChatState) -> Safe:
     """For the model that the chat's pickers show."""
-    return render(lang, _CHAT, about=chosen_adapter(view) or chosen_model(view))
+    return render(lang, _CHAT, about=chosen_adapter(chat) or chosen_model(chat))
 
 
-def act_score(view: PageState, data: dict[str, Any]) -> PageState:
+def act_score(chat: ChatState, data: dict[str, Any]) -> ChatState:
     """Start or stop it."""
-    act(_CHAT, chosen_model(view), chosen_adapter(view), data)
-    return view
+    act(_CHAT, chosen_model(chat), chosen_adapter(chat), data)
+    return chat
 
 
 def act(place: str, model: str, adapter: str, data: dict[str, Any]) -> None:

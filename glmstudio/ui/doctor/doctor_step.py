@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import gradio as gr
-
 from glmstudio.doctor import Report, Result
 from glmstudio.doctor.engine.audit import sentence
 from glmstudio.doctor.engine.check import FAMILIES
 from glmstudio.doctor.engine.fixes import FixOffer
 from glmstudio.ui.doctor.gpu_cards import render_gpus
 from glmstudio.ui.doctor.stale_view import render_jobs, render_stale
-from glmstudio.ui.framework.live import PageRenderer, PageState
+from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import (
     Safe,
     busy,
@@ -29,6 +27,7 @@ from glmstudio.ui.framework.markup import (
     terminal,
 )
 from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.ui.state.page_state import PageState
 from glmstudio.words import say
 
 LOOKS = {
@@ -44,11 +43,11 @@ _CHANGES_SHOWN = 20
 
 def build(page: PageRenderer) -> None:
     """The Doctor step inside the current Blocks."""
-    with gr.Column(elem_id="step-doctor", elem_classes="gs-step"):
+    with page.step("doctor"):
         page.panel("doctor", render, act)
 
 
-def act(view: PageState, data: dict[str, Any]) -> PageState:
+def act(state: PageState, data: dict[str, Any]) -> PageState:
     """A button of the panel: check again, mend something, or end the processes that are ticked."""
     if data.get("act") in ("check", "deep"):
         CHECKUP.ended, CHECKUP.mending = [], None
@@ -57,7 +56,7 @@ def act(view: PageState, data: dict[str, Any]) -> PageState:
         CHECKUP.mend(data["which"])
     elif data.get("act") == "end" and isinstance(data.get("ticked"), list):
         CHECKUP.end([token for token in data["ticked"] if isinstance(token, str)])
-    return view
+    return state
 
 
 def render(lang: str, _view: PageState) -> Safe:

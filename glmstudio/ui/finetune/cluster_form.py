@@ -11,18 +11,18 @@ from glmstudio.cluster.join_code import new_code
 from glmstudio.cluster.scripts import shell_script, slurm_script
 from glmstudio.cluster.spec import JOIN_SECONDS, MOST, PORT, Cluster, make_cluster, own_addresses
 from glmstudio.errors import StudioError
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, button, copyable, fold, problem, tag
 from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.words import say
 
 _NUMBERS = (("port", str(PORT)), ("least", ""), ("join_seconds", str(JOIN_SECONDS)))
 
 
-def render_machines(lang: str, view: PageState) -> Safe:
+def render_machines(lang: str, form: FinetuneState) -> Safe:
     """The form, folded until somebody wants more than this machine."""
-    rows = view.machines or _first_rows()
-    values = dict(view.meeting)
+    rows = form.machines or _first_rows()
+    values = dict(form.meeting)
     body = tag(
         '<div data-scope data-typed class="gs-stack"><p class="gs-small">{about}</p>{rows}'
         '<div class="gs-fields">{numbers}</div><div class="gs-row">{add}{use}{leave}</div></div>{wrong}{used}',
@@ -31,14 +31,14 @@ def render_machines(lang: str, view: PageState) -> Safe:
         numbers=[_input(lang, name, values.get(name, usual)) for name, usual in _NUMBERS],
         add=button("machine-add", say(lang, "ui.machines.add"), look="quiet"),
         use=button("machines", say(lang, "ui.machines.use")),
-        leave=button("machines-off", say(lang, "ui.machines.off"), look="quiet") if view.cluster else "",
-        wrong=_wrong(lang, view.machines_problem) if view.machines_problem else "",
-        used=_used(lang, view),
+        leave=button("machines-off", say(lang, "ui.machines.off"), look="quiet") if form.cluster else "",
+        wrong=_wrong(lang, form.machines_problem) if form.machines_problem else "",
+        used=_used(lang, form),
     )
     label = say(lang, "ui.machines.label")
-    if view.cluster:
-        label = say(lang, "ui.machines.used", n=len(view.cluster.machines))
-    return fold(label, body, key="machines", unfolded=bool(view.cluster or view.machines_problem))
+    if form.cluster:
+        label = say(lang, "ui.machines.used", n=len(form.cluster.machines))
+    return fold(label, body, key="machines", unfolded=bool(form.cluster or form.machines_problem))
 
 
 def _row(lang: str, number: int, address: str, processes: str) -> Safe:
@@ -64,14 +64,14 @@ def _input(lang: str, name: str, value: str) -> Safe:
     )
 
 
-def _used(lang: str, view: PageState) -> Safe:
+def _used(lang: str, form: FinetuneState) -> Safe:
     """What happens next, once the list is right; and the same as scripts, with a join code of their own."""
-    asked = recipe(view).asked
-    if view.cluster is None or view.machines_problem or asked is None:
+    asked = recipe(form).asked
+    if form.cluster is None or form.machines_problem or asked is None:
         return Safe("")
-    code = _script_code(view.cluster)
-    shell = shell_script(view.cluster, asked.parts(), code)
-    slurm = slurm_script(view.cluster, asked.parts(with_machines=False), code)
+    code = _script_code(form.cluster)
+    shell = shell_script(form.cluster, asked.parts(), code)
+    slurm = slurm_script(form.cluster, asked.parts(with_machines=False), code)
     return tag(
         '<p class="gs-small">{text}</p>{shell}{slurm}',
         text=say(lang, "ui.machines.next"),
@@ -99,30 +99,30 @@ def _wrong(lang: str, error: StudioError) -> Safe:
     )
 
 
-def act_use(view: PageState, data: dict[str, Any]) -> PageState:
+def act_use(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
     """Take the list over, or say everything that is wrong with it."""
     rows, meeting = _typed(data)
-    view = replace(view, machines=rows, meeting=meeting, form_problem=None)
+    form = replace(form, machines=rows, meeting=meeting, form_problem=None)
     filled = [row for number, row in enumerate(rows) if row[0] or number == 0]  # rows that nobody filled in do no harm
     numbers: dict[str, Any] = dict(meeting)
     try:
-        return replace(view, cluster=make_cluster(filled, **numbers), machines_problem=None)
+        return replace(form, cluster=make_cluster(filled, **numbers), machines_problem=None)
     except StudioError as error:
-        return replace(view, cluster=None, machines_problem=error)
+        return replace(form, cluster=None, machines_problem=error)
 
 
-def act_add(view: PageState, data: dict[str, Any]) -> PageState:
+def act_add(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
     """One more empty row; what was typed stays."""
     rows, meeting = _typed(data)
-    return replace(view, machines=(*rows, ("", rows[-1][1]))[: MOST + 1], meeting=meeting)
+    return replace(form, machines=(*rows, ("", rows[-1][1]))[: MOST + 1], meeting=meeting)
 
 
-def act_off(view: PageState, _: dict[str, Any]) -> PageState:
+def act_off(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
     """This machine alone again."""
-    return replace(view, cluster=None, machines_problem=None)
+    return replace(form, cluster=None, machines_problem=None)
 
 
-ACTIONS: dict[str, Callable[[PageState, dict[str, Any]], PageState]] = {
+ACTIONS: dict[str, Callable[[FinetuneState, dict[str, Any]], FinetuneState]] = {
     "machines": act_use,
     "machine-add": act_add,
     "machines-off": act_off,

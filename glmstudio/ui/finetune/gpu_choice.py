@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from glmstudio.config.devices import cards_of, chat_on, run_on
 from glmstudio.doctor import Gpu
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, tag
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import memory
 from glmstudio.words import say
 
 _NAMED = 2  # programs of a card that are named; the Doctor step shows all
 
 
-def render_cards(lang: str, view: PageState) -> Safe:
+def render_cards(lang: str, form: FinetuneState) -> Safe:
     """A button for each card, pressed where the run would take it; nothing on a machine without one."""
     gpus = CHECKUP.gpus()
     if not gpus:
         return Safe("")
-    taken = {card.index for card in cards_of(recipe(view).device)}
+    taken = {card.index for card in cards_of(recipe(form).device)}
     return tag(
         '<fieldset class="gs-choice"><legend>{label}</legend><div class="gs-presets">{cards}</div>'
         '<p class="gs-small">{hint}</p></fieldset>',

@@ -6,11 +6,11 @@ from glmstudio.config.presets import Preset, read_presets, shipped_like
 from glmstudio.config.settings import FieldDoc, Settings, change, choice_words, differences, field_docs
 from glmstudio.errors import StudioError
 from glmstudio.planning.preset_fit import PresetFit, fit
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, prose, tag
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.form_state import presets_in_order, recipe, teaches_facts
+from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.words import has, say
 
 # What a form shows first; the others follow in the order of the settings.
@@ -19,12 +19,12 @@ _CARDS_MISSING = ("runs.cards_and_processes", "runs.no_card")
 _MOST_WRONG = 3  # presets that cannot be read
 
 
-def render_presets(lang: str, view: PageState) -> Safe:
+def render_presets(lang: str, form: FinetuneState) -> Safe:
     """One card for each preset; the chosen one is marked, and those of other models are one fold away."""
-    chosen, used = recipe(view).preset, model_in_use()
+    chosen, used = recipe(form).preset, model_in_use()
     mine: list[Safe] = []
     others: list[Safe] = []
-    facts = view.source == "facts"
+    facts = form.source == "facts"
     for preset, found in sorted(_fits(), key=lambda each: facts and not teaches_facts(each[0])):
         picked = chosen is not None and preset.name == chosen.name
         near = picked or preset.model == (used.name if used else "demo")
@@ -45,22 +45,22 @@ def render_presets(lang: str, view: PageState) -> Safe:
     )
 
 
-def render_settings(lang: str, view: PageState) -> Safe:
+def render_settings(lang: str, form: FinetuneState) -> Safe:
     """Every setting as a form, what differs from the preset, and how to keep it as a preset of one's own."""
-    found = recipe(view)
+    found = recipe(form)
     if found.preset is None:
         return Safe("")
-    settings = _shown(found.preset, view)
+    settings = _shown(found.preset, form)
     body = tag(
         '<div data-scope data-live="settings" data-typed class="gs-stack">'
         '<div class="gs-fields gs-settings">{fields}</div><div class="gs-row">{use}{reset}</div></div>{changed}{keep}',
         fields=[_field(lang, doc) for doc in field_docs(settings, lang) if doc.name not in _PLACED_ELSEWHERE],
         use=button("settings", say(lang, "ui.preset.use")),
-        reset=button("reset", say(lang, "ui.preset.reset"), look="quiet") if view.changes else "",
-        changed=_changed(lang, found.preset, settings, view),
+        reset=button("reset", say(lang, "ui.preset.reset"), look="quiet") if form.changes else "",
+        changed=_changed(lang, found.preset, settings, form),
         keep=_keep(lang, found.preset),
     )
-    return fold(say(lang, "ui.preset.settings"), body, key="settings", unfolded=bool(view.changes))
+    return fold(say(lang, "ui.preset.settings"), body, key="settings", unfolded=bool(form.changes))
 
 
 @cached(3.0)
@@ -103,10 +103,10 @@ def _need(lang: str, found: PresetFit) -> Safe:
     )
 
 
-def _shown(preset: Preset, view: PageState) -> Settings:
+def _shown(preset: Preset, form: FinetuneState) -> Settings:
     """The settings as the form has them, as far as they are right."""
     try:
-        return change(preset.settings, dict(view.changes), source="")
+        return change(preset.settings, dict(form.changes), source="")
     except StudioError:
         return preset.settings
 
@@ -141,14 +141,14 @@ def _field(lang: str, doc: FieldDoc) -> Safe:
     )
 
 
-def _changed(lang: str, preset: Preset, settings: Settings, view: PageState) -> Safe:
+def _changed(lang: str, preset: Preset, settings: Settings, form: FinetuneState) -> Safe:
     """What differs from the preset (of one's own: from the shipped one), and what is wrong with what was typed."""
     origin = shipped_like(preset) if preset.own else preset
     rows = [
         tag("<tr><td>{label}</td><td>{before}</td><td>{after}</td></tr>", label=label, before=before, after=after)
         for label, before, after in differences(origin.settings, settings, lang)
     ]
-    wrong = labelled(lang, view.settings_problem) if view.settings_problem else None
+    wrong = labelled(lang, form.settings_problem) if form.settings_problem else None
     return tag(
         "{wrong}{table}",
         wrong=problem(lang, wrong) if wrong else "",

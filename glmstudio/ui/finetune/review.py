@@ -9,10 +9,10 @@ from glmstudio.errors import StudioError
 from glmstudio.planning.memory import Need
 from glmstudio.planning.plan import Plan
 from glmstudio.ui.finetune import data_view
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, busy, button, fold, go, problem, tag, terminal
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import FormState, recipe
+from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import duration, number, size
 from glmstudio.words import say
 
@@ -21,9 +21,9 @@ _NEEDS_DEEPSPEED = ("engines.no_deepspeed", "engines.deepspeed_broken")
 _PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits", "fixed")
 
 
-def render_data(lang: str, view: PageState) -> Safe:
+def render_data(lang: str, form: FinetuneState) -> Safe:
     """The verdict on the data, what to do with bad records, how long they are, and one of them."""
-    found = recipe(view)
+    found = recipe(form)
     if found.look is None and found.problem and found.problem.key == "data.no_pdf_reader":
         return _missing(lang, found.problem, DOCUMENTS)
     if found.look is None:
@@ -42,13 +42,13 @@ def render_data(lang: str, view: PageState) -> Safe:
         '<div class="gs-stack">{verdict}{policy}{more}</div>',
         verdict=data_view.verdict(lang, found.store.records, shown, count, found.chosen, _held_back(found)),
         policy=_policies(lang, settings) if count else "",
-        more=_closer(lang, view, found.store, settings),
+        more=_closer(lang, form, found.store, settings),
     )
 
 
-def render_plan(lang: str, view: PageState) -> Safe:
+def render_plan(lang: str, form: FinetuneState) -> Safe:
     """Memory, time, disk and the command; where it does not fit, what would make it fit, one click away."""
-    found = recipe(view)
+    found = recipe(form)
     parts: list[Safe] = _doctor(lang)
     if found.plan is not None:
         parts += [_memory(lang, found.plan), _figures(lang, found.plan), _passes(lang, found.plan)]
@@ -103,11 +103,11 @@ def _policies(lang: str, settings: Settings) -> Safe:
     )
 
 
-def _closer(lang: str, view: PageState, store: Store, settings: Settings) -> Safe:
+def _closer(lang: str, form: FinetuneState, store: Store, settings: Settings) -> Safe:
     """How long the records are, and one of them as the model sees it."""
     if not len(store):
         return Safe("")
-    row = min(max(0, view.record), len(store) - 1)
+    row = min(max(0, form.record), len(store) - 1)
     pieces = store.record_pieces(row, settings.max_length)
     return tag(
         "{lengths}{record}",

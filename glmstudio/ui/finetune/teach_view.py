@@ -11,41 +11,41 @@ from glmstudio.knowledge.table.row_faults import faults, learned, learned_rows, 
 from glmstudio.knowledge.wordings.paraphrase import WRITING, wants
 from glmstudio.models import Model, ready_model
 from glmstudio.ui.finetune import teach_rows
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, button, chip, problem, tag
 from glmstudio.ui.state.form_state import settings_of
+from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import duration
 from glmstudio.words import say
 
 SHOWN = 25  # rows at a time
 
 
-def render_facts(lang: str, view: PageState) -> Safe:
+def render_facts(lang: str, form: FinetuneState) -> Safe:
     """The table, or which column of a file is which; nothing where something else is taught."""
-    if view.source != "facts":
+    if form.source != "facts":
         return Safe("")
     waiting = sheet.waiting()
     return tag(
         '<section class="gs-card gs-stack gs-teachfacts" data-scope data-changed data-typed data-live="facts">'
         "{head}{problem}{told}{body}</section>",
         head=tag("<div><h3>{title}</h3>{hint}</div>", title=say(lang, "ui.teach.title"), hint=_hint(lang)),
-        problem=problem(lang, view.facts_problem) if view.facts_problem else "",
-        told=_told(lang, view),
-        body=teach_rows.picker(lang, waiting) if waiting else _table(lang, view, draft.table()),
+        problem=problem(lang, form.facts.problem) if form.facts.problem else "",
+        told=_told(lang, form),
+        body=teach_rows.picker(lang, waiting) if waiting else _table(lang, form, draft.table()),
     )
 
 
-def shown_rows(view: PageState, table: Table) -> tuple[list[Row], int, int]:
+def shown_rows(form: FinetuneState, table: Table) -> tuple[list[Row], int, int]:
     """The rows that are shown, the place of the first one, and how many there are to page through."""
-    wanted = view.facts_find.strip().casefold()
+    wanted = form.facts.find.strip().casefold()
     rows = [row for row in table.rows if not wanted or teach_rows.holds(row, wanted)]
-    start = min(view.facts_from, max(0, (len(rows) - 1) // SHOWN * SHOWN)) // SHOWN * SHOWN
+    start = min(form.facts.first, max(0, (len(rows) - 1) // SHOWN * SHOWN)) // SHOWN * SHOWN
     return rows[start : start + SHOWN], start, len(rows)
 
 
-def model_of(view: PageState) -> Model | None:
+def model_of(form: FinetuneState) -> Model | None:
     """The model that is taught; None where it cannot be used."""
-    settings = settings_of(view)
+    settings = settings_of(form)
     try:
         return ready_model(settings.model) if settings else None
     except StudioError:
@@ -56,28 +56,28 @@ def _hint(lang: str) -> Safe:
     return tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.teach.hint"))
 
 
-def _told(lang: str, view: PageState) -> Safe:
-    if view.facts_told is None:
+def _told(lang: str, form: FinetuneState) -> Safe:
+    if form.facts.told is None:
         return Safe("")
-    key, values = view.facts_told
+    key, values = form.facts.told
     return chip("good", say(lang, key, **values))
 
 
-def _table(lang: str, view: PageState, table: Table) -> Safe:
-    rows, start, count = shown_rows(view, table)
-    model = model_of(view)
-    long = _long(view, model, rows)
+def _table(lang: str, form: FinetuneState, table: Table) -> Safe:
+    rows, start, count = shown_rows(form, table)
+    model = model_of(form)
+    long = _long(form, model, rows)
     marks = teach_rows.RowMarks(
         faults(table) | {number: error for number, error in long.items() if number not in faults(table)},
         known.answers(model, table) if model else {},
-        frozenset(view.facts_open),
+        frozenset(form.facts.unfolded),
     )
-    last = start + SHOWN >= count and not view.facts_find and len(table.rows) < MOST_ROWS
+    last = start + SHOWN >= count and not form.facts.find and len(table.rows) < MOST_ROWS
     body = [teach_rows.row(lang, each, table.places[each.number] + 1, marks) for each in rows]
     body += [teach_rows.row(lang, Row(table.following), len(table.rows) + 1, marks)] if last else []
     return tag(
         '{tools}<table class="gs-table gs-factrows">{head}<tbody>{body}</tbody></table>{pages}{known}{save}',
-        tools=_tools(lang, view, table),
+        tools=_tools(lang, form, table),
         head=teach_rows.head(lang),
         body=body,
         pages=_pages(lang, start, count, len(table.rows)),
@@ -86,9 +86,9 @@ def _table(lang: str, view: PageState, table: Table) -> Safe:
     )
 
 
-def _long(view: PageState, model: Model | None, rows: list[Row]) -> dict[int, StudioError]:
+def _long(form: FinetuneState, model: Model | None, rows: list[Row]) -> dict[int, StudioError]:
     """The rows that are longer than the setting allows; of those that are shown, because counting takes a while."""
-    settings = settings_of(view)
+    settings = settings_of(form)
     if model is None or settings is None:
         return {}
     count = too_long(model, settings.max_length, with_tools=bool(settings.facts_with_tools))
@@ -100,7 +100,7 @@ def _long(view: PageState, model: Model | None, rows: list[Row]) -> dict[int, St
     }
 
 
-def _tools(lang: str, view: PageState, table: Table) -> Safe:
+def _tools(lang: str, form: FinetuneState, table: Table) -> Safe:
     """What can be done with the whole table: find, fill in the example, propose wordings."""
     if not table.filled:
         return tag(
@@ -111,13 +111,13 @@ def _tools(lang: str, view: PageState, table: Table) -> Safe:
     find = tag(
         '<div data-scope data-live="facts-find" class="gs-find"><input data-field="find" type="search" value="{value}"'
         ' placeholder="{label}" aria-label="{label}"></div>',
-        value=view.facts_find,
+        value=form.facts.find,
         label=say(lang, "ui.teach.find"),
     )
     return tag(
         '<div class="gs-row gs-spread"><div class="gs-row">{propose}</div>{find}</div>',
         propose=_propose(lang, table),
-        find=find if len(table.rows) > SHOWN or view.facts_find else "",
+        find=find if len(table.rows) > SHOWN or form.facts.find else "",
     )
 
 

@@ -15,9 +15,9 @@ from glmstudio.models.library import owned
 from glmstudio.models.manifest import origin
 from glmstudio.models.repair import layout_of
 from glmstudio.models.verification import is_verified
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, busy, button, chip, fold, join, problem, tag
 from glmstudio.ui.model.model_form import download_form, download_options
+from glmstudio.ui.state.page_state import ModelState
 from glmstudio.units import duration, size
 from glmstudio.words import has, say
 
@@ -31,14 +31,14 @@ LOOKS = {
 }
 
 
-def card(lang: str, item: InventoryItem, view: PageState, *, used: bool) -> Safe:
+def card(lang: str, item: InventoryItem, state: ModelState, *, used: bool) -> Safe:
     """The card of one model."""
     parts = [
         tag('<p class="gs-muted">{about}</p>', about=_about(lang, item)),
         _abilities(lang, item),
         _facts(lang, item),
         _progress(lang, item),
-        _trouble(lang, item, view),
+        _trouble(lang, item, state),
         _buttons(lang, item, used=used),
         _more(lang, item),
     ]
@@ -177,10 +177,10 @@ def _files(lang: str, job: ModelJob) -> Safe:
     return fold(say(lang, "ui.model.files"), table, key=f"files-{job.model}")
 
 
-def _trouble(lang: str, item: InventoryItem, view: PageState) -> Safe:
+def _trouble(lang: str, item: InventoryItem, state: ModelState) -> Safe:
     parts = []
-    if view.model_problem and view.model_named == item.name:
-        parts.append(problem(lang, view.model_problem))
+    if state.problem and state.named == item.name:
+        parts.append(problem(lang, state.problem))
     elif item.problem:
         parts.append(problem(lang, item.problem, kind="bad" if item.state == "broken" else "attention"))
     elif item.job and item.job.state == "failed" and item.job.problem:

@@ -17,19 +17,20 @@ from glmstudio.models.catalogue import add_id, is_id
 from glmstudio.models.hub.hubs import CONNECTIONS
 from glmstudio.models.inventory import InventoryItem
 from glmstudio.paths import paths
-from glmstudio.ui.framework.live import PageRenderer, PageState
+from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Safe, bar, go, icon, problem, tag, terminal
 from glmstudio.ui.model.model_cards import card
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.choice import items, model_in_use, use_model
+from glmstudio.ui.state.page_state import ModelState, PageState
 from glmstudio.units import size
 from glmstudio.words import say
 
 
 def build(page: PageRenderer) -> None:
     """The Model step inside the current Blocks."""
-    with gr.Column(elem_id="step-model", elem_classes="gs-step"):
-        page.panel("models", render, act)
+    with page.step("model", part="model"):
+        page.panel("models", render, act, whole=True)
         with gr.Column(elem_classes="gs-form"):
             with gr.Row(elem_id="model-add-row"):
                 path = gr.Textbox(max_lines=1, elem_id="model-folder", scale=1)
@@ -40,11 +41,11 @@ def build(page: PageRenderer) -> None:
                 page.words(add, value="ui.model.add")
             page.panel("folder", render_answer)
         page.panel("models-foot", render_foot)
-    for trigger in (add.click, path.submit):
-        page.on(trigger, add_from_path, inputs=[path], outputs=[path])
+        for trigger in (add.click, path.submit):
+            page.on(trigger, add_from_path, inputs=[path], outputs=[path])
 
 
-def add_from_path(view: PageState, path: str) -> tuple[PageState, str]:
+def add_from_path(state: ModelState, path: str) -> tuple[ModelState, str]:
     """Take in the folder or the id that was typed; the box keeps what was refused."""
     told = path.strip()
     try:
@@ -56,33 +57,38 @@ def add_from_path(view: PageState, path: str) -> tuple[PageState, str]:
                 actions.start_verify(model.name)
             answer = ("ui.model.added", {"name": model.name})
     except StudioError as error:
-        return replace(view, folder_problem=error, folder_answer=None), path
-    return replace(view, folder_problem=None, folder_answer=answer), ""
+        return replace(state, folder_problem=error, folder_answer=None), path
+    return replace(state, folder_problem=None, folder_answer=answer), ""
 
 
-def act(view: PageState, data: dict[str, Any]) -> PageState:
-    """A button of a card."""
+def act(state: PageState, data: dict[str, Any]) -> PageState:
+    """A button of a card. What was chosen for another model in use is chosen anew."""
+    state = replace(state, model=_acted(state.model, data))
+    if data.get("act") == "use" and not state.model.problem:
+        chat, form = replace(state.chat, model="", adapter=""), replace(state.finetune, preset="")
+        return replace(state, chat=chat, finetune=form)
+    return state
+
+
+def _acted(state: ModelState, data: dict[str, Any]) -> ModelState:
     name, fields = str(data.get("model", "")), data.get("fields")
-    view = replace(view, folder_problem=None, folder_answer=None, model_problem=None, model_named=name)
+    state = ModelState(named=name)
     try:
         chosen = isinstance(fields, dict) and "source" in fields
         if data.get("act") == "download" or (data.get("act") == "resume" and chosen):
-            return _download(view, name, fields if isinstance(fields, dict) else {}, data.get("ticked"))
+            return _download(state, name, fields if isinstance(fields, dict) else {}, data.get("ticked"))
         if data.get("act") == "delete":
             _unused(name)
             freed = size(actions.delete(name))
-            return replace(view, folder_answer=("ui.model.deleted", {"name": name, "freed": freed}))
-        if data.get("act") == "use":
-            use_model(name)
-            return replace(view, chat_model="", chat_adapter="", preset="")
+            return replace(state, folder_answer=("ui.model.deleted", {"name": name, "freed": freed}))
         if do := _ACTS.get(str(data.get("act"))):
             do(name)
     except StudioError as error:
-        return replace(view, model_problem=error)
-    return view
+        return replace(state, problem=error)
+    return state
 
 
-def _download(view: PageState, name: str, fields: dict[str, Any], ticked: Any) -> PageState:
+def _download(state: ModelState, name: str, fields: dict[str, Any], ticked: Any) -> ModelState:
     number = str(fields.get("connections", ""))
     actions.start_download(
         name,
@@ -91,7 +97,7 @@ def _download(view: PageState, name: str, fields: dict[str, Any], ticked: Any) -
         to=str(fields.get("to") or "").strip(),
         accept="licence" in (ticked if isinstance(ticked, list) else []),
     )
-    return view
+    return state
 
 
 def _repair(name: str) -> None:
@@ -117,13 +123,14 @@ _ACTS: dict[str, Callable[[str], Any]] = {
     "convert": actions.start_convert,
     "convert-replace": _convert_replace,
     "forget": remove_folder,
+    "use": use_model,
 }
 
 
-def render(lang: str, view: PageState) -> Safe:
+def render(lang: str, state: ModelState) -> Safe:
     """The first step of a newcomer, and a card for each model."""
     used = model_in_use()
-    cards = [card(lang, item, view, used=used is not None and item.name == used.name) for item in items()]
+    cards = [card(lang, item, state, used=used is not None and item.name == used.name) for item in items()]
     return tag(
         '<div class="gs-stack"><div class="gs-row gs-spread"><div><h2>{title}</h2><p class="gs-muted">{text}</p>'
         "</div>{next}</div>{first}"
@@ -150,12 +157,12 @@ def _first_step(lang: str, found: list[InventoryItem]) -> Safe:
     )
 
 
-def render_answer(lang: str, view: PageState) -> Safe:
+def render_answer(lang: str, state: ModelState) -> Safe:
     """What became of the folder that was typed, or of the model that was deleted."""
-    if view.folder_problem:
-        return problem(lang, view.folder_problem)
-    if view.folder_answer:
-        key, values = view.folder_answer
+    if state.folder_problem:
+        return problem(lang, state.folder_problem)
+    if state.folder_answer:
+        key, values = state.folder_answer
         return tag(
             '<div class="gs-problem gs-good" role="status">{icon}<strong>{text}</strong></div>',
             icon=icon("good"),
@@ -164,7 +171,7 @@ def render_answer(lang: str, view: PageState) -> Safe:
     return Safe("")
 
 
-def render_foot(lang: str, _view: PageState) -> Safe:
+def render_foot(lang: str, _view: ModelState) -> Safe:
     """Free disk, and the command."""
     room = shutil.disk_usage(_existing(paths().home))
     return tag(

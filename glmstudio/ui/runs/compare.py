@@ -6,8 +6,8 @@ from typing import Any
 
 from glmstudio.config.settings import Settings, choice_words, field_docs
 from glmstudio.ui.framework.charts import Series, curve
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, button, tag
+from glmstudio.ui.state.page_state import RunsState
 from glmstudio.ui.state.runwatch import WATCH, RunSnapshot, newest_first
 from glmstudio.units import number
 from glmstudio.words import say
@@ -15,9 +15,9 @@ from glmstudio.words import say
 MOST = 4
 
 
-def render_compare(lang: str, view: PageState) -> Safe:
+def render_compare(lang: str, runs_state: RunsState) -> Safe:
     """The chosen runs; nothing where fewer than two are left of them."""
-    runs = [known for known in newest_first() if known.name in view.compared][:MOST]
+    runs = [known for known in newest_first() if known.name in runs_state.compared][:MOST]
     if len(runs) < 2:
         return Safe("")
     lines = [Series(known.name, WATCH.reading(known).points, "mean") for known in runs]

@@ -9,9 +9,9 @@ from glmstudio.rundir.checkpoints import latest
 from glmstudio.rundir.run import Run, RunState
 from glmstudio.runs.queue import waiting
 from glmstudio.ui.framework.charts import sparkline
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
 from glmstudio.ui.runs import facts_view, machines_view, ranks_view, run_detail
+from glmstudio.ui.state.page_state import RunsState
 from glmstudio.ui.state.runwatch import WATCH, Reading, RunSnapshot, live_run, newest_first
 from glmstudio.units import duration, moment
 from glmstudio.words import say
@@ -30,16 +30,16 @@ _FIRST = 60  # runs in the list until somebody asks for all
 _CHAT_THERE = ("runs.chat_loaded", "runs.waits_for_chat")
 
 
-def render_list(lang: str, view: PageState) -> Safe:
+def render_list(lang: str, runs_state: RunsState) -> Safe:
     """Every run, newest first; two or more that are ticked can be laid over each other."""
     runs = newest_first()
     if not runs:
         return empty(say(lang, "ui.finetune.empty"), say(lang, "ui.finetune.empty_text"), icon_name="finetune")
-    opened = shown(view)
+    opened = shown(runs_state)
     name = opened.name if opened else None
     queue = waiting()
     places = {name: place for place, name in enumerate(queue, 1)}
-    older = [each for each in runs[_FIRST:] if view.all_runs or each.name in (name, *places)]
+    older = [each for each in runs[_FIRST:] if runs_state.all_runs or each.name in (name, *places)]
     seen = [*runs[:_FIRST], *older]
     rows = [_row(lang, known, known.name == name, places.get(known.name, 0), len(queue)) for known in seen]
     compare = button("compare", say(lang, "ui.compare.button"), look="quiet", needs_ticks="") if len(runs) > 1 else ""
@@ -55,9 +55,9 @@ def render_list(lang: str, view: PageState) -> Safe:
     )
 
 
-def render_open(lang: str, view: PageState) -> Safe:
+def render_open(lang: str, runs_state: RunsState) -> Safe:
     """The run that is open: figures, curve, log, and what can be done with it."""
-    known = shown(view)
+    known = shown(runs_state)
     if known is None:
         return Safe("")
     run, state, quoted = known.run, known.state, shlex.quote(known.name)
@@ -87,11 +87,11 @@ def render_open(lang: str, view: PageState) -> Safe:
     )
 
 
-def shown(view: PageState) -> RunSnapshot | None:
+def shown(runs_state: RunsState) -> RunSnapshot | None:
     """The run that the page shows: the one that was opened, or else the one in progress, or the newest."""
     runs = newest_first()
-    if view.run is not None:
-        return next((known for known in runs if known.name == view.run), None)
+    if runs_state.run is not None:
+        return next((known for known in runs if known.name == runs_state.run), None)
     return live_run() or (runs[0] if runs else None)
 
 

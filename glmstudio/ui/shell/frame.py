@@ -7,12 +7,12 @@ from typing import Any
 
 from glmstudio.ui.chat.chat_model import server_state
 from glmstudio.ui.framework.icons import LOGO
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markup import Safe, bar, chip, icon, problem, tag
 from glmstudio.ui.model.model_cards import state_words
 from glmstudio.ui.runs.runs_view import share
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.choice import items, model_in_use
+from glmstudio.ui.state.page_state import PageState
 from glmstudio.ui.state.runwatch import live_run, newest_first
 from glmstudio.units import memory
 from glmstudio.unread import unread_files
@@ -43,9 +43,9 @@ def landing(found: tuple[Step, ...]) -> str:
     return next((step.name for step in found if step.look != "good"), "chat")
 
 
-def act_header(view: PageState, _data: dict[str, Any]) -> PageState:
-    """A language was chosen: the browser has put it into its cookie, and the refresh speaks it."""
-    return view
+def redraw(state: PageState, _data: dict[str, Any]) -> PageState:
+    """A language was chosen, which the browser has put into its cookie, or a step was opened."""
+    return state
 
 
 def render_header(lang: str, _view: PageState) -> Safe:
@@ -105,9 +105,9 @@ def render_rail(lang: str, _view: PageState) -> Safe:
     )
 
 
-def render_notice(lang: str, view: PageState) -> Safe:
+def render_notice(lang: str, state: PageState) -> Safe:
     """What went wrong in the last action, where no step of its own shows it, and own files that cannot be read."""
-    found = [problem(lang, view.problem)] if view.problem else []
+    found = [problem(lang, state.problem)] if state.problem else []
     found += [problem(lang, error, kind="attention") for error in unread_files()[:_MOST_UNREAD]]
     return tag('<div class="gs-notice">{found}</div>', found=found) if found else Safe("")
 

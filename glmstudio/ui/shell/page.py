@@ -7,19 +7,20 @@ import gradio as gr
 from glmstudio.ui.chat import chat_step
 from glmstudio.ui.doctor import doctor_step
 from glmstudio.ui.finetune import finetune_step
-from glmstudio.ui.framework.live import PageRenderer, PageState
+from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.model import model_step
 from glmstudio.ui.shell import frame
 from glmstudio.ui.state import ways
 from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.ui.state.page_state import FinetuneState, PageState
 
 
 def build_page() -> gr.Blocks:
     """The whole page, wired."""
     with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True) as blocks:
-        page = PageRenderer(speaks)
-        page.panel("header", frame.render_header, frame.act_header)
-        page.panel("rail", frame.render_rail)
+        page = PageRenderer(speaks, PageState())
+        page.panel("header", frame.render_header, frame.redraw)
+        page.panel("rail", frame.render_rail, frame.redraw)
         page.panel("notice", frame.render_notice)
         doctor_step.build(page)
         model_step.build(page)
@@ -33,7 +34,7 @@ def build_page() -> gr.Blocks:
 def arrive() -> PageState:
     """What a browser that opened the page looks at; the first one starts the check-up."""
     CHECKUP.start(unless_fresh=True)
-    return PageState(source=ways.remembered())
+    return PageState(finetune=FinetuneState(source=ways.remembered()))
 
 
 def speaks(request: gr.Request) -> str:
