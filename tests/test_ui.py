@@ -30,6 +30,7 @@ from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.model.model_cards import card
 from glmstudio.ui.shell.page import language
 from glmstudio.ui.shell.quiet_import import quiet_import
+from glmstudio.ui.state.checkup import CheckupState
 from glmstudio.ui.state.conversations import OpenConversation
 from glmstudio.ui.state.page_state import ChatState, ModelState, PageState
 from glmstudio.units import literal
@@ -127,7 +128,7 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         assert harmless(card(lang, item, ModelState(HOSTILE), used=False))
     for chat in (ChatState(), ChatState(edited=str(dialogue.tip)), ChatState(taught=str(dialogue.tip))):
         assert harmless(chat_log.render_log(lang, chat, talk, {}, ready=True))
-    assert harmless(stale_view.render_stale(lang, (process,)))  # type: ignore[arg-type]
+    assert harmless(stale_view.render_stale(lang, CheckupState(), (process,)))  # type: ignore[arg-type]
     assert harmless(markup.problem(lang, StudioError("ui.finetune.no_file", path=HOSTILE)))
     assert harmless(markup.terminal(lang, HOSTILE, key=HOSTILE))
     assert harmless(markup.button("x", HOSTILE, value=HOSTILE))
@@ -305,7 +306,7 @@ def test_a_click_during_a_checkup_waits_and_a_second_one_does_nothing(monkeypatc
     made.start()
     gate.set()
     deadline = time.monotonic() + 10
-    while (made.running or not ends) and time.monotonic() < deadline:
+    while (made.state.running or not ends) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert ends == [["token"]]
     assert looks == [0, 1]

@@ -67,7 +67,8 @@ def _share(used: int, gpu: Gpu) -> float:
 
 def _kind(process: GpuProcess) -> str:
     """Whose program it is: "ours", "stale" or "other"."""
-    if CHECKUP.report and process.pid in {each.identity.pid for each in CHECKUP.report.stale}:
+    report = CHECKUP.state.report
+    if report and process.pid in {each.identity.pid for each in report.stale}:
         return "stale"
     return "ours" if process.owner == "ours" else "other"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from glmstudio.doctor import OtherTraining, StaleProcess
 from glmstudio.ui.framework.markup import Safe, button, icon, prose, tag
-from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.ui.state.checkup import CheckupState
 from glmstudio.units import duration
 from glmstudio.words import say
 
 
-def render_stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
+def render_stale(lang: str, now: CheckupState, stale: tuple[StaleProcess, ...]) -> Safe:
     """The table, and what became of those that were ended last."""
-    ended = [tag("<li>{icon}{text}</li>", icon=icon("note"), text=result.text(lang)) for result in CHECKUP.ended]
+    ended = [tag("<li>{icon}{text}</li>", icon=icon("note"), text=result.text(lang)) for result in now.ended]
     done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Safe("")
     if not stale:
         return tag('<section class="gs-card">{done}</section>', done=done) if ended else Safe("")
@@ -36,7 +36,7 @@ def render_stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
         heads=heads,
         rows=[_stale_row(lang, process) for process in stale],
         done=done,
-        confirm="" if CHECKUP.running else confirm,
+        confirm="" if now.running else confirm,
     )
 
 

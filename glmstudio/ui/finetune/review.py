@@ -65,7 +65,7 @@ def render_plan(lang: str, form: FinetuneState) -> Safe:
 
 def _doctor(lang: str) -> list[Safe]:
     """What the doctor found that would make a start fail; it looks again when Start is pressed."""
-    report = CHECKUP.report
+    report = CHECKUP.state.report
     worst = next((finding for finding in report.findings if finding.status == "error"), None) if report else None
     if worst is None:
         return []

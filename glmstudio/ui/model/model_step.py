@@ -145,7 +145,7 @@ def render(lang: str, state: ModelState) -> Safe:
 
 def _first_step(lang: str, found: list[InventoryItem]) -> Safe:
     """What to begin with on this machine, as long as nothing but the demo is here or on its way."""
-    if CHECKUP.report is None or any(item.state != "absent" for item in found if item.name != "demo"):
+    if CHECKUP.state.report is None or any(item.state != "absent" for item in found if item.name != "demo"):
         return Safe("")
     case = "start_gpu" if CHECKUP.gpus() else "start_cpu"
     return tag(

@@ -113,7 +113,7 @@ def render_notice(lang: str, state: PageState) -> Safe:
 
 
 def _machine(lang: str) -> list[Safe]:
-    if CHECKUP.report is None:
+    if CHECKUP.state.report is None:
         return [tag("<span>{text}</span>", text=say(lang, "ui.frame.looking"))]
     gpus = CHECKUP.gpus()
     if not gpus:
@@ -140,12 +140,13 @@ def _news(lang: str) -> tuple[str, str]:
 
 
 def _doctor(lang: str) -> Step:
-    if CHECKUP.running:
+    now = CHECKUP.state
+    if now.running:
         return Step("doctor", "running", say(lang, "ui.frame.checking"))
-    if CHECKUP.report is None or CHECKUP.failed:
+    if now.report is None or now.failed:
         return Step("doctor", "waiting", say(lang, "ui.frame.not_yet"))
-    found = CHECKUP.report.problems
-    if CHECKUP.report.status == "error":
+    found = now.report.problems
+    if now.report.status == "error":
         return Step("doctor", "attention", say(lang, "ui.frame.needs_you"))
     return Step("doctor", "good", say(lang, "ui.frame.ready_notes" if found else "ui.frame.ready", n=len(found)))
 
