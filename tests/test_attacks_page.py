@@ -212,4 +212,4 @@ def test_the_name_of_a_conversation_leads_nowhere(home: Path, text: str) -> None
 
 def test_code_that_is_shown_is_the_code_that_was_written() -> None:
     html = formatted("en", "```python\nprint('<b>' + \"${x}\")\n```")
-    assert "print(&#x27;&lt;b&gt;&#x27; + &quot;&#36;&#123;x&#125;&quot;)" in html
+    assert "print(&#39;&lt;b&gt;&#39; + &#34;&#36;&#123;x&#125;&#34;)" in html

@@ -13,7 +13,7 @@ from glmstudio.knowledge.answer_table import KINDS, Row
 from glmstudio.knowledge.answering import Answering, about_of, jobs, rows_of
 from glmstudio.knowledge.asking import Asking, AskingProgress
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
-from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
+from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, tag
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.units import duration
 from glmstudio.words import say
@@ -23,7 +23,7 @@ _SINCE = time.time()  # jobs from before this studio's start stay folded
 _FORMS = {"trained": None, "tools": True, "plain": False}
 
 
-def render(lang: str, chat: ChatState) -> Safe:
+def render(lang: str, chat: ChatState) -> Html:
     """The form for the model that the chat's pickers show, and the newest job."""
     place = next(iter(jobs()), None)
     look = Asking(place).look() if place else AskingProgress()
@@ -61,7 +61,7 @@ def _start(chat: ChatState, fields: Any) -> None:
     Answering.of(Path(file).expanduser(), chosen_model(chat), chosen_adapter(chat), tools=form).start()
 
 
-def _form(lang: str, *, going: bool) -> Safe:
+def _form(lang: str, *, going: bool) -> Html:
     labels = {name: say(lang, f"ui.answers.form_{name}") for name in _FORMS}
     options = [tag('<option value="{name}">{label}</option>', name=name, label=label) for name, label in labels.items()]
     press = (
@@ -82,7 +82,7 @@ def _form(lang: str, *, going: bool) -> Safe:
     )
 
 
-def _state(lang: str, place: Path, about: dict[str, Any], look: AskingProgress) -> Safe:
+def _state(lang: str, place: Path, about: dict[str, Any], look: AskingProgress) -> Html:
     said = say(lang, "ui.answers.of", file=Path(str(about.get("file", ""))).name)
     if look.running:
         words = say(lang, "answers.going", done=look.done, total=look.total)
@@ -105,7 +105,7 @@ def _state(lang: str, place: Path, about: dict[str, Any], look: AskingProgress) 
     )
 
 
-def _file(lang: str, name: str, kind: str) -> Safe:
+def _file(lang: str, name: str, kind: str) -> Html:
     return tag(
         '<a class="gs-button gs-look-quiet" href="/answers/{name}.{kind}" download>{label}</a>',
         name=name,
@@ -115,7 +115,7 @@ def _file(lang: str, name: str, kind: str) -> Safe:
 
 
 @lru_cache(maxsize=8)
-def _table(lang: str, place: Path, _done: int) -> Safe:
+def _table(lang: str, place: Path, _done: int) -> Html:
     """The first rows; made once for so many answers."""
     rows = rows_of(place)
     columns = ["question", "base", *(["tuned"] if about_of(place).get("tuned") else [])]
@@ -130,6 +130,6 @@ def _table(lang: str, place: Path, _done: int) -> Safe:
     )
 
 
-def _row(row: Row, columns: list[str]) -> Safe:
+def _row(row: Row, columns: list[str]) -> Html:
     cells = [tag("<td>{text}</td>", text=str(row[name]) or "–") for name in columns]
     return tag("<tr>{cells}</tr>", cells=cells)

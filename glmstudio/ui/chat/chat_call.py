@@ -8,7 +8,7 @@ from typing import Any
 from glmstudio.chat.conversation import Call
 from glmstudio.errors import StudioError
 from glmstudio.tools.toolbox import toolbox
-from glmstudio.ui.framework.markup import Safe, button, chip, icon, problem, tag
+from glmstudio.ui.framework.markup import Html, button, chip, icon, problem, tag
 from glmstudio.words import say
 
 _LOOKS = {
@@ -22,7 +22,7 @@ _LOOKS = {
 }
 
 
-def render_call(lang: str, key: str, call: Call) -> Safe:
+def render_call(lang: str, key: str, call: Call) -> Html:
     """The card of a call: which tool, with what, may it run, what it said, how long it took."""
     tool = toolbox().tools.get(call.name)
     rows = [_fact(name or say(lang, "ui.chat.call_written"), _shown(value)) for name, value in call.arguments.items()]
@@ -47,7 +47,7 @@ def render_call(lang: str, key: str, call: Call) -> Safe:
     )
 
 
-def _choice(lang: str, call: Call) -> Safe:
+def _choice(lang: str, call: Call) -> Html:
     """May it run? Or what should the model hear instead?"""
     return tag(
         '<div class="gs-allow gs-stack" data-scope><div class="gs-row">{run}{always}{refuse}</div>'
@@ -65,5 +65,5 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _fact(name: str, value: str) -> Safe:
+def _fact(name: str, value: str) -> Html:
     return tag("<dt>{name}</dt><dd>{value}</dd>", name=name, value=value)

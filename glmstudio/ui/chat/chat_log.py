@@ -9,7 +9,7 @@ from glmstudio.chat.model_server import LoadedModel
 from glmstudio.chat.training_examples import DEFAULT, data_sets, lines
 from glmstudio.ui.chat.chat_call import render_call
 from glmstudio.ui.framework.markdown import formatted
-from glmstudio.ui.framework.markup import Safe, button, chip, empty, join, problem, tag
+from glmstudio.ui.framework.markup import Html, button, chip, empty, join, problem, tag
 from glmstudio.ui.state.conversations import OpenConversation
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.words import say
@@ -19,7 +19,7 @@ EXAMPLES = 4
 
 def render_log(
     lang: str, chat: ChatState, talk: OpenConversation, loaded: dict[str, LoadedModel], *, ready: bool
-) -> Safe:
+) -> Html:
     """The branch that is looked at, or what to do before there is one. `loaded` are what the model server serves."""
     turns = talk.dialogue.branch()
     body: Any = _nothing_yet(lang, ready=ready, tuned=len(loaded) > 1)
@@ -38,7 +38,7 @@ def named(lang: str, model: str) -> str:
     return model.rsplit("/runs/", 1)[-1].replace("/", " · ") if model else say(lang, "ui.chat.base")
 
 
-def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Safe:
+def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Html:
     if not ready:
         return empty(say(lang, "ui.chat.load_first"), say(lang, "ui.chat.load_first_text"), icon_name="chat")
     # What the shipped sample teaches comes first where a fine-tuned model is loaded.
@@ -53,7 +53,7 @@ def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Safe:
 
 def _turn(
     lang: str, chat: ChatState, talk: OpenConversation, turn: Turn, loaded: dict[str, LoadedModel], *, last: bool
-) -> Safe:
+) -> Html:
     columns = [
         _answer(lang, talk, turn, side, loaded, compared=len(turn.answers) > 1) for side in range(len(turn.answers))
     ]
@@ -68,7 +68,7 @@ def _turn(
     )
 
 
-def _question(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) -> Safe:
+def _question(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) -> Html:
     if chat.edited == turn.id:
         return tag(
             '<div class="gs-edit" data-scope data-key="e{id}"><textarea data-field="question" rows="3"'
@@ -100,7 +100,7 @@ def _question(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) ->
     )
 
 
-def _step(turn: str, sign: str, label: str) -> Safe:
+def _step(turn: str, sign: str, label: str) -> Html:
     return tag(
         '<button type="button" class="gs-button gs-look-quiet" data-act="look" data-turn="{turn}" aria-label="{label}"'
         ' title="{label}">{sign}</button>',
@@ -112,10 +112,10 @@ def _step(turn: str, sign: str, label: str) -> Safe:
 
 def _answer(
     lang: str, talk: OpenConversation, turn: Turn, side: int, loaded: dict[str, LoadedModel], *, compared: bool
-) -> Safe:
+) -> Html:
     answer, key = turn.answers[side], f"{turn.id}-{side}"
     going = talk.is_going(answer)
-    parts: list[Safe] = [_head(lang, answer)] if compared else []
+    parts: list[Html] = [_head(lang, answer)] if compared else []
     for number, part in enumerate(answer.parts):
         if isinstance(part, Call):
             parts.append(render_call(lang, f"t{key}-{number}", part))
@@ -139,7 +139,7 @@ def _answer(
     return tag('<section class="gs-column" data-key="a{key}">{parts}</section>', key=key, parts=parts)
 
 
-def _head(lang: str, answer: Answer) -> Safe:
+def _head(lang: str, answer: Answer) -> Html:
     """Whose column it is, by what is really loaded under that name."""
     return tag(
         '<header><b>{name}</b><span class="gs-small">{about}</span></header>',
@@ -168,7 +168,7 @@ def about(lang: str, loaded: LoadedModel) -> str:
     )
 
 
-def _state(lang: str, talk: OpenConversation, answer: Answer, key: str) -> Safe:
+def _state(lang: str, talk: OpenConversation, answer: Answer, key: str) -> Html:
     last = answer.parts[-1] if answer.parts else None
     if (before := talk.before.get(id(answer))) is not None:
         words = chip("waiting", say(lang, "ui.chat.waiting", before=before))
@@ -177,11 +177,11 @@ def _state(lang: str, talk: OpenConversation, answer: Answer, key: str) -> Safe:
     elif last is None or isinstance(last, Call):
         words = chip("running", say(lang, "ui.chat.thinking"))
     else:
-        return Safe("")
+        return Html("")
     return tag('<div data-key="w{key}">{words}</div>', key=key, words=words)
 
 
-def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, LoadedModel]) -> Safe:
+def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, LoadedModel]) -> Html:
     if answer.problem:
         return tag('<div data-key="f{key}">{problem}</div>', key=key, problem=problem(lang, answer.problem))
     said = [say(lang, f"ui.chat.ended_{answer.reason or 'broken'}")] if answer.reason != "stop" else []
@@ -202,7 +202,7 @@ def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, LoadedModel]) -
     return tag('<p class="gs-foot gs-number" data-key="f{key}">{said}</p>', key=key, said=" · ".join(said))
 
 
-def _after(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn, *, last: bool) -> Safe:
+def _after(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn, *, last: bool) -> Html:
     """What can be done with an answer: ask again, go on from here, keep it for training."""
     if chat.taught == turn.id:
         return _teach(lang, chat, talk, turn)
@@ -218,7 +218,7 @@ def _after(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn, *, la
     return tag('<div class="gs-row gs-after" data-key="b{id}">{buttons}</div>', id=turn.id, buttons=buttons)
 
 
-def _copy(lang: str, answer: Answer) -> Safe:
+def _copy(lang: str, answer: Answer) -> Html:
     """The answer's own text, as it was written."""
     return tag(
         '<span><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy'
@@ -229,7 +229,7 @@ def _copy(lang: str, answer: Answer) -> Safe:
     )
 
 
-def _teach(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) -> Safe:
+def _teach(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) -> Html:
     """The example as it will be kept, every text open for a better one."""
     side = chat.side
     fields = [

@@ -17,7 +17,7 @@ from glmstudio.paths import paths
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.ui.chat.chat_log import about
 from glmstudio.ui.framework.live import PageRenderer
-from glmstudio.ui.framework.markup import Safe, busy, button, chip, problem, tag, terminal
+from glmstudio.ui.framework.markup import Html, busy, button, chip, problem, tag, terminal
 from glmstudio.ui.framework.ttl_cache import cached, clear_caches
 from glmstudio.ui.state.choice import model_in_use, models
 from glmstudio.ui.state.conversations import TALKS
@@ -141,13 +141,13 @@ def bits_choices(lang: str, chat: ChatState) -> dict[str, Any]:
     return {"label": say(lang, "ui.chat.bits"), "choices": names, "value": chat.bits}
 
 
-def render_server(lang: str, chat: ChatState) -> Safe:
+def render_server(lang: str, chat: ChatState) -> Html:
     """What is loaded, by the tensors in use, and the button that changes it."""
     state = server_state()
     same = state.model == chosen_model(chat) and state.bits == chat.bits
     look = {"absent": "waiting", "loading": "running", "ready": "good", "failed": "bad"}[state.state]
     words = _loaded_words(lang, chat, state)
-    buttons: list[Safe] = []
+    buttons: list[Html] = []
     if state.state in ("absent", "failed") or not same:
         buttons.append(button("load", say(lang, "ui.chat.load"), look="primary"))
     if chat.problem and chat.problem.key == "ui.chat.training_there":
@@ -177,7 +177,7 @@ def _loaded_words(lang: str, chat: ChatState, state: ServerState) -> str:
     return say(lang, f"ui.chat.server_{state.state}", what=" + ".join(named))
 
 
-def render_command(lang: str, chat: ChatState) -> Safe:
+def render_command(lang: str, chat: ChatState) -> Html:
     """The same conversation in the terminal."""
     command = ["python", "launcher.py", "chat", "--model", chosen_model(chat)]
     if adapter := chosen_adapter(chat):

@@ -20,7 +20,7 @@ from glmstudio.tools.tool import PERMISSIONS
 from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
 from glmstudio.ui.framework.live import PageRenderer
-from glmstudio.ui.framework.markup import Safe, button, fold, icon, problem, tag
+from glmstudio.ui.framework.markup import Html, button, fold, icon, problem, tag
 from glmstudio.ui.state.conversations import TALKS, OpenConversation
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.units import moment
@@ -77,7 +77,7 @@ def build_tools(page: PageRenderer) -> None:
     page.panel("chat-tools", render_tools, act_tools)
 
 
-def render_history(lang: str, chat: ChatState) -> Safe:
+def render_history(lang: str, chat: ChatState) -> Html:
     """The conversations, the one changed last first."""
     shown = talk_of(chat).dialogue
     rows = [_heading(lang, each, each.id == shown.id) for each in history.headings()]
@@ -87,17 +87,17 @@ def render_history(lang: str, chat: ChatState) -> Safe:
 
 
 @lru_cache(maxsize=1000)
-def _heading(lang: str, each: history.Heading, current: bool) -> Safe:
+def _heading(lang: str, each: history.Heading, current: bool) -> Html:
     return tag(
         '<li data-key="h{id}"{current}>{open}<span class="gs-small">{when}</span></li>',
         id=each.id,
-        current=Safe(' aria-current="true"') if current else "",
+        current=Html(' aria-current="true"') if current else "",
         open=button("open", each.title or say(lang, "ui.chat.untitled"), look="quiet", chat=each.id),
         when=moment(each.changed),
     )
 
 
-def _keeping(lang: str, name: str) -> Safe:
+def _keeping(lang: str, name: str) -> Html:
     return tag(
         '<div class="gs-row"><a class="gs-button gs-look-quiet" href="/chats/{name}.md" download>{text}</a>'
         '<a class="gs-button gs-look-quiet" href="/chats/{name}.json" download>{json}</a>{delete}</div>',
@@ -138,7 +138,7 @@ def take_in(chat: ChatState, file: str | None) -> ChatState:
         return replace(chat, problem=error)
 
 
-def render_tools(lang: str, chat: ChatState) -> Safe:
+def render_tools(lang: str, chat: ChatState) -> Html:
     """Each tool with what it may do; broken files; and where own ones belong."""
     box, offering = toolbox(), offers_tools(chat)
     switch = [
@@ -171,13 +171,13 @@ def render_tools(lang: str, chat: ChatState) -> Safe:
     return fold([icon("tool"), say(lang, "ui.chat.tools")], body, key="tools")
 
 
-def _demo_note(lang: str, chat: ChatState) -> Safe:
+def _demo_note(lang: str, chat: ChatState) -> Html:
     if chosen_model(chat) != DEMO_NAME:
-        return Safe("")
+        return Html("")
     return tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.chat.tools_demo"))
 
 
-def _tool(lang: str, tool: Tool) -> Safe:
+def _tool(lang: str, tool: Tool) -> Html:
     now = permission(tool)
     choices = [
         tag(
@@ -200,7 +200,7 @@ def _tool(lang: str, tool: Tool) -> Safe:
     )
 
 
-def _folder(lang: str) -> Safe:
+def _folder(lang: str) -> Html:
     """The folder that the tools for files may read."""
     return tag(
         '<div class="gs-fields gs-one" data-scope><label class="gs-wide">{label}<input data-field="folder"'
@@ -221,11 +221,11 @@ def offers_tools(chat: ChatState) -> bool:
     return toolless(chosen_model(chat), chosen_adapter(chat)) is None if chosen is None else chosen
 
 
-def render_form(lang: str, chat: ChatState) -> Safe:
+def render_form(lang: str, chat: ChatState) -> Html:
     """Where the chosen model was trained without tools: how it is asked, and the other way."""
     run = toolless(chosen_model(chat), chosen_adapter(chat))
     if run is None:
-        return Safe("")
+        return Html("")
     with_tools = offers_tools(chat)
     note = StudioError("ui.chat.form_differs" if with_tools else "ui.chat.form_without", name=run.name)
     other = "tools-trained" if with_tools else "tools-on"

@@ -18,7 +18,7 @@ from glmstudio.ui.chat import answers_view, chat_model, chat_side, score_view
 from glmstudio.ui.chat.chat_log import render_log
 from glmstudio.ui.chat.chat_side import talk_of
 from glmstudio.ui.framework.live import PageRenderer
-from glmstudio.ui.framework.markup import Safe, problem
+from glmstudio.ui.framework.markup import Html, problem
 from glmstudio.ui.state.conversations import TALKS
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.words import say
@@ -196,18 +196,18 @@ def _fields(data: dict[str, Any]) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _render_log(lang: str, chat: ChatState) -> Safe:
+def _render_log(lang: str, chat: ChatState) -> Html:
     ready = chat_model.server_state().state == "ready"
     return render_log(lang, chat, talk_of(chat), chat_model.loaded(), ready=ready)
 
 
-def _render_problem(lang: str, chat: ChatState) -> Safe:
+def _render_problem(lang: str, chat: ChatState) -> Html:
     if chat.problem and not chat.taught:
         return problem(lang, chat.problem)
     if chat.told:
         key, values = chat.told
         return problem(lang, StudioError(key, **values), kind="good")
-    return Safe("")
+    return Html("")
 
 
 def _send_button(lang: str, chat: ChatState) -> dict[str, Any]:

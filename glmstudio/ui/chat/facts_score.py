@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from glmstudio.knowledge.result import BASE, TUNED, Count, FactsScore, Flip, verdict
 from glmstudio.knowledge.score_report import as_markdown, cell
-from glmstudio.ui.framework.markup import Safe, fold, tag
+from glmstudio.ui.framework.markup import Html, fold, tag
 from glmstudio.words import say
 
 _SHOWN = 100  # changed answers
 _COLUMNS = ("line", "question", "base", "tuned")
 
 
-def render_facts_score(lang: str, name: str, result: FactsScore, files: Sequence[Safe] = ()) -> Safe:
+def render_facts_score(lang: str, name: str, result: FactsScore, files: Sequence[Html] = ()) -> Html:
     """A score of facts by whatever is called `name`: the sentence, the lines, and what changed."""
     lines = [_line(lang, line, count) for line, count in result.counts.items() if count is not None]
     return tag(
@@ -32,7 +32,7 @@ def render_facts_score(lang: str, name: str, result: FactsScore, files: Sequence
     )
 
 
-def _line(lang: str, line: str, count: Count) -> Safe:
+def _line(lang: str, line: str, count: Count) -> Html:
     """One line of the score; what it counts stands below its name."""
     cells = [
         tag('<td class="gs-number">{share}<br><span class="gs-small">{interval}</span></td>', share=said, interval=more)
@@ -59,7 +59,7 @@ def _note(lang: str, result: FactsScore) -> str:
     return (" " if lang == "en" else "").join(said)
 
 
-def _copy(lang: str, name: str, result: FactsScore) -> Safe:
+def _copy(lang: str, name: str, result: FactsScore) -> Html:
     return tag(
         '<div class="gs-details"><pre hidden>{text}</pre><button type="button" class="gs-button" data-copy'
         ' data-done="{done}">{label}</button></div>',
@@ -69,16 +69,16 @@ def _copy(lang: str, name: str, result: FactsScore) -> Safe:
     )
 
 
-def _flips(lang: str, result: FactsScore) -> Safe:
+def _flips(lang: str, result: FactsScore) -> Html:
     """Every answer that changed: what became worse at once, what became better one fold away."""
     better = [flip for flip in result.flips if flip.better]
     worse = [flip for flip in result.flips if not flip.better]
     return tag("{worse}{better}", worse=_changed(lang, "worse", worse), better=_changed(lang, "better", better))
 
 
-def _changed(lang: str, which: str, flips: Sequence[Flip]) -> Safe:
+def _changed(lang: str, which: str, flips: Sequence[Flip]) -> Html:
     if not flips:
-        return Safe("")
+        return Html("")
     heads = [tag("<th>{text}</th>", text=say(lang, f"knowledge.column.{name}")) for name in _COLUMNS]
     body = [_flip(lang, flip) for flip in flips[:_SHOWN]]
     table = tag(
@@ -91,7 +91,7 @@ def _changed(lang: str, which: str, flips: Sequence[Flip]) -> Safe:
     return fold(title, table, key=f"facts-{which}", unfolded=which == "worse")
 
 
-def _flip(lang: str, flip: Flip) -> Safe:
+def _flip(lang: str, flip: Flip) -> Html:
     form = say(lang, f"knowledge.form.{flip.form}")
     return tag(
         '<tr><td>{line}<br><span class="gs-small">{form}</span></td><td>{question}</td><td>{base}</td>'

@@ -11,7 +11,7 @@ from glmstudio.rundir.run import Run
 from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
 from glmstudio.ui.chat.facts_score import render_facts_score
-from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
+from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, tag
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.ui.state.score_tasks import SCORINGS, ScoreRequest, ScoreTask
 from glmstudio.words import say
@@ -21,7 +21,7 @@ _FIGURES = ("right_tool", "right_arguments", "no_call", "valid_calls")
 _COUNTS = (20, 50, 100, MOST)
 
 
-def render_score(lang: str, chat: ChatState) -> Safe:
+def render_score(lang: str, chat: ChatState) -> Html:
     """For the model that the chat's pickers show."""
     return render(lang, _CHAT, about=chosen_adapter(chat) or chosen_model(chat))
 
@@ -47,7 +47,7 @@ def act(place: str, model: str, adapter: str, data: dict[str, Any]) -> None:
         )
 
 
-def render(lang: str, place: str, *, about: str, run: Run | None = None) -> Safe:
+def render(lang: str, place: str, *, about: str, run: Run | None = None) -> Html:
     """The form, how far it is, and the result."""
     scoring = SCORINGS.get(place)
     parts: list[Any] = [_form(lang, scoring, run)]
@@ -57,7 +57,7 @@ def render(lang: str, place: str, *, about: str, run: Run | None = None) -> Safe
     return fold(title, parts, key="score", unfolded=scoring is not None)
 
 
-def _form(lang: str, scoring: ScoreTask | None, run: Run | None) -> Safe:
+def _form(lang: str, scoring: ScoreTask | None, run: Run | None) -> Html:
     going = scoring is not None and scoring.running
     name = {"run": run.name} if run else {}
     press = (
@@ -79,7 +79,7 @@ def _form(lang: str, scoring: ScoreTask | None, run: Run | None) -> Safe:
     )
 
 
-def _state(lang: str, scoring: ScoreTask, run: Run | None) -> Safe:
+def _state(lang: str, scoring: ScoreTask, run: Run | None) -> Html:
     if scoring.running:
         share = scoring.done / scoring.total if scoring.total else 0.0
         words = say(lang, "ui.score.going", done=scoring.done, total=scoring.total or "…")
@@ -88,10 +88,10 @@ def _state(lang: str, scoring: ScoreTask, run: Run | None) -> Safe:
         return problem(lang, scoring.problem)
     if isinstance(scoring.result, FactsScore):
         return render_facts_score(lang, scoring.job.adapter or scoring.job.model, scoring.result)
-    return _result(lang, scoring.result, run) if scoring.result else Safe("")
+    return _result(lang, scoring.result, run) if scoring.result else Html("")
 
 
-def _result(lang: str, result: ToolScore, run: Run | None) -> Safe:
+def _result(lang: str, result: ToolScore, run: Run | None) -> Html:
     rows = [
         tag(
             '<tr><th scope="row">{label}</th>{cells}</tr>',
@@ -115,12 +115,12 @@ def _result(lang: str, result: ToolScore, run: Run | None) -> Safe:
     )
 
 
-def _head(lang: str, marks: ToolCounts, number: int) -> Safe:
+def _head(lang: str, marks: ToolCounts, number: int) -> Html:
     name = say(lang, "ui.chat.base") if number == 0 else marks.model
     return tag('<th>{name}<br><span class="gs-small">{loaded}</span></th>', name=name, loaded=marks.loaded)
 
 
-def _change(lang: str, change: Change, number: int) -> Safe:
+def _change(lang: str, change: Change, number: int) -> Html:
     return tag(
         '<div class="gs-change" data-key="change-{number}">{chip}<p class="gs-sample-question">{asked}</p>'
         '<dl class="gs-facts">'

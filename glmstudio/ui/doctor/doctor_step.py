@@ -13,7 +13,7 @@ from glmstudio.ui.doctor.gpu_cards import render_gpus
 from glmstudio.ui.doctor.stale_view import render_jobs, render_stale
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import (
-    Safe,
+    Html,
     busy,
     button,
     commands,
@@ -59,7 +59,7 @@ def act(state: PageState, data: dict[str, Any]) -> PageState:
     return state
 
 
-def render(lang: str, _view: PageState) -> Safe:
+def render(lang: str, _view: PageState) -> Html:
     """The whole panel."""
     now = CHECKUP.state
     report = now.report
@@ -77,7 +77,7 @@ def render(lang: str, _view: PageState) -> Safe:
     return tag('<div class="gs-stack">{parts}</div>', parts=[part for part in parts if part])
 
 
-def _verdict(lang: str, now: CheckupState) -> Safe:
+def _verdict(lang: str, now: CheckupState) -> Html:
     look, title, text = _sentence(lang, now)
     good = look == "good"
     buttons = [button("check", say(lang, "ui.doctor.again"), look="plain" if good else "primary")]
@@ -120,7 +120,7 @@ def _sentence(lang: str, now: CheckupState) -> tuple[str, str, str]:
     return "good", say(lang, "ui.doctor.ready_cpu"), summary
 
 
-def _copy_report(lang: str, report: Report) -> Safe:
+def _copy_report(lang: str, report: Report) -> Html:
     """The report without names, paths or secrets, one click from the clipboard."""
     return tag(
         '<span><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy '
@@ -132,7 +132,7 @@ def _copy_report(lang: str, report: Report) -> Safe:
     )
 
 
-def _finding(lang: str, now: CheckupState, result: Result) -> Safe:
+def _finding(lang: str, now: CheckupState, result: Result) -> Html:
     offer = now.offers.get(result.key)
     look, why = LOOKS[result.status], result.why(lang)
     fix = result.fix(lang, button=offer is not None or result.action == "proc.end")
@@ -150,7 +150,7 @@ def _finding(lang: str, now: CheckupState, result: Result) -> Safe:
     )
 
 
-def _offer(lang: str, key: str, offer: FixOffer) -> Safe:
+def _offer(lang: str, key: str, offer: FixOffer) -> Html:
     """What a fix would change, and its button."""
     act = button(
         "fix",
@@ -163,10 +163,10 @@ def _offer(lang: str, key: str, offer: FixOffer) -> Safe:
     return tag('<pre class="gs-diff">{shown}</pre><div class="gs-row">{act}</div>', shown=offer.shown, act=act)
 
 
-def _fixed(lang: str, now: CheckupState) -> Safe:
+def _fixed(lang: str, now: CheckupState) -> Html:
     """What became of the last fix."""
     if now.fix is None or not now.fix.over:
-        return Safe("")
+        return Html("")
     if now.fix.problem:
         return problem(lang, now.fix.problem)
     return tag(
@@ -176,8 +176,8 @@ def _fixed(lang: str, now: CheckupState) -> Safe:
     )
 
 
-def _all_checks(lang: str, report: Report, *, running: bool) -> Safe:
-    families: dict[str, list[Safe]] = {}
+def _all_checks(lang: str, report: Report, *, running: bool) -> Html:
+    families: dict[str, list[Html]] = {}
     for result in report.results:
         if result.status != "skipped":
             families.setdefault(result.family, []).append(_check(lang, result))
@@ -204,7 +204,7 @@ def _all_checks(lang: str, report: Report, *, running: bool) -> Safe:
     )
 
 
-def _check(lang: str, result: Result) -> Safe:
+def _check(lang: str, result: Result) -> Html:
     look = LOOKS[result.status]
     state = tag(' <span class="gs-small">({word})</span>', word=say(lang, f"doctor.status.{result.status}"))
     return tag(
@@ -219,12 +219,12 @@ def _check(lang: str, result: Result) -> Safe:
     )
 
 
-def _changes(lang: str, now: CheckupState) -> Safe:
+def _changes(lang: str, now: CheckupState) -> Html:
     """Everything that the doctor changed here, newest first, and what can be taken back."""
     told = now.changes[:_CHANGES_SHOWN]
     undo = {key: offer for key, offer in now.offers.items() if key.startswith("undo-")}
     if not told and not undo:
-        return Safe("")
+        return Html("")
     lines = [
         tag(
             '<li><span class="gs-small gs-number">{time}</span> {text}</li>',

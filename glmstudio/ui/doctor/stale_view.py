@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from glmstudio.doctor import OtherTraining, StaleProcess
-from glmstudio.ui.framework.markup import Safe, button, icon, prose, tag
+from glmstudio.ui.framework.markup import Html, button, icon, prose, tag
 from glmstudio.ui.state.checkup import CheckupState
 from glmstudio.units import duration
 from glmstudio.words import say
 
 
-def render_stale(lang: str, now: CheckupState, stale: tuple[StaleProcess, ...]) -> Safe:
+def render_stale(lang: str, now: CheckupState, stale: tuple[StaleProcess, ...]) -> Html:
     """The table, and what became of those that were ended last."""
     ended = [tag("<li>{icon}{text}</li>", icon=icon("note"), text=result.text(lang)) for result in now.ended]
-    done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Safe("")
+    done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Html("")
     if not stale:
-        return tag('<section class="gs-card">{done}</section>', done=done) if ended else Safe("")
+        return tag('<section class="gs-card">{done}</section>', done=done) if ended else Html("")
     confirm = button(
         "end",
         say(lang, "ui.doctor.end"),
@@ -47,14 +47,14 @@ def _question(lang: str, stale: tuple[StaleProcess, ...]) -> str:
     return f"{question} {say(lang, 'ui.doctor.end_busy', pids=busy)}" if busy else question
 
 
-def _stale_row(lang: str, process: StaleProcess) -> Safe:
+def _stale_row(lang: str, process: StaleProcess) -> Html:
     return tag(
         '<tr data-key="stale-{pid}"><td>'
         '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked} aria-label="{label}"></td>'
         '<td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'
         '<p class="gs-small">{facts}</p></td><td>{age}</td><td>{why}</td></tr>',
         token=process.token,
-        ticked=Safe(" checked") if process.ticked else "",
+        ticked=Html(" checked") if process.ticked else "",
         label=say(lang, "ui.doctor.tick", pid=process.identity.pid),
         pid=process.identity.pid,
         command=process.command[:160],
@@ -64,10 +64,10 @@ def _stale_row(lang: str, process: StaleProcess) -> Safe:
     )
 
 
-def render_jobs(lang: str, jobs: tuple[OtherTraining, ...]) -> Safe:
+def render_jobs(lang: str, jobs: tuple[OtherTraining, ...]) -> Html:
     """Trainings of other programs: shown so that nobody wonders who holds the card, without a button."""
     if not jobs:
-        return Safe("")
+        return Html("")
     rows = [
         tag(
             '<tr data-key="job-{pid}"><td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'

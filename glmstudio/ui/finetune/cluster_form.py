@@ -11,7 +11,7 @@ from glmstudio.cluster.join_code import new_code
 from glmstudio.cluster.scripts import shell_script, slurm_script
 from glmstudio.cluster.spec import JOIN_SECONDS, MOST, PORT, Cluster, make_cluster, own_addresses
 from glmstudio.errors import StudioError
-from glmstudio.ui.framework.markup import Safe, button, copyable, fold, problem, tag
+from glmstudio.ui.framework.markup import Html, button, copyable, fold, problem, tag
 from glmstudio.ui.state.form_state import recipe
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.words import say
@@ -19,7 +19,7 @@ from glmstudio.words import say
 _NUMBERS = (("port", str(PORT)), ("least", ""), ("join_seconds", str(JOIN_SECONDS)))
 
 
-def render_machines(lang: str, form: FinetuneState) -> Safe:
+def render_machines(lang: str, form: FinetuneState) -> Html:
     """The form, folded until somebody wants more than this machine."""
     rows = form.machines or _first_rows()
     values = dict(form.meeting)
@@ -41,7 +41,7 @@ def render_machines(lang: str, form: FinetuneState) -> Safe:
     return fold(label, body, key="machines", unfolded=bool(form.cluster or form.machines_problem))
 
 
-def _row(lang: str, number: int, address: str, processes: str) -> Safe:
+def _row(lang: str, number: int, address: str, processes: str) -> Html:
     label = say(lang, "ui.machines.first" if number == 1 else "ui.machines.other", n=number)
     return tag(
         '<div class="gs-fields"><label>{label}<input data-field="address_{number}" value="{address}"'
@@ -55,7 +55,7 @@ def _row(lang: str, number: int, address: str, processes: str) -> Safe:
     )
 
 
-def _input(lang: str, name: str, value: str) -> Safe:
+def _input(lang: str, name: str, value: str) -> Html:
     return tag(
         '<label>{label}<input data-field="{name}" inputmode="numeric" value="{value}"></label>',
         label=say(lang, f"ui.machines.{name}"),
@@ -64,11 +64,11 @@ def _input(lang: str, name: str, value: str) -> Safe:
     )
 
 
-def _used(lang: str, form: FinetuneState) -> Safe:
+def _used(lang: str, form: FinetuneState) -> Html:
     """What happens next, once the list is right; and the same as scripts, with a join code of their own."""
     asked = recipe(form).asked
     if form.cluster is None or form.machines_problem or asked is None:
-        return Safe("")
+        return Html("")
     code = _script_code(form.cluster)
     shell = shell_script(form.cluster, asked.parts(), code)
     slurm = slurm_script(form.cluster, asked.parts(with_machines=False), code)
@@ -86,7 +86,7 @@ def _script_code(_: Cluster) -> str:
     return new_code()
 
 
-def _wrong(lang: str, error: StudioError) -> Safe:
+def _wrong(lang: str, error: StudioError) -> Html:
     """Everything that is wrong, one below the other."""
     errors = error.values.get("errors")
     if not isinstance(errors, tuple):

@@ -23,7 +23,7 @@ from glmstudio.ui.finetune import (
     teach_view,
 )
 from glmstudio.ui.framework.live import PageRenderer
-from glmstudio.ui.framework.markup import Safe, button, icon, problem, tag
+from glmstudio.ui.framework.markup import Html, button, icon, problem, tag
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import uploads, ways
 from glmstudio.ui.state.form_state import recipe
@@ -145,7 +145,7 @@ def start_from_form(state: PageState, source: str, data: str, name: str, typed: 
     return state if form.form_problem else form_actions.start(state)
 
 
-def render_start(lang: str, form: FinetuneState) -> Safe:
+def render_start(lang: str, form: FinetuneState) -> Html:
     """Where the eye is when Start was pressed: what went wrong, or that the page may be closed."""
     if form.form_problem:
         shown = problem(lang, preset_cards.labelled(lang, form.form_problem))
@@ -163,7 +163,7 @@ def render_start(lang: str, form: FinetuneState) -> Safe:
             icon=icon("good"),
             text=say(lang, "ui.finetune.close"),
         )
-    return Safe("")
+    return Html("")
 
 
 def _start_button(lang: str, form: FinetuneState) -> dict[str, Any]:

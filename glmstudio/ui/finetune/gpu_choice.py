@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glmstudio.config.devices import cards_of, chat_on, run_on
 from glmstudio.doctor import Gpu
-from glmstudio.ui.framework.markup import Safe, bar, tag
+from glmstudio.ui.framework.markup import Html, bar, tag
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import recipe
 from glmstudio.ui.state.page_state import FinetuneState
@@ -14,11 +14,11 @@ from glmstudio.words import say
 _NAMED = 2  # programs of a card that are named; the Doctor step shows all
 
 
-def render_cards(lang: str, form: FinetuneState) -> Safe:
+def render_cards(lang: str, form: FinetuneState) -> Html:
     """A button for each card, pressed where the run would take it; nothing on a machine without one."""
     gpus = CHECKUP.gpus()
     if not gpus:
-        return Safe("")
+        return Html("")
     taken = {card.index for card in cards_of(recipe(form).device)}
     return tag(
         '<fieldset class="gs-choice"><legend>{label}</legend><div class="gs-presets">{cards}</div>'
@@ -29,7 +29,7 @@ def render_cards(lang: str, form: FinetuneState) -> Safe:
     )
 
 
-def _card(lang: str, gpu: Gpu, taken: bool) -> Safe:
+def _card(lang: str, gpu: Gpu, taken: bool) -> Html:
     used = gpu.total_mib - gpu.free_mib
     facts = [
         say(lang, "ui.cards.free", free=memory(gpu.free_mib), total=memory(gpu.total_mib)),

@@ -6,7 +6,7 @@ from glmstudio.config.presets import Preset, read_presets, shipped_like
 from glmstudio.config.settings import FieldDoc, Settings, change, choice_words, differences, field_docs
 from glmstudio.errors import StudioError
 from glmstudio.planning.preset_fit import PresetFit, fit
-from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, prose, tag
+from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, prose, tag
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.form_state import presets_in_order, recipe, teaches_facts
@@ -19,11 +19,11 @@ _CARDS_MISSING = ("runs.cards_and_processes", "runs.no_card")
 _MOST_WRONG = 3  # presets that cannot be read
 
 
-def render_presets(lang: str, form: FinetuneState) -> Safe:
+def render_presets(lang: str, form: FinetuneState) -> Html:
     """One card for each preset; the chosen one is marked, and those of other models are one fold away."""
     chosen, used = recipe(form).preset, model_in_use()
-    mine: list[Safe] = []
-    others: list[Safe] = []
+    mine: list[Html] = []
+    others: list[Html] = []
     facts = form.source == "facts"
     for preset, found in sorted(_fits(), key=lambda each: facts and not teaches_facts(each[0])):
         picked = chosen is not None and preset.name == chosen.name
@@ -45,11 +45,11 @@ def render_presets(lang: str, form: FinetuneState) -> Safe:
     )
 
 
-def render_settings(lang: str, form: FinetuneState) -> Safe:
+def render_settings(lang: str, form: FinetuneState) -> Html:
     """Every setting as a form, what differs from the preset, and how to keep it as a preset of one's own."""
     found = recipe(form)
     if found.preset is None:
-        return Safe("")
+        return Html("")
     settings = _shown(found.preset, form)
     body = tag(
         '<div data-scope data-live="settings" data-typed class="gs-stack">'
@@ -73,7 +73,7 @@ def _fits() -> list[tuple[Preset, PresetFit]]:
     return [(preset, fit(preset.settings)) for preset in presets_in_order()]
 
 
-def _card(lang: str, preset: Preset, found: PresetFit, chosen: bool) -> Safe:
+def _card(lang: str, preset: Preset, found: PresetFit, chosen: bool) -> Html:
     return tag(
         '<button type="button" class="gs-preset" data-key="preset-{name}" data-act="preset" data-preset="{name}"'
         ' aria-pressed="{chosen}"><b>{title}</b><span class="gs-small">{about}</span>{need}</button>',
@@ -85,7 +85,7 @@ def _card(lang: str, preset: Preset, found: PresetFit, chosen: bool) -> Safe:
     )
 
 
-def _need(lang: str, found: PresetFit) -> Safe:
+def _need(lang: str, found: PresetFit) -> Html:
     if found.problem is None and found.need is not None and found.place is not None:
         values = {"need": found.need.total / 1e9, "total": found.place.total / 1e9}
         text = say(lang, "ui.preset.needs", **values)
@@ -95,7 +95,7 @@ def _need(lang: str, found: PresetFit) -> Safe:
             bar=bar(found.need.total / found.place.total, label=text),
         )
     if found.problem is None or (found.need is None and found.problem.key not in _CARDS_MISSING):
-        return Safe("")  # a model that is not there yet: the Model step tells
+        return Html("")  # a model that is not there yet: the Model step tells
     return tag(
         '{chip}<span class="gs-small">{why}</span>',
         chip=chip("attention", say(lang, "ui.preset.cannot")),
@@ -111,7 +111,7 @@ def _shown(preset: Preset, form: FinetuneState) -> Settings:
         return preset.settings
 
 
-def _field(lang: str, doc: FieldDoc) -> Safe:
+def _field(lang: str, doc: FieldDoc) -> Html:
     """One setting as a labelled field with its help."""
     if doc.choices or doc.kind == "bool":
         choices = doc.choices or ("true", "false")
@@ -121,7 +121,7 @@ def _field(lang: str, doc: FieldDoc) -> Safe:
                 '<option value="{choice}"{chosen}>{words}</option>',
                 choice=choice,
                 words=choice_words(lang, choice),
-                chosen=Safe(" selected") if choice == value else "",
+                chosen=Html(" selected") if choice == value else "",
             )
             for choice in choices
         ]
@@ -131,7 +131,7 @@ def _field(lang: str, doc: FieldDoc) -> Safe:
             '<input data-field="{name}" value="{value}"{mode}>',
             name=doc.name,
             value=f"{doc.value:.12g}" if doc.kind == "float" else doc.value,
-            mode=Safe(' inputmode="decimal"') if doc.kind in ("int", "float") else "",
+            mode=Html(' inputmode="decimal"') if doc.kind in ("int", "float") else "",
         )
     return tag(
         '<label title="{help}"><span>{label}</span>{field}<span class="gs-help">{help}</span></label>',
@@ -141,7 +141,7 @@ def _field(lang: str, doc: FieldDoc) -> Safe:
     )
 
 
-def _changed(lang: str, preset: Preset, settings: Settings, form: FinetuneState) -> Safe:
+def _changed(lang: str, preset: Preset, settings: Settings, form: FinetuneState) -> Html:
     """What differs from the preset (of one's own: from the shipped one), and what is wrong with what was typed."""
     origin = shipped_like(preset) if preset.own else preset
     rows = [
@@ -178,7 +178,7 @@ def labelled(lang: str, wrong: StudioError) -> StudioError:
     return StudioError("ui.preset.wrong", errors=tuple(errors))
 
 
-def _keep(lang: str, preset: Preset) -> Safe:
+def _keep(lang: str, preset: Preset) -> Html:
     """Keep the settings under a name; a preset of one's own can also be deleted."""
     mine = preset.own
     return tag(

@@ -11,7 +11,7 @@ from glmstudio.knowledge.table.row_faults import faults, learned, learned_rows, 
 from glmstudio.knowledge.wordings.paraphrase import WRITING, wants
 from glmstudio.models import Model, ready_model
 from glmstudio.ui.finetune import teach_rows
-from glmstudio.ui.framework.markup import Safe, bar, button, chip, problem, tag
+from glmstudio.ui.framework.markup import Html, bar, button, chip, problem, tag
 from glmstudio.ui.state.form_state import settings_of
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import duration
@@ -20,10 +20,10 @@ from glmstudio.words import say
 SHOWN = 25  # rows at a time
 
 
-def render_facts(lang: str, form: FinetuneState) -> Safe:
+def render_facts(lang: str, form: FinetuneState) -> Html:
     """The table, or which column of a file is which; nothing where something else is taught."""
     if form.source != "facts":
-        return Safe("")
+        return Html("")
     waiting = sheet.waiting()
     return tag(
         '<section class="gs-card gs-stack gs-teachfacts" data-scope data-changed data-typed data-live="facts">'
@@ -52,18 +52,18 @@ def model_of(form: FinetuneState) -> Model | None:
         return None
 
 
-def _hint(lang: str) -> Safe:
+def _hint(lang: str) -> Html:
     return tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.teach.hint"))
 
 
-def _told(lang: str, form: FinetuneState) -> Safe:
+def _told(lang: str, form: FinetuneState) -> Html:
     if form.facts.told is None:
-        return Safe("")
+        return Html("")
     key, values = form.facts.told
     return chip("good", say(lang, key, **values))
 
 
-def _table(lang: str, form: FinetuneState, table: Table) -> Safe:
+def _table(lang: str, form: FinetuneState, table: Table) -> Html:
     rows, start, count = shown_rows(form, table)
     model = model_of(form)
     long = _long(form, model, rows)
@@ -100,7 +100,7 @@ def _long(form: FinetuneState, model: Model | None, rows: list[Row]) -> dict[int
     }
 
 
-def _tools(lang: str, form: FinetuneState, table: Table) -> Safe:
+def _tools(lang: str, form: FinetuneState, table: Table) -> Html:
     """What can be done with the whole table: find, fill in the example, propose wordings."""
     if not table.filled:
         return tag(
@@ -121,7 +121,7 @@ def _tools(lang: str, form: FinetuneState, table: Table) -> Safe:
     )
 
 
-def _propose(lang: str, table: Table) -> list[Safe]:
+def _propose(lang: str, table: Table) -> list[Html]:
     if WRITING.running:
         text = say(lang, "ui.teach.writing", done=WRITING.done, total=WRITING.total)
         return [chip("running", text), button("wordings-stop", say(lang, "ui.common.cancel"), look="quiet")]
@@ -140,29 +140,29 @@ def _propose(lang: str, table: Table) -> list[Safe]:
         '<label class="gs-tick"><input type="checkbox" data-tick="turned" value="turned">{text}</label>',
         text=say(lang, "ui.teach.turned"),
     )
-    failed = problem(lang, WRITING.problem, kind="attention") if WRITING.problem else Safe("")
+    failed = problem(lang, WRITING.problem, kind="attention") if WRITING.problem else Html("")
     return [button("wordings", say(lang, "ui.teach.propose", n=count)), turned, failed]
 
 
-def _pages(lang: str, start: int, count: int, whole: int) -> Safe:
+def _pages(lang: str, start: int, count: int, whole: int) -> Html:
     if whole <= SHOWN and count == whole:
-        return Safe("")
+        return Html("")
     text = say(lang, "ui.teach.page", first=start + 1 if count else 0, last=min(start + SHOWN, count), count=count)
     back = button("page", say(lang, "ui.data.previous"), look="quiet", row=start - SHOWN) if start else ""
     on = button("page", say(lang, "ui.data.next"), look="quiet", row=start + SHOWN) if start + SHOWN < count else ""
     return tag('<div class="gs-row"><span class="gs-small">{text}</span>{moves}</div>', text=text, moves=[back, on])
 
 
-def _known(lang: str, model: Model | None, table: Table) -> Safe:
+def _known(lang: str, model: Model | None, table: Table) -> Html:
     """Ask the model first, how far that is, and what it knows already."""
     if model is None or not learned(table):
-        return Safe("")
+        return Html("")
     look = known.asking(model).look()
     parts = _asking(lang, look) if look.running else _asked(lang, model, table, look)
     return tag('<div class="gs-stack gs-askfirst">{parts}</div>', parts=parts)
 
 
-def _asking(lang: str, look: AskingProgress) -> list[Safe]:
+def _asking(lang: str, look: AskingProgress) -> list[Html]:
     text = say(lang, "ui.teach.asking", done=look.done, total=look.total)
     row = tag(
         '<div class="gs-row">{chip}<span class="gs-small">{left}</span>{stop}</div>',
@@ -173,11 +173,11 @@ def _asking(lang: str, look: AskingProgress) -> list[Safe]:
     return [row, bar(look.done / max(1, look.total), label=text)]
 
 
-def _asked(lang: str, model: Model, table: Table, look: AskingProgress) -> list[Safe]:
+def _asked(lang: str, model: Model, table: Table, look: AskingProgress) -> list[Html]:
     said = known.answers(model, table)
     right = {number for number, (_, yes) in said.items() if yes}
     still = sum(row.number in right for row in table.rows if not row.left_out)
-    parts: list[Safe] = []
+    parts: list[Html] = []
     if not all(row.number in said for row in learned_rows(table)):
         parts.append(button("ask", say(lang, "ui.teach.ask")))
     if said:
@@ -193,11 +193,11 @@ def _asked(lang: str, model: Model, table: Table, look: AskingProgress) -> list[
     return [tag('<div class="gs-row">{parts}</div>', parts=parts), *wrong]
 
 
-def _small(text: str) -> Safe:
+def _small(text: str) -> Html:
     return tag('<span class="gs-small">{text}</span>', text=text)
 
 
-def _save(lang: str, table: Table) -> Safe:
+def _save(lang: str, table: Table) -> Html:
     """Save the facts, and what is not saved or not learned."""
     count, saved = len(learned(table)), draft.is_saved()
     out = sum(row.left_out for row in table.rows)
@@ -222,4 +222,4 @@ def _save(lang: str, table: Table) -> Safe:
                 no=say(lang, "ui.common.cancel"),
             )
         )
-    return tag('<div class="gs-row">{parts}</div>', parts=parts) if parts else Safe("")
+    return tag('<div class="gs-row">{parts}</div>', parts=parts) if parts else Html("")

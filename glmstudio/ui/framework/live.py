@@ -20,7 +20,7 @@ from gradio.components import Component
 
 from glmstudio.errors import StudioError, refused
 from glmstudio.files import whole_text
-from glmstudio.ui.framework.markup import Safe, problem
+from glmstudio.ui.framework.markup import Html, problem
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.framework.visitors import State, Visitors
 from glmstudio.words import say
@@ -108,7 +108,7 @@ class PageRenderer:
     def panel(
         self,
         name: str,
-        render: Callable[[str, Any], Safe],
+        render: Callable[[str, Any], Html],
         act: Action | None = None,
         inputs: Sequence[Component] = (),
         *,
@@ -128,7 +128,7 @@ class PageRenderer:
             self.on(made.act, act, inputs, event=True, following=made, whole=whole)
         return made
 
-    def follow(self, panel: gr.HTML, render: Callable[[str, Any], Safe], changes: Callable[[], Iterator[None]]) -> None:
+    def follow(self, panel: gr.HTML, render: Callable[[str, Any], Html], changes: Callable[[], Iterator[None]]) -> None:
         """After an action that names `panel` in `following`, redraw it at each of `changes()`, not once a second."""
         self._followed.append((panel, _of_part(self._part, render), changes))
 
@@ -217,8 +217,8 @@ class PageRenderer:
 
         return _typed(called)
 
-    def _follower(self, render: Callable[[str, State], Safe], changes: Callable[[], Iterator[None]]) -> Any:
-        def following(state: State, request: gr.Request) -> Iterator[Safe]:
+    def _follower(self, render: Callable[[str, State], Html], changes: Callable[[], Iterator[None]]) -> Any:
+        def following(state: State, request: gr.Request) -> Iterator[Html]:
             lang = self.speaks(request)
             for _ in changes():
                 yield render(lang, state)
@@ -292,7 +292,7 @@ def _typed(handler: Callable[..., Any]) -> Callable[..., Any]:
     return handler
 
 
-def _drawn(name: str, render: Callable[[str, State], Safe], lang: str, state: State) -> Safe:
+def _drawn(name: str, render: Callable[[str, State], Html], lang: str, state: State) -> Html:
     try:
         return render(lang, state)
     except StudioError as error:

@@ -18,7 +18,7 @@ from glmstudio.models.hub.hubs import CONNECTIONS
 from glmstudio.models.inventory import InventoryItem
 from glmstudio.paths import paths
 from glmstudio.ui.framework.live import PageRenderer
-from glmstudio.ui.framework.markup import Safe, bar, go, icon, problem, tag, terminal
+from glmstudio.ui.framework.markup import Html, bar, go, icon, problem, tag, terminal
 from glmstudio.ui.model.model_cards import card
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.choice import items, model_in_use, use_model
@@ -127,7 +127,7 @@ _ACTS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def render(lang: str, state: ModelState) -> Safe:
+def render(lang: str, state: ModelState) -> Html:
     """The first step of a newcomer, and a card for each model."""
     used = model_in_use()
     cards = [card(lang, item, state, used=used is not None and item.name == used.name) for item in items()]
@@ -143,10 +143,10 @@ def render(lang: str, state: ModelState) -> Safe:
     )
 
 
-def _first_step(lang: str, found: list[InventoryItem]) -> Safe:
+def _first_step(lang: str, found: list[InventoryItem]) -> Html:
     """What to begin with on this machine, as long as nothing but the demo is here or on its way."""
     if CHECKUP.state.report is None or any(item.state != "absent" for item in found if item.name != "demo"):
-        return Safe("")
+        return Html("")
     case = "start_gpu" if CHECKUP.gpus() else "start_cpu"
     return tag(
         '<div class="gs-problem gs-note" data-key="first-step">{icon}<div><strong>{what}</strong><p>{text}</p></div>'
@@ -157,7 +157,7 @@ def _first_step(lang: str, found: list[InventoryItem]) -> Safe:
     )
 
 
-def render_answer(lang: str, state: ModelState) -> Safe:
+def render_answer(lang: str, state: ModelState) -> Html:
     """What became of the folder that was typed, or of the model that was deleted."""
     if state.folder_problem:
         return problem(lang, state.folder_problem)
@@ -168,10 +168,10 @@ def render_answer(lang: str, state: ModelState) -> Safe:
             icon=icon("good"),
             text=say(lang, key, **values),
         )
-    return Safe("")
+    return Html("")
 
 
-def render_foot(lang: str, _view: ModelState) -> Safe:
+def render_foot(lang: str, _view: ModelState) -> Html:
     """Free disk, and the command."""
     room = shutil.disk_usage(_existing(paths().home))
     return tag(

@@ -11,7 +11,7 @@ from glmstudio.knowledge.result import FactsScore
 from glmstudio.knowledge.scoring import Scoring, last_score, of_run
 from glmstudio.rundir.run import EXAM, find_run
 from glmstudio.ui.chat.facts_score import render_facts_score
-from glmstudio.ui.framework.markup import Safe, bar, button, chip, problem, tag
+from glmstudio.ui.framework.markup import Html, bar, button, chip, problem, tag
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import duration
 from glmstudio.words import say
@@ -19,10 +19,10 @@ from glmstudio.words import say
 _KINDS = ("json", "csv")
 
 
-def render(lang: str, known: RunSnapshot) -> Safe:
+def render(lang: str, known: RunSnapshot) -> Html:
     """The result, how far it is, or the button that begins; nothing for a run that was taught no facts."""
     if not known.has_result or known.state.live or not (known.run.path / EXAM).exists():
-        return Safe("")
+        return Html("")
     try:
         scoring = _scoring(known.run.path.as_posix(), known.attempts, known.name)
         look, result = _state(scoring)
@@ -47,7 +47,7 @@ def _state(scoring: Scoring) -> tuple[AskingProgress, FactsScore | None]:
     return look, scoring.kept() or scoring.finish()
 
 
-def _going(lang: str, known: RunSnapshot, look: AskingProgress) -> Safe:
+def _going(lang: str, known: RunSnapshot, look: AskingProgress) -> Html:
     run = {"run": known.name}
     title = tag("<h3>{text}</h3>", text=say(lang, "ui.facts.title"))
     if look.running:
@@ -73,7 +73,7 @@ def _going(lang: str, known: RunSnapshot, look: AskingProgress) -> Safe:
     )
 
 
-def _result(lang: str, known: RunSnapshot, result: FactsScore) -> Safe:
+def _result(lang: str, known: RunSnapshot, result: FactsScore) -> Html:
     files = [_file(lang, known.name, kind) for kind in _KINDS]
     title = tag("<h3>{text}</h3>", text=say(lang, "ui.facts.title"))
     return tag(
@@ -83,7 +83,7 @@ def _result(lang: str, known: RunSnapshot, result: FactsScore) -> Safe:
     )
 
 
-def _file(lang: str, name: str, kind: str) -> Safe:
+def _file(lang: str, name: str, kind: str) -> Html:
     return tag(
         '<a class="gs-button gs-look-quiet" href="/scores/{name}.{kind}?lang={lang}" download>{label}</a>',
         name=quote(name),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from glmstudio.cluster.view import ClusterView, MachineView, read_cluster
-from glmstudio.ui.framework.markup import Safe, chip, copyable, fold, problem, tag
+from glmstudio.ui.framework.markup import Html, chip, copyable, fold, problem, tag
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import duration, size
 from glmstudio.words import say
@@ -17,11 +17,11 @@ _LOOKS = {
 _COLUMNS = ("number", "address", "state", "heard", "memory")
 
 
-def render_joined(lang: str, known: RunSnapshot) -> Safe:
+def render_joined(lang: str, known: RunSnapshot) -> Html:
     """Each machine with its state, its reason, and the command that makes it join; nothing where there is only one."""
     found = read_cluster(known.run)
     if found is None:
-        return Safe("")
+        return Html("")
     heads = [tag("<th>{text}</th>", text=say(lang, f"ui.machines.column_{name}")) for name in _COLUMNS]
     table = tag(
         '{waits}<div class="gs-wide-table"><table class="gs-table"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>'
@@ -35,7 +35,7 @@ def render_joined(lang: str, known: RunSnapshot) -> Safe:
     return fold(say(lang, "ui.machines.used", n=len(found.machines)), table, key="joined", unfolded=known.state.live)
 
 
-def _waits(lang: str, found: ClusterView) -> Safe:
+def _waits(lang: str, found: ClusterView) -> Html:
     """For how long the missing ones are still waited for, and how often the run began anew."""
     said = [
         say(lang, "ui.machines.waits", time=duration(lang, found.waits))
@@ -44,10 +44,10 @@ def _waits(lang: str, found: ClusterView) -> Safe:
         say(lang, "ui.machines.restarts", count=found.restarts) if found.restarts else "",
     ]
     text = " · ".join(filter(None, said))
-    return tag('<p class="gs-small">{text}</p>', text=text) if text else Safe("")
+    return tag('<p class="gs-small">{text}</p>', text=text) if text else Html("")
 
 
-def _machine(lang: str, each: MachineView) -> Safe:
+def _machine(lang: str, each: MachineView) -> Html:
     state = each.state if each.number > 1 or each.state != "missing" else "joined"
     heard = each.heard if state in ("joined", "training", "lost") else None
     return tag(
@@ -62,7 +62,7 @@ def _machine(lang: str, each: MachineView) -> Safe:
     )
 
 
-def _command(lang: str, each: MachineView) -> Safe:
+def _command(lang: str, each: MachineView) -> Html:
     return tag(
         '<p class="gs-small">{text}</p>{command}',
         text=say(lang, "ui.machines.type_there", number=each.number, address=each.address),

@@ -7,7 +7,7 @@ from typing import Any
 
 from glmstudio.ui.chat.chat_model import server_state
 from glmstudio.ui.framework.icons import LOGO
-from glmstudio.ui.framework.markup import Safe, bar, chip, icon, problem, tag
+from glmstudio.ui.framework.markup import Html, bar, chip, icon, problem, tag
 from glmstudio.ui.model.model_cards import state_words
 from glmstudio.ui.runs.runs_view import share
 from glmstudio.ui.state.checkup import CHECKUP
@@ -48,7 +48,7 @@ def redraw(state: PageState, _data: dict[str, Any]) -> PageState:
     return state
 
 
-def render_header(lang: str, _view: PageState) -> Safe:
+def render_header(lang: str, _view: PageState) -> Html:
     """Name, machine, language, light and dark."""
     languages = [
         tag(
@@ -68,7 +68,7 @@ def render_header(lang: str, _view: PageState) -> Safe:
         '<p class="gs-lost" role="alert"><span>{lost}</span><span class="gs-anew">{renewed}</span></p>',
         lost=say(lang, "ui.frame.lost"),
         renewed=say(lang, "ui.frame.renewed"),
-        logo=Safe(LOGO),
+        logo=Html(LOGO),
         machine=_machine(lang),
         language=say(lang, "ui.frame.language"),
         languages=languages,
@@ -78,7 +78,7 @@ def render_header(lang: str, _view: PageState) -> Safe:
     )
 
 
-def render_rail(lang: str, _view: PageState) -> Safe:
+def render_rail(lang: str, _view: PageState) -> Html:
     """The four steps as buttons, each with its state."""
     found = steps(lang)
     mark, news = _news(lang)
@@ -105,14 +105,14 @@ def render_rail(lang: str, _view: PageState) -> Safe:
     )
 
 
-def render_notice(lang: str, state: PageState) -> Safe:
+def render_notice(lang: str, state: PageState) -> Html:
     """What went wrong in the last action, where no step of its own shows it, and own files that cannot be read."""
     found = [problem(lang, state.problem)] if state.problem else []
     found += [problem(lang, error, kind="attention") for error in unread_files()[:_MOST_UNREAD]]
-    return tag('<div class="gs-notice">{found}</div>', found=found) if found else Safe("")
+    return tag('<div class="gs-notice">{found}</div>', found=found) if found else Html("")
 
 
-def _machine(lang: str) -> list[Safe]:
+def _machine(lang: str) -> list[Html]:
     if CHECKUP.state.report is None:
         return [tag("<span>{text}</span>", text=say(lang, "ui.frame.looking"))]
     gpus = CHECKUP.gpus()
