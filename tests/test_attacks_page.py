@@ -173,7 +173,7 @@ def everywhere(text: str) -> Conversation:
 @pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
 def test_a_conversation_shows_it_and_nothing_else(home: Path, text: str) -> None:
     dialogue = everywhere(text)
-    talk = OpenConversation(dialogue, threading.Condition())
+    opened = OpenConversation(dialogue, threading.Condition())
     last = str(dialogue.tip)
     for lang in ("en", "zh"):
         for view in (
@@ -182,7 +182,7 @@ def test_a_conversation_shows_it_and_nothing_else(home: Path, text: str) -> None
             ChatState(taught=last),
             ChatState(taught=last, side=1),
         ):
-            assert strange(render_log(lang, view, talk, {}, ready=True)) == []
+            assert strange(render_log(lang, view, opened, {}, ready=True)) == []
         changes = [Change(1, text, text, text, text, better=True)]
         assert (
             strange(score_view._result(lang, ToolScore(text, 1, [ToolCounts(text, text)], changes, 1, 0), None)) == []

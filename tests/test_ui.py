@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from glmstudio.access.guard import Guard
@@ -90,8 +91,8 @@ def test_templates_escape_all_but_templates() -> None:
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    dialogue = Conversation(title=HOSTILE)
-    dialogue.ask(HOSTILE, None).answers = [
+    conversation = Conversation(title=HOSTILE)
+    conversation.ask(HOSTILE, None).answers = [
         Answer(
             HOSTILE,
             HOSTILE,
@@ -99,14 +100,14 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         )
         for state in ("asked", HOSTILE)
     ]
-    dialogue.ask(HOSTILE, dialogue.tip).answers = [
+    conversation.ask(HOSTILE, conversation.tip).answers = [
         Answer(
             HOSTILE,
             messages=[{"role": "assistant", "content": HOSTILE}],
             problem=StudioError("chat.refused", reason=HOSTILE),
         )
     ]
-    talk = OpenConversation(dialogue, threading.Condition())
+    opened = OpenConversation(conversation, threading.Condition())
     process = SimpleNamespace(
         token=HOSTILE,
         ticked=True,
@@ -126,8 +127,8 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
     for status in ("absent", "downloading", "stopped", "broken", "unverified", "ready"):
         item = InventoryItem(HOSTILE, HOSTILE, Path(HOSTILE), status, entry, model, job)
         assert harmless(card(lang, item, ModelState(HOSTILE), used=False))
-    for chat in (ChatState(), ChatState(edited=str(dialogue.tip)), ChatState(taught=str(dialogue.tip))):
-        assert harmless(chat_log.render_log(lang, chat, talk, {}, ready=True))
+    for chat in (ChatState(), ChatState(edited=str(conversation.tip)), ChatState(taught=str(conversation.tip))):
+        assert harmless(chat_log.render_log(lang, chat, opened, {}, ready=True))
     assert harmless(stale_view.render_stale(lang, CheckupState(), (process,)))  # type: ignore[arg-type]
     assert harmless(markup.problem(lang, StudioError("ui.finetune.no_file", path=HOSTILE)))
     assert harmless(markup.terminal(lang, HOSTILE, key=HOSTILE))
@@ -310,3 +311,24 @@ def test_a_click_during_a_checkup_waits_and_a_second_one_does_nothing(monkeypatc
         time.sleep(0.01)
     assert ends == [["token"]]
     assert looks == [0, 1]
+
+
+def test_a_tick_draws_the_open_step_and_a_click_every_one() -> None:
+    drawn: list[str] = []
+
+    with gr.Blocks():
+        page = live.PageRenderer(lambda _: "en", PageState(chat=ChatState("demo")))
+        page.panel("rail", lambda lang, state: drawn.append("rail") or markup.Html("rail"))
+        with page.step("doctor"):
+            page.panel("checks", lambda lang, state: drawn.append("doctor") or markup.Html("doctor"))
+        with page.step("chat", part="chat"):
+            page.panel("log", lambda lang, chat: drawn.append(f"chat {chat.model}") or markup.Html(chat.model))
+
+    seen, *_ = page._refresh("en", page.first, {})
+    assert drawn == ["rail", "doctor", "chat demo"]
+    drawn.clear()
+    changed = replace(page.first, chat=ChatState("other"))
+    seen, *hidden = page._refresh("en", changed, seen, "doctor")
+    assert (drawn, [each.get("value") for each in hidden]) == (["rail", "doctor"], [None] * 3)
+    _, *opened = page._refresh("en", changed, seen, "chat")
+    assert [each.get("value") for each in opened] == [None, None, "other"], "what changed meanwhile is there at once"

@@ -26,7 +26,7 @@ from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, pre
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import runwatch, uploads
-from glmstudio.ui.state.background import BackgroundTasks
+from glmstudio.ui.state.background import BackgroundTask, BackgroundTasks
 from glmstudio.ui.state.form_state import recipe
 from glmstudio.ui.state.page_state import FinetuneState, PageState, RunsState
 from glmstudio.ui.state.runwatch import Reading, RunWatch
@@ -406,26 +406,26 @@ def test_a_stop_that_breaks_is_told_and_ends(monkeypatch: pytest.MonkeyPatch) ->
     assert str(watch.problem("a")) == "No data file has been chosen. Enter its path, upload it, or take the sample."
 
 
-def test_an_errand_is_run_once_and_its_failure_told() -> None:
-    errands, gate, done = BackgroundTasks(), threading.Event(), []
+def test_a_background_task_is_run_once_and_its_failure_told() -> None:
+    tasks, gate, done = BackgroundTasks(), threading.Event(), []
 
-    def work() -> str:
+    def work(task: BackgroundTask) -> str:
         gate.wait(5)
         done.append(1)
         return "there"
 
     for _ in range(3):
-        errands.start("run", "export", work)
+        tasks.start("run", "export", work)
     gate.set()
-    wait_until(lambda: not errands.get("run", "export").running)  # type: ignore[union-attr]
-    assert (done, errands.get("run", "export").result) == ([1], "there")  # type: ignore[union-attr]
+    wait_until(lambda: not tasks.get("run", "export").running)  # type: ignore[union-attr]
+    assert (done, tasks.get("run", "export").result) == ([1], "there")  # type: ignore[union-attr]
 
-    def fails() -> str:
+    def fails(task: BackgroundTask) -> str:
         raise StudioError("runs.unknown", name="x")
 
-    errands.start("run", "export", fails)
-    wait_until(lambda: not errands.get("run", "export").running)  # type: ignore[union-attr]
-    assert errands.get("run", "export").problem.what() == "There is no run named x."  # type: ignore[union-attr]
+    tasks.start("run", "export", fails)
+    wait_until(lambda: not tasks.get("run", "export").running)  # type: ignore[union-attr]
+    assert tasks.get("run", "export").problem.what() == "There is no run named x."  # type: ignore[union-attr]
 
 
 def test_runs_are_compared_by_curve_and_by_what_differs(home: Path) -> None:

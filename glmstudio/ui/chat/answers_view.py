@@ -13,7 +13,7 @@ from glmstudio.knowledge.answer_table import KINDS, Row
 from glmstudio.knowledge.answering import Answering, about_of, jobs, rows_of
 from glmstudio.knowledge.asking import Asking, AskingProgress
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
-from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, tag
+from glmstudio.ui.framework.markup import Html, button, fold, problem, progress, tag
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.units import duration
 from glmstudio.words import say
@@ -87,15 +87,8 @@ def _state(lang: str, place: Path, about: dict[str, Any], look: AskingProgress) 
     if look.running:
         words = say(lang, "answers.going", done=look.done, total=look.total)
         left = say(lang, "ui.run.left", time=duration(lang, look.seconds_left)) if look.seconds_left else ""
-        share = look.done / look.total if look.total else 0.0
-        return tag(
-            '<div class="gs-stack"><div class="gs-row gs-spread">{chip}<span class="gs-small">{said} {left}</span>'
-            "</div>{bar}</div>",
-            chip=chip("running", words),
-            said=said,
-            left=left,
-            bar=bar(share, label=words),
-        )
+        moved = progress(words, look.done, look.total, beside=f"{said} {left}")
+        return tag('<div class="gs-stack">{moved}</div>', moved=moved)
     return tag(
         '<div class="gs-stack">{trouble}<p class="gs-small">{said}</p>{table}<div class="gs-row">{files}</div></div>',
         trouble=problem(lang, look.problem, kind="attention") if look.problem else "",

@@ -18,13 +18,13 @@ EXAMPLES = 4
 
 
 def render_log(
-    lang: str, chat: ChatState, talk: OpenConversation, loaded: dict[str, LoadedModel], *, ready: bool
+    lang: str, chat: ChatState, opened: OpenConversation, loaded: dict[str, LoadedModel], *, ready: bool
 ) -> Html:
     """The branch that is looked at, or what to do before there is one. `loaded` are what the model server serves."""
-    turns = talk.dialogue.branch()
+    turns = opened.conversation.branch()
     body: Any = _nothing_yet(lang, ready=ready, tuned=len(loaded) > 1)
     if turns:
-        body = [_turn(lang, chat, talk, turn, loaded, last=turn is turns[-1]) for turn in turns]
+        body = [_turn(lang, chat, opened, turn, loaded, last=turn is turns[-1]) for turn in turns]
     return tag(
         '<div class="gs-chatlog" data-scroll role="log" aria-live="polite" aria-label="{label}" tabindex="0">{body}'
         "</div>",
@@ -52,23 +52,23 @@ def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Html:
 
 
 def _turn(
-    lang: str, chat: ChatState, talk: OpenConversation, turn: Turn, loaded: dict[str, LoadedModel], *, last: bool
+    lang: str, chat: ChatState, opened: OpenConversation, turn: Turn, loaded: dict[str, LoadedModel], *, last: bool
 ) -> Html:
     columns = [
-        _answer(lang, talk, turn, side, loaded, compared=len(turn.answers) > 1) for side in range(len(turn.answers))
+        _answer(lang, opened, turn, side, loaded, compared=len(turn.answers) > 1) for side in range(len(turn.answers))
     ]
     body = join(columns)
     if len(columns) > 1:
         body = tag('<div class="gs-columns" data-key="c{id}">{columns}</div>', id=turn.id, columns=columns)
     return tag(
         "{question}{body}{after}",
-        question=_question(lang, chat, talk, turn),
+        question=_question(lang, chat, opened, turn),
         body=body,
-        after="" if talk.busy else _after(lang, chat, talk, turn, last=last),
+        after="" if opened.busy else _after(lang, chat, opened, turn, last=last),
     )
 
 
-def _question(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) -> Html:
+def _question(lang: str, chat: ChatState, opened: OpenConversation, turn: Turn) -> Html:
     if chat.edited == turn.id:
         return tag(
             '<div class="gs-edit" data-scope data-key="e{id}"><textarea data-field="question" rows="3"'
@@ -79,17 +79,17 @@ def _question(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) ->
             send=button("edit-send", say(lang, "ui.chat.send"), look="primary", turn=turn.id),
             leave=button("leave", say(lang, "ui.chat.leave"), look="quiet"),
         )
-    siblings = talk.dialogue.siblings(turn)
+    siblings = opened.conversation.siblings(turn)
     place = siblings.index(turn)
     steps: list[Any] = []
-    if len(siblings) > 1 and not talk.busy:
+    if len(siblings) > 1 and not opened.busy:
         near = {-1: say(lang, "ui.chat.branch_before"), 1: say(lang, "ui.chat.branch_after")}
         for way, sign in ((-1, "‹"), (1, "›")):
             if 0 <= place + way < len(siblings):
                 steps.append(_step(siblings[place + way].id, sign, near[way]))
             if way < 0:
                 steps.append(tag('<span class="gs-number">{at}/{of}</span>', at=place + 1, of=len(siblings)))
-    if not talk.busy:
+    if not opened.busy:
         steps.append(button("edit", say(lang, "ui.chat.edit"), look="quiet", turn=turn.id))
     return tag(
         '<div class="gs-asked" data-key="q{id}"><div class="gs-said gs-user">{text}</div>'
@@ -111,10 +111,10 @@ def _step(turn: str, sign: str, label: str) -> Html:
 
 
 def _answer(
-    lang: str, talk: OpenConversation, turn: Turn, side: int, loaded: dict[str, LoadedModel], *, compared: bool
+    lang: str, opened: OpenConversation, turn: Turn, side: int, loaded: dict[str, LoadedModel], *, compared: bool
 ) -> Html:
     answer, key = turn.answers[side], f"{turn.id}-{side}"
-    going = talk.is_going(answer)
+    going = opened.is_going(answer)
     parts: list[Html] = [_head(lang, answer)] if compared else []
     for number, part in enumerate(answer.parts):
         if isinstance(part, Call):
@@ -131,7 +131,7 @@ def _answer(
                 )
             )
     if going:
-        parts.append(_state(lang, talk, answer, key))
+        parts.append(_state(lang, opened, answer, key))
     else:
         parts.append(_foot(lang, answer, key, loaded))
     if not compared:
@@ -168,9 +168,9 @@ def about(lang: str, loaded: LoadedModel) -> str:
     )
 
 
-def _state(lang: str, talk: OpenConversation, answer: Answer, key: str) -> Html:
+def _state(lang: str, opened: OpenConversation, answer: Answer, key: str) -> Html:
     last = answer.parts[-1] if answer.parts else None
-    if (before := talk.before.get(id(answer))) is not None:
+    if (before := opened.before.get(id(answer))) is not None:
         words = chip("waiting", say(lang, "ui.chat.waiting", before=before))
     elif isinstance(last, Call) and last.state == "asked":
         words = chip("attention", say(lang, "ui.chat.needs_you"))
@@ -202,10 +202,10 @@ def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, LoadedModel]) -
     return tag('<p class="gs-foot gs-number" data-key="f{key}">{said}</p>', key=key, said=" · ".join(said))
 
 
-def _after(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn, *, last: bool) -> Html:
+def _after(lang: str, chat: ChatState, opened: OpenConversation, turn: Turn, *, last: bool) -> Html:
     """What can be done with an answer: ask again, go on from here, keep it for training."""
     if chat.taught == turn.id:
-        return _teach(lang, chat, talk, turn)
+        return _teach(lang, chat, opened, turn)
     buttons = [button("retry", say(lang, "ui.chat.retry"), look="quiet", turn=turn.id)]
     if len(turn.answers) == 1:
         buttons.append(_copy(lang, turn.answers[0]))
@@ -229,7 +229,7 @@ def _copy(lang: str, answer: Answer) -> Html:
     )
 
 
-def _teach(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) -> Html:
+def _teach(lang: str, chat: ChatState, opened: OpenConversation, turn: Turn) -> Html:
     """The example as it will be kept, every text open for a better one."""
     side = chat.side
     fields = [
@@ -242,7 +242,7 @@ def _teach(lang: str, chat: ChatState, talk: OpenConversation, turn: Turn) -> Ht
             rows=min(8, 1 + line.text.count("\n") + len(line.text) // 90),
             text=line.text,
         )
-        for number, line in enumerate(lines(talk.dialogue, turn.id, side))
+        for number, line in enumerate(lines(opened.conversation, turn.id, side))
     ]
     names = [tag('<option value="{name}">', name=name) for name in data_sets()]
     wrong = chat.problem

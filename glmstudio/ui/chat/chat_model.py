@@ -20,7 +20,7 @@ from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, busy, button, chip, problem, tag, terminal
 from glmstudio.ui.framework.ttl_cache import cached, clear_caches
 from glmstudio.ui.state.choice import model_in_use, models
-from glmstudio.ui.state.conversations import TALKS
+from glmstudio.ui.state.conversations import CONVERSATIONS
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.ui.state.runwatch import newest_first
 from glmstudio.units import literal
@@ -59,7 +59,7 @@ def act_server(chat: ChatState, data: dict[str, Any]) -> ChatState:
     """Load what the pickers say, or unload."""
     try:
         if data.get("act") == "unload":
-            TALKS.stop_all()
+            CONVERSATIONS.stop_all()
             SERVER.stop()
         elif data.get("act") in ("load", "load-anyway"):
             beside = data["act"] == "load-anyway"
@@ -76,7 +76,7 @@ def load(model: str, adapter: str, *, bits: int = 16, beside_run: bool = False) 
         raise StudioError("ui.chat.no_model")
     if not beside_run and (run := run_on(chat_device())):
         raise StudioError("ui.chat.training_there", name=run.name)
-    TALKS.stop_all()
+    CONVERSATIONS.stop_all()
     SERVER.start(model, [adapter] if adapter else [], bits=bits)
     clear_caches()
 

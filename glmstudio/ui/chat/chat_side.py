@@ -21,7 +21,7 @@ from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, button, fold, icon, problem, tag
-from glmstudio.ui.state.conversations import TALKS, OpenConversation
+from glmstudio.ui.state.conversations import CONVERSATIONS, OpenConversation
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.units import moment
 from glmstudio.words import say
@@ -31,18 +31,18 @@ _LONGEST_SYSTEM = 8000
 _MOST_TOKENS = 8192
 
 
-def talk_of(chat: ChatState) -> OpenConversation:
+def shown_conversation(chat: ChatState) -> OpenConversation:
     """The conversation that the page shows: the one that was opened, else the one changed last, else a new one."""
     if chat.conversation:
         try:
-            return TALKS.get(chat.conversation)
+            return CONVERSATIONS.get(chat.conversation)
         except StudioError:
             pass  # somebody deleted it; another one is shown
     latest = next(iter(history.headings()), None)
     try:
-        return TALKS.get(latest.id) if latest else TALKS.blank()
+        return CONVERSATIONS.get(latest.id) if latest else CONVERSATIONS.blank()
     except StudioError:
-        return TALKS.blank()
+        return CONVERSATIONS.blank()
 
 
 def build_history(page: PageRenderer) -> None:
@@ -79,10 +79,10 @@ def build_tools(page: PageRenderer) -> None:
 
 def render_history(lang: str, chat: ChatState) -> Html:
     """The conversations, the one changed last first."""
-    shown = talk_of(chat).dialogue
+    shown = shown_conversation(chat).conversation
     rows = [_heading(lang, each, each.id == shown.id) for each in history.headings()]
     keeping = _keeping(lang, shown.id) if shown.turns else ""
-    body = tag('<ul class="gs-talks">{rows}</ul>{keeping}', rows=rows, keeping=keeping)
+    body = tag('<ul class="gs-conversations">{rows}</ul>{keeping}', rows=rows, keeping=keeping)
     return fold(say(lang, "ui.chat.history", count=len(rows)), body, key="history")
 
 
@@ -121,9 +121,9 @@ def act_history(chat: ChatState, data: dict[str, Any]) -> ChatState:
     name = str(data.get("chat", ""))
     chat = replace(chat, edited="", taught="", problem=None)
     if data.get("act") == "delete":
-        TALKS.forget(name)
+        CONVERSATIONS.forget(name)
         return replace(chat, conversation="")
-    return replace(chat, conversation=TALKS.get(name).dialogue.id) if data.get("act") == "open" else chat
+    return replace(chat, conversation=CONVERSATIONS.get(name).conversation.id) if data.get("act") == "open" else chat
 
 
 def take_in(chat: ChatState, file: str | None) -> ChatState:
@@ -217,7 +217,7 @@ _TOOLS = {"tools-on": True, "tools-off": False, "tools-trained": None}
 
 def offers_tools(chat: ChatState) -> bool:
     """Whether the next question is asked with tools."""
-    chosen = talk_of(chat).dialogue.settings.tools
+    chosen = shown_conversation(chat).conversation.settings.tools
     return toolless(chosen_model(chat), chosen_adapter(chat)) is None if chosen is None else chosen
 
 
@@ -241,8 +241,8 @@ def act_tools(chat: ChatState, data: dict[str, Any]) -> ChatState:
     act, fields = data.get("act"), data.get("fields")
     try:
         if act in _TOOLS:
-            talk_of(chat).dialogue.settings.tools = _TOOLS[str(act)]
-            talk_of(chat).keep()
+            shown_conversation(chat).conversation.settings.tools = _TOOLS[str(act)]
+            shown_conversation(chat).keep()
         elif act == "permit" and (tool := toolbox().tools.get(str(data.get("tool")))):
             if data.get("value") in PERMISSIONS:
                 set_permission(tool, str(data["value"]))
@@ -255,28 +255,28 @@ def act_tools(chat: ChatState, data: dict[str, Any]) -> ChatState:
 
 def set_system(chat: ChatState, text: str) -> ChatState:
     """What the model is told before everything else."""
-    talk = talk_of(chat)
-    talk.dialogue.settings.system = str(text or "")[:_LONGEST_SYSTEM]
-    talk.keep()
+    opened = shown_conversation(chat)
+    opened.conversation.settings.system = str(text or "")[:_LONGEST_SYSTEM]
+    opened.keep()
     return chat
 
 
 def set_preset(chat: ChatState, name: str) -> ChatState:
     """Take the numbers of a preset."""
-    talk = talk_of(chat)
-    settings = talk.dialogue.settings
+    opened = shown_conversation(chat)
+    settings = opened.conversation.settings
     if name in PRESETS:
         chosen = PRESETS[name]
         settings.sampling = replace(settings.sampling, temperature=chosen.temperature, top_p=chosen.top_p)
     settings.preset = name if name in PRESETS else CUSTOM
-    talk.keep()
+    opened.keep()
     return chat
 
 
 def _setter(name: str) -> Any:
     def put(chat: ChatState, value: float | None) -> ChatState:
-        talk = talk_of(chat)
-        settings = talk.dialogue.settings
+        opened = shown_conversation(chat)
+        settings = opened.conversation.settings
         settings.sampling = replace(settings.sampling, **{name: _bounded(name, value, settings.sampling)})
         alike = (
             key
@@ -284,7 +284,7 @@ def _setter(name: str) -> Any:
             if (each.temperature, each.top_p) == (settings.sampling.temperature, settings.sampling.top_p)
         )
         settings.preset = next(alike, CUSTOM)
-        talk.keep()
+        opened.keep()
         return chat
 
     return put
@@ -301,7 +301,7 @@ def _bounded(name: str, value: float | None, now: Sampling) -> Any:
 
 
 def _settings(chat: ChatState) -> ChatSettings:
-    return talk_of(chat).dialogue.settings
+    return shown_conversation(chat).conversation.settings
 
 
 def _system(lang: str, chat: ChatState) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from glmstudio.tools.permissions import set_permission
 from glmstudio.tools.toolbox import toolbox
 from glmstudio.ui.chat import answers_view, chat_model, chat_side, score_view
 from glmstudio.ui.chat.chat_log import render_log
-from glmstudio.ui.chat.chat_side import talk_of
+from glmstudio.ui.chat.chat_side import shown_conversation
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, problem
-from glmstudio.ui.state.conversations import TALKS
+from glmstudio.ui.state.conversations import CONVERSATIONS
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.words import say
 
@@ -32,7 +32,7 @@ def build(page: PageRenderer) -> None:
     with page.step("chat", part="chat"), gr.Row(elem_id="chat-columns"):
         with gr.Column(scale=8, min_width=380, elem_id="chat-main"):
             log = page.panel("chat", _render_log, act_log)
-            page.follow(log, _render_log, TALKS.follow)
+            page.follow(log, _render_log, CONVERSATIONS.follow)
             _composer(page, log)
             page.panel("chat-score", score_view.render_score, score_view.act_score)
             page.panel("chat-answers", answers_view.render, answers_view.act)
@@ -54,7 +54,9 @@ def _composer(page: PageRenderer, log: gr.HTML) -> None:
         page.live(send, _send_button)
     with gr.Row(elem_id="chat-buttons"):
         stop = gr.Button(size="sm", elem_id="chat-stop")
-        page.live(stop, lambda lang, chat: {"value": say(lang, "ui.chat.stop"), "interactive": talk_of(chat).busy})
+        page.live(
+            stop, lambda lang, chat: {"value": say(lang, "ui.chat.stop"), "interactive": shown_conversation(chat).busy}
+        )
         clear = gr.Button(size="sm", elem_id="chat-clear")
         page.live(clear, _clear_button)
     for trigger in (send.click, box.submit):
@@ -65,10 +67,10 @@ def _composer(page: PageRenderer, log: gr.HTML) -> None:
 
 def send_question(chat: ChatState, question: str) -> tuple[ChatState, str]:
     """Ask, and empty the box; where nothing can be asked now, the box keeps its text."""
-    if not question.strip() or talk_of(chat).busy:
+    if not question.strip() or shown_conversation(chat).busy:
         return chat, question
     try:
-        return _ask(chat, question, talk_of(chat).dialogue.tip), ""
+        return _ask(chat, question, shown_conversation(chat).conversation.tip), ""
     except StudioError as error:
         return replace(chat, problem=error), question
 
@@ -86,27 +88,27 @@ def act_log(chat: ChatState, data: dict[str, Any]) -> ChatState:
 
 def stop_answer(chat: ChatState) -> ChatState:
     """End the answer that is being written."""
-    talk_of(chat).stop()
+    shown_conversation(chat).stop()
     return chat
 
 
 def begin_anew(chat: ChatState) -> ChatState:
     """A new conversation, held as the last one was; that one stays in the list."""
-    fresh = TALKS.fresh(talk_of(chat).dialogue)
-    return replace(chat, conversation=fresh.dialogue.id, problem=None, edited="", taught="")
+    fresh = CONVERSATIONS.fresh(shown_conversation(chat).conversation)
+    return replace(chat, conversation=fresh.conversation.id, problem=None, edited="", taught="")
 
 
 def _ask(chat: ChatState, question: str, parent: str | None) -> ChatState:
-    talk = talk_of(chat)
-    talk.ask(question.strip()[:MAX_QUESTION], chat_model.asked_models(chat), chat_model.port_for(chat), parent)
-    return replace(chat, conversation=talk.dialogue.id, problem=None, told=None, edited="", taught="")
+    opened = shown_conversation(chat)
+    opened.ask(question.strip()[:MAX_QUESTION], chat_model.asked_models(chat), chat_model.port_for(chat), parent)
+    return replace(chat, conversation=opened.conversation.id, problem=None, told=None, edited="", taught="")
 
 
 def _example(chat: ChatState, data: dict[str, Any]) -> ChatState:
     question = data.get("question")
     if not isinstance(question, str) or not question.strip():
         return chat
-    return _ask(chat, question, talk_of(chat).dialogue.tip)
+    return _ask(chat, question, shown_conversation(chat).conversation.tip)
 
 
 def _edit(chat: ChatState, data: dict[str, Any]) -> ChatState:
@@ -125,13 +127,13 @@ def _retry(chat: ChatState, data: dict[str, Any]) -> ChatState:
 
 def _branch(chat: ChatState, data: dict[str, Any]) -> ChatState:
     """Go on from an earlier answer; what came after it stays, as another branch."""
-    talk_of(chat).dialogue.tip = _turn(chat, data).id
+    shown_conversation(chat).conversation.tip = _turn(chat, data).id
     return replace(chat, edited="", taught="")
 
 
 def _look(chat: ChatState, data: dict[str, Any]) -> ChatState:
-    talk_of(chat).dialogue.look_at(_turn(chat, data))
-    talk_of(chat).keep()
+    shown_conversation(chat).conversation.look_at(_turn(chat, data))
+    shown_conversation(chat).keep()
     return replace(chat, edited="", taught="")
 
 
@@ -144,7 +146,7 @@ def _teach_keep(chat: ChatState, data: dict[str, Any]) -> ChatState:
     edited = {
         int(name[1:]): str(text)[:_LONGEST_EDIT] for name, text in fields.items() if re.fullmatch(r"m\d{1,4}", name)
     }
-    made = training_examples.record(talk_of(chat).dialogue, _turn(chat, data).id, _side(data), edited)
+    made = training_examples.record(shown_conversation(chat).conversation, _turn(chat, data).id, _side(data), edited)
     file = training_examples.keep(made, str(fields.get("name", "")))
     return replace(chat, taught="", problem=None, told=("ui.chat.kept", {"file": str(file)}))
 
@@ -158,7 +160,7 @@ def _decide(chat: ChatState, data: dict[str, Any]) -> ChatState:
     if act == "always" and (tool := toolbox().tools.get(str(data.get("tool")))):
         set_permission(tool, "always")
     kinds = {"run": Decision("run"), "always": Decision("run"), "refuse": Decision("refuse", text.strip())}
-    talk_of(chat).decide(str(data.get("call")), kinds.get(act, Decision("answer", text)))
+    shown_conversation(chat).decide(str(data.get("call")), kinds.get(act, Decision("answer", text)))
     return chat
 
 
@@ -181,7 +183,7 @@ _ACTIONS: dict[str, Callable[[ChatState, dict[str, Any]], ChatState]] = {
 
 def _turn(chat: ChatState, data: dict[str, Any]) -> Any:
     """The turn that the button belongs to. Raises StudioError where it is gone."""
-    found = talk_of(chat).dialogue.turns.get(str(data.get("turn")))
+    found = shown_conversation(chat).conversation.turns.get(str(data.get("turn")))
     if found is None:
         raise StudioError("chat.no_dialogue")
     return found
@@ -198,7 +200,7 @@ def _fields(data: dict[str, Any]) -> dict[str, Any]:
 
 def _render_log(lang: str, chat: ChatState) -> Html:
     ready = chat_model.server_state().state == "ready"
-    return render_log(lang, chat, talk_of(chat), chat_model.loaded(), ready=ready)
+    return render_log(lang, chat, shown_conversation(chat), chat_model.loaded(), ready=ready)
 
 
 def _render_problem(lang: str, chat: ChatState) -> Html:
@@ -213,8 +215,12 @@ def _render_problem(lang: str, chat: ChatState) -> Html:
 def _send_button(lang: str, chat: ChatState) -> dict[str, Any]:
     """Send is the primary button only where there is somebody to send to; before that, Load is."""
     look = "primary" if chat_model.server_state().state == "ready" else "secondary"
-    return {"value": say(lang, "ui.chat.send"), "interactive": not talk_of(chat).busy, "variant": look}
+    return {"value": say(lang, "ui.chat.send"), "interactive": not shown_conversation(chat).busy, "variant": look}
+
+
+def _stop_button(lang: str, chat: ChatState) -> dict[str, Any]:
+    return {"value": say(lang, "ui.chat.stop"), "interactive": shown_conversation(chat).busy}
 
 
 def _clear_button(lang: str, chat: ChatState) -> dict[str, Any]:
-    return {"value": say(lang, "ui.chat.new"), "interactive": bool(talk_of(chat).dialogue.turns)}
+    return {"value": say(lang, "ui.chat.new"), "interactive": bool(shown_conversation(chat).conversation.turns)}

@@ -11,9 +11,10 @@ from glmstudio.rundir.run import Run
 from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
 from glmstudio.ui.chat.facts_score import render_facts_score
-from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, tag
+from glmstudio.ui.framework.markup import Html, button, chip, fold, problem, progress, tag
+from glmstudio.ui.state.background import TASKS, BackgroundTask
 from glmstudio.ui.state.page_state import ChatState
-from glmstudio.ui.state.score_tasks import SCORINGS, ScoreRequest, ScoreTask
+from glmstudio.ui.state.score_tasks import KIND, ScoreRequest, start_score
 from glmstudio.words import say
 
 _CHAT = "chat"
@@ -35,30 +36,29 @@ def act_score(chat: ChatState, data: dict[str, Any]) -> ChatState:
 def act(place: str, model: str, adapter: str, data: dict[str, Any]) -> None:
     """Start or stop the score of `place`. Raises StudioError for a file that is none."""
     if data.get("act") == "score-stop":
-        SCORINGS.stop(place)
+        TASKS.stop(place, KIND)
     elif data.get("act") == "score":
         fields = data.get("fields")
         fields = fields if isinstance(fields, dict) else {}
         asked = str(fields.get("file", "")).strip()
         file = Path(asked).expanduser() if asked else SAMPLE
         count = str(fields.get("count", ""))
-        SCORINGS.start(
-            place, ScoreRequest(model, adapter, file, int(count) if count in map(str, _COUNTS) else _COUNTS[0])
-        )
+        most = int(count) if count in map(str, _COUNTS) else _COUNTS[0]
+        start_score(place, ScoreRequest(model, adapter, file, most))
 
 
 def render(lang: str, place: str, *, about: str, run: Run | None = None) -> Html:
     """The form, how far it is, and the result."""
-    scoring = SCORINGS.get(place)
-    parts: list[Any] = [_form(lang, scoring, run)]
-    if scoring is not None:
-        parts.append(_state(lang, scoring, run))
+    task = TASKS.get(place, KIND)
+    parts: list[Any] = [_form(lang, task, run)]
+    if task is not None:
+        parts.append(_state(lang, task, run))
     title = say(lang, "ui.score.title", name=about)
-    return fold(title, parts, key="score", unfolded=scoring is not None)
+    return fold(title, parts, key="score", unfolded=task is not None)
 
 
-def _form(lang: str, scoring: ScoreTask | None, run: Run | None) -> Html:
-    going = scoring is not None and scoring.running
+def _form(lang: str, task: BackgroundTask | None, run: Run | None) -> Html:
+    going = task is not None and task.running
     name = {"run": run.name} if run else {}
     press = (
         button("score-stop", say(lang, "ui.score.stop"), **name)
@@ -79,16 +79,16 @@ def _form(lang: str, scoring: ScoreTask | None, run: Run | None) -> Html:
     )
 
 
-def _state(lang: str, scoring: ScoreTask, run: Run | None) -> Html:
-    if scoring.running:
-        share = scoring.done / scoring.total if scoring.total else 0.0
-        words = say(lang, "ui.score.going", done=scoring.done, total=scoring.total or "…")
-        return tag('<div class="gs-stack">{chip}{bar}</div>', chip=chip("running", words), bar=bar(share, label=words))
-    if scoring.problem:
-        return problem(lang, scoring.problem)
-    if isinstance(scoring.result, FactsScore):
-        return render_facts_score(lang, scoring.job.adapter or scoring.job.model, scoring.result)
-    return _result(lang, scoring.result, run) if scoring.result else Html("")
+def _state(lang: str, task: BackgroundTask, run: Run | None) -> Html:
+    if task.running:
+        words = say(lang, "ui.score.going", done=task.done, total=task.total or "…")
+        return tag('<div class="gs-stack">{moved}</div>', moved=progress(words, task.done, task.total))
+    if task.problem:
+        return problem(lang, task.problem)
+    if task.result is None:
+        return Html("")
+    name, result = task.result
+    return render_facts_score(lang, name, result) if isinstance(result, FactsScore) else _result(lang, result, run)
 
 
 def _result(lang: str, result: ToolScore, run: Run | None) -> Html:

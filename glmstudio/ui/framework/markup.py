@@ -86,6 +86,16 @@ def bar(fraction: float, *, label: str, kind: str = "running") -> Html:
     )
 
 
+def progress(words: str, done: int, total: int, *, beside: Any = "") -> Html:
+    """How far something is in words and as a bar, and what else there is to say of it."""
+    return tag(
+        '<div class="gs-row gs-spread">{chip}<span class="gs-small">{beside}</span></div>{bar}',
+        chip=chip("running", words),
+        beside=beside,
+        bar=bar(done / total if total else 0.0, label=words),
+    )
+
+
 def busy(label: str) -> Html:
     """A bar for work whose length nobody knows."""
     return tag('<div class="gs-bar gs-busy" role="progressbar" aria-label="{label}"><i></i></div>', label=label)

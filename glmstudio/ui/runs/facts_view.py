@@ -11,7 +11,7 @@ from glmstudio.knowledge.result import FactsScore
 from glmstudio.knowledge.scoring import Scoring, last_score, of_run
 from glmstudio.rundir.run import EXAM, find_run
 from glmstudio.ui.chat.facts_score import render_facts_score
-from glmstudio.ui.framework.markup import Html, bar, button, chip, problem, tag
+from glmstudio.ui.framework.markup import Html, button, problem, progress, tag
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import duration
 from glmstudio.words import say
@@ -53,14 +53,10 @@ def _going(lang: str, known: RunSnapshot, look: AskingProgress) -> Html:
     if look.running:
         words = say(lang, "ui.facts.going", done=look.done, total=look.total)
         left = say(lang, "ui.run.left", time=duration(lang, look.seconds_left)) if look.seconds_left else ""
-        share = look.done / look.total if look.total else 0.0
         return tag(
-            '<div class="gs-facts-score gs-stack">{title}<div class="gs-row gs-spread">{chip}'
-            '<span class="gs-small">{left}</span></div>{bar}<div>{stop}</div></div>',
+            '<div class="gs-facts-score gs-stack">{title}{progress}<div>{stop}</div></div>',
             title=title,
-            chip=chip("running", words),
-            left=left,
-            bar=bar(share, label=words),
+            progress=progress(words, look.done, look.total, beside=left),
             stop=button("facts-score-stop", say(lang, "ui.score.stop"), look="quiet", **run),
         )
     label = say(lang, "ui.facts.go_on" if look.done else "ui.facts.start")

@@ -21,11 +21,11 @@ from glmstudio.runs.resume import resume_run
 from glmstudio.runs.start import advance
 from glmstudio.system.json_child import ask
 from glmstudio.ui.chat import chat_model, score_view
-from glmstudio.ui.chat.chat_side import talk_of
+from glmstudio.ui.chat.chat_side import shown_conversation
 from glmstudio.ui.runs import runs_view
-from glmstudio.ui.state.background import ERRANDS
+from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.choice import use_model
-from glmstudio.ui.state.conversations import TALKS
+from glmstudio.ui.state.conversations import CONVERSATIONS
 from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
 from glmstudio.ui.state.runwatch import WATCH
 
@@ -66,7 +66,7 @@ def _ticked(data: dict[str, Any]) -> tuple[str, ...]:
 
 def _open(state: RunsState, run: Run, _: dict[str, Any]) -> RunsState:
     shown = runs_view.shown(state)
-    ERRANDS.start(run.name, "size", lambda: size_of(run))
+    TASKS.start(run.name, "size", lambda _: size_of(run))
     return replace(state, run="" if shown and shown.name == run.name else run.name)
 
 
@@ -110,12 +110,12 @@ def _chat(chat: ChatState, run: Run, data: dict[str, Any]) -> ChatState:
 
 def _in_its_form(chat: ChatState, model: str, adapter: str) -> ChatState:
     """A new conversation where the open one was told to offer tools that this run was trained without."""
-    open_one = talk_of(chat).dialogue
-    if open_one.settings.tools is not True or toolless(model, adapter) is None:
+    conversation = shown_conversation(chat).conversation
+    if conversation.settings.tools is not True or toolless(model, adapter) is None:
         return chat
-    fresh = TALKS.fresh(open_one)
-    fresh.dialogue.settings.tools = None
-    return replace(chat, conversation=fresh.dialogue.id)
+    fresh = CONVERSATIONS.fresh(conversation)
+    fresh.conversation.settings.tools = None
+    return replace(chat, conversation=fresh.conversation.id)
 
 
 def _is_loaded(model: str) -> bool:
@@ -145,7 +145,7 @@ def _export(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
         name, number = f"{run.name}-{form}", 2
         while (folder / name).exists():
             name, number = f"{run.name}-{form}-{number}", number + 1
-        ERRANDS.start(run.name, "export", lambda: str(export_run(run, form, folder / name)))
+        TASKS.start(run.name, "export", lambda _: str(export_run(run, form, folder / name)))
     return replace(state, run=run.name)
 
 
@@ -155,7 +155,7 @@ def _versus(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
     samples = run.samples()[0]
     question = asked[:_LONGEST_QUESTION] or str(samples[-1]["question"] if samples else "")
     if question:
-        ERRANDS.start(run.name, "versus", lambda: versus(run, question))
+        TASKS.start(run.name, "versus", lambda _: versus(run, question))
     return replace(state, run=run.name)
 
 

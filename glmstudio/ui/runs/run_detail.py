@@ -11,7 +11,7 @@ from glmstudio.runs.manage import read_note
 from glmstudio.ui.chat import score_view
 from glmstudio.ui.framework.charts import Series, curve
 from glmstudio.ui.framework.markup import Html, button, chip, copyable, fold, problem, tag
-from glmstudio.ui.state.background import ERRANDS
+from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.runwatch import Reading, RunSnapshot
 from glmstudio.units import duration, moment, number, size
@@ -179,8 +179,8 @@ def render_after(lang: str, known: RunSnapshot) -> Html:
 
 
 def _versus(lang: str, known: RunSnapshot) -> Html:
-    errand = ERRANDS.get(known.name, "versus")
-    busy = errand is not None and errand.running
+    task = TASKS.get(known.name, "versus")
+    busy = task is not None and task.running
     parts: list[Html] = [
         tag('<p class="gs-small">{form}</p>', form=say(lang, f"ui.run.versus_{_form(known)}")),
         tag(
@@ -191,20 +191,20 @@ def _versus(lang: str, known: RunSnapshot) -> Html:
             ask=button("versus", say(lang, "ui.run.answering" if busy else "ui.run.ask_both"), run=known.name),
         ),
     ]
-    if errand is not None and errand.problem:
-        parts.append(problem(lang, errand.problem))
-    if errand is not None and isinstance(errand.result, dict):
+    if task is not None and task.problem:
+        parts.append(problem(lang, task.problem))
+    if task is not None and isinstance(task.result, dict):
         columns = [
             tag(
                 "<div><h4>{head}</h4><p>{answer}</p></div>",
                 head=say(lang, f"ui.run.versus_{side}", name=known.name, model=known.model),
-                answer=str(errand.result.get(side, "")),
+                answer=str(task.result.get(side, "")),
             )
             for side in ("base", "tuned")
         ]
-        question = tag('<p class="gs-sample-question">{text}</p>', text=str(errand.result.get("question", "")))
+        question = tag('<p class="gs-sample-question">{text}</p>', text=str(task.result.get("question", "")))
         parts += [question, tag('<div class="gs-versus">{columns}</div>', columns=columns)]
-    return fold(say(lang, "ui.run.versus"), parts, key="versus", unfolded=errand is not None)
+    return fold(say(lang, "ui.run.versus"), parts, key="versus", unfolded=task is not None)
 
 
 def _form(known: RunSnapshot) -> str:
@@ -214,8 +214,8 @@ def _form(known: RunSnapshot) -> str:
 
 
 def _export(lang: str, known: RunSnapshot) -> Html:
-    errand = ERRANDS.get(known.name, "export")
-    busy = errand is not None and errand.running
+    task = TASKS.get(known.name, "export")
+    busy = task is not None and task.running
     buttons = [
         button("export", say(lang, f"ui.run.export_{form}"), run=known.name, form=form) for form in forms_of(known.run)
     ]
@@ -225,20 +225,20 @@ def _export(lang: str, known: RunSnapshot) -> Html:
     ]
     if busy:
         parts.append(tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.run.exporting")))
-    if errand is not None and errand.problem:
-        parts.append(problem(lang, errand.problem))
-    if errand is not None and isinstance(errand.result, str):
+    if task is not None and task.problem:
+        parts.append(problem(lang, task.problem))
+    if task is not None and isinstance(task.result, str):
         parts += [
             tag("<p>{text}</p>", text=say(lang, "ui.run.exported")),
-            copyable(lang, errand.result, key="exported"),
+            copyable(lang, task.result, key="exported"),
         ]
-    return fold(say(lang, "ui.run.export"), parts, key="export", unfolded=errand is not None)
+    return fold(say(lang, "ui.run.export"), parts, key="export", unfolded=task is not None)
 
 
 def render_keeping(lang: str, known: RunSnapshot) -> Html:
     """Name, note, delete."""
-    errand = ERRANDS.get(known.name, "size")
-    taken = size(errand.result) if errand is not None and isinstance(errand.result, int) else "…"
+    task = TASKS.get(known.name, "size")
+    taken = size(task.result) if task is not None and isinstance(task.result, int) else "…"
     resting = not known.state.holds_device
     name = tag(
         '<div data-scope class="gs-row"><input data-field="new_name" value="{name}" aria-label="{label}">{button}'

@@ -118,7 +118,7 @@ def build(port: int, key: str) -> Any:
     from glmstudio.ui.chat.chat_file import chat_file
     from glmstudio.ui.framework.theme import theme
     from glmstudio.ui.runs.score_file import score_file
-    from glmstudio.ui.shell.head_injection import Opening
+    from glmstudio.ui.shell.head_injection import HeadInjection
     from glmstudio.ui.shell.page import build_page
     from glmstudio.ui.shell.refusal import refusal, stranger
 
@@ -142,7 +142,7 @@ def build(port: int, key: str) -> Any:
         show_error=False,
         max_file_size="2gb",
     )
-    return Guard(Door(uploads.Uploads(Opening(outer)), key, stranger()), port, refusal=refusal(port))
+    return Guard(Door(uploads.Uploads(HeadInjection(outer)), key, stranger()), port, refusal=refusal(port))
 
 
 def _bind(wanted: int | None) -> socket.socket:
