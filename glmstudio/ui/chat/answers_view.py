@@ -1,4 +1,4 @@
-"""The questions of a file to base and tuned: the form, how far it is, and the table to take away."""
+"""Batch questions from a file to the base and the fine-tuned model: form, progress, and the table as a download."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORMS = {"trained": None, "tools": True, "plain": False}
 
 
 def render(lang: str, chat: ChatState) -> Html:
-    """The form for the model that the chat's pickers show, and the newest job."""
+    """The form for the model that is chosen in the chat, and the newest job."""
     place = next(iter(jobs()), None)
     look = Asking(place).look() if place else AskingProgress()
     about = about_of(place) if place else {}
@@ -109,7 +109,7 @@ def _file(lang: str, name: str, kind: str) -> Html:
 
 @lru_cache(maxsize=8)
 def _table(lang: str, place: Path, _done: int) -> Html:
-    """The first rows; made once for so many answers."""
+    """The first rows, cached by the number of answers."""
     rows = rows_of(place)
     columns = ["question", "base", *(["tuned"] if about_of(place).get("tuned") else [])]
     heads = [tag("<th>{text}</th>", text=say(lang, f"knowledge.column.{name}")) for name in columns]

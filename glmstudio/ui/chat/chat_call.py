@@ -1,4 +1,4 @@
-"""The card of a tool call, and the buttons of one that waits for a person's word."""
+"""The card of a tool call, and the buttons of one that waits for approval."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOKS = {
 
 
 def render_call(lang: str, key: str, call: Call) -> Html:
-    """The card of a call: which tool, with what, may it run, what it said, how long it took."""
+    """The card of a call: tool, arguments, approval, result, duration."""
     tool = toolbox().tools.get(call.name)
     rows = [_fact(name or say(lang, "ui.chat.call_written"), _shown(value)) for name, value in call.arguments.items()]
     if call.content is not None:
@@ -48,7 +48,7 @@ def render_call(lang: str, key: str, call: Call) -> Html:
 
 
 def _choice(lang: str, call: Call) -> Html:
-    """May it run? Or what should the model hear instead?"""
+    """The buttons that allow or refuse the call, or answer in its place."""
     return tag(
         '<div class="gs-allow gs-stack" data-scope><div class="gs-row">{run}{always}{refuse}</div>'
         '<label>{label}<textarea data-field="text" rows="2"></textarea></label>'

@@ -1,4 +1,4 @@
-"""A conversation as a file for the browser: `/chats/<id>.json` to take in again, `/chats/<id>.md` to read."""
+"""A conversation as a download: `/chats/<id>.json` to import again, `/chats/<id>.md` to read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS = {"json": "application/json", "md": "text/markdown"}
 
 
 def chat_file(request: Request) -> Response:
-    """The whole conversation, or its branch that is looked at as text; 404 where there is none."""
+    """The whole conversation, or its shown branch as text; 404 where there is none."""
     name, _, kind = request.path_params["file"].rpartition(".")
     try:
         conversation = history.read(name)

@@ -20,7 +20,7 @@ EXAMPLES = 4
 def render_log(
     lang: str, chat: ChatState, opened: OpenConversation, loaded: dict[str, LoadedModel], *, ready: bool
 ) -> Html:
-    """The branch that is looked at, or what to do before there is one. `loaded` are what the model server serves."""
+    """The shown branch, or what to do before there is one. `loaded` is what the model server serves."""
     turns = opened.conversation.branch()
     body: Any = _nothing_yet(lang, ready=ready, tuned=len(loaded) > 1)
     if turns:
@@ -34,7 +34,7 @@ def render_log(
 
 
 def named(lang: str, model: str) -> str:
-    """An adapter as a person reads it; the base has no name of its own."""
+    """The display name of an adapter, or of the base."""
     return model.rsplit("/runs/", 1)[-1].replace("/", " · ") if model else say(lang, "ui.chat.base")
 
 
@@ -140,7 +140,7 @@ def _answer(
 
 
 def _head(lang: str, answer: Answer) -> Html:
-    """Whose column it is, by what is really loaded under that name."""
+    """The model of a column, by what is really loaded under that name."""
     return tag(
         '<header><b>{name}</b><span class="gs-small">{about}</span></header>',
         name=named(lang, answer.model),
@@ -149,7 +149,7 @@ def _head(lang: str, answer: Answer) -> Html:
 
 
 def _described(lang: str, answer: Answer) -> str:
-    """What was in use for an answer: what the server said of it, if the tensors that answered have its mark."""
+    """What the server said of the model that answered, if the fingerprint of its tensors matches."""
     try:
         found = LoadedModel(**answer.about)
         return about(lang, found) if found.fingerprint == answer.loaded else answer.loaded
@@ -230,7 +230,7 @@ def _copy(lang: str, answer: Answer) -> Html:
 
 
 def _teach(lang: str, chat: ChatState, opened: OpenConversation, turn: Turn) -> Html:
-    """The example as it will be kept, every text open for a better one."""
+    """The training example as it will be saved, with every text editable."""
     side = chat.side
     fields = [
         tag(

@@ -1,4 +1,4 @@
-"""Which model the chat talks to: what may be loaded, what is loaded, and what it is compared with."""
+"""The model of the chat: what can be loaded, what is loaded, and what it is compared with."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MOST_OFFERED = 100
 
 
 def build(page: PageRenderer) -> None:
-    """The pickers, what is loaded, and the same as a command."""
+    """The dropdowns and the state of the server."""
     model = page.live(gr.Dropdown(elem_id="chat-model", choices=[], filterable=False), model_choices)
     adapter = page.live(gr.Dropdown(elem_id="chat-adapter", choices=[], filterable=False), adapter_choices)
     rival = page.live(gr.Dropdown(elem_id="chat-rival", choices=[], filterable=False), rival_choices)
@@ -50,13 +50,13 @@ def build(page: PageRenderer) -> None:
 
 
 def choose_adapter(chat: ChatState, name: str) -> ChatState:
-    """Who answers from now on."""
+    """Choose the adapter that answers from now on."""
     SERVER.choose(name or "")
     return replace(chat, adapter=name or ALONE)
 
 
 def act_server(chat: ChatState, data: dict[str, Any]) -> ChatState:
-    """Load what the pickers say, or unload."""
+    """Load what is chosen, or unload."""
     try:
         if data.get("act") == "unload":
             CONVERSATIONS.stop_all()
@@ -82,7 +82,7 @@ def load(model: str, adapter: str, *, bits: int = 16, beside_run: bool = False) 
 
 
 def port_for(chat: ChatState) -> int:
-    """The port of the model server. Raises StudioError where what the pickers say is not loaded."""
+    """The port of the model server. Raises StudioError if what is chosen is not loaded."""
     state = server_state()
     if state.state != "ready":
         raise StudioError("ui.chat.still_loading" if state.state == "loading" else "ui.chat.not_loaded")
@@ -169,7 +169,7 @@ def render_server(lang: str, chat: ChatState) -> Html:
 
 
 def _loaded_words(lang: str, chat: ChatState, state: ServerState) -> str:
-    """Who answers the next question, where the pickers name what is loaded; else what is loaded."""
+    """Who answers the next question if what is chosen is loaded; else what is loaded."""
     if state.state == "ready" and state.model == chosen_model(chat):
         named = [_title(state.model), *([_short(adapter)] if (adapter := chosen_adapter(chat)) else [])]
         return say(lang, "ui.chat.server_answers", what=" + ".join(named))
@@ -187,7 +187,7 @@ def render_command(lang: str, chat: ChatState) -> Html:
 
 @dataclass(frozen=True)
 class Picked:
-    """What the pickers offer and show: whole models that runs made, what may be put on the `model` ("" is none), as it
+    """What the dropdowns offer and show: whole models that runs made, what may be put on the `model` ("" is none), as it
     reads and as it is named; the `adapter` that is ("" is the base), and the `rival` beside it (`ALONE`: nothing)."""
 
     tuned: list[str]
@@ -199,7 +199,7 @@ class Picked:
 
 @cached(0.5, lambda chat: (chat.model, chat.adapter, chat.rival))
 def picked(chat: ChatState) -> Picked:
-    """Looked at once a tick, for every part of the page that names a model."""
+    """Cached for a tick, for every part of the page that names a model."""
     state, used, tuned = server_state(), model_in_use(), _tuned_models(chat)
     names = [*(model.name for model in models() if model.ready), *tuned]
     loaded_one = state.model if state.state != "absent" else None
@@ -214,7 +214,7 @@ def picked(chat: ChatState) -> Picked:
 
 
 def chosen_model(chat: ChatState) -> str:
-    """The model that the picker shows; "" where there is none."""
+    """The chosen model; "" if there is none."""
     return picked(chat).model
 
 
@@ -268,7 +268,7 @@ def _is_ours(path: str) -> bool:
 
 
 def _short(name: str) -> str:
-    """A result or checkpoint of a run as a person reads it."""
+    """The display name of a result or checkpoint of a run."""
     return " · ".join(Path(name).relative_to(paths().runs).parts) if _is_ours(name) else name
 
 

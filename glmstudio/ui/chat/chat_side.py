@@ -1,4 +1,4 @@
-"""Beside the conversation: the list of all of them, how the model answers, and what it may call."""
+"""The side bar of the chat: history, sampling, and tools."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MOST_TOKENS = 8192
 
 
 def shown_conversation(chat: ChatState) -> OpenConversation:
-    """The conversation that the page shows: the one that was opened, else the one changed last, else a new one."""
+    """The shown conversation: the one that was opened, else the last changed, else a new one."""
     if chat.conversation:
         try:
             return CONVERSATIONS.get(chat.conversation)
@@ -46,7 +46,7 @@ def shown_conversation(chat: ChatState) -> OpenConversation:
 
 
 def build_history(page: PageRenderer) -> None:
-    """The list of conversations, and the button that takes one in."""
+    """The list of conversations, and the import button."""
     page.panel("chat-history", render_history, act_history)
     taken = gr.UploadButton(elem_id="chat-import", size="sm", file_types=[".json"], file_count="single")
     page.live(taken, lambda lang, _: {"label": say(lang, "ui.chat.import")})
@@ -54,7 +54,7 @@ def build_history(page: PageRenderer) -> None:
 
 
 def build_answering(page: PageRenderer) -> None:
-    """System prompt and sampling; each change counts from the next question on."""
+    """System prompt and sampling; a change applies to the next question."""
     with gr.Accordion(open=False, elem_id="chat-answering") as place:
         page.live(place, lambda lang, _: {"label": say(lang, "ui.chat.answering")})
         system = gr.Textbox(lines=3, max_lines=8, max_length=_LONGEST_SYSTEM, elem_id="chat-system")
@@ -73,12 +73,12 @@ def build_answering(page: PageRenderer) -> None:
 
 
 def build_tools(page: PageRenderer) -> None:
-    """What the model may call."""
+    """The tools and their permissions."""
     page.panel("chat-tools", render_tools, act_tools)
 
 
 def render_history(lang: str, chat: ChatState) -> Html:
-    """The conversations, the one changed last first."""
+    """The conversations, last changed first."""
     shown = shown_conversation(chat).conversation
     rows = [_heading(lang, each, each.id == shown.id) for each in history.headings()]
     keeping = _keeping(lang, shown.id) if shown.turns else ""
@@ -127,7 +127,7 @@ def act_history(chat: ChatState, data: dict[str, Any]) -> ChatState:
 
 
 def take_in(chat: ChatState, file: str | None) -> ChatState:
-    """Take a conversation in from a file of the browser."""
+    """Import a conversation from an uploaded file."""
     if not file:
         return chat
     try:
@@ -139,7 +139,7 @@ def take_in(chat: ChatState, file: str | None) -> ChatState:
 
 
 def render_tools(lang: str, chat: ChatState) -> Html:
-    """Each tool with what it may do; broken files; and where own ones belong."""
+    """Each tool with its permission; broken files; and where one's own belong."""
     box, offering = toolbox(), offers_tools(chat)
     switch = [
         tag(
@@ -222,7 +222,7 @@ def offers_tools(chat: ChatState) -> bool:
 
 
 def render_form(lang: str, chat: ChatState) -> Html:
-    """Where the chosen model was trained without tools: how it is asked, and the other way."""
+    """If the chosen model was trained without tools: how it is asked, and a button to change that."""
     run = toolless(chosen_model(chat), chosen_adapter(chat))
     if run is None:
         return Html("")
@@ -254,7 +254,7 @@ def act_tools(chat: ChatState, data: dict[str, Any]) -> ChatState:
 
 
 def set_system(chat: ChatState, text: str) -> ChatState:
-    """What the model is told before everything else."""
+    """Set the system prompt."""
     opened = shown_conversation(chat)
     opened.conversation.settings.system = str(text or "")[:_LONGEST_SYSTEM]
     opened.keep()
@@ -262,7 +262,7 @@ def set_system(chat: ChatState, text: str) -> ChatState:
 
 
 def set_preset(chat: ChatState, name: str) -> ChatState:
-    """Take the numbers of a preset."""
+    """Use the sampling of a preset."""
     opened = shown_conversation(chat)
     settings = opened.conversation.settings
     if name in PRESETS:

@@ -66,7 +66,7 @@ def _composer(page: PageRenderer, log: gr.HTML) -> None:
 
 
 def send_question(chat: ChatState, question: str) -> tuple[ChatState, str]:
-    """Ask, and empty the box; where nothing can be asked now, the box keeps its text."""
+    """Ask, and clear the box; if that is impossible now, the box keeps its text."""
     if not question.strip() or shown_conversation(chat).busy:
         return chat, question
     try:
@@ -76,7 +76,7 @@ def send_question(chat: ChatState, question: str) -> tuple[ChatState, str]:
 
 
 def act_log(chat: ChatState, data: dict[str, Any]) -> ChatState:
-    """A button in the conversation was pressed."""
+    """Handle a button in the conversation."""
     do = _ACTIONS.get(str(data.get("act")))
     if do is None:
         return chat
@@ -87,13 +87,13 @@ def act_log(chat: ChatState, data: dict[str, Any]) -> ChatState:
 
 
 def stop_answer(chat: ChatState) -> ChatState:
-    """End the answer that is being written."""
+    """Stop the answer that is being written."""
     shown_conversation(chat).stop()
     return chat
 
 
 def begin_anew(chat: ChatState) -> ChatState:
-    """A new conversation, held as the last one was; that one stays in the list."""
+    """A new conversation with the same settings; the last one stays in the list."""
     fresh = CONVERSATIONS.fresh(shown_conversation(chat).conversation)
     return replace(chat, conversation=fresh.conversation.id, problem=None, edited="", taught="")
 
@@ -126,7 +126,7 @@ def _retry(chat: ChatState, data: dict[str, Any]) -> ChatState:
 
 
 def _branch(chat: ChatState, data: dict[str, Any]) -> ChatState:
-    """Go on from an earlier answer; what came after it stays, as another branch."""
+    """Continue from an earlier answer; what came after it stays as another branch."""
     shown_conversation(chat).conversation.tip = _turn(chat, data).id
     return replace(chat, edited="", taught="")
 
@@ -213,7 +213,7 @@ def _render_problem(lang: str, chat: ChatState) -> Html:
 
 
 def _send_button(lang: str, chat: ChatState) -> dict[str, Any]:
-    """Send is the primary button only where there is somebody to send to; before that, Load is."""
+    """Send is the primary button only once a model is loaded; before that, Load is."""
     look = "primary" if chat_model.server_state().state == "ready" else "secondary"
     return {"value": say(lang, "ui.chat.send"), "interactive": not shown_conversation(chat).busy, "variant": look}
 

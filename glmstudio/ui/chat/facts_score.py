@@ -1,4 +1,4 @@
-"""A score of facts: one sentence, six lines, and every answer that changed."""
+"""A facts score: verdict, figures, and every answer that changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = ("line", "question", "base", "tuned")
 
 
 def render_facts_score(lang: str, name: str, result: FactsScore, files: Sequence[Html] = ()) -> Html:
-    """A score of facts by whatever is called `name`: the sentence, the lines, and what changed."""
+    """The facts score of the model called `name`: verdict, figures, and changed answers."""
     lines = [_line(lang, line, count) for line, count in result.counts.items() if count is not None]
     return tag(
         '<p class="gs-verdict-said">{verdict}</p>'
@@ -33,7 +33,7 @@ def render_facts_score(lang: str, name: str, result: FactsScore, files: Sequence
 
 
 def _line(lang: str, line: str, count: Count) -> Html:
-    """One line of the score; what it counts stands below its name."""
+    """One line of the score, with an explanation below its name."""
     cells = [
         tag('<td class="gs-number">{share}<br><span class="gs-small">{interval}</span></td>', share=said, interval=more)
         for said, more in (cell(lang, count, who) for who in (BASE, TUNED))
@@ -47,7 +47,7 @@ def _line(lang: str, line: str, count: Count) -> Html:
 
 
 def _note(lang: str, result: FactsScore) -> str:
-    """What the figures mean, and how the facts fare in the form of prompt that does not count."""
+    """What the figures mean, and the score with the other prompt format."""
     said = [say(lang, "ui.facts.interval")]
     if len(result.forms) > 1:
         said.append(say(lang, "ui.facts.both_forms"))
@@ -70,7 +70,7 @@ def _copy(lang: str, name: str, result: FactsScore) -> Html:
 
 
 def _flips(lang: str, result: FactsScore) -> Html:
-    """Every answer that changed: what became worse at once, what became better one fold away."""
+    """Every answer that changed: worse ones open, better ones folded."""
     better = [flip for flip in result.flips if flip.better]
     worse = [flip for flip in result.flips if not flip.better]
     return tag("{worse}{better}", worse=_changed(lang, "worse", worse), better=_changed(lang, "better", better))

@@ -1,4 +1,4 @@
-"""How well base and tuned call tools, in figures and with examples of what changed."""
+"""How well the base and the fine-tuned model call tools, in figures and examples of what changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COUNTS = (20, 50, 100, MOST)
 
 
 def render_score(lang: str, chat: ChatState) -> Html:
-    """For the model that the chat's pickers show."""
+    """The score of the model that is chosen in the chat."""
     return render(lang, _CHAT, about=chosen_adapter(chat) or chosen_model(chat))
 
 
@@ -34,7 +34,7 @@ def act_score(chat: ChatState, data: dict[str, Any]) -> ChatState:
 
 
 def act(place: str, model: str, adapter: str, data: dict[str, Any]) -> None:
-    """Start or stop the score of `place`. Raises StudioError for a file that is none."""
+    """Start or stop the score of `place`: the chat, or a run by name."""
     if data.get("act") == "score-stop":
         TASKS.stop(place, KIND)
     elif data.get("act") == "score":
@@ -48,7 +48,7 @@ def act(place: str, model: str, adapter: str, data: dict[str, Any]) -> None:
 
 
 def render(lang: str, place: str, *, about: str, run: Run | None = None) -> Html:
-    """The form, how far it is, and the result."""
+    """Form, progress and result."""
     task = TASKS.get(place, KIND)
     parts: list[Any] = [_form(lang, task, run)]
     if task is not None:

@@ -1,4 +1,4 @@
-"""The Doctor step: one sentence, what needs a person and its fix, GPUs, stale processes, every check folded away."""
+"""The Doctor step: the verdict, problems and fixes, stale processes, GPUs, and all checks folded away."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def build(page: PageRenderer) -> None:
 
 
 def act(state: PageState, data: dict[str, Any]) -> PageState:
-    """A button of the panel: check again, fix something, or end the processes that are ticked."""
+    """Handle a button: check again, apply a fix, or end the ticked processes."""
     if data.get("act") in ("check", "deep"):
         CHECKUP.clear()
         CHECKUP.start(deep=data["act"] == "deep")
@@ -121,7 +121,7 @@ def _sentence(lang: str, now: CheckupState) -> tuple[str, str, str]:
 
 
 def _copy_report(lang: str, report: Report) -> Html:
-    """The report without names, paths or secrets, one click from the clipboard."""
+    """A button that copies the report without names, paths or secrets."""
     return tag(
         '<span><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy '
         'data-done="{done}" title="{hint}">{label}</button></span>',
@@ -151,7 +151,7 @@ def _finding(lang: str, now: CheckupState, result: Result) -> Html:
 
 
 def _offer(lang: str, key: str, offer: FixOffer) -> Html:
-    """What a fix would change, and its button."""
+    """A fix: what it would change, and its button."""
     act = button(
         "fix",
         offer.label(lang),
@@ -164,7 +164,7 @@ def _offer(lang: str, key: str, offer: FixOffer) -> Html:
 
 
 def _fixed(lang: str, now: CheckupState) -> Html:
-    """What became of the last fix."""
+    """The result of the last fix."""
     if now.fix is None or not now.fix.over:
         return Html("")
     if now.fix.problem:
@@ -220,7 +220,7 @@ def _check(lang: str, result: Result) -> Html:
 
 
 def _changes(lang: str, now: CheckupState) -> Html:
-    """Everything that the doctor changed here, newest first, and what can be taken back."""
+    """Everything that the doctor changed here, newest first, and what can be undone."""
     told = now.changes[:_CHANGES_SHOWN]
     undo = {key: offer for key, offer in now.offers.items() if key.startswith("undo-")}
     if not told and not undo:

@@ -1,4 +1,4 @@
-"""The GPUs of the Doctor step: a card for each, with its memory split by who holds it."""
+"""The GPUs in the Doctor step: a card for each, with its memory by process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glmstudio.words import say
 
 
 def render_gpus(lang: str) -> Html:
-    """A card for each GPU, or a plain statement of what works without one."""
+    """A card for each GPU, or what works without one."""
     gpus = CHECKUP.gpus()
     if not gpus:
         return tag(
@@ -44,7 +44,7 @@ def _gpu(lang: str, gpu: Gpu) -> Html:
 
 
 def _memory_bar(lang: str, gpu: Gpu) -> Html:
-    """One bar, a part for each program; what no program is named for comes last."""
+    """One bar with a part for each process; memory of unknown processes comes last."""
     parts = [(_kind(process), process.used_mib) for process in gpu.processes if process.used_mib]
     rest = gpu.total_mib - gpu.free_mib - sum(used for _, used in parts)
     shown = [*parts, ("unnamed", rest)] if rest > 0 else parts
@@ -66,7 +66,7 @@ def _share(used: int, gpu: Gpu) -> float:
 
 
 def _kind(process: GpuProcess) -> str:
-    """Whose program it is: "ours", "stale" or "other"."""
+    """Whose process it is: "ours", "stale" or "other"."""
     report = CHECKUP.state.report
     if report and process.pid in {each.identity.pid for each in report.stale}:
         return "stale"

@@ -1,4 +1,4 @@
-"""The processes that were left behind, with ticks and a reason for each; and other trainings, which are left alone."""
+"""Leftover processes with a tick box and a reason for each; and other trainings, which are left alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from glmstudio.words import say
 
 
 def render_stale(lang: str, now: CheckupState, stale: tuple[StaleProcess, ...]) -> Html:
-    """The table, and what became of those that were ended last."""
+    """The table, and the result for those that were ended last."""
     ended = [tag("<li>{icon}{text}</li>", icon=icon("note"), text=result.text(lang)) for result in now.ended]
     done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Html("")
     if not stale:
@@ -41,7 +41,7 @@ def render_stale(lang: str, now: CheckupState, stale: tuple[StaleProcess, ...]) 
 
 
 def _question(lang: str, stale: tuple[StaleProcess, ...]) -> str:
-    """What is asked before they are ended; what still computes is named again, for it may be somebody's work."""
+    """The question before they are ended; busy ones are named, for they may be somebody's work."""
     question = say(lang, "ui.doctor.end_confirm", which="%s")
     busy = ", ".join(str(process.identity.pid) for process in stale if process.busy)
     return f"{question} {say(lang, 'ui.doctor.end_busy', pids=busy)}" if busy else question
@@ -65,7 +65,7 @@ def _stale_row(lang: str, process: StaleProcess) -> Html:
 
 
 def render_jobs(lang: str, jobs: tuple[OtherTraining, ...]) -> Html:
-    """Trainings of other programs: shown so that nobody wonders who holds the card, without a button."""
+    """Trainings of other programs: shown so that nobody wonders who uses the GPU, without a button."""
     if not jobs:
         return Html("")
     rows = [

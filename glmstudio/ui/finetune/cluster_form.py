@@ -1,4 +1,4 @@
-"""The machines that train one run together, as a form."""
+"""The form for training on several machines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NUMBERS = (("port", str(PORT)), ("least", ""), ("join_seconds", str(JOIN_SECOND
 
 
 def render_machines(lang: str, form: FinetuneState) -> Html:
-    """The form, folded until somebody wants more than this machine."""
+    """The form, folded until it is used."""
     rows = form.machines or _first_rows()
     values = dict(form.meeting)
     body = tag(
@@ -65,7 +65,7 @@ def _input(lang: str, name: str, value: str) -> Html:
 
 
 def _used(lang: str, form: FinetuneState) -> Html:
-    """What happens next, once the list is right; and the same as scripts, with a join code of their own."""
+    """What happens next, once the list is valid; and the same as scripts, with a join code of their own."""
     asked = recipe(form).asked
     if form.cluster is None or form.machines_problem or asked is None:
         return Html("")
@@ -87,7 +87,7 @@ def _script_code(_: Cluster) -> str:
 
 
 def _wrong(lang: str, error: StudioError) -> Html:
-    """Everything that is wrong, one below the other."""
+    """All errors as a list."""
     errors = error.values.get("errors")
     if not isinstance(errors, tuple):
         return problem(lang, error)
@@ -100,7 +100,7 @@ def _wrong(lang: str, error: StudioError) -> Html:
 
 
 def act_use(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
-    """Take the list over, or say everything that is wrong with it."""
+    """Use the list, or show everything that is wrong with it."""
     rows, meeting = _typed(data)
     form = replace(form, machines=rows, meeting=meeting, form_problem=None)
     filled = [row for number, row in enumerate(rows) if row[0] or number == 0]  # rows that nobody filled in do no harm
@@ -112,13 +112,13 @@ def act_use(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
 
 
 def act_add(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
-    """One more empty row; what was typed stays."""
+    """Add an empty row; typed text stays."""
     rows, meeting = _typed(data)
     return replace(form, machines=(*rows, ("", rows[-1][1]))[: MOST + 1], meeting=meeting)
 
 
 def act_off(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
-    """This machine alone again."""
+    """Use only this machine again."""
     return replace(form, cluster=None, machines_problem=None)
 
 
@@ -130,13 +130,13 @@ ACTIONS: dict[str, Callable[[FinetuneState, dict[str, Any]], FinetuneState]] = {
 
 
 def _first_rows() -> tuple[tuple[str, str], ...]:
-    """This machine by its address in the network, and room for another one."""
+    """This machine by its network address, and an empty row."""
     own = sorted(address for address in own_addresses() if not address.startswith("127."))
     return ((own[0] if own else "", "1"), ("", "1"))
 
 
 def _typed(data: dict[str, Any]) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    """The rows and the numbers that the form says; they are text from a browser."""
+    """The rows and numbers of the form, as text from a browser."""
     fields = data.get("fields")
     told = {str(name): str(value)[:200].strip() for name, value in fields.items()} if isinstance(fields, dict) else {}
     count = sum(f"address_{number}" in told for number in range(1, MOST + 2))

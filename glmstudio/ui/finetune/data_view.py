@@ -1,4 +1,4 @@
-"""A data set on the page: the doctor's verdict, the lengths of its records, and one record as the model sees it."""
+"""A dataset: verdict, lengths of its records, and one record as the model sees it."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _line(lang: str, problem: Problem, several: bool) -> Html:
 
 
 def _chosen(lang: str, chosen: Selection, held_back: int) -> Html:
-    """What is trained on, in sentences; what did not happen is not said."""
+    """What is trained on, in sentences; zero counts are left out."""
     said = [
         say(lang, "ui.data.trained_on", used=chosen.used, tokens=chosen.tokens, learned=chosen.learned),
         *([say(lang, "ui.data.held_back", count=held_back, rest=chosen.used - held_back)] if held_back else []),
@@ -186,7 +186,7 @@ def _axes(lang: str, bars: Sequence[Bar]) -> Html:
 
 
 def _round_numbers(right: int) -> range:
-    """Places for numbers on the axis: steps of 1, 2 or 5 times a power of ten, none near the end, which has its own."""
+    """Ticks of the axis: multiples of 1, 2 or 5 times a power of ten, none near the end, which has its own label."""
     power = 10 ** max(0, len(str(right)) - 2)
     step = next(power * factor for factor in (1, 2, 5, 10, 20) if power * factor * 6 >= right)
     return range(0, max(1, round(right * 0.85)), step)

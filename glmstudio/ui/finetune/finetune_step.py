@@ -1,4 +1,4 @@
-"""The Fine-tune step: three ways to begin, the form, the review and Start on the left, the runs on the right."""
+"""The Fine-tune step: kind of data, form, review and Start on the left; the runs on the right."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def build(page: PageRenderer) -> None:
 
 
 def _ways(page: PageRenderer) -> Any:
-    """The three ways to begin, and the table of facts."""
+    """The choice of data, and the table of facts."""
     source = page.live(
         gr.Radio(
             elem_id="finetune-source", value="sample", choices=[(" " * at, each) for at, each in enumerate(SOURCES, 1)]
@@ -101,7 +101,7 @@ def _form(page: PageRenderer, source: Any) -> list[Any]:
 
 
 def remember_form(form: FinetuneState, source: str, data: str, name: str) -> FinetuneState:
-    """Keep what the form says now, so that the review beside it can be drawn."""
+    """Take over the fields of the form, so that the review can be drawn."""
     record = form.record if (source, data or "") == (form.source, form.data) else 0
     if (source == "facts") != (form.source == "facts"):  # facts have presets of their own
         form = replace(form, preset="", changes=(), settings_problem=None)
@@ -146,7 +146,7 @@ def start_from_form(state: PageState, source: str, data: str, name: str, typed: 
 
 
 def render_start(lang: str, form: FinetuneState) -> Html:
-    """Where the eye is when Start was pressed: what went wrong, or that the page may be closed."""
+    """Below Start: what went wrong, or that the page may be closed."""
     if form.form_problem:
         shown = problem(lang, preset_cards.labelled(lang, form.form_problem))
         if form.form_problem.key != "runs.chat_loaded":

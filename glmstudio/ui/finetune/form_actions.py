@@ -131,7 +131,7 @@ def _policy(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
 
 
 def _card(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
-    """Take a card, or leave it; with none left, the studio chooses again."""
+    """Take a GPU, or leave it; with none left, the studio chooses again."""
     clicked = cards_of(str(data.get("card", "")))
     if not clicked:
         return form

@@ -1,4 +1,4 @@
-"""The cards of this machine to choose from by clicking: free memory, temperature, and who uses each."""
+"""The choice of GPUs: free memory, temperature, and who uses each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import memory
 from glmstudio.words import say
 
-_NAMED = 2  # programs of a card that are named; the Doctor step shows all
+_NAMED = 2  # programs that are named for a GPU; the Doctor step shows all
 
 
 def render_cards(lang: str, form: FinetuneState) -> Html:
-    """A button for each card, pressed where the run would take it; nothing on a machine without one."""
+    """A button for each GPU, pressed if the run would use it; nothing on a machine without one."""
     gpus = CHECKUP.gpus()
     if not gpus:
         return Html("")
@@ -51,7 +51,7 @@ def _card(lang: str, gpu: Gpu, taken: bool) -> Html:
 
 
 def _who(lang: str, gpu: Gpu) -> str:
-    """Who uses the card: a run or the chat of this studio by name, other programs by theirs."""
+    """Who uses the GPU: a run or the chat of this studio, or other programs by name."""
     device = gpu.uuid or str(gpu.index)
     if run := run_on(device):
         return say(lang, "ui.cards.run", name=run.name)

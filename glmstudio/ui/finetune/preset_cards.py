@@ -1,4 +1,4 @@
-"""Presets as cards: what each needs of this machine and gives; and every setting, one fold away."""
+"""Presets as cards with the memory they need; and all settings in a fold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_WRONG = 3  # presets that cannot be read
 
 
 def render_presets(lang: str, form: FinetuneState) -> Html:
-    """One card for each preset; the chosen one is marked, and those of other models are one fold away."""
+    """A card for each preset, the chosen one pressed; those for other models are folded."""
     chosen, used = recipe(form).preset, model_in_use()
     mine: list[Html] = []
     others: list[Html] = []
@@ -46,7 +46,7 @@ def render_presets(lang: str, form: FinetuneState) -> Html:
 
 
 def render_settings(lang: str, form: FinetuneState) -> Html:
-    """Every setting as a form, what differs from the preset, and how to keep it as a preset of one's own."""
+    """All settings as a form, what differs from the preset, and saving it as a preset of one's own."""
     found = recipe(form)
     if found.preset is None:
         return Html("")
@@ -104,7 +104,7 @@ def _need(lang: str, found: PresetFit) -> Html:
 
 
 def _shown(preset: Preset, form: FinetuneState) -> Settings:
-    """The settings as the form has them, as far as they are right."""
+    """The settings of the form; those of the preset if they are invalid."""
     try:
         return change(preset.settings, dict(form.changes), source="")
     except StudioError:
@@ -142,7 +142,7 @@ def _field(lang: str, doc: FieldDoc) -> Html:
 
 
 def _changed(lang: str, preset: Preset, settings: Settings, form: FinetuneState) -> Html:
-    """What differs from the preset (of one's own: from the shipped one), and what is wrong with what was typed."""
+    """What differs from the preset (for one's own: from the shipped one), and errors in what was typed."""
     origin = shipped_like(preset) if preset.own else preset
     rows = [
         tag("<tr><td>{label}</td><td>{before}</td><td>{after}</td></tr>", label=label, before=before, after=after)
@@ -166,7 +166,7 @@ def _changed(lang: str, preset: Preset, settings: Settings, form: FinetuneState)
 
 
 def labelled(lang: str, wrong: StudioError) -> StudioError:
-    """What is wrong with the form, by the names that the form shows; another problem as it is."""
+    """The error with the labels of the form instead of setting names; another error unchanged."""
     if wrong.key != "presets.wrong":
         return wrong
     errors = [
@@ -179,7 +179,7 @@ def labelled(lang: str, wrong: StudioError) -> StudioError:
 
 
 def _keep(lang: str, preset: Preset) -> Html:
-    """Keep the settings under a name; a preset of one's own can also be deleted."""
+    """Save the settings as a preset; one's own can also be deleted."""
     mine = preset.own
     return tag(
         '<div data-scope class="gs-row gs-keep"><label class="gs-small">{label} <input data-field="preset_name"'

@@ -1,4 +1,4 @@
-"""The buttons and fields of the table of facts: what each of them does."""
+"""The actions of the table of facts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Data = Mapping[str, Any]
 
 
 def act(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
-    """Something was typed or pressed in the table; what was typed counts first, whatever was pressed."""
+    """Handle a button or field of the table; typed text is saved first, whatever was pressed."""
     name = str(data.get("act"))
 
     def do(facts: FactsState) -> FactsState:
@@ -37,7 +37,7 @@ def act(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
 
 
 def _changed(form: FinetuneState, do: Callable[[FactsState], FactsState]) -> FinetuneState:
-    """The form after something was done with its table; what goes wrong is shown there."""
+    """The form after an action on its table; an error is shown there."""
     facts = replace(form.facts, problem=None, told=None)
     try:
         facts = do(facts)
@@ -54,7 +54,7 @@ def is_mine(name: str) -> bool:
 
 
 def take(fields: Any) -> None:
-    """Keep what was typed: `fact.ROW.COLUMN`, `proposed.ROW.PLACE` and `due.ROW.PLACE`. Raises StudioError."""
+    """Save typed text: `fact.ROW.COLUMN`, `proposed.ROW.PLACE` and `due.ROW.PLACE`. Raises StudioError."""
     given = fields if isinstance(fields, dict) else {}
     cells: dict[int, dict[str, str]] = defaultdict(dict)
     changed: dict[int, list[tuple[str, int, str]]] = defaultdict(list)
@@ -212,7 +212,7 @@ def _save(facts: FactsState, _: Data) -> FactsState:
 
 
 def _wordings(facts: FactsState, data: Data) -> FactsState:
-    """Propose at once by patterns; where the chat has a model loaded, let it write in the background."""
+    """Propose wordings by patterns; where the chat has a model loaded, it writes them in the background."""
     rows, turned = [row for row in draft.table().rows if wants(row)][:AT_ONCE], "turned" in _ticked(data)
     if model := loaded():
         WRITING.start(rows, model.write, lambda row, write: _propose([row], write, turned=turned))

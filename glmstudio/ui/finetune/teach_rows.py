@@ -1,4 +1,4 @@
-"""One row of the table of facts, what is proposed for it, and the question which column of a file is which."""
+"""A row of the table of facts with its proposals, and the question which column of a file is which."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RowMarks:
 
 
 def holds(row: Row, wanted: str) -> bool:
-    """Whether a text stands somewhere in the row."""
+    """Whether the row contains a text."""
     return any(wanted in getattr(row, column).casefold() for column in MAIN)
 
 
@@ -38,7 +38,7 @@ def head(lang: str) -> Html:
 
 
 def row(lang: str, each: Row, place: int, marks: RowMarks) -> list[Html]:
-    """The cells of a fact, and below them what there is to say of it."""
+    """The cells of a fact, and its details below."""
     cells = [tag("<td>{field}</td>", field=_field(lang, each, column, place)) for column in MAIN]
     first = tag(
         '<tr data-key="fact-{number}" class="gs-fact{off}"><td class="gs-number gs-small">{place}</td>{cells}'
@@ -103,7 +103,7 @@ def _below(lang: str, each: Row, place: int, marks: RowMarks) -> list[Html]:
 
 
 def _state(lang: str, each: Row, marks: RowMarks) -> list[Html]:
-    """Left out, known, or what is wrong."""
+    """Whether it is left out, known, or wrong."""
     if each.left_out:
         take = button("take", say(lang, "ui.teach.take"), look="quiet", row=each.number)
         known = [chip("good", say(lang, "ui.teach.knows"))] if marks.said.get(each.number, ("", False))[1] else []
@@ -117,7 +117,7 @@ def _state(lang: str, each: Row, marks: RowMarks) -> list[Html]:
 
 
 def _more(lang: str, each: Row, place: int, marks: RowMarks) -> Html:
-    """The other columns, what they are for, and what the model says today."""
+    """The other columns with help, and what the model answers now."""
     fields = [
         tag(
             '<label><span>{name}</span>{field}<span class="gs-help">{help}</span></label>',
@@ -174,7 +174,7 @@ def _input(name: str, value: str, label: str) -> Html:
 
 
 def picker(lang: str, waiting: Sheet) -> Html:
-    """The first rows of a file, and above each column what it is."""
+    """The first rows of a file, with a choice above each column."""
     guessed = waiting.guessed()
     heads = [tag("<th>{choice}</th>", choice=_choice(lang, number, guessed[number])) for number in range(waiting.width)]
     rows = [

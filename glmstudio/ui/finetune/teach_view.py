@@ -1,4 +1,4 @@
-"""The table of facts on the Fine-tune step: to type and paste, what is wrong beside each row, and what to do next."""
+"""The table of facts in the Fine-tune step: rows with their errors, and what can be done next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN = 25  # rows at a time
 
 
 def render_facts(lang: str, form: FinetuneState) -> Html:
-    """The table, or which column of a file is which; nothing where something else is taught."""
+    """The table, or the question which column of a file is which; nothing for another kind of data."""
     if form.source != "facts":
         return Html("")
     waiting = sheet.waiting()
@@ -36,7 +36,7 @@ def render_facts(lang: str, form: FinetuneState) -> Html:
 
 
 def shown_rows(form: FinetuneState, table: Table) -> tuple[list[Row], int, int]:
-    """The rows that are shown, the place of the first one, and how many there are to page through."""
+    """The rows of this page, the position of the first one, and how many there are."""
     wanted = form.facts.find.strip().casefold()
     rows = [row for row in table.rows if not wanted or teach_rows.holds(row, wanted)]
     start = min(form.facts.first, max(0, (len(rows) - 1) // SHOWN * SHOWN)) // SHOWN * SHOWN
@@ -44,7 +44,7 @@ def shown_rows(form: FinetuneState, table: Table) -> tuple[list[Row], int, int]:
 
 
 def model_of(form: FinetuneState) -> Model | None:
-    """The model that is taught; None where it cannot be used."""
+    """The model to be trained; None if it cannot be used."""
     settings = settings_of(form)
     try:
         return ready_model(settings.model) if settings else None
@@ -87,7 +87,7 @@ def _table(lang: str, form: FinetuneState, table: Table) -> Html:
 
 
 def _long(form: FinetuneState, model: Model | None, rows: list[Row]) -> dict[int, StudioError]:
-    """The rows that are longer than the setting allows; of those that are shown, because counting takes a while."""
+    """The shown rows that exceed the maximum length; not all rows, because tokenizing takes a while."""
     settings = settings_of(form)
     if model is None or settings is None:
         return {}
@@ -101,7 +101,7 @@ def _long(form: FinetuneState, model: Model | None, rows: list[Row]) -> dict[int
 
 
 def _tools(lang: str, form: FinetuneState, table: Table) -> Html:
-    """What can be done with the whole table: find, fill in the example, propose wordings."""
+    """Actions on the whole table: search, insert the example, propose wordings."""
     if not table.filled:
         return tag(
             '<div class="gs-row"><span class="gs-small">{how}</span>{example}</div>',
@@ -154,7 +154,7 @@ def _pages(lang: str, start: int, count: int, whole: int) -> Html:
 
 
 def _known(lang: str, model: Model | None, table: Table) -> Html:
-    """Ask the model first, how far that is, and what it knows already."""
+    """Test what the model knows already: button, progress, result."""
     if model is None or not learned(table):
         return Html("")
     look = known.asking(model).look()
@@ -198,7 +198,7 @@ def _small(text: str) -> Html:
 
 
 def _save(lang: str, table: Table) -> Html:
-    """Save the facts, and what is not saved or not learned."""
+    """The save button, and what is not saved or left out."""
     count, saved = len(learned(table)), draft.is_saved()
     out = sum(row.left_out for row in table.rows)
     parts = [button("save-facts", say(lang, "ui.teach.save", n=count), look="primary")] if count and not saved else []

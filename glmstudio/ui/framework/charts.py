@@ -16,7 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 20, 12, 28
 
 
 def sparkline(points: Sequence[Point], *, label: str) -> Html:
-    """The shape of a curve in the height of a line of text; nothing where there is no curve yet."""
+    """A curve in the height of a line of text; nothing without points."""
     points = _finite(thin(points, 60))
     if len(points) < 2:
         return Html('<span class="gs-spark"></span>')
@@ -95,7 +95,7 @@ def _finite(points: Sequence[Point]) -> list[Point]:
 
 
 def _smooth(points: Sequence[Point]) -> list[Point]:
-    """An exponential mean with the start-up bias taken out."""
+    """An exponential moving average with bias correction."""
     weight, mean, out = 0.8, 0.0, []
     for index, (x, y) in enumerate(points, start=1):
         mean = weight * mean + (1 - weight) * y

@@ -1,4 +1,4 @@
-"""How the page stays true: every component has a renderer, and one refresh sends what changed and nothing else.
+"""How the page stays up to date: every component has a renderer, and a refresh sends only what changed.
 
 An action, a change of language and the clock all end in the same refresh. So no handler knows which other part of the
 page its work shows up in, and a tick in which nothing happened moves nothing on the screen.
@@ -61,7 +61,7 @@ class _Binding:
 
 @dataclass
 class PageRenderer:
-    """The components of one page and what keeps them true. Build inside `gr.Blocks`, then `connect`.
+    """The components of one page and their renderers. Build inside `gr.Blocks`, then `connect`.
 
     `speaks` tells the language of a request: a cookie of the browser, so that it outlives this process. `first` is the
     state of a page before a browser has arrived: a frozen dataclass with a field `problem`, and a field for each part
@@ -83,7 +83,7 @@ class PageRenderer:
 
     @contextmanager
     def step(self, name: str, part: str = "") -> Iterator[None]:
-        """One of the steps: what is registered inside is drawn while it is open, and knows that `part` of the state."""
+        """A step: what is registered inside is drawn while it is open, and gets that `part` of the state."""
         with gr.Column(elem_id=f"step-{name}", elem_classes="gs-step"), self.part(part):
             self._step = name
             yield
@@ -91,7 +91,7 @@ class PageRenderer:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What is registered inside gets that part of the state; with "" all of it."""
+        """What is registered inside gets that part of the state; "" is all of it."""
         outer, self._part = self._part, name
         yield
         self._part = outer
@@ -102,7 +102,7 @@ class PageRenderer:
         return component
 
     def words(self, component: Any, **keys: str) -> Any:
-        """Keep properties of `component` at sentences of the words files."""
+        """Keep properties of `component` at texts in the language of the page."""
         return self.live(component, lambda lang, _: {name: say(lang, key) for name, key in keys.items()})
 
     def panel(
@@ -114,7 +114,7 @@ class PageRenderer:
         *,
         whole: bool = False,
     ) -> gr.HTML:
-        """A place for own HTML; its buttons call `act(state, data, *inputs)` -> state. A button that opens a step sends
+        """A component with our own HTML; its buttons call `act(state, data, *inputs)` -> state. A button that opens a step sends
         its name as `go`."""
         made = gr.HTML(
             "",
@@ -150,7 +150,7 @@ class PageRenderer:
         self._bindings.append(_Binding(trigger, action, inputs, outputs, part=part, **options))
 
     def connect(self, arrive: Callable[[], State], load: Callable[..., Any]) -> None:
-        """Wire all that was registered, the clock, and the arrival of a browser, whose state `arrive` makes."""
+        """Wire everything registered, the clock, and the arrival of a browser, whose state `arrive` makes."""
         looks, lives = [self.state, self.seen], [live.component for live in self._live]
 
         def ticked(state: State, seen: dict[int, int], step: str, request: gr.Request) -> Any:
@@ -185,7 +185,7 @@ class PageRenderer:
         load(_typed(arrived), outputs=[*looks, *lives], **_QUICK)
 
     def _refresh(self, lang: str, state: State, seen: dict[int, int], step: str = "") -> list[Any]:
-        """What the page has after this, and the properties that differ from what it had.
+        """Hashes of what the page has now, and the properties that changed.
 
         Of the steps only the one that is named is drawn; without a name all are.
         """
@@ -232,7 +232,7 @@ def _of_part(part: str, render: Callable[[str, Any], T]) -> Callable[[str, State
 
 
 def _properties(render: Renderer, lang: str, state: State) -> dict[str, Any]:
-    """What a component is to be; nothing where its renderer broke: it keeps what it had, and the others go on."""
+    """The properties of a component; none if its renderer fails: then it stays as it is."""
     try:
         return render(lang, state)
     except Exception:
@@ -241,7 +241,7 @@ def _properties(render: Renderer, lang: str, state: State) -> dict[str, Any]:
 
 
 def carried(value: Any) -> Any:
-    """A value that gradio's JSON can carry: whole characters, numbers of 64 bits."""
+    """A value that gradio can send as JSON: valid Unicode, integers of 64 bits, finite numbers."""
     if isinstance(value, str):
         return value if _is_whole(value) else type(value)(whole_text(value))
     if isinstance(value, bool) or value is None:
@@ -266,7 +266,7 @@ def _is_whole(text: str) -> bool:
 
 
 def _acted(binding: _Binding, state: State, *values: Any) -> tuple[Any, ...]:
-    """The state after an action, and what it gives besides; a failure that it did not expect is shown, too."""
+    """The state after an action, and its other outputs; unexpected errors are shown, too."""
     part, extras = binding.part, []
     state = replace(state, problem=None)
     try:

@@ -1,4 +1,4 @@
-"""Model text as HTML: markdown without a way out. Its HTML is text, its links and pictures lead nowhere."""
+"""Model text as HTML: markdown in which HTML, links and pictures stay text."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def _filled(value: Any) -> Html:
 
 
 def prose(text: str) -> Html:
-    """A sentence of the words files, with what stands between backticks set as code."""
+    """A sentence as HTML, with what stands between backticks as code."""
     pieces = _CODE.split(text)
     return join(tag("<code>{code}</code>", code=piece) if index % 2 else piece for index, piece in enumerate(pieces))
 
@@ -59,7 +59,7 @@ def commands(lang: str, text: str, *, key: str) -> Html:
 
 
 def icon(name: str) -> Html:
-    """A drawing that says nothing to a screen reader: words stand beside it."""
+    """An icon, hidden from screen readers: words stand beside it."""
     return Html(
         '<svg class="gs-icon" viewBox="0 0 20 20" width="20" height="20" aria-hidden="true" focusable="false">'
         f"{ICONS[name]}</svg>"
@@ -87,7 +87,7 @@ def bar(fraction: float, *, label: str, kind: str = "running") -> Html:
 
 
 def progress(words: str, done: int, total: int, *, beside: Any = "") -> Html:
-    """How far something is in words and as a bar, and what else there is to say of it."""
+    """Progress in words and as a bar, with a text beside it."""
     return tag(
         '<div class="gs-row gs-spread">{chip}<span class="gs-small">{beside}</span></div>{bar}',
         chip=chip("running", words),
@@ -97,7 +97,7 @@ def progress(words: str, done: int, total: int, *, beside: Any = "") -> Html:
 
 
 def busy(label: str) -> Html:
-    """A bar for work whose length nobody knows."""
+    """A bar for work of unknown length."""
     return tag('<div class="gs-bar gs-busy" role="progressbar" aria-label="{label}"><i></i></div>', label=label)
 
 
@@ -174,7 +174,7 @@ def problem(lang: str, error: Any, *, kind: str = "bad") -> Html:
 
 
 def empty(title: Any, text: Any, *, icon_name: str, action: Any = "") -> Html:
-    """What an empty place says: what belongs here and what to do next."""
+    """An empty state: what belongs here, and what to do next."""
     return tag(
         '<div class="gs-empty">{icon}<h3>{title}</h3><p>{text}</p>{action}</div>',
         icon=icon(icon_name),

@@ -1,4 +1,4 @@
-"""Looks at the disk that many parts of the page share: made once a tick, not once a part."""
+"""A cache with a time limit for what many parts of the page read from the disk each second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each open page looks at, so that two clicks at once do not undo each other."""
+"""The state of each open page, kept so that two clicks at once do not undo each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ State = Any  # a frozen dataclass: see `PageRenderer`
 
 
 class Visitors:
-    """What each open page looks at, by gradio's mark of the visit.
+    """The state of each open page, by gradio's session hash.
 
     gradio hands a handler the state as it was when the click came in and keeps what the handler returns, so of two
     clicks in a row the second would undo the first. Here they take turns, and each begins where the last one ended.
@@ -25,7 +25,7 @@ class Visitors:
         self._lock = threading.Lock()
 
     def latest(self, request: gr.Request, given: State) -> State:
-        """What the page looks at now."""
+        """The state of the page now."""
         return next(iter(self._visit(request)[1]), given)
 
     def turn(self, request: gr.Request, given: State, act: Callable[..., Any], *values: Any) -> tuple[Any, ...]:

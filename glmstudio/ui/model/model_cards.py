@@ -1,4 +1,4 @@
-"""A card for each model: what it is, how it is, and what can be done with it. Pure functions of what is on disk."""
+"""A card for each model: description, state and actions. Pure functions of what is on disk."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _phase(lang: str, job: ModelJob) -> str:
 
 
 def _waiting(lang: str, job: ModelJob) -> Html:
-    """What goes wrong at this moment, while it is tried again."""
+    """The error that is being retried."""
     if not job.live or job.problem is None:
         return Html("")
     return tag(
@@ -189,7 +189,7 @@ def _trouble(lang: str, item: InventoryItem, state: ModelState) -> Html:
 
 
 def _buttons(lang: str, item: InventoryItem, *, used: bool) -> Html:
-    """The buttons of a state; the first is the one that most people want."""
+    """The buttons for a state, the most common one first."""
     word = {key: say(lang, f"ui.model.{key}") for key in ("pause", "resume", "stop", "verify", "repair", "use")}
     made: list[Html] = []
     if item.state == "absent":
@@ -235,7 +235,7 @@ def _cancel(lang: str, item: InventoryItem) -> Html:
 
 
 def _more(lang: str, item: InventoryItem) -> Html:
-    """What is done rarely: verify again, convert, delete or take off the list."""
+    """Rare actions: verify again, convert, delete, remove from the list."""
     if item.model is None or item.model.kind == "demo" or item.state not in ("ready", "unverified", "broken"):
         return Html("")
     quiet: list[Html] = []
@@ -261,7 +261,7 @@ def _more(lang: str, item: InventoryItem) -> Html:
 
 
 def _convert(lang: str, item: InventoryItem) -> Html:
-    """The offer to write `.bin` weights anew as safetensors, with the disk that it takes."""
+    """The offer to convert `.bin` weights to safetensors, with the disk space it needs."""
     if layout_of(item.folder) != "bin" or not all(file.suffix == ".bin" for file in weight_files(item.folder)):
         return Html("")
     need = sum(file.stat().st_size for file in weight_files(item.folder))

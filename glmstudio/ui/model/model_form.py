@@ -1,4 +1,4 @@
-"""The form of a download: the licence with its tick, the button, and what few people change."""
+"""The download form: licence checkbox, button, and advanced options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONNECTION_CHOICES = (1, 2, 4, 8)
 
 
 def download_form(lang: str, item: InventoryItem) -> Html:
-    """What the card of a model that is not here asks for."""
+    """The form on the card of a model that has not been downloaded."""
     entry, needs, licence = item.entry, {}, Html("")
     if entry and not licence_accepted(entry):
         needs = {"needs_ticks": ""}
@@ -42,7 +42,7 @@ def download_form(lang: str, item: InventoryItem) -> Html:
 
 
 def download_options(lang: str, item: InventoryItem, *, beginning: bool) -> Html:
-    """From where and how; the folder, too, as long as nothing is in it."""
+    """Source and connections; also the folder, until the download has begun."""
     told = (item.job.options or {}).get("download", {}) if item.job else {}
     source = told["sources"][0] if len(told.get("sources", ())) == 1 else "auto"
     sources = [("auto", say(lang, "ui.model.from_auto")), *((source, TITLES[source]) for source in SOURCES)]

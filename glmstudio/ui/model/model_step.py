@@ -1,4 +1,4 @@
-"""The Model step: which models there are, which one is in use, and everything that is done with their files."""
+"""The Model step: the list of models, the one in use, and every action on their files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def build(page: PageRenderer) -> None:
 
 
 def add_from_path(state: ModelState, path: str) -> tuple[ModelState, str]:
-    """Take in the folder or the id that was typed; the box keeps what was refused."""
+    """Add the folder or hub id that was typed; the box keeps its text if that is refused."""
     told = path.strip()
     try:
         if is_id(told) and not Path(told).is_dir():
@@ -62,7 +62,7 @@ def add_from_path(state: ModelState, path: str) -> tuple[ModelState, str]:
 
 
 def act(state: PageState, data: dict[str, Any]) -> PageState:
-    """A button of a card. What was chosen for another model in use is chosen anew."""
+    """Handle a button of a card. Using another model resets the choices in Chat and Fine-tune."""
     state = replace(state, model=_acted(state.model, data))
     if data.get("act") == "use" and not state.model.problem:
         chat, form = replace(state.chat, model="", adapter=""), replace(state.finetune, preset="")
@@ -128,7 +128,7 @@ _ACTS: dict[str, Callable[[str], Any]] = {
 
 
 def render(lang: str, state: ModelState) -> Html:
-    """The first step of a newcomer, and a card for each model."""
+    """A hint for newcomers, and a card for each model."""
     used = model_in_use()
     cards = [card(lang, item, state, used=used is not None and item.name == used.name) for item in items()]
     return tag(
@@ -144,7 +144,7 @@ def render(lang: str, state: ModelState) -> Html:
 
 
 def _first_step(lang: str, found: list[InventoryItem]) -> Html:
-    """What to begin with on this machine, as long as nothing but the demo is here or on its way."""
+    """What to begin with on this machine, as long as there is only the demo model."""
     if CHECKUP.state.report is None or any(item.state != "absent" for item in found if item.name != "demo"):
         return Html("")
     case = "start_gpu" if CHECKUP.gpus() else "start_cpu"
@@ -158,7 +158,7 @@ def _first_step(lang: str, found: list[InventoryItem]) -> Html:
 
 
 def render_answer(lang: str, state: ModelState) -> Html:
-    """What became of the folder that was typed, or of the model that was deleted."""
+    """The result of adding a folder or deleting a model."""
     if state.folder_problem:
         return problem(lang, state.folder_problem)
     if state.folder_answer:
@@ -172,7 +172,7 @@ def render_answer(lang: str, state: ModelState) -> Html:
 
 
 def render_foot(lang: str, _view: ModelState) -> Html:
-    """Free disk, and the command."""
+    """Free disk space, and the same as a command."""
     room = shutil.disk_usage(_existing(paths().home))
     return tag(
         '<div class="gs-stack"><section class="gs-card"><div class="gs-row"><span class="gs-row">{icon}<span>{text}'

@@ -1,4 +1,4 @@
-"""Several runs laid over each other: their losses in one picture, and the settings in which they differ."""
+"""Compare runs: their losses in one chart, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 4
 
 
 def render_compare(lang: str, runs_state: RunsState) -> Html:
-    """The chosen runs; nothing where fewer than two are left of them."""
+    """The chosen runs; nothing if fewer than two of them exist."""
     runs = [known for known in newest_first() if known.name in runs_state.compared][:MOST]
     if len(runs) < 2:
         return Html("")

@@ -1,4 +1,4 @@
-"""What a run that was taught facts has learned: the score, how far it is, or the button that begins."""
+"""The facts score of a run: result, progress, or the button that starts it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = ("json", "csv")
 
 
 def render(lang: str, known: RunSnapshot) -> Html:
-    """The result, how far it is, or the button that begins; nothing for a run that was taught no facts."""
+    """Result, progress, or the start button; nothing for a run without facts."""
     if not known.has_result or known.state.live or not (known.run.path / EXAM).exists():
         return Html("")
     try:
@@ -36,7 +36,7 @@ def render(lang: str, known: RunSnapshot) -> Html:
 
 @lru_cache(maxsize=8)
 def _scoring(_folder: str, _attempts: int, name: str) -> Scoring:
-    """Made once, for its data may be a large file."""
+    """Cached, because its data may be a large file."""
     return of_run(find_run(name))
 
 

@@ -1,4 +1,4 @@
-"""Of a run of several machines: who has joined, who is missing, and the command that makes a machine join."""
+"""The machines of a run: which have joined, which are missing, and the command that makes one join."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def render_joined(lang: str, known: RunSnapshot) -> Html:
 
 
 def _waits(lang: str, found: ClusterView) -> Html:
-    """For how long the missing ones are still waited for, and how often the run began anew."""
+    """How long the run waits for missing machines, and how often it was restarted."""
     said = [
         say(lang, "ui.machines.waits", time=duration(lang, found.waits))
         if found.waits is not None and found.waits > 0

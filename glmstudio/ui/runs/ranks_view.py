@@ -1,4 +1,4 @@
-"""Those that train a run together: each process with its times and its memory."""
+"""The processes of a run with their times and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLUMNS = ("rank", "machine", "computing", "reading", "held")
 
 
 def render_ranks(lang: str, known: RunSnapshot) -> Html:
-    """A line for each process, where there are several."""
+    """A row for each process, if there are several."""
     ranks = known.run.ranks()
     if len(ranks) < 2:
         return Html("")

@@ -1,4 +1,4 @@
-"""The buttons of the runs: what each of them does."""
+"""The actions of the runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LONGEST_QUESTION = 2000
 
 
 def act(state: PageState, data: dict[str, Any]) -> PageState:
-    """A button was pressed; what goes wrong is shown with the run that it belongs to."""
+    """Handle a button; an error is shown with the run that it belongs to."""
     if do := _OF_LIST.get(str(data.get("act"))):
         return replace(state, runs=do(state.runs, data))
     run = find_run(str(data.get("run", "")))
@@ -109,7 +109,7 @@ def _chat(chat: ChatState, run: Run, data: dict[str, Any]) -> ChatState:
 
 
 def _in_its_form(chat: ChatState, model: str, adapter: str) -> ChatState:
-    """A new conversation where the open one was told to offer tools that this run was trained without."""
+    """A new conversation if the open one offers tools and this run was trained without."""
     conversation = shown_conversation(chat).conversation
     if conversation.settings.tools is not True or toolless(model, adapter) is None:
         return chat

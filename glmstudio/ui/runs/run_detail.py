@@ -1,4 +1,4 @@
-"""The parts of an open run: figures, curves, samples, checkpoints, and what can be done with what was learned."""
+"""The parts of an open run: figures, curves, samples, checkpoints, and actions on the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from glmstudio.words import say
 
 
 def render_figures(lang: str, known: RunSnapshot, reading: Reading) -> Html:
-    """The numbers that one looks for first."""
+    """The most important numbers."""
     state, last = known.state, reading.last
     seconds = None if state.live else last.get("seconds")
     loss = state.loss if state.loss is not None else last.get("loss")
@@ -42,7 +42,7 @@ def render_figures(lang: str, known: RunSnapshot, reading: Reading) -> Html:
 
 
 def _gpu_use(known: RunSnapshot) -> str | None:
-    """How busy the run's cards are right now."""
+    """Utilization of the run's GPUs now."""
     if not known.state.holds_device:
         return None
     mine = {card.index for card in cards_of(known.run.device)}
@@ -51,7 +51,7 @@ def _gpu_use(known: RunSnapshot) -> str | None:
 
 
 def render_records(lang: str, known: RunSnapshot) -> Html:
-    """What became of the data: how much is learned from, and what was mended or left out by the owner's choice."""
+    """How many records are trained on, and how many were fixed or left out."""
     counts = read_json(known.run.path / "records.json", {})
     if not isinstance(counts, dict) or not isinstance(counts.get("used"), int):
         return Html("")
@@ -90,7 +90,7 @@ def render_curves(lang: str, state: RunState, reading: Reading) -> Html:
 
 
 def render_samples(lang: str, reading: Reading) -> Html:
-    """What the model said at the saves, the newest first."""
+    """Sample answers at the checkpoints, newest first."""
     if not reading.samples:
         return Html("")
     newest = list(reading.samples)[::-1]
@@ -109,7 +109,7 @@ def render_samples(lang: str, reading: Reading) -> Html:
 
 
 def render_checkpoints(lang: str, known: RunSnapshot) -> Html:
-    """Every checkpoint with its size and losses, and what can be done with it."""
+    """Every checkpoint with its size, losses and actions."""
     found = list_checkpoints(known.run.path / "checkpoints")
     if not found:
         return Html("")
@@ -151,7 +151,7 @@ def _checkpoint(lang: str, known: RunSnapshot, each: Checkpoint, is_best: bool) 
 
 
 def chat_button(lang: str, known: RunSnapshot) -> Html:
-    """Talk to the result: `data-go` opens the chat at once, and the same click tells the server what to load."""
+    """Chat with the result: `data-go` opens the Chat step, and the same click tells the server what to load."""
     return _chat(lang, known, None, look="primary")
 
 
@@ -167,7 +167,7 @@ def _chat(lang: str, known: RunSnapshot, step: int | None, *, look: str) -> Html
 
 
 def render_after(lang: str, known: RunSnapshot) -> Html:
-    """Compare with the base, export; each runs in the background and says what came of it."""
+    """Score, compare with the base, export; each in the background."""
     if not known.has_result:
         return Html("")
     return tag(
@@ -208,7 +208,7 @@ def _versus(lang: str, known: RunSnapshot) -> Html:
 
 
 def _form(known: RunSnapshot) -> str:
-    """How both are asked: as the first conversation of the data begins, where that was written down."""
+    """The prompt format of both: as in the first conversation of the data, if that was recorded."""
     opening = read_table(known.run.path / "opening.json")
     return {True: "tools", False: "plain"}.get(opening.get("tools", ""), "bare")
 

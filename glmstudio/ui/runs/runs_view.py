@@ -1,4 +1,4 @@
-"""Runs as HTML: the list with the queue, and the one that is open. Pure functions of what is on disk."""
+"""The runs: the list with the queue, and the open run. Pure functions of what is on disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CHAT_THERE = ("runs.chat_loaded", "runs.waits_for_chat")
 
 
 def render_list(lang: str, runs_state: RunsState) -> Html:
-    """Every run, newest first; two or more that are ticked can be laid over each other."""
+    """Every run, newest first; ticked ones can be compared."""
     runs = newest_first()
     if not runs:
         return empty(say(lang, "ui.finetune.empty"), say(lang, "ui.finetune.empty_text"), icon_name="finetune")
@@ -56,7 +56,7 @@ def render_list(lang: str, runs_state: RunsState) -> Html:
 
 
 def render_open(lang: str, runs_state: RunsState) -> Html:
-    """The run that is open: figures, curve, log, and what can be done with it."""
+    """The open run: figures, curve, log and actions."""
     known = shown(runs_state)
     if known is None:
         return Html("")
@@ -127,7 +127,7 @@ def _row(lang: str, known: RunSnapshot, opened: bool, place: int, of: int) -> Ht
 
 
 def _order(lang: str, name: str, place: int, of: int) -> Html:
-    """Where a waiting run stands, counted from 1, and the buttons that move it."""
+    """The position of a queued run, counted from 1, and the buttons that move it."""
     up = _arrow("earlier", "↑", say(lang, "ui.run.earlier"), name) if place > 1 else ""
     down = _arrow("later", "↓", say(lang, "ui.run.later"), name) if place < of else ""
     return tag(
@@ -204,7 +204,7 @@ def _progress(lang: str, run: Run, state: RunState) -> Html:
 
 
 def _proof(lang: str, run: Run, state: RunState) -> Html:
-    """What a stop has proven: it stays on the page for whoever comes later."""
+    """The verified result of a stop."""
     stage = WATCH.proof(run) if state.state == "stopped" else None
     return tag('<p class="gs-small gs-proof">{text}</p>', text=stage.text(lang)) if stage else Html("")
 

@@ -1,4 +1,4 @@
-"""The header and the rail: the machine at a glance, and how far each of the four steps is."""
+"""The header and the rail: the machine at a glance, and the state of each step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def landing(found: tuple[Step, ...]) -> str:
 
 
 def redraw(state: PageState, _data: dict[str, Any]) -> PageState:
-    """A language was chosen, which the browser has put into its cookie, or a step was opened."""
+    """Only refresh: a language was chosen, which stands in a cookie, or a step was opened."""
     return state
 
 
@@ -106,7 +106,7 @@ def render_rail(lang: str, _view: PageState) -> Html:
 
 
 def render_notice(lang: str, state: PageState) -> Html:
-    """What went wrong in the last action, where no step of its own shows it, and own files that cannot be read."""
+    """The last error that no step shows itself, and files of the studio that cannot be read."""
     found = [problem(lang, state.problem)] if state.problem else []
     found += [problem(lang, error, kind="attention") for error in unread_files()[:_MOST_UNREAD]]
     return tag('<div class="gs-notice">{found}</div>', found=found) if found else Html("")
@@ -131,7 +131,7 @@ def _machine(lang: str) -> list[Html]:
 
 
 def _news(lang: str) -> tuple[str, str]:
-    """The run that ended last, as a mark that differs for each end, and in words: the browser notifies once."""
+    """The run that ended last, as an id that differs for each end, and in words: the browser notifies once."""
     ended = [known for known in newest_first() if known.state.ended and not known.state.live]
     last = max(ended, key=lambda known: known.state.ended or 0.0, default=None)
     if last is None:

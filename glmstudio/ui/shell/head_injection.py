@@ -1,4 +1,4 @@
-"""What a browser gets before gradio's own scripts run: the theme, the step that is open, and a name to look at.
+"""What a browser gets before gradio's own scripts run: the theme, and the step that is open.
 
 gradio adds a page's `head` only once its bundle has started, which shows the wrong theme first and widgets without
 words, and it rewrites a stylesheet so that rules for the page as a whole no longer match. So both go into the HTML.

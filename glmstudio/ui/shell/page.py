@@ -1,4 +1,4 @@
-"""The page: header, rail and the four steps, and what a browser gets before anything else."""
+"""The page: header, rail and the four steps, and the language of a visitor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build_page() -> gr.Blocks:
 
 
 def arrive() -> PageState:
-    """What a browser that opened the page looks at; the first one starts the check-up."""
+    """The state of a page that was just opened; the first one starts the check-up."""
     CHECKUP.start(unless_fresh=True)
     return PageState(finetune=FinetuneState(source=ways.remembered()))
 
@@ -43,7 +43,7 @@ def speaks(request: gr.Request) -> str:
 
 
 def language(remembered: str | None, accepted: str | None) -> str:
-    """The language somebody chose before, or the first one of the browser's list that the studio speaks."""
+    """The language that was chosen before, or the first supported one of the browser's list."""
     if remembered in ("en", "zh"):
         return remembered
     ranked: list[tuple[float, str]] = []

@@ -1,4 +1,4 @@
-"""The pages for whoever is not let in: what this is, and the way in."""
+"""The pages for refused requests: what this is, and how to get in."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _AGAIN = Html(
 
 
 def refusal(port: int) -> Refusal:
-    """At an address that the studio does not answer to."""
+    """For an address that the studio does not serve."""
     return _page([_foreign(lang, port) for lang in LANGUAGES])
 
 
 def stranger() -> Refusal:
-    """Without the key."""
+    """For a request without the key."""
     return _page([*(_unknown(lang) for lang in LANGUAGES), _AGAIN])
 
 
 def _page(parts: list[Html]) -> Refusal:
-    """In all languages, because nothing of such a request is believed, not even its language."""
+    """In all languages, because nothing in such a request is trusted, not even its language."""
     page = tag(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>GLM Studio</title>'
         '<meta name="viewport" content="width=device-width"><style>{style}</style></head><body>{parts}</body></html>\n',

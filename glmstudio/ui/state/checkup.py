@@ -72,7 +72,7 @@ class Checkup:
             self._work(None, deep=deep)
 
     def clear(self) -> None:
-        """Tell no longer what became of the last fix and of the processes that were ended."""
+        """Forget the result of the last fix and of the processes that were ended."""
         self._put(ended=(), fix=None)
 
     def end(self, tokens: list[str]) -> None:

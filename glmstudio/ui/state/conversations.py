@@ -1,4 +1,4 @@
-"""The conversations at work: each goes on while the page is reloaded, and is on disk after every step."""
+"""Open conversations: each goes on while the page is reloaded, and is saved after every step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MOST_KEPT = 30
 
 
 class OpenConversation:
-    """One conversation, and the threads that extend it: one for each answer that is being written."""
+    """A conversation and the threads that write its answers."""
 
     def __init__(self, conversation: Conversation, changed: threading.Condition) -> None:
         self.conversation = conversation
@@ -76,11 +76,11 @@ class OpenConversation:
         self._notify()
 
     def stop(self) -> None:
-        """End what is being written; what it has said stays."""
+        """Stop the answers that are being written; their text stays."""
         self._cancel.set()
 
     def keep(self) -> None:
-        """Write the conversation down; one that holds nothing yet is not worth a file."""
+        """Save the conversation, unless it is empty."""
         if not self.conversation.turns:
             return
         try:
@@ -93,7 +93,7 @@ class OpenConversation:
                 answer.problem = StudioError("ui.chat.not_kept", reason=error.strerror or str(error))
 
     def decide(self, call: str, decision: Decision) -> None:
-        """What becomes of a call that waits for somebody to say."""
+        """Decide on a tool call that waits for approval."""
         if (waiting := self._asked.pop(call, None)) is not None:
             waiting.put(decision)
 
@@ -132,7 +132,7 @@ class OpenConversation:
         return ChatRequest(port, model.id, messages, tools, sampling, ModelServer.key())
 
     def _judge(self, call: CallStarted, tool: Tool) -> Decision:
-        """Run what may always run, and wait for a person's word on the rest."""
+        """Run tools that are always allowed, and wait for approval of the others."""
         if permission(tool) == "always":
             return Decision("run")
         waiting: queue.Queue[Decision] = queue.Queue()
@@ -188,7 +188,7 @@ class OpenConversation:
 
 
 class OpenConversations:
-    """Every conversation that is open or at work."""
+    """All open conversations."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -205,7 +205,7 @@ class OpenConversations:
             return self._open[name]
 
     def fresh(self, like: Conversation | None = None) -> OpenConversation:
-        """A conversation that holds nothing yet, held as another one; it is on disk with its first turn."""
+        """A new conversation with the settings of another one; it is saved with its first turn."""
         conversation = Conversation()
         if like is not None:
             conversation.settings = replace(like.settings)
@@ -229,7 +229,7 @@ class OpenConversations:
         history.delete(name)
 
     def stop_all(self) -> None:
-        """End every answer: the model is about to go."""
+        """Stop every answer: the model is about to be unloaded."""
         for opened in [*self._open.values()]:
             opened.stop()
 

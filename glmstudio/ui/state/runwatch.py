@@ -121,7 +121,7 @@ class RunWatch:
         threading.Thread(target=self._stop, args=(run, now), daemon=True, name=f"stop-{run.name}").start()
 
     def advance(self) -> None:
-        """Start in the background what waits for a card that is free: its supervisor may have been killed."""
+        """Start in the background what waits for a free GPU: its supervisor may have been killed."""
         if waiting() and not self._advancing.locked():
             threading.Thread(target=self._advance, daemon=True, name="queue").start()
 

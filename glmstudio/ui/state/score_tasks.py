@@ -23,7 +23,7 @@ KIND = "score"
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What is to be scored: a model and what was learned on it ("" for the base alone), on so many questions."""
+    """What is to be scored: a model and an adapter ("" for the base alone), on so many questions."""
 
     model: str
     adapter: str
@@ -38,7 +38,7 @@ def start_score(owner: str, request: ScoreRequest) -> None:
 
 @contextmanager
 def served(model: str, adapter: str) -> Iterator[RunningServer]:
-    """A server with the model; its models are base and tuned. Raises StudioError."""
+    """A server with the base and the adapter loaded. Raises StudioError."""
     state = ModelServer.current()
     if state.state == "ready" and state.model == model:
         names = [ModelServer.loaded()[0].id, *([ModelServer.add(adapter)] if adapter else [])]
