@@ -1,4 +1,4 @@
-"""Batch questions from a file to the base and the fine-tuned model: form, progress, and the table as a download."""
+"""The questions of a file to the base and the fine-tuned model: form, progress, and the table."""
 
 from __future__ import annotations
 

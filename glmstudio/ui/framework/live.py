@@ -114,8 +114,10 @@ class PageRenderer:
         *,
         whole: bool = False,
     ) -> gr.HTML:
-        """A component with our own HTML; its buttons call `act(state, data, *inputs)` -> state. A button that opens a step sends
-        its name as `go`."""
+        """A component with our own HTML, whose buttons call `act(state, data, *inputs)` -> state.
+
+        A button that opens a step sends the name of the step as `go`.
+        """
         made = gr.HTML(
             "",
             html_template='<div class="gs-slot"></div>',
