@@ -187,8 +187,8 @@ def render_command(lang: str, chat: ChatState) -> Html:
 
 @dataclass(frozen=True)
 class Picked:
-    """What the dropdowns offer and show: whole models that runs made, what may be put on the `model` ("" is none), as it
-    reads and as it is named; the `adapter` that is ("" is the base), and the `rival` beside it (`ALONE`: nothing)."""
+    """What the dropdowns offer and show: whole models that runs made, what may be put on the `model` ("" is none), with
+    titles; the `adapter` on it ("" is the base), and the `rival` beside it (`ALONE`: nothing)."""
 
     tuned: list[str]
     adapters: list[tuple[str, str]]
