@@ -31,7 +31,7 @@ from glmstudio.runs.start import FACTS, start_run
 from glmstudio.ui.chat import answers_view
 from glmstudio.ui.chat.answers_file import answers_file
 from glmstudio.ui.state.page_state import ChatState
-from tests.trainings import LONG, SMALL, small_data, wait_for_step
+from tests.run_helpers import LONG, SMALL, small_data, wait_for_step
 
 ROWS = [
     {"line": 2, "question": "1+1?", "expected": "2", "base": "=HYPERLINK(\"http://x\")", "tuned": "2", "unfinished": "base"},

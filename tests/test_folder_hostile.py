@@ -191,8 +191,8 @@ def job(**files: Any) -> Form:
 
     def spoil(folder: Path) -> None:
         for name, value in files.items():
-            (jobs._place(folder)).mkdir(parents=True, exist_ok=True)
-            (jobs._place(folder) / f"{name}.json").write_text(json.dumps(value))
+            (jobs._job(folder).folder).mkdir(parents=True, exist_ok=True)
+            (jobs._job(folder).folder / f"{name}.json").write_text(json.dumps(value))
 
     return spoil
 

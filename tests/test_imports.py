@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,35 @@ def test_the_rooms_of_the_page_import_downwards() -> None:
         if re.search(r"^\s*(import|from) gradio", file.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert wrong == []
+
+
+UNIX = re.compile(r"fcntl|resource|termios|pwd|grp|killpg|getpgid|pwritev?|preadv?|flock|posix_fadvise")
+PLACES = re.compile(r"/proc(/|$)")
+
+
+def only_unix(file: Path) -> Iterator[str]:
+    """The modules, functions and places of Unix that a file names."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(each.name for each in node.names)]
+        elif isinstance(node, ast.Attribute):
+            names = [node.attr]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
+            names = ["/proc"] if PLACES.match(node.value) else []
+        else:
+            continue
+        yield from (f"{node.lineno}: {name}" for name in names if name == "/proc" or UNIX.fullmatch(name))
+
+
+def test_only_the_system_room_knows_unix() -> None:
+    """And the set-up, which runs before there is an environment (and asks for no more than the driver's version)."""
+    found = {
+        f"{file.relative_to(ROOT)}:{what}"
+        for file in [ROOT / "launcher.py", *(ROOT / "glmstudio").rglob("*.py")]
+        if not file.is_relative_to(ROOT / "glmstudio/system")
+        for what in only_unix(file)
+    }
+    assert {each for each in found if not each.startswith("glmstudio/setup/")} == set()
+    assert {each.split(":")[0] for each in found} <= {"glmstudio/setup/state.py"}

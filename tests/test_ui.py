@@ -299,7 +299,7 @@ def test_a_click_during_a_checkup_waits_and_a_second_one_does_nothing(monkeypatc
     monkeypatch.setattr(checkup, "diagnose", look)
     monkeypatch.setattr(checkup, "undoable", list)
     monkeypatch.setattr(checkup, "entries", list)
-    monkeypatch.setattr(checkup, "end_stale", lambda tokens, tell: ends.append(tokens) or [])
+    monkeypatch.setattr(checkup, "end_stale", lambda tokens, **_: ends.append(tokens) or [])
     made = checkup.Checkup()
     made.start()
     for _ in range(3):

@@ -14,7 +14,7 @@ from glmstudio.data.records import Record, read_records
 from glmstudio.rundir.run import list_runs, wait_for_end
 from tests.e2e.browser import browser, visit
 from tests.e2e.studio import Studio, studio
-from tests.trainings import begin
+from tests.run_helpers import begin
 
 pytestmark = pytest.mark.slow
 WORDS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from glmstudio.doctor import Report, Result
+from glmstudio.doctor import Finding, Report
 from glmstudio.doctor.engine.audit import sentence
 from glmstudio.doctor.engine.check import FAMILIES
 from glmstudio.doctor.engine.fixes import FixOffer
@@ -132,7 +132,7 @@ def _copy_report(lang: str, report: Report) -> Html:
     )
 
 
-def _finding(lang: str, now: CheckupState, result: Result) -> Html:
+def _finding(lang: str, now: CheckupState, result: Finding) -> Html:
     offer = now.offers.get(result.key)
     look, why = LOOKS[result.status], result.why(lang)
     fix = result.fix(lang, button=offer is not None or result.action == "proc.end")
@@ -204,7 +204,7 @@ def _all_checks(lang: str, report: Report, *, running: bool) -> Html:
     )
 
 
-def _check(lang: str, result: Result) -> Html:
+def _check(lang: str, result: Finding) -> Html:
     look = LOOKS[result.status]
     state = tag(' <span class="gs-small">({word})</span>', word=say(lang, f"doctor.status.{result.status}"))
     return tag(

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from glmstudio.doctor import EndResult, Gpu, Report, Result, StaleProcess, diagnose, end_stale
+from glmstudio.doctor import EndResult, Finding, Gpu, Report, StaleProcess, diagnose, end_stale
 from glmstudio.doctor.engine.audit import entries
 from glmstudio.doctor.engine.fixes import FixOffer, apply, offer, undoable
 from glmstudio.errors import StudioError
+from glmstudio.runs.stop import stop_now
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class CheckupState:
     looked: Mapping[str, float] = field(default_factory=dict)  # when the GPUs and the stale processes were, by name
     running: bool = False
     deep: bool = False
-    arrived: tuple[Result, ...] = ()  # of the check-up that runs
+    arrived: tuple[Finding, ...] = ()  # of the check-up that runs
     stage: str = ""  # of ending processes
     ended: Sequence[EndResult] = ()
     fix: FixProgress | None = None
@@ -121,7 +122,7 @@ class Checkup:
 
     def _end(self, tokens: list[str]) -> None:
         try:
-            self._put(ended=end_stale(tokens, tell=lambda stage: self._put(stage=stage)))
+            self._put(ended=end_stale(tokens, tell=lambda stage: self._put(stage=stage), stop_run=stop_now))
         finally:
             self._put(stage="")
 
@@ -173,7 +174,7 @@ class Checkup:
         looked = dict.fromkeys(("gpus", "stale"), time.monotonic())
         self._put(report=report, gpus=report.gpus, offers=offers, changes=entries(), looked=looked, failed=False)
 
-    def _arrive(self, results: list[Result]) -> None:
+    def _arrive(self, results: list[Finding]) -> None:
         with self._lock:
             self.state = replace(self.state, arrived=(*self.state.arrived, *results))
 
