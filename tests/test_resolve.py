@@ -13,9 +13,9 @@ from glmstudio.cli import main
 from glmstudio.config.presets import load_preset
 from glmstudio.planning.resolve import RunRequest, resolve
 from glmstudio.runs.start import start
-from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state.form_state import FormState, recipe
-from glmstudio.ui.state.ttl_cache import forget
+from glmstudio.ui.state.page_state import FinetuneState
 from tests.run_helpers import problem, small_data
 
 PRESET = "demo/ptuning_v2"
@@ -23,11 +23,11 @@ PRESET = "demo/ptuning_v2"
 
 def page(data: Path, changes: dict[str, Any]) -> FormState:
     """What the page says once it has read the data."""
-    view = PageState(source="file", data=str(data), preset=PRESET, changes=tuple(changes.items()))
+    form = FinetuneState(source="file", data=str(data), preset=PRESET, changes=tuple(changes.items()))
     end = time.monotonic() + 60
     while True:
-        forget()
-        found = recipe(view)
+        clear_caches()
+        found = recipe(form)
         if found.problem is None or found.problem.key != "ui.finetune.reading":
             return found
         assert time.monotonic() < end
