@@ -16,7 +16,7 @@ import pytest
 from glmstudio.rundir.run import Run, list_runs, wait_for_end
 from glmstudio.system.process import Identity, environment, identify, send
 from tests.quick import QUICK
-from tests.trainings import STEPS, losses
+from tests.run_helpers import STEPS, losses
 
 # No test asks a hub outside: their addresses lead to a port of this machine where nobody listens, for children, too.
 for _name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
@@ -122,8 +122,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[tu
 
     def start(steps: int) -> Run:
         code = (
-            "import pathlib, tests.trainings as trainings\n"
-            f"print(trainings.begin(pathlib.Path({str(folder)!r}), 'of {steps}', steps={steps}, wait=True).path)"
+            "import pathlib, tests.run_helpers as run_helpers\n"
+            f"print(run_helpers.begin(pathlib.Path({str(folder)!r}), 'of {steps}', steps={steps}, wait=True).path)"
         )
         done = subprocess.run(
             [sys.executable, "-c", code],

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from glmstudio.doctor import diagnose
-from glmstudio.doctor.engine.report import Result
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.system.portable import limits
 from tests.namespaces import case, doctor_in, finding
 
 
-def one(name: str) -> Result:
+def one(name: str) -> Finding:
     (result,) = diagnose(only=[name]).results
     return result
 

@@ -43,6 +43,29 @@ def test_help_is_fast_because_it_loads_nothing() -> None:
     assert psutil == "False"
 
 
+UI_FLOORS = ("shell", "finetune", "runs", "chat", "state", "framework")  # each may import those after it
+UI_BESIDE = {"doctor": "finetune", "model": "finetune"}  # steps beside it
+
+
+def test_the_rooms_of_the_page_import_downwards() -> None:
+    def floor(room: str) -> int:
+        return UI_FLOORS.index(UI_BESIDE.get(room, room))
+
+    wrong = []
+    for file in (ROOT / "glmstudio/ui").glob("*/*.py"):
+        for room in set(re.findall(r"(?:from|import) glmstudio\.ui\.(\w+)", file.read_text(encoding="utf-8"))):
+            mine = file.parent.name
+            if room != mine and floor(room) <= floor(mine):
+                wrong.append(f"{mine}/{file.name} imports {room}")
+    state = (ROOT / "glmstudio/ui/state").glob("*.py")
+    wrong += [
+        file.name
+        for file in state
+        if re.search(r"^\s*(import|from) gradio", file.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert wrong == []
+
+
 UNIX = re.compile(r"fcntl|resource|termios|pwd|grp|killpg|getpgid|pwritev?|preadv?|flock|posix_fadvise")
 PLACES = re.compile(r"/proc(/|$)")
 

@@ -15,9 +15,10 @@ from glmstudio.chat import history
 from glmstudio.chat.conversation import Conversation
 from glmstudio.cli import main
 from glmstudio.files import write_json
-from glmstudio.ui.framework.live import PageRenderer, PageState
+from glmstudio.ui.framework.live import PageRenderer
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.shell import page as page_module
-from glmstudio.ui.state.ttl_cache import forget
+from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
 
 HUGE = 10**30
 WRONG: list[tuple[str, Any]] = [
@@ -144,14 +145,14 @@ def built() -> PageRenderer:
 
 def drawn(page: PageRenderer, view: PageState) -> str:
     """Everything that a browser would be sent, as gradio writes it."""
-    forget()
+    clear_caches()
     sent = []
     _, *updates = page._refresh("en", view, {})
     sent += [orjson.dumps(each, option=orjson.OPT_NON_STR_KEYS).decode() for each in updates if each]
     return "".join(sent)
 
 
-VIEWS = (PageState(), PageState(run="one", chat_model="demo", chat_adapter="one", compared=("one", "one")))
+VIEWS = (PageState(), PageState(runs=RunsState("one", ("one", "one")), chat=ChatState("demo", "one")))
 COMMANDS = (["runs", "list", "--json"], ["runs", "show", "one"], ["models", "list"], ["runs", "queue"])
 QUICK = ("a pipe",)
 

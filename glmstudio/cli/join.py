@@ -31,6 +31,7 @@ def _join(options: argparse.Namespace) -> int:
     from glmstudio.cluster.join_code import VARIABLE
     from glmstudio.cluster.joiner import Joiner, JoinRequest
     from glmstudio.cluster.spec import PORT
+    from glmstudio.config.devices import refuse_held
     from glmstudio.system import support
 
     support.refuse("machines")
@@ -55,7 +56,7 @@ def _join(options: argparse.Namespace) -> int:
         device=options.device,
     )
     tell(LazyText("cluster.stage.waiting", {"address": address}))
-    outcome = Joiner(wish, tell).run()
+    outcome = Joiner(wish, tell, refuse_held).run()
     tell(LazyText("cluster.stage.ended", {"outcome": t(f"cluster.outcome.{outcome}")}))
     return 0 if outcome in ("finished", "stopped") else 1
 

@@ -23,7 +23,7 @@ from glmstudio.cluster.agent import Agent, start_agent
 from glmstudio.cluster.control_server import BODY, CODE_HEADER
 from glmstudio.cluster.member import why_closed
 from glmstudio.cluster.spec import JOIN_SECONDS, Cluster
-from glmstudio.config.devices import choose, refuse_held
+from glmstudio.config.devices import choose
 from glmstudio.config.settings import Settings, change
 from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_table, write_json
@@ -42,6 +42,8 @@ _ANSWER = 4.0
 _LOG = 32 << 10  # bytes of the log in one message
 _PASSING = ("cluster.number_taken", "cluster.run_over")  # the first machine has not noticed yet that it was left
 _PASSES = 20.0
+
+Tell = Callable[[LazyText], None]
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,11 @@ class ConnectionLost(Exception):
 
 
 class Joiner:
-    """One machine's part, from the first message to the end. `tell` hears each stage."""
+    """One machine's part, from the first message to the end. `tell` hears each stage. `refuse_held` raises StudioError
+    where a device is taken by others on this machine."""
 
-    def __init__(self, wish: JoinRequest, tell: Callable[[LazyText], None]) -> None:
-        self._wish, self._tell = wish, tell
+    def __init__(self, wish: JoinRequest, tell: Tell, refuse_held: Callable[[str], None]) -> None:
+        self._wish, self._tell, self._refuse_held = wish, tell, refuse_held
         self._token = uuid.uuid4().hex
         self._number: int | None = wish.machine
         self._patience = float(JOIN_SECONDS)
@@ -112,7 +115,7 @@ class Joiner:
         self._told = number
 
     def _join(self) -> Cluster:
-        """Show that this machine fits. Raises StudioError and Cut."""
+        """Show that this machine fits. Raises StudioError and ConnectionLost."""
         about = self._post("/join", {})
         cluster = Cluster.from_json(about.get("cluster"))
         number = about.get("machine")
@@ -122,7 +125,7 @@ class Joiner:
         self._reach(cluster)
         settings = self._settings(told.table(about.get("settings")), cluster.machines[number - 1].processes)
         device = choose(settings.device, settings.processes)
-        refuse_held(device)
+        self._refuse_held(device)
         model = ready_model(settings.model).path
         known = fingerprint(settings, data=training_data(settings).sha256, model=model)
         with socket.socket() as ear:
@@ -251,7 +254,7 @@ class Joiner:
                 return
 
     def _post(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
-        """Say something to the first machine. Raises Cut where it does not answer, StudioError where it refuses."""
+        """What the first machine replies. Raises ConnectionLost where it is silent, StudioError where it refuses."""
         wish = self._wish
         whole = {"machine": self._number, "token": self._token} | message
         line = http.client.HTTPConnection(wish.address, wish.port, timeout=_ANSWER)

@@ -16,6 +16,7 @@ import psutil
 from glmstudio.cluster.view import read_cluster
 from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_table, write_json
+from glmstudio.paths import paths
 from glmstudio.rundir.run import Run
 from glmstudio.rundir.told import table
 from glmstudio.runs import queue
@@ -45,6 +46,12 @@ def stop_run(run: Run, *, now: bool = False) -> Iterator[LazyText]:
         yield LazyText("runs.stage.over")
         return
     yield from _Stop(run).stages(now=now)
+
+
+def stop_now(name: str) -> None:
+    """Stop the run of this name at once, without a word about each stage. Raises StudioError."""
+    for _ in stop_run(Run(name, paths().runs / name), now=True):
+        pass
 
 
 def proof_of(run: Run) -> LazyText | None:

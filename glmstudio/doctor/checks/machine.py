@@ -11,7 +11,8 @@ from typing import Any
 
 import psutil
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.paths import paths
 from glmstudio.system import support
 from glmstudio.system.environment import in_container, in_wsl
@@ -22,7 +23,7 @@ _GB = 1e9
 
 
 @check("disk.free", family="machine", before_start=True)
-def disk(_: Probes) -> Found:
+def disk(_: Probes) -> Finding:
     """Room for runs and models where the studio keeps them, and the right to write there."""
     folder = _existing(paths().home)
     free = shutil.disk_usage(folder).free / _GB
@@ -43,7 +44,7 @@ def disk(_: Probes) -> Found:
 
 
 @check("tmp.free", family="machine")
-def temporary_files(_: Probes) -> Found:
+def temporary_files(_: Probes) -> Finding:
     """Room for temporary files: compilers and installers put theirs there."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free / _GB
@@ -51,7 +52,7 @@ def temporary_files(_: Probes) -> Found:
 
 
 @check("ram.free", family="machine")
-def memory(_: Probes) -> Found:
+def memory(_: Probes) -> Finding:
     """Main memory, as far as this process may use it."""
     now = psutil.virtual_memory()
     total, free = now.total, now.available
@@ -66,7 +67,7 @@ def memory(_: Probes) -> Found:
 
 
 @check("shm.size", family="machine")
-def shared_memory(_: Probes) -> Found | None:
+def shared_memory(_: Probes) -> Finding | None:
     """Shared memory, over which several cards or data loaders exchange their data. One card needs none."""
     folder = Path("/dev/shm")  # noqa: S108  the place itself is looked at
     if not folder.is_dir():
@@ -77,7 +78,7 @@ def shared_memory(_: Probes) -> Found | None:
 
 
 @check("sys.limits", family="machine")
-def user_limits(_: Probes) -> Found | None:
+def user_limits(_: Probes) -> Finding | None:
     """How many files and processes this user may have. The studio raises its own limit where it is allowed to."""
     if (files := limits.open_file_limits()) is None:
         return None
@@ -90,7 +91,7 @@ def user_limits(_: Probes) -> Found | None:
 
 
 @check("sys.env", family="machine")
-def place(_: Probes) -> list[Found]:
+def place(_: Probes) -> list[Finding]:
     """What is special about this machine, and changes what the other checks can know."""
     system = f"{platform.system()} {platform.release()}"
     kind = "wsl" if in_wsl() else "container" if in_container() else "ok"

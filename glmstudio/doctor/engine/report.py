@@ -25,25 +25,26 @@ _COMMON = ("skipped", "crash", "late")  # cases that every check may have, in th
 
 
 @dataclass(frozen=True)
-class Result:
+class Finding:
     """What one check found. `case` names the table of words, `values` fill them in.
 
-    `subject` tells the results of one check apart: a port, a card, a folder. `action` names a fix of `fixes`;
-    `remedy` chooses among several texts of a case (`fix_<remedy>`).
+    `subject` tells several findings of one check apart: a port, a GPU, a folder. `action` names the fix of `fixes` that
+    is offered as a button; `remedy` chooses among several texts of a case (`fix_<remedy>`). `id` and `family` are the
+    check's, and noted once it has run.
     """
 
-    id: str
-    family: str
     status: Status
     case: str = "ok"
     values: dict[str, Any] = field(default_factory=dict)
     subject: str = ""
     action: str = ""
     remedy: str = ""
+    id: str = ""
+    family: str = ""
 
     @property
     def key(self) -> str:
-        """What no other result of a report is called."""
+        """What no other finding of a report is called."""
         return f"{self.id}:{self.subject}" if self.subject else self.id
 
     def title(self, lang: str) -> str:
@@ -227,7 +228,7 @@ class EndResult:
 class Report:
     """One look at the machine."""
 
-    results: tuple[Result, ...]
+    results: tuple[Finding, ...]
     gpus: tuple[Gpu, ...]
     stale: tuple[StaleProcess, ...]
     seconds: float
@@ -239,13 +240,13 @@ class Report:
         return max((result.status for result in self.results), key=RISING.index, default="ok")
 
     @property
-    def findings(self) -> list[Result]:
+    def findings(self) -> list[Finding]:
         """What there is to tell a person, worst first."""
         found = [result for result in self.results if result.is_finding]
         return sorted(found, key=lambda result: -RISING.index(result.status))
 
     @property
-    def problems(self) -> list[Result]:
+    def problems(self) -> list[Finding]:
         """The findings that need somebody to do something; the rest are notes."""
         return [result for result in self.findings if result.status != "info"]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
-from glmstudio.doctor.engine.report import StaleProcess
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding, StaleProcess
 from glmstudio.files import read_json
 from glmstudio.paths import paths
 from glmstudio.rundir.copies import is_copy
@@ -43,7 +43,7 @@ class Listed:
 
 
 @check("proc.stale", family="leftovers", before_start=True)
-def processes(probes: Probes) -> Found:
+def processes(probes: Probes) -> Finding:
     """Leftovers of trainings that still run."""
     stale = [process for process in probes.ask_with_probes(list_stale) if not process.suspended]
     if not stale:
@@ -54,7 +54,7 @@ def processes(probes: Probes) -> Found:
 
 
 @check("proc.suspended", family="leftovers", before_start=True)
-def suspended(probes: Probes) -> Found | list[Found]:
+def suspended(probes: Probes) -> Finding | list[Finding]:
     """Trainings that somebody suspended: deliberate, but easily forgotten, and all that they hold stays held."""
     by_run: dict[str, list[str]] = {}
     for process in probes.ask_with_probes(list_stale):
@@ -63,9 +63,9 @@ def suspended(probes: Probes) -> Found | list[Found]:
     return [_suspended(run, pids) for run, pids in sorted(by_run.items())] or found("ok", "ok")
 
 
-def _suspended(run: str, pids: list[str]) -> Found:
+def _suspended(run: str, pids: list[str]) -> Finding:
     values = {"run": run, "pids": ", ".join(pids), "words": " ".join(pids)}
-    return Found("warning", "ours" if run else "foreign", values, subject=run, action="proc.end")
+    return Finding("warning", "ours" if run else "foreign", values, subject=run, action="proc.end")
 
 
 def list_stale(probes: Probes) -> tuple[StaleProcess, ...]:

@@ -20,7 +20,7 @@ from glmstudio.runs.queue import waiting
 from glmstudio.runs.start import advance
 from glmstudio.runs.stop import proof_of, stop_run
 from glmstudio.ui.framework.charts import Point, thin
-from glmstudio.ui.state.ttl_cache import shared
+from glmstudio.ui.framework.ttl_cache import cached
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class RunWatch:
         threading.Thread(target=self._stop, args=(run, now), daemon=True, name=f"stop-{run.name}").start()
 
     def advance(self) -> None:
-        """Start in the background what waits for a card that is free: its supervisor may have been killed."""
+        """Start in the background what waits for a free GPU: its supervisor may have been killed."""
         if waiting() and not self._advancing.locked():
             threading.Thread(target=self._advance, daemon=True, name="queue").start()
 
@@ -202,7 +202,7 @@ class RunSnapshot:
 _ended: dict[str, RunSnapshot] = {}  # runs that are over, by folder: read again only when a file of theirs has changed
 
 
-@shared(0.5)
+@cached(0.5)
 def newest_first() -> list[RunSnapshot]:
     """Every run with its state, the newest on top. Whoever looks also starts what waits and has its turn."""
     WATCH.advance()
