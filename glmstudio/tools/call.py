@@ -39,7 +39,7 @@ _STOPPED = {
     "memory": ("tools.stopped_memory", "it took too much memory"),
     "process": ("tools.stopped_process", "it may not start or end other processes"),
     "network": ("tools.stopped_network", "it may not use the network"),
-    "ports": ("tools.stopped_ports", "it may not reach the studio itself"),
+    "ports": ("tools.stopped_ports", "it may not connect to the studio itself"),
     "file": ("tools.stopped_file", "it may not use this file"),
     "disk": ("tools.stopped_disk", "it wrote too much"),
     "threads": ("tools.stopped_threads", "it started too many threads"),
