@@ -59,7 +59,7 @@ def act(state: PageState, data: dict[str, Any]) -> PageState:
     return state
 
 
-def render(lang: str, _view: PageState) -> Html:
+def render(lang: str, _state: PageState) -> Html:
     """The whole panel."""
     now = CHECKUP.state
     report = now.report
