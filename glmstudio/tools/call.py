@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.jobs.presence import ports
 from glmstudio.system import sandbox
 from glmstudio.system.portable.open_files import thread_count
 from glmstudio.system.portable.signals import end_group, name_of
-from glmstudio.system.presence import ports
 from glmstudio.tools.mcp import SERVERS
 from glmstudio.tools.permissions import folder
 from glmstudio.tools.tool import Tool, check
