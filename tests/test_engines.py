@@ -259,7 +259,7 @@ def test_deepspeed_that_is_absent_or_broken_is_said(
         assert found(replace(FULL, engine="zero2")) == "engines.no_deepspeed"
     (tmp_path / "deepspeed.py").write_text("raise OSError('no nvcc here')", encoding="utf-8")
     monkeypatch.setattr(
-        "glmstudio.system.json_child.child_environment", lambda: {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+        "glmstudio.jobs.json_child.child_environment", lambda: {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     )
     monkeypatch.setattr(deepspeed, "installed", lambda: "0.19.8")
     wrong = engines.problem(replace(FULL, engine="zero3"), "cpu")

@@ -106,7 +106,7 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from glmstudio.doctor.engine.preflight import preflight
+    from glmstudio.doctor.preflight import preflight
     from glmstudio.rundir.run import find_run
     from glmstudio.runs.resume import DeviceChoice, resume_run
 

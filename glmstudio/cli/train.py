@@ -64,7 +64,7 @@ def _settings_help() -> str:
 def _train(options: argparse.Namespace) -> int:
     from glmstudio.cli.progress_bar import progress
     from glmstudio.config.presets import load_preset
-    from glmstudio.doctor.engine.preflight import preflight
+    from glmstudio.doctor.preflight import preflight
     from glmstudio.planning.resolve import RunRequest
     from glmstudio.planning.training_data import reader
     from glmstudio.runs.start import start

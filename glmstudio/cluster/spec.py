@@ -14,9 +14,10 @@ from typing import Any
 
 import psutil
 
+from glmstudio.config import support
 from glmstudio.errors import StudioError
 from glmstudio.rundir.machines import JOIN_SECONDS, PORT, Cluster, Machine
-from glmstudio.system import process, support
+from glmstudio.system import process
 from glmstudio.system.hostnames import ask_names
 from glmstudio.system.hosts_file import is_host_name
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 
-from glmstudio.config import deepspeed
+from glmstudio.config import deepspeed, support
 from glmstudio.config.devices import CPU
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
-from glmstudio.system import nvml, support
+from glmstudio.system import nvml
 
 _BF16 = (8, 0)  # compute capability of the first cards that compute in bfloat16
 

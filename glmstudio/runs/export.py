@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.jobs.json_child import ask
 from glmstudio.models import ready_model
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run
 from glmstudio.runs.bundle import write_bundle
-from glmstudio.system.json_child import ask
 
 FORMS = ("official", "peft", "merged", "bundle")
 

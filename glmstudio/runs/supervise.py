@@ -20,6 +20,7 @@ from typing import Any
 from glmstudio.cluster.coordinator import Coordinator
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
+from glmstudio.jobs.notification import notify
 from glmstudio.paths import ROOT
 from glmstudio.rundir.launch import launch_line, training_environment
 from glmstudio.rundir.reasons import by_signal, reason
@@ -27,7 +28,6 @@ from glmstudio.rundir.record import RunFiles, RunRecord
 from glmstudio.rundir.run import last_word
 from glmstudio.runs.start import advance
 from glmstudio.system import process
-from glmstudio.system.notification import notify
 from glmstudio.system.portable.limits import raise_open_files
 from glmstudio.system.portable.signals import HANG_UP, KILL, ignore
 

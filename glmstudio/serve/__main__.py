@@ -14,10 +14,10 @@ from glmstudio.chat.adapters import named_folders
 from glmstudio.chat.model_server import CONTROL
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
+from glmstudio.jobs.presence import serving
 from glmstudio.models import ready_model
 from glmstudio.serve.listening import open_up, take
 from glmstudio.system import process
-from glmstudio.system.presence import serving
 
 HERE = "127.0.0.1"
 DTYPES = ("auto", "fp16", "bf16", "fp32")

@@ -19,13 +19,13 @@ import psutil
 from glmstudio import files
 from glmstudio.doctor.engine.check import Probes, check, found
 from glmstudio.doctor.engine.report import Finding, StaleProcess
+from glmstudio.jobs.presence import is_held_by
 from glmstudio.paths import paths
 from glmstudio.rundir.copies import is_copy
 from glmstudio.rundir.record import Attempt, RunFiles, RunRecord
 from glmstudio.rundir.state import ENDED
 from glmstudio.system.gpu_memory import held_mib
 from glmstudio.system.portable.open_files import open_files
-from glmstudio.system.presence import is_held_by
 from glmstudio.system.process import COOKIE, alive, ancestors, identify
 from glmstudio.system.process_table import LOADER, ProcessInfo, ProcessTable, clean, read_table
 from glmstudio.system.suspension import paused_s

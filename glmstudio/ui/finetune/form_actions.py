@@ -14,7 +14,7 @@ from glmstudio.config.devices import cards_of
 from glmstudio.config.optional_packages import DEEPSPEED, DOCUMENTS
 from glmstudio.config.presets import delete_preset, find_preset, save_preset
 from glmstudio.config.settings import Settings, change
-from glmstudio.doctor.engine.preflight import preflight
+from glmstudio.doctor.preflight import preflight
 from glmstudio.errors import StudioError, refused
 from glmstudio.planning.probe import end_probes, start_probe
 from glmstudio.rundir.occupancy import chat_on

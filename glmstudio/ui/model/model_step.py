@@ -171,7 +171,7 @@ def render_answer(lang: str, state: ModelState) -> Html:
     return Html("")
 
 
-def render_foot(lang: str, _view: ModelState) -> Html:
+def render_foot(lang: str, _state: ModelState) -> Html:
     """Free disk space, and the same as a command."""
     room = shutil.disk_usage(_existing(paths().home))
     return tag(

@@ -9,6 +9,7 @@ from typing import Any
 from glmstudio.chat.available_tools import toolless
 from glmstudio.chat.model_server import ModelServer
 from glmstudio.errors import StudioError, refused
+from glmstudio.jobs.json_child import ask
 from glmstudio.knowledge.scoring import of_run
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
@@ -20,7 +21,6 @@ from glmstudio.runs.export import FORMS, export_run, learned
 from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.start import advance
-from glmstudio.system.json_child import ask
 from glmstudio.ui.chat import chat_model, score_view
 from glmstudio.ui.chat.chat_side import shown_conversation
 from glmstudio.ui.runs import runs_view
