@@ -36,6 +36,7 @@ from glmstudio.cluster.membership_events import (
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.rundir.machines import Cluster
+from glmstudio.rundir.record import RunFiles
 
 CODE_HEADER = "X-Join-Code"
 BODY = 128 << 10  # bytes of one message
@@ -133,7 +134,7 @@ class ControlServer:
         folder = self._folder / "machines" / str(order.number)
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "train.log").open("ab") as log:
+            with (folder / RunFiles.LOG).open("ab") as log:
                 log.write(order.data)
 
 

@@ -42,6 +42,7 @@ from glmstudio.rundir.checkpoints import latest
 from glmstudio.rundir.fingerprint import fingerprint
 from glmstudio.rundir.machines import Cluster
 from glmstudio.rundir.reasons import reason
+from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run
 
 _LOOK = 0.5  # seconds between two looks at everybody
@@ -55,7 +56,7 @@ class Coordinator:
 
     def __init__(self, folder: Path, about: dict[str, Any], cluster: Cluster) -> None:
         self._folder, self._about, self._cluster = folder, about, cluster
-        settings = change(Settings(), about["settings"], source=str(folder / "run.json"))
+        settings = change(Settings(), about["settings"], source=str(folder / RunFiles.RECORD))
         model = ready_model(settings.model).path
         known = fingerprint(settings, data=training_data(settings).sha256, model=model)
         offer = RunOffer(folder.name, str(about["run_id"]), about["settings"], known)
@@ -139,14 +140,14 @@ class Coordinator:
         return orders
 
     def _look(self, agent: Agent) -> None:
-        progress = read_table(Path("progress.json"))
+        progress = read_table(Path(RunFiles.PROGRESS))
         leaving = self._leaves(agent, progress)
         look = Look(
             memory=agent.memory(),
             saved=_newest_step() if self._control.state.waiting else None,
             idle=progress.get("phase") != "training" or not agent.workers(),
             leaving=leaving,
-            stop=read_table(Path("stop.json")).get("now") is True,
+            stop=read_table(Path(RunFiles.STOP)).get("now") is True,
         )
         self._handle(look)
         if not leaving:
@@ -172,7 +173,7 @@ class Coordinator:
         self._fruitless = 0 if step > self._best else self._fruitless + 1
         self._best = max(self._best, step)
         if self._fruitless > _FRUITLESS:
-            found = reason(self._folder / "train.log")
+            found = reason(self._folder / RunFiles.LOG)
             raise StudioError("cluster.fruitless", times=_FRUITLESS, reason=found)
 
     def _probe(self, member: Member) -> None:
@@ -193,5 +194,5 @@ class Coordinator:
 
 
 def _newest_step() -> int:
-    newest = latest(Path("checkpoints"))
+    newest = latest(Path(RunFiles.CHECKPOINTS))
     return newest.step if newest else 0

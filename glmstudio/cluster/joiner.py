@@ -34,6 +34,7 @@ from glmstudio.planning.training_data import training_data
 from glmstudio.rundir.fingerprint import fingerprint
 from glmstudio.rundir.machines import JOIN_SECONDS, Cluster
 from glmstudio.rundir.reasons import by_signal, reason
+from glmstudio.rundir.record import RunFiles
 from glmstudio.system.portable.signals import HANG_UP
 
 _EVERY = 1.0  # seconds between two messages
@@ -159,7 +160,7 @@ class Joiner:
         name = re.sub(r"[^\w-]", "_", run)[:60] or "run"  # what came over the network names no path
         self._folder = paths().joined / f"{name}-{self._number}"
         self._folder.mkdir(parents=True, exist_ok=True)
-        run_id = read_table(self._folder / "run.json").get("run_id") or uuid.uuid4().hex
+        run_id = read_table(self._folder / RunFiles.RECORD).get("run_id") or uuid.uuid4().hex
         warm = {"warm_start": str(self._folder / "warm")} if settings.warm_start else {}
         about: dict[str, Any] = {
             "run_id": run_id,
@@ -168,7 +169,7 @@ class Joiner:
             "processes": settings.processes,
         }
         about |= {"machine": self._number, "cluster": cluster.to_json()} | warm
-        write_json(self._folder / "run.json", about)
+        write_json(self._folder / RunFiles.RECORD, about)
 
     def _take_part(self, cluster: Cluster) -> str:
         """Do as the first machine says; returns how the run ended, "" where this machine has to join anew."""
@@ -201,12 +202,12 @@ class Joiner:
         return "left"
 
     def _begin(self, cluster: Cluster) -> None:
-        about = read_table(self._folder / "run.json")
+        about = read_table(self._folder / RunFiles.RECORD)
         job = {"run_id": str(about["run_id"]), "device": str(about["device"]), "ip": self._ip}
         job["job"] = self._job
-        (self._folder / "progress.json").unlink(missing_ok=True)  # what it told of an earlier start
+        (self._folder / RunFiles.PROGRESS).unlink(missing_ok=True)  # what it told of an earlier start
         self._begun = self._size()
-        with (self._folder / "train.log").open("ab") as log:
+        with (self._folder / RunFiles.LOG).open("ab") as log:
             self._agent = start_agent(cluster, self._number or 0, job, self._folder, log)
         self._tell(LazyText("cluster.stage.training"))
 
@@ -220,13 +221,13 @@ class Joiner:
         self._end_agent()
         if code == 0:
             return {"state": "ended"}
-        own = untrusted.problem(read_table(self._folder / "progress.json").get("problem"))
-        found = own or (by_signal(-code) if code < 0 else reason(self._folder / "train.log", self._begun))
+        own = untrusted.problem(read_table(self._folder / RunFiles.PROGRESS).get("problem"))
+        found = own or (by_signal(-code) if code < 0 else reason(self._folder / RunFiles.LOG, self._begun))
         return {"state": "failed", "problem": found.to_json(), "fatal": own is not None}
 
     def _news(self, news: dict[str, Any]) -> dict[str, Any]:
         """Say how it goes, with what was printed since; returns what the first machine says to that."""
-        data = bytes_from(self._folder / "train.log", self._said)[:_LOG]
+        data = bytes_from(self._folder / RunFiles.LOG, self._said)[:_LOG]
         memory = self._agent.memory() if self._agent else 0
         answer = self._post("/news", news | {"memory": memory, "log": data.decode("utf-8", "replace")})
         self._said += len(data)
@@ -234,7 +235,7 @@ class Joiner:
 
     def _size(self) -> int:
         try:
-            return (self._folder / "train.log").stat().st_size
+            return (self._folder / RunFiles.LOG).stat().st_size
         except OSError:
             return 0
 

@@ -15,6 +15,7 @@ import torch
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_text, write_json
+from glmstudio.rundir.record import RunFiles
 from glmstudio.system import process
 from glmstudio.system.portable.limits import peak_memory
 from glmstudio.train.distributed.context import DistributedContext
@@ -46,7 +47,7 @@ class RunReporter:
     @property
     def stop_asked(self) -> bool:
         """Whether somebody wishes the run to save and leave."""
-        return (self._folder / "stop.json").exists()
+        return (self._folder / RunFiles.STOP).exists()
 
     def begin(self) -> None:
         """The first step is about to be made."""
@@ -92,7 +93,7 @@ class RunReporter:
         self._spans.clear()
         for rank, (reading, computing) in enumerate(means):
             row = {"step": step, "rank": rank, "machine": self._machines[rank], "memory": int(ranks[rank][1])}
-            self._append("ranks.jsonl", row | {"reading": round(reading, 4), "computing": round(computing, 4)})
+            self._append(RunFiles.RANKS, row | {"reading": round(reading, 4), "computing": round(computing, 4)})
         found = slowest([sum(each) for each in means])
         self._slow = (
             StudioError("runs.slow_rank", rank=found[0], machine=self._machines[found[0]], times=found[1])
@@ -120,7 +121,7 @@ class RunReporter:
 
     def sampled(self, step: int, question: str, answer: str) -> None:
         """What the model answers now to the question that is asked at every save."""
-        self._append("samples.jsonl", {"step": step, "question": question, "answer": answer})
+        self._append(RunFiles.SAMPLES, {"step": step, "question": question, "answer": answer})
         self._mark = time.monotonic()
 
     def phase(self, name: str, problem: StudioError | None = None, **more: float) -> None:
@@ -140,10 +141,10 @@ class RunReporter:
         if self._slow:
             told["slow"] = self._slow.to_json()
         problems = {"problem": problem.to_json()} if problem else {}
-        write_json(self._folder / "progress.json", told | problems, parents=False)
+        write_json(self._folder / RunFiles.PROGRESS, told | problems, parents=False)
 
     def _write(self, row: dict[str, Any]) -> None:
-        self._append("metrics.jsonl", row)
+        self._append(RunFiles.METRICS, row)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         if not self._context.first:
@@ -153,14 +154,14 @@ class RunReporter:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def _check(self) -> None:
-        if not (self._folder / "run.json").exists():
+        if not (self._folder / RunFiles.RECORD).exists():
             raise StudioError("runs.folder_gone", folder=str(self._folder))
 
 
 def _seconds_before(folder: Path) -> float:
     """How long the run had gone on when it was interrupted."""
     try:
-        lines = read_text(folder / "metrics.jsonl").splitlines()
+        lines = read_text(folder / RunFiles.METRICS).splitlines()
     except OSError:
         return 0.0
     return next((row["seconds"] for line in reversed(lines) if "seconds" in (row := json.loads(line))), 0.0)

@@ -50,12 +50,12 @@ _FULL_MARKS = ("No space left on device", "Disk quota exceeded", "PytorchStreamW
 
 def train(folder: Path) -> int:
     """Train the run in `folder`; 0 when it finished or was stopped as asked. A reason is left in `progress.json`."""
-    about = read_json(folder / "run.json")
+    about = read_json(folder / RunFiles.RECORD)
     try:
         if about is None:
             raise StudioError("runs.folder_gone", folder=str(folder))
         context = join()
-        settings = change(Settings(), about["settings"], source=str(folder / "run.json"))
+        settings = change(Settings(), about["settings"], source=str(folder / RunFiles.RECORD))
         _train(settings, folder, about, context)
         context.leave()
     except StudioError as problem:
@@ -97,9 +97,9 @@ def _train(settings: Settings, folder: Path, about: dict[str, Any], context: Dis
     checkpoint_layers(glm, settings)
     compile_kernels(glm, settings)
     if context.first:
-        write_json(folder / "records.json", counts, parents=False)
-        write_json(folder / "opening.json", _opening(tokenizer, examples), parents=False)
-        write_json(folder / "environment.json", _environment(glm, context), parents=False)
+        write_json(folder / RunFiles.RECORDS, counts, parents=False)
+        write_json(folder / RunFiles.OPENING, _opening(tokenizer, examples), parents=False)
+        write_json(folder / RunFiles.ENVIRONMENT, _environment(glm, context), parents=False)
     sample = sampler(glm, tokenizer, examples, settings.sample_prompt, reporter)
     job = TrainingJob(settings, model, folder, examples, validation, reporter, sample, context, strategy, about, exam)
     trainer = Trainer(glm, job)
@@ -149,7 +149,7 @@ def _take_best(glm: GlmForCausalLM, strategy: ShardingStrategy, folder: Path, st
     settings = strategy.settings
     if settings.best_by != "facts" and not settings.early_stop:
         return
-    good = best(list_checkpoints(folder / "checkpoints"), settings.best_by)
+    good = best(list_checkpoints(folder / RunFiles.CHECKPOINTS), settings.best_by)
     if good is None or good.step == step:
         return
     files = METHODS[settings.method].files
@@ -166,7 +166,7 @@ def _finish(glm: GlmForCausalLM, strategy: ShardingStrategy, folder: Path) -> No
     """The result, in place of an older one at once; every process calls it."""
     settings, first, files = strategy.settings, strategy.context.first, METHODS[strategy.settings.method].files
     model = ready_model(settings.model)
-    fresh, old = folder / "result.new", folder / "result"
+    fresh, old = folder / "result.new", folder / RunFiles.RESULT
     if first:
         shutil.rmtree(fresh, ignore_errors=True)
     if files is None:
@@ -207,9 +207,9 @@ def _out_of_memory(error: Exception) -> StudioError:
 
 def _tell(folder: Path, problem: StudioError) -> None:
     """Leave the reason, unless another process has left one; on a full disk, room for it was kept from the start."""
-    progress = read_table(folder / "progress.json")
+    progress = read_table(folder / RunFiles.PROGRESS)
     if not progress.get("problem"):
-        last_word(folder, "progress.json", progress | {"phase": "failed", "problem": problem.to_json()})
+        last_word(folder, RunFiles.PROGRESS, progress | {"phase": "failed", "problem": problem.to_json()})
     with contextlib.suppress(OSError):  # the log lies on the same disk
         sys.stderr.write(f"{problem}\n")
         sys.stderr.flush()

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.rundir.checkpoints import SEAL, latest
+from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.rewind import take_back
 from glmstudio.train.distributed.context import DistributedContext
 
@@ -34,14 +35,14 @@ def start_of(context: DistributedContext, folder: Path, about: Mapping[str, Any]
     """
     warm = Path(about["warm_start"]) if about.get("warm_start") else None
     if not about.get("cluster"):
-        return (folder / "checkpoints" / about["resume"] if about.get("resume") else None), warm
+        return (folder / RunFiles.CHECKPOINTS / about["resume"] if about.get("resume") else None), warm
     name = None
     if context.first:
-        newest = latest(folder / "checkpoints")
+        newest = latest(folder / RunFiles.CHECKPOINTS)
         name = newest.path.name if newest else None
         take_back(folder, newest.step if newest else 0)
     name = context.gather(name)[0]
-    resume = folder / "checkpoints" / Path(name).name if name else None
+    resume = folder / RunFiles.CHECKPOINTS / Path(name).name if name else None
     for each in (resume, warm):
         if each:
             _send(context, each, on_first=_on_first(about))
