@@ -16,7 +16,7 @@ from glmstudio.rundir.run import Run
 from glmstudio.runs import queue
 from glmstudio.ui.finetune import form_actions
 from glmstudio.ui.framework.ttl_cache import clear_caches
-from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.form_state import read_form
 from glmstudio.ui.state.page_state import FinetuneState
 
 
@@ -94,5 +94,5 @@ def test_a_click_takes_a_card_or_leaves_it(home: Path) -> None:
     assert dict(view.changes)["device"] == "GPU-a,GPU-c"
     view = clicked(clicked(view, "GPU-c"), "GPU-a")
     assert dict(view.changes)["device"] == "auto"
-    assert recipe(view).device == "GPU-c"
+    assert read_form(view).device == "GPU-c"
     assert clicked(view, "<script>").changes == view.changes

@@ -14,7 +14,7 @@ from glmstudio.config.presets import load_preset
 from glmstudio.planning.resolve import RunRequest, resolve
 from glmstudio.runs.start import start
 from glmstudio.ui.framework.ttl_cache import clear_caches
-from glmstudio.ui.state.form_state import FormState, recipe
+from glmstudio.ui.state.form_state import FormState, read_form
 from glmstudio.ui.state.page_state import FinetuneState
 from tests.run_helpers import problem, small_data
 
@@ -27,7 +27,7 @@ def page(data: Path, changes: dict[str, Any]) -> FormState:
     end = time.monotonic() + 60
     while True:
         clear_caches()
-        found = recipe(form)
+        found = read_form(form)
         if found.problem is None or found.problem.key != "ui.finetune.reading":
             return found
         assert time.monotonic() < end

@@ -25,7 +25,7 @@ from glmstudio.paths import FACTS
 from glmstudio.ui.finetune import finetune_step, review, teach_actions, teach_view
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state import ways
-from glmstudio.ui.state.form_state import recipe, settings_of
+from glmstudio.ui.state.form_state import read_form, settings_of
 from glmstudio.ui.state.page_state import FinetuneState, PageState
 from tests.test_ui import HOSTILE, harmless
 
@@ -58,7 +58,7 @@ def wait_until(done: Any, seconds: float = 90) -> None:
 
 
 def test_twenty_facts_are_pasted_saved_and_become_the_data_of_the_run(home: Path) -> None:
-    assert key(recipe(FACTS_WAY).problem) == "ui.teach.none_saved"
+    assert key(read_form(FACTS_WAY).problem) == "ui.teach.none_saved"
     pasted = do("paste", at="fact.1.question", text=TWENTY)
     assert (len(rows()), pasted.facts.told) == (20, ("ui.teach.pasted", {"n": 20}))
     assert "Save and use 20 facts" in teach_view.render_facts("en", pasted)
@@ -68,12 +68,12 @@ def test_twenty_facts_are_pasted_saved_and_become_the_data_of_the_run(home: Path
     assert len(read_facts(file)) == 20
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     clear_caches()
-    found = recipe(FACTS_WAY)
+    found = read_form(FACTS_WAY)
     assert found.preset is not None
     assert found.preset.name == "demo/facts"
     assert found.settings is not None
     assert (found.settings.data, found.settings.facts_with_tools) == (str(file), 0.5)
-    wait_until(lambda: (clear_caches(), recipe(FACTS_WAY).plan)[1])
+    wait_until(lambda: (clear_caches(), read_form(FACTS_WAY).plan)[1])
     said = review.render_plan("en", FACTS_WAY), review.render_plan("zh", FACTS_WAY)
     assert "steps, 6 epochs over 1,067 conversations, 907 of them general" in said[0]
     assert "把 1,067 条对话训练 6 轮，其中 907 条是通用对话" in said[1]
@@ -99,7 +99,7 @@ def test_the_way_brings_its_preset_and_takes_it_away_again(home: Path) -> None:
     assert settings_of(taught).best_by == "facts"
     back = finetune_step.remember_form(taught, "sample", "", "")
     clear_caches()
-    assert recipe(back).preset.name == "demo/ptuning_v2"
+    assert read_form(back).preset.name == "demo/ptuning_v2"
 
 
 def test_a_row_is_edited_left_out_taken_again_and_deleted(home: Path) -> None:

@@ -27,7 +27,7 @@ from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import runwatch, uploads
 from glmstudio.ui.state.background import BackgroundTask, BackgroundTasks
-from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.form_state import read_form
 from glmstudio.ui.state.page_state import FinetuneState, PageState, RunsState
 from glmstudio.ui.state.runwatch import Reading, RunWatch
 from tests.test_ui import HOSTILE, harmless, wait_until
@@ -183,12 +183,12 @@ def test_a_file_without_a_usable_record_says_so(text: str, said: str, home: Path
     data = tmp_path / "data.jsonl"
     data.write_text(text)
     view = FinetuneState(source="file", data=str(data), preset=PRESET)
-    look = recipe(view).look
+    look = read_form(view).look
     wait_until(lambda: survey.look(data, DEMO / "model").store is not None)
     clear_caches()
 
     assert look is not None
-    found = recipe(view)
+    found = read_form(view)
     assert found.problem is not None
     assert found.problem.key in ("data.file_empty", "data.file_problems")
     html = review.render_data("en", view)
@@ -207,10 +207,10 @@ def test_bad_records_are_named_by_line_and_are_the_users_choice(home: Path, tmp_
     assert "Records with a problem: 8 of 9." in html
     assert "Line 2" in html
     assert "And 3 more." in html
-    assert recipe(view).problem is not None
+    assert read_form(view).problem is not None
     dropped = form_actions.act(view, {"act": "policy", "policy": "drop"})
     assert dropped.changes == (("bad_records", "drop"),)
-    assert recipe(dropped).problem is None
+    assert read_form(dropped).problem is None
     assert "Left out: 8." in review.render_data("en", dropped)
     assert "--set bad_records=drop" in review.render_plan("en", dropped)
 
@@ -281,7 +281,7 @@ def test_a_preset_is_deleted_by_its_name_only(home: Path) -> None:
     for name in (f"{home}/presets/../other.toml", "../other", str(outside), f"{home}/other"):
         view = form_actions.act(FinetuneState(), {"act": "delete-preset", "preset": name})
         assert view.form_problem is not None, name
-        assert recipe(FinetuneState(preset=name)).preset is None, name
+        assert read_form(FinetuneState(preset=name)).preset is None, name
     assert outside.exists()
 
 
@@ -318,17 +318,17 @@ def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch:
     clear_caches()
     view = FinetuneState(preset=PRESET, changes=(("gradient_checkpointing", "off"),))
     monkeypatch.setitem(globals(), "FREE", 10**10)
-    smallest = recipe(FinetuneState(preset=PRESET, changes=(*view.changes, ("pack_tokens", "1")))).plan
+    smallest = read_form(FinetuneState(preset=PRESET, changes=(*view.changes, ("pack_tokens", "1")))).plan
     assert smallest is not None
     monkeypatch.setitem(globals(), "FREE", round(smallest.need.total / 0.96) - 1_000_000)
     clear_caches()
-    found = recipe(view)
+    found = read_form(view)
 
     assert found.problem is not None
     assert found.problem.key == "runs.does_not_fit"
     assert 'data-act="remedy"' in review.render_plan("en", view)
     fitting = form_actions.act(view, {"act": "remedy"})
-    assert recipe(fitting).problem is None
+    assert read_form(fitting).problem is None
     assert dict(fitting.changes)["gradient_checkpointing"] == "on"
 
 

@@ -13,7 +13,7 @@ from glmstudio.cluster.spec import MOST, make_cluster, own_addresses
 from glmstudio.errors import StudioError
 from glmstudio.rundir.machines import JOIN_SECONDS, PORT, Cluster
 from glmstudio.ui.framework.markup import Html, button, copyable, fold, problem, tag
-from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.form_state import read_form
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.words import say
 
@@ -67,7 +67,7 @@ def _input(lang: str, name: str, value: str) -> Html:
 
 def _used(lang: str, form: FinetuneState) -> Html:
     """What happens next, once the list is valid; and the same as scripts, with a join code of their own."""
-    request = recipe(form).request
+    request = read_form(form).request
     if form.cluster is None or form.machines_problem or request is None:
         return Html("")
     code = _script_code(form.cluster)

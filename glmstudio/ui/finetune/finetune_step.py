@@ -26,7 +26,7 @@ from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, button, icon, problem, tag
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import uploads, ways
-from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.form_state import read_form
 from glmstudio.ui.state.page_state import FinetuneState, PageState
 from glmstudio.ui.state.runwatch import live_run
 from glmstudio.words import say
@@ -167,6 +167,6 @@ def render_start(lang: str, form: FinetuneState) -> Html:
 
 
 def _start_button(lang: str, form: FinetuneState) -> dict[str, Any]:
-    found = recipe(form)
+    found = read_form(form)
     key = "ui.finetune.enqueue" if live_run() else "ui.finetune.start"
     return {"value": say(lang, key), "interactive": found.problem is None}

@@ -21,7 +21,7 @@ from glmstudio.rundir.occupancy import chat_on
 from glmstudio.runs.start import start as start_asked
 from glmstudio.ui.finetune import cluster_form, teach_actions
 from glmstudio.ui.framework.ttl_cache import clear_caches
-from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.form_state import read_form
 from glmstudio.ui.state.page_state import FinetuneState, PageState
 from glmstudio.ui.state.runwatch import live_run
 
@@ -67,7 +67,7 @@ def start(state: PageState, *, unload: bool = False, beside: bool = False) -> Pa
 
 
 def _started_run(form: FinetuneState, *, unload: bool, beside: bool) -> str:
-    found = recipe(form)
+    found = read_form(form)
     if found.problem:
         raise found.problem
     if found.request is None:
@@ -112,7 +112,7 @@ def _record(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
 
 def _settings(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
     """Take over what the settings form says; everything that is wrong is told at once, and nothing taken over."""
-    preset, fields = recipe(form).preset, _fields(data)
+    preset, fields = read_form(form).preset, _fields(data)
     if preset is None:
         return form
     try:
@@ -136,14 +136,14 @@ def _card(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
     clicked = cards_of(str(data.get("card", "")))
     if not clicked:
         return form
-    taken = cards_of(recipe(form).device)
+    taken = cards_of(read_form(form).device)
     after = [card for card in taken if card not in clicked] if clicked[0] in taken else [*taken, *clicked]
     named = ",".join(card.uuid for card in sorted(after, key=lambda card: card.index))
     return _changed(form, {"device": named or "auto", "processes": 0})
 
 
 def _save_preset(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
-    preset = find_preset(form.preset) if form.preset else recipe(form).preset
+    preset = find_preset(form.preset) if form.preset else read_form(form).preset
     if preset is None:
         raise StudioError("ui.finetune.no_preset")
     settings = change(preset.settings, dict(form.changes), source="")
@@ -156,17 +156,17 @@ def _delete_preset(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
 
 
 def _remedy(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
-    plan = recipe(form).plan
+    plan = read_form(form).plan
     return _changed(form, plan.remedy) if plan else form
 
 
 def _fewer_steps(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
-    plan = recipe(form).plan
+    plan = read_form(form).plan
     return _changed(form, {"steps": plan.fewer_steps}) if plan and plan.fewer_steps else form
 
 
 def _measure(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
-    found = recipe(form)
+    found = read_form(form)
     if found.plan is None or found.data is None:
         return form
     if running := live_run():

@@ -7,7 +7,7 @@ from glmstudio.doctor import Gpu
 from glmstudio.rundir.occupancy import chat_on, run_on
 from glmstudio.ui.framework.markup import Html, bar, tag
 from glmstudio.ui.state.checkup import CHECKUP
-from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.form_state import read_form
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import memory
 from glmstudio.words import say
@@ -20,7 +20,7 @@ def render_cards(lang: str, form: FinetuneState) -> Html:
     gpus = CHECKUP.gpus()
     if not gpus:
         return Html("")
-    taken = {card.index for card in cards_of(recipe(form).device)}
+    taken = {card.index for card in cards_of(read_form(form).device)}
     return tag(
         '<fieldset class="gs-choice"><legend>{label}</legend><div class="gs-presets">{cards}</div>'
         '<p class="gs-small">{hint}</p></fieldset>',

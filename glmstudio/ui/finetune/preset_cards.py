@@ -9,7 +9,7 @@ from glmstudio.planning.memory_fit import PresetFit, fit
 from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, prose, tag
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use
-from glmstudio.ui.state.form_state import presets_in_order, recipe, teaches_facts
+from glmstudio.ui.state.form_state import presets_in_order, read_form, teaches_facts
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.words import has, say
 
@@ -21,7 +21,7 @@ _MOST_WRONG = 3  # presets that cannot be read
 
 def render_presets(lang: str, form: FinetuneState) -> Html:
     """A card for each preset, the chosen one pressed; those for other models are folded."""
-    chosen, used = recipe(form).preset, model_in_use()
+    chosen, used = read_form(form).preset, model_in_use()
     mine: list[Html] = []
     others: list[Html] = []
     facts = form.source == "facts"
@@ -47,7 +47,7 @@ def render_presets(lang: str, form: FinetuneState) -> Html:
 
 def render_settings(lang: str, form: FinetuneState) -> Html:
     """All settings as a form, what differs from the preset, and saving it as a preset of one's own."""
-    found = recipe(form)
+    found = read_form(form)
     if found.preset is None:
         return Html("")
     settings = _shown(found.preset, form)

@@ -11,7 +11,7 @@ from glmstudio.planning.plan import Plan
 from glmstudio.ui.finetune import data_view
 from glmstudio.ui.framework.markup import Html, bar, busy, button, fold, go, problem, tag, terminal
 from glmstudio.ui.state.checkup import CHECKUP
-from glmstudio.ui.state.form_state import FormState, recipe
+from glmstudio.ui.state.form_state import FormState, read_form
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import duration, number, size
 from glmstudio.words import say
@@ -23,7 +23,7 @@ _PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits
 
 def render_data(lang: str, form: FinetuneState) -> Html:
     """The verdict on the data, what to do with bad records, how long they are, and one of them."""
-    found = recipe(form)
+    found = read_form(form)
     if found.look is None and found.problem and found.problem.key == "data.no_pdf_reader":
         return _missing(lang, found.problem, DOCUMENTS)
     if found.look is None:
@@ -48,7 +48,7 @@ def render_data(lang: str, form: FinetuneState) -> Html:
 
 def render_plan(lang: str, form: FinetuneState) -> Html:
     """Memory, time, disk and the command; where it does not fit, what would make it fit, one click away."""
-    found = recipe(form)
+    found = read_form(form)
     parts: list[Html] = _doctor(lang)
     if found.plan is not None:
         parts += [_memory(lang, found.plan), _figures(lang, found.plan), _passes(lang, found.plan)]

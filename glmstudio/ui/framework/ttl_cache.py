@@ -35,15 +35,10 @@ def cached(seconds: float, key: Callable[..., Hashable] = lambda: None) -> Calla
             with lock:
                 kept.clear()
 
-        on_clear(clear)
+        _clear.append(clear)
         return looked
 
     return decorate
-
-
-def on_clear(clear: Callable[[], None]) -> None:
-    """Call `clear`, too, whenever something was just changed."""
-    _clear.append(clear)
 
 
 def clear_caches() -> None:

@@ -1,12 +1,10 @@
 """What the form asks for, and what is known of it: settings, data, plan, and what stands in the way.
 
-A recipe is made once a second for all parts of the page that show it.
+It is made once a second for all parts of the page that show it.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from glmstudio.knowledge.table import draft
 from glmstudio.paths import SAMPLE
 from glmstudio.planning import engines
 from glmstudio.planning.resolve import Resolved, RunRequest, resolve
-from glmstudio.ui.framework.ttl_cache import cached, on_clear
+from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.page_state import FinetuneState
 
@@ -53,20 +51,17 @@ class _Survey:
         raise look.problem or StudioError("ui.finetune.reading", percent=round(look.share * 100))
 
 
-_lock = threading.Lock()
-_engines: dict[tuple[str, ...], tuple[float, StudioError | None]] = {}
-_kept: dict[tuple[object, ...], tuple[float, FormState]] = {}
-
-
-def recipe(form: FinetuneState) -> FormState:
+@cached(_FRESH_S, lambda form: (form.source, form.data, form.preset, form.name, form.changes, form.cluster))
+def read_form(form: FinetuneState) -> FormState:
     """What the form of this page asks for."""
-    key = (form.source, form.data, form.preset, form.name, form.changes, form.cluster)
-    with _lock:
-        if key not in _kept or time.monotonic() - _kept[key][0] > _FRESH_S:
-            if len(_kept) > 20:
-                _kept.clear()
-            _kept[key] = (time.monotonic(), _make(form))
-        return _kept[key][1]
+    preset = None
+    try:
+        preset = _preset(form)
+        request = RunRequest(preset, data_of(form), form.name.strip() or None, changes_of(form, preset), form.cluster)
+    except StudioError as problem:
+        return FormState(preset=preset, problem=problem)
+    read = _Survey()
+    return FormState(**vars(resolve(request, read, engine_problem=_engine_problem)), preset=preset, look=read.look)
 
 
 @cached(3.0)
@@ -106,23 +101,10 @@ def data_of(form: FinetuneState) -> Path:
     raise StudioError("ui.finetune.no_file", path=str(path))
 
 
-def _make(form: FinetuneState) -> FormState:
-    preset = None
-    try:
-        preset = _preset(form)
-        request = RunRequest(preset, data_of(form), form.name.strip() or None, changes_of(form, preset), form.cluster)
-    except StudioError as problem:
-        return FormState(preset=preset, problem=problem)
-    read = _Survey()
-    return FormState(**vars(resolve(request, read, engine_problem=_engine_problem)), preset=preset, look=read.look)
-
-
+@cached(_ENGINE_S, lambda settings, device: (settings.engine, settings.method, settings.dtype, device))
 def _engine_problem(settings: Settings, device: str) -> StudioError | None:
     """What the engine misses here; looked at now and then, for DeepSpeed takes seconds to load."""
-    key = (settings.engine, settings.method, settings.dtype, device)
-    if key not in _engines or time.monotonic() - _engines[key][0] > _ENGINE_S:
-        _engines[key] = time.monotonic(), engines.problem(settings, device)
-    return _engines[key][1]
+    return engines.problem(settings, device)
 
 
 def _preset(form: FinetuneState) -> Preset:
@@ -155,19 +137,10 @@ def changes_of(form: FinetuneState, preset: Preset) -> dict[str, str]:
 
 def settings_of(form: FinetuneState) -> Settings | None:
     """The settings as far as they are right, whatever is said of the data; None where there is no preset."""
-    preset = recipe(form).preset
+    preset = read_form(form).preset
     if preset is None:
         return None
     try:
         return change(preset.settings, changes_of(form, preset), source="")
     except StudioError:
         return preset.settings
-
-
-def _drop() -> None:
-    with _lock:
-        _kept.clear()
-        _engines.clear()
-
-
-on_clear(_drop)
