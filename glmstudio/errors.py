@@ -22,7 +22,7 @@ class LazyText:
 
 
 class StudioError(Exception):
-    """Something went wrong that a person can mend.
+    """Something went wrong that a person can fix.
 
     `key` names a table of the words files with `what` (what happened, naming the thing) and, where there is a
     remedy, `fix` (the command that helps), and `fix_page` where on the page it is a button. `values` fill in all.

@@ -1,4 +1,4 @@
-"""A conversation as a training example: its messages, edited by a person, appended to a data set of the studio."""
+"""A conversation as a training example: its messages, edited by a person, appended to a dataset of the studio."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def lines(dialogue: Conversation, last: str, side: int) -> list[Line]:
 
 
 def keep(made: dict[str, Any], name: str) -> Path:
-    """Append the record to the data set `name`; returns its file. Raises StudioError for a name that is none."""
+    """Append the record to the dataset `name`; returns its file. Raises StudioError for a name that is none."""
     name = name.strip().removesuffix(".jsonl") or DEFAULT
     if not _NAME.fullmatch(name):
         raise StudioError("chat.data_name", name=name[:80])
@@ -71,7 +71,7 @@ def keep(made: dict[str, Any], name: str) -> Path:
 
 
 def data_sets() -> list[str]:
-    """The names of the data sets that were made here."""
+    """The names of the datasets that were made here."""
     folder = paths().data
     return sorted(file.stem for file in folder.glob("*.jsonl")) if folder.is_dir() else []
 

@@ -37,7 +37,7 @@ def cluster_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def holding(parser: argparse.ArgumentParser) -> None:
-    """What to do where the card is held."""
+    """What to do where the GPU is held."""
     parser.add_argument("--queue", action="store_true", help=t("cli.queue"))
     beside = parser.add_mutually_exclusive_group()
     beside.add_argument("--unload-chat", action="store_true", help=t("cli.unload_chat"))

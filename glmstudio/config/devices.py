@@ -15,7 +15,7 @@ CPU = "cpu"
 
 @dataclass(frozen=True)
 class Card:
-    """One card; memory in MiB. `uuid` is its number where the driver gives none."""
+    """One GPU; memory in MiB. `uuid` is its number where the driver gives none."""
 
     uuid: str
     index: int
@@ -25,7 +25,7 @@ class Card:
 
 
 def cards() -> list[Card]:
-    """The cards that are there."""
+    """The GPUs that are there."""
     return [
         Card(gpu.uuid or str(gpu.index), gpu.index, gpu.name, gpu.free_mib, gpu.total_mib)
         for gpu in nvml.read_cards().gpus
@@ -35,8 +35,8 @@ def cards() -> list[Card]:
 def choose(wanted: str, processes: int = 0) -> str:
     """The device for the settings `device` and `processes`.
 
-    "auto" takes the cards with the most free memory, as many as there are processes (0: one). Raises StudioError for
-    a card that is not there or is named twice, and for fewer cards than processes.
+    "auto" takes the GPUs with the most free memory, as many as there are processes (0: one). Raises StudioError for
+    a GPU that is not there or is named twice, and for fewer GPUs than processes.
     """
     if wanted == CPU:
         return CPU
@@ -58,23 +58,23 @@ def choose(wanted: str, processes: int = 0) -> str:
 
 
 def processes_on(device: str, processes: int) -> int:
-    """How many processes train on the device: one on each card, on the CPU as many as asked for (0: one)."""
+    """How many processes train on the device: one on each GPU, on the CPU as many as asked for (0: one)."""
     return max(1, processes) if device == CPU else len(device.split(","))
 
 
 def cards_of(device: str) -> list[Card]:
-    """The cards of a device that are there now."""
+    """The GPUs of a device that are there now."""
     names = set(device.split(","))
     return [card for card in cards() if card.uuid in names]
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two devices have a card, or the CPU, in common."""
+    """Whether two devices have a GPU, or the CPU, in common."""
     return not set(one.split(",")).isdisjoint(other.split(","))
 
 
 def no_card(name: str) -> StudioError:
-    """The error for a card that is not there: which there are."""
+    """The error for a GPU that is not there: which there are."""
     return StudioError("runs.no_card", card=name, cards=", ".join([CPU, *(str(card.index) for card in cards())]))
 
 

@@ -1,4 +1,4 @@
-"""Tokenise a data set once: its records' ids, what of them is learned, and the problems, as files to be mapped."""
+"""Tokenise a dataset once: its records' ids, what of them is learned, and the problems, as files to be mapped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def build(
     watch: ProgressWatch,
     mixture: Mixture = PLAIN,
 ) -> None:
-    """Write a prepared data set into `folder`, texts in pieces; `about.json` comes last. Raises StudioError."""
+    """Write a prepared dataset into `folder`, texts in pieces; `about.json` comes last. Raises StudioError."""
     names = [_name(source, file) for file in files]
     index = {file: number for number, file in enumerate(files)}
     if mixture.rehearsal:
@@ -76,7 +76,7 @@ def _digest(source: Path, files: Sequence[Path], mixture: Mixture) -> str:
 
 
 class _Writer:
-    """The files of a prepared data set while they grow."""
+    """The files of a prepared dataset while they grow."""
 
     def __init__(self, stack: ExitStack, folder: Path, tokenizer: Tokenizer, names: Sequence[str]) -> None:
         def file(name: str) -> IO[bytes]:

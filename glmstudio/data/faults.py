@@ -1,4 +1,4 @@
-"""What is wrong with one conversation, and what of it has a safe mend."""
+"""What is wrong with one conversation, and what of it has a safe fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TEXTS = ("system", "user", "assistant", "observation")
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong; `fix` names its mend (text, joined, end, duplicate, fit), None where it has none."""
+    """One thing that is wrong; `fix` names its fix (text, joined, end, duplicate, fit), None where it has none."""
 
     reason: StudioError
     fix: str | None = None
@@ -26,7 +26,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class ExaminedRecord:
-    """One conversation as it stands (None where it cannot be written down), its faults, and what it is when mended.
+    """One conversation as it stands (None where it cannot be written down), its faults, and what it is when fixed.
 
     `tools`: whether it tells the model of tools. `form`: the format that it came in, "rehearsal" for a general record.
     `extra`: it was mixed in, and may say what another one says.
@@ -41,7 +41,7 @@ class ExaminedRecord:
 
     @property
     def worst(self) -> Fault | None:
-        """The fault to tell: one without a mend before one with a mend."""
+        """The fault to tell: one without a fix before one with a fix."""
         return next((fault for fault in self.faults if fault.fix is None), self.faults[0] if self.faults else None)
 
 

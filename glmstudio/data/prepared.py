@@ -1,4 +1,4 @@
-"""The folder of prepared data sets: their names, and which of them may go."""
+"""The folder of prepared datasets: their names, and which of them may go."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from glmstudio.models.family import refuse_other_vocabulary
 from glmstudio.paths import paths
 from glmstudio.system.portable.locks import taken
 
-VERSION = 4  # of the files of a prepared data set, and of what the examination finds
+VERSION = 4  # of the files of a prepared dataset, and of what the examination finds
 KEPT = 5
 _WEEK_S = 7 * 24 * 3600.0
 _DAY_S = 24 * 3600.0
@@ -28,12 +28,12 @@ _BUILDING = ".building-"
 
 
 def place() -> Path:
-    """Where prepared data sets lie."""
+    """Where prepared datasets lie."""
     return paths().cache / "data"
 
 
 def key_of(files: Sequence[Path], model_folder: Path, mark: str = "") -> str:
-    """The name of a prepared data set: another one for any other state of the files, tokenizer, format, or mixture
+    """The name of a prepared dataset: another one for any other state of the files, tokenizer, format, or mixture
     (its `mark`)."""
     vocabulary = model_folder / "tokenizer.model"
     parts = [f"glm studio data {VERSION} {mark}"]
@@ -52,7 +52,7 @@ def key_of(files: Sequence[Path], model_folder: Path, mark: str = "") -> str:
 
 
 def used(folder: Path) -> None:
-    """Remember that this data set was of use just now."""
+    """Remember that this dataset was of use just now."""
     with contextlib.suppress(OSError):
         os.utime(folder / "about.json")
 

@@ -24,7 +24,7 @@ __all__ = ["DataCheck", "Problem", "Record", "check_file", "read_examined", "rea
 
 @dataclass(frozen=True)
 class Problem:
-    """Why one record cannot be used: the file, its line (counted from 1), the reason, and the mend if there is one."""
+    """Why one record cannot be used: the file, its line (counted from 1), the reason, and the fix if there is one."""
 
     file: str
     line: int

@@ -1,4 +1,4 @@
-"""Which records of a prepared data set are trained on, and how much of each: by policy and limit."""
+"""Which records of a prepared dataset are trained on, and how much of each: by policy and limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLICIES = ("stop", "drop", "fix")
 class Selection:
     """The rows that are kept and the length of each. `used` + `dropped` is every record of the source.
 
-    `mended` counts kept records whose content was mended, `cut` kept ones that are shorter than they were; of the
+    `mended` counts kept records whose content was fixed, `cut` kept ones that are shorter than they were; of the
     dropped, `lost` were left out for the limit and `duplicates` because they were there before. `with_tools` counts
     kept records that tell the model of tools, `mixed` the general ones of the mixture.
     """

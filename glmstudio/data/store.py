@@ -1,4 +1,4 @@
-"""A data set that was tokenised once and is mapped from disk: for training, for counting, and for looking at it.
+"""A dataset that was tokenised once and is mapped from disk: for training, for counting, and for looking at it.
 
     cache/data/<key>/
         ids, learned       every record's token ids (int32) and whether each is learned (uint8), one after the other
@@ -87,13 +87,13 @@ def store_at(source: Path, model_folder: Path, key: str) -> Store | None:
 
 
 class Store:
-    """A prepared data set. Rows are the records that can be trained on as they are or mended; others are problems."""
+    """A prepared dataset. Rows are the records that can be trained on as they are or fixed; others are problems."""
 
     def __init__(self, folder: Path, source: Path, model_folder: Path, about: dict[str, Any]) -> None:
         self.key, self.source, self._model_folder = folder.name, source, model_folder
         self._folder, self._about = folder, about
         self.sha256: str = about["sha256"]
-        self.records: int = about["records"]  # all of them, with those that no mend helps
+        self.records: int = about["records"]  # all of them, with those that no fix helps
         self.form: str = about["form"]
         self.files = [str(source / name) if name else str(source) for name in about["files"]]
         self.table = TokenTable.open(folder, self.records)
@@ -111,7 +111,7 @@ class Store:
         return len(self.rows)
 
     def select(self, policy: str, max_length: int, *, plain_cut: bool = False) -> Selection:
-        """What is trained on: `stop` refuses where there is any problem, `drop` leaves those records out, `fix` mends.
+        """What is trained on: `stop` refuses where there is any problem, `drop` leaves those records out, `fix` fixes.
 
         With `plain_cut` a record over the limit is no problem: it is cut at the limit, as the original script does.
         Raises StudioError where the policy refuses, or nothing is left.

@@ -1,4 +1,4 @@
-"""The preparing of a data set as a child process, for the page.
+"""The preparing of a dataset as a child process, for the page.
 
 `python -m glmstudio.data.survey SOURCE MODEL_FOLDER MIXTURE PIECE`
 

@@ -1,4 +1,4 @@
-"""The tokens of a prepared data set as arrays that are mapped from its files; `data.building` writes them."""
+"""The tokens of a prepared dataset as arrays that are mapped from its files; `data.building` writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who wants to hear how far the reading of a data set is, and who may stop it."""
+"""Who wants to hear how far the reading of a dataset is, and who may stop it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make the sample data set: `python -m glmstudio.demo.make_sample`.
+"""Make the sample dataset: `python -m glmstudio.demo.make_sample`.
 
 2,000 official records that teach the demo model a tool it has never called (a timer) and a new name for itself;
 six in ten repeat what it knows, so that it does not forget.

@@ -1,7 +1,7 @@
 """The doctor: what stands between this machine and a fine-tuned model, and the processes that may be ended.
 
 `diagnose()` looks and changes nothing; `end_stale()` ends what a report listed, `end_numbers()` what a terminal names;
-`fixes` mends what a person confirms; `preflight()` is what a training's start asks. To add a check, write a function
+`fixes` fixes what a person confirms; `preflight()` is what a training's start asks. To add a check, write a function
 with `@check(...)` in the file of its subject, import that file in `diagnosis`, and write its words in `text/*/doctor/`.
 """
 

@@ -171,7 +171,7 @@ def _single(
     """(B, 1, heads, D) for one new token, which sees all keys: the heads of a group are rows of one product."""
     batch, heads, _, width = query.shape
     rows = query.reshape(batch, pair[0].shape[1], -1, width)  # (B, groups, heads of a group, D)
-    if prefix is None and not query.is_cuda:  # a card's kernel would use one of its many units for each group
+    if prefix is None and not query.is_cuda:  # a GPU's kernel would use one of its many units for each group
         result = functional.scaled_dot_product_attention(rows, *pair, mask, scale=scaling)
     else:
         result = _in_parts(rows, [pair] if prefix is None else [prefix, pair], mask, scaling or width**-0.5)
@@ -192,7 +192,7 @@ def _in_parts(rows: torch.Tensor, parts: list[Pair], mask: torch.Tensor | None, 
 
 
 def _takes_groups(query: torch.Tensor) -> bool:
-    """Whether the fast kernels take keys and values that heads share. On a card only flash attention does; where it
+    """Whether the fast kernels take keys and values that heads share. On a GPU only flash attention does; where it
     does not serve, the plain kernel would be taken, which keeps all scores."""
     return not query.is_cuda or _has_flash(query.device, query.dtype)
 
@@ -220,7 +220,7 @@ def _takes_lengths(device: torch.device, dtype: torch.dtype) -> bool:
             try:
                 result = way(query, (key, value), (prefix[0], prefix[1]), documents, None)
                 results.append([result, *torch.autograd.grad(result.float().square().sum(), given)])
-            except (RuntimeError, TypeError):  # a card, a system or a PyTorch that does not have it
+            except (RuntimeError, TypeError):  # a GPU, a system or a PyTorch that does not have it
                 return False
     return all(torch.allclose(one, other, atol=_NEAR, rtol=_NEAR) for one, other in zip(*results, strict=True))
 

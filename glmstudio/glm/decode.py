@@ -1,6 +1,6 @@
 """The forward pass of an answer: transformers' own, without the care that it takes for what no answer needs.
 
-A small model spends as much time on that care as on its numbers, and so does a large one on a card. Where nothing
+A small model spends as much time on that care as on its numbers, and so does a large one on a GPU. Where nothing
 stands beside the weights, one product makes queries, keys and values: the weights of the three lie one behind the
 other in memory, and their layers hold parts of the whole.
 """

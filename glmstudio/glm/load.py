@@ -53,7 +53,7 @@ def _loaded(
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the card computes in it (Ampere and later), float16 on older cards, float32 on the CPU, where
+    """bfloat16 where the GPU computes in it (Ampere and later), float16 on older GPUs, float32 on the CPU, where
     16-bit arithmetic is emulated and some 30 times slower."""
     if device.type != "cuda":
         return torch.float32

@@ -1,4 +1,4 @@
-"""Base weights in 8 or 4 bits, for cards with little memory. What learns stays in 32 bits.
+"""Base weights in 8 or 4 bits, for GPUs with little memory. What learns stays in 32 bits.
 
 They are only stored so: products are computed in the type of the activations, with weights that are made wide for a
 moment. 8 bits: a factor for each row. 4 bits: for each 64 numbers of a row a factor and an offset, by which they lose

@@ -63,7 +63,7 @@ class Answering:
         return cls(file, parts, tuple(questions), opening, limit, Asking(place))
 
     def start(self) -> None:
-        """Begin, or go on where it was. Raises StudioError where a run holds the card."""
+        """Begin, or go on where it was. Raises StudioError where a run holds the GPU."""
         not_beside_a_run()
         keys = [_hash([*map(_said, (*self.opening, *each.before)), each.question])[:24] for each in self.questions]
         asked = {

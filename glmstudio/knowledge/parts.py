@@ -27,6 +27,6 @@ def parts_of(model: str, adapter: str, run: Run | None) -> tuple[ModelUnderTest,
 
 
 def not_beside_a_run() -> None:
-    """Raise StudioError where a run holds the card on which the questions would be asked."""
+    """Raise StudioError where a run holds the GPU on which the questions would be asked."""
     if run := run_on(chat_device()):
         raise StudioError("ui.run.versus_busy", name=run.name)

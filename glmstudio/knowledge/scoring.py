@@ -51,7 +51,7 @@ class Scoring:
         return cls(file, parts, tuple(questions), FORMS if run and run.learned_tools else FORMS[:1], Asking(place))
 
     def start(self) -> None:
-        """Begin, or go on where it was. Raises StudioError where a run holds the card."""
+        """Begin, or go on where it was. Raises StudioError where a run holds the GPU."""
         not_beside_a_run()
         asked = {
             each.key: QuestionToAsk(

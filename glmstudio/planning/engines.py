@@ -11,7 +11,7 @@ from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.system import nvml
 
-_BF16 = (8, 0)  # compute capability of the first cards that compute in bfloat16
+_BF16 = (8, 0)  # compute capability of the first GPUs that compute in bfloat16
 
 
 def problem(settings: Settings, device: str) -> StudioError | None:
@@ -36,7 +36,7 @@ def problem(settings: Settings, device: str) -> StudioError | None:
 
 
 def _fsdp_problem(settings: Settings, device: str) -> StudioError | None:
-    """FSDP has no scaler for 16-bit numbers of the old kind, so a card without bfloat16 computes in 32 bits."""
+    """FSDP has no scaler for 16-bit numbers of the old kind, so a GPU without bfloat16 computes in 32 bits."""
     if settings.dtype == "float32":
         return None
     named = set(device.split(","))

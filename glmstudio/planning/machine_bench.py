@@ -114,7 +114,7 @@ def bench(tell: Tell = lambda _stage, _left: None) -> Bench:
     card = device_memory_of(device, alone=True)
     begun = time.monotonic()
     found = measure(_ask(device), tell)
-    # A PyTorch that cannot use the card computes on the processor, and so would a run.
+    # A PyTorch that cannot use the GPU computes on the processor, and so would a run.
     place = card if found["device"] != CPU else device_memory_of(CPU, alone=True)
     kept = {
         "version": _VERSION,

@@ -13,7 +13,7 @@ from glmstudio.planning.model_shape import ModelShape
 from glmstudio.planning.sharded_memory import held
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-FIXED = {"cpu": 500_000_000, "cuda": 700_000_000}  # Python and its libraries; a card's context and its workspaces
+FIXED = {"cpu": 500_000_000, "cuda": 700_000_000}  # Python and its libraries; a GPU's context and its workspaces
 _QUANTISED = ("8", "4")
 
 
@@ -22,7 +22,7 @@ class Need:
     """Bytes of one process at the peak of a step, by what they are for.
 
     `activations` is what the backward pass needs, and the intermediate results of the layer where the peak is; `logits`
-    is the head's and the loss's share of that peak; `fixed` is there before a model is; `host` is what a run on a card
+    is the head's and the loss's share of that peak; `fixed` is there before a model is; `host` is what a run on a GPU
     puts into main memory.
     """
 
@@ -68,7 +68,7 @@ class WorstBatch:
 
 
 def need(shape: ModelShape, settings: Settings, largest: WorstBatch, on: Computing) -> Need:
-    """What each process needs on its card, or on the CPU: live bytes. What an allocator holds beyond them comes on top.
+    """What each process needs on its GPU, or on the CPU: live bytes. What an allocator holds beyond them comes on top.
 
     Args:
         shape: The model's.
@@ -163,7 +163,7 @@ class _Batch:
         # An engine that divides the model computes in 16 bits throughout; else autocast turns to them and back.
         self.amp = self.cuda and settings.method == "full" and self.size == 2 and settings.engine == "ddp"
         self.learner = 2 if on.dtype == "float16" else 4  # LoRA's matrices are float32; only float16 has autocast
-        # Who takes float16 has a card without the flash kernel, and float32 has none: keys are expanded to all heads.
+        # Who takes float16 has a GPU without the flash kernel, and float32 has none: keys are expanded to all heads.
         self.grouped = not self.cuda or on.dtype == "bfloat16"
 
     @property

@@ -32,7 +32,7 @@ KNOWN = {"chatglm3-6b": _CHATGLM3_6B, "chatglm3-6b-base": _CHATGLM3_6B, "chatglm
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Where a run would train. Memory in bytes, for each of its processes: that of the fullest card, or a share of the
+    """Where a run would train. Memory in bytes, for each of its processes: that of the fullest GPU, or a share of the
     main memory."""
 
     device: str
@@ -56,7 +56,7 @@ class PresetFit:
 
 
 def fit(settings: Settings) -> PresetFit:
-    """Judge a preset on the device that it would take, with the card to itself. Never raises StudioError."""
+    """Judge a preset on the device that it would take, with the GPU to itself. Never raises StudioError."""
     try:
         shape = KNOWN.get(settings.model) or shape_of(find_model(settings.model).path)
         place = device_memory_of(choose(settings.device, settings.processes), settings.processes, alone=True)
@@ -69,7 +69,7 @@ def fit(settings: Settings) -> PresetFit:
 def device_memory_of(device: str, processes: int = 0, *, alone: bool = False) -> DeviceMemory:
     """The memory of the device; `alone` counts what another run or a chat holds as free, because it will have ended.
 
-    Raises StudioError where a card of it is gone.
+    Raises StudioError where a GPU of it is gone.
     """
     count = processes_on(device, processes)
     if device == CPU:

@@ -87,7 +87,7 @@ def look_probe(settings: Settings, device: str, data_key: str) -> Probe:
 
 
 def end_probes() -> None:
-    """End every probe that goes on, and forget it: the card is wanted for the real thing."""
+    """End every probe that goes on, and forget it: the GPU is wanted for the real thing."""
     for file in (paths().state / "probes").glob(f"*/{RunFiles.RECORD}"):
         identity = RunRecord.read(file.parent).attempt.agent
         if identity is not None and process.send(identity, KILL):

@@ -16,7 +16,7 @@ _SUBGROUP = 1_000_000_000  # numbers: as many ZeRO-3 updates at once
 
 @dataclass(frozen=True)
 class ShardedSizes:
-    """Bytes of one process; `host` lies in main memory where the others lie on a card."""
+    """Bytes of one process; `host` lies in main memory where the others lie on a GPU."""
 
     weights: int
     optimizer: int

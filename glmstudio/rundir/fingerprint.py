@@ -25,11 +25,11 @@ _WORDS = {
     "data": LazyText("runs.fact_data"),
     "model": LazyText("runs.fact_model"),
 }
-_PLACES = ("model", "data", "validation", "device", "processes", "warm_start")  # paths and cards are each machine's own
+_PLACES = ("model", "data", "validation", "device", "processes", "warm_start")  # paths and GPUs are each machine's own
 
 
 def fingerprint(settings: Settings, *, data: str, model: Path) -> dict[str, str]:
-    """Name -> value, short texts; `data`: the check sum of the data set as it was read."""
+    """Name -> value, short texts; `data`: the check sum of the dataset as it was read."""
     kept = {name: value for name, value in dataclasses.asdict(settings).items() if name not in _PLACES}
     return {
         "program": f"{__version__} ({_source()})",

@@ -46,7 +46,7 @@ def cluster_line(cluster: Cluster, number: int, job: str, ip: str, folder: str) 
 
 
 def training_environment(device: str | None = None, processes: int = 1, ip: str = "127.0.0.1") -> dict[str, str]:
-    """This environment without what another torchrun left in it; a run on `device` sees no other card, and its
+    """This environment without what another torchrun left in it; a run on `device` sees no other GPU, and its
     processes share the CPU. They talk at this machine's address `ip`: those of one machine where nobody else is."""
     kept = {name: value for name, value in os.environ.items() if not process.belongs_to_a_training(name)}
     kept["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"

@@ -16,7 +16,7 @@ SERVER = "server.json"  # in the state folder: the model server that was started
 
 
 def run_on(device: str) -> Run | None:
-    """The run that holds the device, or a card of it, now."""
+    """The run that holds the device, or a GPU of it, now."""
     return next(
         (run for run in list_runs() if devices.overlap(run.device, device) and run.read_state().holds_device), None
     )
@@ -37,7 +37,7 @@ def chat_on(device: str) -> str | None:
 
 
 def chat_device() -> str:
-    """Where a chat loads its model: the first card, or the CPU."""
+    """Where a chat loads its model: the first GPU, or the CPU."""
     return next((card.uuid for card in devices.cards()), devices.CPU)
 
 

@@ -57,12 +57,12 @@ class Run:
 
     @property
     def data(self) -> str:
-        """The data set's path."""
+        """The dataset's path."""
         return str(self.settings.get("data", ""))
 
     @property
     def device(self) -> str:
-        """Where it trains: "cpu", or its cards (`glmstudio.config.devices`)."""
+        """Where it trains: "cpu", or its GPUs (`glmstudio.config.devices`)."""
         return self.record.placement.device
 
     @property

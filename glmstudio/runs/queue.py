@@ -18,7 +18,7 @@ from glmstudio.rundir.run import Run, find_run
 def advance(launch: Callable[[Run], None]) -> list[str]:
     """Start every waiting run whose device is free, in order; returns their names.
 
-    Nobody overtakes on a card for which an earlier run waits: else one that needs four cards would wait for ever. A run
+    Nobody overtakes on a GPU for which an earlier run waits: else one that needs four GPUs would wait for ever. A run
     whose directory is gone leaves the queue. One that the system lets nobody start, as on a full disk, stays.
     """
     started: list[str] = []

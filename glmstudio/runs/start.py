@@ -43,9 +43,9 @@ def start_run(
 ) -> Run:
     """Check what would surely fail, write the run's directory, and start its supervisor.
 
-    Where another run holds the card, `wait` puts this one into the queue; `beside_chat` starts although a chat has a
+    Where another run holds the GPU, `wait` puts this one into the queue; `beside_chat` starts although a chat has a
     model loaded there. Raises StudioError for a model that is not whole, data that cannot be trained on, a bad or
-    taken name, wrong settings, and a card that is held; nothing is left behind then.
+    taken name, wrong settings, and a GPU that is held; nothing is left behind then.
     """
     return start(RunRequest(preset, data, name, changes or {}), wait=wait, beside_chat=beside_chat)
 
@@ -113,7 +113,7 @@ def write_ballast(run: Run) -> None:
 
 
 def advance() -> list[str]:
-    """Start every waiting run whose card is free; returns their names."""
+    """Start every waiting run whose GPU is free; returns their names."""
     return queue.advance(launch)
 
 

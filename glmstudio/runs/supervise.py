@@ -37,7 +37,7 @@ _OPEN_FILES = 65536  # the usual 1,024 are few for data loaders and connections
 
 
 def main(folder: Path) -> int:
-    """Run until the training ends, then give the card to the next run that waits; returns the training's exit code."""
+    """Run until the training ends, then give the GPU to the next run that waits; returns the training's exit code."""
     # A terminal that closes, or the studio's, must not end the run; a stop comes through `stop.json` and the agent.
     ignore(HANG_UP, signal.SIGINT)
     raise_open_files(_OPEN_FILES)

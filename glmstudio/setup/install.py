@@ -102,7 +102,7 @@ def _works() -> bool:
 def _install_torch(position: str, build: str, reason: str) -> None:
     arguments = torch_build.requirement(build)
     if packages.installed_version("torch").endswith("+cpu") and "+" not in build and torch_build.nvidia():
-        arguments.append("--force-reinstall")  # the same version counts as installed, though it cannot use the card
+        arguments.append("--force-reinstall")  # the same version counts as installed, though it cannot use the GPU
     title = say("step_torch", version=build.lstrip("+"), reason=reason)
     packages.install(position, title, arguments)
     _pin_torch()

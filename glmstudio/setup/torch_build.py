@@ -1,6 +1,6 @@
-"""Which PyTorch fits this machine: decided by the NVIDIA driver and the oldest card, before anything is installed.
+"""Which PyTorch fits this machine: decided by the NVIDIA driver and the oldest GPU, before anything is installed.
 
-The driver alone does not tell: a new driver on a V100 would accept CUDA 13 wheels, which hold no code for that card.
+The driver alone does not tell: a new driver on a V100 would accept CUDA 13 wheels, which hold no code for that GPU.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def choose(asked: str) -> tuple[str, str]:
 
 
 def pick(cc_min: Version, driver: Version) -> str:
-    """The build that both this driver and the card of the lowest compute capability can run."""
+    """The build that both this driver and the GPU of the lowest compute capability can run."""
     if driver < (450, 80):
         raise Stop(say("driver_old", driver=".".join(map(str, driver))))
     if driver < (525, 60, 13):
@@ -54,7 +54,7 @@ def requirement(build: str) -> list[str]:
 
 
 def nvidia() -> tuple[Version, Version] | None:
-    """The driver's version and the lowest compute capability of its cards; None without a driver or a card."""
+    """The driver's version and the lowest compute capability of its GPUs; None without a driver or a GPU."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
         return _ask_library()
     with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):

@@ -1,4 +1,4 @@
-"""How much of the cards' memory each process holds, as far as the driver tells it in time."""
+"""How much of the GPUs' memory each process holds, as far as the driver tells it in time."""
 
 from __future__ import annotations
 

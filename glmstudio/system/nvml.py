@@ -1,4 +1,4 @@
-"""The graphics cards as NVIDIA's library describes them: it needs no CUDA and holds no memory of the card."""
+"""The GPUs as NVIDIA's library describes them: it needs no CUDA and holds no memory of the GPU."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class GpuReading:
     gpus: tuple[Gpu, ...] = ()
     driver: str = ""
     problem: str = ""
-    lost: tuple[int, ...] = ()  # cards that the driver lists and cannot reach any more
+    lost: tuple[int, ...] = ()  # GPUs that the driver lists and cannot reach any more
 
 
 @dataclass(frozen=True)
 class GpuHealth:
-    """How a card is; None where it does not tell. Reasons are NVML's bits for slowing its clock down."""
+    """How a GPU is; None where it does not tell. Reasons are NVML's bits for slowing its clock down."""
 
     index: int
     name: str
@@ -120,7 +120,7 @@ def read_cards() -> GpuReading:
 
 
 def read_health() -> tuple[GpuHealth, ...]:
-    """How each card is."""
+    """How each GPU is."""
     with _LIBRARY.lock:
         if _LIBRARY.problem():
             return ()
@@ -188,7 +188,7 @@ def _read_health(index: int, handle: Any) -> GpuHealth:
 
 
 def _recovery(handle: Any) -> int:
-    """What the driver wants done to the card: 0 nothing, 1 a reset, 2 a restart of the machine, and so on."""
+    """What the driver wants done to the GPU: 0 nothing, 1 a reset, 2 a restart of the machine, and so on."""
     values = _ask(pynvml.nvmlDeviceGetFieldValues, handle, [_RECOVERY_FIELD])
     return int(values[0].value.uiVal) if values and values[0].nvmlReturn == 0 else 0
 
@@ -222,7 +222,7 @@ def _describe(process: Any) -> GpuProcess:
 
 
 def _ask(question: Callable[..., Any], *arguments: Any, default: Any = None) -> Any:
-    """An answer, or `default` where this driver or card cannot give it."""
+    """An answer, or `default` where this driver or GPU cannot give it."""
     try:
         return question(*arguments)
     except (pynvml.NVMLError, AttributeError, UnicodeDecodeError, ValueError):

@@ -1,4 +1,4 @@
-"""What torchrun starts on each card: `python -m glmstudio.train RUN_DIR`."""
+"""What torchrun starts on each GPU: `python -m glmstudio.train RUN_DIR`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def main(folder: Path) -> int:
 
 
 def _end_with_the_agent() -> None:
-    """A killed torchrun would leave its workers behind, holding the card."""
+    """A killed torchrun would leave its workers behind, holding the GPU."""
     if sys.platform != "linux" or "RANK" not in os.environ:
         return  # a probe has no agent: whoever started it may be a thread that ends long before it
     die_with_parent.tie()
-    # What loads the data ends with this process in turn; left alone, it would hold the card and the port.
+    # What loads the data ends with this process in turn; left alone, it would hold the GPU and the port.
     os.register_at_fork(after_in_child=die_with_parent.tie)
     # An agent that ended before this line left another parent, which does not carry the run's id.
     if process.environment(os.getppid()).get(process.COOKIE) != os.environ.get(process.COOKIE):

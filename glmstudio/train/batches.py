@@ -1,6 +1,6 @@
-"""A data set as the packs of each step: tokenised once, in a known order, nothing computed that is not wanted.
+"""A dataset as the packs of each step: tokenised once, in a known order, nothing computed that is not wanted.
 
-The order and the steps do not depend on how many processes train: a step is the same batches on one card as on eight.
+The order and the steps do not depend on how many processes train: a step is the same batches on one GPU as on eight.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Examples(Dataset[dict[str, Any]]):
         return bool(self._store.rows["flags"][self._rows[index]] & TOOLS)
 
     def scored(self, index: int) -> int:
-        """How many of them are learned. The first one is never foretold."""
+        """How many of them are learned. The first one is never predicted."""
         return int(self._store.learned(int(self._rows[index]), self.length(index))[1:].sum())
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from glmstudio.errors import StudioError
 
 _MOST_SKIPPED = 20  # steps in a row that 16-bit training leaves out while it looks for its scale
-_ZEROS = 5  # steps in a row whose loss is exactly 0: no real text is foretold like that, but broken 16-bit numbers are
+_ZEROS = 5  # steps in a row whose loss is exactly 0: no real text is predicted like that, but broken 16-bit numbers are
 _SPAN = 10  # steps whose mean is compared
 _FACTOR, _MARGIN = 2.0, 2.0
 

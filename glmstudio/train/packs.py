@@ -1,6 +1,6 @@
 """How the conversations of one optimizer step become packs: rows of tokens, each for one forward and backward pass.
 
-A pack is only a layout. What a step learns is the same however its conversations are laid out, on one card as on
+A pack is only a layout. What a step learns is the same however its conversations are laid out, on one GPU as on
 eight: that is what the weights say, which every learned token brings along.
 """
 

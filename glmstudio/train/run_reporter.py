@@ -168,7 +168,7 @@ def _seconds_before(folder: Path) -> float:
 
 
 def _peak_memory() -> int:
-    """The most memory that was held, in bytes: the card's, or the process's where there is none."""
+    """The most memory that was held, in bytes: the GPU's, or the process's where there is none."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
     return peak_memory()

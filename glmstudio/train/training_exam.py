@@ -58,7 +58,7 @@ class Exam:
 
     @classmethod
     def of(cls, glm: GlmForCausalLM, settings: Settings, model: Model, folder: Path) -> Exam | None:
-        """The exam of a run, before anything is put on the model; None where its data hold no facts, and where the card
+        """The exam of a run, before anything is put on the model; None where its data hold no facts, and where the GPU
         has no room even for one question."""
         facts = read_facts(settings.data, MOST_FACTS)
         if not facts:
@@ -100,7 +100,7 @@ class Exam:
 
 
 def examine(exam_of_run: Exam, glm: GlmForCausalLM, step: int, reporter: RunReporter) -> ExamScores | None:
-    """Ask, and have it written beside the loss; None where the card has no room for it beside the training."""
+    """Ask, and have it written beside the loss; None where the GPU has no room for it beside the training."""
     reporter.phase("examining")
     try:
         with torch.no_grad():

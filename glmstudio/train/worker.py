@@ -198,7 +198,7 @@ def _environment(glm: GlmForCausalLM, context: DistributedContext) -> dict[str, 
 
 
 def _out_of_memory(error: Exception) -> StudioError:
-    """What was needed and what was free, in bytes, as the card says it."""
+    """What was needed and what was free, in bytes, as the GPU says it."""
     if not torch.cuda.is_available():
         return StudioError("runs.out_of_memory")
     free, total = torch.cuda.mem_get_info()

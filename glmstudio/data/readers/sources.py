@@ -1,4 +1,4 @@
-"""The files of a data set as text: which ones they are, their encoding, and how much of them was read."""
+"""The files of a dataset as text: which ones they are, their encoding, and how much of them was read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graphics cards: whether the driver answers, who holds their memory, and whether a chosen one is there."""
+"""The GPUs: whether the driver answers, who holds their memory, and whether a chosen one is there."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from glmstudio.system.environment import in_container, in_wsl
 from glmstudio.system.nvml import Gpu, GpuReading, read_cards
 from glmstudio.system.portable.open_files import all_open_files
 
-_NEED_MIB = 15 * 1024  # ChatGLM3-6B with P-Tuning, as the shipped preset has it, on a card of 16 GB
+_NEED_MIB = 15 * 1024  # ChatGLM3-6B with P-Tuning, as the shipped preset has it, on a GPU of 16 GB
 _UNNAMED_MIB = 500  # below that it is what programs and driver round
-_P2P_FIXED = (550, 40, 7)  # from this driver on, RTX 40 cards say themselves that they cannot reach each other
+_P2P_FIXED = (550, 40, 7)  # from this driver on, RTX 40 GPUs say themselves that they cannot reach each other
 _DEVICE = re.compile(r"/dev/nvidia\d+")
 
 
@@ -28,7 +28,7 @@ def driver(probes: Probes) -> Finding | list[Finding]:
     if cards.problem == "LibRmVersionMismatch":
         return found("error", "restart")
     if cards.problem in ("LibraryNotFound", "DriverNotLoaded"):
-        # In a container the card of the host may be visible on the bus though it was not handed over.
+        # In a container the GPU of the host may be visible on the bus though it was not handed over.
         if not _card_on_bus() or in_container():
             return found("ok", "none")
         return found("error" if cards.problem == "DriverNotLoaded" else "warning", "no_driver")
@@ -45,7 +45,7 @@ def _listed(cards: GpuReading) -> list[Finding]:
 
 @check("gpu.memory_free", family="card", limit=10)
 def memory_free(probes: Probes) -> Finding | None:
-    """Whether the freest card has room for ChatGLM3-6B, and who holds it if not."""
+    """Whether the freest GPU has room for ChatGLM3-6B, and who holds it if not."""
     gpus = probes.ask(read_cards).gpus
     if not gpus:
         return None
@@ -92,13 +92,13 @@ def unaccounted(probes: Probes) -> list[Finding] | None:
 
 
 def _have_a_card_open() -> list[int]:
-    """The processes with a card's device file open, as far as this user may look."""
+    """The processes with a GPU's device file open, as far as this user may look."""
     return sorted(pid for pid, files in all_open_files() if any(map(_DEVICE.fullmatch, files.values())))
 
 
 @check("gpu.identity", family="card", limit=10)
 def identity(probes: Probes) -> Finding | None:
-    """Whether CUDA_VISIBLE_DEVICES names cards that are there."""
+    """Whether CUDA_VISIBLE_DEVICES names GPUs that are there."""
     gpus, chosen = probes.ask(read_cards).gpus, os.environ.get("CUDA_VISIBLE_DEVICES")
     if not gpus or chosen is None:
         return None
@@ -118,7 +118,7 @@ def _names_a_card(name: str, gpus: tuple[Gpu, ...]) -> bool:
 
 @check("nccl.p2p", family="card", limit=10)
 def peer_to_peer(probes: Probes) -> Finding | None:
-    """RTX 40 cards cannot talk directly, and drivers before 550.40.07 do not say so: several of them then hang."""
+    """RTX 40 GPUs cannot talk directly, and drivers before 550.40.07 do not say so: several of them then hang."""
     cards = probes.ask(read_cards)
     affected = [gpu for gpu in cards.gpus if re.search(r"RTX 40\d\d", gpu.name)]
     if len(affected) < 2:
@@ -130,7 +130,7 @@ def peer_to_peer(probes: Probes) -> Finding | None:
 
 @check("precision", family="card", limit=10)
 def precision(probes: Probes) -> list[Finding] | None:
-    """The number format that training takes on each card, and why."""
+    """The number format that training takes on each GPU, and why."""
     known = [gpu for gpu in probes.ask(read_cards).gpus if gpu.capability != (0, 0)]
     kinds = {gpu.capability: gpu.name for gpu in known}
     return [

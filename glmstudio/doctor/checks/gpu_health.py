@@ -1,4 +1,4 @@
-"""How the cards are: damaged memory, heat, modes that shut programs out, and what the kernel's log says of them."""
+"""How the GPUs are: damaged memory, heat, modes that shut programs out, and what the kernel's log says of them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _HOT = 0x20 | 0x40  # slowed by software, by hardware, for heat
 _STARVED = 0x08 | 0x80  # slowed by hardware, or by the power supply; idle (0x1) and its power limit (0x4) are normal
 _EXCLUSIVE, _PROHIBITED = 3, 2
 _XID = re.compile(r"NVRM: Xid \((?P<card>[^)]*)\): (?P<number>\d+)")
-_BROKEN_XIDS = {48, 64, 74, 79, 95}  # memory that cannot be corrected, links, a card that fell off the bus
+_BROKEN_XIDS = {48, 64, 74, 79, 95}  # memory that cannot be corrected, links, a GPU that fell off the bus
 _WORN_XID = 63
 
 
 @check("gpu.health", family="card", limit=10)
 def health(probes: Probes) -> list[Finding] | None:
-    """Damaged memory, as the card itself counts it."""
+    """Damaged memory, as the GPU itself counts it."""
     cards = probes.ask(read_health)
     return [_judge(card) for card in cards] or None
 
@@ -43,7 +43,7 @@ def _judge(card: GpuHealth) -> Finding:
 
 @check("gpu.thermal", family="card", limit=10)
 def thermal(probes: Probes) -> list[Finding] | None:
-    """A card that slows itself down. Being idle, or at its power limit under load, is normal."""
+    """A GPU that slows itself down. Being idle, or at its power limit under load, is normal."""
     slowed = []
     for card in probes.ask(read_health):
         values = {"name": card.name, "degrees": card.temperature_c if card.temperature_c is not None else "–"}
@@ -56,7 +56,7 @@ def thermal(probes: Probes) -> list[Finding] | None:
 
 @check("gpu.mode", family="card", limit=10)
 def mode(probes: Probes) -> list[Finding] | None:
-    """Modes that let no program, or only one, use a card."""
+    """Modes that let no program, or only one, use a GPU."""
     results = []
     for card in probes.ask(read_health):
         values, subject = {"index": card.index, "name": card.name}, f"GPU {card.index}"
@@ -71,7 +71,7 @@ def mode(probes: Probes) -> list[Finding] | None:
 
 @check("gpu.uvm", family="card", limit=65)
 def device_file(probes: Probes) -> Finding | None:
-    """The device file that CUDA needs besides the cards' own. The first program makes it, so torch is asked before."""
+    """The device file that CUDA needs besides the GPUs' own. The first program makes it, so torch is asked before."""
     if not probes.ask(read_health) or in_wsl():
         return None
     facts = torch_facts(probes)

@@ -68,7 +68,7 @@ def memory(_: Probes) -> Finding:
 
 @check("shm.size", family="machine")
 def shared_memory(_: Probes) -> Finding | None:
-    """Shared memory, over which several cards or data loaders exchange their data. One card needs none."""
+    """Shared memory, over which several GPUs or data loaders exchange their data. One GPU needs none."""
     folder = Path("/dev/shm")  # noqa: S108  the place itself is looked at
     if not folder.is_dir():
         return None
@@ -109,7 +109,7 @@ def place(_: Probes) -> list[Finding]:
 
 
 def _nouveau_drives_a_card() -> bool:
-    """Whether the system's own driver holds an NVIDIA card, so that NVIDIA's cannot."""
+    """Whether the system's own driver holds an NVIDIA GPU, so that NVIDIA's cannot."""
     return any(Path("/sys/bus/pci/drivers/nouveau").glob("0000:*"))
 
 

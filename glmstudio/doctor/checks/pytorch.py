@@ -22,7 +22,7 @@ from glmstudio.setup.messages import Stop
 from glmstudio.system.nvml import GpuReading, read_cards
 
 _LIMIT = 60.0  # a cold disk, a busy machine
-# The facts come first, then a line before and after each card's sum: of a child that hangs it is known where.
+# The facts come first, then a line before and after each GPU's sum: of a child that hangs it is known where.
 _ASK_TORCH = """
 import json, torch
 cuda = torch.cuda.is_available()
@@ -61,7 +61,7 @@ def start(probes: Probes) -> Finding:
 
 @check("torch.cuda_build", family="pytorch", limit=_LIMIT + 5)
 def cuda_build(probes: Probes) -> Finding | None:
-    """A PyTorch without support for cards on a machine that has one."""
+    """A PyTorch without support for GPUs on a machine that has one."""
     facts, cards = torch_facts(probes), probes.ask(read_cards)
     if facts is None or not cards.gpus:
         return None
@@ -83,7 +83,7 @@ def driver_match(probes: Probes) -> Finding | None:
 
 @check("torch.arch_match", family="pytorch", limit=_LIMIT + 5, before_start=True)
 def arch_match(probes: Probes) -> Finding | None:
-    """A PyTorch without code for a card: it says that the card is there, and fails at the first calculation."""
+    """A PyTorch without code for a GPU: it says that the GPU is there, and fails at the first calculation."""
     facts, cards = torch_facts(probes), probes.ask(read_cards)
     if facts is None or not cards.gpus or not facts["available"]:
         return None
@@ -96,7 +96,7 @@ def arch_match(probes: Probes) -> Finding | None:
 
 @check("gpu.kernel_smoke", family="pytorch", limit=_LIMIT + 5, before_start=True)
 def kernel_smoke(probes: Probes) -> list[Finding] | None:
-    """A small sum on each card, there and back, which only a working card, driver and PyTorch can do together."""
+    """A small sum on each GPU, there and back, which only a working GPU, driver and PyTorch can do together."""
     facts = torch_facts(probes)
     return [_judge_sum(*pair) for pair in sorted(facts["sums"].items())] if facts and facts["sums"] else None
 
@@ -126,7 +126,7 @@ def _reinstall(case: str, cards: GpuReading, **values: Any) -> Finding:
 
 
 def has_code_for(capability: tuple[int, int], architectures: list[str]) -> bool:
-    """Whether a build runs on a card: code of the same major version that is not newer, or code to be translated."""
+    """Whether a build runs on a GPU: code of the same major version that is not newer, or code to be translated."""
     for architecture in architectures:
         kind, _, number = architecture.partition("_")
         digits = "".join(filter(str.isdigit, number))
@@ -147,7 +147,7 @@ def torch_facts(probes: Probes) -> dict[str, Any] | None:
 
 
 def remembered_facts() -> dict[str, Any]:
-    """PyTorch's own answers, from the last time if nothing changed since; a card can fail, so its answers age."""
+    """PyTorch's own answers, from the last time if nothing changed since; a GPU can fail, so its answers age."""
     cards = read_cards()
     file = paths().state / "torch.json"
     key = _key(cards)
@@ -165,7 +165,7 @@ def remembered_facts() -> dict[str, Any]:
 
 
 def ask_torch(python: str = sys.executable, limit: float = _LIMIT) -> dict[str, Any]:
-    """What PyTorch says of itself, with the `sums` of its cards (by number: "ok", "late" or the error).
+    """What PyTorch says of itself, with the `sums` of its GPUs (by number: "ok", "late" or the error).
 
     Raises CalledProcessError, TimeoutExpired, or ValueError for no clear answer.
     """

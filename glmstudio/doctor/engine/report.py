@@ -119,7 +119,7 @@ class StaleProcess:
     user: str = ""
     busy: bool = False  # it computes right now
     silent_s: float | None = None  # since its log was last written to, where it has one
-    gpu_mib: int | None = None  # of the cards' memory, where the driver tells
+    gpu_mib: int | None = None  # of the GPUs' memory, where the driver tells
     in_terminal: bool = False
     suspended_s: float | None = None  # for how long, where the kernel tells
     running: int = 0  # of a suspended launcher: its processes that go on
@@ -200,7 +200,7 @@ class EndResult:
     outcome: Outcome
     freed_ports: tuple[int, ...] = ()
     kept_ports: tuple[int, ...] = ()  # at which another process listens, too
-    freed_mib: int | None = None  # of the cards' memory; None where it held none, or where nobody can tell
+    freed_mib: int | None = None  # of the GPUs' memory; None where it held none, or where nobody can tell
     kept_mib: int | None = None  # that the driver still counts as its own
     values: dict[str, Any] = field(default_factory=dict)  # what else fills in the sentence
 

@@ -1,6 +1,6 @@
-"""What the doctor mends when a person says so: shown before, checked after, written down, and undone where possible.
+"""What the doctor fixes when a person says so: shown before, checked after, written down, and undone where possible.
 
-What it mends by itself needs no question: a free port, 127.0.0.1, a way past proxies, a clean environment for runs.
+What it fixes by itself needs no question: a free port, 127.0.0.1, a way past proxies, a clean environment for runs.
 """
 
 from __future__ import annotations

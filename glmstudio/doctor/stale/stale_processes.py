@@ -1,6 +1,6 @@
 """Processes that a training left behind: found by what they carry in their environment, never by their name alone.
 
-A rank whose agent is gone keeps its card's memory and its port. That its parent is process 1 proves nothing (a healthy
+A rank whose agent is gone keeps its GPU's memory and its port. That its parent is process 1 proves nothing (a healthy
 job under nohup has that too, an orphan under a session manager has not): what counts is that nobody who
 started it is left above it, or that our own run's processes are gone or have ended.
 """

@@ -44,7 +44,7 @@ def load_base(folder: Path, *, dtype: torch.dtype | None, device: torch.device) 
                 if native not in wanted or wanted[native].shape != piece.shape:
                     raise StudioError("models.foreign_tensor", file=str(file), name=name)
                 moved = piece.to(device)
-                state[native] = moved if dtype is None else moved.to(dtype)  # a card does that faster than the CPU
+                state[native] = moved if dtype is None else moved.to(dtype)  # a GPU does that faster than the CPU
         model.load_state_dict(state, strict=False, assign=True)
         for native in state:
             wanted.pop(native, None)

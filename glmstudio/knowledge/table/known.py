@@ -24,7 +24,7 @@ def asking(model: Model) -> Asking:
 
 def ask(model: Model, table: Table) -> None:
     """Ask the model every question of the table that it was not asked before. Raises StudioError where there is none,
-    and where a run holds the card."""
+    and where a run holds the GPU."""
     questions = [question for row in learned_rows(table) if (question := _question(row))]
     if not questions:
         raise StudioError("knowledge.table_empty")

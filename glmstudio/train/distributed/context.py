@@ -73,7 +73,7 @@ class DistributedContext:
 
 
 def backend() -> str:
-    """How the processes talk. Small values go over main memory, so that they never wait for what a card is doing."""
+    """How the processes talk. Small values go over main memory, so that they never wait for what a GPU is doing."""
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 

@@ -12,7 +12,7 @@ from glmstudio.train.distributed.rendezvous import meet
 
 
 def main() -> int:
-    """Meet, add, leave. One card or none takes gloo, as a run does; a card for each worker takes NCCL."""
+    """Meet, add, leave. One GPU or none takes gloo, as a run does; a GPU for each worker takes NCCL."""
     rank, world = int(os.environ["LOCAL_RANK"]), int(os.environ["WORLD_SIZE"])
     cards = torch.cuda.device_count() >= world
     meet("nccl" if cards else "gloo")

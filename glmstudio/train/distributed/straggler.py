@@ -17,7 +17,7 @@ _LEAST = 0.02  # seconds of a step: less is noise
 class Stopwatch:
     """What one process does by itself: reading its batches, and the forward pass, in which nobody waits for anybody.
 
-    On a card the times are the card's own.
+    On a GPU the times are the GPU's own.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Stopwatch:
             self._computing += time.perf_counter() - begun
 
     def take(self) -> tuple[float, float]:
-        """Seconds of reading and of computing since the last call. Waits for the card."""
+        """Seconds of reading and of computing since the last call. Waits for the GPU."""
         for begin, end in self._events:
             end.synchronize()
             self._computing += begin.elapsed_time(end) / 1000

@@ -60,7 +60,7 @@ class LayerBench:
         return statistics.median(taken) if len(taken) >= 5 else min(taken)
 
     def wait(self) -> None:
-        """Until the card has done all that it was told."""
+        """Until the GPU has done all that it was told."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 

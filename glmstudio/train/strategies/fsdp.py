@@ -1,6 +1,6 @@
 """PyTorch's FSDP2: every process holds a slice of each weight, of its gradient and of what the optimizer remembers.
 
-Applied here and not by accelerate, which would quietly train without dividing anything where there is no card.
+Applied here and not by accelerate, which would quietly train without dividing anything where there is no GPU.
 Gradients are divided after every pack: held back until the end of a step, they would be as large as the whole model.
 """
 
@@ -22,7 +22,7 @@ from glmstudio.train.strategies.base import ShardingStrategy
 
 
 class FSDPStrategy(ShardingStrategy):
-    """The model divided layer by layer. Computed in bfloat16 on a card that can, else in float32."""
+    """The model divided layer by layer. Computed in bfloat16 on a GPU that can, else in float32."""
 
     starts_empty = True
     autocast = False  # the precision is FSDP's

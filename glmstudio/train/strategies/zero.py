@@ -27,7 +27,7 @@ from glmstudio.train.strategies.base import WEIGHT, ShardingStrategy, adam_state
 
 
 class ZeroStrategy(ShardingStrategy):
-    """A 16-bit model on a card that computes, float32 numbers that learn, divided among the processes."""
+    """A 16-bit model on a GPU that computes, float32 numbers that learn, divided among the processes."""
 
     starts_empty = True
 
