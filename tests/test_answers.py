@@ -32,6 +32,7 @@ from glmstudio.ui.chat import answers_view
 from glmstudio.ui.chat.answers_file import answers_file
 from glmstudio.ui.framework.live import PageState
 from tests.trainings import LONG, SMALL, small_data, wait_for_step
+from tests.waiting import until
 
 ROWS = [
     {"line": 2, "question": "1+1?", "expected": "2", "base": "=HYPERLINK(\"http://x\")", "tuned": "2", "unfinished": "base"},
@@ -162,13 +163,8 @@ def command(file: Path, out: Path, *more: str) -> list[str]:
 
 
 def wait_for_answers(least: int) -> Asking:
-    deadline = time.monotonic() + 120
-    while True:
-        asking = Asking(jobs()[0]) if jobs() else None
-        if asking is not None and asking.look().done >= least:
-            return asking
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: jobs() and Asking(jobs()[0]).look().done >= least, 120)
+    return Asking(jobs()[0])
 
 
 def children(asking: Asking) -> int:

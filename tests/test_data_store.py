@@ -28,6 +28,7 @@ from glmstudio.files import digest
 from glmstudio.paths import DEMO
 from tests.bench.data_check import measure, write
 from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
+from tests.waiting import until
 
 MODEL = DEMO / "model"
 
@@ -329,13 +330,6 @@ def test_an_empty_store_is_no_accident(tmp_path: Path) -> None:
     assert store.split(0.5).tolist() == []
     with pytest.raises(StudioError, match="holds no conversation"):
         store.select("drop", 100)
-
-
-def until(true: Callable[[], Any], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_a_survey_prepares_in_a_child_and_is_joined(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from glmstudio.doctor.stale.stale_processes import Listed, Register
 from glmstudio.files import write_json
 from glmstudio.paths import paths
 from glmstudio.system.process import COOKIE, Identity, alive, identify
+from tests.waiting import until
 
 JOB = "TORCHELASTIC_RUN_ID"
 SLEEP = "import time; time.sleep(120)"
@@ -57,13 +58,6 @@ def write_run(name: str, *, state: str = "running", **facts: Any) -> Path:
     write_json(folder / "run.json", facts)
     write_json(folder / "status.json", {"state": state, "ended": ended})
     return folder
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.02)
 
 
 # --- Telling them apart ----------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from glmstudio.system.process import COOKIE, Identity, alive, free_port, identif
 from glmstudio.system.process_table import JOB, LOADER, read_table
 from tests.e2e.studio import command, environment
 from tests.fakes.nvml import FakeDriver
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -48,13 +49,6 @@ def kinds() -> dict[int, str]:
 def said(child: subprocess.Popen[str]) -> int:
     assert child.stdout is not None
     return int(child.stdout.readline())
-
-
-def until(condition: Callable[[], object], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.05)
 
 
 def kill(child: subprocess.Popen[str]) -> None:
@@ -106,10 +100,7 @@ def test_a_detached_launcher_is_healthy(home: Path, orphan: Orphan, tmp_path: Pa
     """As under nohup, or in tmux: its parent is process 1, or whoever adopts, and that means nothing."""
     (tmp_path / "torchrun").write_text(LAUNCH)
     agent = orphan(str(tmp_path / "torchrun"), ready=False)
-    deadline = time.monotonic() + 10
-    while not psutil.Process(agent.pid).children() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    (worker,) = psutil.Process(agent.pid).children()
+    (worker,) = until(psutil.Process(agent.pid).children)
     assert {agent.pid, worker.pid}.isdisjoint(kinds())
     assert [job.kind for job in diagnose(only=["proc.jobs"]).jobs if job.pid == agent.pid] == ["healthy"]
 
@@ -184,12 +175,7 @@ def test_what_somebody_runs_in_a_terminal_with_old_variables_is_no_orphan(home: 
     inner = f"{sys.executable} -S -c 'import os, time; print(os.getpid(), flush=True); time.sleep(120)' & wait"
     code = f"import os; os.execvp('script', ['script', '-qfc', {inner!r}, '/dev/null'])"
     terminal = orphan("-S", "-c", code, **WORKER)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        below = [each for each in read_table().below(terminal.pid) if each.is_python]
-        if below:
-            break
-        time.sleep(0.05)
+    below = until(lambda: [each for each in read_table().below(terminal.pid) if each.is_python])
     assert [(each.job, each.in_terminal) for each in below] == [("none", True)]
     assert below[0].pid not in kinds()
 

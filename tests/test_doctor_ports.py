@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from glmstudio.doctor.engine.report import Result
 from glmstudio.system.process import COOKIE, Identity, alive, free_port
 from glmstudio.system.process_table import JOB
 from glmstudio.system.sockets import read_sockets
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print(flush=True); time.sleep(120)"
@@ -56,9 +56,7 @@ def test_both_meeting_points_are_looked_at(home: Path) -> None:
 @pytest.mark.parametrize("port", ports.PORTS)
 def test_a_free_port_and_one_of_a_web_server(port: int, home: Path, spawn: Spawn) -> None:
     server = spawn("-m", "http.server", str(port), "--bind", "127.0.0.1")
-    deadline = time.monotonic() + 10
-    while not read_sockets().ports_of(server.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: read_sockets().ports_of(server.pid))
     result = next(r for r in diagnose(only=["net.port"]).results if r.subject == str(port))
     assert (result.status, result.case) == ("info", "other")
     assert result.what("en").startswith(

@@ -22,6 +22,7 @@ from glmstudio.files import write_json
 from glmstudio.paths import paths
 from glmstudio.system.process import COOKIE, Identity, alive, identify
 from glmstudio.system.process_table import JOB, LOADER, ProcessInfo, read_table
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -40,13 +41,6 @@ open(spec["ready"], "w").write(str(os.getpid()))
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 time.sleep(300)
 """
-
-
-def until(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.01)
 
 
 class Trees:

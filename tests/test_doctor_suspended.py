@@ -29,6 +29,7 @@ from glmstudio.system.process import Identity, alive, environment, free_port, id
 from glmstudio.system.process_table import JOB, is_stopped, read_table
 from glmstudio.system.suspension import paused_s
 from tests.trainings import LONG, begin, wait_for_step, who
+from tests.waiting import until
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 SLEEP = "import time; time.sleep(120)"
@@ -113,13 +114,6 @@ def terminal() -> Iterator[Terminal]:
     made = Terminal()
     yield made
     made.close()
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.05)
 
 
 def stop(*identities: Identity) -> None:

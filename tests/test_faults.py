@@ -28,6 +28,7 @@ from glmstudio.runs.resume import resume_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
 from tests.trainings import LONG, STEPS, begin, ended, losses, problem, same, wait_for_step, who
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,10 +98,7 @@ def move_away(run: Run, elsewhere: Path) -> None:
 
 def wait_for_none(run_id: str) -> None:
     """Until no process carries the run id."""
-    end = time.monotonic() + 60
-    while left := process.with_cookie(run_id):
-        assert time.monotonic() < end, left
-        time.sleep(0.1)
+    until(lambda: not process.with_cookie(run_id), why=lambda: process.with_cookie(run_id))
 
 
 @pytest.mark.slow

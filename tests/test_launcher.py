@@ -7,9 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import launcher
 from glmstudio.setup import install, packages, state, steps, torch_build
 from glmstudio.setup.messages import _TEXT, Stop, say
 from tests.fakes.nvml import FakeDriver
+from tests.waiting import until
 
 ROOT = Path(launcher.__file__).parent
 V100, T4, A100, H100, RTX5090, PASCAL = (7, 0), (7, 5), (8, 0), (9, 0), (12, 0), (6, 1)
@@ -505,11 +505,3 @@ def build_wheel(folder, settings=None, metadata=None):
             entry = tarfile.TarInfo(f"{name}-{version}/{file}")
             entry.size = len(text.encode())
             archive.addfile(entry, io.BytesIO(text.encode()))
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for a condition, and fail when it never comes true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.02)

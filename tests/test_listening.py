@@ -19,6 +19,7 @@ from tests.fakes.hub import Hub
 from tests.listening import beyond, watching
 from tests.models import weights
 from tests.test_models_jobs import begin, folder, hub, published, wait
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -26,9 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_watch_sees_what_others_reach() -> None:
     with watching() as found, socket.create_server(("0.0.0.0", 0)) as server:
         address = f"00000000:{server.getsockname()[1]:04X}"
-        end = time.monotonic() + 60
-        while address not in found and time.monotonic() < end:
-            time.sleep(0.01)
+        until(lambda: address in found)
     assert address in beyond(found)
 
 

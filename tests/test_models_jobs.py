@@ -23,6 +23,7 @@ from glmstudio.system.process import Identity, send
 from tests.fakes.hub import Faults, Hub
 from tests.fakes.published import make_model
 from tests.models import QUICK, REPO, weights
+from tests.waiting import until
 
 NAME = "chatglm3-6b"
 SHARD = "pytorch_model-00002-of-00002.bin"
@@ -61,20 +62,15 @@ def begin(folder: Path, connections: int = 4) -> None:
     jobs.start("download", NAME, folder, options_of(catalogue.entry(NAME), options))
 
 
-def wait(folder: Path, seconds: float = 30) -> jobs.ModelJob:
-    end = time.monotonic() + seconds
-    while (job := jobs.read(folder)) and job.live:
-        assert time.monotonic() < end, job
-        time.sleep(0.02)
+def wait(folder: Path) -> jobs.ModelJob:
+    until(lambda: (job := jobs.read(folder)) is None or not job.live, why=lambda: jobs.read(folder))
+    job = jobs.read(folder)
     assert job is not None
     return job
 
 
 def wait_for_bytes(hub: Hub, wanted: int) -> None:
-    end = time.monotonic() + 30
-    while hub.sent() < wanted:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: hub.sent() >= wanted)
 
 
 def flip(file: Path, place: int) -> None:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from glmstudio.runs.manage import delete_run, rename_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
 from tests.trainings import LONG, begin, ended, problem, small_data, who
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 # Each process does the same at the same moment, in several threads, and prints what came of it.
@@ -68,11 +68,8 @@ def together(folder: Path, act: str, *, processes: int, threads: int) -> list[An
     return found
 
 
-def wait_for_state(run: Run, *states: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while (state := run.read_state()).state not in states:
-        assert time.monotonic() < end, (state, run.log()[0][-2000:])
-        time.sleep(0.05)
+def wait_for_state(run: Run, *states: str) -> None:
+    until(lambda: run.read_state().state in states, why=lambda: (run.read_state(), run.log()[0][-2000:]))
 
 
 def supervisors(home: Path) -> list[int]:

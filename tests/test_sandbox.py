@@ -25,6 +25,7 @@ from glmstudio.tools.call import Outcome, call, unfenced
 from glmstudio.tools.permissions import set_folder
 from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.tools.workdir import PREFIX, is_full, place
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(bool(unfenced()), reason="this machine has no fence")
 
@@ -519,13 +520,10 @@ def test_no_process_outlives_the_studio(tool: Callable[..., Tool], spawn: Any, t
     made = tool("lib = ctypes.CDLL(None)\nlib.prctl(1, 0, 0, 0, 0)\nimport time\nwhile True: time.sleep(0.05)")
     studio = spawn("-c", CALLER, str(made.file), TMPDIR=str(tmp_path))
     assert studio.stdout.readline() == "ready\n"
-    child: list[psutil.Process] = []
-    end = time.monotonic() + 10
-    while not child and time.monotonic() < end:
-        child = [each for each in psutil.Process(studio.pid).children() if "child.py" in " ".join(each.cmdline())]
-        time.sleep(0.02)
+    child = until(
+        lambda: [each for each in psutil.Process(studio.pid).children() if "child.py" in " ".join(each.cmdline())]
+    )
     time.sleep(0.5)
-    assert child
     assert child[0].is_running()
     os.kill(studio.pid, signal.SIGKILL)
     studio.wait()

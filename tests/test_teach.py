@@ -28,6 +28,7 @@ from glmstudio.ui.state import ways
 from glmstudio.ui.state.form_state import recipe, settings_of
 from glmstudio.ui.state.ttl_cache import forget
 from tests.test_ui import HOSTILE, harmless
+from tests.waiting import until
 
 FACTS_WAY = PageState(source="facts")
 TWENTY = "".join(f"第{n}号灯塔叫什么？\t第{n}号灯塔叫星光{n}。\n" for n in range(20))
@@ -50,13 +51,6 @@ def rows() -> list[tuple[str, str]]:
     return [(row.question, row.answer) for row in draft.table().rows]
 
 
-def wait_until(done: Any, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def test_twenty_facts_are_pasted_saved_and_become_the_data_of_the_run(home: Path) -> None:
     assert key(recipe(FACTS_WAY).problem) == "ui.teach.none_saved"
     pasted = do("paste", at="fact.1.question", text=TWENTY)
@@ -73,7 +67,7 @@ def test_twenty_facts_are_pasted_saved_and_become_the_data_of_the_run(home: Path
     assert found.preset.name == "demo/facts"
     assert found.settings is not None
     assert (found.settings.data, found.settings.facts_with_tools) == (str(file), 0.5)
-    wait_until(lambda: (forget(), recipe(FACTS_WAY).plan)[1])
+    until(lambda: (forget(), recipe(FACTS_WAY).plan)[1])
     said = review.render_plan("en", FACTS_WAY), review.render_plan("zh", FACTS_WAY)
     assert "steps, 6 passes through 1,067 conversations, 907 of them general" in said[0]
     assert "把 1,067 条对话学 6 遍，其中 907 条是通用对话" in said[1]
@@ -318,7 +312,7 @@ def test_a_model_that_writes_nonsense_leaves_the_patterns(home: Path) -> None:
         raise StudioError("chat.unreachable")
 
     paraphrase.WRITING.start([row], broken, lambda each, write: teach_actions._propose([each], write, turned=False))
-    wait_until(lambda: not paraphrase.WRITING.running)
+    until(lambda: not paraphrase.WRITING.running)
     assert key(paraphrase.WRITING.problem) == "chat.unreachable"
 
 
@@ -339,13 +333,13 @@ def test_the_model_is_asked_first_and_what_it_knows_can_be_left_out(home: Path) 
     model = ready_model("demo")
     assert "Ask the model first" in teach_view.render_facts("en", FACTS_WAY)
     do("ask")
-    wait_until(lambda: not known.asking(model).look().running)
+    until(lambda: not known.asking(model).look().running)
     assert known.asking(model).look().whole
     said = known.answers(model, draft.table())
     assert set(said) == {1, 2}
     type_in(**{"1_answer": said[1][0]})
     do("ask")
-    wait_until(lambda: not known.asking(model).look().running)
+    until(lambda: not known.asking(model).look().running)
     html = teach_view.render_facts("en", FACTS_WAY)
     assert "1 of 2 are known already." in html
     do("leave-known")
@@ -359,13 +353,13 @@ def test_asking_is_cancelled_and_goes_on(home: Path) -> None:
     model = ready_model("demo")
     do("ask")
     do("ask-stop")
-    wait_until(lambda: not known.asking(model).look().running)
+    until(lambda: not known.asking(model).look().running)
     look = known.asking(model).look()
     assert not look.whole
     do("ask")
-    wait_until(lambda: known.asking(model).look().done > look.done)
+    until(lambda: known.asking(model).look().done > look.done)
     do("ask-stop")
-    wait_until(lambda: not known.asking(model).look().running)
+    until(lambda: not known.asking(model).look().running)
 
 
 def test_rows_survive_json_whatever_is_in_them() -> None:

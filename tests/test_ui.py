@@ -7,7 +7,6 @@ import string
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +32,7 @@ from glmstudio.ui.shell.quiet_import import quiet_import
 from glmstudio.ui.state.conversations import OpenConversation
 from glmstudio.units import literal
 from glmstudio.words import has, words
+from tests.waiting import until
 
 UI = Path(markup.__file__).parents[1]
 HOSTILE = '<img src=x onerror=alert(1)>"\' onmouseover="x {{7*7}} ${alert(1)} `x` </script><script>'
@@ -276,13 +276,6 @@ def test_commands_in_a_remedy_can_be_copied() -> None:
     assert markup.prose("set `<b>` now") == "set <code>&lt;b&gt;</code> now"
 
 
-def wait_until(true: Any, seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_click_during_a_checkup_waits_and_a_second_one_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from glmstudio.ui.state import checkup
 
@@ -303,8 +296,6 @@ def test_a_click_during_a_checkup_waits_and_a_second_one_does_nothing(monkeypatc
         made.end(["token"])
     made.start()
     gate.set()
-    deadline = time.monotonic() + 10
-    while (made.running or not ends) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: ends and not made.running)
     assert ends == [["token"]]
     assert looks == [0, 1]
