@@ -18,7 +18,7 @@ from glmstudio.planning.memory import Computing, Need, WorstBatch, _Batch, need,
 from glmstudio.planning.model_shape import ModelShape, shape_of
 from glmstudio.train.batches import joined, padded
 from glmstudio.train.model_with_loss import ModelWithLoss
-from tests.published import ModelShape as Published
+from tests.published import Shape as Published
 from tests.published import config_of, write_model
 from tests.training import prepared
 
