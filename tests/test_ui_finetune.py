@@ -313,7 +313,8 @@ def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch:
     from glmstudio.planning.plan import DeviceMemory
 
     monkeypatch.setattr(
-        "glmstudio.ui.state.form_state.device_memory_of", lambda device, _: DeviceMemory(device, "", FREE, 1_000_000_000)
+        "glmstudio.ui.state.form_state.device_memory_of",
+        lambda device, _: DeviceMemory(device, "", FREE, 1_000_000_000),
     )
     forget()
     view = PageState(preset=PRESET, changes=(("gradient_checkpointing", "off"),))
