@@ -230,6 +230,7 @@ def test_base_and_tuned_side_by_side_through_two_kills(home: Path, tmp_path: Pat
     assert [row["base"] for row in told[:150]] == [str(row[2]) for row in rows[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_tools_are_offered_where_that_is_asked_for(home: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "a.txt", "Set a timer for 25 minutes.\n")

@@ -280,6 +280,7 @@ time.sleep(120)
 """
 
 
+@pytest.mark.slow
 def test_two_real_trainings_at_29400_before_and_after_their_torchruns_were_killed(home: Path, tmp_path: Path) -> None:
     (tmp_path / "entry.py").write_text(ENTRY)
     lines = inside(

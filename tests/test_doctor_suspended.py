@@ -28,6 +28,7 @@ from glmstudio.rundir.run import Run
 from glmstudio.system.process import Identity, alive, environment, free_port, identify, send
 from glmstudio.system.process_table import JOB, is_stopped, read_table
 from glmstudio.system.suspension import paused_s
+from tests.marks import slow
 from tests.trainings import LONG, begin, wait_for_step, who
 from tests.waiting import until
 
@@ -148,7 +149,7 @@ def port_result(port: int) -> Result:
 # --- Ctrl+Z in a terminal --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("signalled", [True, False])
+@pytest.mark.parametrize("signalled", [True, slow(False)])
 def test_a_real_torchrun_is_suspended_continued_and_ended(
     signalled: bool, home: Path, terminal: Terminal, tmp_path: Path
 ) -> None:
@@ -330,6 +331,7 @@ def test_other_programs_that_stand_still_are_nobodys_business(home: Path, spawn:
 # --- Runs of the studio ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_of_the_studio_that_stands_still_is_named_and_stopped_as_a_run(clean: Path, tmp_path: Path) -> None:
     run = begin(tmp_path, **LONG)
     wait_for_step(run, 3)

@@ -125,6 +125,7 @@ def test_a_checkpoint_of_an_older_studio_goes_on(plain: Path, folder: Path) -> N
     alike(old, losses(plain), since=SAVED + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["another_size", "missing", "unknown"])
 def test_an_optimizer_of_another_model_is_refused(plain: Path, folder: Path, harm: str) -> None:
     from safetensors.torch import save_file

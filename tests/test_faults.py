@@ -165,7 +165,8 @@ def test_signals_end_a_run_that_says_so_in_any_home(
     finish(run, reference)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_outlives_whoever_started_it(clean: Path, tmp_path: Path, how: signal.Signals) -> None:
     code = (
         "import sys, time; from pathlib import Path; from tests.trainings import begin\n"
@@ -395,6 +396,7 @@ def test_after_a_reboot_no_process_is_looked_for(
     assert told.key == "runs.lost_reboot"
 
 
+@pytest.mark.slow
 def test_a_clock_that_was_set_back_changes_no_state(clean: Path, interrupted: Path, tmp_path: Path) -> None:
     run = copy_of(interrupted, clean)
     later = time.time() + 1e6

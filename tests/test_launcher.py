@@ -400,6 +400,7 @@ def test_a_chosen_build_is_kept_until_auto_is_asked_for(clone: Clone) -> None:
     assert clone.start("doctor").stdout == clone.handed_over
 
 
+@pytest.mark.slow
 def test_a_package_that_was_half_unpacked_is_installed_again(clone: Clone) -> None:
     (clone.folder / ".venv" / "setup.json").unlink()
     (clone.site / "small-1.0.dist-info" / "RECORD").unlink()
@@ -435,6 +436,7 @@ def test_no_network_is_said_in_plain_words(clone: Clone) -> None:
     assert chinese.stderr.splitlines()[-2].startswith("无法连接软件包服务器")
 
 
+@pytest.mark.slow
 def test_a_second_launcher_waits_for_the_first_and_a_killed_one_is_no_obstacle(clone: Clone) -> None:
     write_sdist(clone.wheels, "slow", "1.0", clone.folder / "go")
     clone.require("small", "slow")
@@ -461,6 +463,7 @@ def test_a_second_launcher_waits_for_the_first_and_a_killed_one_is_no_obstacle(c
     assert (clone.site / "slow-1.0.dist-info").is_dir()
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_the_next_start_goes_on(clone: Clone) -> None:
     write_sdist(clone.wheels, "endless", "1.0", clone.folder / "never")
     clone.require("small", "endless")

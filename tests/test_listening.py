@@ -59,6 +59,7 @@ def test_a_download(hub: Hub, folder: Path, published: Path) -> None:
     assert beyond(found) == set()
 
 
+@pytest.mark.slow
 def test_a_score(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with watching() as found:
         assert main(["score", str(SAMPLE), "--count", "3"]) == 0

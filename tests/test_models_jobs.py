@@ -132,6 +132,7 @@ def kill_and_resume(times: int, hub: Hub, folder: Path, published: Path, seed: i
     assert hub.sent() <= total(published) + times * 4 * PIECE
 
 
+@pytest.mark.slow
 def test_killed_a_few_times_at_random(hub: Hub, folder: Path, published: Path) -> None:
     kill_and_resume(4, hub, folder, published, seed=1)
 

@@ -24,6 +24,7 @@ from glmstudio.glm.adapters.adapter_files import save_official
 from glmstudio.paths import DEMO
 from glmstudio.train.batches import LengthGroupedSampler
 from tests import old_recipe
+from tests.marks import slow
 from tests.training import prepared, trainer_for
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -142,8 +143,9 @@ def test_the_witness_itself_equals_the_original(kind: str) -> None:
         assert model.loss(ids, labels).item() == pytest.approx(case["loss"], abs=1e-5)
 
 
-@pytest.mark.parametrize("projection", [False, True])
-@pytest.mark.parametrize("name", ["golden", "demo"])
+@pytest.mark.parametrize(
+    ("name", "projection"), [("golden", False), ("golden", True), slow("demo", False), slow("demo", True)]
+)
 def test_twenty_losses_equal_the_old_recipe(
     name: str, projection: bool, results: dict[tuple[str, bool], Trained]
 ) -> None:

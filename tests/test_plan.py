@@ -174,6 +174,7 @@ def test_a_probe_measures_once_and_leaves_nothing(home: Path) -> None:
     assert look_probe(dataclasses.replace(settings, batch_size=2), "cpu", store.key).state == "absent"
 
 
+@pytest.mark.slow
 def test_a_probe_that_is_ended_is_forgotten(home: Path) -> None:
     store = prepare(SAMPLE, DEMO / "model")
     start_probe(SETTINGS, "cpu", store.key)

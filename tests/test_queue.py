@@ -87,6 +87,7 @@ def _command(pid: int) -> str:
         return ""
 
 
+@pytest.mark.slow
 def test_many_at_once_start_stop_and_go_on_once(clean: Path, tmp_path: Path) -> None:
     small_data(tmp_path)
     begun = together(tmp_path, "begin(folder, **LONG).name", processes=2, threads=1)

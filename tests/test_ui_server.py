@@ -179,6 +179,7 @@ def test_a_taken_port_is_said_plainly(running: Studio, tmp_path: Path) -> None:
     assert f"Port {running.port} is used by another program." in second.stderr
 
 
+@pytest.mark.slow
 def test_closing_the_studio_unloads_the_model(home: Path) -> None:
     with studio(home) as running:
         ModelServer.start("demo")

@@ -61,6 +61,7 @@ def stale() -> set[int]:
     return {each.process.identity.pid for each in find_stale(read_processes())}
 
 
+@pytest.mark.slow
 def test_the_supervisor_of_a_folder_that_was_moved_goes_along(home: Path) -> None:
     run = begin(home, "first", **LONG)
     wait_for_step(run, 1)
