@@ -20,6 +20,8 @@ from glmstudio.system.process import Identity, environment, identify, send
 from tests.quick import QUICK
 from tests.trainings import STEPS, losses
 
+pytest.register_assert_rewrite("tests.downloads", "tests.drawn_page", "tests.waiting")
+
 # No test asks a hub outside: their addresses lead to a port of this machine where nobody listens, for children, too.
 for _name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
     os.environ[_name] = "http://127.0.0.1:9"

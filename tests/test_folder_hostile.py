@@ -20,7 +20,9 @@ from glmstudio.files import write_json
 from glmstudio.models import jobs
 from glmstudio.paths import DEMO, paths
 from glmstudio.ui.framework.live import PageRenderer, PageState
-from tests.test_state_hostile import RUN, built, drawn
+from tests.drawn_page import RUN, drawn
+
+pytest_plugins = ["tests.drawn_page"]
 
 Form = Callable[[Path], Any]
 HUGE = 10**30

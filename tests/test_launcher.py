@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from glmstudio.setup import install, packages, state, steps, torch_build
 from glmstudio.setup.messages import _TEXT, Stop, say
 from tests.fakes.nvml import FakeDriver
 from tests.waiting import until
+from tests.wheels import write_wheel
 
 ROOT = Path(launcher.__file__).parent
 V100, T4, A100, H100, RTX5090, PASCAL = (7, 0), (7, 5), (8, 0), (9, 0), (12, 0), (6, 1)
@@ -266,18 +266,6 @@ def test_a_line_fits_the_terminal_in_both_scripts() -> None:
 
 
 # --- Real environments -----------------------------------------------------------------------------------------------
-
-
-def write_wheel(folder: Path, name: str, version: str, module: str = "") -> None:
-    """A wheel of one module, small and real."""
-    notes = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}/__init__.py", module)
-        wheel.writestr(f"{notes}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        wheel.writestr(
-            f"{notes}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{notes}/RECORD", "")
 
 
 class Clone:

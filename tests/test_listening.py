@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,14 @@ from glmstudio.chat.model_server import ModelServer, wait_until_ready
 from glmstudio.cli import main
 from glmstudio.runs.start import SAMPLE
 from glmstudio.tools.toolbox import toolbox
+from tests.downloads import begin, wait
 from tests.e2e.studio import get, studio
 from tests.fakes.hub import Hub
 from tests.listening import beyond, watching
 from tests.models import weights
-from tests.test_models_jobs import begin, folder, hub, published, wait
 from tests.waiting import until
+
+pytest_plugins = ["tests.downloads"]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

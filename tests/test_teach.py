@@ -27,7 +27,7 @@ from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.state import ways
 from glmstudio.ui.state.form_state import recipe, settings_of
 from glmstudio.ui.state.ttl_cache import forget
-from tests.test_ui import HOSTILE, harmless
+from tests.hostile_text import HOSTILE, harmless
 from tests.waiting import until
 
 FACTS_WAY = PageState(source="facts")

@@ -32,15 +32,10 @@ from glmstudio.ui.shell.quiet_import import quiet_import
 from glmstudio.ui.state.conversations import OpenConversation
 from glmstudio.units import literal
 from glmstudio.words import has, words
+from tests.hostile_text import HOSTILE, harmless
 from tests.waiting import until
 
 UI = Path(markup.__file__).parents[1]
-HOSTILE = '<img src=x onerror=alert(1)>"\' onmouseover="x {{7*7}} ${alert(1)} `x` </script><script>'
-
-
-def harmless(html: str) -> bool:
-    """Whether no part of HOSTILE is left that a browser or gradio's templates would read."""
-    return not re.search(r"<img|<script|</script|\{\{7|\$\{|\" onmouseover|`", html)
 
 
 def test_the_page_is_built_without_torch() -> None:

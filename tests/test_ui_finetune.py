@@ -30,7 +30,7 @@ from glmstudio.ui.state.background import BackgroundTasks
 from glmstudio.ui.state.form_state import recipe
 from glmstudio.ui.state.runwatch import Reading, RunWatch
 from glmstudio.ui.state.ttl_cache import forget
-from tests.test_ui import HOSTILE, harmless
+from tests.hostile_text import HOSTILE, harmless
 from tests.waiting import until
 
 PRESET = "demo/ptuning_v2"
