@@ -201,7 +201,7 @@ def test_facts_are_taught_and_the_result_is_on_disk(clean: Path) -> None:
     assert of_run(run).asking.look().whole
 
 
-@pytest.mark.slow  # half a minute
+@pytest.mark.rare  # half a minute
 def test_a_run_ends_early_and_gives_its_best_checkpoint(clean: Path) -> None:
     """With a rate that ruins the model, what it had to keep is gone at the first look."""
     changes = {"epochs": 2, "early_stop": 2, "learning_rate": 0.1, "rehearsal": 0.2, "save_every": 3}

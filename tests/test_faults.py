@@ -115,7 +115,8 @@ def test_whatever_is_killed_or_moved_nothing_is_lost(
     assert shown(capsys) == [{"name": "run", "state": "finished", "step": STEPS, "steps": STEPS}]
 
 
-@pytest.mark.parametrize("wanted", [pytest.param(7, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.rare)])
+@pytest.mark.rare
+@pytest.mark.parametrize("wanted", [7, 20])
 def test_killed_many_times_at_random_moments(wanted: int, clean: Path, reference: Any, tmp_path: Path) -> None:
     dice, kills, steps = random.Random(20), 0, 30 * wanted
     run = begin(tmp_path, steps=steps, loader_processes=1)
@@ -143,7 +144,7 @@ def test_killed_many_times_at_random_moments(wanted: int, clean: Path, reference
     finish(run, reference, steps)
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 def test_signals_end_a_run_that_says_so_in_any_home(
     home: Path, reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

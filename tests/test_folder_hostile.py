@@ -21,6 +21,7 @@ from glmstudio.models import jobs
 from glmstudio.paths import DEMO, paths
 from glmstudio.ui.framework.live import PageRenderer, PageState
 from tests.drawn_page import RUN, drawn
+from tests.marks import rare, slow
 
 pytest_plugins = ["tests.drawn_page"]
 
@@ -329,10 +330,10 @@ QUICK = (
 
 
 def each(forms: dict[str, Form]) -> Any:
-    """The forms as a test's cases."""
-    return pytest.mark.parametrize(
-        "form", [pytest.param(form, marks=[pytest.mark.slow] * (form not in QUICK)) for form in forms]
-    )
+    """The forms as a test's cases; of the many values that a number of config.json may have, three of four are rare."""
+    seldom = set(BULK) - set(BULK[::4])
+    marked = [form if form in QUICK else rare(form) if form in seldom else slow(form) for form in forms]
+    return pytest.mark.parametrize("form", marked)
 
 
 @pytest.fixture(autouse=True)
@@ -399,7 +400,7 @@ def test_a_model_folder(
 
 
 @pytest.mark.parametrize(  # a plan measures a model that still works: more than an hour for all of them
-    "form", [pytest.param(form, marks=[pytest.mark.slow if form in QUICK else pytest.mark.rare]) for form in MODELS]
+    "form", [slow(form) if form in QUICK else rare(form) for form in MODELS]
 )
 def test_what_is_done_with_a_model_folder(form: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model(MODELS[form])
