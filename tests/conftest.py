@@ -17,7 +17,7 @@ from hypothesis import settings
 
 from glmstudio.rundir.run import Run, list_runs, wait_for_end
 from glmstudio.system.process import Identity, environment, identify, send
-from tests.quick import QUICK
+from tests.quick import ANY_PYTHON, QUICK
 from tests.trainings import STEPS, losses
 
 pytest.register_assert_rewrite("tests.downloads", "tests.drawn_page", "tests.waiting")
@@ -39,6 +39,7 @@ settings.load_profile("studio")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--quick`: about half of the tests in a quarter of the time."""
     parser.addoption("--quick", action="store_true", help="run only what needs neither PyTorch nor a browser")
+    parser.addoption("--quickest", action="store_true", help="of --quick, only what another Python may change")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,10 +52,16 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses, option.dist = 2, "loadgroup"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """`--quickest` is a part of `--quick`."""
+    config.option.quick = config.option.quick or config.option.quickest
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With `--quick`, files that import PyTorch are not even read: it may be absent."""
+    wanted = QUICK - ANY_PYTHON if config.getoption("quickest") else QUICK
     skipped = (
-        config.getoption("quick") and collection_path.name.startswith("test_") and collection_path.name not in QUICK
+        config.getoption("quick") and collection_path.name.startswith("test_") and collection_path.name not in wanted
     )
     return True if skipped else None
 

@@ -12,3 +12,13 @@ QUICK = frozenset(
         "train", "ui", "vocabulary", "wordings", "words",
     )
 )  # fmt: skip
+
+# What these test is the same on every Python: the driver, the network, the disk, the hub, and words.
+ANY_PYTHON = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "answers", "attacks_tools", "data_documents", "deepspeed_install", "doctor_card", "doctor_fixes", "doctor_hosts",
+        "doctor_machine", "doctor_names", "doctor_network", "doctor_ports", "fake_hub", "glossary", "models_hostile",
+        "models_jobs", "presets", "wordings", "words",
+    )
+)  # fmt: skip
