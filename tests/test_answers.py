@@ -258,6 +258,7 @@ def test_ten_thousand_questions_are_no_trouble(home: Path, tmp_path: Path) -> No
     assert len(rows_of(job.asking.place)) == 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_not_beside_a_run_that_holds_the_device(clean: Path, tmp_path: Path) -> None:
     run = start_run(load_preset("demo/ptuning_v2"), data=small_data(tmp_path), name="busy", changes=SMALL | LONG)

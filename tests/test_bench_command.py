@@ -123,6 +123,7 @@ def test_a_child_that_breaks_says_where_and_why(tmp_path: Path) -> None:
     assert error.value.what("zh").startswith("测量中断（回答）：")
 
 
+@pytest.mark.slow
 def test_a_child_that_is_killed_is_said_with_a_remedy(tmp_path: Path) -> None:
     def kill(stage: str, _left: float) -> None:
         if stage != "start":

@@ -26,6 +26,7 @@ from glmstudio.system.process import COOKIE, Identity, alive, free_port, identif
 from glmstudio.system.process_table import JOB, LOADER, read_table
 from tests.e2e.studio import command, environment
 from tests.fakes.nvml import FakeDriver
+from tests.marks import slow
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
@@ -128,7 +129,7 @@ def test_an_orphan_is_one_whoever_adopted_it(home: Path, spawn: Spawn, tmp_path:
     assert kinds()[worker.pid] == "foreign_orphan"
 
 
-@pytest.mark.parametrize("what", ["studio", "server"])
+@pytest.mark.parametrize("what", ["studio", slow("server")])
 def test_a_studio_in_a_shell_with_old_variables_is_no_leftover(
     what: str, home: Path, orphan: Orphan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

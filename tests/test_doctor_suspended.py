@@ -28,7 +28,6 @@ from glmstudio.rundir.run import Run
 from glmstudio.system.process import Identity, alive, environment, free_port, identify, send
 from glmstudio.system.process_table import JOB, is_stopped, read_table
 from glmstudio.system.suspension import paused_s
-from tests.marks import slow
 from tests.trainings import LONG, begin, wait_for_step, who
 from tests.waiting import until
 
@@ -149,7 +148,8 @@ def port_result(port: int) -> Result:
 # --- Ctrl+Z in a terminal --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("signalled", [True, slow(False)])
+@pytest.mark.slow
+@pytest.mark.parametrize("signalled", [True, False])
 def test_a_real_torchrun_is_suspended_continued_and_ended(
     signalled: bool, home: Path, terminal: Terminal, tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ def test_the_watch_sees_what_others_reach() -> None:
     assert address in beyond(found)
 
 
+@pytest.mark.slow
 def test_a_chat_with_a_tool_beside_an_open_page(home: Path) -> None:
     with watching() as found:
         try:

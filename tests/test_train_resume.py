@@ -62,6 +62,7 @@ def test_a_stop_at_a_step_that_is_validated_changes_no_loss(
     assert max(abs(gone_on[step] - whole[step]) for step in whole) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_the_validation_loss_of_its_own_step_only(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,7 @@ def test_over_ssh_the_start_tells_the_way_in_and_opens_nothing(
     assert opened.exists()
 
 
+@pytest.mark.slow
 def test_a_record_of_a_dead_studio_is_not_believed(tmp_path: Path) -> None:
     record = tmp_path / "state" / "studio.json"
     record.parent.mkdir()

@@ -19,6 +19,7 @@ from glmstudio.system.process_table import read_table as read_processes
 from tests.trainings import LONG, begin, ended, wait_for_step, who
 
 
+@pytest.mark.slow
 def test_neither_a_copy_in_another_home_nor_an_unknown_word_ends_a_run(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
