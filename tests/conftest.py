@@ -20,7 +20,7 @@ from glmstudio.system.process import Identity, environment, identify, send
 from tests.quick import ANY_PYTHON, QUICK
 from tests.trainings import STEPS, losses
 
-pytest.register_assert_rewrite("tests.downloads", "tests.drawn_page", "tests.waiting")
+pytest.register_assert_rewrite("tests.downloads", "tests.drawn_page")
 
 # No test asks a hub outside: their addresses lead to a port of this machine where nobody listens, for children, too.
 for _name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):

@@ -324,7 +324,6 @@ def test_a_giant_answer_and_a_long_one(tool: Callable[..., Tool]) -> None:
 def test_answers(tool: Callable[..., Tool], body: str, content: str) -> None:
     outcome = call(tool(body), {})
     assert outcome.content == content
-    assert outcome.seconds < 60
 
 
 def test_arguments_that_json_cannot_carry_are_an_answer(home: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import stat
-import time
 from pathlib import Path
 from typing import Any
 
@@ -179,12 +178,10 @@ def test_hostile_and_endless_text_stays_text_and_bounded(home: Path, lang: str) 
 def test_the_table_takes_ten_thousand_facts_and_says_when_it_is_full(home: Path) -> None:
     text = "".join(f"question {n}\tanswer {n}\n" for n in range(MOST_ROWS))
     view = do("paste", at="fact.1.question", text=text)
-    started = time.monotonic()
     html = teach_view.render_facts("en", view)
     teach_view.render_facts("en", view)
     assert html.count("<textarea") == 3 * teach_view.SHOWN
     assert "Rows 1 to 25 of 10,000" in html
-    assert time.monotonic() - started < 5
     found = do("facts-find", fields={"find": "QUESTION 9876"})
     assert "answer 9876</textarea>" in teach_view.render_facts("en", found)
     assert key(do("paste", at="fact.10001.question", text="a\tb").facts_problem) == "knowledge.table_full"
