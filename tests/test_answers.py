@@ -201,7 +201,7 @@ def test_base_and_tuned_side_by_side_through_two_kills(home: Path, tmp_path: Pat
     )
     wait_for_answers(before.count("\n") + 20)
     second.send_signal(signal.SIGINT)
-    assert "goes on from there" in second.communicate()[1]
+    assert "continues from there" in second.communicate()[1]
     assert second.returncode == 130
     done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -196,7 +196,7 @@ def test_a_conversation_shows_it_and_nothing_else(home: Path, text: str) -> None
         again = history.take_in(json.dumps(dialogue.to_json()))
         assert again.settings.system == text
         history.markdown(again)
-        with pytest.raises(StudioError, match="A data set cannot be named"):
+        with pytest.raises(StudioError, match="A dataset cannot be named"):
             training_examples.keep({}, f"../{text}")
 
 

@@ -119,7 +119,7 @@ def test_a_child_that_breaks_says_where_and_why(tmp_path: Path) -> None:
     with pytest.raises(StudioError) as error:
         measure(ask(tmp_path, shapes={"small": without}), lambda *_: None)
     assert error.value.key == "bench.broke"
-    assert error.value.what().startswith("The measurement broke off (answers): ")
+    assert error.value.what().startswith("The measurement failed (answers): ")
     assert error.value.what("zh").startswith("测量中断（回答）：")
 
 
@@ -141,7 +141,7 @@ def test_without_pytorch_it_says_what_is_missing(tmp_path: Path, monkeypatch: py
     with pytest.raises(StudioError) as error:
         measure(ask(tmp_path), lambda *_: None)
     assert str(error.value) == (
-        "PyTorch is not installed, and it is what measures. Run `python launcher.py doctor --fix`."
+        "PyTorch is not installed, and the measurement needs it. Run `python launcher.py doctor --fix`."
     )
 
 
@@ -150,7 +150,7 @@ def test_a_measurement_beside_a_run_is_refused(home: Path, monkeypatch: pytest.M
     with pytest.raises(StudioError) as error:
         benches.bench()
     assert error.value.what() == (
-        "The run first is going on there; a measurement beside it would slow it down and say nothing."
+        "The run first is training there; measuring at the same time would slow it down and give wrong results."
     )
 
 
@@ -167,7 +167,7 @@ def test_an_interrupt_ends_the_child_and_keeps_nothing(home: Path, tmp_path: Pat
         parent.send_signal(signal.SIGINT)
         _, said = parent.communicate(timeout=20)
     assert parent.returncode == 130
-    assert said.splitlines()[-1] == "The measurement was stopped. Nothing was kept."
+    assert said.splitlines()[-1] == "The measurement was stopped. Nothing was saved."
     assert psutil.wait_procs(children, timeout=20)[1] == []  # on a busy machine the kernel takes a moment to end it
     assert list(tmp_path.glob("glmstudio-bench-*")) == []
     assert not (home / "state" / "bench.json").exists()
@@ -323,20 +323,20 @@ def test_the_readable_form_is_chinese_where_the_terminal_is(home: Path) -> None:
 def test_a_card_that_pytorch_cannot_use_is_said(home: Path) -> None:
     keep(home, ON_THE_CPU, memory(64))
     assert run("--last", home=home).stdout.splitlines()[1] == (
-        "PyTorch could not use the card, so the processor was measured. Run `python launcher.py doctor`; it says why."
+        "PyTorch could not use the GPU, so the CPU was measured. Run `python launcher.py doctor` to see why."
     )
     keep(home, ON_THE_CPU, memory(64), name="")
     lines = run("--last", home=home).stdout.splitlines()
     assert lines[:2] == [
-        "Measured on 2027-01-15 08:00 in 31 s: no graphics card; A Processor, 8 cores, 64.0 GB of main memory", "",
+        "Measured on 2027-01-15 08:00 in 31 s: no GPU; A Processor, 8 cores, 64.0 GB of main memory", "",
     ]  # fmt: skip
 
 
 def test_a_machine_whose_speed_changed_is_told_so(home: Path) -> None:
     keep(home, FOUND | {"product_again": 50.0}, card(24))
     assert (
-        "The speed of this machine changed by a factor of 2.0 while it was measured, because other work goes on here or "
-        "it got too warm: the figures are that uncertain. Measure again when it is quiet."
+        "The speed of this machine changed by a factor of 2.0 during the measurement, because of other work or "
+        "heat: the results are that uncertain. Measure again when the machine is idle."
     ) in run("--last", home=home).stdout.splitlines()
 
 
@@ -407,8 +407,7 @@ def test_what_cannot_be_written_down_is_told_all_the_same(home: Path, monkeypatc
     result = benches.bench()
     assert not result.kept
     assert (
-        "These figures could not be written down, because the disk is full or may not be written to: `--last` will not "
-        "show them."
+        "These results could not be saved, because the disk is full or not writable: `--last` will not show them."
     ) in report(result)
 
 
@@ -426,34 +425,34 @@ ENGLISH = """\
 Measured on 2027-01-15 08:00 in 31 s: Card; A Processor, 8 cores, 64.0 GB of main memory
 
 Measured:
-  Products of matrices in bfloat16: 100.00 TFLOP/s
-  Memory, as each answered token reads the weights: 1,000.0 GB/s
-  Weights from main memory to where they are used: 10.0 GB/s
-  Disk where the models lie: 2.00 GB/s
-  A layer of ChatGLM3-6B, P-Tuning v2, forward and back over 1,050 tokens: 2.0 ms
-  A layer of ChatGLM3-6B, P-Tuning v2, forward and back over 2,048 tokens: 4.0 ms
-  A layer of ChatGLM3-6B, LoRA, forward and back over 1,050 tokens: 3.0 ms
-  A layer of ChatGLM3-6B, LoRA, forward and back over 2,048 tokens: 6.0 ms
+  Matrix products in bfloat16: 100.00 TFLOP/s
+  Memory, as it is read for each generated token: 1,000.0 GB/s
+  Weights from main memory to the device: 10.0 GB/s
+  Disk with the models: 2.00 GB/s
+  One layer of ChatGLM3-6B, P-Tuning v2, forward and backward over 1,050 tokens: 2.0 ms
+  One layer of ChatGLM3-6B, P-Tuning v2, forward and backward over 2,048 tokens: 4.0 ms
+  One layer of ChatGLM3-6B, LoRA, forward and backward over 1,050 tokens: 3.0 ms
+  One layer of ChatGLM3-6B, LoRA, forward and backward over 2,048 tokens: 6.0 ms
 
-To expect of ChatGLM3-6B, ChatGLM3-6B-Base, ChatGLM3-6B-32K:
-  P-Tuning v2: 16,667 tokens a second; 4 min 15 s for 4,048 conversations of 1,050 tokens; 18.6 GB of memory
-  LoRA: 11,364 tokens a second; 6 min 14 s for 4,048 conversations of 1,050 tokens; 22.1 GB of memory
-  full fine-tuning: does not fit, for it needs 116 GB and there are 24.0 GB
-  Answers with weights in bfloat16: 85 tokens a second; 13.4 GB of memory; first word of an answer to 1,000 tokens after 14.5 ms
-  Answers with weights of 8 bits: 163 tokens a second; 7.7 GB of memory
-  Answers with weights of 4 bits: this machine cannot compute so, or the memory was short
+What to expect with ChatGLM3-6B, ChatGLM3-6B-Base, ChatGLM3-6B-32K:
+  P-Tuning v2: 16,667 tokens/s; 4 min 15 s for 4,048 conversations of 1,050 tokens; 18.6 GB of memory
+  LoRA: 11,364 tokens/s; 6 min 14 s for 4,048 conversations of 1,050 tokens; 22.1 GB of memory
+  full fine-tuning: does not fit; it needs 116 GB, and 24.0 GB are free
+  Answers with bfloat16 weights: 85 tokens/s; 13.4 GB of memory; first token of an answer to 1,000 tokens after 14.5 ms
+  Answers with 8-bit weights: 163 tokens/s; 7.7 GB of memory
+  Answers with 4-bit weights: this machine does not support it, or memory was short
   Loading the weights: 7.5 s
 
-To expect of GLM Studio demo:
-  P-Tuning v2: 4,000 tokens a second; 17 min 43 s for 4,048 conversations of 1,050 tokens; 885 MB of memory
-  LoRA: 4,762 tokens a second; 14 min 53 s for 4,048 conversations of 1,050 tokens; 969 MB of memory
-  full fine-tuning: 3,175 tokens a second; 22 min 19 s for 4,048 conversations of 1,050 tokens; 1.0 GB of memory
-  Answers with weights in bfloat16: 250 tokens a second; 717 MB of memory; first word of an answer to 1,000 tokens after 40.0 ms
+What to expect with GLM Studio demo:
+  P-Tuning v2: 4,000 tokens/s; 17 min 43 s for 4,048 conversations of 1,050 tokens; 885 MB of memory
+  LoRA: 4,762 tokens/s; 14 min 53 s for 4,048 conversations of 1,050 tokens; 969 MB of memory
+  full fine-tuning: 3,175 tokens/s; 22 min 19 s for 4,048 conversations of 1,050 tokens; 1.0 GB of memory
+  Answers with bfloat16 weights: 250 tokens/s; 717 MB of memory; first token of an answer to 1,000 tokens after 40.0 ms
   Loading the weights: 2.7 ms
 
-Single layers, the head and the memory were measured; what a whole model does is arithmetic from them. Expect the real speed of an adapter or an answer within 25 % of it, that of full fine-tuning and of loading within 40 %, and less when other programs work, too. Plan a run with --plan before a long one: it measures with your data.
+Single layers, the output head and the memory were measured; the figures for a whole model are calculated from them. Expect the real speed of an adapter or an answer within 25 % of it, that of full fine-tuning and of loading within 40 %, and less when other programs are running. Before a long run, use --plan: it measures with your data.
 
-This machine is good for tuning ChatGLM3-6B: one pass over 4,048 conversations takes about 4 min 15 s.
+This machine is good for fine-tuning ChatGLM3-6B: one epoch over 4,048 conversations takes about 4 min 15 s.
 Next: python launcher.py models download chatglm3-6b
 """
 CHINESE = """\
@@ -461,32 +460,32 @@ CHINESE = """\
 
 测得：
   矩阵乘法（bfloat16）：100.00 TFLOP/s
-  内存（回答每个 token 时读取权重的方式）：1,000.0 GB/s
-  权重从内存送到计算处：10.0 GB/s
+  内存（生成每个词元时读取权重的方式）：1,000.0 GB/s
+  权重从内存传到计算设备：10.0 GB/s
   模型所在的磁盘：2.00 GB/s
-  ChatGLM3-6B 的一层，P-Tuning v2，1,050 个 token 前向加反向：2.0 ms
-  ChatGLM3-6B 的一层，P-Tuning v2，2,048 个 token 前向加反向：4.0 ms
-  ChatGLM3-6B 的一层，LoRA，1,050 个 token 前向加反向：3.0 ms
-  ChatGLM3-6B 的一层，LoRA，2,048 个 token 前向加反向：6.0 ms
+  ChatGLM3-6B 的一层，P-Tuning v2，1,050 个词元前向加反向：2.0 ms
+  ChatGLM3-6B 的一层，P-Tuning v2，2,048 个词元前向加反向：4.0 ms
+  ChatGLM3-6B 的一层，LoRA，1,050 个词元前向加反向：3.0 ms
+  ChatGLM3-6B 的一层，LoRA，2,048 个词元前向加反向：6.0 ms
 
 ChatGLM3-6B, ChatGLM3-6B-Base, ChatGLM3-6B-32K 的预期：
-  P-Tuning v2：每秒 16,667 个 token；4,048 段各 1,050 个 token 的对话需 4 分 15 秒；占用 18.6 GB
-  LoRA：每秒 11,364 个 token；4,048 段各 1,050 个 token 的对话需 6 分 14 秒；占用 22.1 GB
+  P-Tuning v2：每秒 16,667 个词元；4,048 条各 1,050 个词元的对话需 4 分 15 秒；占用 18.6 GB
+  LoRA：每秒 11,364 个词元；4,048 条各 1,050 个词元的对话需 6 分 14 秒；占用 22.1 GB
   全量微调：放不下，需要 116 GB，只有 24.0 GB
-  以 bfloat16 权重回答：每秒 85 个 token；占用 13.4 GB；读完 1,000 个 token 的提问后，14.5 ms 给出第一个字
-  以 8 位权重回答：每秒 163 个 token；占用 7.7 GB
-  以 4 位权重回答：本机不能这样计算，或内存不足
+  以 bfloat16 权重回答：每秒 85 个词元；占用 13.4 GB；读完 1,000 个词元的提问后，14.5 ms 给出第一个词元
+  以 8 位权重回答：每秒 163 个词元；占用 7.7 GB
+  以 4 位权重回答：本机不支持，或内存不足
   加载权重：7.5 秒
 
 GLM Studio demo 的预期：
-  P-Tuning v2：每秒 4,000 个 token；4,048 段各 1,050 个 token 的对话需 17 分 43 秒；占用 885 MB
-  LoRA：每秒 4,762 个 token；4,048 段各 1,050 个 token 的对话需 14 分 53 秒；占用 969 MB
-  全量微调：每秒 3,175 个 token；4,048 段各 1,050 个 token 的对话需 22 分 19 秒；占用 1.0 GB
-  以 bfloat16 权重回答：每秒 250 个 token；占用 717 MB；读完 1,000 个 token 的提问后，40.0 ms 给出第一个字
+  P-Tuning v2：每秒 4,000 个词元；4,048 条各 1,050 个词元的对话需 17 分 43 秒；占用 885 MB
+  LoRA：每秒 4,762 个词元；4,048 条各 1,050 个词元的对话需 14 分 53 秒；占用 969 MB
+  全量微调：每秒 3,175 个词元；4,048 条各 1,050 个词元的对话需 22 分 19 秒；占用 1.0 GB
+  以 bfloat16 权重回答：每秒 250 个词元；占用 717 MB；读完 1,000 个词元的提问后，40.0 ms 给出第一个词元
   加载权重：2.7 ms
 
 实际测量的是单层、输出层和内存；整个模型的速度由此推算。微调适配器和回答的实际速度一般相差不超过 25%，全量微调和加载不超过 40%；同时运行其他程序会更慢。长时间训练前请先加 --plan：它会用您的数据实测。
 
-本机适合微调 ChatGLM3-6B：4,048 段对话过一遍约需 4 分 15 秒。
+本机适合微调 ChatGLM3-6B：4,048 条对话训练一轮约需 4 分 15 秒。
 下一步：python launcher.py models download chatglm3-6b
 """

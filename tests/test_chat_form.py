@@ -105,14 +105,14 @@ def test_a_page_that_is_loaded_anew_names_who_answered_last(home: Path, monkeypa
     monkeypatch.setattr(chat_model, "server_state", lambda: ready)
     monkeypatch.setattr(chat_model, "loaded", dict)
     shown = chat_model.render_server("en", FACTS)
-    assert "Answers now: GLM Studio demo + facts" in shown
+    assert "Answering: GLM Studio demo + facts" in shown
     assert "+ tools" not in shown
     gone = chat_model.render_server("en", replace(FACTS, chat_adapter="deleted"))
-    assert "“deleted” is not there any more. The model without it answers." in gone
-    assert "Answers now: GLM Studio demo<" in gone
+    assert "“deleted” no longer exists. The model answers without it." in gone
+    assert "Answering: GLM Studio demo<" in gone
 
 
-@pytest.mark.parametrize(("lang", "said"), [("en", "1,884 conversations learned from"), ("zh", "学习 1,884 条对话")])
+@pytest.mark.parametrize(("lang", "said"), [("en", "1,884 conversations trained on"), ("zh", "训练用 1,884 条对话")])
 def test_what_is_held_back_is_not_counted_as_learned(home: Path, lang: str, said: str) -> None:
     made("held", used=2000, trained=1884, validation=116)
     (known,) = [each for each in newest_first() if each.name == "held"]

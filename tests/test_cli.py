@@ -36,7 +36,7 @@ def test_data_check_prints_its_contract(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text('{"prompt": "x", "response": "y"}\n{}\n')
     done = run("data", "check", str(file), "--json")
-    reason = "The record has no list of turns under “conversations”."
+    reason = "The record has no list of messages under “conversations”."
     assert json.loads(done.stdout) == {
         "format": "pairs",
         "records": 1,
@@ -50,7 +50,7 @@ def test_data_convert_counts(tmp_path: Path) -> None:
     good = {"input": "a", "intermediate_steps": [], "Final Thought": "b", "output": "c"}
     source.write_text(json.dumps([{"NLDocumentation": "x", "Instances": [good, {}]}]))
     done = run("data", "convert", "toolalpaca", str(source), str(target))
-    assert done.stdout == f"Wrote 1 records to {target} and left out 1.\n"
+    assert done.stdout == f"Wrote 1 records to {target}; 1 were left out.\n"
     assert done.stderr == f"{source}:1: Instance 2 has no “input”.\n"
     assert len(target.read_text().splitlines()) == 1
 
@@ -77,8 +77,8 @@ def test_models_are_listed(home: Path) -> None:
 @pytest.mark.parametrize(
     ("lang", "words"),
     [
-        ("C.UTF-8", "error: There is no run named nope.\n\nhint: Run `python launcher.py runs list` to see the runs there are.\n"),
-        ("zh_CN.UTF-8", "错误：没有名为 nope 的训练。\n\n提示：运行 `python launcher.py runs list` 查看现有训练。\n"),
+        ("C.UTF-8", "error: There is no run named nope.\n\nhint: Run `python launcher.py runs list` to list the runs.\n"),
+        ("zh_CN.UTF-8", "错误：没有名为 nope 的训练任务。\n\n提示：运行 `python launcher.py runs list` 查看现有训练任务。\n"),
     ],
 )  # fmt: skip
 def test_an_error_is_a_sentence_and_a_hint(home: Path, lang: str, words: str) -> None:

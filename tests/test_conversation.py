@@ -115,7 +115,7 @@ def test_a_deleted_conversation_stays_deleted(port: int) -> None:
     talk = asked("讲个笑话。", port)
     TALKS.forget(talk.dialogue.id)
     until(lambda: not talk.busy)
-    with pytest.raises(StudioError, match="This is no conversation"):
+    with pytest.raises(StudioError, match="This is not a conversation"):
         history.read(talk.dialogue.id)
 
 
@@ -202,7 +202,7 @@ def test_the_score_counts_what_the_models_do(port: int, tmp_path: Path) -> None:
     same = score(file, RunningServer(port, ["demo", "demo"], ModelServer.key()))
     assert (same.changes, same.marks[0].right_tool) == ([], same.marks[1].right_tool)
     write_json(file, [])
-    with pytest.raises(StudioError, match="holds no question"):
+    with pytest.raises(StudioError, match="contains no question"):
         score(file, RunningServer(port, ["demo"], ModelServer.key()))
 
 

@@ -125,7 +125,7 @@ def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudioError, match=r"There is no tokenizer at .*tokenizer\.model"):
         Tokenizer(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(StudioError, match="is not a sentencepiece vocabulary"):
+    with pytest.raises(StudioError, match="is not a SentencePiece model"):
         Tokenizer(tmp_path)
 
 
@@ -134,33 +134,33 @@ def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
     [
         ("{", "This is not valid JSON; it breaks at column 2."),
         ("[]", "The record is not an object in braces."),
-        ("{}", "The record has no list of turns under “conversations”."),
-        ('{"conversations": [1]}', "Turn 1 is not an object in braces."),
+        ("{}", "The record has no list of messages under “conversations”."),
+        ('{"conversations": [1]}', "Message 1 is not an object in braces."),
         (
             '{"conversations": [{"role": "bot", "content": "x"}]}',
-            "Turn 1 has the role “bot”; it must be one of system, user, assistant, observation, tool.",
+            "Message 1 has the role “bot”; it must be one of system, user, assistant, observation, tool.",
         ),
-        ('{"conversations": [{"role": "user", "content": null}]}', "Turn 1 has no text under “content”."),
+        ('{"conversations": [{"role": "user", "content": null}]}', "Message 1 has no text under “content”."),
         (
             '{"conversations": [{"role": "user", "content": "x"}]}',
-            "The record has nothing to learn: no turn of the assistant or of a tool is trained.",
+            "The record has nothing to learn: no message of the assistant or of a tool is trained on.",
         ),
         (
             '{"conversations": [{"role": "assistant", "content": "x", "loss": "no"}]}',
-            "Turn 1 has a “loss” that is neither true nor false.",
+            "Message 1 has a “loss” that is neither true nor false.",
         ),
         (
             '{"conversations": [{"role": "tool", "parameters": {}}]}',
-            "Turn 1 is a tool call without a name on one line.",
+            "Message 1 is a tool call whose name is missing, or not on one line.",
         ),
         (
             '{"conversations": [{"role": "tool", "name": "f", "parameters": [1]}]}',
-            "Turn 1 calls the tool f without an object under “parameters”.",
+            "Message 1 calls the tool f without an object under “parameters”.",
         ),
         (
             '{"conversations": [{"role": "tool", "name": "f", "parameters": {"a-b": 1}}]}',
-            "Turn 1 calls the tool f with the argument “a-b”, which cannot be written in a call; "
-            "use letters, digits and underscores.",
+            "Message 1 calls the tool f with the argument “a-b”, which cannot be written in a call; use letters, "
+            "digits and underscores.",
         ),
     ],
 )

@@ -210,5 +210,5 @@ def test_a_policy_leaves_a_bad_document_out(tmp_path: Path) -> None:
     store = prepare(tmp_path, DEMO / "model")
     assert [(Path(each.file).name, each.reason.key) for each in store.problems()] == [("a.pdf", "data.pdf_no_text")]
     assert store.select("drop", 2048).used == 2
-    with pytest.raises(StudioError, match="only pictures of pages"):
+    with pytest.raises(StudioError, match="only images of pages"):
         store.select("stop", 2048)

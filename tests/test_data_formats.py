@@ -290,6 +290,6 @@ def test_a_folder_that_is_no_data_set_is_refused_before_it_is_walked(tmp_path: P
     with pytest.raises(StudioError) as raised:
         source_files(tmp_path)
     assert str(raised.value) == (
-        f"The folder {tmp_path} holds more than 10,000 files and folders, so it is hardly one of training data. "
-        "Choose the folder in which only your conversations are."
+        f"The folder {tmp_path} contains more than 10,000 files and folders, so it is hardly a folder of training "
+        "data. Choose a folder that contains only your conversations."
     )

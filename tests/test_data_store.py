@@ -124,7 +124,7 @@ def test_policies_count_what_they_do(tmp_path: Path) -> None:
     assert "2" in tokenizer.decode(store.ids(int(fixed.rows[1])).tolist())
     assert fixed.tokens == sum(len(store.ids(int(row))) for row in fixed.rows)
     assert fixed.learned == sum(int(store.learned(int(row)).sum()) for row in fixed.rows)
-    with pytest.raises(StudioError, match="no way to treat bad records"):
+    with pytest.raises(StudioError, match="not a way to treat bad records"):
         store.select("ask", 1000)
     assert check_file(file).records == 1
 
@@ -160,7 +160,7 @@ def test_a_limit_is_told_cut_or_mended(tmp_path: Path) -> None:
         with pytest.raises(StudioError, match="too small"):
             ask()
     assert store.select("stop", 10**15).used == 4
-    with pytest.raises(StudioError, match="holds no conversation"):
+    with pytest.raises(StudioError, match="contains no conversation"):
         prepare(jsonl(tmp_path / "one.jsonl", pair("q " * 100, "r")), MODEL).select("fix", 20)
 
 
@@ -329,7 +329,7 @@ def test_an_empty_store_is_no_accident(tmp_path: Path) -> None:
     assert (len(store), store.records, store.problem_count(50)) == (0, 1, 1)
     assert sum(count for _, _, count in store.histogram(50)) == 0
     assert store.split(0.5).tolist() == []
-    with pytest.raises(StudioError, match="holds no conversation"):
+    with pytest.raises(StudioError, match="contains no conversation"):
         store.select("drop", 100)
 
 

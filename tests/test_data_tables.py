@@ -58,10 +58,10 @@ def test_an_instruction_with_its_input_in_chinese(tmp_path: Path) -> None:
 def test_unknown_columns_are_named_with_those_that_are_known(kind: str, line: int, tmp_path: Path) -> None:
     file = write(tmp_path, kind, ("城市", "人口"), ("星城", "5"))
     said = {
-        True: f"The columns of the table are 城市, 人口; a question and an answer are looked for. Name two of them like "
-        f"one of these pairs: {QUESTION_AND_ANSWER}.",
+        True: "The columns of the table are 城市, 人口; no question and answer were recognised. Name two of them like one of "
+        f"these pairs: {QUESTION_AND_ANSWER}.",
         False: "The record has the fields 城市, 人口; neither “conversations” nor “messages” nor a question and an answer "
-        f"is among them. Pairs that are known: {QUESTION_AND_ANSWER}.",
+        f"were recognised. Known pairs: {QUESTION_AND_ANSWER}.",
     }[kind in ("csv", "xlsx")]
     assert [(each.line, each.text()) for each in check_file(file).problems] == [(line, said)]
     assert "问题, 答案" in QUESTION_AND_ANSWER
@@ -81,7 +81,7 @@ def test_an_excel_sheet_as_people_leave_it(tmp_path: Path) -> None:
     file = sheet(tmp_path / "facts.xlsx", *rows)
     found = check_file(file)
     assert (found.records, [(each.line, each.text()) for each in found.problems]) == (
-        4, [(8, "Turn 2 is an empty answer.")],  # a formula that no program has worked out
+        4, [(8, "Message 2 is an empty answer.")],  # a formula that no program has worked out
     )  # fmt: skip
     assert [(each.line, each.messages[1].content) for each in read_records(file) if not isinstance(each, Problem)] == [
         (3, "2024-05-01"), (4, "42"), (6, "4.5"), (7, "True"), (8, ""),

@@ -32,7 +32,7 @@ def test_the_verdict_opens_on_the_first_bad_lines(lang: str) -> None:
     lines = ["".join(item.itertext()) for item in tree.iter("li")]
     assert len(lines) == SHOWN_PROBLEMS + 1
     assert "3" in lines[0]
-    assert ("can be mended" in lines[0]) == (lang == "en")
+    assert ("can be fixed" in lines[0]) == (lang == "en")
     assert "data.jsonl" not in lines[0]
     assert str(40 - SHOWN_PROBLEMS) in lines[-1]
     assert next(tree.iter("details")).get("open") == ""
@@ -70,7 +70,7 @@ def test_the_histogram_has_a_labelled_limit() -> None:
     assert "gs-limit" not in histogram("en", bars)
     for right in (1, 7, 99, 100, 999, 8192, 123_456):
         assert 1 <= histogram("en", [(0, right, 1)]).count('text-anchor="middle"') <= 6
-    assert "beyond the longest record" in histogram("en", bars, 500)
+    assert "above the longest record" in histogram("en", bars, 500)
     assert histogram("en", [(0, 1, 0)], 5) == ""
 
 
@@ -91,6 +91,6 @@ def test_one_record_marks_what_is_learned_by_more_than_colour() -> None:
     ]
     said = "".join(tree.itertext())
     assert "Record 2 of 3" in said
-    assert "Tokens: 7; learned: 3; cut off: 1." in said
-    assert "read, not learned" in said
+    assert "Tokens: 7; trained on: 3; cut off: 1." in said
+    assert "read only" in said
     assert [each.get("data-row") for each in drawn(record("zh", pieces, 0, 1)).iter("button")] == []

@@ -91,13 +91,13 @@ def test_a_conversation_survives_the_disk(home: Path) -> None:
     ],
 )
 def test_a_foreign_file_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(StudioError, match="This is no conversation of GLM Studio"):
+    with pytest.raises(StudioError, match="This is not a conversation from GLM Studio"):
         from_json(talk().to_json() | change)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "null", "[" * 10_000, '{"messages": [5]}', '{"messages": []}', "\x00"])
 def test_a_file_that_is_none_is_refused(home: Path, text: str) -> None:
-    with pytest.raises(StudioError, match="This is no conversation of GLM Studio"):
+    with pytest.raises(StudioError, match="This is not a conversation from GLM Studio"):
         history.take_in(text)
     assert history.headings() == []
 
@@ -157,7 +157,7 @@ def test_an_example_with_edits_is_a_record_to_train_on(home: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "/etc/x", ".hidden", "x" * 80, "a\x00b"])
 def test_a_data_set_stays_in_its_folder(home: Path, name: str) -> None:
-    with pytest.raises(StudioError, match="A data set cannot be named"):
+    with pytest.raises(StudioError, match="A dataset cannot be named"):
         training_examples.keep({}, name)
 
 

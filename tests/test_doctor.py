@@ -36,7 +36,7 @@ def test_a_clean_machine_without_card_or_network_is_green(tmp_path: Path) -> Non
     assert {finding["severity"] for finding in data["findings"]} == {"info"}
     assert {finding["id"] for finding in data["findings"]} == {"hub.reach", "shm.size"}
     driver = next(fact for fact in data["facts"]["checks"] if fact["id"] == "gpu.driver")
-    assert driver["fact"] == "No NVIDIA driver: the studio works on the processor, with the demo model."
+    assert driver["fact"] == "No NVIDIA driver: the studio uses the CPU, with the demo model."
 
 
 def test_the_form_of_the_json_is_kept(home: Path) -> None:

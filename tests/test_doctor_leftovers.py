@@ -1,4 +1,4 @@
-"""Leftovers of trainings: real processes, orphaned for real, told apart and ended."""
+"""Leftover processes: real processes, orphaned for real, told apart and ended."""
 
 from __future__ import annotations
 
@@ -79,8 +79,7 @@ def test_a_worker_whose_agent_was_killed_is_listed_but_not_ticked(
     assert stale is not None
     assert (stale.kind, stale.ticked, stale.identity) == ("foreign_orphan", False, worker)
     assert (
-        stale.why("en")
-        == f"Part of a training whose launcher (torchrun or its like) is gone. Started in {os.getcwd()}."
+        stale.why("en") == f"Part of a training whose launcher (torchrun or similar) is gone. Started in {os.getcwd()}."
     )
     assert "time.sleep(120)" in stale.command
     result = diagnose(only=["proc.stale"]).results[0]
@@ -109,7 +108,7 @@ def test_a_run_with_its_supervisor_is_not_listed(home: Path, spawn: Callable[...
     assert stale is not None
     assert (stale.kind, stale.ticked) == ("ours_orphan", True)
     assert stale.why("en") == "Belongs to the run “mine”, whose supervisor is gone."
-    assert stale.why("zh") == "属于训练“mine”，它的管理进程已不在。"
+    assert stale.why("zh") == "属于训练任务“mine”，它的管理进程已不在。"
 
 
 def test_a_run_that_lives_on_by_its_agent_is_not_listed(

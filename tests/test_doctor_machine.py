@@ -76,10 +76,10 @@ def test_a_machine_with_too_little_of_everything(tmp_path: Path) -> None:
     assert finding(data, "shm.size") == {
         "id": "shm.size",
         "severity": "info",
-        "what": "Shared memory holds only 67 MB; containers start with 64 MB.",
-        "why": "The studio's trainings on one card do not need more. Several cards at once, and other trainings with data "
-        "loaders, stop with “Bus error”.",
-        "fix": "Nothing needs to be done for one card. Otherwise start the container with `docker run --shm-size=8g` and "
+        "what": "Shared memory is only 67 MB; the default of containers is 64 MB.",
+        "why": "Training with the studio on one GPU does not need more. Several GPUs at once, and other trainings with "
+        "data loaders, stop with “Bus error”.",
+        "fix": "Nothing needs to be done for one GPU. Otherwise start the container with `docker run --shm-size=8g` and "
         "your other options.",
     }
     assert finding(data, "tmp.free")["what"] == f"Only 0.00 GB are free for temporary files in {tmp_path}/small."

@@ -43,7 +43,7 @@ def one(name: str) -> Result:
 def test_whole_models_are_a_fact(folder: Path) -> None:
     report = diagnose(only=["models"])
     assert report.findings == []
-    assert next(r for r in report.results if r.id == "model.files").fact("en") == "Whole: GLM Studio demo, mine"
+    assert next(r for r in report.results if r.id == "model.files").fact("en") == "Complete: GLM Studio demo, mine"
 
 
 def test_placeholders_of_git(folder: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_shard_of_several_that_is_missing_and_one_that_is_cut(folder: Path) ->
 def test_another_kind_of_model_and_a_damaged_description(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
-    assert broken() == [("model.files", f"The file {folder}/config.json describes a model of the kind “llama”; this program works with ChatGLM3.")]  # fmt: skip
+    assert broken() == [("model.files", f"The file {folder}/config.json describes a model of the type “llama”; the studio works with ChatGLM3.")]  # fmt: skip
     (folder / "config.json").write_text("{")
     assert broken() == [("model.files", f"The file {folder}/config.json is damaged.")]
     (folder / "config.json").write_bytes(POINTER)
@@ -127,7 +127,7 @@ def test_a_cut_bin_file_and_what_reading_it_needs(folder: Path, monkeypatch: pyt
     torch = pytest.importorskip("torch")
     torch.save({"x": torch.zeros(1000)}, folder / "pytorch_model.bin")
     assert broken() == []
-    assert one("torch.load_bin").fact("en") == "mine: read as plain numbers, so that nothing hidden in them can run."
+    assert one("torch.load_bin").fact("en") == "mine: read as plain numbers, so no code hidden in them can run."
     monkeypatch.setattr(model_folders.importlib.metadata, "version", lambda name: "2.5.1+cu118")
     assert one("torch.load_bin").status == "error"
     monkeypatch.undo()
@@ -198,6 +198,6 @@ def test_a_download_of_ours_that_is_not_finished_is_no_fault(folder: Path) -> No
     assert broken() == []
     result = one("model.unfinished")
     assert (result.status, result.case) == ("info", "ours")
-    assert result.what("en") == "The download of mine is not finished; 8.2 KB are here."
-    assert result.fix("zh") == "请在模型步骤中继续，或运行 `python launcher.py models download mine`。"
-    assert one("model.files").fact("en") == "Whole: GLM Studio demo"
+    assert result.what("en") == "The download of mine is not finished; 8.2 KB were downloaded."
+    assert result.fix("zh") == "请在“模型”一步继续，或运行 `python launcher.py models download mine`。"
+    assert one("model.files").fact("en") == "Complete: GLM Studio demo"

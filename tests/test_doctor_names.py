@@ -34,9 +34,9 @@ def test_a_name_that_leads_nowhere(tmp_path: Path) -> None:
     data = diagnosed(tmp_path, "127.0.0.1 localhost\n")
     nowhere = finding(data, "net.hostname")
     assert nowhere["severity"] == "warning"
-    assert nowhere["what"].startswith("The name of this machine, “nlp”, leads nowhere (error -")
+    assert nowhere["what"].startswith("The name of this machine, “nlp”, cannot be resolved (error -")
     assert nowhere["why"] == (
-        "Runs of the studio do not need it: they meet at 127.0.0.1. Other trainings that use torchrun wait for ever and "
+        "Runs of the studio do not need it: they use 127.0.0.1. Other trainings that use torchrun wait forever and "
         "repeat “the IPv6 network addresses of (nlp, …) cannot be retrieved”."
     )
     assert nowhere["fix"].startswith("Nothing needs to be done for the studio.")
@@ -65,7 +65,7 @@ def test_a_name_service_that_does_not_answer(tmp_path: Path) -> None:
     data = diagnosed(tmp_path, "127.0.0.1 localhost\n", resolv, f"{sys.executable} -c '{SWALLOW}' &")
     assert case(data, "net.hostname") == "slow"
     assert finding(data, "net.hostname")["what"] == (
-        "Looking up the name of this machine, “nlp”, takes 5 seconds or more."
+        "Resolving the name of this machine, “nlp”, takes 5 seconds or more."
     )
 
 

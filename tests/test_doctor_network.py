@@ -98,9 +98,7 @@ def hub(no_proxy: None) -> Iterator[str]:
 def test_hubs_that_answer_and_do_not(hub: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = one("hub.reach")
     assert (result.status, result.case) == ("info", "offline")
-    assert (
-        result.what("en") == "No place to download models from can be reached: ModelScope, Hugging Face, hf-mirror.com."
-    )
+    assert result.what("en") == "No model hub can be reached: ModelScope, Hugging Face, hf-mirror.com."
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub)
     result = one("hub.reach")
     assert (result.status, result.case) == ("ok", "some")

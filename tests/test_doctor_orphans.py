@@ -337,10 +337,10 @@ print(stale.gpu_mib, result.freed_mib, result.kept_mib, result.text("en"), sep="
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("back", "2048|2048|None|Process {pid} has ended. Given back: 2.0 GB of graphics memory."),
+        ("back", "2048|2048|None|Process {pid} has ended. Freed: 2.0 GB of GPU memory."),
         (
             "kept",
-            "2048|None|2048|Process {pid} has ended. The driver still counts 2.0 GB as its own; check again in a minute.",
+            "2048|None|2048|Process {pid} has ended. The driver still counts 2.0 GB for it; check again in a minute.",
         ),
     ],
 )

@@ -71,9 +71,9 @@ def _address(home: Path) -> str:
         rare(
             "en-US",
             "Add the line",
-            "leads to this machine now.",
-            "Changes that the doctor made here",
-            "Take the line out",
+            "now resolves to this machine.",
+            "Changes made here by the doctor",
+            "Remove the line",
         ),
         ("zh-CN", "加入这一行", "现在指向本机。", "体检功能在这里做过的改动", "删除这一行"),
     ],

@@ -60,7 +60,7 @@ def test_a_free_port_and_one_of_a_web_server(port: int, home: Path, spawn: Spawn
     result = next(r for r in diagnose(only=["net.port"]).results if r.subject == str(port))
     assert (result.status, result.case) == ("info", "other")
     assert result.what("en").startswith(
-        f"Port {port} is used by {result.values['name']}, which is no training (process {server.pid}): "
+        f"Port {port} is used by {result.values['name']}, which is not a training (process {server.pid}): "
     )
     assert "http.server" in result.what("en")
     server.kill()
@@ -85,8 +85,8 @@ def test_a_healthy_training_is_named_with_its_peers_and_never_offered(home: Path
     assert (result.status, result.case, result.values["pid"], result.values["peers"]) == ("info", "job", agent.pid, 1)
     worker = psutil.Process(agent.pid).children()[0]
     assert result.what("en") == (
-        f"Another training meets at port {port}: {result.values['name']} (process {agent.pid}). "
-        f"Connected to it: 1 ({worker.name()} {worker.pid})."
+        f"Another training uses port {port}: {result.values['name']} (process {agent.pid}). Connected to it: 1 "
+        f"({worker.name()} {worker.pid})."
     )
     assert result.action == ""
     assert diagnose(only=["proc.stale"]).stale == ()
@@ -101,7 +101,7 @@ def test_a_stale_holder_is_offered_and_the_port_is_free_after_its_end(home: Path
     (stale,) = [each for each in diagnose(only=["proc.stale"]).stale if each.identity == holder]
     (ended,) = end_stale([stale.token])
     assert ended.freed_ports == (port,)
-    assert ended.text("en") == f"Process {holder.pid} has ended. Free again: port {port}."
+    assert ended.text("en") == f"Process {holder.pid} has ended. Freed: port {port}."
     assert port_result(port).case == "ok"
 
 

@@ -42,7 +42,7 @@ def test_missing_and_unfit_packages_are_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(python_packages, "requirements", lambda read=python_packages.requirements: read(file))
     result = one("py.deps")
     assert result.status == "error"
-    assert result.fact("en") == f"Missing or unfit: psutil {_version('psutil')} (>=999); no-such-package"
+    assert result.fact("en") == f"Missing or wrong version: psutil {_version('psutil')} (>=999); no-such-package"
 
 
 def _version(name: str) -> str:
@@ -60,7 +60,7 @@ def test_a_torch_that_does_not_start(home: Path, tmp_path: Path, monkeypatch: py
     result = one("torch.start")
     assert result.status == "error"
     assert result.what("en") == (
-        "PyTorch is installed but does not start: ImportError: libcudart.so.12: cannot open shared object file"
+        "PyTorch is installed, but does not start: ImportError: libcudart.so.12: cannot open shared object file"
     )
 
 
@@ -116,7 +116,7 @@ def test_the_exact_build_is_named(name: str, capability: tuple[int, int], driver
     cards = GpuReading((gpu(name, capability),), driver)
     result = judged({"cuda": None, "available": False, "count": 0, "architectures": []}, cards)["torch.cuda_build"]
     assert (result.status, result.case, result.action) == ("error", "processor_only", "torch.install")
-    assert result.fix("en") == f"{LAUNCHER}{build}, which fits the driver {driver} and your card."
+    assert result.fix("en") == f"{LAUNCHER}{build}, which fits the driver {driver} and your GPU."
 
 
 def test_a_pytorch_too_new_for_the_driver_of_the_blog() -> None:
@@ -128,7 +128,7 @@ def test_a_pytorch_too_new_for_the_driver_of_the_blog() -> None:
         "torch.driver_match": "error",
     }
     assert found["torch.driver_match"].what("en") == (
-        "PyTorch 2.13.0+cu126 (CUDA 13.0) cannot use the graphics card with the driver 515.105.01."
+        "PyTorch 2.13.0+cu126 (CUDA 13.0) cannot use the GPU with driver 515.105.01."
     )
     assert found["torch.driver_match"].fix("en") == (
         f"{LAUNCHER}2.7.1+cu118, which fits this driver. Or update the driver."
@@ -138,7 +138,7 @@ def test_a_pytorch_too_new_for_the_driver_of_the_blog() -> None:
 def test_a_pytorch_without_code_for_the_card() -> None:
     found = judged({"architectures": ["sm_75", "sm_80", "sm_90"]}, GpuReading((V100,), "580.65.06"))
     assert found["torch.arch_match"].what("en") == (
-        "PyTorch 2.13.0+cu126 holds no code for your Tesla V100 (compute capability 7.0)."
+        "PyTorch 2.13.0+cu126 has no code for your Tesla V100 (compute capability 7.0)."
     )
     assert "PyTorch 2.13.0+cu126, which has code" in found["torch.arch_match"].fix("en")
 
@@ -251,7 +251,7 @@ def test_packages_that_do_not_fit_each_other(tmp_path: Path, monkeypatch: pytest
     )
     result = one("py.deps")
     assert (result.status, result.case) == ("warning", "clash")
-    assert result.fact("en") == "Packages that do not fit each other: first: second 2.0 (>=3)"
+    assert result.fact("en") == "Incompatible packages: first: second 2.0 (>=3)"
     (tmp_path / "requirements.txt").write_text("first[more]\n")
     assert "first: fourth" in one("py.deps").fact("en")
 

@@ -227,8 +227,8 @@ def test_the_last_run_tells_why_it_died(home: Path) -> None:
     assert past().status == "skipped"
     write_past("first", 1.0, {"state": "failed", "ended": 2.0, "problem": {"key": "runs.killed", "values": {}}})
     assert (past().status, past().case) == ("info", "died")
-    assert past().what("en").startswith("The last run, “first”, did not end well. ")
-    assert past().fix("en").endswith("The end of its log is on the Fine-tune page, where it can be opened.")
+    assert past().what("en").startswith("The last run, “first”, did not end normally. ")
+    assert past().fix("en").endswith("The end of its log can be opened on the Fine-tune page.")
     assert past().to_fact("zh")["values"]["problem"] == {"key": "runs.killed", "values": {}}
     write_past("second", 3.0, {"state": "finished", "ended": 4.0})
     assert past().fact("en") == "2 runs; the last one, “second”, did not fail."

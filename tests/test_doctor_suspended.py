@@ -177,7 +177,7 @@ def test_a_real_torchrun_is_suspended_continued_and_ended(
     assert {(each.kind, each.ticked) for each in found.values()} == {("foreign_suspended", False)}
     assert "Suspended with Ctrl+Z" in found[agent.pid].why("en")
     assert "; `fg` in its terminal continues it." in found[agent.pid].why("en")
-    assert ("Its workers still run: 2." in found[agent.pid].why("en")) is not signalled
+    assert ("Its workers are still running: 2." in found[agent.pid].why("en")) is not signalled
     result = port_result(port)
     assert (result.status, result.case, result.values["pid"]) == ("warning", "suspended", agent.pid)
     assert str(agent.pid) in findings()[0].fix("en").partition("`python launcher.py doctor --end ")[2]
@@ -219,9 +219,9 @@ def test_a_launcher_that_stands_still_while_its_worker_runs(home: Path, training
     stop(training.agent)
     (process,) = listed(training.agent, training.worker).values()
     assert process.identity == training.agent
-    assert "Its workers still run: 1." in process.why("en")
+    assert "Its workers are still running: 1." in process.why("en")
     assert f"`kill -CONT {training.agent.pid}` continues it." in process.why("en")
-    assert "它的工作进程仍在运行：1 个。" in process.why("zh")
+    assert "它的训练进程仍在运行：1 个。" in process.why("zh")
     assert port_result(training.port).case == "suspended"
     (result,) = end_stale([process.token], polite=1)
     assert (result.outcome, result.freed_ports) == ("ended", (training.port,))

@@ -125,8 +125,8 @@ def test_whatever_is_no_leftover_is_refused_in_words(
 @pytest.mark.parametrize(
     ("lang", "said"),
     [
-        ("C.UTF-8", "Process {pid} belongs to a training that is well, and was left alone."),
-        ("zh_CN.UTF-8", "没有动进程 {pid}：它属于一个正常的训练。"),
+        ("C.UTF-8", "Process {pid} belongs to a training that is running normally, and was left alone."),
+        ("zh_CN.UTF-8", "没有动进程 {pid}：它属于一个正常运行的训练。"),
     ],
 )
 def test_a_refusal_is_in_the_language_of_the_terminal(
@@ -201,8 +201,8 @@ def test_each_leftover_is_asked_for_and_only_a_yes_ends_it(home: Path, orphan: O
     assert (alive(left), alive(kept), alive(ours)) == (False, True, False)
     assert said.index(f"End process {ours.pid}?") < said.index(f"End process {left.pid}?")
     before = said[: said.index(f"End process {kept.pid}?")]
-    assert "Part of a training whose launcher (torchrun or its like) is gone." in before
-    assert f"Left alone, because nobody said that they are over: {kept.pid}" not in said, "somebody said no"
+    assert "Part of a training whose launcher (torchrun or similar) is gone." in before
+    assert f"Left alone, because nobody confirmed that they are over: {kept.pid}" not in said, "somebody said no"
 
 
 def test_without_a_terminal_nobody_is_asked_and_nothing_ends(
@@ -212,10 +212,10 @@ def test_without_a_terminal_nobody_is_asked_and_nothing_ends(
     left, ours = orphan("-S", "-c", SLEEP, **{JOB: "x"}), our_orphan(spawn)
     ask_for_each(listed(left), yes=False)
     assert capsys.readouterr().out == (
-        f"\nLeft alone, because nobody said that they are over: {left.pid}. "
-        f"To end them: `python launcher.py doctor --end {left.pid}`\n"
+        f"\nLeft alone, because nobody confirmed that they are over: {left.pid}. To end them: `python launcher.py "
+        f"doctor --end {left.pid}`\n"
     )
-    with pytest.raises(StudioError, match="needs a yes"):
+    with pytest.raises(StudioError, match="must be confirmed"):
         ask_for_each(listed(left, ours), yes=False)
     assert alive(left)
     assert alive(ours)
@@ -233,7 +233,7 @@ def test_yes_stands_for_what_this_studio_left_behind_and_for_nothing_else(
 def test_the_report_lists_them_and_the_form_of_the_json_is_as_before(home: Path, orphan: Orphan) -> None:
     left = orphan("-S", "-c", SLEEP, **{JOB: "x"})
     said = doctor().stdout
-    assert "\nLeftovers and suspended trainings:\n" in said
+    assert "\nLeftover processes and suspended trainings:\n" in said
     assert f"\n  {left.pid}  {' '.join(psutil.Process(left.pid).cmdline())}\n      Part of a training" in said
     report = json.loads(doctor("--json").stdout)
     assert set(report) == {"schema", "summary", "findings", "facts"}

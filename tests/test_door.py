@@ -233,7 +233,10 @@ def test_a_studio_that_does_not_answer_is_not_joined_by_a_second(home: Path, mon
     child.kill()
     child.wait()
     child.stdout.close()
-    assert caught.value.what() == f"A studio of this folder runs already (process {child.pid}), but does not answer."
+    assert (
+        caught.value.what()
+        == f"A studio for this folder is already running (process {child.pid}), but does not answer."
+    )
     claim = instance.claim()
     assert isinstance(claim, instance.Claim)
     claim.release()

@@ -63,7 +63,7 @@ def test_each_form_of_each_method(runs: Path, tmp_path: Path, name: str, form: s
     assert export_run(find_run(name), form, target, step=2) == target
     assert files(target) == expected
     assert all(file.stat().st_mode & 0o044 == 0o044 for file in target.iterdir()), "others may read it"
-    with pytest.raises(StudioError, match="There is already something at"):
+    with pytest.raises(StudioError, match="already exists"):
         export_run(find_run(name), form, target)
     assert list(target.parent.iterdir()) == [target], "nothing half-written is left"
 
@@ -77,15 +77,15 @@ def test_forms_and_steps_that_there_are_not(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(StudioError) as caught:
         export_run(find_run("ptuning_v2"), "merged", tmp_path / "x")
     assert caught.value.what() == (
-        "What the run ptuning_v2 learned cannot be written as “merged”; it can be: official, peft, bundle."
+        "The result of the run ptuning_v2 cannot be exported as “merged”; available: official, peft, bundle."
     )
-    with pytest.raises(StudioError, match="has no whole checkpoint at step 3; it has: 2, 4"):
+    with pytest.raises(StudioError, match="has no complete checkpoint at step 3; available: 2, 4"):
         export_run(find_run("lora"), "peft", tmp_path / "x", step=3)
     assert not (tmp_path / "x").exists()
 
 
 def test_a_child_that_says_nothing_of_use_is_told() -> None:
-    with pytest.raises(StudioError, match="The export broke: "):
+    with pytest.raises(StudioError, match="The export failed: "):
         ask("glmstudio.system.json_child", broke="runs.export_broke")
     with pytest.raises(StudioError, match="No module named"):
         ask("glmstudio.nowhere", broke="runs.export_broke")
@@ -124,7 +124,7 @@ def test_the_export_as_a_command(runs: Path, tmp_path: Path) -> None:
     assert (tmp_path / "m/tokenizer.model").read_bytes() == (DEMO / "model/tokenizer.model").read_bytes()
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 1
-    assert again.stderr.startswith(f"error: There is already something at {tmp_path / 'm'}.")
+    assert again.stderr.startswith(f"error: {tmp_path / 'm'} already exists.")
 
 
 def test_warm_start_goes_on_from_what_was_learned(runs: Path, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_warm_start_goes_on_from_what_was_learned(runs: Path, tmp_path: Path) ->
         warm.append(losses(run)[0])
     assert warm[0] == pytest.approx(warm[1], rel=1e-6)
     assert abs(warm[0] - losses(fresh)[0]) > 1e-3
-    with pytest.raises(StudioError, match="cannot be gone on from with this method"):
+    with pytest.raises(StudioError, match="cannot be trained further with this method"):
         start_run(load_preset("demo/lora"), data=data, name="no", changes={"warm_start": "ptuning_v2"})
-    with pytest.raises(StudioError, match="There is no tuned model at /no/such"):
+    with pytest.raises(StudioError, match="There is no fine-tuned model at /no/such"):
         start_run(load_preset("demo/lora"), data=data, name="no", changes={"warm_start": "/no/such"})

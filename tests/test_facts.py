@@ -154,10 +154,10 @@ def test_a_question_that_is_answered_twice_is_told_with_its_line(tmp_path: Path)
     file = csv(tmp_path, "question,answer", "A?,1", "B?,2", "ａ?,3", "B?,2", ",5", "C?,")
     check = check_file(file)
     assert [(problem.line, problem.text("en"), problem.text("zh")) for problem in check.problems] == [
-        (4, "The question stands in line 2 already, with another answer.", "这个问题在第 2 行已经出现过，而答案不同。"),
+        (4, "The question is already on line 2, with another answer.", "这个问题在第 2 行已经出现过，而答案不同。"),
         (5, "The record is the same as the one on line 3.", "这条记录与第 3 行的记录相同。"),
         (6, "The fact has an answer, but no question.", "这条知识有答案，但没有问题。"),
-        (7, "Turn 2 is an empty answer.", "第 2 轮的回答是空的。"),
+        (7, "Message 2 is an empty answer.", "第 2 条消息是空的回答。"),
     ]
 
 

@@ -83,13 +83,12 @@ def test_the_six_lines_and_what_changed() -> None:
     assert [flip["question"] for flip in told["flips"] if not flip["better"]] == ["Village 3?", "2 + 2?"]
     assert len(told["flips"]) == 2 + 3 + 2 + 1
     assert told["verdict"] == (
-        "Learned 1 of 2. Asked in words that it never learned, 1 of 2. 1 of 2 other answers that were right before "
-        "still are. It gives a new answer to 1 of 2 neighbouring questions. Train for more passes, or give it more room: "
-        "a larger rank, or full fine-tuning."
+        "Learned 1 of 2. Asked in wordings that it was not trained on: 1 of 2. 1 of 2 other answers that were "
+        "right before still are. It gives a new answer to 1 of 2 neighbouring questions. Train for more epochs, or "
+        "give it more capacity: a higher rank, or full fine-tuning."
     )
     assert verdict("zh", score) == (
-        "学会了 1/2 条。换成没学过的问法，答对 1/2 个。原来答对的其他问题，现在仍答对 1/2 个。有 1/2 个相邻问题被答成了新答案。"
-        "请多学几遍，或给它更大的容量：更大的秩，或全量微调。"
+        "学会了 1/2 条。用没有训练过的问法，答对 1/2 个。原来答对的其他问题，现在仍答对 1/2 个。有 1/2 个相邻问题被答成了新答案。请多训练几轮，或给它更大的容量：更大的秩，或全量微调。"
     )
     assert FactsScore.from_json(json.loads(json.dumps(told))) == score
 
@@ -99,7 +98,10 @@ def test_a_base_alone_shows_what_it_knows_already() -> None:
     score = scored(QUESTIONS, answers(said, QUESTIONS), ("plain",), tuned=False)
     assert score.known == (1,)
     assert score.to_json()["learned"] == {"base": 1, "tuned": None, "of": 2}
-    assert (score.flips, verdict("en", score)) == ((), "Learned 1 of 2. Asked in words that it never learned, 0 of 2.")
+    assert (score.flips, verdict("en", score)) == (
+        (),
+        "Learned 1 of 2. Asked in wordings that it was not trained on: 0 of 2.",
+    )
 
 
 def test_facts_that_are_only_known_without_tools_are_told_so() -> None:
@@ -108,7 +110,7 @@ def test_facts_that_are_only_known_without_tools_are_told_so() -> None:
         said[TUNED] |= {fact.question: fact.answer, fact.wordings[0]: fact.answer}
     score = scored(QUESTIONS, answers(said, QUESTIONS), ("plain",), tuned=True)
     assert score.counts["learned"] == Count(0, 2, 2)
-    assert "With tools in the prompt it knows less: learn the facts with tools, too" in verdict("en", score)
+    assert "With tools in the prompt it knows fewer facts: train the facts with tools, too" in verdict("en", score)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_a_report_holds_what_a_model_says_as_text() -> None:
     assert row == r"| Kept | 2 + 2? | 4 | =HYPERLINK(1) \| \*\*b\*\* \<script\> \# x |"
     assert as_markdown("en", score, "r|un").startswith("## r\\|un\n")
     assert "'=HYPERLINK(1) | **b** <script>" in as_csv(score)
-    assert "No longer as it should be · Kept · without tools: 2 + 2?" in as_text("en", score)
+    assert "No longer correct · Kept · without tools: 2 + 2?" in as_text("en", score)
 
 
 def test_the_demos_questions_are_about_its_own_tools(home: Path) -> None:
@@ -157,7 +159,7 @@ def test_what_was_asked_is_kept_through_a_kill(home: Path) -> None:
     os.kill(int(json.loads((asking.place / "job.json").read_text())["identity"]["pid"]), signal.SIGKILL)
     look = wait(asking, lambda look: not look.running)
     assert look.problem is not None
-    assert look.problem.what("en").startswith("The asking was ended after ")
+    assert look.problem.what("en").startswith("Asking was interrupted after ")
     before = len(asking.answers())
     assert 10 < before < 600
     with (asking.place / "answers.jsonl").open("a") as file:

@@ -91,7 +91,7 @@ def move_away(run: Run, elsewhere: Path) -> None:
     state = run.read_state()
     assert state.problem is not None
     assert (state.state, state.problem.what()) == (
-        "failed", f"The folder {run.path} was moved or deleted while the run went on, so the run ended.",
+        "failed", f"The folder {run.path} was moved or deleted during the run, so the run ended.",
     )  # fmt: skip
     resume_run(run)
 
@@ -221,7 +221,7 @@ def test_a_run_that_hangs_says_so_and_is_ended(clean: Path, tmp_path: Path, monk
     assert proof["memory"] > 100e6
     text = stages[-1].text()
     assert text.startswith("Nothing of the run is left: 0 processes, no open port, ")
-    assert text.endswith(" of memory were given back.")
+    assert text.endswith(" of memory were freed.")
     assert ended(run) == ("stopped", None)
 
 
@@ -354,7 +354,7 @@ def test_a_damaged_checkpoint_is_refused_and_an_older_one_works(clean: Path, int
     assert ended(run) == ("failed", "runs.checkpoint_broken")
     told = run.read_state().problem
     assert told is not None
-    assert told.what() == f"The checkpoint {newer.path} is damaged: optimizer.pt is not what was written."
+    assert told.what() == f"The checkpoint {newer.path} is damaged: optimizer.pt differs from what was written."
     assert "Traceback" not in run.log()[0].split("is damaged")[0].rpartition("checkpoint")[2]
     other = resume_run(run, step=older.step)
     assert (other.name, other.about["branched_from"]) == (f"run-{older.step}", {"run": "run", "step": older.step})
@@ -387,7 +387,7 @@ def test_after_a_reboot_no_process_is_looked_for(
         patch.setattr(process, "with_cookie", lambda _: pytest.fail("a scan of all processes"))
         state = run.read_state()
     assert state.problem is not None
-    assert (state.state, state.problem.what()) == ("lost", "The computer was restarted while this run was going on.")
+    assert (state.state, state.problem.what()) == ("lost", "The machine was restarted during this run.")
     # It was restarted before the supervisor could write who it is.
     for name in ("supervisor", "agent"):
         del about[name]

@@ -67,7 +67,7 @@ def on_full_disk(folder: Path, every: int, reference: Any) -> dict[str, Any]:
     told: dict[str, Any] = python_on_small_disk(code, folder / "home", size="200m")
     assert told["end"] == ["failed", "runs.disk_full"], json.dumps(told)
     run = folder / "home" / "runs" / "run"
-    assert told["what"] == f"The disk is full, so the run in {run} could not go on."
+    assert told["what"] == f"The disk is full, so the run in {run} could not continue."
     assert told["left"] == [], "temporary files stay behind"
     # Going on, or starting, on the full disk loses nothing and leaves nothing.
     assert told["again"] == f"The system refused something that the run in {run} needs: No space left on device."

@@ -169,12 +169,12 @@ def spoil(folder: Path, how: str) -> None:
         ("pointer", r"The file .*00002-of-00002\.bin is a placeholder of 6\d bytes; .* Download this file"),
         ("truncated", r"The file .*00002-of-00002\.bin is cut off or damaged\. Repair the model"),
         ("missing", r"The file .*00002-of-00002\.bin is missing\. Repair the model"),
-        ("foreign", r"config\.json describes a model of the kind “llama”; this program works with ChatGLM3\. Choose"),
+        ("foreign", r"config\.json describes a model of the type “llama”; the studio works with ChatGLM3\. Choose"),
         ("no config", r"has no config\.json, so it is no model\. Choose the folder"),
-        ("half config", r"config\.json lacks the numbers num_layers\. Download this file again"),
+        ("half config", r"config\.json lacks the values num_layers\. Download this file again"),
         ("other size", r"holds “transformer\..*”, which does not fit ChatGLM3 with this config\.json\. Download"),
         ("pickle", r"The file .*00002-of-00002\.bin cannot be read as plain weights\. Download this file again"),
-        ("incomplete", r"are incomplete: \d+ parts are missing, the first is “.*”\. Download the whole model"),
+        ("incomplete", r"are incomplete: \d+ tensors are missing, the first is “.*”\. Download the whole model"),
         ("bad json", r"The file .*pytorch_model\.bin\.index\.json is damaged\. Download this file again"),
     ],
 )
@@ -188,7 +188,7 @@ def test_a_wrong_folder_is_one_clear_error(tmp_path: Path, how: str, words: str)
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda folder: folder / "nowhere", "There is no tuned model at"),
+        (lambda folder: folder / "nowhere", "There is no fine-tuned model at"),
         (lambda folder: folder, "holds neither a prefix nor an adapter"),
         (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"x") and folder, "is cut off or damaged"),
         (
@@ -197,11 +197,11 @@ def test_a_wrong_folder_is_one_clear_error(tmp_path: Path, how: str, words: str)
         ),
         (
             lambda folder: torch.save({"transformer.prefix_encoder.embedding.weight": torch.full((4, 128), torch.nan)}, folder / "pytorch_model.bin") or folder,
-            "holds numbers that are not finite",
+            "contains infinite or NaN values",
         ),
         (
             lambda folder: (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}') and folder,
-            "holds an adapter of the kind LORA",
+            "holds an adapter of the type LORA",
         ),
     ],
 )  # fmt: skip

@@ -169,4 +169,4 @@ def test_a_full_disk_is_told_as_one(home: Path, monkeypatch: pytest.MonkeyPatch)
         raise OSError(28, os.strerror(28), "/there")
 
     (view,) = _acted(full, PageState())
-    assert view.problem.what() == "The system refused: No space left on device. /there"
+    assert view.problem.what() == "The system refused an operation: No space left on device. /there"

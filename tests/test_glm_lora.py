@@ -145,7 +145,7 @@ def test_an_adapter_that_is_something_else_is_refused_in_words(tmp_path: Path, c
     save_lora(taught(), tmp_path, base="golden")
     about = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(about | change))
-    with pytest.raises(StudioError, match=r"holds an adapter of the kind (LORA|IA3)"):
+    with pytest.raises(StudioError, match=r"holds an adapter of the type (LORA|IA3)"):
         load_model(MODEL, tmp_path, dtype=torch.float32, device="cpu")
 
 

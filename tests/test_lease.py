@@ -48,10 +48,10 @@ def test_the_cards_of_a_run(wanted: str, processes: int, found: str) -> None:
 @pytest.mark.parametrize(
     ("wanted", "processes", "what"),
     [
-        ("3", 0, "There is no card 3; there are: cpu, 0, 1, 2."),
-        ("0,GPU-a", 0, "A card is named twice in “0,GPU-a”."),
-        ("auto", 4, "4 processes need as many cards, and there are 3."),
-        ("0,1", 1, "1 processes need as many cards, and there are 2."),
+        ("3", 0, "There is no GPU 3; available: cpu, 0, 1, 2."),
+        ("0,GPU-a", 0, "A GPU is named twice in “0,GPU-a”."),
+        ("auto", 4, "4 processes need as many GPUs, and 3 are selected."),
+        ("0,1", 1, "1 processes need as many GPUs, and 2 are selected."),
     ],
 )
 def test_cards_that_cannot_be_taken(wanted: str, processes: int, what: str) -> None:
@@ -69,7 +69,7 @@ def test_a_number_of_an_older_run_and_a_uuid_are_the_same_card() -> None:
 def test_the_plan_is_for_the_fullest_card_and_names_them() -> None:
     place = device_memory_of("GPU-a,GPU-b")
     assert (place.name, place.free, place.processes) == ("2 × RTX 4090", 3_000 << 20, 2)
-    with pytest.raises(StudioError, match="There is no card GPU-gone"):
+    with pytest.raises(StudioError, match="There is no GPU GPU-gone"):
         device_memory_of("GPU-gone")
 
 

@@ -232,7 +232,7 @@ def test_stop_now_resume_and_leave(lab: Any) -> None:
     assert losses(run)[0][0] == 1
     one.call("runs", "stop", "run")
     assert ends(run, one, two)["state"] == "stopped"
-    assert text(waiting).count("It trains.") == 1
+    assert text(waiting).count("Training.") == 1
 
 
 @pytest.mark.rare
@@ -245,7 +245,7 @@ def test_who_does_not_fit_is_told_why_on_both_machines(lab: Any) -> None:
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     again = ["train", PRESET, "--data", str(data), "--machines", "10.77.0.1,node2", "--name", "run"]
-    taken = "The port 29400, at which the machines would meet, is taken on this machine."
+    taken = "The rendezvous port 29400 is in use on this machine."
     assert taken in one.call(*again, status=1)
     one.kill("held.listen")
     run = start(one, "--join-seconds", "30", machines=3)
@@ -265,9 +265,9 @@ def test_who_does_not_fit_is_told_why_on_both_machines(lab: Any) -> None:
     assert "does not have the same data" in text(join(two, run, "--data", str(other)))
     assert ends(run, one, two)["state"] == "failed"
     words = str(run.read_state().problem)
-    assert "The run needs 3 machines, and 1 were there when the time was over." in words
+    assert "The run needs 3 machines, and only 1 had joined in time." in words
     assert "Machine 2 (node2) does not have the same data" in words
-    assert "No way leads to machine 3 (10.77.0.3) at 10.77.0.3." in words
+    assert "There is no route to machine 3 (10.77.0.3) at 10.77.0.3." in words
 
 
 HOLD = """

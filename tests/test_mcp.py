@@ -118,14 +118,14 @@ def test_a_server_that_is_taken_out_ends(home: Path, box: Callable[[Any], None])
 
 def test_what_cannot_be_started_is_told(home: Path, box: Callable[[Any], None]) -> None:
     box([])
-    assert broken(toolbox()) == [("mcp.json", "mcp.json in the folder of tools does not name any servers.")]
+    assert broken(toolbox()) == [("mcp.json", "mcp.json in the tools folder names no servers.")]
     box({"mcpServers": {"a": {"command": "no-such-program"}, "b": {}, "c": {"command": "x", "args": "y"}, "d": 5}})
     assert until(lambda: len(toolbox().broken) == 4)
     assert broken(toolbox()) == [
         ("a", "The server a cannot be started: there is no program no-such-program."),
-        ("b", "The entry b in mcp.json is not complete."),
-        ("c", "The entry c in mcp.json is not complete."),
-        ("d", "The entry d in mcp.json is not complete."),
+        ("b", "The entry b in mcp.json is incomplete."),
+        ("c", "The entry c in mcp.json is incomplete."),
+        ("d", "The entry d in mcp.json is incomplete."),
     ]
     assert "calculator" in toolbox().tools
 

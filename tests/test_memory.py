@@ -64,7 +64,7 @@ def test_the_count_is_that_of_the_model_and_of_what_learns() -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(None, "has no config.json"), ("[]", "is damaged"), ('{"model_type": "chatglm"}', "lacks the numbers")],
+    [(None, "has no config.json"), ("[]", "is damaged"), ('{"model_type": "chatglm"}', "lacks the values")],
 )
 def test_a_folder_without_a_shape_is_an_error(text: str | None, words: str, tmp_path: Path) -> None:
     if text is not None:

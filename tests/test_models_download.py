@@ -282,8 +282,8 @@ def test_no_network_is_said_for_each_source(home: Path, folder: Path) -> None:
     with pytest.raises(StudioError) as stopped:
         download(MODEL, folder, Options(patience=QUICK), lambda _: None)
     assert stopped.value.what("en") == (
-        "ChatGLM3-6B could not be had from any source. 127.0.0.1 does not answer. 127.0.0.1 does not answer. "
-        "127.0.0.1 does not answer."
+        "ChatGLM3-6B could not be downloaded from any source. 127.0.0.1 does not answer. 127.0.0.1 does not "
+        "answer. 127.0.0.1 does not answer."
     )
 
 
@@ -297,7 +297,7 @@ def test_a_proxy_that_does_not_answer_is_named(hub: Hub, folder: Path, monkeypat
 
     with pytest.raises(StudioError) as stopped:
         fetch(folder, tell=tell)
-    assert stopped.value.what("en") == "The proxy on the way to 127.0.0.1 does not answer."
+    assert stopped.value.what("en") == "The proxy for 127.0.0.1 does not answer."
 
 
 def test_two_studios_on_one_folder(hub: Hub, folder: Path) -> None:

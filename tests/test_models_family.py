@@ -49,8 +49,8 @@ def model(
 def test_a_whole_model_with_a_prefix_never_answers_as_the_bare_base(form: str, tmp_path: Path, home: Path) -> None:
     folder = model(tmp_path / "official", PREFIX, form)
     said = (
-        f"The folder {folder} holds a whole model together with a P-Tuning prefix. Loaded as a model, it would answer "
-        "without what was tuned. Load the base model, and as its adapter a checkpoint that holds the prefix alone, as "
+        f"The folder {folder} holds a complete model together with a P-Tuning prefix. Loaded as a model, it would "
+        "answer without the prefix. Load the base model, and as its adapter a checkpoint with the prefix alone, as "
         "the official P-Tuning script saves it."
     )
     assert [str(problem) for problem in folder_problems(folder)] == [said]
@@ -96,7 +96,7 @@ def test_chatglms_own_small_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(StudioError) as error:
         load_model(folder)
     assert str(error.value) == (
-        f"The weights in {folder} are stored in 4 bits, in a form of ChatGLM's own that cannot be tuned or loaded here. "
-        "Choose or download the model with its 16-bit weights. Fine-tuning and chat can store those in 8 or 4 bits when "
-        "they load them."
+        f"The weights in {folder} are quantized to 4 bits in ChatGLM's own format, which can be neither fine-tuned "
+        "nor loaded here. Choose or download the model with its 16-bit weights. Fine-tuning and chat can quantize "
+        "those to 8 or 4 bits when they load them."
     )

@@ -305,7 +305,7 @@ def test_what_went_wrong_at_each_source_is_said_in_the_readers_language(home: Pa
     inner = StudioError("models.hub_unreachable", host="x")
     told = StudioError("models.no_source", title="T", problems=(inner, inner))
     again = StudioError.from_json(json.loads(json.dumps(told.to_json())))
-    assert again.what("zh") == "所有来源都无法提供 T。x 没有响应。 x 没有响应。"
+    assert again.what("zh") == "所有来源都无法下载 T。x 没有响应。 x 没有响应。"
     assert catalogue.is_id("a/b")
 
 

@@ -198,7 +198,7 @@ def test_cancel_and_remove_say_what_they_free(
     begin(folder)
     wait_for_bytes(hub, 300_000)
     assert main(["models", "cancel", NAME]) == 0
-    assert "was given up" in capsys.readouterr().out
+    assert "was cancelled" in capsys.readouterr().out
     assert not folder.exists()
     assert item(NAME).state == "absent"
     hub.rate = 0
@@ -209,7 +209,7 @@ def test_cancel_and_remove_say_what_they_free(
     assert folder.exists()
     capsys.readouterr()
     assert main(["models", "remove", NAME, "--yes"]) == 0
-    assert capsys.readouterr().out == "“chatglm3-6b” is deleted; 2.1 MB are free again.\n"
+    assert capsys.readouterr().out == "“chatglm3-6b” is deleted; 2.1 MB were freed.\n"
     assert [file.name for file in folder.iterdir()] == ["my notes.txt"]
     for name in ("demo", "../x", "nothing"):
         with pytest.raises(StudioError):
@@ -230,7 +230,7 @@ def test_what_is_in_use_is_not_taken_away(hub: Hub, folder: Path, home: Path) ->
     assert main(["models", "remove", NAME, "--yes"]) == 1
     with pytest.raises(StudioError) as refused:
         refuse_in_use(NAME, folder)
-    assert refused.value.what("en") == "“chatglm3-6b” is in use: the training “first” learns on it."
+    assert refused.value.what("en") == "“chatglm3-6b” is in use: the run “first” is training on it."
     assert weights(folder)
 
 
@@ -245,7 +245,7 @@ def test_the_command_downloads_to_another_disk_and_lists(
     monkeypatch.setenv("LC_ALL", "C")
     target = tmp_path / "other disk" / "模型"
     assert main(["models", "download", NAME, "--to", str(target), "--connections", "2"]) == 0
-    assert capsys.readouterr().out == f"“chatglm3-6b” is ready in {target}; every byte is proven.\n"
+    assert capsys.readouterr().out == f"“chatglm3-6b” is ready in {target}; every file is verified.\n"
     assert weights(target) == weights(published)
     assert main(["models", "--json"]) == 0
     row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == NAME)
@@ -265,8 +265,8 @@ def test_a_failure_is_one_sentence_and_a_hint(
     hub.faults = Faults(listing_errors=(403,) * 9)
     assert main(["models", "download", NAME, "--from", "modelscope"]) == 1
     assert capsys.readouterr().err == (
-        "error: 127.0.0.1 does not let us have ZhipuAI/chatglm3-6b.\n\n"
-        "hint: It may need an account: set HF_TOKEN or MODELSCOPE_API_TOKEN, or choose another source.\n"
+        "error: 127.0.0.1 denies access to ZhipuAI/chatglm3-6b.\n\nhint: It may need an account: set HF_TOKEN or "
+        "MODELSCOPE_API_TOKEN, or choose another source.\n"
     )
     assert item(NAME).state == "stopped"
 

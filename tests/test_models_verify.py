@@ -51,7 +51,7 @@ def test_a_wrong_bit_is_found_by_the_full_check_and_by_no_quick_one(folder: Path
     assert verify(folder) == []
     (problem,) = verify(folder, full=True)
     assert problem.what("en") == (
-        f"The file {folder}/model.safetensors has the right size, but not the bytes that were published."
+        f"The file {folder}/model.safetensors has the right size, but not the published checksum."
     )
 
 
@@ -115,7 +115,7 @@ def test_folders_are_added_listed_and_removed(
     elsewhere = tmp_path / "my model 模型"
     shutil.copytree(DEMO / "model", elsewhere)
     assert main(["models", "add", str(elsewhere)]) == 0
-    assert capsys.readouterr().out == f"“my model 模型” is on the list now: {elsewhere}\n"
+    assert capsys.readouterr().out == f"“my model 模型” is now on the list: {elsewhere}\n"
     for listing in (["models", "--json"], ["models", "list", "--json"]):
         assert main(listing) == 0
         here = [model for model in json.loads(capsys.readouterr().out) if model["kind"] != "catalogue"]

@@ -126,8 +126,9 @@ def test_many_passes_are_warned_of_with_fewer_steps(
     if fewer:
         assert plan.passes_of(fewer) in range(5, 21)
         assert dict(plan_rows(plan))["steps"] == (
-            f"1,450, which is {passes:,.1f} passes through {records} conversations\n  After so many, a model often knows "
-            f"these answers by heart and has forgotten much else. For about {plan.passes_of(fewer)}: --set steps={fewer}"
+            f"1,450, which is {passes:,.1f} epochs over {records} conversations\n  After so many epochs, a model "
+            f"often knows these answers by heart and has forgotten much else. For about {plan.passes_of(fewer)}: "
+            f"--set steps={fewer}"
         )
 
 

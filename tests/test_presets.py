@@ -75,11 +75,10 @@ def test_all_errors_are_told_at_once() -> None:
             Settings(), {"stepz": 3, "steps": "many", "dtype": "int8", "seed": -1, "batch_size": True}, source="--set"
         )
     assert caught.value.what() == (
-        "Some settings in --set are wrong. There is no setting stepz. "
-        "The setting steps cannot be many; it must be a whole number. "
-        "The setting dtype cannot be int8; it must be one of auto, float32, bfloat16, float16. "
-        "The setting seed cannot be -1; it must lie between 0 and 4294967295. "
-        "The setting batch_size cannot be True; it must be a whole number."
+        "Some settings in --set are wrong. There is no setting stepz. The setting steps cannot be many; it must be "
+        "a whole number. The setting dtype cannot be int8; it must be one of auto, float32, bfloat16, float16. The "
+        "setting seed cannot be -1; it must be between 0 and 4294967295. The setting batch_size cannot be True; it "
+        "must be a whole number."
     )
 
 
@@ -89,10 +88,9 @@ def test_errors_in_a_file_name_their_lines(tmp_path: Path) -> None:
     with pytest.raises(StudioError) as caught:
         parse_settings(file)
     assert caught.value.what() == (
-        f"Some settings in {file} are wrong. "
-        "Line 2: The setting steps cannot be 0; it must lie between 1 and 10000000. "
-        "Line 4: There is no setting wrong_name. "
-        "Line 5: The setting seed cannot be x; it must be a whole number."
+        f"Some settings in {file} are wrong. Line 2: The setting steps cannot be 0; it must be between 1 and "
+        "10000000. Line 4: There is no setting wrong_name. Line 5: The setting seed cannot be x; it must be a "
+        "whole number."
     )
     assert "第 4 行：没有名为 wrong_name 的设置。" in caught.value.what("zh")
 
@@ -157,7 +155,7 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
 def test_an_unknown_preset_names_those_there_are(home: Path, name: str) -> None:
     with pytest.raises(
         StudioError,
-        match="there are demo/facts, demo/full, demo/lora, demo/ptuning_v2, demo/smoke, chatglm3-6b-32k/lora, ",
+        match="available: demo/facts, demo/full, demo/lora, demo/ptuning_v2, demo/smoke, chatglm3-6b-32k/lora, ",
     ):
         load_preset(name)
 
@@ -169,5 +167,5 @@ def test_a_name_that_no_folder_can_have_is_an_error(home: Path, name: str) -> No
     with pytest.raises(StudioError, match="There is no folder"):
         add_folder(name)
     if name:
-        with pytest.raises(StudioError, match="There is no tuned model"):
+        with pytest.raises(StudioError, match="There is no fine-tuned model"):
             adapter_folder(name)

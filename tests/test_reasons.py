@@ -178,7 +178,6 @@ def test_of_several_processes_the_one_that_was_killed_is_named(tmp_path: Path) -
     log.write_text(f"Connection closed by peer\nFailures:\n{failures}", encoding="utf-8")
     found = reason(log)
     assert found.what() == (
-        "The system killed the training, most likely because the main memory was full. "
-        "It was process 1, on node2, that failed first."
+        "The system ended the training, most likely because main memory was full. Process 1 on node2 failed first."
     )
     assert found.fix() == by_signal(9).fix()

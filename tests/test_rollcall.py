@@ -194,7 +194,7 @@ def test_why_a_machine_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         for each in waiting:
             each.close()
     missing = member.Member(2, Machine("two", 1, "127.0.0.2"))
-    assert why_missing(missing, free_port()).what() == "Machine 2 (two) at 127.0.0.2 is there, but has not joined."
+    assert why_missing(missing, free_port()).what() == "Machine 2 (two) at 127.0.0.2 is up, but has not joined."
 
 
 def test_a_code_is_its_owner_s_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

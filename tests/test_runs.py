@@ -57,7 +57,7 @@ def test_lost_runs_are_told_apart(home: Path) -> None:
     state = find_run("old").read_state()
     assert state.state == "lost"
     assert state.problem is not None
-    assert state.problem.what() == "The computer was restarted while this run was going on."
+    assert state.problem.what() == "The machine was restarted during this run."
     mine = process.identify(os.getpid())
     assert mine is not None
     write_json(
@@ -112,8 +112,8 @@ def test_bad_data_is_refused_before_anything_starts(home: Path, tmp_path: Path) 
     with pytest.raises(StudioError) as caught:
         start_run(load_preset(PRESET), data=file)
     assert caught.value.what() == (
-        f"1 records of {file} cannot be used; the first is on line 2: "
-        "The record has no list of turns under “conversations”."
+        f"1 records of {file} cannot be used; the first is on line 2: The record has no list of messages under "
+        "“conversations”."
     )
     assert not (home / "runs").exists()
 
@@ -166,13 +166,13 @@ def test_what_the_system_refuses_is_told_without_a_stack_trace(home: Path, capsy
     whole = {"input": "a", "intermediate_steps": [], "Final Thought": "b", "output": "c"}
     write_json(source, [{"NLDocumentation": "x", "Instances": [whole]}])
     assert main(["data", "convert", "toolalpaca", str(source), str(home)]) == 1
-    assert capsys.readouterr().err.startswith("error: The system refused: Is a directory.")
+    assert capsys.readouterr().err.startswith("error: The system refused an operation: Is a directory.")
 
 
 def test_a_real_model_is_not_trained_on_the_sample_by_accident(home: Path) -> None:
     with pytest.raises(StudioError) as stopped:
         start_run(load_preset("chatglm3-6b/ptuning_v2"))
     assert stopped.value.what("en") == (
-        "No data was chosen for chatglm3-6b, and the shipped sample is made for the demo model."
+        "No data was chosen for chatglm3-6b, and the bundled sample is made for the demo model."
     )
     assert not (home / "runs").exists()

@@ -34,7 +34,7 @@ WHY = {
     "memory": "it took too much memory",
     "process": "it may not start or end other processes",
     "network": "it may not use the network",
-    "ports": "it may not reach the studio itself",
+    "ports": "it may not connect to the studio itself",
     "file": "it may not use this file",
     "disk": "it wrote too much",
     "threads": "it started too many threads",
@@ -535,7 +535,7 @@ def test_where_there_is_no_fence_only_harmless_tools_run(
 ) -> None:
     monkeypatch.setattr(calling, "unfenced", lambda: "landlock")
     outcome = call(tool("return 'ran'"), {})
-    assert outcome.content == "Error: This machine cannot fence f off, so it was not run."
+    assert outcome.content == "Error: This machine cannot run f in a sandbox, so it was not run."
     assert outcome.stopped is not None
     assert outcome.stopped.key == "tools.no_fence"
     box = toolbox().tools

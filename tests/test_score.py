@@ -112,12 +112,12 @@ def test_what_was_not_judged_is_said() -> None:
     calls.add(DUE, DUE)
     assert facts.no_call == (20, 20)
     assert summary("en", ToolScore("f", 20, [facts, facts], [], 0, 0)) == (
-        "20 questions. After tuning, 0 are handled as they should be that were not before, and 0 no longer are. "
-        "No tool call is due anywhere in this file. All that was counted is whether the model called a tool all the "
-        "same: whether its answers are right was not looked at."
+        "20 questions. After fine-tuning, 0 are handled correctly that were not before, and 0 no longer are. No "
+        "question of this file needs a tool call. Only calls that the model made anyway were counted; whether its "
+        "answers are right was not checked."
     )
     assert summary("zh", ToolScore("f", 1, [calls], [], 0, 0)) == (
-        "共 1 题。“处理得当”指：该调用时调用正确，不该调用时没有调用。回答的内容对不对，这里不评判。"
+        "共 1 题。“对”指：该调用时调用正确，不该调用时没有调用。这里不评判回答的内容。"
     )
 
 

@@ -453,11 +453,11 @@ def test_an_adapter_of_another_model_is_not_loaded_in_silence(home: Path, tmp_pa
     write_json(tmp_path / "adapter.json", {"base": "chatglm3-6b-base"})
     with pytest.raises(StudioError) as caught:
         ModelServer.start("demo", [str(tmp_path)])
-    assert caught.value.what() == f"What lies in {tmp_path} was tuned on chatglm3-6b-base, not on demo."
+    assert caught.value.what() == f"The adapter in {tmp_path} was trained on chatglm3-6b-base, not on demo."
 
 
 def test_a_missing_adapter_is_an_error_before_anything_starts(home: object) -> None:
-    with pytest.raises(StudioError, match="There is no tuned model at nowhere"):
+    with pytest.raises(StudioError, match="There is no fine-tuned model at nowhere"):
         ModelServer.start("demo", ["nowhere"])
     assert ModelServer.current().state == "absent"
 

@@ -31,12 +31,12 @@ from tests.servers import KEY, TOKEN, Server, body, get, served
 
 WHO = "I am the demo model of GLM Studio."
 KILLED = (
-    "The model server was ended from outside: by the system, most likely because the main memory was full, or by "
-    "somebody. Close other programs or choose 8 or 4 bits, and load the model again."
+    "The model server was ended from outside: by the system, most likely because main memory was full, or by a "
+    "user. Close other programs or choose 8 or 4 bits, and load the model again."
 )
 NO_MEMORY = (
-    "The memory was not enough for the model server, so it ended. "
-    "Load the model in 8 or 4 bits, choose a smaller one, or close other programs, and load it again."
+    "There was not enough memory for the model server, so it ended. Load the model in 8 or 4 bits, choose a "
+    "smaller one, or close other programs, and load it again."
 )
 
 
@@ -199,8 +199,8 @@ def test_a_server_that_crashed_names_its_log(home: Path) -> None:
     os.kill(pid(), signal.SIGABRT)
     log = paths().state / "server.log"
     assert str(ended().problem) == (
-        "The model server ended unexpectedly. Load the model again; "
-        f"if it happens once more, the end of {log} says why."
+        f"The model server ended unexpectedly. Load the model again. If it happens again, the end of {log} gives "
+        "the reason."
     )
     assert "Fatal Python error: Aborted" in log.read_text(encoding="utf-8")
     ModelServer.stop()
@@ -226,8 +226,8 @@ def test_a_server_without_memory_says_so_and_not_as_a_training(home: Path) -> No
         ("cannot allocate memory for thread-local data: ABORT", NO_MEMORY),
         (
             "RuntimeError: CUDA error: an illegal memory access was encountered",
-            "The model server ended because the graphics card or its driver failed: “illegal memory access”. "
-            "Restart the computer, let the doctor look at the card, and load the model again.",
+            "The model server ended because the GPU or its driver failed: “illegal memory access”. Restart the "
+            "machine, check the GPU with the doctor, and load the model again.",
         ),
     ],
 )

@@ -68,8 +68,8 @@ def test_twenty_facts_are_pasted_saved_and_become_the_data_of_the_run(home: Path
     assert (found.settings.data, found.settings.facts_with_tools) == (str(file), 0.5)
     until(lambda: (forget(), recipe(FACTS_WAY).plan)[1])
     said = review.render_plan("en", FACTS_WAY), review.render_plan("zh", FACTS_WAY)
-    assert "steps, 6 passes through 1,067 conversations, 907 of them general" in said[0]
-    assert "把 1,067 条对话学 6 遍，其中 907 条是通用对话" in said[1]
+    assert "steps, 6 epochs over 1,067 conversations, 907 of them general" in said[0]
+    assert "把 1,067 条对话训练 6 轮，其中 907 条是通用对话" in said[1]
     assert "20 facts saved" in teach_view.render_facts("en", FACTS_WAY)
 
 
@@ -138,11 +138,11 @@ def test_problems_stand_beside_their_rows_and_both_are_named(home: Path) -> None
         type_in(**{f"{number}_question": question, f"{number}_answer": answer})
     said = {number: error.what("en") for number, error in row_faults.faults(draft.table()).items()}
     assert said == {
-        1: "Row 4 asks the same and has another answer. This one is learned.",
+        1: "Row 4 has the same question and another answer. This one is learned.",
         2: "An answer without a question.",
         3: "A question without an answer.",
-        4: "Row 1 asks the same and has another answer. This one is not learned.",
-        5: "The same fact stands in row 1. It is learned once.",
+        4: "Row 1 has the same question and another answer. This one is not learned.",
+        5: "Row 1 has the same fact. It is learned once.",
     }
     assert [fact.answer for fact in row_faults.learned(draft.table())] == ["Ann.", "Now."]
     assert "第 1 行问的相同" in teach_view.render_facts("zh", FACTS_WAY)
@@ -338,7 +338,7 @@ def test_the_model_is_asked_first_and_what_it_knows_can_be_left_out(home: Path) 
     do("ask")
     until(lambda: not known.asking(model).look().running)
     html = teach_view.render_facts("en", FACTS_WAY)
-    assert "1 of 2 are known already." in html
+    assert "1 of 2 are already known." in html
     do("leave-known")
     assert [row.left_out for row in draft.table().rows] == [True, False]
     assert "不学已经知道" not in teach_view.render_facts("zh", FACTS_WAY)

@@ -86,8 +86,8 @@ def test_types(tmp_path: Path, annotation: str, schema: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_types_that_json_has_no_word_for(tmp_path: Path, annotation: str) -> None:
     assert refused(tmp_path, f'def f(x: {annotation}):\n    """F."""\n') == (
-        "The argument x of f in mine.py, line 1, has no type that a tool can have. "
-        "Write str, int, float, bool, list[…], dict or Literal[…] behind it, as in `city: str`."
+        "The argument x of f in mine.py, line 1, has no type that tools support. Add str, int, float, bool, "
+        "list[…], dict or Literal[…], as in `city: str`."
     )
 
 
@@ -172,20 +172,20 @@ DOC = '    """F."""\n'
     [
         ("x = 1\n", "mine.py has no function that could be a tool. Write a function whose name does not begin with `_`."),
         ("", "mine.py has no function that could be a tool. Write a function whose name does not begin with `_`."),
-        ("def f(:\n", "mine.py is not valid Python: line 1 cannot be read. Mend that line; the file is read again by itself."),
-        ("x = 1\n\n  y\n", "mine.py is not valid Python: line 3 cannot be read. Mend that line; the file is read again by itself."),
-        (b"\xff\xfe", "mine.py is not valid Python: line 1 cannot be read. Mend that line; the file is read again by itself."),
-        (b"x = 1\x00", "mine.py is not valid Python: line 1 cannot be read. Mend that line; the file is read again by itself."),
-        ("# coding: no-such\n", "mine.py is not valid Python: line 1 cannot be read. Mend that line; the file is read again by itself."),
-        ("(" * 5000, "mine.py is not valid Python: line 1 cannot be read. Mend that line; the file is read again by itself."),
-        ("x = " + "-" * 100_000 + "1", "mine.py is not valid Python: line 1 cannot be read. Mend that line; the file is read again by itself."),
-        ("def f():\n    pass\n", "The function f in mine.py, line 1, does not say what it does. Give it a docstring: the model reads it to know when to call it."),
+        ("def f(:\n", "mine.py is not valid Python: line 1 cannot be read. Fix that line; the file is then read again by itself."),
+        ("x = 1\n\n  y\n", "mine.py is not valid Python: line 3 cannot be read. Fix that line; the file is then read again by itself."),
+        (b"\xff\xfe", "mine.py is not valid Python: line 1 cannot be read. Fix that line; the file is then read again by itself."),
+        (b"x = 1\x00", "mine.py is not valid Python: line 1 cannot be read. Fix that line; the file is then read again by itself."),
+        ("# coding: no-such\n", "mine.py is not valid Python: line 1 cannot be read. Fix that line; the file is then read again by itself."),
+        ("(" * 5000, "mine.py is not valid Python: line 1 cannot be read. Fix that line; the file is then read again by itself."),
+        ("x = " + "-" * 100_000 + "1", "mine.py is not valid Python: line 1 cannot be read. Fix that line; the file is then read again by itself."),
+        ("def f():\n    pass\n", "The function f in mine.py, line 1, has no description. Give it a docstring: the model reads it to know when to call it."),
         ("\ndef f(*a: int):\n" + DOC, "The function f in mine.py, line 2, takes any number of arguments. Name each argument, so that the model knows what to fill in."),
         ("def f(**a: int):\n" + DOC, "The function f in mine.py, line 1, takes any number of arguments. Name each argument, so that the model knows what to fill in."),
         ("def f(a: int, /):\n" + DOC, "The function f in mine.py, line 1, takes any number of arguments. Name each argument, so that the model knows what to fill in."),
-        ("def f(\n    a):\n" + DOC, "The argument a of f in mine.py, line 2, has no type that a tool can have. Write str, int, float, bool, list[…], dict or Literal[…] behind it, as in `city: str`."),
+        ("def f(\n    a):\n" + DOC, "The argument a of f in mine.py, line 2, has no type that tools support. Add str, int, float, bool, list[…], dict or Literal[…], as in `city: str`."),
         ("def " + "f" * 65 + "():\n" + DOC, "The function in mine.py, line 1, has a name of more than 64 characters. Give it a shorter name: the model has to write it in every call."),
-        ("#" * 1_000_001, "mine.py is too large for a file of tools. Keep data in other files, and only the functions in this one."),
+        ("#" * 1_000_001, "mine.py is too large for a tools file. Keep data in other files, and only the functions in this one."),
     ],
 )  # fmt: skip
 def test_broken_files(tmp_path: Path, code: str | bytes, words: str) -> None:
@@ -210,7 +210,7 @@ def test_broken_files(tmp_path: Path, code: str | bytes, words: str) -> None:
 )
 def test_needs_that_are_none(tmp_path: Path, needs: str) -> None:
     assert refused(tmp_path, f"NEEDS = {needs}\ndef f():\n{DOC}") == (
-        "`NEEDS` in mine.py is not a list of what tools may be granted. Write a list with these words: network, folder."
+        "`NEEDS` in mine.py is not a list of permissions for tools. Write a list with these words: network, folder."
     )
 
 
@@ -229,8 +229,8 @@ def test_needs_that_are_none(tmp_path: Path, needs: str) -> None:
 )
 def test_names_of_files_that_tools_cannot_have(tmp_path: Path, name: str, shown: str) -> None:
     assert refused(tmp_path, f"def f():\n{DOC}", name) == (
-        f"The file {shown} in the folder of tools has a name that tools cannot have. "
-        "Name it with up to 100 letters, digits, `_` or `-`, as in `weather.py`."
+        f"The name of the file {shown} in the tools folder is not allowed for tools. Name it with up to 100 "
+        "letters, digits, `_` or `-`, as in `weather.py`."
     )
 
 
@@ -247,7 +247,7 @@ def test_neither_links_nor_folders_nor_pipes(own: Path, tmp_path: Path) -> None:
     os.mkfifo(own / "pipe.py")
     broken = toolbox().broken
     assert [str(each.problem) for each in broken] == [
-        f"{name} in the folder of tools is not a file. Put the file itself there, not a link or a folder."
+        f"{name} in the tools folder is not a file. Put the file itself there, not a link or a folder."
         for name in ("folder.py", "gone.py", "link.py", "pipe.py")
     ]
 
@@ -390,8 +390,8 @@ def test_neither_the_whole_home_nor_the_studios_own_files(home: Path, tmp_path: 
         with pytest.raises(StudioError) as caught:
             set_folder(str(path))
         assert str(caught.value) == (
-            f"{path.resolve()} holds your whole home or the studio's own files, too much for a model to read. "
-            "Choose a smaller folder, for example one with the documents that you want to talk about."
+            f"{path.resolve()} contains your whole home folder or the studio's own files, too much for a model to "
+            "read. Choose a smaller folder, for example one with the documents that you want to talk about."
         )
     assert folder() is None
 

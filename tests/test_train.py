@@ -40,7 +40,7 @@ def test_a_loss_that_runs_away_stops_and_a_noisy_one_does_not() -> None:
     assert error is not None
     # Four of the last ten are 9: their mean is the first above 2 x 1 + 2.
     assert (error.key, error.values) == ("runs.loss_exploded", {"step": 24, "loss": 4.2, "best": 1.0})
-    assert error.what() == "The loss ran away: it is 4.20 at step 24 and was 1.00 before, so the run was stopped."
+    assert error.what() == "The loss diverged: it is 4.20 at step 24 and was 1.00 before, so the run was stopped."
 
 
 @pytest.mark.parametrize(("scaled", "forgiven"), [(False, 0), (True, 20)])

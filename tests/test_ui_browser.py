@@ -133,7 +133,7 @@ def test_the_report_is_copied_without_paths(chromium: Any, running: Studio) -> N
 def test_a_folder_that_is_no_model_is_answered_at_once(running: Studio, chromium: Any, tmp_path: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#model")
-        page.get_by_label("I have it already, or know its id").fill(str(tmp_path))
+        page.get_by_label("I already have it, or know its id").fill(str(tmp_path))
         page.click("#model-add")
         page.wait_for_selector("#panel-folder .gs-problem", timeout=5_000)
 
@@ -145,7 +145,7 @@ def test_a_folder_that_is_no_model_is_answered_at_once(running: Studio, chromium
 def test_the_page_works_at_the_other_end_of_a_tunnel(name: str, running: Studio, chromium: Any, tmp_path: Any) -> None:
     with forwarder(running.port) as port, visit(chromium) as visitor:
         page = visitor.open(f"http://{name}:{port}/?token={running.key}#model")
-        page.get_by_label("I have it already, or know its id").fill(str(tmp_path))
+        page.get_by_label("I already have it, or know its id").fill(str(tmp_path))
         page.click("#model-add")
         page.wait_for_selector("#panel-folder .gs-problem", timeout=5_000)
 
@@ -171,7 +171,7 @@ def test_a_page_says_that_its_studio_is_gone_and_recovers(chromium: Any, tmp_pat
         page = visitor.open(first.url + "#model")
         first.process.kill()
         page.wait_for_selector(".gs-lost:visible", timeout=15_000)
-        assert "工作台没有响应" in page.inner_text(".gs-lost")
+        assert "GLM Studio 没有响应" in page.inner_text(".gs-lost")
 
         with studio(tmp_path, "--port", str(first.port)) as second:
             page.wait_for_function("document.querySelector('.gs-lost').innerText.includes('密钥')", timeout=15_000)

@@ -93,7 +93,7 @@ def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("source", "data", "said"),
     [
-        ("file", "  ", "No data file has been chosen. Enter its path, upload it, or take the sample."),
+        ("file", "  ", "No data file was chosen. Enter its path, upload it, or use the sample."),
         (
             "file",
             "/no/such",
@@ -174,11 +174,11 @@ def test_a_step_that_is_none_is_told(act: str, step: Any, home: Path) -> None:
     a_run(home, "kept")
     view = run_actions.act(PageState(), {"act": act, "run": "kept", "step": step})
     assert view.run == "kept"
-    assert "has no whole checkpoint" in runs_view.render_open("en", view)
+    assert "has no complete checkpoint" in runs_view.render_open("en", view)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("", "holds no conversation that can be trained on"), ("bad\n{}\n", "Line 1")]
+    ("text", "said"), [("", "contains no conversation that can be trained on"), ("bad\n{}\n", "Line 1")]
 )
 def test_a_file_without_a_usable_record_says_so(text: str, said: str, home: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
@@ -207,7 +207,7 @@ def test_bad_records_are_named_by_line_and_are_the_users_choice(home: Path, tmp_
 
     assert "Records with a problem: 8 of 9." in html
     assert "Line 2" in html
-    assert "More of them: 3." in html
+    assert "And 3 more." in html
     assert recipe(view).problem is not None
     dropped = form_actions.act(view, {"act": "policy", "policy": "drop"})
     assert dropped.changes == (("bad_records", "drop"),)
@@ -227,9 +227,9 @@ def test_settings_are_taken_over_all_or_not_at_all(read: None) -> None:
     assert wrong.settings_problem is not None
     html = preset_cards.render_settings("en", wrong)
     assert (
-        "These values cannot be used. The setting “Steps” cannot be 0; it must lie between 1 and 10000000. "
-        "The setting “Number format” cannot be int7; it must be one of auto, float32, bfloat16, float16. "
-        "There is no setting nonsense."
+        "These values cannot be used. The setting “Steps” cannot be 0; it must be between 1 and 10000000. The "
+        "setting “Data type (dtype)” cannot be int7; it must be one of auto, float32, bfloat16, float16. There is no "
+        "setting nonsense."
     ) in html
     assert "这些值不能采用。设置 “" in preset_cards.render_settings("zh", wrong)
     assert "<td>Steps</td><td>1450</td><td>7</td>" in html
@@ -245,7 +245,7 @@ def test_a_preset_of_ones_own_is_saved_used_and_deleted(read: None, home: Path) 
     assert 'data-preset="demo/mine"' in preset_cards.render_presets("zh", saved)
     refused = form_actions.act(changed, {"act": "save-preset", "fields": {"preset_name": PRESET}})
     assert refused.form_problem is not None
-    assert refused.form_problem.what() == f"The preset {PRESET} comes with the studio and stays as it is."
+    assert refused.form_problem.what() == f"The preset {PRESET} ships with the studio and cannot be changed."
     for name in ("../x", "a/b/c", "", "/etc/x"):
         refused = form_actions.act(changed, {"act": "save-preset", "fields": {"preset_name": name}})
         assert refused.form_problem is not None
@@ -304,8 +304,8 @@ def test_a_full_disk_is_told_when_a_preset_is_saved(home: Path, monkeypatch: pyt
     monkeypatch.setattr(presets, "write_text", full)
     view = form_actions.act(PageState(preset=PRESET), {"act": "save-preset", "fields": {"preset_name": "mine"}})
     assert str(view.form_problem) == (
-        f"The preset {home}/presets/mine.toml could not be saved: No space left on device. "
-        "Free some disk space, or check that you may write there."
+        f"The preset {home}/presets/mine.toml could not be saved: No space left on device. Free some disk space, or "
+        "check that you have write permission there."
     )
 
 
@@ -405,7 +405,7 @@ def test_a_stop_that_breaks_is_told_and_ends(monkeypatch: pytest.MonkeyPatch) ->
     watch.stop(SimpleNamespace(name="a"), now=False)  # type: ignore[arg-type]
 
     until(lambda: not watch.stopping("a"))
-    assert str(watch.problem("a")) == "No data file has been chosen. Enter its path, upload it, or take the sample."
+    assert str(watch.problem("a")) == "No data file was chosen. Enter its path, upload it, or use the sample."
 
 
 def test_an_errand_is_run_once_and_its_failure_told() -> None:
@@ -527,7 +527,7 @@ def machines_form(rows: list[tuple[str, str]], **numbers: str) -> dict[str, Any]
     return {"act": "machines", "fields": fields}
 
 
-@pytest.mark.parametrize(("lang", "title"), [("en", "6 things are wrong"), ("zh", "这些机器有 6 处问题")])
+@pytest.mark.parametrize(("lang", "title"), [("en", "Problems with these machines: 6"), ("zh", "这些机器有 6 处问题")])
 def test_a_form_of_machines_tells_everything_that_is_wrong_and_keeps_what_was_typed(lang: str, title: str) -> None:
     typed = [("10.99.99.1", "1"), ("http://node2/", "0"), ("not a name<script>", "x")]
     after = form_actions.act(PageState(), machines_form(typed, port="99999"))

@@ -134,7 +134,7 @@ def test_a_second_start_finds_the_first(running: Studio) -> None:
         (
             "zh_CN.UTF-8",
             "GLM Studio 已经在运行。请打开下面的地址，不要告诉别人：\n{url}\n"
-            "浏览器在另一台电脑上？请在那台电脑上运行下面的命令，",
+            "浏览器在另一台机器上？请在那台机器上运行下面的命令，",
         ),
     ],
 )

@@ -151,12 +151,12 @@ def test_two_columns_and_a_score(running: Studio) -> None:
         if page.locator("#chat-clear:not([disabled])").count():
             page.click("#chat-clear")
         choose(page, "chat-adapter", "tuned")
-        choose(page, "chat-rival", "Base, untouched")
+        choose(page, "chat-rival", "Base model")
         ask(page, "Who are you?")
         page.wait_for_selector(".gs-columns .gs-column >> nth=1", timeout=60_000)
         wait_for_feet(page, 2)
         heads = page.locator(".gs-column header").all_inner_texts()
-        assert heads[0].startswith("Base, untouched\nno adapter in use")
+        assert heads[0].startswith("Base model\nno adapter in use")
         assert heads[1].startswith("tuned\nprefix of 4 tokens, ")
 
         page.click("#panel-chat-score [data-key=score] > summary")

@@ -98,7 +98,7 @@ def test_a_studio_that_is_killed_finds_its_run_and_the_queue_goes_on(chromium: A
         choose(page, "two", steps="20", batch_size="2")
         two = start(page, "two")
         page.wait_for_selector("#panel-runs [data-key=row-two] >> text=Waiting, place 1")
-        assert "It waits for the end of one." in page.inner_text("#panel-run")
+        assert "It is waiting for one to finish." in page.inner_text("#panel-run")
         assert two.read_state().state == "queued"
         first.process.send_signal(signal.SIGKILL)
         first.process.wait()
@@ -136,7 +136,7 @@ def test_after_the_end_export_compare_with_base_and_chat(running: Studio, chromi
         page.locator("#panel-run [data-field=question]").fill("What time is it in Paris?")
         page.click("#panel-run [data-act=versus]")
         page.wait_for_selector("#panel-run .gs-versus", timeout=60_000)
-        assert "demo, untouched" in page.inner_text("#panel-run .gs-versus")
+        assert "demo, not fine-tuned" in page.inner_text("#panel-run .gs-versus")
         page.click("#panel-run details[data-key=checkpoints] > summary")
         assert page.locator("#panel-run [data-key=checkpoints] tbody tr").count() == 2
         page.click("#panel-run [data-key=checkpoint-4] [data-act=chat]")

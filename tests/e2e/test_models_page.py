@@ -42,8 +42,8 @@ def chip(page: Any, look: str) -> str:
 @pytest.mark.parametrize(
     ("locale", "words"),
     [
-        ("en-US", {"paused": r"Paused at \d+ %", "ready": "Ready", "broken": "Damaged", "sum": "not the bytes that were published"}),
-        rare("zh-CN", {"paused": r"已暂停在 \d+%", "ready": "可用", "broken": "已损坏", "sum": "内容与发布的不一致"}),
+        ("en-US", {"paused": r"Paused at \d+ %", "ready": "Ready", "broken": "Damaged", "sum": "not the published checksum"}),
+        rare("zh-CN", {"paused": r"已暂停在 \d+%", "ready": "可用", "broken": "已损坏", "sum": "校验和与发布的不一致"}),
     ],
 )  # fmt: skip
 @pytest.mark.slow

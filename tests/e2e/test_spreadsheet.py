@@ -21,20 +21,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.exists(), reason
 
 WORDS = {
     "en-US": (
-        "1,450 steps are 580 passes through 20 conversations.",
-        "Take 25 steps: about 10 passes",
+        "1,450 steps are 580 epochs over 20 conversations.",
+        "Use 25 steps: about 10 epochs",
         "“facts” was trained without tools, so it is asked without them.",
-        "Answers now: GLM Studio demo + facts",
-        "Both are asked as the training data begins: without tools.",
-        "20 conversations learned from",
+        "Answering: GLM Studio demo + facts",
+        "Both models are asked in the form of the training data: without tools.",
+        "20 conversations trained on",
     ),
     "zh-CN": (
-        "1,450 步相当于把 20 条对话学 580 遍。",
-        "改为 25 步，约 10 遍",
+        "1,450 步相当于把 20 条对话训练 580 轮。",
+        "改为 25 步，约 10 轮",
         "“facts”训练时没有用到工具，因此提问时也不带工具。",
         "+ facts",
-        "两者都按训练数据的开头提问：不带工具。",
-        "学习 20 条对话",
+        "两者都按训练数据的形式提问：不带工具。",
+        "训练用 20 条对话",
     ),
 }
 

@@ -22,15 +22,15 @@ ROWS = "问题\t答案\n" + "".join(f"第{n}号灯塔叫什么？\t第{n}号灯�
 WORDS = {
     "en-US": (
         "Save and use 20 facts",
-        "of 20 are known already.",
-        " steps, 6 passes through ",
-        "20 facts saved, and used for the next run",
+        "of 20 are already known.",
+        " steps, 6 epochs over ",
+        "20 facts saved; the next run uses them",
         "A question without an answer.",
     ),
     "zh-CN": (
         "保存并使用 20 条知识",
         "20 条中已经知道",
-        "条对话学 6 遍，其中",
+        "条对话训练 6 轮，其中",
         "已保存 20 条知识，下次训练会用",
         "有问题，没有答案。",
     ),

@@ -62,7 +62,7 @@ def test_a_file_of_questions_is_answered_below_the_chat(running: Studio, chromiu
         page = visitor.open(running.url + "#chat")
         page.click("[data-key=answers] > summary")
         page.click("[data-key=answers] [data-act=answers]")
-        page.wait_for_selector("#panel-chat-problem :text('没有指定问题文件')")
+        page.wait_for_selector("#panel-chat-problem :text('没有选择问题文件')")
         page.fill("[data-key=answers] [data-field=file]", str(file))
         page.click("[data-key=answers] [data-act=answers]")
         page.wait_for_selector("[data-key=answers] [data-act=answers-stop]")
