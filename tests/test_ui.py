@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 import subprocess
 import sys
 import threading
@@ -47,18 +46,6 @@ def test_the_page_is_built_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=UI.parents[1])
 
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
-
-
-def test_both_languages_say_the_same_things() -> None:
-    english, chinese = words("en"), words("zh")
-
-    def placeholders(text: str) -> set[str | None]:
-        return {name for _, name, _, _ in string.Formatter().parse(text) if name}
-
-    mine = {key for key in english if key.startswith("ui.")}
-    assert mine == {key for key in chinese if key.startswith("ui.")}
-    assert {key for key in mine if placeholders(english[key]) != placeholders(chinese[key])} == set()
-    assert {key for key in mine if not chinese[key].strip()} == set()
 
 
 def test_every_sentence_is_used_and_every_used_one_exists() -> None:
