@@ -87,14 +87,6 @@ def test_a_worker_whose_agent_was_killed_is_listed_but_not_ticked(
     assert str(worker.pid) in result.what("en")
 
 
-def test_a_shell_with_the_variables_of_a_training_is_not_listed(home: Path) -> None:
-    with subprocess.Popen(["sleep", "60"], env={**os.environ, JOB: "x"}) as shell:
-        try:
-            assert listed(shell.pid) is None
-        finally:
-            shell.kill()
-
-
 def test_a_run_with_its_supervisor_is_not_listed(home: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:
     cookie = uuid.uuid4().hex
     supervisor, worker = spawn("-c", SLEEP, **{COOKIE: cookie}), spawn("-c", SLEEP, **{COOKIE: cookie, JOB: "x"})
