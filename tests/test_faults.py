@@ -345,7 +345,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_broken_one(clean: Path, inte
     assert {file.name: file.read_bytes() for file in elsewhere.iterdir()} == before
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 def test_a_damaged_checkpoint_is_refused_and_an_older_one_works(clean: Path, interrupted: Path, reference: Any) -> None:
     run = copy_of(interrupted, clean)
     older, newer = list_checkpoints(run.path / "checkpoints")

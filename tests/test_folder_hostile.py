@@ -330,8 +330,8 @@ QUICK = (
 
 
 def each(forms: dict[str, Form]) -> Any:
-    """The forms as a test's cases; of the many values that a number of config.json may have, three of four are rare."""
-    seldom = set(BULK) - set(BULK[::4])
+    """The forms as a test's cases; of the many values that a number of config.json may have three of four are rare, of others half."""
+    seldom = {*BULK} - {*BULK[::4]} | {*[*ADAPTERS, *DATA][1::2]}
     marked = [form if form in QUICK else rare(form) if form in seldom else slow(form) for form in forms]
     return pytest.mark.parametrize("form", marked)
 

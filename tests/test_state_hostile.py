@@ -16,6 +16,7 @@ from glmstudio.cli import main
 from glmstudio.files import write_json
 from glmstudio.ui.framework.live import PageRenderer, PageState
 from tests.drawn_page import RUN, drawn
+from tests.marks import rare, slow
 
 pytest_plugins = ["tests.drawn_page"]
 
@@ -128,7 +129,8 @@ QUICK = ("a pipe",)
 
 
 @pytest.mark.parametrize(
-    "how", [how if how in QUICK else pytest.param(how, marks=pytest.mark.slow) for how in CORRUPTIONS]
+    "how",
+    [how if how in QUICK else rare(how) if number % 2 else slow(how) for number, how in enumerate(CORRUPTIONS)],
 )
 def test_whatever_a_file_becomes_the_page_loads(
     how: str, built: PageRenderer, home: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
