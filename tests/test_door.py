@@ -212,6 +212,7 @@ def test_where_nobody_tells_the_key_alone_counts(tmp_path: Path, monkeypatch: py
 # A second start, and files
 
 
+@pytest.mark.slow
 def test_the_record_comes_back_and_is_found(tmp_path: Path) -> None:
     with studio(tmp_path) as running:
         record = tmp_path / "state/studio.json"

@@ -360,6 +360,7 @@ def test_help_hands_over_when_ready_and_prints_our_own_before(clone: Clone) -> N
     assert clone.start("test", "--help").stdout.strip() == (launcher.__doc__ or "").strip()
 
 
+@pytest.mark.slow
 def test_a_new_requirement_is_installed(clone: Clone) -> None:
     write_wheel(clone.wheels, "another", "2.0")
     clone.require("small", "another")

@@ -37,11 +37,12 @@ def watched(run_id: str, over: Any, seconds: float = 120) -> set[str]:
     while not over():
         assert time.monotonic() < end, found
         found |= set(listening([each.pid for each in process.with_cookie(run_id)]))
-        time.sleep(0.05)
+        time.sleep(0.2)
     return found
 
 
-@pytest.mark.parametrize("processes", [slow(1), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_listens_where_nobody_else_is_and_its_meeting_is_its_owners(home: Path, processes: int) -> None:
     run = begin(home, processes=processes, device="cpu", **{**LONG, "loader_processes": 1})
     found = watched(run.about["run_id"], lambda: run.read_state().step >= 3)
