@@ -187,6 +187,7 @@ def test_a_probe_that_is_ended_is_forgotten(home: Path) -> None:
     assert look_probe(SETTINGS, "cpu", store.key).state == "absent"
 
 
+@pytest.mark.slow
 def test_the_plan_as_a_command(home: Path) -> None:
     command = [sys.executable, "-m", "glmstudio", "train", "demo/smoke", "--set", "steps=10", "--plan", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -14,6 +14,7 @@ print("transformers.trainer" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_a_server_without_lora_loads_no_library_for_training() -> None:
     done = subprocess.run([sys.executable, "-c", _STARTS], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "[]\nFalse\n"

@@ -54,6 +54,7 @@ def test_every_step_in_the_browsers_language(
         assert visitor.complaints == []
 
 
+@pytest.mark.slow
 def test_the_language_is_switched_without_losing_what_was_typed(running: Studio, chromium: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#finetune")
