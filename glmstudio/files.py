@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import io
@@ -12,16 +11,11 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from glmstudio.paths import paths
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
+from glmstudio.system.portable.file_access import BINARY, replace
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -153,21 +147,11 @@ def write_bytes(path: Path, content: bytes, *, parents: bool = True) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     mode = 0o600 if path.absolute().is_relative_to(paths().home) else 0o666
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-@contextlib.contextmanager
-def alone(place: Path) -> Iterator[None]:
-    """Whoever works in the folder `place` waits for the others: two clicks at once do a thing once."""
-    with (place / "lock").open("a", encoding="utf-8") as file:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield

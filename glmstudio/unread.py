@@ -13,4 +13,4 @@ def unread_files() -> list[StudioError]:
     """A word about each of them, as far as they were looked at; those of models are told with the model."""
     here = paths()
     found = (name for name in unread(here.home) if not Path(name).is_relative_to(here.models))
-    return [StudioError("cli.unread", file=name) for name in found]
+    return [StudioError("system.unread", file=name) for name in found]

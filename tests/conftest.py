@@ -18,7 +18,7 @@ from hypothesis import settings
 from glmstudio.rundir.run import Run, list_runs, wait_for_end
 from glmstudio.system.process import Identity, environment, identify, send
 from tests.quick import ANY_PYTHON, QUICK
-from tests.trainings import STEPS, losses
+from tests.run_helpers import STEPS, losses
 
 pytest.register_assert_rewrite("tests.downloads", "tests.drawn_page")
 
@@ -171,8 +171,8 @@ def reference(shared_folder: Path) -> Callable[..., list[tuple[int, float]]]:
         with FileLock(f"{place}.lock"):
             if not place.exists():
                 code = (
-                    "import pathlib, tests.trainings as trainings\n"
-                    f"print(trainings.begin(pathlib.Path({str(folder)!r}), 'of {steps}', steps={steps}, wait=True).path)"
+                    "import pathlib, tests.run_helpers as run_helpers\n"
+                    f"print(run_helpers.begin(pathlib.Path({str(folder)!r}), 'of {steps}', steps={steps}, wait=True).path)"
                 )
                 told = subprocess.run(
                     [sys.executable, "-c", code],

@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from glmstudio.ui.framework.live import PageRenderer, PageState
+from glmstudio.ui.framework.live import PageRenderer
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.shell import page as page_module
-from glmstudio.ui.state.ttl_cache import forget
+from glmstudio.ui.state.page_state import PageState
 
 RUN = {
     "preset": "demo/lora", "settings": {"model": "demo", "method": "lora", "steps": 9, "data": "x"}, "created": 5.0,
@@ -35,7 +36,7 @@ def built() -> PageRenderer:
 
 def drawn(page: PageRenderer, view: PageState) -> str:
     """Everything that a browser would be sent, as gradio writes it."""
-    forget()
+    clear_caches()
     sent = []
     _, *updates = page._refresh("en", view, {})
     sent += [orjson.dumps(each, option=orjson.OPT_NON_STR_KEYS).decode() for each in updates if each]

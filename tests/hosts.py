@@ -95,7 +95,7 @@ class Host:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 same = os.stat(folder / "ns/pid").st_ino == mark
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             except OSError:
                 continue
             if same and "python" in command:

@@ -25,7 +25,7 @@ class Payload:
 
 
 def gathered(how: str, payload: Payload) -> None:
-    """Answer `Team.gather` with something else."""
+    """Answer `DistributedContext.gather` with something else."""
     data = pickle.dumps(payload) if how != "deep" else b"[" * 100_000
     length = {"negative": -1, "huge": 1 << 62, "nothing": 0}.get(how, len(data))
     numbers = [torch.empty(1, dtype=torch.int64) for _ in range(2)]
@@ -37,16 +37,16 @@ def gathered(how: str, payload: Payload) -> None:
 
 def main() -> None:
     how, mark = sys.argv[1:]
-    team, payload = join(), Payload(mark)
+    context, payload = join(), Payload(mark)
     try:
         if how == "object":
-            dist.all_gather_object([None, None], payload if team.rank else "mine")
+            dist.all_gather_object([None, None], payload if context.rank else "mine")
         elif how == "objects":
-            dist.broadcast_object_list([payload if team.rank else None], 1)
-        elif team.rank:
+            dist.broadcast_object_list([payload if context.rank else None], 1)
+        elif context.rank:
             gathered(how, payload)
         else:
-            print(team.gather("mine"))
+            print(context.gather("mine"))
     except (StudioError, pickle.UnpicklingError) as error:
         print(getattr(error, "key", "refused"), error, flush=True)
     os._exit(0)

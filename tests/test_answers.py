@@ -30,8 +30,8 @@ from glmstudio.paths import ROOT
 from glmstudio.runs.start import FACTS, start_run
 from glmstudio.ui.chat import answers_view
 from glmstudio.ui.chat.answers_file import answers_file
-from glmstudio.ui.framework.live import PageState
-from tests.trainings import LONG, SMALL, small_data, wait_for_step
+from glmstudio.ui.state.page_state import ChatState
+from tests.run_helpers import LONG, SMALL, small_data, wait_for_step
 from tests.waiting import until
 
 ROWS = [
@@ -269,13 +269,13 @@ def test_not_beside_a_run_that_holds_the_device(clean: Path, tmp_path: Path) -> 
 
 @pytest.mark.torch
 def test_the_page_asks_and_gives_the_table(home: Path, tmp_path: Path) -> None:
-    view = PageState()
-    assert answers_view.act(view, {"act": "answers", "fields": {"file": " "}}).chat_problem.key == "ui.answers.no_file"  # type: ignore[union-attr]
+    view = ChatState()
+    assert answers_view.act(view, {"act": "answers", "fields": {"file": " "}}).problem.key == "ui.answers.no_file"  # type: ignore[union-attr]
     bad = answers_view.act(view, {"act": "answers", "fields": {"file": str(tmp_path / "none.txt")}})
-    assert bad.chat_problem is not None
+    assert bad.problem is not None
     file = write(tmp_path / "<b>.txt", "Set a timer.\n<script>alert(1)</script>\n")
     view = answers_view.act(view, {"act": "answers", "fields": {"file": str(file), "form": "plain"}})
-    assert view.chat_problem is None
+    assert view.problem is None
     shown = answers_view.render("en", view)
     assert 'data-act="answers-stop"' in shown
     asking = Asking(jobs()[0])

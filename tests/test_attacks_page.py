@@ -18,12 +18,12 @@ from glmstudio.chat import history, training_examples
 from glmstudio.chat.conversation import Answer, Call, Conversation, from_json
 from glmstudio.chat.tool_score import Change, ToolCounts, ToolScore
 from glmstudio.errors import StudioError
+from glmstudio.ui.chat import score_view
 from glmstudio.ui.chat.chat_log import render_log
 from glmstudio.ui.chat.chat_side import render_history
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markdown import formatted
-from glmstudio.ui.runs import score_view
 from glmstudio.ui.state.conversations import OpenConversation
+from glmstudio.ui.state.page_state import ChatState
 from tests.marks import slow
 
 ATTACKS = [
@@ -176,23 +176,23 @@ def everywhere(text: str) -> Conversation:
 )
 def test_a_conversation_shows_it_and_nothing_else(home: Path, text: str) -> None:
     dialogue = everywhere(text)
-    talk = OpenConversation(dialogue, threading.Condition())
+    opened = OpenConversation(dialogue, threading.Condition())
     last = str(dialogue.tip)
     for lang in ("en", "zh"):
         for view in (
-            PageState(),
-            PageState(chat_edit=last),
-            PageState(chat_teach=last),
-            PageState(chat_teach=last, chat_side=1),
+            ChatState(),
+            ChatState(edited=last),
+            ChatState(taught=last),
+            ChatState(taught=last, side=1),
         ):
-            assert strange(render_log(lang, view, talk, {}, ready=True)) == []
+            assert strange(render_log(lang, view, opened, {}, ready=True)) == []
         changes = [Change(1, text, text, text, text, better=True)]
         assert (
             strange(score_view._result(lang, ToolScore(text, 1, [ToolCounts(text, text)], changes, 1, 0), None)) == []
         )
     if text != "\ud83d":  # half a character is never written to a disk
         history.write(dialogue)
-        assert strange(render_history("en", PageState())) == []
+        assert strange(render_history("en", ChatState())) == []
         again = history.take_in(json.dumps(dialogue.to_json()))
         assert again.settings.system == text
         history.markdown(again)
@@ -215,4 +215,4 @@ def test_the_name_of_a_conversation_leads_nowhere(home: Path, text: str) -> None
 
 def test_code_that_is_shown_is_the_code_that_was_written() -> None:
     html = formatted("en", "```python\nprint('<b>' + \"${x}\")\n```")
-    assert "print(&#x27;&lt;b&gt;&#x27; + &quot;&#36;&#123;x&#125;&quot;)" in html
+    assert "print(&#39;&lt;b&gt;&#39; + &#34;&#36;&#123;x&#125;&#34;)" in html

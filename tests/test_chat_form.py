@@ -19,12 +19,12 @@ from glmstudio.rundir.run import Run
 from glmstudio.system import process
 from glmstudio.ui.chat import chat_model
 from glmstudio.ui.chat.chat_side import act_tools, offers_tools, render_form
-from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs.run_detail import render_records
+from glmstudio.ui.state.page_state import ChatState
 from glmstudio.ui.state.runwatch import newest_first
-from glmstudio.ui.state.ttl_cache import forget
 
-FACTS = PageState(chat_model="demo", chat_adapter="facts")
+FACTS = ChatState(model="demo", adapter="facts")
 
 
 def made(name: str, **records: int) -> Run:
@@ -35,7 +35,7 @@ def made(name: str, **records: int) -> Run:
     write_json(folder / "result" / "adapter.json", {"base": "demo"})
     if records:
         write_json(folder / "records.json", {"used": 20} | records)
-    forget()
+    clear_caches()
     return Run(name, folder)
 
 
@@ -62,9 +62,9 @@ def test_a_run_without_tools_is_known_by_name_folder_and_checkpoint(home: Path) 
 
 def test_the_conversation_follows_the_run_until_somebody_says_otherwise(home: Path) -> None:
     assert not offers_tools(FACTS)
-    assert offers_tools(replace(FACTS, chat_adapter="tools"))
+    assert offers_tools(replace(FACTS, adapter="tools"))
     assert "“facts” was trained without tools, so it is asked without them." in render_form("en", FACTS)
-    assert render_form("en", replace(FACTS, chat_adapter="tools")) == ""
+    assert render_form("en", replace(FACTS, adapter="tools")) == ""
     act_tools(FACTS, {"act": "tools-on"})
     assert offers_tools(FACTS)
     assert "“facts”训练时没有用到工具，而现在提问时带着工具，回答可能远不如它学到的。" in render_form("zh", FACTS)
@@ -92,14 +92,14 @@ def test_a_page_that_is_loaded_anew_names_who_answered_last(home: Path, monkeypa
     assert identity is not None
     about = {"model": "demo", "adapters": ["tools"], "port": 1, "bits": 16, "run_id": "x"}
     write_json(paths().state / "server.json", about | {"identity": identity.to_json()})
-    forget()
-    assert (ModelServer.current().chosen, chat_model.chosen_adapter(PageState())) == ("tools", "tools")
-    chat_model.choose_adapter(PageState(), "facts")
-    forget()
-    assert (ModelServer.current().chosen, chat_model.chosen_adapter(PageState())) == ("facts", "facts")
-    chat_model.choose_adapter(PageState(), "")
-    forget()
-    assert chat_model.chosen_adapter(PageState()) == ""
+    clear_caches()
+    assert (ModelServer.current().chosen, chat_model.chosen_adapter(ChatState())) == ("tools", "tools")
+    chat_model.choose_adapter(ChatState(), "facts")
+    clear_caches()
+    assert (ModelServer.current().chosen, chat_model.chosen_adapter(ChatState())) == ("facts", "facts")
+    chat_model.choose_adapter(ChatState(), "")
+    clear_caches()
+    assert chat_model.chosen_adapter(ChatState()) == ""
 
     ready = replace(ModelServer.current(), state="ready")
     monkeypatch.setattr(chat_model, "server_state", lambda: ready)
@@ -107,7 +107,7 @@ def test_a_page_that_is_loaded_anew_names_who_answered_last(home: Path, monkeypa
     shown = chat_model.render_server("en", FACTS)
     assert "Answering: GLM Studio demo + facts" in shown
     assert "+ tools" not in shown
-    gone = chat_model.render_server("en", replace(FACTS, chat_adapter="deleted"))
+    gone = chat_model.render_server("en", replace(FACTS, adapter="deleted"))
     assert "“deleted” no longer exists. The model answers without it." in gone
     assert "Answering: GLM Studio demo<" in gone
 

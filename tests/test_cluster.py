@@ -9,10 +9,9 @@ import pytest
 
 from glmstudio.cluster import spec as module
 from glmstudio.cluster.spec import Cluster, Machine, interface_of, make_cluster, own_addresses, split
-from glmstudio.doctor.checks import hostname
 from glmstudio.rundir.launch import cluster_line
 from glmstudio.system import process
-from tests.trainings import problem
+from tests.run_helpers import problem
 
 HERE = {"127.0.0.1", "10.0.0.1"}
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -32,7 +31,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(*asked: str) -> list[dict[str, Any]] | None:
         return None if "slow" in asked else [{"name": name, "addresses": [], **ANSWERS[name]} for name in asked]
 
-    monkeypatch.setattr(hostname, "ask_names", ask)
+    monkeypatch.setattr(module, "ask_names", ask)
     monkeypatch.setattr(module, "own_addresses", lambda: HERE)
     monkeypatch.setattr(process, "port_is_free", lambda port: port not in TAKEN)
 

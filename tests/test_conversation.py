@@ -19,7 +19,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.tools.permissions import set_permission
 from glmstudio.tools.toolbox import toolbox, trained
-from glmstudio.ui.state.conversations import TALKS, OpenConversation
+from glmstudio.ui.state.conversations import CONVERSATIONS, OpenConversation
 from tests.adapters import prefix
 from tests.waiting import until
 
@@ -35,18 +35,18 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def asked(question: str, port: int, *adapters: str) -> OpenConversation:
-    talk = TALKS.fresh()
+    talk = CONVERSATIONS.fresh()
     talk.ask(question, adapters or [""], port, None)
     return talk
 
 
 def answer(talk: OpenConversation, side: int = 0) -> Answer:
     until(lambda: not talk.busy)
-    return talk.dialogue.branch()[-1].answers[side]
+    return talk.conversation.branch()[-1].answers[side]
 
 
 def state(talk: OpenConversation) -> list[str]:
-    return [call.state for turn in talk.dialogue.branch() for each in turn.answers for call in calls_of(each)]
+    return [call.state for turn in talk.conversation.branch() for each in turn.answers for call in calls_of(each)]
 
 
 def test_a_tool_that_asks_waits_for_a_word(port: int) -> None:
@@ -54,13 +54,13 @@ def test_a_tool_that_asks_waits_for_a_word(port: int) -> None:
     try:
         talk = asked("What is 37*12?", port)
         until(lambda: state(talk) == ["asked"])
-        assert history.read(talk.dialogue.id).title == "What is 37*12?"
-        (call,) = calls_of(talk.dialogue.branch()[-1].answers[0])
+        assert history.read(talk.conversation.id).title == "What is 37*12?"
+        (call,) = calls_of(talk.conversation.branch()[-1].answers[0])
         talk.decide("another call", Decision("run"))
         talk.decide(call.id, Decision("answer", "445"))
         assert answer(talk).parts[-1] == "37*12 = 445."
         assert state(talk) == ["answered"]
-        talk.ask("What is 37*12?", [""], port, talk.dialogue.tip)
+        talk.ask("What is 37*12?", [""], port, talk.conversation.tip)
         until(lambda: state(talk)[-1] == "asked")
         talk.stop()
         assert answer(talk).reason == "cancelled"
@@ -74,9 +74,9 @@ def test_a_conversation_is_on_disk_as_it_was_shown(port: int) -> None:
     said = answer(talk)
     assert (said.parts[-1], said.reason, said.loaded) == ("8+9 = 17.", "stop", "base")
     assert said.tokens > 10 < said.prompt_tokens
-    again = history.read(talk.dialogue.id)
-    assert again.to_json() == talk.dialogue.to_json()
-    talk.ask("What is 2*3?", [""], port, talk.dialogue.tip)
+    again = history.read(talk.conversation.id)
+    assert again.to_json() == talk.conversation.to_json()
+    talk.ask("What is 2*3?", [""], port, talk.conversation.tip)
     assert answer(talk).cached_tokens > 100, "the second turn begins where the first one ended"
 
 
@@ -113,10 +113,10 @@ def test_a_full_disk_is_told_and_the_answer_stays(port: int, monkeypatch: pytest
 
 def test_a_deleted_conversation_stays_deleted(port: int) -> None:
     talk = asked("讲个笑话。", port)
-    TALKS.forget(talk.dialogue.id)
+    CONVERSATIONS.forget(talk.conversation.id)
     until(lambda: not talk.busy)
     with pytest.raises(StudioError, match="This is not a conversation"):
-        history.read(talk.dialogue.id)
+        history.read(talk.conversation.id)
 
 
 def test_a_server_that_is_gone_ends_the_answer_with_a_reason(port: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER
 from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.readers import values
-from glmstudio.data.records import DataCheck, check_file, read_findings
+from glmstudio.data.records import DataCheck, check_file, read_examined
 from glmstudio.errors import StudioError
 from glmstudio.words import LANGUAGES
 
@@ -252,8 +252,8 @@ def test_an_endless_line_ends_in_words(tmp_path: Path, name: str, monkeypatch: p
 
 def mended(folder: Path, record: str) -> list[tuple[str, str]] | None:
     check(folder, record + "\n")
-    ((_, _, finding),) = read_findings(folder / "data.jsonl")
-    said: tuple[Message, ...] | None = finding.mended
+    ((_, _, examined),) = read_examined(folder / "data.jsonl")
+    said: tuple[Message, ...] | None = examined.mended
     return None if said is None else [(message.role[0], message.content) for message in said]
 
 

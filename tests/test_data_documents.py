@@ -135,8 +135,8 @@ def test_without_the_library_one_sentence_says_how_to_get_it(name: str, tmp_path
 
 def test_without_the_library_the_page_has_a_button_for_it(tmp_path: Path) -> None:
     code = (
-        "from glmstudio.ui.framework.live import PageState; from glmstudio.ui.finetune.review import render_data; import sys\n"
-        "print(render_data('en', PageState(source='file', data=sys.argv[1], preset='demo/lora')))"
+        "from glmstudio.ui.state.page_state import FinetuneState; from glmstudio.ui.finetune.review import render_data; import sys\n"
+        "print(render_data('en', FinetuneState(source='file', data=sys.argv[1], preset='demo/lora')))"
     )
     done = without_library(code, write(tmp_path / "a.pdf", pdf(LINES)))
     assert 'data-act="install-documents"' in done.stdout, done.stderr

@@ -92,8 +92,8 @@ def test_toolalpaca_is_read_as_its_original_converter_does() -> None:
     store = prepare(folder / "train_data_sample.json", MODEL)
     converted = prepare(folder / "expected_formatted.jsonl", MODEL)
     assert (len(store), store.records, store.problem_count()) == (3, 5, 2)
-    assert np.array_equal(store.flat_ids, converted.flat_ids)
-    assert np.array_equal(store.flat_learned, converted.flat_learned)
+    assert np.array_equal(store.table.ids, converted.table.ids)
+    assert np.array_equal(store.table.learned, converted.table.learned)
 
 
 def test_policies_count_what_they_do(tmp_path: Path) -> None:
@@ -204,17 +204,17 @@ def test_the_histogram_counts_everything_once(tmp_path: Path) -> None:
 def test_the_split_is_by_what_a_record_says(tmp_path: Path) -> None:
     records = [pair(f"question {number}", "x") for number in range(1000)]
     store = prepare(jsonl(tmp_path / "a.jsonl", *records), MODEL)
-    held = store.split(0.1, seed=3)
+    held = store.table.split(0.1, seed=3)
     assert 70 < held.sum() < 130
-    assert np.array_equal(held, store.split(0.1, seed=3))
-    assert not np.array_equal(held, store.split(0.1, seed=4))
+    assert np.array_equal(held, store.table.split(0.1, seed=3))
+    assert not np.array_equal(held, store.table.split(0.1, seed=4))
     again = prepare(jsonl(tmp_path / "b.jsonl", *records[:500], *records[:500], pair("new", "y")), MODEL)
-    other = again.split(0.1, seed=3)
+    other = again.table.split(0.1, seed=3)
     assert np.array_equal(other[:500], held[:500])
     assert np.array_equal(other[500:1000], held[:500])
     few = prepare(jsonl(tmp_path / "c.jsonl", *records[:2]), MODEL)
-    assert few.split(0.01).sum() == few.split(0.99).sum() == 1
-    assert prepare(jsonl(tmp_path / "d.jsonl", records[0]), MODEL).split(0.5).sum() == 0
+    assert few.table.split(0.01).sum() == few.table.split(0.99).sum() == 1
+    assert prepare(jsonl(tmp_path / "d.jsonl", records[0]), MODEL).table.split(0.5).sum() == 0
 
 
 def test_a_store_is_made_once_for_each_state_of_source_and_tokenizer(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ from pathlib import Path
 from glmstudio.data.store import prepare
 print("up", flush=True)
 store = prepare(Path(sys.argv[1]), Path(sys.argv[2]))
-print(len(store), store.flat_ids.sum(), flush=True)
+print(len(store), store.table.ids.sum(), flush=True)
 """
 
 
@@ -328,7 +328,7 @@ def test_an_empty_store_is_no_accident(tmp_path: Path) -> None:
     store = prepare(jsonl(tmp_path / "a.jsonl", "{"), MODEL)
     assert (len(store), store.records, store.problem_count(50)) == (0, 1, 1)
     assert sum(count for _, _, count in store.histogram(50)) == 0
-    assert store.split(0.5).tolist() == []
+    assert store.table.split(0.5).tolist() == []
     with pytest.raises(StudioError, match="contains no conversation"):
         store.select("drop", 100)
 

@@ -23,9 +23,9 @@ import json, time
 from glmstudio.config import deepspeed
 from glmstudio.config.optional_packages import DEEPSPEED
 DEEPSPEED.install()
-first = (DEEPSPEED.place / "job.json").read_text()
+first = (DEEPSPEED.job.folder / "job.json").read_text()
 DEEPSPEED.install()
-same = (DEEPSPEED.place / "job.json").read_text() == first
+same = (DEEPSPEED.job.folder / "job.json").read_text() == first
 seen = {DEEPSPEED.installation().state}
 while (now := DEEPSPEED.installation()).state == "running":
     time.sleep(0.05)

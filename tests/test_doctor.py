@@ -16,7 +16,7 @@ from glmstudio.doctor import diagnose
 from glmstudio.doctor.checks import pytorch
 from glmstudio.doctor.engine import diagnosis
 from glmstudio.doctor.engine.check import CHECKS, FAMILIES, Check, Probes, found
-from glmstudio.doctor.engine.report import Result
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.words import has, words
 from tests.namespaces import doctor_in
 
@@ -123,7 +123,7 @@ def test_checks_share_what_they_find_out() -> None:
 
 
 def test_results_of_one_check_are_told_apart_by_their_subject() -> None:
-    result = Result("net.port", "network", "ok", "ok", {"port": 29400}, subject="29400")
+    result = Finding("ok", "ok", {"port": 29400}, subject="29400", id="net.port", family="network")
     assert (result.key, result.title("en")) == ("net.port:29400", "Port · 29400")
 
 

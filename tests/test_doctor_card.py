@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from glmstudio.doctor import diagnose
 from glmstudio.doctor.checks import gpu
 from glmstudio.doctor.checks.gpu import version
 from glmstudio.doctor.checks.gpu_health import judge_log
-from glmstudio.doctor.engine.report import Result
 from glmstudio.system.nvml import GpuReading
 from glmstudio.words import LANGUAGES
 from tests.fakes.nvml import FakeDriver
@@ -295,7 +295,7 @@ def test_errors_in_the_kernels_log() -> None:
         ("error", "broken", 79),
         ("warning", "worn", 63),
     ]
-    assert Result("gpu.xid", "card", **vars(found[0])).what("en") == (
+    assert replace(found[0], id="gpu.xid", family="card").what("en") == (
         "In the last 24 hours the driver logged the hardware error Xid 79."
     )
     assert [each.case for each in judge_log([lines[1]])] == ["ok"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.doctor import Result, diagnose
+from glmstudio.doctor import Finding, diagnose
 from glmstudio.doctor.engine import audit, fixes, hosts_fix, torch_fix
 from glmstudio.doctor.engine.fixes import FixOffer
 from glmstudio.errors import StudioError
@@ -19,8 +19,10 @@ from glmstudio.system import hosts_file
 from glmstudio.system.process import identify
 from glmstudio.words import LANGUAGES, has
 
-UNRESOLVED = Result("net.hostname", "network", "warning", "unresolved", {"name": "nlp", "code": -2}, action="hosts.add")
-NO_CODE = Result("torch.start", "pytorch", "error", "broken", {"error": ""}, action="torch.install")
+UNRESOLVED = Finding(
+    "warning", "unresolved", {"name": "nlp", "code": -2}, action="hosts.add", id="net.hostname", family="network"
+)
+NO_CODE = Finding("error", "broken", {"error": ""}, action="torch.install", id="torch.start", family="pytorch")
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def file(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def offered(result: Result = UNRESOLVED) -> FixOffer:
+def offered(result: Finding = UNRESOLVED) -> FixOffer:
     offer = fixes.offer(result)
     assert offer is not None
     return offer

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from glmstudio.doctor import diagnose
-from glmstudio.doctor.checks import machine
-from glmstudio.doctor.engine.report import Result
+from glmstudio.doctor.engine.report import Finding
+from glmstudio.system.portable import limits
 from tests.namespaces import case, doctor_in, finding
 
 
-def one(name: str) -> Result:
+def one(name: str) -> Finding:
     (result,) = diagnose(only=[name]).results
     return result
 
@@ -40,19 +40,19 @@ def test_the_memory_limit_of_a_container_counts(tmp_path: Path) -> None:
     (inner.parent / "memory.max").write_text("4000000000\n")
     (inner.parent / "memory.current").write_text("3000000000\n")
     (inner.parent / "memory.stat").write_text("anon 1\ninactive_file 500000000\n")
-    assert machine._cgroup_memory(tmp_path / "v2", own) == (4_000_000_000, 2_500_000_000)
+    assert limits.container_memory(tmp_path / "v2", own) == (4_000_000_000, 2_500_000_000)
 
     older = tmp_path / "v1" / "memory"
     older.mkdir(parents=True)
     own.write_text("5:cpu:/x\n4:memory:/docker/abc\n")
     (older / "memory.limit_in_bytes").write_text("2000000000\n")
     (older / "memory.usage_in_bytes").write_text("700000000\n")
-    assert machine._cgroup_memory(tmp_path / "v1", own) == (2_000_000_000, 700_000_000)
-    assert machine._cgroup_memory(tmp_path / "none", tmp_path / "absent") == (None, 0)
+    assert limits.container_memory(tmp_path / "v1", own) == (2_000_000_000, 700_000_000)
+    assert limits.container_memory(tmp_path / "none", tmp_path / "absent") == (None, 0)
 
 
 def test_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_cgroup_memory", lambda: (2_000_000_000, 1_000_000_000))
+    monkeypatch.setattr(limits, "container_memory", lambda: (2_000_000_000, 1_000_000_000))
     result = one("ram.free")
     assert (result.status, result.case) == ("warning", "low")
     assert result.fact("en") == "Only 1.0 of 2.0 GB free"

@@ -12,7 +12,7 @@ import pytest
 
 from glmstudio.doctor import diagnose
 from glmstudio.doctor.checks import model_folders
-from glmstudio.doctor.engine.report import Result
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.models import list_models
 from glmstudio.models.folder import folder_problems
 from glmstudio.paths import DEMO
@@ -35,7 +35,7 @@ def broken() -> list[tuple[str, str]]:
     ]
 
 
-def one(name: str) -> Result:
+def one(name: str) -> Finding:
     (result,) = diagnose(only=[name]).results
     return result
 

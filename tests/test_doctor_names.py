@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from glmstudio.doctor.checks import hostname
-from glmstudio.doctor.engine.report import Result
 from glmstudio.system import environment
+from glmstudio.system.hostnames import ask_names
 from tests.marks import slow
 from tests.namespaces import case, doctor_in, finding
 
@@ -70,13 +71,13 @@ def test_a_name_service_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_names_are_looked_up_as_torch_does() -> None:
-    (local,) = hostname.ask_names("localhost") or []
+    (local,) = ask_names("localhost") or []
     assert local["local"]
-    judged = hostname.judge(hostname.ask_names("no-such-machine.invalid"), "x")
+    judged = hostname.judge(ask_names("no-such-machine.invalid"), "x")
     assert (judged.status, judged.case) == ("warning", "unresolved")
     assert judged.values["name"] == "no-such-machine.invalid"
     assert judged.values["code"] < 0
-    judged = hostname.judge(hostname.ask_names("192.0.2.7"), "x")
+    judged = hostname.judge(ask_names("192.0.2.7"), "x")
     assert (judged.case, judged.values["address"]) == ("elsewhere", "192.0.2.7")
 
 
@@ -102,12 +103,12 @@ def test_each_place_has_its_remedy(here: str, action: str, fix: str, monkeypatch
     nowhere = {"name": "nlp", "addresses": [], "local": False, "code": -2, "seconds": 0.1}
     judged = hostname.judge([nowhere], "nlp")
     assert judged.action == action
-    assert fix in Result("net.hostname", "network", **vars(judged)).fix("en")
+    assert fix in replace(judged, id="net.hostname", family="network").fix("en")
 
 
 def test_a_name_that_would_be_a_command_never_stands_in_one() -> None:
     nowhere = {"name": "x; rm -rf ~", "addresses": [], "local": False, "code": -2, "seconds": 0.1}
     judged = hostname.judge([nowhere], "x")
-    result = Result("net.hostname", "network", **vars(judged))
+    result = replace(judged, id="net.hostname", family="network")
     assert (judged.action, judged.remedy) == ("", "by_hand")
     assert "rm -rf" not in result.fix("en") + result.fix("zh")

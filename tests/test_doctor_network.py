@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from glmstudio.doctor import diagnose
-from glmstudio.doctor.engine.report import Result
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.files import write_json
 from glmstudio.system.process import belongs_to_a_training, identify
 
 
-def one(name: str) -> Result:
+def one(name: str) -> Finding:
     (result,) = diagnose(only=[name]).results
     return result
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 from glmstudio.doctor import diagnose, end_stale
 from glmstudio.doctor.checks import ports
 from glmstudio.doctor.engine.check import Probes
-from glmstudio.doctor.engine.report import Result
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.system.process import COOKIE, Identity, alive, free_port
 from glmstudio.system.process_table import JOB
 from glmstudio.system.sockets import read_sockets
@@ -44,9 +45,9 @@ def started(child: subprocess.Popen[str]) -> subprocess.Popen[str]:
     return child
 
 
-def port_result(port: int) -> Result:
+def port_result(port: int) -> Finding:
     found = ports._port(port, Probes())
-    return Result("net.port", "network", **vars(found))
+    return replace(found, id="net.port", family="network")
 
 
 def test_both_meeting_points_are_looked_at(home: Path) -> None:

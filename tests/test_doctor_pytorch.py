@@ -12,7 +12,7 @@ import pytest
 from glmstudio.doctor import Gpu, diagnose
 from glmstudio.doctor.checks import python_packages, pytorch
 from glmstudio.doctor.engine.check import CHECKS, Probes
-from glmstudio.doctor.engine.report import Result
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.system import nvml
 from glmstudio.system.nvml import GpuReading
 from glmstudio.words import LANGUAGES
@@ -21,7 +21,7 @@ V100 = Gpu(0, "Tesla V100", "GPU-1", 32768, 32000, 30, (), (7, 0))
 TORCH = {"version": "2.13.0+cu126", "cuda": "12.6", "available": True, "count": 1, "architectures": ["sm_70", "sm_80"]}
 
 
-def one(name: str) -> Result:
+def one(name: str) -> Finding:
     (result,) = diagnose(only=[name]).results
     return result
 
@@ -77,7 +77,7 @@ def test_a_missing_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one("torch.start").case == "missing"
 
 
-def judged(facts: dict[str, Any], cards: GpuReading) -> dict[str, Result]:
+def judged(facts: dict[str, Any], cards: GpuReading) -> dict[str, Finding]:
     """What the checks of PyTorch say of such answers and cards."""
     probes = Probes()
     probes.ask(lambda: None)

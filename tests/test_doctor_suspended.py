@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -23,12 +23,13 @@ import pytest
 from glmstudio.doctor import StaleProcess, diagnose, end_stale
 from glmstudio.doctor.checks import ports
 from glmstudio.doctor.engine.check import Probes
-from glmstudio.doctor.engine.report import Result
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.rundir.run import Run
+from glmstudio.runs.stop import stop_now
 from glmstudio.system.process import Identity, alive, environment, free_port, identify, send
 from glmstudio.system.process_table import JOB, is_stopped, read_table
 from glmstudio.system.suspension import paused_s
-from tests.trainings import LONG, begin, wait_for_step, who
+from tests.run_helpers import LONG, begin, wait_for_step, who
 from tests.waiting import until
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -132,7 +133,7 @@ def kinds(*identities: Identity) -> list[str | None]:
     return [found[each.pid].kind if each.pid in found else None for each in identities]
 
 
-def findings(run: str = "") -> list[Result]:
+def findings(run: str = "") -> list[Finding]:
     results = diagnose(only=["proc.suspended"]).results
     return [result for result in results if result.is_finding and result.subject == run]
 
@@ -141,8 +142,8 @@ def job(agent: Identity) -> list[str]:
     return [each.kind for each in diagnose(only=["proc.jobs"]).jobs if each.pid == agent.pid]
 
 
-def port_result(port: int) -> Result:
-    return Result("net.port", "network", **vars(ports._port(port, Probes())))
+def port_result(port: int) -> Finding:
+    return replace(ports._port(port, Probes()), id="net.port", family="network")
 
 
 # --- Ctrl+Z in a terminal --------------------------------------------------------------------------------------------
@@ -348,7 +349,7 @@ def test_a_run_of_the_studio_that_stands_still_is_named_and_stopped_as_a_run(cle
     assert (finding.case, finding.subject) == ("ours", "run")
     assert "`python launcher.py runs stop run`" in finding.fix("en")
 
-    (result,) = end_stale([found[parts["rank"].pid].token])
+    (result,) = end_stale([found[parts["rank"].pid].token], stop_run=stop_now)
     assert result.outcome == "ended"
     assert run.processes() == []
     assert Run("run", run.path).read_state().state == "stopped"

@@ -25,6 +25,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import write_text
 from glmstudio.paths import make_home, paths
 from glmstudio.serve.listening import open_up, take
+from glmstudio.system import sockets
 from glmstudio.tools.call import call, unfenced
 from glmstudio.tools.toolbox import Tool
 from glmstudio.ui.shell import app, instance
@@ -201,7 +202,7 @@ def test_where_nobody_tells_the_key_alone_counts(tmp_path: Path, monkeypatch: py
     ours, theirs = ("127.0.0.1", 7860), ("127.0.0.1", 50000)
     head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
     line = "   0: 0100007F:1EB4 0100007F:C350 {} 00000000:00000000 00:00000000 00000000     0        0 1 1 0 20 4\n"
-    monkeypatch.setattr(peer, "_NET", tmp_path)
+    monkeypatch.setattr(sockets, "_NET", tmp_path)
     assert not peer.is_foreign(ours, theirs)  # no Linux
     (tmp_path / "tcp").write_text(head + line.format("01"))
     assert not peer.is_foreign(ours, theirs)

@@ -23,7 +23,6 @@ from glmstudio.config.presets import load_preset
 from glmstudio.config.settings import Settings
 from glmstudio.files import read_json, read_table
 from glmstudio.glm.load import load_model
-from glmstudio.models import ready_model
 from glmstudio.models.folder import check_folder
 from glmstudio.paths import ROOT
 from glmstudio.planning import engines
@@ -32,10 +31,11 @@ from glmstudio.rundir.run import wait_for_end
 from glmstudio.runs.start import start_run
 from glmstudio.system import nvml
 from glmstudio.train.distributed.context import DistributedContext
-from glmstudio.train.strategies.base import ShardingStrategy, strategy_of
+from glmstudio.train.strategies import strategy_of
+from glmstudio.train.strategies.base import ShardingStrategy
 from glmstudio.train.strategies.fsdp import FSDPStrategy
-from tests.divided import SAVED, STEPS, alike, alone, losses, run, together
-from tests.trainings import problem, small_data
+from tests.run_helpers import problem, small_data
+from tests.sharded_runs import SAVED, STEPS, alike, alone, losses, run, together
 
 
 @pytest.fixture(scope="module")
@@ -98,34 +98,6 @@ def test_one_process_goes_on_with_a_divided_checkpoint(plain: Path, fsdp: Path, 
     alike(folder / "plain-after-fsdp", losses(plain), since=SAVED + 1)
 
 
-@pytest.mark.slow  # 20 s
-def test_a_checkpoint_of_an_older_studio_goes_on(plain: Path, folder: Path) -> None:
-    """Those held transformers' own optimizer.pt, counted in the order of its parameter groups."""
-    old = run(folder / "old", after=plain)
-    checkpoint = old / f"checkpoints/checkpoint-{SAVED}"
-    glm = load_model(ready_model("demo").path, dtype=torch.float32, device="cpu")
-    bare = [name for name, _ in glm.named_parameters() if "norm" in name or "bias" in name]
-    order = [name for name, _ in glm.named_parameters() if name not in bare] + bare
-    moments = load_file(checkpoint / "optimizer.safetensors")
-    state = {
-        number: {
-            "step": torch.tensor(float(SAVED)),
-            **{kind: moments[f"{name}.{kind}"] for kind in ("exp_avg", "exp_avg_sq")},
-        }
-        for number, name in enumerate(order)
-    }
-    groups = [
-        {"params": list(range(len(order) - len(bare)))},
-        {"params": list(range(len(order) - len(bare), len(order)))},
-    ]
-    torch.save({"state": state, "param_groups": groups}, checkpoint / "optimizer.pt")
-    for name in ("optimizer.safetensors", "optimizer.safetensors.index.json", "checkpoint.json"):
-        (checkpoint / name).unlink()
-    alone(old)
-    alike(old, losses(plain), since=SAVED + 1)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["another_size", "missing", "unknown"])
 def test_an_optimizer_of_another_model_is_refused(plain: Path, folder: Path, harm: str) -> None:
     from safetensors.torch import save_file

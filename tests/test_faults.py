@@ -27,7 +27,7 @@ from glmstudio.rundir.run import Run, find_run, list_runs, wait_until_gone
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
-from tests.trainings import LONG, STEPS, begin, ended, losses, problem, same, wait_for_step, who
+from tests.run_helpers import LONG, STEPS, begin, ended, losses, problem, same, wait_for_step, who
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
@@ -170,7 +170,7 @@ def test_signals_end_a_run_that_says_so_in_any_home(
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_outlives_whoever_started_it(clean: Path, tmp_path: Path, how: signal.Signals) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from tests.trainings import begin\n"
+        "import sys, time; from pathlib import Path; from tests.run_helpers import begin\n"
         f"begin(Path({str(tmp_path)!r})); print('begun', flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen(

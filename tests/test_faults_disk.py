@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.namespaces import python_on_small_disk
-from tests.trainings import same
+from tests.run_helpers import same
 
 _CAN = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or not _CAN, reason="needs the right to mount a disk")
@@ -22,7 +22,7 @@ from glmstudio.errors import StudioError
 from glmstudio.paths import paths
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.runs.resume import resume_run
-from tests.trainings import begin, ended, losses, wait_for_step
+from tests.run_helpers import begin, ended, losses, wait_for_step
 
 home, told = paths().home, {}
 def fill():

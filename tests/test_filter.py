@@ -227,7 +227,7 @@ def test_what_cannot_be_seen_by_name_counts(write: str, tmp_path: Path) -> None:
         if "closed" in write and os.getuid() == 0:
             told = subprocess.run(
                 ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c",  # root may read what is closed
-                 f"import sys; sys.path.insert(0, {str(Path(place_module.__file__).parent)!r}); import workdir as place\n"
+                 f"import sys; sys.path.insert(0, {str(Path(place_module.__file__).parents[2])!r}); from glmstudio.tools import workdir as place\n"
                  f"from pathlib import Path; print(place.is_full(Path('.'), 10_000_000, 1000, {child.pid}))"],
                 cwd=tmp_path, capture_output=True, text=True, check=True,
             )  # fmt: skip

@@ -19,7 +19,8 @@ from glmstudio.cli import main
 from glmstudio.files import write_json
 from glmstudio.models import jobs
 from glmstudio.paths import DEMO, paths
-from glmstudio.ui.framework.live import PageRenderer, PageState
+from glmstudio.ui.framework.live import PageRenderer
+from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
 from tests.drawn_page import RUN, drawn
 from tests.marks import rare, slow
 
@@ -193,8 +194,8 @@ def job(**files: Any) -> Form:
 
     def spoil(folder: Path) -> None:
         for name, value in files.items():
-            (jobs._place(folder)).mkdir(parents=True, exist_ok=True)
-            (jobs._place(folder) / f"{name}.json").write_text(json.dumps(value))
+            (jobs._job(folder).folder).mkdir(parents=True, exist_ok=True)
+            (jobs._job(folder).folder / f"{name}.json").write_text(json.dumps(value))
 
     return spoil
 
@@ -418,8 +419,8 @@ def test_the_page_draws_all_of_them(home: Path, built: PageRenderer, caplog: pyt
     number = forms.index("weights empty")
     for view in (
         PageState(),
-        PageState(chat_model=f"form-{number}"),
-        PageState(run="none", chat_model=f"form-{number + 1}"),
+        PageState(chat=ChatState(f"form-{number}")),
+        PageState(runs=RunsState("none"), chat=ChatState(f"form-{number + 1}")),
     ):
         assert f"form-{number}" in drawn(built, view)
     assert silent(caplog)
@@ -442,7 +443,7 @@ def test_what_a_run_learned(
         ["export", "one", str(home / "out"), "--to", "bundle"],
     ):
         answered(capsys, "runs", *command)
-    for view in (PageState(), PageState(run="one", chat_model="demo", chat_adapter="one")):
+    for view in (PageState(), PageState(runs=RunsState("one"), chat=ChatState("demo", "one"))):
         assert "one" in drawn(built, view)
     assert silent(caplog)
 
@@ -489,7 +490,7 @@ def test_names(
         ["runs", "show", "--", name],
     ):
         answered(capsys, *command)
-    drawn(built, PageState(run=name, chat_model=name, chat_adapter=name))
+    drawn(built, PageState(runs=RunsState(name), chat=ChatState(name, name)))
     assert silent(caplog)
     shutil.rmtree(paths().models / name)
     shutil.rmtree(paths().runs / name)

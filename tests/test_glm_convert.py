@@ -227,7 +227,7 @@ def test_too_large_for_float16_but_not_for_bfloat16(tmp_path: Path) -> None:
     ("spoil", "words"),
     [
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "llama"}'), "of the kind “llama”"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "llama"}'), "of the type “llama”"),
         (lambda folder: (folder / "pytorch_model-00002-of-00002.bin").unlink(), r"00002\.bin is missing"),
         (lambda folder: os.truncate(folder / "pytorch_model-00002-of-00002.bin", 5000), r"00002\.bin is cut off"),
         (lambda folder: (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "../../passwd"}}'),

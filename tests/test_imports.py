@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +41,58 @@ def test_help_is_fast_because_it_loads_nothing() -> None:
     count, psutil = done.stdout.split()
     assert int(count) < 250
     assert psutil == "False"
+
+
+UI_FLOORS = ("shell", "finetune", "runs", "chat", "state", "framework")  # each may import those after it
+UI_BESIDE = {"doctor": "finetune", "model": "finetune"}  # steps beside it
+
+
+def test_the_rooms_of_the_page_import_downwards() -> None:
+    def floor(room: str) -> int:
+        return UI_FLOORS.index(UI_BESIDE.get(room, room))
+
+    wrong = []
+    for file in (ROOT / "glmstudio/ui").glob("*/*.py"):
+        for room in set(re.findall(r"(?:from|import) glmstudio\.ui\.(\w+)", file.read_text(encoding="utf-8"))):
+            mine = file.parent.name
+            if room != mine and floor(room) <= floor(mine):
+                wrong.append(f"{mine}/{file.name} imports {room}")
+    state = (ROOT / "glmstudio/ui/state").glob("*.py")
+    wrong += [
+        file.name
+        for file in state
+        if re.search(r"^\s*(import|from) gradio", file.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert wrong == []
+
+
+UNIX = re.compile(r"fcntl|resource|termios|pwd|grp|killpg|getpgid|pwritev?|preadv?|flock|posix_fadvise")
+PLACES = re.compile(r"/proc(/|$)")
+
+
+def only_unix(file: Path) -> Iterator[str]:
+    """The modules, functions and places of Unix that a file names."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(each.name for each in node.names)]
+        elif isinstance(node, ast.Attribute):
+            names = [node.attr]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
+            names = ["/proc"] if PLACES.match(node.value) else []
+        else:
+            continue
+        yield from (f"{node.lineno}: {name}" for name in names if name == "/proc" or UNIX.fullmatch(name))
+
+
+def test_only_the_system_room_knows_unix() -> None:
+    """And the set-up, which runs before there is an environment (and asks for no more than the driver's version)."""
+    found = {
+        f"{file.relative_to(ROOT)}:{what}"
+        for file in [ROOT / "launcher.py", *(ROOT / "glmstudio").rglob("*.py")]
+        if not file.is_relative_to(ROOT / "glmstudio/system")
+        for what in only_unix(file)
+    }
+    assert {each for each in found if not each.startswith("glmstudio/setup/")} == set()
+    assert {each.split(":")[0] for each in found} <= {"glmstudio/setup/state.py"}

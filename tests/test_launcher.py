@@ -278,8 +278,10 @@ class Clone:
         (folder / "glmstudio").mkdir()
         (folder / "tests").mkdir()
         shutil.copy(ROOT / "launcher.py", folder)
-        shutil.copytree(ROOT / "glmstudio" / "setup", folder / "glmstudio" / "setup")
-        (folder / "glmstudio" / "__init__.py").touch()
+        for room in ("setup", "system/portable"):
+            shutil.copytree(ROOT / "glmstudio" / room, folder / "glmstudio" / room)
+        for package in ("glmstudio", "glmstudio/system"):
+            (folder / package / "__init__.py").touch()
         main = "import sys, os\nprint('studio', sys.argv[1:], os.environ['PYTHONPATH'], os.getcwd())\n"
         (folder / "glmstudio" / "__main__.py").write_text(main)
         self.require("small")

@@ -14,9 +14,9 @@ from glmstudio.planning.plan import device_memory_of
 from glmstudio.rundir.run import Run
 from glmstudio.runs import queue
 from glmstudio.ui.finetune import form_actions
-from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state.form_state import recipe
-from glmstudio.ui.state.ttl_cache import forget
+from glmstudio.ui.state.page_state import FinetuneState
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def three(monkeypatch: pytest.MonkeyPatch) -> None:
     free = (20_000, 3_000, 23_000)
     known = [Card(f"GPU-{letter}", at, "RTX 4090", free[at], 24_000) for at, letter in enumerate("abc")]
     monkeypatch.setattr(devices, "cards", lambda: known)
-    forget()
+    clear_caches()
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_nobody_overtakes_on_a_card_for_which_an_earlier_run_waits(home: Path, m
 
 
 def test_a_click_takes_a_card_or_leaves_it(home: Path) -> None:
-    def clicked(view: PageState, card: str) -> PageState:
-        forget()
+    def clicked(view: FinetuneState, card: str) -> FinetuneState:
+        clear_caches()
         return form_actions.act(view, {"act": "card", "card": card})
 
-    view = clicked(PageState(preset="demo/ptuning_v2"), "GPU-a")
+    view = clicked(FinetuneState(preset="demo/ptuning_v2"), "GPU-a")
     assert dict(view.changes)["device"] == "GPU-a,GPU-c"
     view = clicked(clicked(view, "GPU-c"), "GPU-a")
     assert dict(view.changes)["device"] == "auto"

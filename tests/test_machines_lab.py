@@ -18,7 +18,7 @@ from glmstudio.cluster.view import MachineView, read_cluster
 from glmstudio.rundir.checkpoints import latest, verify
 from glmstudio.rundir.run import Run
 from tests.hosts import ROOT, Host, Lab, run_of
-from tests.trainings import PRESET, SMALL, losses, small_data
+from tests.run_helpers import PRESET, SMALL, losses, small_data
 from tests.waiting import until
 
 OVER = ("finished", "failed", "stopped")

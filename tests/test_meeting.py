@@ -26,7 +26,7 @@ from glmstudio.train.distributed.plain_values import MOST, decoded, encoded
 from glmstudio.train.distributed.rendezvous import PLACE, place
 from tests.listening import beyond, listening
 from tests.marks import slow
-from tests.trainings import LONG, PRESET, SMALL, begin, ended, small_data
+from tests.run_helpers import LONG, PRESET, SMALL, begin, ended, small_data
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -20,7 +20,7 @@ from glmstudio.train.batches import joined, padded
 from glmstudio.train.model_with_loss import ModelWithLoss
 from tests.published import Shape as Published
 from tests.published import config_of, write_model
-from tests.training import prepared
+from tests.trainer_helpers import prepared
 
 SIX_BILLION = ModelShape(28, 4096, 13696, 32, 2, 128, 65024)
 METHODS: list[dict[str, Any]] = [

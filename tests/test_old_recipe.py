@@ -25,7 +25,7 @@ from glmstudio.paths import DEMO
 from glmstudio.train.batches import LengthGroupedSampler
 from tests import old_recipe
 from tests.marks import slow
-from tests.training import prepared, trainer_for
+from tests.trainer_helpers import prepared, trainer_for
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))["cases"]
@@ -82,12 +82,12 @@ def train(name: str, folder: Path, *, projection: bool, batch_size: int = 1, **c
         losses.append(output["loss"].item())
 
     trainer.model.register_forward_hook(watch)
-    trainer.train()
+    trainer.fit()
     glm.eval()
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [json.loads(line)["loss"] for line in lines]
     assert sum(steps) == pytest.approx(sum(losses), rel=1e-6), "a step's loss is the sum of what its packs gave"
-    samples = [old_recipe.Sample(examples[at].input_ids, examples[at].labels) for at in seen(trainer.order, settings)]
+    samples = [old_recipe.Sample(examples[at].input_ids, examples[at].labels) for at in seen(trainer.sampler, settings)]
     return Trained(glm, folder / "start", samples, steps, settings)
 
 

@@ -105,7 +105,7 @@ def test_a_plan_counts_what_the_data_hold(home: Path) -> None:
     assert (plan.seconds, plan.probe.state, plan.problem) == (None, "absent", None)
     shorter = store.select("fix", 64)
     half = make_plan(dataclasses.replace(SETTINGS, validation_share=0.5), device_memory_of("cpu"), store, chosen)
-    held = int(store.split(0.5, SETTINGS.seed).sum())
+    held = int(store.table.split(0.5, SETTINGS.seed).sum())
     assert (half.learned_from, half.held_back) == (2000 - held, held)
     assert half.epochs == SETTINGS.steps * 8 / (2000 - held), "what is only looked at is not gone through"
     less = make_plan(dataclasses.replace(SETTINGS, max_length=64), device_memory_of("cpu"), store, shorter)

@@ -23,7 +23,8 @@ from glmstudio.chat.sampling import Sampling
 from glmstudio.data.protocol.prompt import INTERPRETER_PROMPT, TOOL_PROMPT, Message, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.paths import DEMO
-from glmstudio.serve.engine import GenerationJob, PrefixHit
+from glmstudio.serve.engine import GenerationJob
+from glmstudio.serve.events import NewToken, PrefixHit
 from glmstudio.serve.protocol.chat_request import read_request
 from glmstudio.serve.protocol.chat_writer import Done, Writer
 from glmstudio.serve.protocol.stops import Stops
@@ -302,8 +303,9 @@ def written(
     for number, segment in enumerate(segments):
         ids += [tokenizer.special["<|assistant|>"]] * bool(number) + tokenizer.encode(segment)
     seen: list[Any] = []
-    for item in [PrefixHit(2), *ids, *([tokenizer.stop_ids[1]] if end else [])][: most + 1]:
-        seen += writer.take(item)
+    ids += [tokenizer.stop_ids[1]] if end else []
+    for event in [PrefixHit(2), *map(NewToken, ids)][: most + 1]:
+        seen += writer.take(event)
     done = writer.end()
     return [*seen, *done.pieces], done, writer.message(), job
 

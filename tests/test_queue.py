@@ -18,7 +18,7 @@ from glmstudio.runs import queue
 from glmstudio.runs.manage import delete_run, rename_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
-from tests.trainings import LONG, begin, ended, problem, small_data, who
+from tests.run_helpers import LONG, begin, ended, problem, small_data, who
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ from glmstudio.runs.resume import resume_run
 from glmstudio.rundir.run import find_run
 from glmstudio.runs.start import advance
 from glmstudio.runs.stop import stop_run
-from tests.trainings import LONG, begin
+from tests.run_helpers import LONG, begin
 folder = pathlib.Path({folder!r})
 def act(number):
     try:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from glmstudio.cluster import control_server, member
+from glmstudio.cluster import member, membership
 from glmstudio.cluster.control_server import BODY, CODE_HEADER, ControlServer, RunOffer
 from glmstudio.cluster.join_code import new_code, read_code, write_code
 from glmstudio.cluster.member import why_closed, why_missing
+from glmstudio.cluster.membership_events import End, Look
 from glmstudio.cluster.scripts import cluster_flags, join_line, shell_script, slurm_script
 from glmstudio.cluster.spec import Cluster, Machine
 from glmstudio.cluster.view import read_cluster
@@ -25,7 +26,7 @@ from glmstudio.files import write_json
 from glmstudio.rundir.run import Run
 from glmstudio.system.process import free_port
 from glmstudio.words import LANGUAGES
-from tests.trainings import problem
+from tests.run_helpers import problem
 
 CODE = "c" * 32
 FACTS = {"program": "1 (a)", "torch": "2", "settings": "s", "data": "d", "model": "m"}
@@ -35,7 +36,7 @@ CLUSTER = Cluster(
 
 
 @pytest.fixture
-def calls(tmp_path: Path) -> Iterator[ControlServer]:
+def server(tmp_path: Path) -> Iterator[ControlServer]:
     cluster = Cluster(CLUSTER.machines, port=free_port() - 1, least=2)
     write_json(tmp_path / "run.json", {"cluster": cluster.to_json()})
     (tmp_path / "join.code").write_text(CODE)
@@ -55,9 +56,9 @@ def ear() -> Iterator[int]:
 
 
 def send(
-    calls: ControlServer, path: str, body: Any, *, code: str = CODE, ip: str = "127.0.0.2"
+    server: ControlServer, path: str, body: Any, *, code: str = CODE, ip: str = "127.0.0.2"
 ) -> tuple[int, dict[str, Any]]:
-    line = http.client.HTTPConnection("127.0.0.1", calls.cluster.control, timeout=5, source_address=(ip, 0))
+    line = http.client.HTTPConnection("127.0.0.1", server.cluster.control, timeout=5, source_address=(ip, 0))
     line.request("POST", path, body if isinstance(body, (bytes, str)) else json.dumps(body), {CODE_HEADER: code})
     answer = line.getresponse()
     found = answer.status, json.loads(answer.read())
@@ -65,24 +66,24 @@ def send(
     return found
 
 
-def refused(calls: ControlServer, path: str, body: Any, **how: Any) -> StudioError:
-    status, found = send(calls, path, body, **how)
+def refused(server: ControlServer, path: str, body: Any, **how: Any) -> StudioError:
+    status, found = send(server, path, body, **how)
     assert status >= 400
     error = StudioError.from_json(found["problem"])
     assert all(error.what(lang) and error.fix(lang) for lang in LANGUAGES)
     return error
 
 
-def joined(calls: ControlServer, ear: int, token: str = "t" * 32, **facts: str) -> dict[str, Any]:
+def joined(server: ControlServer, ear: int, token: str = "t" * 32, **facts: str) -> dict[str, Any]:
     message = {"token": token, "facts": FACTS | facts, "host": "host2\x1b[31m\n", "listens": ear}
-    status, answer = send(calls, "/join", message)
+    status, answer = send(server, "/join", message)
     assert status == 200, answer
     return answer
 
 
-def test_only_who_has_the_code_is_listened_to(calls: ControlServer) -> None:
+def test_only_who_has_the_code_is_listened_to(server: ControlServer) -> None:
     for code in ("", "wrong", CODE + "c", "ü"):
-        assert refused(calls, "/join", {}, code=code.encode("latin-1").decode("latin-1")).key == "cluster.wrong_code"
+        assert refused(server, "/join", {}, code=code.encode("latin-1").decode("latin-1")).key == "cluster.wrong_code"
 
 
 @pytest.mark.parametrize(
@@ -90,63 +91,63 @@ def test_only_who_has_the_code_is_listened_to(calls: ControlServer) -> None:
     ["", "{", "[]", "5", "null", "[" * 5000, b"\xff\xfe"],
     ids=["empty", "half", "list", "number", "null", "deep", "bytes"],
 )
-def test_what_is_no_message_is_refused(calls: ControlServer, body: Any) -> None:
-    assert refused(calls, "/news", body).key == "cluster.not_understood"
+def test_what_is_no_message_is_refused(server: ControlServer, body: Any) -> None:
+    assert refused(server, "/news", body).key == "cluster.not_understood"
 
 
 @pytest.mark.parametrize("length", [str(BODY + 1), "-1", "x", "9" * 30])
-def test_a_message_of_no_good_length_is_not_read(calls: ControlServer, length: str) -> None:
-    with socket.create_connection(("127.0.0.1", calls.cluster.control), 5) as line:
+def test_a_message_of_no_good_length_is_not_read(server: ControlServer, length: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.cluster.control), 5) as line:
         line.sendall(f"POST /news HTTP/1.0\r\n{CODE_HEADER}: {CODE}\r\nContent-Length: {length}\r\n\r\n".encode())
         assert line.recv(64).startswith(b"HTTP/1.0 400 ")
 
 
-def test_a_machine_is_known_by_its_address_or_says_its_number(calls: ControlServer) -> None:
+def test_a_machine_is_known_by_its_address_or_says_its_number(server: ControlServer) -> None:
     token = {"token": "t" * 32}
-    status, answer = send(calls, "/join", token)
+    status, answer = send(server, "/join", token)
     assert (status, answer["machine"], answer["run"], answer["settings"]) == (200, 2, "run", {"steps": 5})
-    assert send(calls, "/join", token | {"machine": 3})[1]["machine"] == 3
-    assert refused(calls, "/join", token, ip="127.0.0.9").key == "cluster.not_listed"
+    assert send(server, "/join", token | {"machine": 3})[1]["machine"] == 3
+    assert refused(server, "/join", token, ip="127.0.0.9").key == "cluster.not_listed"
     for number in (0, 1, 4, -1):
-        assert refused(calls, "/join", token | {"machine": number}).key == "cluster.no_number"
-    assert refused(calls, "/other", token).key == "cluster.not_understood"
-    assert refused(calls, "/join", {"token": "short"}).key == "cluster.number_taken"
+        assert refused(server, "/join", token | {"machine": number}).key == "cluster.no_number"
+    assert refused(server, "/other", token).key == "cluster.not_understood"
+    assert refused(server, "/join", {"token": "short"}).key == "cluster.number_taken"
 
 
 @pytest.mark.parametrize("name", FACTS)
-def test_a_machine_that_differs_is_refused(calls: ControlServer, ear: int, name: str) -> None:
-    error = refused(calls, "/join", {"token": "t" * 32, "facts": FACTS | {name: "other"}, "listens": ear})
+def test_a_machine_that_differs_is_refused(server: ControlServer, ear: int, name: str) -> None:
+    error = refused(server, "/join", {"token": "t" * 32, "facts": FACTS | {name: "other"}, "listens": ear})
     assert error.key == "cluster.differs"
     assert error.what().endswith(f": other there, {FACTS[name]} on the first machine.")
-    assert calls.members[1].state == "refused"
+    assert server.state.members[1].state == "refused"
 
 
-def test_a_machine_that_cannot_be_reached_is_refused(calls: ControlServer) -> None:
+def test_a_machine_that_cannot_be_reached_is_refused(server: ControlServer) -> None:
     for port in (9, None, "x", 70000, True):
-        error = refused(calls, "/join", {"token": "t" * 32, "facts": FACTS, "listens": port})
+        error = refused(server, "/join", {"token": "t" * 32, "facts": FACTS, "listens": port})
         assert error.key == "cluster.unreachable_from_first"
 
 
-def test_who_joined_waits_goes_and_is_told_the_end(calls: ControlServer, ear: int, tmp_path: Path) -> None:
-    assert joined(calls, ear)["order"] == "wait"
-    assert calls.members[1].host == "host2[31m"
+def test_who_joined_waits_goes_and_is_told_the_end(server: ControlServer, ear: int, tmp_path: Path) -> None:
+    assert joined(server, ear)["order"] == "wait"
+    assert server.state.members[1].host == "host2[31m"
     token = {"token": "t" * 32}
-    assert send(calls, "/news", token | {"state": "joined"})[1]["order"] == "wait"
-    calls.members[1].admitted = True
-    assert send(calls, "/news", token | {"state": "joined"})[1]["order"] == "go"
+    assert send(server, "/news", token | {"state": "joined"})[1]["order"] == "wait"
+    assert server.handle(Look(idle=True)) == ()
+    assert send(server, "/news", token | {"state": "joined"})[1]["order"] == "go"
     hostile = {"state": "../../x", "memory": "1e999", "log": "line\n", "problem": {"key": "no.such"}}
-    assert send(calls, "/news", token | hostile)[0] == 200
-    assert (calls.members[1].state, calls.members[1].memory) == ("joined", 0)
+    assert send(server, "/news", token | hostile)[0] == 200
+    assert (server.state.members[1].state, server.state.members[1].memory) == ("joined", 0)
     assert (tmp_path / "machines/2/train.log").read_text() == "line\n"
-    send(calls, "/news", token | {"state": "failed", "problem": {"key": "no.such"}, "fatal": "yes"})
-    assert (calls.members[1].problem.key, calls.members[1].fatal) == ("cluster.broke", False)  # type: ignore[union-attr]
-    assert calls.members[1].admitted is False
-    assert refused(calls, "/news", {"token": "u" * 32, "machine": 2}).key == "cluster.number_taken"
-    calls.order, calls.outcome = "over", "finished"
-    assert send(calls, "/news", token | {"state": "training"})[1]["outcome"] == "finished"
-    assert refused(calls, "/join", token | {"machine": 3}).key == "cluster.run_over"
-    send(calls, "/news", token | {"state": "gone"})
-    calls.write(at_once=True)
+    send(server, "/news", token | {"state": "failed", "problem": {"key": "no.such"}, "fatal": "yes"})
+    assert (server.state.members[1].problem.key, server.state.members[1].fatal) == ("cluster.broke", False)  # type: ignore[union-attr]
+    assert server.state.members[1].admitted is False
+    assert refused(server, "/news", {"token": "u" * 32, "machine": 2}).key == "cluster.number_taken"
+    server.handle(End("finished"))
+    assert send(server, "/news", token | {"state": "training"})[1]["outcome"] == "finished"
+    assert refused(server, "/join", token | {"machine": 3}).key == "cluster.run_over"
+    send(server, "/news", token | {"state": "gone"})
+    server.write(at_once=True)
     view = read_cluster(Run("run", tmp_path))
     assert view is not None
     assert [each.state for each in view.machines] == ["joined", "gone", "missing"]
@@ -154,31 +155,32 @@ def test_who_joined_waits_goes_and_is_told_the_end(calls: ControlServer, ear: in
 
 
 def test_who_falls_silent_is_lost_and_has_to_join_again(
-    calls: ControlServer, ear: int, monkeypatch: pytest.MonkeyPatch
+    server: ControlServer, ear: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    joined(calls, ear)
-    monkeypatch.setattr(control_server, "SILENT", 0.1)
-    assert calls.sweep() == []
+    joined(server, ear)
+    monkeypatch.setattr(membership, "SILENT", 0.1)
+    server.handle(Look())
+    assert server.state.members[1].state == "joined"
     time.sleep(0.15)
-    assert [each.number for each in calls.sweep()] == [2]
-    assert calls.members[1].state == "lost"
-    assert send(calls, "/news", {"token": "t" * 32, "state": "training"})[1] == {"order": "join"}
-    joined(calls, ear, token="u" * 32)
-    assert calls.members[1].state == "joined"
+    server.handle(Look())
+    assert server.state.members[1].state == "lost"
+    assert send(server, "/news", {"token": "t" * 32, "state": "training"})[1] == {"order": "join"}
+    joined(server, ear, token="u" * 32)
+    assert server.state.members[1].state == "joined"
 
 
 def test_a_log_is_kept_up_to_a_size(
-    calls: ControlServer, ear: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ControlServer, ear: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    joined(calls, ear)
-    monkeypatch.setattr(control_server, "_LOG", 50)
+    joined(server, ear)
+    monkeypatch.setattr(membership, "LOG", 50)
     for _ in range(20):
-        send(calls, "/news", {"token": "t" * 32, "log": "0123456789"})
+        send(server, "/news", {"token": "t" * 32, "log": "0123456789"})
     assert (tmp_path / "machines/2/train.log").stat().st_size == 60
 
 
-def test_the_control_port_is_taken(calls: ControlServer, tmp_path: Path) -> None:
-    second = ControlServer(calls.cluster, RunOffer("run", "job", {}, FACTS), tmp_path, CODE)
+def test_the_control_port_is_taken(server: ControlServer, tmp_path: Path) -> None:
+    second = ControlServer(server.cluster, RunOffer("run", "job", {}, FACTS), tmp_path, CODE)
     assert problem(second.open).key == "cluster.control_taken"
 
 

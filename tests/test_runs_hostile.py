@@ -23,9 +23,9 @@ from glmstudio.runs.stop import stop_run
 from glmstudio.system.process import COOKIE, identify
 from glmstudio.train.worker import train
 from glmstudio.ui.finetune import finetune_step
-from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, runs_view
-from glmstudio.ui.state.ttl_cache import forget
+from glmstudio.ui.state.page_state import FinetuneState, RunsState
 
 ROWS = '{"step": 1, "loss": 1.0, "seconds": 1, "learning_rate": 0.1, "memory": 5}\n{"step": 2, "loss": 0.5}\n'
 SEAL = {"step": 5, "files": {"a": 1}}
@@ -72,7 +72,7 @@ def make_run(folder: Path, files: dict[str, Any]) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(told if isinstance(told, str) else json.dumps(told), encoding="utf-8")
-    forget()
+    clear_caches()
 
 
 @pytest.mark.parametrize("files", TOLD.values(), ids=TOLD.keys())
@@ -80,10 +80,10 @@ def test_a_damaged_run_breaks_no_part_of_the_page(files: dict[str, Any], home: P
     make_run(home / "runs" / "odd", files)
     make_run(home / "runs" / "good", {})
     for lang in ("en", "zh"):
-        assert 'data-run="good"' in runs_view.render_list(lang, PageState())
-        assert "<h2>odd</h2>" in runs_view.render_open(lang, PageState(run="odd"))
-        compare.render_compare(lang, PageState(compared=("odd", "good")))
-        finetune_step.render_start(lang, PageState())
+        assert 'data-run="good"' in runs_view.render_list(lang, RunsState())
+        assert "<h2>odd</h2>" in runs_view.render_open(lang, RunsState(run="odd"))
+        compare.render_compare(lang, RunsState(compared=("odd", "good")))
+        finetune_step.render_start(lang, FinetuneState())
     assert {run.name for run in list_runs()} == {"odd", "good"}
 
 

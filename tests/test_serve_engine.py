@@ -20,7 +20,8 @@ from glmstudio.errors import StudioError
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.decode import DecodeForward
 from glmstudio.glm.load import load_model
-from glmstudio.serve.engine import Engine, GenerationJob, NoMemoryError, PrefixHit, PromptScores
+from glmstudio.serve.engine import Engine, GenerationJob
+from glmstudio.serve.events import Event, JobFailed, JobFinished, NewToken, NoMemoryError, PrefixHit, PromptScores
 from glmstudio.serve.fair_queue import FairQueue, FullError
 from glmstudio.tools.toolbox import trained
 from tests.adapters import BASE, lora, prefix
@@ -89,37 +90,37 @@ def test_each_adapter_answers_as_it_does_alone_however_they_are_mixed(engine: En
 def test_switching_moves_no_base_weight_and_leaves_the_base_bit_for_bit(
     engine: Engine, folders: dict[str, Path]
 ) -> None:
-    model = engine.shelf.model
+    model = engine.adapters.model
     plain = load_model(BASE, device="cpu")
     ids = torch.tensor([prompt(3)])
     with torch.inference_mode():
         wanted = plain(input_ids=ids).logits
         places = {name: each.data_ptr() for name, each in model.named_parameters() if "lora_" not in name}
         for name in (*NAMES, ""):
-            engine.shelf.use(name)
+            engine.adapters.use(name)
             same = torch.equal(model(input_ids=ids).logits, wanted)
             assert same is (name == ""), name
     assert {n: e.data_ptr() for n, e in model.named_parameters() if "lora_" not in n and n in places} == places
 
 
 def test_adapters_are_described_by_the_tensors_in_use(engine: Engine, folders: dict[str, Path], tmp_path: Path) -> None:
-    told = {name: engine.shelf.describe(name) for name in NAMES}
+    told = {name: engine.adapters.describe(name) for name in NAMES}
     assert [told[name].kind for name in NAMES] == ["base", "prefix", "prefix", "lora", "lora"]
     assert [told[name].size for name in NAMES] == [0, 6, 6, 4, 4]
     assert len({told[name].fingerprint for name in NAMES}) == 5
     engine.add("again", folders["soft"])
     engine.add("low again", folders["low"])
-    assert engine.shelf.describe("again") == told["soft"]
-    assert engine.shelf.describe("low again") == told["low"]
+    assert engine.adapters.describe("again") == told["soft"]
+    assert engine.adapters.describe("low again") == told["low"]
     engine.add("low again", folders["low2"])
-    assert engine.shelf.describe("low again") == told["low"]
+    assert engine.adapters.describe("low again") == told["low"]
     with torch.no_grad():
-        engine.shelf.use("soft")
-        engine.shelf.model.prefix.embedding.weight[0, 0] += 1
-    assert engine.shelf._describe("soft") != told["soft"], "it is computed from what answers, not from the file"
+        engine.adapters.use("soft")
+        engine.adapters.model.prefix.embedding.weight[0, 0] += 1
+    assert engine.adapters._describe("soft") != told["soft"], "it is computed from what answers, not from the file"
     with pytest.raises(StudioError):
         engine.add("none", tmp_path)
-    assert engine.shelf.names == ["soft", "soft2", "again", "low", "low2", "low again"]
+    assert engine.adapters.names == ["soft", "soft2", "again", "low", "low2", "low again"]
 
 
 def test_kept_keys_change_no_answer(engine: Engine) -> None:
@@ -133,27 +134,28 @@ def test_kept_keys_change_no_answer(engine: Engine) -> None:
         for each in (follow, follow, [*ids[:-1], *tokenizer().encode(" more"), ids[-1]], ids[: len(ids) // 2]):
             before = known_tokens(engine, each, name)
             kept = answer(engine, each, name)
-            engine.kept.clear()
+            engine.prefix_cache.clear()
             assert answer(engine, each, name) == kept
             known.append(before)
             answer(engine, ids, name)
     assert sum(known) > 1500, "nothing was kept"
-    assert engine.kept.tokens <= 2 * engine.context
+    assert engine.prefix_cache.tokens <= 2 * engine.context
+
+
+def events_of(engine: Engine, ids: list[int], sampling: Sampling, **more: Any) -> list[Any]:
+    """All that the engine tells of a job, with its end."""
+    heard: queue.Queue[Event] = queue.Queue()
+    engine.submit(GenerationJob(ids, sampling, heard.put, **more))
+    events = [heard.get(timeout=60)]
+    while not isinstance(events[-1], JobFinished | JobFailed):
+        events.append(heard.get(timeout=60))
+    return events
 
 
 def known_tokens(engine: Engine, ids: list[int], adapter: str) -> int:
-    told: list[Any] = []
-    done = threading.Event()
-
-    def put(item: Any) -> None:
-        told.append(item)
-        if item is None:
-            done.set()
-
-    engine.submit(GenerationJob(ids, Sampling(temperature=0.0, max_tokens=1), put, adapter))
-    assert done.wait(60)
-    assert isinstance(told[0], PrefixHit)
-    return told[0].tokens
+    first, *_ = events_of(engine, ids, Sampling(temperature=0.0, max_tokens=1), adapter=adapter)
+    assert isinstance(first, PrefixHit)
+    return first.tokens
 
 
 def test_what_is_kept_belongs_to_its_adapter(engine: Engine) -> None:
@@ -167,7 +169,7 @@ def test_what_is_kept_belongs_to_its_adapter(engine: Engine) -> None:
 def test_what_is_kept_is_bounded_and_the_last_one_used_stays(engine: Engine) -> None:
     for seed in range(20):
         answer(engine, prompt(seed))
-    assert len(engine.kept._kept) <= 8
+    assert len(engine.prefix_cache._entries) <= 8
     assert known_tokens(engine, prompt(19), "") > 100
 
 
@@ -182,18 +184,9 @@ def test_a_seed_repeats_an_answer_whatever_came_between(engine: Engine) -> None:
 
 
 def test_an_answer_can_be_made_to_begin_with_one_of_several(engine: Engine) -> None:
-    told: list[Any] = []
-    done = threading.Event()
     begin = [tokenizer().encode(f"{name}\n") for name in ("roll_dice", "get_time")]
-
-    def put(item: Any) -> None:
-        told.append(item)
-        if item is None:
-            done.set()
-
-    engine.submit(GenerationJob(prompt(8), GREEDY, put, begin=begin))
-    assert done.wait(60)
-    ids = [item for item in told if isinstance(item, int)]
+    events = events_of(engine, prompt(8), GREEDY, begin=begin)
+    ids = [event.id for event in events if isinstance(event, NewToken)]
     assert any(ids[: len(each)] == each for each in begin)
 
 
@@ -205,13 +198,13 @@ def test_cancel_ends_a_long_prompt_between_two_pieces(engine: Engine) -> None:
         told.append(item)
         if isinstance(item, PrefixHit):
             job.cancel.set()
-        if item is None:
+        if isinstance(item, JobFinished):
             done.set()
 
     job = GenerationJob([5] * 2000, GREEDY, put)
     engine.submit(job)
     assert done.wait(30)
-    assert told == [PrefixHit(0), None]
+    assert told == [PrefixHit(0), JobFinished()]
 
 
 def test_an_adapter_is_not_added_behind_a_flood(engine: Engine, folders: dict[str, Path]) -> None:
@@ -219,7 +212,7 @@ def test_an_adapter_is_not_added_behind_a_flood(engine: Engine, folders: dict[st
     done = threading.Event()
 
     def put(item: Any) -> None:
-        if not isinstance(item, (int, PrefixHit)):
+        if not isinstance(item, NewToken | PrefixHit):
             over.append(item)
         if len(over) == 10:
             done.set()
@@ -229,7 +222,7 @@ def test_an_adapter_is_not_added_behind_a_flood(engine: Engine, folders: dict[st
     engine.add("late", folders["soft"])
     assert len(over) <= 3
     assert done.wait(60)
-    assert over == [None] * 10
+    assert over == [JobFinished()] * 10
 
 
 class Short(DecodeForward):
@@ -249,27 +242,27 @@ class Short(DecodeForward):
 def test_too_little_memory_is_an_answer_and_the_next_one_is_served(engine: Engine) -> None:
     ids = prompt(9)
     wanted = answer(engine, ids)
-    engine._steps._reader = short = Short(engine.shelf.model, 100)
-    engine.kept.clear()
+    engine._decoder._forward = short = Short(engine.adapters.model, 100)
+    engine.prefix_cache.clear()
     with pytest.raises(NoMemoryError) as caught:
         answer(engine, ids)
-    assert (caught.value.tokens, short.tried, engine.kept.tokens) == (len(ids), 2, 0)
-    assert engine._steps._cache is None, "the conversation that found no room is held no longer"
+    assert (caught.value.tokens, short.tried, engine.prefix_cache.tokens) == (len(ids), 2, 0)
+    assert engine._decoder._cache is None, "the conversation that found no room is held no longer"
     short.most = 10_000
     assert answer(engine, ids) == wanted
 
 
 def test_too_little_memory_for_scores_is_told(engine: Engine) -> None:
     told: queue.Queue[Any] = queue.Queue()
-    short = engine._steps._reader = Short(engine.shelf.model, 300)
+    short = engine._decoder._forward = Short(engine.adapters.model, 300)
     scored = GenerationJob([5] * 400, Sampling(max_tokens=0), told.put, prompt_scored=True)
     engine.submit(scored)
     heard = [told.get(timeout=60) for _ in range(3)]
     assert heard[:2] == [PrefixHit(0)] * 2, "once more with what was kept given back"
-    assert isinstance(heard[2], NoMemoryError)
+    assert isinstance(heard[2].error, NoMemoryError)
     short.most = 10_000
     engine.submit(scored)
-    assert [type(told.get(timeout=60)) for _ in range(3)] == [PrefixHit, PromptScores, type(None)]
+    assert [type(told.get(timeout=60)) for _ in range(3)] == [PrefixHit, PromptScores, JobFinished]
 
 
 def test_turns_are_fair() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 _STARTS = """
 import sys
 from glmstudio.serve.__main__ import load, parser

@@ -17,7 +17,8 @@ from glmstudio.chat.sampling import Sampling
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
-from glmstudio.serve.engine import Chosen, Engine, GenerationJob, PrefixHit, PromptScores
+from glmstudio.serve.engine import Engine, GenerationJob
+from glmstudio.serve.events import Event, JobFailed, JobFinished, NewToken, PrefixHit, PromptScores
 from glmstudio.serve.protocol import scores as slices
 from glmstudio.serve.protocol.scores import TokenScore, score_of
 from tests.adapters import BASE, lora, prefix
@@ -48,15 +49,15 @@ def ids(count: int, seed: int = 1) -> list[int]:
 
 def told(engine: Engine, asked: list[int], adapter: str = "", most: int = 0, **more: Any) -> list[Any]:
     """All that the engine tells of a scored job; raises what it tells of."""
-    heard: queue.Queue[Any] = queue.Queue()
+    heard: queue.Queue[Event] = queue.Queue()
     sampling = Sampling(temperature=0.0, max_tokens=most)
     engine.submit(GenerationJob(asked, sampling, heard.put, adapter, scored=True, **{"prompt_scored": True, **more}))
-    items = []
-    while (item := heard.get(timeout=60)) is not None:
-        if isinstance(item, Exception):
-            raise item
-        items.append(item)
-    return items
+    events: list[Any] = []
+    while not isinstance(event := heard.get(timeout=60), JobFinished):
+        if isinstance(event, JobFailed):
+            raise event.error
+        events.append(event)
+    return events
 
 
 def scored(engine: Engine, asked: list[int], adapter: str = "") -> tuple[int, list[TokenScore]]:
@@ -96,7 +97,7 @@ def same(found: list[TokenScore], wanted: torch.Tensor, asked: list[int]) -> Non
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("count", [2, 3, 512, 513, 1100])
 def test_scores_are_those_of_the_model_alone(engine: Engine, folders: dict[str, Path], name: str, count: int) -> None:
-    engine.kept.clear()
+    engine.prefix_cache.clear()
     asked = ids(count)
     known, found = scored(engine, asked, name)
     assert known == 0
@@ -109,10 +110,10 @@ def test_adapters_differ(engine: Engine) -> None:
 
 
 def test_logits_are_made_in_slices(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine.kept.clear()
+    engine.prefix_cache.clear()
     asked = ids(40)
     _, wanted = scored(engine, asked)
-    engine.kept.clear()
+    engine.prefix_cache.clear()
     monkeypatch.setattr(slices, "_NUMBERS", 7 * 1600)
     _, found = scored(engine, asked)
     assert [each.logprob for each in found] == pytest.approx([each.logprob for each in wanted], abs=1e-5)
@@ -121,7 +122,7 @@ def test_logits_are_made_in_slices(engine: Engine, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_kept_gives_the_same_scores(engine: Engine, folders: dict[str, Path], name: str) -> None:
     """Options of one question, the same again, a beginning of it, an answer in between that knows no scores."""
-    engine.kept.clear()
+    engine.prefix_cache.clear()
     question = ids(60)
     options = [[*question, *ids(6, seed)[2:]] for seed in (2, 3, 4)]
     assert scored(engine, options[0], name)[0] == 0
@@ -130,7 +131,7 @@ def test_what_is_kept_gives_the_same_scores(engine: Engine, folders: dict[str, P
         known, found = scored(engine, asked, name)
         assert known == wanted
         same(found, alone(asked, folders.get(name)), asked)
-    engine.kept.clear()
+    engine.prefix_cache.clear()
     plain = ids(50, 9)
     assert told(engine, plain, name, 3, prompt_scored=False)[0] == PrefixHit(0)
     known, found = scored(engine, [*plain, 5, 6], name)
@@ -148,7 +149,7 @@ def test_what_is_kept_gives_the_same_scores(engine: Engine, folders: dict[str, P
 def test_a_random_walk_over_kept_ones(engine: Engine, folders: dict[str, Path]) -> None:
     """Prompts that share beginnings, scored or only answered, of all adapters in turn: the numbers are those alone."""
     draw, engine_known = random.Random(3), 0
-    engine.kept.clear()
+    engine.prefix_cache.clear()
     roots = [ids(300, seed) for seed in range(3)]
     for _ in range(40):
         root, name = draw.choice(roots), draw.choice(NAMES)
@@ -166,12 +167,12 @@ def test_an_answer_is_scored_token_by_token_and_is_the_same_one(engine: Engine) 
     asked = ids(30)
     plain = list(engine.generate(asked, Sampling(temperature=0.0, max_tokens=12)))
     _, _, *chosen = told(engine, asked, most=12)
-    assert all(isinstance(each, Chosen) for each in chosen)
-    assert [each.token for each in chosen] == plain
-    assert all(each.score.best[0] == (each.token, each.score.logprob) for each in chosen), "it took the likeliest"
+    assert all(isinstance(each, NewToken) for each in chosen)
+    assert [each.id for each in chosen] == plain
+    assert all(each.score.best[0] == (each.id, each.score.logprob) for each in chosen), "it took the likeliest"
     logits = alone([*asked, *plain], None)
     for place, each in enumerate(chosen, start=len(asked) - 1):
-        assert each.score.logprob == pytest.approx(logits[place, each.token].item(), abs=1e-5)
+        assert each.score.logprob == pytest.approx(logits[place, each.id].item(), abs=1e-5)
 
 
 def test_luck_does_not_change_what_is_told_of_the_model(engine: Engine) -> None:
@@ -180,7 +181,7 @@ def test_luck_does_not_change_what_is_told_of_the_model(engine: Engine) -> None:
     engine.submit(GenerationJob(asked, sampling, heard.put, scored=True))
     assert isinstance(heard.get(timeout=60), PrefixHit)
     chosen = heard.get(timeout=60)
-    assert chosen.score.logprob == pytest.approx(alone(asked, None)[-1, chosen.token].item(), abs=1e-5)
+    assert chosen.score.logprob == pytest.approx(alone(asked, None)[-1, chosen.id].item(), abs=1e-5)
 
 
 def test_nothing_is_made_where_nothing_is_asked(engine: Engine) -> None:

@@ -47,7 +47,7 @@ def said(made: EagerDecoder, model: GlmForCausalLM, answer: list[int]) -> tuple[
         *(slow(name, count) for name, count in (("base", 3), ("base", 20), ("prefix", 1), ("prefix", 3), ("lora", 1), ("lora", 20))),
     ],
 )  # fmt: skip
-def test_fixed_places_compute_what_growing_ones_do(
+def test_static_buffers_compute_what_growing_ones_do(
     name: str, count: int, models: dict[str, GlmForCausalLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over three sizes of places: 16, 32 and 64."""
@@ -74,18 +74,18 @@ def test_the_logits_of_a_whole_pass_are_those_of_its_pieces(models: dict[str, Gl
         torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
 
 
-def test_a_card_that_takes_no_graphs_answers_without(
+def test_a_gpu_that_takes_no_graphs_answers_without(
     models: dict[str, GlmForCausalLM], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(decoders, "_Graph", broken)
+    monkeypatch.setattr(decoders, "_CudaGraph", broken)
     model, made = models["base"], StaticCacheDecoder(models["base"], graphs=True)
     found, _ = said(made, model, tokens(5, 3))
     torch.testing.assert_close(found, said(EagerDecoder(model), model, tokens(5, 3))[0], rtol=1e-5, atol=1e-5)
     assert [record.getMessage() for record in caplog.records] == [
-        "This card does not take CUDA graphs, so answers are made without: operation not permitted when stream is capturing"
+        "This GPU does not take CUDA graphs, so answers are made without: operation not permitted when stream is capturing"
     ]
 
 
@@ -94,23 +94,23 @@ def test_numbers_that_are_none_spoil_no_later_answer(models: dict[str, GlmForCau
     made, wanted = StaticCacheDecoder(model, graphs=False), said(EagerDecoder(model), model, tokens(3, 3))[0]
     said(made, model, tokens(2))
     with torch.inference_mode():
-        for layer in made._places[512].cache.layers:
+        for layer in made._buffers[512].cache.layers:
             layer.values.fill_(torch.nan)
             layer.keys.fill_(torch.inf)
     torch.testing.assert_close(said(made, model, tokens(3, 3))[0], wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_too_little_memory_for_a_graph_is_not_a_card_without_graphs(
+def test_too_little_memory_for_a_graph_is_not_a_gpu_without_graphs(
     models: dict[str, GlmForCausalLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(decoders, "_Graph", full)
+    monkeypatch.setattr(decoders, "_CudaGraph", full)
     made = StaticCacheDecoder(models["base"], graphs=True)
     with pytest.raises(torch.OutOfMemoryError):
         said(made, models["base"], tokens(2))
-    assert made._graphs
+    assert made._captures
     assert made._cache is not None
     made.forget()
     assert made._cache is None
@@ -119,9 +119,9 @@ def test_too_little_memory_for_a_graph_is_not_a_card_without_graphs(
 def test_what_is_kept_between_answers_can_be_given_back(models: dict[str, GlmForCausalLM]) -> None:
     made = StaticCacheDecoder(models["base"], graphs=False)
     said(made, models["base"], tokens(2))
-    assert made._places
+    assert made._buffers
     made.clear()
-    assert not made._places
+    assert not made._buffers
 
 
 def test_a_cache_grows_in_place_and_is_cut_and_copied(models: dict[str, GlmForCausalLM]) -> None:

@@ -14,7 +14,8 @@ from glmstudio.chat import history
 from glmstudio.chat.conversation import Conversation
 from glmstudio.cli import main
 from glmstudio.files import write_json
-from glmstudio.ui.framework.live import PageRenderer, PageState
+from glmstudio.ui.framework.live import PageRenderer
+from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
 from tests.drawn_page import RUN, drawn
 from tests.marks import rare, slow
 
@@ -123,7 +124,7 @@ def layout(home: Path) -> None:
     history.write(dialogue)
 
 
-VIEWS = (PageState(), PageState(run="one", chat_model="demo", chat_adapter="one", compared=("one", "one")))
+VIEWS = (PageState(), PageState(runs=RunsState("one", ("one", "one")), chat=ChatState("demo", "one")))
 COMMANDS = (["runs", "list", "--json"], ["runs", "show", "one"], ["models", "list"], ["runs", "queue"])
 
 

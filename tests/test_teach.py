@@ -22,23 +22,23 @@ from glmstudio.knowledge.wordings.paraphrase import Loaded, proposals, usable
 from glmstudio.models import ready_model
 from glmstudio.runs.start import FACTS
 from glmstudio.ui.finetune import finetune_step, review, teach_actions, teach_view
-from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state import ways
 from glmstudio.ui.state.form_state import recipe, settings_of
-from glmstudio.ui.state.ttl_cache import forget
+from glmstudio.ui.state.page_state import FinetuneState, PageState
 from tests.hostile_text import HOSTILE, harmless
 from tests.waiting import until
 
-FACTS_WAY = PageState(source="facts")
+FACTS_WAY = FinetuneState(source="facts")
 TWENTY = "".join(f"第{n}号灯塔叫什么？\t第{n}号灯塔叫星光{n}。\n" for n in range(20))
 
 
-def do(act: str, view: PageState = FACTS_WAY, **data: Any) -> PageState:
-    forget()
+def do(act: str, view: FinetuneState = FACTS_WAY, **data: Any) -> FinetuneState:
+    clear_caches()
     return teach_actions.act(view, {"act": act, "fields": {}, **data})
 
 
-def type_in(**fields: str) -> PageState:
+def type_in(**fields: str) -> FinetuneState:
     return do("facts", fields={f"fact.{name.replace('_', '.', 1)}": text for name, text in fields.items()})
 
 
@@ -53,20 +53,20 @@ def rows() -> list[tuple[str, str]]:
 def test_twenty_facts_are_pasted_saved_and_become_the_data_of_the_run(home: Path) -> None:
     assert key(recipe(FACTS_WAY).problem) == "ui.teach.none_saved"
     pasted = do("paste", at="fact.1.question", text=TWENTY)
-    assert (len(rows()), pasted.facts_told) == (20, ("ui.teach.pasted", {"n": 20}))
+    assert (len(rows()), pasted.facts.told) == (20, ("ui.teach.pasted", {"n": 20}))
     assert "Save and use 20 facts" in teach_view.render_facts("en", pasted)
     do("save-facts")
     file = draft.saved_file()
     assert file is not None
     assert len(read_facts(file)) == 20
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    forget()
+    clear_caches()
     found = recipe(FACTS_WAY)
     assert found.preset is not None
     assert found.preset.name == "demo/facts"
     assert found.settings is not None
     assert (found.settings.data, found.settings.facts_with_tools) == (str(file), 0.5)
-    until(lambda: (forget(), recipe(FACTS_WAY).plan)[1])
+    until(lambda: (clear_caches(), recipe(FACTS_WAY).plan)[1])
     said = review.render_plan("en", FACTS_WAY), review.render_plan("zh", FACTS_WAY)
     assert "steps, 6 epochs over 1,067 conversations, 907 of them general" in said[0]
     assert "把 1,067 条对话训练 6 轮，其中 907 条是通用对话" in said[1]
@@ -78,20 +78,20 @@ def test_what_was_typed_survives_a_restart_and_is_saved_by_start_itself(home: Pa
     draft._known.clear()
     assert rows() == [("Who?", "Ann.")]
     typed = json.dumps({"fact.1.answer": "Ann Lee.", "find": "x", "column.0": "answer"})
-    after = finetune_step.start_from_form(FACTS_WAY, "facts", "", "", typed)
-    assert key(after.form_problem) == "ui.teach.saved_now"
+    after = finetune_step.start_from_form(PageState(finetune=FACTS_WAY), "facts", "", "", typed)
+    assert key(after.finetune.form_problem) == "ui.teach.saved_now"
     assert read_facts(draft.saved_file() or "")[0].answer == "Ann Lee."
     assert ways.remembered() == "sample", "nothing was switched"
-    finetune_step.remember_form(PageState(preset="demo/lora"), "facts", "", "")
+    finetune_step.remember_form(FinetuneState(preset="demo/lora"), "facts", "", "")
     assert ways.remembered() == "facts"
 
 
 def test_the_way_brings_its_preset_and_takes_it_away_again(home: Path) -> None:
-    taught = finetune_step.remember_form(PageState(preset="demo/lora", changes=(("steps", "5"),)), "facts", "", "")
+    taught = finetune_step.remember_form(FinetuneState(preset="demo/lora", changes=(("steps", "5"),)), "facts", "", "")
     assert (taught.preset, taught.changes) == ("", ())
     assert settings_of(taught).best_by == "facts"
     back = finetune_step.remember_form(taught, "sample", "", "")
-    forget()
+    clear_caches()
     assert recipe(back).preset.name == "demo/ptuning_v2"
 
 
@@ -172,7 +172,7 @@ def test_hostile_and_endless_text_stays_text_and_bounded(home: Path, lang: str) 
         {"place": "-1"},
     ):
         for act in ("paste", "accept", "delete", "page", "more", "columns", "nonsense"):
-            assert do(act, text="a\tb", **data).facts_problem is None
+            assert do(act, text="a\tb", **data).facts.problem is None
 
 
 def test_the_table_takes_ten_thousand_facts_and_says_when_it_is_full(home: Path) -> None:
@@ -184,7 +184,7 @@ def test_the_table_takes_ten_thousand_facts_and_says_when_it_is_full(home: Path)
     assert "Rows 1 to 25 of 10,000" in html
     found = do("facts-find", fields={"find": "QUESTION 9876"})
     assert "answer 9876</textarea>" in teach_view.render_facts("en", found)
-    assert key(do("paste", at="fact.10001.question", text="a\tb").facts_problem) == "knowledge.table_full"
+    assert key(do("paste", at="fact.10001.question", text="a\tb").facts.problem) == "knowledge.table_full"
     do("save-facts")
     assert len(read_facts(draft.saved_file() or "")) == MOST_ROWS
 
@@ -192,7 +192,7 @@ def test_the_table_takes_ten_thousand_facts_and_says_when_it_is_full(home: Path)
 def test_too_much_text_is_refused_whole(home: Path) -> None:
     cell = "x" * LONGEST_CELL
     view = do("paste", at="fact.1.question", text="".join(f"{cell}\t{cell}\n" for _ in range(201)))
-    assert key(view.facts_problem) == "knowledge.table_large"
+    assert key(view.facts.problem) == "knowledge.table_large"
     assert rows() == []
 
 
@@ -219,17 +219,17 @@ def workbook(file: Path, lines: list[list[Any]]) -> Path:
 
 def test_a_file_opens_in_the_table(home: Path, tmp_path: Path) -> None:
     view = teach_actions.take_file(FACTS_WAY, FACTS)
-    assert view.facts_told == ("ui.teach.added", {"n": 20})
+    assert view.facts.told == ("ui.teach.added", {"n": 20})
     assert [row.fact for row in draft.table().rows] == read_facts(FACTS), "nothing of a fact is lost"
     again = teach_actions.take_file(FACTS_WAY, FACTS)
-    assert again.facts_told == ("ui.teach.added_some", {"n": 0, "there": 20})
+    assert again.facts.told == ("ui.teach.added_some", {"n": 0, "there": 20})
     file = workbook(tmp_path / "事实.xlsx", [["序号", "问题", "答案"], [1, "谁？", "甲。"], [2, "", "乙。"]])
     teach_actions.take_file(FACTS_WAY, file)
     assert rows()[-1] == ("谁？", "甲。")
     broken = tmp_path / "broken.xlsx"
     broken.write_bytes(b"PK\x03\x04 no workbook")
     for file in (broken, tmp_path / "none.csv", Path("/dev/null")):
-        problem = teach_actions.take_file(FACTS_WAY, file).facts_problem
+        problem = teach_actions.take_file(FACTS_WAY, file).facts.problem
         assert problem is not None
         assert problem.fix("zh")
 
@@ -249,16 +249,16 @@ def test_other_columns_are_asked_for(home: Path, tmp_path: Path, kind: str) -> N
             csv.writer(out, delimiter=";").writerows(lines)
     else:
         file.write_text("".join(json.dumps(dict(zip(lines[0], line, strict=True))) + "\n" for line in lines[1:]))
-    assert teach_actions.take_file(FACTS_WAY, file).facts_problem is None
+    assert teach_actions.take_file(FACTS_WAY, file).facts.problem is None
     html = teach_view.render_facts("zh", FACTS_WAY)
     assert html.count("<select") == 5
     assert "请指出每一列是什么" in html
     assert "<b>" not in html.partition("<tbody>")[2]
     wrong = do("columns", fields={"column.1": "question"}, ticked=["named"])
-    assert key(wrong.facts_problem) == "knowledge.which_column"
+    assert key(wrong.facts.problem) == "knowledge.which_column"
     chosen = {"column.1": "question", "column.2": "answer", "column.3": "wordings"}
     told = do("columns", fields=chosen, ticked=["named"])
-    assert told.facts_told == ("ui.teach.added", {"n": 2})
+    assert told.facts.told == ("ui.teach.added", {"n": 2})
     assert rows() == [("Who?", "Ann."), ("Where?", "Here.")]
     assert draft.table().rows[0].fact == Fact("Who?", "Ann.", ("Who then?",))
     assert sheet.waiting() is None

@@ -22,7 +22,7 @@ from glmstudio.runs.resume import DeviceChoice, resume_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
 from glmstudio.train.distributed.straggler import slowest
-from tests.trainings import LONG, begin, ended, losses, wait_for_step
+from tests.run_helpers import LONG, begin, ended, losses, wait_for_step
 
 # Three batches for each step: no two processes share them evenly, and the last step of an epoch has fewer.
 STEADY: dict[str, Any] = {

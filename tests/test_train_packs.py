@@ -1,4 +1,4 @@
-"""Packs: the same steps for any layout, any limit and any number of processes; and what a pack computes."""
+"""Packs: the same steps for any packing, any limit and any number of processes; and what a pack computes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from glmstudio.train.model_with_loss import ModelWithLoss
 from glmstudio.train.packs import Packer, shard_packs
 from tests.marks import slow
 from tests.published import Shape, write_model
-from tests.training import Listed, loss_and_gradients, prepared
+from tests.trainer_helpers import Listed, loss_and_gradients, prepared
 
 LENGTHS = [5, 9, 20, 7, 14, 8, 3, 16, 11, 10, 12]
 
@@ -47,10 +47,10 @@ def test_a_step_learns_the_same_however_it_is_laid_out(
     batches = [indices[at : at + batch] for at in range(0, len(indices), batch)]
     wanted = [batches[at : at + accumulation] for at in range(0, len(batches), accumulation)]
     steps = StepConfig(batch, accumulation, Packer(limit))
-    deals = [PackBatchSampler(examples, order, steps, DistributedContext(rank, world)) for rank in range(world)]
-    got = [list(deal) for deal in deals]
+    samplers = [PackBatchSampler(examples, order, steps, DistributedContext(rank, world)) for rank in range(world)]
+    got = [list(sampler) for sampler in samplers]
 
-    assert {len(each) for each in got} == {len(deal) for deal in deals} == {len(wanted)}
+    assert {len(each) for each in got} == {len(sampler) for sampler in samplers} == {len(wanted)}
     for step, *shares in zip(wanted, *got, strict=True):
         assert len({len(packs) for packs in shares}) == 1, "nobody waits in vain"
         weights: Counter[int] = Counter()
@@ -76,9 +76,9 @@ def test_packs_hold_the_limit_and_every_conversation_once(limit: int, full: bool
 def test_packs_are_even_but_in_the_first_step_one_is_as_full_as_it_can_be() -> None:
     draw = random.Random(1)
     lengths = [draw.randrange(400, 1700) for _ in range(16)]
-    layout = Packer(8192)
+    packer = Packer(8192)
     even, full = (
-        [sum(lengths[at] for at in pack) for pack in layout.packs([list(range(16))], lengths.__getitem__, full=first)]
+        [sum(lengths[at] for at in pack) for pack in packer.packs([list(range(16))], lengths.__getitem__, full=first)]
         for first in (False, True)
     )
     assert len(even) == len(full) == -(-sum(lengths) // 8192)
@@ -95,8 +95,8 @@ def test_all_processes_have_as_many_packs_where_there_are_conversations_for_it(w
 
 
 def test_long_conversations_weigh_more_than_their_tokens() -> None:
-    layout = Packer(3000, bend=1000)
-    made = layout.packs([[0], [1], [2], [3]], [2000, 1000, 1000, 1000].__getitem__, full=False)
+    packer = Packer(3000, bend=1000)
+    made = packer.packs([[0], [1], [2], [3]], [2000, 1000, 1000, 1000].__getitem__, full=False)
     assert sorted(map(sorted, made)) == [[0], [1, 2, 3]]
 
 
@@ -118,14 +118,14 @@ def test_a_pack_and_a_batch_in_numbers() -> None:
 
     assert (pack["input_ids"].tolist(), pack["lengths"], pack["tokens"]) == ([[7, 8, 9, 4, 5]], [3, 2], 5)
     assert (batch["input_ids"].tolist(), batch["lengths"], batch["tokens"]) == ([[7, 8, 9], [4, 5, 0]], None, 5)
-    assert (pack["rows"].tolist(), batch["rows"].tolist()) == ([1, 3], [1, 3])
+    assert (pack["label_positions"].tolist(), batch["label_positions"].tolist()) == ([1, 3], [1, 3])
     for each in (pack, batch):
-        assert each["wanted"].tolist() == [9, 5]
-        assert (each["weights"], each["counts"]) == ([0.5, 0.25], [1, 1])
+        assert each["labels"].tolist() == [9, 5]
+        assert (each["loss_weights"], each["label_counts"]) == ([0.5, 0.25], [1, 1])
     assert joined([row | {"weight": 0.0} for row in rows])["tokens"] == 0
     assert PackedSequences([3, 2], torch.device("cpu")).positions.tolist() == [[0, 1, 2, 0, 1]]
-    assert PackedSequences([3, 2], torch.device("cpu")).edges.tolist() == [0, 3, 5]
-    assert PackedSequences([3, 2], torch.device("cpu")).key_edges(4).tolist() == [0, 7, 13]
+    assert PackedSequences([3, 2], torch.device("cpu")).cu_seqlens_q.tolist() == [0, 3, 5]
+    assert PackedSequences([3, 2], torch.device("cpu")).cu_seqlens_k(4).tolist() == [0, 7, 13]
 
 
 def test_the_limit_is_never_less_than_the_longest_conversation() -> None:
@@ -157,15 +157,15 @@ def test_packs_batches_and_single_conversations_give_the_same_loss_and_gradients
     settings = Settings(gradient_checkpointing=checkpointing, checkpoint_layers=2, **given)
     seen = []
     for limit in (1, 40, 1000, None):
-        layout = Packer(limit)
+        packer = Packer(limit)
         step = next(
             iter(
                 PackBatchSampler(
-                    examples, LengthGroupedSampler(LENGTHS, 2, 1), StepConfig(2, 3, layout), DistributedContext()
+                    examples, LengthGroupedSampler(LENGTHS, 2, 1), StepConfig(2, 3, packer), DistributedContext()
                 )
             )
         )
-        seen.append(loss_and_gradients(tmp_path, settings, map(PackedDataset(examples, layout).__getitem__, step)))
+        seen.append(loss_and_gradients(tmp_path, settings, map(PackedDataset(examples, packer).__getitem__, step)))
     for loss, gradients in seen[1:]:
         torch.testing.assert_close(loss, seen[0][0], rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(gradients, seen[0][1], rtol=2e-4, atol=2e-6)
@@ -225,8 +225,8 @@ def test_the_kernel_is_tried_in_the_middle_of_a_layer_that_is_computed_twice(
     monkeypatch.setattr(attention, "varlen_attn", by_hand)
     monkeypatch.setattr(attention, "_has_flash", lambda *_: True)
     write_model(tmp_path, Shape(64, 32, 80, 3, 4, 2, 8))
-    examples, layout = Listed(conversations()), Packer(1000)
-    told = PackedDataset(examples, layout)[[(index, 0.01) for index in range(4)]]
+    examples, packer = Listed(conversations()), Packer(1000)
+    told = PackedDataset(examples, packer)[[(index, 0.01) for index in range(4)]]
     told.pop("tokens")
     seen = []
     for checkpointing in ("off", "on"):

@@ -26,7 +26,7 @@ from glmstudio.train.packs import Packer
 from glmstudio.train.shared_prefix import Prompts, prompts_of
 from tests.marks import slow
 from tests.published import Shape, write_model
-from tests.training import Listed, loss_and_gradients, prepared, trainer_for
+from tests.trainer_helpers import Listed, loss_and_gradients, prepared, trainer_for
 
 FAMILY = np.array([0, 1, 0, -3, 1, 0, 2, 0, 1, -9, 0, 2])
 SHARED = np.array([18, 25, 18, 0, 25, 18, 30, 18, 25, 0, 18, 30])
@@ -48,7 +48,7 @@ EXAMPLES = conversations()
 LENGTHS = [len(each.input_ids) for each in EXAMPLES]
 
 
-def deal_of(limit: int, world: int = 1, rank: int = 0, prompts: Prompts | None = PROMPTS) -> PackBatchSampler:
+def sampler_of(limit: int, world: int = 1, rank: int = 0, prompts: Prompts | None = PROMPTS) -> PackBatchSampler:
     examples = Listed(EXAMPLES, prompts)
     order = LengthGroupedSampler(LENGTHS, 1, 1, PROMPTS)
     return PackBatchSampler(
@@ -65,19 +65,19 @@ def test_a_pack_with_a_prompt_in_numbers() -> None:
     pack = joined(rows, [(0, 3), (1, 0), (0, 3)])
 
     assert pack["input_ids"].tolist() == [[1, 2, 3, 7, 8, 4, 5, 9, 6, 5]]
-    assert (pack["lengths"], pack["after"]) == ([3, 2, 2, 3], [None, 0, None, 0])
-    assert (pack["rows"].tolist(), pack["wanted"].tolist()) == ([3, 5, 7, 8], [8, 5, 6, 5])
-    assert (pack["weights"], pack["counts"], pack["tokens"]) == ([0.5, 0.25, 0.1], [1, 1, 2], 13)
-    documents = PackedSequences(pack["lengths"], torch.device("cpu"), pack["after"])
+    assert (pack["lengths"], pack["parent"]) == ([3, 2, 2, 3], [None, 0, None, 0])
+    assert (pack["label_positions"].tolist(), pack["labels"].tolist()) == ([3, 5, 7, 8], [8, 5, 6, 5])
+    assert (pack["loss_weights"], pack["label_counts"], pack["tokens"]) == ([0.5, 0.25, 0.1], [1, 1, 2], 13)
+    documents = PackedSequences(pack["lengths"], torch.device("cpu"), pack["parent"])
     assert documents.positions.tolist() == [[0, 1, 2, 3, 4, 0, 1, 3, 4, 5]]
-    assert documents.edges.tolist() == [0, 3, 5, 7, 10]
-    assert documents.key_edges(4).tolist() == [0, 7, 16, 22, 32]
+    assert documents.cu_seqlens_q.tolist() == [0, 3, 5, 7, 10]
+    assert documents.cu_seqlens_k(4).tolist() == [0, 7, 16, 22, 32]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("limit", [1, 60, 100, 1000])
 def test_every_conversation_comes_once_with_its_weight(limit: int, world: int) -> None:
-    shares = [list(deal_of(limit, world, rank)) for rank in range(world)]
+    shares = [list(sampler_of(limit, world, rank)) for rank in range(world)]
     for step in zip(*shares, strict=True):
         assert len({len(packs) for packs in step}) == 1, "nobody waits in vain"
     weights: Counter[int] = Counter()
@@ -92,9 +92,9 @@ def test_every_conversation_comes_once_with_its_weight(limit: int, world: int) -
 @pytest.mark.parametrize(("limit", "computed"), [(60, 418), (100, 350), (1000, 350)])
 def test_packs_hold_the_limit_and_compute_less(limit: int, computed: int) -> None:
     shared, alone = (
-        [[sum(PackedDataset(Listed(EXAMPLES), Packer(limit, prompts=prompts))[pack]["lengths"]) for pack in packs] for packs in deal]
+        [[sum(PackedDataset(Listed(EXAMPLES), Packer(limit, prompts=prompts))[pack]["lengths"]) for pack in packs] for packs in sampler]
         for prompts in (PROMPTS, None)
-        for deal in [deal_of(limit, prompts=prompts)]
+        for sampler in [sampler_of(limit, prompts=prompts)]
     )  # fmt: skip
     longest = max(LENGTHS)
     assert all(tokens <= max(limit, longest) for packs in shared for tokens in packs)
@@ -134,7 +134,7 @@ def test_loss_and_gradients_are_those_of_prompts_of_their_own(
     seen = []
     for limit, prompts in ((1, None), (60, PROMPTS), (1000, PROMPTS)):
         packed = PackedDataset(Listed(EXAMPLES), Packer(limit, prompts=prompts))
-        packs = [packed[pack] for step in deal_of(limit, prompts=prompts) for pack in step]
+        packs = [packed[pack] for step in sampler_of(limit, prompts=prompts) for pack in step]
         seen.append(loss_and_gradients(tmp_path, settings, packs))
     for loss, gradients in seen[1:]:
         torch.testing.assert_close(loss, seen[0][0], rtol=1e-6, atol=1e-6)
@@ -151,9 +151,9 @@ def test_a_training_goes_the_same_way(tmp_path: Path) -> None:
         trainer = trainer_for(prepared(tmp_path / "model", settings), settings, EXAMPLES, folder, PROMPTS)
         if not shared:
             trainer.steps = dataclasses.replace(
-                trainer.steps, layout=dataclasses.replace(trainer.steps.layout, prompts=None)
+                trainer.steps, packer=dataclasses.replace(trainer.steps.packer, prompts=None)
             )
-        trainer.train()
+        trainer.fit()
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         losses.append([line["loss"] for line in lines])
         assert sum(line["tokens"] for line in lines) == 3 * sum(LENGTHS), "tokens of conversations, computed or not"
@@ -204,15 +204,15 @@ def test_a_plan_holds_the_packs_of_a_data_set_with_one_prompt(most: int, tmp_pat
     planned = largest_of(settings, store, chosen)
     prompts = prompts_of(store, chosen.rows, chosen.ends, Tokenizer(DEMO / "model").special["<|user|>"], most)
     examples = Examples(store, chosen.rows, chosen.ends, prompts)
-    layout = Packer(400, prompts=prompts)
-    deal = PackBatchSampler(
-        examples, LengthGroupedSampler(examples.lengths, 1, 1, prompts), StepConfig(1, 16, layout), DistributedContext()
+    packer = Packer(400, prompts=prompts)
+    sampler = PackBatchSampler(
+        examples, LengthGroupedSampler(examples.lengths, 1, 1, prompts), StepConfig(1, 16, packer), DistributedContext()
     )
-    packs = [PackedDataset(examples, layout)[pack] for packs in deal for pack in packs]
+    packs = [PackedDataset(examples, packer)[pack] for packs in sampler for pack in packs]
     assert len(packs) < len(said) / 2
     for pack in packs:
-        again = sum(pack["lengths"][earlier] for earlier in pack["after"] if earlier is not None)
-        found = [sum(pack["lengths"]), sum(pack["counts"]), len(pack["lengths"]), again]
+        again = sum(pack["lengths"][earlier] for earlier in pack["parent"] if earlier is not None)
+        found = [sum(pack["lengths"]), sum(pack["label_counts"]), len(pack["lengths"]), again]
         bounds = [planned.tokens, planned.learned, planned.sequences, planned.common]
         assert all(one <= other for one, other in zip(found, bounds, strict=True)), (found, bounds)
 

@@ -16,7 +16,7 @@ from glmstudio.train import run_reporter
 from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.worker import train
 from tests.marks import rare
-from tests.trainings import small_data
+from tests.run_helpers import small_data
 
 SMALL: dict[str, Any] = {
     "steps": 8, "batch_size": 2, "accumulation": 1, "prefix_length": 4, "max_length": 128, "save_every": 4,

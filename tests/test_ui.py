@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from glmstudio.access.guard import Guard
@@ -23,12 +25,13 @@ from glmstudio.ui.chat import chat_log
 from glmstudio.ui.doctor import stale_view
 from glmstudio.ui.framework import live, markup
 from glmstudio.ui.framework.charts import Series, curve, sparkline, thin
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.model.model_cards import card
 from glmstudio.ui.shell.page import language
 from glmstudio.ui.shell.quiet_import import quiet_import
+from glmstudio.ui.state.checkup import CheckupState
 from glmstudio.ui.state.conversations import OpenConversation
+from glmstudio.ui.state.page_state import ChatState, ModelState, PageState
 from glmstudio.units import literal
 from glmstudio.words import has, words
 from tests.hostile_text import HOSTILE, harmless
@@ -70,8 +73,8 @@ def test_templates_escape_all_but_templates() -> None:
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    dialogue = Conversation(title=HOSTILE)
-    dialogue.ask(HOSTILE, None).answers = [
+    conversation = Conversation(title=HOSTILE)
+    conversation.ask(HOSTILE, None).answers = [
         Answer(
             HOSTILE,
             HOSTILE,
@@ -79,14 +82,14 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         )
         for state in ("asked", HOSTILE)
     ]
-    dialogue.ask(HOSTILE, dialogue.tip).answers = [
+    conversation.ask(HOSTILE, conversation.tip).answers = [
         Answer(
             HOSTILE,
             messages=[{"role": "assistant", "content": HOSTILE}],
             problem=StudioError("chat.refused", reason=HOSTILE),
         )
     ]
-    talk = OpenConversation(dialogue, threading.Condition())
+    opened = OpenConversation(conversation, threading.Condition())
     process = SimpleNamespace(
         token=HOSTILE,
         ticked=True,
@@ -100,17 +103,15 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         silent_s=5.0,
         gpu_mib=5,
     )
-    view = PageState(run=HOSTILE)
-
     entry = Entry(HOSTILE, HOSTILE, HOSTILE, HOSTILE, licence=HOSTILE)
     job = ModelJob("download", HOSTILE, Path(HOSTILE), "running", files=((HOSTILE, 1, 2),), done=1, total=2)
     model = Model(HOSTILE, HOSTILE, Path(HOSTILE), "chatglm3", 5, StudioError("models.no_folder", folder=HOSTILE))
     for status in ("absent", "downloading", "stopped", "broken", "unverified", "ready"):
         item = InventoryItem(HOSTILE, HOSTILE, Path(HOSTILE), status, entry, model, job)
-        assert harmless(card(lang, item, view, used=False))
-    for view in (PageState(), PageState(chat_edit=str(dialogue.tip)), PageState(chat_teach=str(dialogue.tip))):
-        assert harmless(chat_log.render_log(lang, view, talk, {}, ready=True))
-    assert harmless(stale_view.render_stale(lang, (process,)))  # type: ignore[arg-type]
+        assert harmless(card(lang, item, ModelState(HOSTILE), used=False))
+    for chat in (ChatState(), ChatState(edited=str(conversation.tip)), ChatState(taught=str(conversation.tip))):
+        assert harmless(chat_log.render_log(lang, chat, opened, {}, ready=True))
+    assert harmless(stale_view.render_stale(lang, CheckupState(), (process,)))  # type: ignore[arg-type]
     assert harmless(markup.problem(lang, StudioError("ui.finetune.no_file", path=HOSTILE)))
     assert harmless(markup.terminal(lang, HOSTILE, key=HOSTILE))
     assert harmless(markup.button("x", HOSTILE, value=HOSTILE))
@@ -231,16 +232,18 @@ def test_charts_draw_what_is_finite_and_keep_both_ends() -> None:
 
 
 def test_an_action_that_breaks_says_so_and_changes_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    def breaks(view: PageState) -> PageState:
+    def breaks(chat: ChatState) -> ChatState:
         raise ZeroDivisionError
 
-    (view,) = live._acted(breaks, PageState(name="kept"))
+    before = PageState(chat=ChatState("kept"))
+    (state,) = live._acted(live._Binding(print, breaks, [], part="chat"), before)
 
-    assert view == PageState(name="kept", problem=view.problem)
-    assert view.problem is not None
-    assert view.problem.key == "ui.broken"
+    assert state == replace(before, problem=state.problem)
+    assert state.problem is not None
+    assert state.problem.key == "ui.broken"
     assert "ZeroDivisionError" in caplog.text
-    assert live._acted(lambda view: (view, "extra"), view) == (PageState(name="kept"), "extra")
+    taken = live._Binding(print, lambda chat: (replace(chat, adapter="one"), "extra"), [], part="chat")
+    assert live._acted(taken, state) == (PageState(chat=ChatState("kept", "one")), "extra")
 
 
 def test_a_name_is_never_read_as_one_of_gradios_words() -> None:
@@ -271,13 +274,34 @@ def test_a_click_during_a_checkup_waits_and_a_second_one_does_nothing(monkeypatc
     monkeypatch.setattr(checkup, "diagnose", look)
     monkeypatch.setattr(checkup, "undoable", list)
     monkeypatch.setattr(checkup, "entries", list)
-    monkeypatch.setattr(checkup, "end_stale", lambda tokens, tell: ends.append(tokens) or [])
+    monkeypatch.setattr(checkup, "end_stale", lambda tokens, **_: ends.append(tokens) or [])
     made = checkup.Checkup()
     made.start()
     for _ in range(3):
         made.end(["token"])
     made.start()
     gate.set()
-    until(lambda: ends and not made.running)
+    until(lambda: ends and not made.state.running)
     assert ends == [["token"]]
     assert looks == [0, 1]
+
+
+def test_a_tick_draws_the_open_step_and_a_click_every_one() -> None:
+    drawn: list[str] = []
+
+    with gr.Blocks():
+        page = live.PageRenderer(lambda _: "en", PageState(chat=ChatState("demo")))
+        page.panel("rail", lambda lang, state: drawn.append("rail") or markup.Html("rail"))
+        with page.step("doctor"):
+            page.panel("checks", lambda lang, state: drawn.append("doctor") or markup.Html("doctor"))
+        with page.step("chat", part="chat"):
+            page.panel("log", lambda lang, chat: drawn.append(f"chat {chat.model}") or markup.Html(chat.model))
+
+    seen, *_ = page._refresh("en", page.first, {})
+    assert drawn == ["rail", "doctor", "chat demo"]
+    drawn.clear()
+    changed = replace(page.first, chat=ChatState("other"))
+    seen, *hidden = page._refresh("en", changed, seen, "doctor")
+    assert (drawn, [each.get("value") for each in hidden]) == (["rail", "doctor"], [None] * 3)
+    _, *opened = page._refresh("en", changed, seen, "chat")
+    assert [each.get("value") for each in opened] == [None, None, "other"], "what changed meanwhile is there at once"

@@ -23,13 +23,13 @@ from glmstudio.paths import DEMO
 from glmstudio.rundir.run import find_run
 from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, preset_cards, review
-from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import runwatch, uploads
-from glmstudio.ui.state.background import BackgroundTasks
+from glmstudio.ui.state.background import BackgroundTask, BackgroundTasks
 from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.page_state import FinetuneState, PageState, RunsState
 from glmstudio.ui.state.runwatch import Reading, RunWatch
-from glmstudio.ui.state.ttl_cache import forget
 from tests.hostile_text import HOSTILE, harmless
 from tests.waiting import until
 
@@ -42,7 +42,7 @@ GOOD = {"conversations": [{"role": "user", "content": "a"}, {"role": "assistant"
 def read(home: Path) -> None:
     """The sample is read, so a start need not wait."""
     prepare(SAMPLE, DEMO / "model")
-    forget()
+    clear_caches()
 
 
 def a_run(home: Path, name: str, **more: Any) -> None:
@@ -53,7 +53,7 @@ def a_run(home: Path, name: str, **more: Any) -> None:
     write_json(folder / "status.json", {"state": "stopped", "ended": 5.0})
     rows = [{"step": step, "loss": 3.0 / step, "learning_rate": 0.1, "seconds": step} for step in (1, 2, 3)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    forget()
+    clear_caches()
 
 
 def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,9 +65,9 @@ def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.Monkey
         return SimpleNamespace(name=f"run-{len(started)}")
 
     monkeypatch.setattr(form_actions, "start_asked", slow_start)
-    view, after = PageState(changes=(("steps", "5"),)), []
+    state, after = PageState(finetune=FinetuneState(changes=(("steps", "5"),))), []
     clicks = [
-        threading.Thread(target=lambda: after.append(finetune_step.start_from_form(view, "sample", "", " mine ")))
+        threading.Thread(target=lambda: after.append(finetune_step.start_from_form(state, "sample", "", " mine ")))
         for _ in range(2)
     ]
     for click in clicks:
@@ -86,8 +86,8 @@ def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.Monkey
             "beside_chat": False,
         }
     ]
-    assert [one.run for one in after] == ["run-1", "run-1"]
-    assert [one.form_problem for one in after] == [None, None]
+    assert [one.runs.run for one in after] == ["run-1", "run-1"]
+    assert [one.finetune.form_problem for one in after] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -107,18 +107,18 @@ def test_two_clicks_at_once_start_one_run(read: None, monkeypatch: pytest.Monkey
     ],
 )
 def test_a_form_without_data_starts_nothing(home: Path, source: str, data: str, said: str) -> None:
-    forget()
-    view = finetune_step.start_from_form(PageState(), source, data, "")
+    clear_caches()
+    state = finetune_step.start_from_form(PageState(), source, data, "")
 
-    assert str(view.form_problem) == said
+    assert str(state.finetune.form_problem) == said
     assert not (home / "runs").exists()
 
 
 def test_an_upload_cannot_leave_its_folder(home: Path, tmp_path: Path) -> None:
     given = tmp_path / "..evil name $(x).jsonl"
     given.write_text("{}")
-    first, path = finetune_step.take_upload(PageState(), SimpleNamespace(name=str(given)))
-    second, other = finetune_step.take_upload(PageState(), SimpleNamespace(name=str(given)))
+    first, path = finetune_step.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
+    second, other = finetune_step.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
 
     assert Path(path) == home / "data" / "evil_name_x_.jsonl"
     assert Path(other).parent == home / "data"
@@ -141,7 +141,7 @@ def test_what_a_browser_sent_is_kept_once_or_not_at_all(
     given.write_text("{}")
     if broken:
         monkeypatch.setattr(uploads.shutil, "move", full)
-    finetune_step.take_upload(PageState(), SimpleNamespace(name=str(given)))
+    finetune_step.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
 
     left = [str(each.relative_to(home)) for each in home.rglob("*") if each.is_file()]
     assert left == ([] if broken else ["data/data.jsonl"])
@@ -158,14 +158,14 @@ def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
     given = tmp_path / "data.jsonl"
     given.write_text("half")
     monkeypatch.setattr(uploads.shutil, "copyfile", full)
-    view, path = finetune_step.take_upload(PageState(data="before"), SimpleNamespace(name=str(given)))
+    view, path = finetune_step.take_upload(FinetuneState(data="before"), SimpleNamespace(name=str(given)))
     assert (path, view.data, list((home / "data").iterdir())) == ("before", "before", [])
     assert "No space left on device" in finetune_step.render_start("en", view)
 
     a_run(home, "kept")
     monkeypatch.setattr(run_actions, "write_note", lambda *_: full(0, tmp_path / "x"))
     run_actions.act(PageState(), {"act": "note", "run": "kept", "fields": {"note": "x"}})
-    assert "No space left on device" in runs_view.render_open("en", PageState(run="kept"))
+    assert "No space left on device" in runs_view.render_open("en", RunsState(run="kept"))
 
 
 @pytest.mark.parametrize("step", ["abc", "-1", "9" * 6000, ["1"], "1.5"])
@@ -173,8 +173,8 @@ def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
 def test_a_step_that_is_none_is_told(act: str, step: Any, home: Path) -> None:
     a_run(home, "kept")
     view = run_actions.act(PageState(), {"act": act, "run": "kept", "step": step})
-    assert view.run == "kept"
-    assert "has no complete checkpoint" in runs_view.render_open("en", view)
+    assert view.runs.run == "kept"
+    assert "has no complete checkpoint" in runs_view.render_open("en", view.runs)
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ def test_a_step_that_is_none_is_told(act: str, step: Any, home: Path) -> None:
 def test_a_file_without_a_usable_record_says_so(text: str, said: str, home: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text(text)
-    view = PageState(source="file", data=str(data), preset=PRESET)
+    view = FinetuneState(source="file", data=str(data), preset=PRESET)
     look = recipe(view).look
     until(lambda: survey.look(data, DEMO / "model").store is not None)
-    forget()
+    clear_caches()
 
     assert look is not None
     found = recipe(view)
@@ -202,7 +202,7 @@ def test_bad_records_are_named_by_line_and_are_the_users_choice(home: Path, tmp_
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join([json.dumps(GOOD), "not json", *["{}"] * 7]))
     prepare(data, DEMO / "model")
-    view = PageState(source="file", data=str(data), preset=PRESET)
+    view = FinetuneState(source="file", data=str(data), preset=PRESET)
     html = review.render_data("en", view)
 
     assert "Records with a problem: 8 of 9." in html
@@ -219,7 +219,7 @@ def test_bad_records_are_named_by_line_and_are_the_users_choice(home: Path, tmp_
 def test_settings_are_taken_over_all_or_not_at_all(read: None) -> None:
     preset = load_preset(PRESET).settings
     fields = {"steps": "7", "learning_rate": f"{preset.learning_rate:g}", "dtype": preset.dtype}
-    view = form_actions.act(PageState(), {"act": "settings", "fields": fields})
+    view = form_actions.act(FinetuneState(), {"act": "settings", "fields": fields})
 
     assert (view.changes, view.settings_problem) == ((("steps", "7"),), None)
     wrong = form_actions.act(view, {"act": "settings", "fields": {"steps": "0", "dtype": "int7", "nonsense": "1"}})
@@ -236,7 +236,7 @@ def test_settings_are_taken_over_all_or_not_at_all(read: None) -> None:
 
 
 def test_a_preset_of_ones_own_is_saved_used_and_deleted(read: None, home: Path) -> None:
-    changed = PageState(preset=PRESET, changes=(("steps", "9"),))
+    changed = FinetuneState(preset=PRESET, changes=(("steps", "9"),))
     saved = form_actions.act(changed, {"act": "save-preset", "fields": {"preset_name": "demo/mine"}})
 
     assert (saved.preset, saved.changes) == ("demo/mine", ())
@@ -265,12 +265,12 @@ def test_any_text_survives_in_a_preset_and_nothing_else_comes_in(text: str, home
     save_preset("mine", settings)
     assert load_preset("mine").settings == settings
     # A form that was drawn and sent back unchanged changes nothing.
-    drawn = preset_cards.render_settings("en", PageState(preset="mine"))
+    drawn = preset_cards.render_settings("en", FinetuneState(preset="mine"))
     assert 'value="0.000123456789"' in drawn
 
 
 def test_half_a_character_is_refused(home: Path) -> None:
-    wrong = form_actions.act(PageState(preset=PRESET), {"act": "settings", "fields": {"sample_prompt": "\ud800"}})
+    wrong = form_actions.act(FinetuneState(preset=PRESET), {"act": "settings", "fields": {"sample_prompt": "\ud800"}})
     assert wrong.settings_problem is not None
     assert wrong.changes == ()
 
@@ -280,9 +280,9 @@ def test_a_preset_is_deleted_by_its_name_only(home: Path) -> None:
     outside = home / "other.toml"
     outside.write_text("")
     for name in (f"{home}/presets/../other.toml", "../other", str(outside), f"{home}/other"):
-        view = form_actions.act(PageState(), {"act": "delete-preset", "preset": name})
+        view = form_actions.act(FinetuneState(), {"act": "delete-preset", "preset": name})
         assert view.form_problem is not None, name
-        assert recipe(PageState(preset=name)).preset is None, name
+        assert recipe(FinetuneState(preset=name)).preset is None, name
     assert outside.exists()
 
 
@@ -290,10 +290,10 @@ def test_a_preset_that_cannot_be_read_is_told_and_can_go(home: Path) -> None:
     file = home / "presets" / "broken.toml"
     file.parent.mkdir(parents=True)
     file.write_text("steps = many")
-    forget()
+    clear_caches()
     for lang in ("en", "zh"):
-        assert str(file) in preset_cards.render_presets(lang, PageState())
-    assert form_actions.act(PageState(), {"act": "delete-preset", "preset": "broken"}).form_problem is None
+        assert str(file) in preset_cards.render_presets(lang, FinetuneState())
+    assert form_actions.act(FinetuneState(), {"act": "delete-preset", "preset": "broken"}).form_problem is None
     assert not file.exists()
 
 
@@ -302,7 +302,7 @@ def test_a_full_disk_is_told_when_a_preset_is_saved(home: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(presets, "write_text", full)
-    view = form_actions.act(PageState(preset=PRESET), {"act": "save-preset", "fields": {"preset_name": "mine"}})
+    view = form_actions.act(FinetuneState(preset=PRESET), {"act": "save-preset", "fields": {"preset_name": "mine"}})
     assert str(view.form_problem) == (
         f"The preset {home}/presets/mine.toml could not be saved: No space left on device. Free some disk space, or "
         "check that you have write permission there."
@@ -316,13 +316,13 @@ def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch:
         "glmstudio.ui.state.form_state.device_memory_of",
         lambda device, _: DeviceMemory(device, "", FREE, 1_000_000_000),
     )
-    forget()
-    view = PageState(preset=PRESET, changes=(("gradient_checkpointing", "off"),))
+    clear_caches()
+    view = FinetuneState(preset=PRESET, changes=(("gradient_checkpointing", "off"),))
     monkeypatch.setitem(globals(), "FREE", 10**10)
-    smallest = recipe(PageState(preset=PRESET, changes=(*view.changes, ("pack_tokens", "1")))).plan
+    smallest = recipe(FinetuneState(preset=PRESET, changes=(*view.changes, ("pack_tokens", "1")))).plan
     assert smallest is not None
     monkeypatch.setitem(globals(), "FREE", round(smallest.need.total / 0.96) - 1_000_000)
-    forget()
+    clear_caches()
     found = recipe(view)
 
     assert found.problem is not None
@@ -353,19 +353,18 @@ def test_hostile_names_stay_text(lang: str, home: Path, monkeypatch: pytest.Monk
     write_json(home / "notes.json", {"note": f"{HOSTILE}</textarea>"})
     for module in (runs_view, compare):
         monkeypatch.setattr(module, "newest_first", lambda: known)
-    view = PageState(
-        run=HOSTILE, compared=(HOSTILE, HOSTILE), changes=((HOSTILE, HOSTILE),), preset=HOSTILE, data=HOSTILE
-    )
+    form = FinetuneState(changes=((HOSTILE, HOSTILE),), preset=HOSTILE, data=HOSTILE)
+    opened = RunsState(run=HOSTILE, compared=(HOSTILE, HOSTILE))
 
     for html in (
-        runs_view.render_list(lang, view),
-        runs_view.render_open(lang, view),
-        compare.render_compare(lang, view),
-        review.render_plan(lang, view),
-        preset_cards.render_presets(lang, view),
+        runs_view.render_list(lang, opened),
+        runs_view.render_open(lang, opened),
+        compare.render_compare(lang, opened),
+        review.render_plan(lang, form),
+        preset_cards.render_presets(lang, form),
     ):
         assert harmless(html)
-    assert "gs-pinned" in runs_view.render_open(lang, view)
+    assert "gs-pinned" in runs_view.render_open(lang, opened)
 
 
 def test_a_run_is_read_on_from_where_the_last_look_ended() -> None:
@@ -408,49 +407,51 @@ def test_a_stop_that_breaks_is_told_and_ends(monkeypatch: pytest.MonkeyPatch) ->
     assert str(watch.problem("a")) == "No data file was chosen. Enter its path, upload it, or use the sample."
 
 
-def test_an_errand_is_run_once_and_its_failure_told() -> None:
-    errands, gate, done = BackgroundTasks(), threading.Event(), []
+def test_a_background_task_is_run_once_and_its_failure_told() -> None:
+    tasks, gate, done = BackgroundTasks(), threading.Event(), []
 
-    def work() -> str:
+    def work(task: BackgroundTask) -> str:
         gate.wait(5)
         done.append(1)
         return "there"
 
     for _ in range(3):
-        errands.start("run", "export", work)
+        tasks.start("run", "export", work)
     gate.set()
-    until(lambda: not errands.get("run", "export").running)  # type: ignore[union-attr]
-    assert (done, errands.get("run", "export").result) == ([1], "there")  # type: ignore[union-attr]
+    until(lambda: not tasks.get("run", "export").running)  # type: ignore[union-attr]
+    assert (done, tasks.get("run", "export").result) == ([1], "there")  # type: ignore[union-attr]
 
-    def fails() -> str:
+    def fails(task: BackgroundTask) -> str:
         raise StudioError("runs.unknown", name="x")
 
-    errands.start("run", "export", fails)
-    until(lambda: not errands.get("run", "export").running)  # type: ignore[union-attr]
-    assert errands.get("run", "export").problem.what() == "There is no run named x."  # type: ignore[union-attr]
+    tasks.start("run", "export", fails)
+    until(lambda: not tasks.get("run", "export").running)  # type: ignore[union-attr]
+    assert tasks.get("run", "export").problem.what() == "There is no run named x."  # type: ignore[union-attr]
 
 
 def test_runs_are_compared_by_curve_and_by_what_differs(home: Path) -> None:
     a_run(home, "one", settings={"learning_rate": 0.1})
     a_run(home, "two", settings={"learning_rate": 0.2})
     view = run_actions.act(PageState(), {"act": "compare", "ticked": ["one", "two"]})
-    html = compare.render_compare("en", view)
+    html = compare.render_compare("en", view.runs)
 
     assert html.count('class="gs-mean"') == 2
     assert "<td>Learning rate</td><td>0.1</td><td>0.2</td>" in html
     assert "<td>Steps</td>" not in html, "what is equal is not listed"
-    assert compare.render_compare("en", run_actions.act(view, {"act": "uncompare"})) == ""
+    assert compare.render_compare("en", run_actions.act(view, {"act": "uncompare"}).runs) == ""
 
 
 def test_a_run_is_renamed_noted_and_deleted_by_its_buttons(home: Path) -> None:
     a_run(home, "old")
-    view = run_actions.act(PageState(run="old"), {"act": "note", "run": "old", "fields": {"note": "the good one"}})
+    view = run_actions.act(
+        PageState(runs=RunsState("old")), {"act": "note", "run": "old", "fields": {"note": "the good one"}}
+    )
     view = run_actions.act(view, {"act": "rename", "run": "old", "fields": {"new_name": "new"}})
 
-    assert view.run == "new"
-    assert "the good one" in runs_view.render_open("en", view)
+    assert view.runs.run == "new"
+    assert "the good one" in runs_view.render_open("en", view.runs)
     refused = run_actions.act(view, {"act": "rename", "run": "new", "fields": {"new_name": "../new"}})
-    assert "cannot be used for a run" in runs_view.render_open("en", refused)
+    assert "cannot be used for a run" in runs_view.render_open("en", refused.runs)
     run_actions.act(view, {"act": "delete", "run": "new"})
     assert not (home / "runs/new").exists()
     with pytest.raises(StudioError, match="There is no run named new"):
@@ -460,7 +461,7 @@ def test_a_run_is_renamed_noted_and_deleted_by_its_buttons(home: Path) -> None:
 def test_runs_that_are_over_are_not_read_again_until_their_files_change(home: Path) -> None:
     for number in range(20):
         a_run(home, f"run-{number}")
-    runs_view.render_list("en", PageState(run=""))
+    runs_view.render_list("en", RunsState(run=""))
     opened: list[Path] = []
     original = io.open
 
@@ -470,12 +471,12 @@ def test_runs_that_are_over_are_not_read_again_until_their_files_change(home: Pa
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(io, "open", counted)
-        forget()
-        runs_view.render_list("en", PageState(run=""))
+        clear_caches()
+        runs_view.render_list("en", RunsState(run=""))
         assert [file for file in opened if "runs" in file.parts] == []
         write_json(home / "runs/run-7/status.json", {"state": "failed", "ended": 6.0})
-        forget()
-        assert "Failed" in runs_view.render_list("en", PageState(run=""))
+        clear_caches()
+        assert "Failed" in runs_view.render_list("en", RunsState(run=""))
     assert {file.parent.name for file in opened if "runs" in file.parts} == {"run-7"}
 
 
@@ -530,7 +531,7 @@ def machines_form(rows: list[tuple[str, str]], **numbers: str) -> dict[str, Any]
 @pytest.mark.parametrize(("lang", "title"), [("en", "Problems with these machines: 6"), ("zh", "这些机器有 6 处问题")])
 def test_a_form_of_machines_tells_everything_that_is_wrong_and_keeps_what_was_typed(lang: str, title: str) -> None:
     typed = [("10.99.99.1", "1"), ("http://node2/", "0"), ("not a name<script>", "x")]
-    after = form_actions.act(PageState(), machines_form(typed, port="99999"))
+    after = form_actions.act(FinetuneState(), machines_form(typed, port="99999"))
 
     assert after.cluster is None
     assert after.machines == tuple(typed)

@@ -16,7 +16,7 @@ from glmstudio.rundir.run import Run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
 from glmstudio.system.process_table import read_table as read_processes
-from tests.trainings import LONG, begin, ended, wait_for_step, who
+from tests.run_helpers import LONG, begin, ended, wait_for_step, who
 
 
 @pytest.mark.slow

@@ -41,11 +41,11 @@ def test_no_sentence_is_empty_and_chinese_is_chinese() -> None:
     ] == []
 
 
-def raised_keys() -> list[tuple[str, str]]:
+def raised_keys(name: str = "StudioError") -> list[tuple[str, str]]:
     found = []
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "StudioError":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
                 keys = [arg for arg in ast.walk(node.args[0]) if isinstance(arg, ast.Constant)] if node.args else []
                 found += [(file.name, key.value) for key in keys if isinstance(key.value, str) and "." in key.value]
     return found
@@ -55,6 +55,17 @@ def test_every_error_has_its_words_and_values() -> None:
     keys = raised_keys()
     assert len(keys) > 60
     assert [key for key in keys if f"{key[1]}.what" not in words("en")] == []
+
+
+def test_every_text_has_its_words_and_keys_of_commands_stay_with_them() -> None:
+    keys = raised_keys("LazyText")
+    assert len(keys) > 10
+    whole = [key for key in keys if not key[1].startswith(".") and not key[1].endswith(".")]
+    assert [key for key in whole if key[1] not in words("en")] == []
+    others = [file for file in PACKAGE.rglob("*.py") if not file.is_relative_to(PACKAGE / "cli")]
+    assert [
+        file.name for file in others if re.search(r"""["']cli\.[a-z_]+["']""", file.read_text(encoding="utf-8"))
+    ] == []
 
 
 def test_an_error_survives_json_and_pickle_free_copies() -> None:

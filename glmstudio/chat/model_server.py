@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from glmstudio.rundir import reasons
 from glmstudio.rundir.run import find_run
 from glmstudio.rundir.told import problem as words_of
 from glmstudio.system import process
+from glmstudio.system.portable.signals import KILL, TERMINATE
 
 CONTROL = "GLMSTUDIO_SERVER_TOKEN"
 _GRACE = 10.0
@@ -148,7 +148,7 @@ class ModelServer:
     def stop() -> None:
         """End the server and wait until it is gone; its memory is free then."""
         identity = process.Identity.from_json(read_table(_file()).get("identity"))
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for number in (TERMINATE, KILL):
             if identity is not None and process.send(identity, number):
                 _wait_gone(identity)
         for file in (_file(), _key_file()):

@@ -63,12 +63,12 @@ def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Calla
         """May it run? Enter means no: what nobody has read must not run."""
         if permission(tool) == "always":
             return Decision("run")
-        answer = input(f"  {say(lang, 'cli.chat_allow', tool=tool.title(lang))} ").strip().lower()
+        answer = input(f"  {say(lang, 'chat.terminal.allow', tool=tool.title(lang))} ").strip().lower()
         return Decision("run" if answer in ("y", "yes", "是", "好") else "refuse")
 
     with own_server(model, [adapter] if adapter else []) as served:
         messages: list[dict[str, Any]] = []
-        show(say(lang, "cli.chat_ready"))
+        show(say(lang, "chat.terminal.ready"))
         if without:
             show(say(lang, "ui.chat.form_without.what", name=without.name))
         while True:

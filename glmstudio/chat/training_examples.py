@@ -13,8 +13,8 @@ from glmstudio.chat.conversation import Conversation
 from glmstudio.data.formats import conversations
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.errors import StudioError
-from glmstudio.files import alone
 from glmstudio.paths import paths
+from glmstudio.system.portable.locks import alone
 
 DEFAULT = "chat"
 _NAME = re.compile(r"\w[\w.-]{0,63}")

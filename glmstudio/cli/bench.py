@@ -70,7 +70,7 @@ class _Progress:
             print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
 
     def _line(self, left: float) -> str:
-        return t("bench.going", stage=t(f"bench.stage.{self._stage}.what"), left=duration(language(), left))
+        return t("bench.going", stage=t(f"bench.stage.{self._stage}"), left=duration(language(), left))
 
     def close(self) -> None:
         """Leave the line empty."""

@@ -22,6 +22,7 @@ def add(commands: Any) -> None:
     serve.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help=t("cli.serve_dtype"))
     serve.add_argument("--bits", choices=("16", "8", "4"), default="16", help=t("cli.serve_bits"))
     serve.add_argument("--device", help=t("cli.serve_device"))
+    serve.add_argument("--graph", choices=("auto", "off"), default="auto", help=t("cli.serve_graph"))
     serve.add_argument("--host", default="127.0.0.1", help=t("cli.serve_host"))
     serve.add_argument("--token-file", help=t("cli.serve_token"))
     serve.add_argument("--token", help=argparse.SUPPRESS)  # says what takes its place
@@ -52,7 +53,7 @@ def _serve(options: argparse.Namespace) -> int:
     from glmstudio.serve.__main__ import main as serve
 
     argv = ["--model", options.model, "--port", str(options.port), "--host", options.host]
-    argv += ["--dtype", options.dtype, "--bits", options.bits]
+    argv += ["--dtype", options.dtype, "--bits", options.bits, "--graph", options.graph]
     for adapter in options.adapter:
         argv += ["--adapter", adapter]
     for flag, value in (("--device", options.device), ("--token-file", options.token_file), ("--token", options.token)):

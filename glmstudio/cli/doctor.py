@@ -10,7 +10,7 @@ from glmstudio.cli.leftovers import ask_for_each, end, show_leftovers
 from glmstudio.cli.terminal import command, confirmed, json_flag, language, print_json, t
 
 if TYPE_CHECKING:
-    from glmstudio.doctor import Report, Result
+    from glmstudio.doctor import Finding, Report
     from glmstudio.doctor.engine.fixes import FixOffer
 
 
@@ -65,7 +65,7 @@ def _show(report: Report, *, every: bool) -> None:
         print(t("cli.doctor_more", count=len(facts)))
 
 
-def _show_finding(finding: Result) -> None:
+def _show_finding(finding: Finding) -> None:
     print(f"\n[{t(f'cli.status.{finding.status}')}] {finding.what(language())}")
     for part in (finding.why, finding.fix):
         print(f"    {part(language())}")

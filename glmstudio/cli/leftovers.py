@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 def end(options: argparse.Namespace) -> int:
     """`doctor --end PID...`: what is no leftover is refused. Returns 1 where one of them is not gone."""
     from glmstudio.doctor import end_numbers
+    from glmstudio.runs.stop import stop_now
 
     if options.json:
-        results = end_numbers(options.end)
+        results = end_numbers(options.end, stop_run=stop_now)
         print_json([result.to_json(language()) for result in results])
     else:
-        results = end_numbers(options.end, tell=_stage)
+        results = end_numbers(options.end, tell=_stage, stop_run=stop_now)
         _show(results)
     return 0 if all(result.is_over for result in results) else 1
 
@@ -38,6 +39,7 @@ def ask_for_each(stale: Iterable[StaleProcess], *, yes: bool) -> None:
     Raises StudioError where one of them is due and nobody can be asked.
     """
     from glmstudio.doctor import end_again
+    from glmstudio.runs.stop import stop_now
 
     agreed, kept = [], []
     for process in sorted(stale, key=lambda each: not each.ticked):
@@ -46,7 +48,7 @@ def ask_for_each(stale: Iterable[StaleProcess], *, yes: bool) -> None:
         else:
             kept.append(str(process.identity.pid))
     if agreed:
-        _show(end_again(agreed, tell=_stage))
+        _show(end_again(agreed, tell=_stage, stop_run=stop_now))
     if kept:
         print(f"\n{t('cli.leftovers_kept', pids=', '.join(kept), words=' '.join(kept))}")
 

@@ -22,8 +22,11 @@ def _setup(options: argparse.Namespace) -> int:
     from glmstudio.config.optional_packages import DEEPSPEED, DOCUMENTS
     from glmstudio.setup.install import add as add_packages
     from glmstudio.setup.messages import Stop
+    from glmstudio.system import support
 
     extra = DEEPSPEED if options.with_deepspeed else DOCUMENTS
+    if extra is DEEPSPEED:
+        support.refuse("deepspeed")
     try:
         add_packages(extra.requirements)
     except Stop as problem:

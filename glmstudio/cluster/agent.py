@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from glmstudio.paths import ROOT, paths
 from glmstudio.rundir.launch import cluster_line, training_environment
 from glmstudio.system import process
 from glmstudio.system.die_with_parent import on_leash
+from glmstudio.system.portable.signals import KILL
 
 _POLITE, _HARD = 8.0, 4.0  # seconds for torchrun to end its workers; for the system to end what was killed
 
@@ -66,7 +66,7 @@ class Agent:
     def end_workers(self) -> None:
         """End the training processes, which may wait for a machine that is gone; torchrun starts them anew."""
         for each in self.workers():
-            process.send(each, signal.SIGKILL)
+            process.send(each, KILL)
 
     def memory(self) -> int:
         """Bytes of main memory that the workers hold."""
@@ -88,7 +88,7 @@ class Agent:
         until = time.monotonic() + _HARD
         while (rest := self._rest()) and time.monotonic() < until:
             for each in rest:
-                process.send(each, signal.SIGKILL)
+                process.send(each, KILL)
             time.sleep(0.1)
 
     def _rest(self) -> list[process.Identity]:

@@ -1,4 +1,4 @@
-"""The first machine's part in a run of several: it calls the roll, starts torchrun, and looks after everybody.
+"""The first machine's part in a run of several: it gathers the others, starts torchrun, and looks after everybody.
 
 torchrun's own rendezvous takes machines in and drops those that are gone, but workers that wait for a machine that is
 gone would wait for minutes. Whoever falls silent here is lost after some seconds: then all workers are ended, and
@@ -19,6 +19,20 @@ from glmstudio.cluster.agent import Agent, start_agent
 from glmstudio.cluster.control_server import ControlServer, RunOffer
 from glmstudio.cluster.join_code import read_code
 from glmstudio.cluster.member import HERE, Member, why_missing
+from glmstudio.cluster.membership_events import (
+    Begin,
+    End,
+    Event,
+    Fail,
+    Gather,
+    Look,
+    Order,
+    OwnState,
+    Probed,
+    ProbeMissing,
+    RestartWorkers,
+    Wait,
+)
 from glmstudio.cluster.spec import Cluster
 from glmstudio.config.settings import Settings, change
 from glmstudio.errors import StudioError
@@ -31,7 +45,6 @@ from glmstudio.rundir.reasons import reason
 from glmstudio.rundir.run import Run
 
 _LOOK = 0.5  # seconds between two looks at everybody
-_ASK = 5.0  # seconds between two looks for who is missing
 _FRUITLESS = 5  # starts without a new step
 _LEAVE = 20.0  # seconds in which torchrun may leave once the training has ended, and the others once they were told
 _HERE = Path()
@@ -45,14 +58,12 @@ class Coordinator:
         settings = change(Settings(), about["settings"], source=str(folder / "run.json"))
         model = ready_model(settings.model).path
         known = fingerprint(settings, data=training_data(settings).sha256, model=model)
-        self._calls = ControlServer(
-            cluster, RunOffer(folder.name, str(about["run_id"]), about["settings"], known), _HERE, read_code(_HERE)
-        )
+        offer = RunOffer(folder.name, str(about["run_id"]), about["settings"], known)
+        self._control = ControlServer(cluster, offer, _HERE, read_code(_HERE))
         self._agent: Agent | None = None
-        self._in: set[int] = set()  # the numbers of those that take part
         self._workers: set[int] = set()
         self._best, self._fruitless = -1, 0
-        self._short = self._over = self._saved = 0.0
+        self._over = 0.0  # when the training had ended
 
     @classmethod
     def of(cls, folder: Path, about: dict[str, Any]) -> Coordinator | None:
@@ -70,22 +81,13 @@ class Coordinator:
 
         Raises StudioError where too few came, with the reason for each that is missing.
         """
-        self._calls.open()
-        until = time.monotonic() + self._cluster.join_seconds
-        self._calls.until, asked = time.time() + self._cluster.join_seconds, -_ASK
+        self._control.open()
         with contextlib.closing(self._hold()):
-            while not leave() and any(each.state != "joined" for each in self._calls.others):
-                if time.monotonic() > until:
-                    self._enough("cluster.too_few")
+            while not leave():
+                if Begin() in self._handle(Gather()):
                     break
-                if time.monotonic() - asked > _ASK:
-                    self._ask_for_the_missing()
-                    asked = time.monotonic()
-                self._calls.sweep()
-                self._calls.write()
+                self._control.write()
                 time.sleep(_LOOK / 2)
-        self._calls.until = 0.0
-        self._admit()
 
     def start(self, log: IO[bytes]) -> Agent:
         """Start torchrun here."""
@@ -94,7 +96,7 @@ class Coordinator:
             "device": str(self._about.get("device", "cpu")), "ip": self._cluster.machines[0].ip,
         }  # fmt: skip
         self._agent = start_agent(self._cluster, 1, about, self._folder, log)
-        self._calls.members[0].turn("training")
+        self._handle(OwnState("training"))
         return self._agent
 
     def tend(self, agent: Agent) -> int:
@@ -114,37 +116,42 @@ class Coordinator:
 
     def dismiss(self, outcome: str) -> None:
         """Tell everybody that it is over, and wait until nothing is left there either, or nobody answers."""
-        self._calls.outcome, self._calls.order = outcome, "over"
+        self._handle(End(outcome))
         until = time.monotonic() + _LEAVE
-        while time.monotonic() < until and any(each.state in (*HERE, "ended") for each in self._calls.others):
-            self._calls.sweep()
-            self._calls.write()
+        while time.monotonic() < until and any(each.state in (*HERE, "ended") for each in self._control.state.others):
+            self._handle(Wait())
+            self._control.write()
             time.sleep(0.1)
-        self._calls.members[0].turn("gone")
-        self._calls.close()
+        self._handle(OwnState("gone"))
+        self._control.close()
+
+    def _handle(self, event: Event) -> tuple[Order, ...]:
+        """Let an event count. Raises StudioError where the run cannot go on."""
+        orders = self._control.handle(event)
+        for order in orders:
+            if isinstance(order, Fail):
+                raise order.problem
+            if isinstance(order, RestartWorkers) and self._agent:
+                self._agent.end_workers()
+            if isinstance(order, ProbeMissing):  # all at once: one that is off answers to nobody for seconds
+                for each in order.members:
+                    threading.Thread(target=self._probe, args=(each,), daemon=True).start()
+        return orders
 
     def _look(self, agent: Agent) -> None:
-        calls = self._calls
-        if read_table(Path("stop.json")).get("now") is True and calls.order == "go":
-            calls.order = "stop"
-        calls.members[0].memory = agent.memory()
-        for each in calls.sweep():
-            each.admitted = False
-        failed = next((each for each in calls.others if each.fatal and each.problem), None)
-        if failed:
-            raise StudioError("cluster.machine_failed", machine=failed.name, problem=failed.problem)
-        admitted = {each.number for each in calls.others if each.admitted}
-        if self._in - admitted and calls.order == "go":
-            calls.restarts += 1
-            agent.end_workers()
-        self._in = admitted
         progress = read_table(Path("progress.json"))
-        if not self._leaves(agent, progress):
+        leaving = self._leaves(agent, progress)
+        look = Look(
+            memory=agent.memory(),
+            saved=_newest_step() if self._control.state.waiting else None,
+            idle=progress.get("phase") != "training" or not agent.workers(),
+            leaving=leaving,
+            stop=read_table(Path("stop.json")).get("now") is True,
+        )
+        self._handle(look)
+        if not leaving:
             self._count(agent)
-            if calls.order == "go" and self._may_enter(agent, progress):
-                self._admit()
-            self._enough("cluster.too_few_left", patience=self._cluster.join_seconds)
-        calls.write()
+        self._control.write()
 
     def _leaves(self, agent: Agent, progress: dict[str, Any]) -> bool:
         """Whether the training has ended; torchrun, which would start it anew or wait for others, is ended then."""
@@ -168,48 +175,8 @@ class Coordinator:
             found = reason(self._folder / "train.log")
             raise StudioError("cluster.fruitless", times=_FRUITLESS, reason=found)
 
-    def _may_enter(self, agent: Agent, progress: dict[str, Any]) -> bool:
-        """Whether who waits outside can be let in without a step being lost: before the first one, after a save."""
-        if not any(each.state == "joined" and not each.admitted for each in self._calls.others):
-            return False
-        newest = latest(Path("checkpoints"))
-        step = newest.step if newest else 0
-        saved, self._saved = step > self._saved, max(self._saved, step)
-        return saved or progress.get("phase") != "training" or not agent.workers() or self._missing() > 0
-
-    def _admit(self) -> None:
-        for each in self._calls.others:
-            each.admitted = each.admitted or each.state == "joined"
-        self._in = {each.number for each in self._calls.others if each.admitted}
-        newest = latest(Path("checkpoints"))
-        self._saved = max(self._saved, newest.step if newest else 0)
-
-    def _missing(self) -> int:
-        """How many machines are too few."""
-        here = sum(each.state in (*HERE, "ended") for each in self._calls.others)
-        return self._cluster.least - 1 - here
-
-    def _enough(self, key: str, *, patience: float = 0.0) -> None:
-        """Raise StudioError where there were too few machines for `patience` seconds, with each one's reason."""
-        if self._missing() <= 0:
-            self._short = 0.0
-            return
-        self._short = self._short or time.monotonic()
-        if time.monotonic() - self._short >= patience:
-            reasons = tuple(each.problem for each in self._calls.others if each.problem)
-            here = self._cluster.least - self._missing()
-            raise StudioError(key, least=self._cluster.least, here=here, reasons=reasons)
-
-    def _ask_for_the_missing(self) -> None:
-        """Look why they are missing, all at once: one that is off answers to nobody for seconds."""
-        for each in self._calls.others:
-            if each.state == "missing":
-                threading.Thread(target=self._ask_for, args=(each,), daemon=True).start()
-
-    def _ask_for(self, member: Member) -> None:
-        found = why_missing(member, self._cluster.port)
-        if member.state == "missing":
-            member.problem = found
+    def _probe(self, member: Member) -> None:
+        self._control.handle(Probed(member.number, why_missing(member, self._cluster.port)))
 
     def _hold(self) -> socket.socket:
         """Listen at torchrun's port until it comes itself: nobody else takes it, and who joins can try to reach it."""
@@ -223,3 +190,8 @@ class Coordinator:
             raise StudioError("cluster.port_taken", port=address[1], given=address[1]) from error
         holder.listen(64)
         return holder
+
+
+def _newest_step() -> int:
+    newest = latest(Path("checkpoints"))
+    return newest.step if newest else 0

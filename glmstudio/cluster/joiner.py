@@ -23,9 +23,9 @@ from glmstudio.cluster.agent import Agent, start_agent
 from glmstudio.cluster.control_server import BODY, CODE_HEADER
 from glmstudio.cluster.member import why_closed
 from glmstudio.cluster.spec import JOIN_SECONDS, Cluster
-from glmstudio.config.devices import choose, refuse_held
+from glmstudio.config.devices import choose
 from glmstudio.config.settings import Settings, change
-from glmstudio.errors import StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.jsonl import bytes_from
 from glmstudio.models import ready_model
@@ -34,7 +34,7 @@ from glmstudio.planning.training_data import training_data
 from glmstudio.rundir import told
 from glmstudio.rundir.fingerprint import fingerprint
 from glmstudio.rundir.reasons import by_signal, reason
-from glmstudio.runs.stop import Stage
+from glmstudio.system.portable.signals import HANG_UP
 
 _EVERY = 1.0  # seconds between two messages
 _CUT_OFF = 10.0  # seconds without an answer after which this machine ends its part
@@ -42,6 +42,8 @@ _ANSWER = 4.0
 _LOG = 32 << 10  # bytes of the log in one message
 _PASSING = ("cluster.number_taken", "cluster.run_over")  # the first machine has not noticed yet that it was left
 _PASSES = 20.0
+
+Tell = Callable[[LazyText], None]
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,11 @@ class ConnectionLost(Exception):
 
 
 class Joiner:
-    """One machine's part, from the first message to the end. `tell` hears each stage."""
+    """One machine's part, from the first message to the end. `tell` hears each stage. `refuse_held` raises StudioError
+    where a device is taken by others on this machine."""
 
-    def __init__(self, wish: JoinRequest, tell: Callable[[Stage], None]) -> None:
-        self._wish, self._tell = wish, tell
+    def __init__(self, wish: JoinRequest, tell: Tell, refuse_held: Callable[[str], None]) -> None:
+        self._wish, self._tell, self._refuse_held = wish, tell, refuse_held
         self._token = uuid.uuid4().hex
         self._number: int | None = wish.machine
         self._patience = float(JOIN_SECONDS)
@@ -83,7 +86,7 @@ class Joiner:
 
         Raises StudioError where this machine does not fit, and where the first one stays away for too long.
         """
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in filter(None, (signal.SIGINT, signal.SIGTERM, HANG_UP)):
             signal.signal(number, self._end)
         outcome, refused = "", 0.0
         self._heard = time.monotonic()
@@ -112,7 +115,7 @@ class Joiner:
         self._told = number
 
     def _join(self) -> Cluster:
-        """Show that this machine fits. Raises StudioError and Cut."""
+        """Show that this machine fits. Raises StudioError and ConnectionLost."""
         about = self._post("/join", {})
         cluster = Cluster.from_json(about.get("cluster"))
         number = about.get("machine")
@@ -122,7 +125,7 @@ class Joiner:
         self._reach(cluster)
         settings = self._settings(told.table(about.get("settings")), cluster.machines[number - 1].processes)
         device = choose(settings.device, settings.processes)
-        refuse_held(device)
+        self._refuse_held(device)
         model = ready_model(settings.model).path
         known = fingerprint(settings, data=training_data(settings).sha256, model=model)
         with socket.socket() as ear:
@@ -131,7 +134,7 @@ class Joiner:
             listens = ear.getsockname()[1]
             self._post("/join", {"facts": known, "host": socket.gethostname(), "listens": listens})
         self._make_folder(str(about.get("run")), settings, device, cluster)
-        self._tell(Stage("cluster.stage.joined", {"run": str(about.get("run")), "number": str(number)}))
+        self._tell(LazyText("cluster.stage.joined", {"run": str(about.get("run")), "number": str(number)}))
         return cluster
 
     def _reach(self, cluster: Cluster) -> None:
@@ -175,7 +178,7 @@ class Joiner:
                 answer = self._news(news)
             except ConnectionLost:
                 if time.monotonic() - self._heard > _CUT_OFF:
-                    self._tell(Stage("cluster.stage.cut", {"address": self._wish.address}))
+                    self._tell(LazyText("cluster.stage.cut", {"address": self._wish.address}))
                     self._end_agent()
                     raise
                 time.sleep(_EVERY / 2)
@@ -188,7 +191,7 @@ class Joiner:
                 self._end_agent()
                 return ""
             if self._agent and restarts is not None and answer.get("restarts") != restarts:
-                self._tell(Stage("cluster.stage.restart"))
+                self._tell(LazyText("cluster.stage.restart"))
                 self._agent.end_workers()
             restarts = answer.get("restarts")
             if order == "go" and self._agent is None and news["state"] != "ended":
@@ -205,7 +208,7 @@ class Joiner:
         self._begun = self._size()
         with (self._folder / "train.log").open("ab") as log:
             self._agent = start_agent(cluster, self._number or 0, job, self._folder, log)
-        self._tell(Stage("cluster.stage.training"))
+        self._tell(LazyText("cluster.stage.training"))
 
     def _state(self, before: dict[str, Any]) -> dict[str, Any]:
         """What there is to say of this machine's torchrun."""
@@ -251,7 +254,7 @@ class Joiner:
                 return
 
     def _post(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
-        """Say something to the first machine. Raises Cut where it does not answer, StudioError where it refuses."""
+        """What the first machine replies. Raises ConnectionLost where it is silent, StudioError where it refuses."""
         wish = self._wish
         whole = {"machine": self._number, "token": self._token} | message
         line = http.client.HTTPConnection(wish.address, wish.port, timeout=_ANSWER)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from glmstudio.cluster.spec import Machine
@@ -15,16 +14,18 @@ HERE = ("joined", "training")  # states of a machine that speaks
 _PROBE = 3.0  # seconds
 
 
-@dataclass
+@dataclass(frozen=True)
 class Member:
-    """One machine as the first one sees it. `state`: missing, joined, training, ended, lost, refused, gone."""
+    """One machine as the first one sees it. `state`: missing, joined, training, ended, lost, refused, gone.
+
+    `since` and `heard` are times of a clock that nobody sets. `admitted`: it takes part, or may begin to.
+    """
 
     number: int
     machine: Machine
     state: str = "missing"
-    since: float = field(default_factory=time.time)
-    heard: float = 0.0  # by a clock that nobody sets
-    heard_at: float | None = None
+    since: float = 0.0
+    heard: float | None = None
     host: str = ""
     token: str = ""
     facts: dict[str, str] = field(default_factory=dict)
@@ -39,16 +40,21 @@ class Member:
         """How people call it."""
         return f"{self.number} ({self.host or self.machine.address})"
 
-    def turn(self, state: str) -> None:
-        """It is in this state now."""
-        if state != self.state:
-            self.state, self.since = state, time.time()
+    @property
+    def waits(self) -> bool:
+        """Whether it has joined and does not take part yet."""
+        return self.state == "joined" and not self.admitted
 
-    def to_json(self) -> dict[str, Any]:
-        """What `cluster.json` says of it."""
+    def turned(self, state: str, now: float) -> Member:
+        """In this state since now, where it was in another one."""
+        return self if state == self.state else replace(self, state=state, since=now)
+
+    def to_json(self, epoch: float) -> dict[str, Any]:
+        """What `cluster.json` says of it; `epoch`: the time since 1970 at which the clock stood at 0."""
         return {
             "number": self.number, "address": self.machine.address, "ip": self.machine.ip, "host": self.host,
-            "processes": self.machine.processes, "state": self.state, "since": self.since, "heard": self.heard_at,
+            "processes": self.machine.processes, "state": self.state, "since": epoch + self.since,
+            "heard": None if self.heard is None else epoch + self.heard,
             "problem": self.problem.to_json() if self.problem else None, "memory": self.memory,
             "versions": {name: self.facts.get(name) for name in ("program", "torch")},
         }  # fmt: skip

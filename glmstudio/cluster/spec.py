@@ -17,7 +17,9 @@ import psutil
 
 from glmstudio.errors import StudioError
 from glmstudio.rundir.told import items, number, table
-from glmstudio.system import process
+from glmstudio.system import process, support
+from glmstudio.system.hostnames import ask_names
+from glmstudio.system.hosts_file import is_host_name
 
 PORT = 29400  # where torchrun's machines meet, unless told otherwise
 JOIN_SECONDS = 600
@@ -50,7 +52,7 @@ class Cluster:
 
     @property
     def control(self) -> int:
-        """The port of the roll call."""
+        """The port of the control server."""
         return self.port + 1
 
     @property
@@ -97,6 +99,7 @@ def make_cluster(
     Raises one StudioError with everything that is wrong: with the list, with the numbers, with this machine's ports,
     and with names that lead nowhere. Takes up to some seconds, for names are looked up.
     """
+    support.refuse("machines")
     wrong: list[StudioError] = []
     machines = _machines(rows, wrong)
     values = {
@@ -145,8 +148,6 @@ def _machines(rows: Sequence[Row], wrong: list[StudioError]) -> list[Machine]:
 
 def _misspelt(address: str, row: int) -> StudioError | None:
     """What is wrong with an address before anybody is asked about it."""
-    from glmstudio.system.hosts_file import is_host_name
-
     name, colon, port = address.rpartition(":")
     if not address:
         return StudioError("cluster.empty", row=row)
@@ -177,8 +178,6 @@ def _not_reachable(address: str, *, alone: bool) -> StudioError | None:
 
 def _resolved(machines: list[Machine], sound: list[str], wrong: list[StudioError]) -> list[Machine]:
     """The machines with their addresses as numbers; names are looked up in a process that can be ended."""
-    from glmstudio.doctor.checks.hostname import ask_names
-
     names = [address for address in sound if not _ipv4(address)]
     answers = ask_names(*names) if names else []
     if answers is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from glmstudio.config.optional_packages import DEEPSPEED
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
+from glmstudio.system import support
 from glmstudio.system.json_child import ask
 
 
@@ -26,11 +27,12 @@ def installed() -> str | None:
 
 def check() -> None:
     """Raise StudioError, with the remedy, unless DeepSpeed is installed and loads beside this PyTorch."""
+    support.refuse("deepspeed")
     version = installed()
     if version is None:
         raise StudioError("engines.no_deepspeed")
     seen = {"deepspeed": version, "torch": importlib.metadata.version("torch"), "python": sys.version}
-    note = DEEPSPEED.place / "loads.json"
+    note = DEEPSPEED.job.folder / "loads.json"
     if read_table(note) != seen:
         ask("glmstudio.train.strategies.zero", broke="engines.deepspeed_broken")
         write_json(note, seen)

@@ -1,26 +1,16 @@
-"""What is installed only where somebody wants it: its installation as a child.
-
-state/<name>/
-    job.json       who installs it                      (start)
-    status.json    how that ended                       (the child)
-    log.txt        what the child printed
-"""
+"""What is installed only where somebody wants it: its installation as a job in state/<name>/."""
 
 from __future__ import annotations
 
 import sys
-import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from glmstudio import untrusted
 from glmstudio.errors import StudioError
-from glmstudio.files import alone, read_table, read_text, write_json
+from glmstudio.files import read_text
 from glmstudio.paths import ROOT, paths
-from glmstudio.system import process
-
-_BIRTH_S = 10.0
+from glmstudio.system.background_job import BackgroundJob, carry_out
 
 
 @dataclass(frozen=True)
@@ -45,47 +35,25 @@ class OptionalPackage:
         return ROOT / f"requirements-{self.name}.txt"
 
     @property
-    def place(self) -> Path:
-        """Where its installation is written down."""
-        return paths().state / self.name
+    def job(self) -> BackgroundJob:
+        """Its installation, in state/<name>/."""
+        return BackgroundJob(paths().state / self.name)
 
     def install(self) -> None:
         """Begin to install it in the background; where that is going on already, nothing more is begun."""
-        self.place.mkdir(parents=True, exist_ok=True)
-        with alone(self.place):
-            if self.installation().state == "running":
-                return
-            about: dict[str, Any] = {"created": time.time()}
-            (self.place / "status.json").unlink(missing_ok=True)
-            write_json(self.place / "job.json", about)
-            with (self.place / "log.txt").open("wb") as log:
-                child = process.spawn([sys.executable, "-m", __name__, self.name], log, uuid.uuid4().hex)
-            identity = process.identify(child.pid)
-            write_json(self.place / "job.json", about | {"identity": identity.to_json() if identity else None})
+        self.job.start(__name__, self.name)
 
     def installation(self) -> Installation:
         """How far the last installation is, or how it ended."""
-        log = self.place / "log.txt"
-        about = read_table(self.place / "job.json")
-        if not about:
-            return Installation("none")
-        if about.get("identity") is None and time.time() - float(about.get("created", 0)) < _BIRTH_S:
-            at_work = True  # it is being started right now
-        else:
-            at_work = process.alive(process.Identity.from_json(about.get("identity")))
-        status = read_table(self.place / "status.json")  # after the look at its process: it may end in between
-        if status:
-            problem = StudioError.from_json(status["problem"]) if status.get("problem") else None
-            return Installation(str(status["state"]), _last_line(log), problem)
+        at_work, status = self.job.look()
+        if status.get("state") in ("done", "failed"):
+            return Installation(status["state"], _last_line(self.job.log), untrusted.problem(status.get("problem")))
         if at_work:
-            return Installation("running", _last_line(log))
-        gone = StudioError("engines.install_interrupted", name=self.title, log=str(log))
+            return Installation("running", _last_line(self.job.log))
+        if not self.job.asked:
+            return Installation("none")
+        gone = StudioError("engines.install_interrupted", name=self.title, log=str(self.job.log))
         return Installation("interrupted", problem=gone)
-
-    def end(self, problem: StudioError | None) -> None:
-        """Write down how it ended."""
-        state = {"state": "failed" if problem else "done", "problem": problem.to_json() if problem else None}
-        write_json(self.place / "status.json", state)
 
 
 DEEPSPEED = OptionalPackage("deepspeed", "DeepSpeed")
@@ -97,19 +65,17 @@ def main(extra: OptionalPackage) -> int:
     from glmstudio.setup.install import add
     from glmstudio.setup.messages import Stop
 
-    def failed(reason: str) -> StudioError:
+    def problem(reason: str) -> StudioError:
         return StudioError("engines.install_failed", name=extra.title, reason=reason)
 
-    try:
-        add(extra.requirements)
-    except Stop as stop:
-        extra.end(failed(str(stop).replace("\n", " ")))
-        return 1
-    except Exception as error:
-        extra.end(failed(f"{type(error).__name__}: {error}"))
-        raise  # for the log
-    extra.end(None)
-    return 0
+    def install() -> None:
+        try:
+            add(extra.requirements)
+        except Stop as stop:
+            raise problem(str(stop).replace("\n", " ")) from stop
+        extra.job.tell({"state": "done"})
+
+    return carry_out(install, lambda why: extra.job.tell({"state": "failed", "problem": why.to_json()}), problem)
 
 
 def _last_line(log: Path) -> str:

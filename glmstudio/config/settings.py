@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from glmstudio.errors import StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.words import has, say
 
 PACKED = 4096  # tokens of a pack, where no plan has said how many
 
 _KINDS = {
-    "int": StudioError("presets.kind_int"),
-    "float": StudioError("presets.kind_float"),
-    "bool": StudioError("presets.kind_bool"),
-    "str": StudioError("presets.kind_str"),
+    "int": LazyText("presets.kind_int"),
+    "float": LazyText("presets.kind_float"),
+    "bool": LazyText("presets.kind_bool"),
+    "str": LazyText("presets.kind_str"),
 }
 
 

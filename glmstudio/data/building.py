@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from array import array
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,23 +11,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
-from glmstudio.data.mixture import PLAIN, REHEARSAL, Mixture, read_findings
+from glmstudio.data.mixture import PLAIN, REHEARSAL, Mixture, read_examined
 from glmstudio.data.prepared import VERSION
 from glmstudio.data.protocol.prompt import Message, spelled
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.readers.cutting import Cutter
 from glmstudio.data.records import DuplicateFinder, Problem, message_hash, one_form, problem_of
+from glmstudio.data.table import EXTRA, GENERAL, MAY_REPEAT, MENDED, PROSE, REPEATED, ROW, TOOLS
 from glmstudio.data.watch import ProgressWatch
 from glmstudio.files import digest, write_json
-
-# Flags of a row, as in `Finding`; PROSE: running text.
-MENDED, REPEATED, TOOLS, GENERAL, EXTRA, PROSE = 1, 2, 4, 8, 16, 32
-MAY_REPEAT = EXTRA | PROSE  # nothing is wrong with such a row that comes again
-ROW = struct.Struct("<qiiqiiqqQB")
-ROW_FIELDS = [
-    ("offset", "<i8"), ("length", "<i4"), ("learned", "<i4"), ("ends_at", "<i8"), ("ends", "<i4"), ("file", "<i4"),
-    ("line", "<i8"), ("number", "<i8"), ("mark", "<u8"), ("flags", "u1"),
-]  # fmt: skip
 
 
 def build(
@@ -49,15 +40,15 @@ def build(
     forms = set[str]()
     with ExitStack() as stack:
         writer = _Writer(stack, folder, cutter.tokenizer, names)
-        for file, line, finding in read_findings(source, watch.moved, mixture, cutter):
+        for file, line, examined in read_examined(source, watch.moved, mixture, cutter):
             watch.look(source)
-            forms |= {finding.form} if finding.mended is not None else set()
-            problem = problem_of(file, line, finding)
-            messages = finding.mended
+            forms |= {examined.form} if examined.mended is not None else set()
+            problem = problem_of(file, line, examined)
+            messages = examined.mended
             if messages is not None:
-                flags = (MENDED if problem is not None else 0) | (TOOLS if finding.tools else 0)
-                flags |= (GENERAL if finding.form == REHEARSAL else 0) | (EXTRA if finding.extra else 0)
-                flags |= PROSE if finding.form == "text" else 0
+                flags = (MENDED if problem is not None else 0) | (TOOLS if examined.tools else 0)
+                flags |= (GENERAL if examined.form == REHEARSAL else 0) | (EXTRA if examined.extra else 0)
+                flags |= PROSE if examined.form == "text" else 0
                 again = writer.row(index[file], line, messages, flags)
                 problem = problem or again
             if problem is not None:

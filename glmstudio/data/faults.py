@@ -25,7 +25,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ExaminedRecord:
     """One conversation as it stands (None where it cannot be written down), its faults, and what it is when mended.
 
     `tools`: whether it tells the model of tools. `form`: the format that it came in, "rehearsal" for a general record.
@@ -45,19 +45,19 @@ class Finding:
         return next((fault for fault in self.faults if fault.fix is None), self.faults[0] if self.faults else None)
 
 
-def examine(conversation: ParsedConversation) -> Finding:
+def examine(conversation: ParsedConversation) -> ExaminedRecord:
     """Look at a conversation. Nothing is raised, whatever it holds."""
     if isinstance(conversation.record, Document):
-        return Finding(conversation.record.messages, mended=conversation.record.messages)
+        return ExaminedRecord(conversation.record.messages, mended=conversation.record.messages)
     try:
         return replace(_examine(conversation), tools=bool(conversation.record.get("tools")))
     except StudioError as reason:
-        return Finding(None, (Fault(reason),))
+        return ExaminedRecord(None, (Fault(reason),))
     except RecursionError:
-        return Finding(None, (Fault(StudioError("data.record_deep")),))
+        return ExaminedRecord(None, (Fault(StudioError("data.record_deep")),))
 
 
-def _examine(conversation: ParsedConversation) -> Finding:
+def _examine(conversation: ParsedConversation) -> ExaminedRecord:
     record, faults = _with_texts(conversation.record)
     messages = record_messages(record, conversation.intro)
     as_it_stands = None if faults else messages
@@ -65,14 +65,14 @@ def _examine(conversation: ParsedConversation) -> Finding:
     faults += found
     faults += [Fault(reason) for reason in wrong_calls(record)]
     if not all(fault.fix for fault in faults):
-        return Finding(as_it_stands, tuple(faults))
+        return ExaminedRecord(as_it_stands, tuple(faults))
     if not found:
-        return Finding(as_it_stands, tuple(faults), messages)
+        return ExaminedRecord(as_it_stands, tuple(faults), messages)
     try:
         mended = record_messages(record | {"conversations": turns}, conversation.intro)
     except StudioError:  # without its end, the record has nothing left to learn
-        return Finding(as_it_stands, tuple(replace(fault, fix=None) for fault in faults))
-    return Finding(as_it_stands, tuple(faults), mended)
+        return ExaminedRecord(as_it_stands, tuple(replace(fault, fix=None) for fault in faults))
+    return ExaminedRecord(as_it_stands, tuple(faults), mended)
 
 
 def _with_texts(record: Any) -> tuple[Any, list[Fault]]:

@@ -15,7 +15,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.faults import Fault, Finding, examine
+from glmstudio.data.faults import ExaminedRecord, Fault, examine
 from glmstudio.data.formats import ParsedConversation, conversations, format_of
 from glmstudio.data.formats.facts import FactConflicts
 from glmstudio.data.formats.wording import conversation
@@ -66,9 +66,9 @@ PLAIN = Mixture()
 Cut = Callable[[Iterable[Placed]], Iterator[Placed]]
 
 
-def read_findings(
+def read_examined(
     path: str | Path, moved: Moved | None = None, mixture: Mixture = PLAIN, cut: Cut = iter
-) -> Iterator[tuple[Path, int, Finding]]:
+) -> Iterator[tuple[Path, int, ExaminedRecord]]:
     """Every record of a file or folder, examined by itself, then what is mixed in. `moved` hears how many bytes were
     read; `cut` puts pieces in the place of a document."""
     known, forms, usable = FactConflicts(), _PromptForms(mixture), 0
@@ -79,16 +79,16 @@ def read_findings(
                 wrong = (
                     known.contradiction(found, line) if isinstance(found, ParsedConversation) and found.fact else None
                 )
-                for finding in forms.of(wrong or found):
-                    usable += finding.mended is not None
-                    yield file, line, replace(finding, form=form)
+                for examined in forms.of(wrong or found):
+                    usable += examined.mended is not None
+                    yield file, line, replace(examined, form=form)
     if mixture.rehearsal and usable:
         count = round(usable * mixture.rehearsal / (1 - mixture.rehearsal))
-        for line, finding in islice(cycle(_rehearsed(Path(mixture.file))), count):
-            yield Path(mixture.file), line, finding
+        for line, examined in islice(cycle(_rehearsed(Path(mixture.file))), count):
+            yield Path(mixture.file), line, examined
 
 
-def _rehearsed(file: Path) -> Sequence[tuple[int, Finding]]:
+def _rehearsed(file: Path) -> Sequence[tuple[int, ExaminedRecord]]:
     """The general records, examined, in an order of their own."""
     found = [
         (line, replace(examine(each), form=REHEARSAL, extra=True))
@@ -98,7 +98,7 @@ def _rehearsed(file: Path) -> Sequence[tuple[int, Finding]]:
         if isinstance(each, ParsedConversation)
     ]
     random.Random(0).shuffle(found)
-    return [(line, finding) for line, finding in found if finding.mended is not None]
+    return [(line, examined) for line, examined in found if examined.mended is not None]
 
 
 class _PromptForms:
@@ -112,10 +112,10 @@ class _PromptForms:
         self._random = random.Random(0)
         self._seen = 0
 
-    def of(self, found: ParsedConversation | StudioError) -> Iterator[Finding]:
-        """The findings of all of them."""
+    def of(self, found: ParsedConversation | StudioError) -> Iterator[ExaminedRecord]:
+        """All of them, examined."""
         if isinstance(found, StudioError):
-            yield Finding(None, (Fault(found),))
+            yield ExaminedRecord(None, (Fault(found),))
             return
         yield (plain := examine(found))
         if not found.fact:

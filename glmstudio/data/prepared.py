@@ -17,11 +17,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import digest
 from glmstudio.models.family import refuse_other_vocabulary
 from glmstudio.paths import paths
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
+from glmstudio.system.portable.locks import taken
 
 VERSION = 4  # of the files of a prepared data set, and of what the examination finds
 KEPT = 5
@@ -66,12 +62,13 @@ def building() -> Iterator[Path]:
     """A folder to build in; what is left of it at the end goes away. Nobody takes it for a leftover meanwhile."""
     place().mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=place()))
-    with (folder / "lock").open("w", encoding="utf-8") as lock:
-        _locked(lock.fileno())
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    lock = taken(_lock(folder))
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+        if lock is not None:
+            lock.release()
 
 
 def finish(folder: Path, key: str) -> Path:
@@ -94,7 +91,7 @@ def prune() -> None:
     ready = sorted((folder for folder in found if _NAME.fullmatch(folder.name)), key=_last_use, reverse=True)
     old = [folder for folder in ready[KEPT:] if time.time() - _last_use(folder) > _WEEK_S]
     for folder in old + [folder for folder in found if folder.name.startswith(_BUILDING) and _is_left(folder)]:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 def sum_of(file: Path) -> str:
@@ -116,29 +113,27 @@ def _last_use(folder: Path) -> float:
 
 
 def _is_left(folder: Path) -> bool:
-    """Whether nobody builds here any more: then the lock is free, or where there are no locks, a day has gone by."""
+    """Whether nobody builds here any more: then the lock is free, or where there is none, a day has gone by."""
     try:
-        if fcntl is None:
-            return time.time() - folder.stat().st_mtime > _DAY_S
-        with (folder / "lock").open("r+", encoding="utf-8") as lock:
-            return _locked(lock.fileno())
-    except OSError:
-        return _old(folder)
-
-
-def _old(folder: Path) -> bool:
-    """A folder that has no lock (yet): killed in the middle of being made, or being made right now."""
-    try:
+        if _lock(folder).exists():
+            lock = taken(_lock(folder))
+            if lock is None:
+                return False
+            free = lock.is_locked
+            lock.release()
+            if free:
+                return True
         return time.time() - folder.stat().st_mtime > _DAY_S
     except OSError:
         return False
 
 
-def _locked(handle: int) -> bool:
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _lock(folder: Path) -> Path:
+    """Beside the folder: Windows renames none with an open file in it."""
+    return folder.with_name(f".lock{folder.name}")
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # Windows deletes it with its release
+        _lock(folder).unlink(missing_ok=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.faults import Finding
+from glmstudio.data.faults import ExaminedRecord
 from glmstudio.data.formats import format_of
-from glmstudio.data.mixture import read_findings
+from glmstudio.data.mixture import read_examined
 from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.data.readers.sources import source_files, total_size
@@ -19,7 +19,7 @@ from glmstudio.data.readers.values import read_values
 from glmstudio.data.watch import ProgressWatch, Tell
 from glmstudio.errors import StudioError
 
-__all__ = ["DataCheck", "Problem", "Record", "check_file", "read_findings", "read_records", "record_messages"]
+__all__ = ["DataCheck", "Problem", "Record", "check_file", "read_examined", "read_records", "record_messages"]
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def check_file(path: str | Path, *, tell: Tell | None = None) -> DataCheck:
     """
     records, problems = 0, list[Problem]()
     seen, watch, forms = DuplicateFinder(), ProgressWatch(tell, total=total_size(path)), set[str]()
-    for file, line, finding in read_findings(path, watch.moved):
+    for file, line, examined in read_examined(path, watch.moved):
         watch.records = records + len(problems)
         watch.look(Path(path))
-        forms |= {finding.form} if finding.mended is not None else set()
-        problem = problem_of(file, line, finding)
-        if problem is None and finding.messages is not None and finding.form != "text":
-            problem = seen.again(str(file), line, message_hash(finding.messages))
+        forms |= {examined.form} if examined.mended is not None else set()
+        problem = problem_of(file, line, examined)
+        if problem is None and examined.messages is not None and examined.form != "text":
+            problem = seen.again(str(file), line, message_hash(examined.messages))
         if problem is None:
             records += 1
         else:
@@ -91,10 +91,10 @@ def read_records(path: str | Path) -> Iterator[Record | Problem]:
     A record that can be trained on comes even where `check_file` finds fault with it. Raises StudioError where there
     is no such file or it is of no kind that is known.
     """
-    for file, line, finding in read_findings(path):
-        if finding.messages is not None:
-            yield Record(line, finding.messages, str(file))
-        elif (problem := problem_of(file, line, finding)) is not None:
+    for file, line, examined in read_examined(path):
+        if examined.messages is not None:
+            yield Record(line, examined.messages, str(file))
+        elif (problem := problem_of(file, line, examined)) is not None:
             yield problem
 
 
@@ -113,9 +113,9 @@ def form_of(path: str | Path) -> str:
     return found
 
 
-def problem_of(file: Path, line: int, finding: Finding) -> Problem | None:
+def problem_of(file: Path, line: int, examined: ExaminedRecord) -> Problem | None:
     """The one problem to tell about a record; None where it is faultless."""
-    worst = finding.worst
+    worst = examined.worst
     return None if worst is None else Problem(str(file), line, worst.reason, worst.fix)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glmstudio.data import prepared
-from glmstudio.data.building import MENDED, REPEATED, ROW_FIELDS, build
+from glmstudio.data.building import build
 from glmstudio.data.mixture import PLAIN, Mixture
 from glmstudio.data.protocol.pieces import Piece, pieces
 from glmstudio.data.protocol.prompt import IGNORED
@@ -31,12 +31,11 @@ from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.readers.cutting import PIECE, Cutter
 from glmstudio.data.readers.sources import is_text_file, source_files, total_size
 from glmstudio.data.records import Problem
-from glmstudio.data.selection import Over, Selection, over, select, whole_answers
+from glmstudio.data.selection import POLICIES, Selection, select
+from glmstudio.data.table import MENDED, REPEATED, Over, TokenTable
 from glmstudio.data.watch import Cancelled, ProgressWatch, Tell
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
-
-_SPREAD = 0x9E3779B97F4A7C15  # an odd number whose bits are well mixed
 
 
 def prepare(
@@ -97,11 +96,8 @@ class Store:
         self.records: int = about["records"]  # all of them, with those that no mend helps
         self.form: str = about["form"]
         self.files = [str(source / name) if name else str(source) for name in about["files"]]
-        self.rows = np.fromfile(folder / "rows", np.dtype(ROW_FIELDS))
-        self.lengths: npt.NDArray[np.int32] = self.rows["length"]
-        self.flat_ids = _mapped(folder / "ids", np.dtype("<i4"))
-        self.flat_learned = _mapped(folder / "learned", np.dtype("u1"))
-        self.flat_ends = _mapped(folder / "ends", np.dtype("<i4")).reshape(-1, 2)
+        self.table = TokenTable.open(folder, self.records)
+        self.rows, self.lengths = self.table.rows, self.table.lengths
         self._told: int = about["problems"]
         self._problems = folder / "problems.jsonl"
         self._over: dict[int, Over] = {}
@@ -120,15 +116,24 @@ class Store:
         With `plain_cut` a record over the limit is no problem: it is cut at the limit, as the original script does.
         Raises StudioError where the policy refuses, or nothing is left.
         """
-        return select(self, policy, max_length, plain_cut=plain_cut)
+        if policy not in POLICIES:
+            raise StudioError("data.bad_policy", policy=policy)
+        limit = None if plain_cut else max_length
+        if policy == "stop" and (count := self.problem_count(limit)):
+            first = self.problems(limit, 1)[0]
+            raise StudioError("data.file_problems", file=first.file, count=count, line=first.line, reason=first.reason)
+        chosen = select(self.table, policy, max_length, plain_cut=plain_cut)
+        if not chosen.used:
+            raise StudioError("data.file_empty", file=str(self.source))
+        return chosen
 
     def ids(self, row: int, end: int | None = None) -> npt.NDArray[np.int32]:
         """A record's token ids, up to `end`."""
-        return self.flat_ids[self._span(row, end)]
+        return self.table.ids[self._span(row, end)]
 
     def learned(self, row: int, end: int | None = None) -> npt.NDArray[np.bool_]:
         """Which of them are learned."""
-        return self.flat_learned[self._span(row, end)].astype(np.bool_)
+        return self.table.learned[self._span(row, end)].astype(np.bool_)
 
     def labels(self, row: int, end: int | None = None) -> npt.NDArray[np.int32]:
         """The ids where they are learned, else -100."""
@@ -164,20 +169,6 @@ class Store:
         end = min(max_length, int(self.lengths[row])) if end is None else end
         return pieces(self._tokenizer, self.ids(row).tolist(), self.learned(row).tolist(), end)
 
-    def split(self, share: float, seed: int = 0) -> npt.NDArray[np.bool_]:
-        """Which rows are held out to validate. Equal records stay together, and other records change nothing for them.
-
-        About `share` of them; at least one and not all where there are two different records.
-        """
-        marks = self.rows["mark"]
-        if share <= 0 or len(np.unique(marks)) < 2:
-            return np.zeros(len(self), np.bool_)
-        drawn = _mixed(marks, seed)
-        held = drawn < min(share, 1.0)
-        if not held.any():
-            held = drawn == drawn.min()
-        return drawn != drawn.max() if held.all() else held
-
     def _span(self, row: int, end: int | None) -> slice:
         start, length = int(self.rows["offset"][row]), int(self.rows["length"][row])
         return slice(start, start + (length if end is None else min(end, length)))
@@ -196,7 +187,7 @@ class Store:
 
     def _limit_problems(self, limit: int) -> Iterator[tuple[int, Problem]]:
         rows, lost = self._bad_rows(limit)
-        ends, _ = whole_answers(self, limit)
+        ends, _ = self.table.whole_answers(limit)
         for row, nothing_left in zip(rows.tolist(), lost.tolist(), strict=True):
             file, line = self.place(row)
             key = "data.answer_lost" if nothing_left else "data.answer_cut"
@@ -206,20 +197,7 @@ class Store:
     def _bad_rows(self, limit: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """The rows whose only fault is the limit, and for each whether it leaves nothing to learn."""
         if limit not in self._over:
-            self._over = {limit: over(self, limit)}
+            self._over = {limit: self.table.over(limit)}
         found = self._over[limit]
-        bad = found.bad & ((self.rows["flags"][found.rows] & (MENDED | REPEATED)) == 0)
+        bad = found.bad & ~self.table.flagged(MENDED | REPEATED)[found.rows]
         return found.rows[bad], found.within[bad] == 0
-
-
-def _mapped(file: Path, kind: np.dtype[Any]) -> npt.NDArray[Any]:
-    """A file as an array; an empty one cannot be mapped."""
-    return np.memmap(file, kind, mode="r") if file.stat().st_size else np.zeros(0, kind)
-
-
-def _mixed(marks: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]:
-    """A number from 0 to 1 for each mark, another one for each seed."""
-    start = np.uint64((seed * _SPREAD + 1) % 2**64)
-    drawn = (marks ^ start) * np.uint64(_SPREAD)
-    drawn = (drawn ^ (drawn >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return (drawn ^ (drawn >> np.uint64(32))).astype(np.float64) / 2.0**64

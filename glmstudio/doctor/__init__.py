@@ -6,17 +6,18 @@ with `@check(...)` in the file of its subject, import that file in `diagnosis`, 
 """
 
 from glmstudio.doctor.engine.diagnosis import diagnose
-from glmstudio.doctor.engine.report import EndResult, Gpu, GpuProcess, OtherTraining, Report, Result, StaleProcess
+from glmstudio.doctor.engine.report import EndResult, Finding, OtherTraining, Report, StaleProcess
 from glmstudio.doctor.stale.by_number import end_again, end_numbers
 from glmstudio.doctor.stale.ending import end_stale
+from glmstudio.system.nvml import Gpu, GpuProcess
 
 __all__ = [
     "EndResult",
+    "Finding",
     "Gpu",
     "GpuProcess",
     "OtherTraining",
     "Report",
-    "Result",
     "StaleProcess",
     "diagnose",
     "end_again",

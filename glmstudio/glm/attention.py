@@ -32,39 +32,41 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 class PackedSequences:
     """Several documents in one row of T tokens. Each counts its positions from 0 and sees only itself, except where it
-    goes on from an earlier one, `after`: then it sees that one as well, and counts on from it. (That one goes on from
+    goes on from an earlier one, `parent`: then it sees that one as well, and counts on from it. (That one goes on from
     none.)
 
     tokens     a a a a b b c c c
     lengths    4, 2, 3
-    after      None, 0, None
+    parent     None, 0, None
     positions  0 1 2 3 4 5 0 1 2
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device, after: Sequence[int | None] | None = None) -> None:
+    def __init__(
+        self, lengths: Sequence[int], device: torch.device, parent: Sequence[int | None] | None = None
+    ) -> None:
         self.lengths, self._device = list(lengths), device
-        self.after = list(after or [None] * len(lengths))
-        before = [0 if earlier is None else lengths[earlier] for earlier in self.after]
+        self.parent = list(parent or [None] * len(lengths))
+        before = [0 if earlier is None else lengths[earlier] for earlier in self.parent]
         self.seen = [start + own for start, own in zip(before, lengths, strict=True)]
         spans = [torch.arange(start, end) for start, end in zip(before, self.seen, strict=True)]
         self.positions = torch.cat(spans)[None].to(device)  # (1, T)
-        self.edges = self._ends(lengths)  # where each begins, and the last one ends: (documents + 1), int32
-        self._key_edges: dict[int, torch.Tensor] = {}
+        self.cu_seqlens_q = self._ends(lengths)  # where each begins, and the last one ends: (documents + 1), int32
+        self._cu_seqlens_k: dict[int, torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def key_edges(self, prefix: int) -> torch.Tensor:
-        """As `edges`, for all that each of them sees, which begins with a prefix of so many."""
-        if prefix not in self._key_edges:
-            self._key_edges[prefix] = self._ends([prefix + seen for seen in self.seen])
-        return self._key_edges[prefix]
+    def cu_seqlens_k(self, prefix: int) -> torch.Tensor:
+        """As `cu_seqlens_q`, for all that each of them sees, which begins with a prefix of so many."""
+        if prefix not in self._cu_seqlens_k:
+            self._cu_seqlens_k[prefix] = self._ends([prefix + seen for seen in self.seen])
+        return self._cu_seqlens_k[prefix]
 
     def parts(self, own: torch.Tensor, learned: Sequence[torch.Tensor] | None, dim: int) -> list[list[torch.Tensor]]:
         """What each of them sees, of keys or of values: its prefix, the document that it goes on from, itself."""
         # Split, not sliced: the gradient of a slice is as large as the whole pack, once for each document.
         each = own.split(self.lengths, dim)
-        seen = [[one] if at is None else [each[at], one] for at, one in zip(self.after, each, strict=True)]
+        seen = [[one] if at is None else [each[at], one] for at, one in zip(self.parent, each, strict=True)]
         return seen if learned is None else [[first, *rest] for first, rest in zip(learned, seen, strict=True)]
 
     def _ends(self, lengths: Sequence[int]) -> torch.Tensor:
@@ -156,7 +158,8 @@ def _by_lengths(
         seen = (documents.parts(own, learned, 0) for own, learned in zip(both, firsts, strict=True))
         both = [torch.cat(list(chain.from_iterable(parts))) for parts in seen]
     result: torch.Tensor = varlen_attn(
-        query.contiguous(), both[0].contiguous(), both[1].contiguous(), documents.edges, documents.key_edges(before),
+        query.contiguous(), both[0].contiguous(), both[1].contiguous(),
+        documents.cu_seqlens_q, documents.cu_seqlens_k(before),
         max(documents.lengths), before + max(documents.seen), scale=scaling, window_size=(-1, 0), enable_gqa=True,
     )  # fmt: skip
     return result[None]
@@ -205,7 +208,7 @@ def _takes_lengths(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this machine's kernel for many lengths computes what the documents one by one do, tried once."""
     if varlen_attn is None or not _has_flash(device, dtype):
         return False
-    documents, results = PackedSequences([5, 9, 4], device, after=[None, None, 0]), []
+    documents, results = PackedSequences([5, 9, 4], device, parent=[None, None, 0]), []
     drawn = torch.Generator("cpu").manual_seed(0)
     # It is asked in the middle of a layer, which may be one that is computed twice: nothing of this belongs to that.
     apart = torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)

@@ -13,7 +13,7 @@ from glmstudio.planning.memory import LOSS_CHUNK
 
 
 class LMHead(nn.Linear):
-    """Logits of hidden states; or, with `wanted`, the loss.
+    """Logits of hidden states; or, with `labels`, the loss.
 
     It is a call of the layer itself, so that what divides a model among processes brings its weights together.
     """
@@ -21,20 +21,20 @@ class LMHead(nn.Linear):
     def forward(
         self,
         hidden: torch.Tensor,
-        wanted: torch.Tensor | None = None,
-        weights: Sequence[float] = (),
-        counts: Sequence[int] = (),
+        labels: torch.Tensor | None = None,
+        loss_weights: Sequence[float] = (),
+        label_counts: Sequence[int] = (),
     ) -> torch.Tensor:
-        """(…, V) for `hidden` (…, H); with the ids `wanted` (R) after the rows of `hidden` (R, H): the sum of their
-        cross entropies, of which the first `counts[0]` count `weights[0]` and so on, a float32 number.
+        """(…, V) for `hidden` (…, H); with the ids `labels` (R) after the rows of `hidden` (R, H): the sum of their
+        cross entropies, of which the first `label_counts[0]` count `loss_weights[0]` and so on, a float32 number.
 
         Plain numbers, as engines cast every tensor that is given to a module to the type in which they compute.
         """
-        if wanted is None:
+        if labels is None:
             return functional.linear(hidden, self.weight)
         place = hidden.device
-        each = torch.tensor(weights, device=place).repeat_interleave(torch.tensor(counts, device=place))
-        loss: torch.Tensor = _Loss.apply(hidden, self.weight, wanted, each, torch.is_grad_enabled())
+        each = torch.tensor(loss_weights, device=place).repeat_interleave(torch.tensor(label_counts, device=place))
+        loss: torch.Tensor = _Loss.apply(hidden, self.weight, labels, each, torch.is_grad_enabled())
         return loss
 
 

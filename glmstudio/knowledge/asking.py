@@ -2,33 +2,28 @@
 
     <place>/
         work.json       the models and the questions                (whoever starts it)
-        job.json        who asks                                    (whoever starts it)
         answers.jsonl   one line for each answer: what was asked before is not asked again   (the process)
-        status.json     how far it is, and what stopped it          (the process)
-        log.txt         what the process printed
+        and the files of a job (`system.background_job`)
 
 Nothing is lost with the page, the studio or the process: it goes on where it was.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from glmstudio import untrusted
 from glmstudio.data.protocol.prompt import Message
 from glmstudio.errors import StudioError
-from glmstudio.files import alone, read_table, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.jsonl import rows_from
-from glmstudio.system.process import Identity, alive, identify, send, spawn
+from glmstudio.system.background_job import BackgroundJob
+from glmstudio.system.portable.locks import alone
 
 LIMIT = 128  # tokens of an answer: a fact is short, and what has no end is told as that
-_BIRTH_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +88,7 @@ class Asking:
 
     def __init__(self, place: Path) -> None:
         self.place = place
+        self._job = BackgroundJob(place)
 
     def start(
         self,
@@ -107,7 +103,7 @@ class Asking:
         messages of every question; their keys must tell it."""
         self.place.mkdir(parents=True, exist_ok=True)
         with alone(self.place):
-            if self._at_work():
+            if self._job.at_work():
                 return
             marked = [asdict(part) | {"mark": part.mark} for part in parts]
             work = {
@@ -120,34 +116,24 @@ class Asking:
             write_json(self.place / "work.json", work)
             wanted = {(part["mark"], each.key) for part in marked for each in questions}
             done = len(wanted & set(read_answers(self.place)))
-            write_json(self.place / "status.json", {"done": done, "total": len(wanted)})
+            begun = {"done": done, "total": len(wanted)}
             if done == len(wanted):
-                return
-            run_id = os.urandom(16).hex()
-            about: dict[str, Any] = {"run_id": run_id, "created": time.time()}
-            write_json(self.place / "job.json", about)
-            command = [sys.executable, "-m", "glmstudio.serve.batch_worker", str(self.place.absolute())]
-            with (self.place / "log.txt").open("wb") as log:
-                child = spawn(command, log, run_id)
-            identity = identify(child.pid)
-            write_json(self.place / "job.json", about | {"identity": identity.to_json() if identity else None})
+                self._job.tell(begun)
+            else:
+                self._job.launch("glmstudio.serve.batch_worker", str(self.place.absolute()), status=begun)
 
     def cancel(self) -> None:
         """End it; what was answered stays, and a new start goes on from there."""
-        identity = Identity.from_json(read_table(self.place / "job.json").get("identity"))
-        if identity is not None:
-            send(identity, signal.SIGTERM)
+        self._job.end(kill=False)
 
     def look(self) -> AskingProgress:
         """How far it is."""
-        working = self._at_work()
-        status = read_table(self.place / "status.json")
-        done, total = (int(status.get(name) or 0) for name in ("done", "total"))
-        problem = StudioError.from_json(status["problem"]) if isinstance(status.get("problem"), dict) else None
-        left = status.get("seconds_left")
-        if problem is None and not working and total and done < total and (self.place / "job.json").exists():
+        working, status = self._job.look()
+        done, total = (int(untrusted.number(status.get(name))) for name in ("done", "total"))
+        problem = untrusted.problem(status.get("problem"))
+        if problem is None and not working and total and done < total and self._job.asked:
             problem = StudioError("knowledge.interrupted", done=done, total=total)
-        return AskingProgress(done, total, working, problem, float(left) if isinstance(left, (int, float)) else None)
+        return AskingProgress(done, total, working, problem, untrusted.number(status.get("seconds_left")) or None)
 
     def answers(self) -> dict[tuple[str, str], ModelAnswer]:
         """What was said so far: by who was asked, and the question's key."""
@@ -157,15 +143,6 @@ class Asking:
     def _parts(self) -> list[dict[str, Any]]:
         parts = read_table(self.place / "work.json").get("parts")
         return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-
-    def _at_work(self) -> bool:
-        about = read_table(self.place / "job.json")
-        if not about:
-            return False
-        identity = Identity.from_json(about.get("identity"))
-        if identity is None:  # it is being started right now, unless whoever started it was killed in between
-            return time.time() - float(about.get("created", 0.0)) < _BIRTH_S
-        return alive(identity)
 
 
 def _listed(messages: Sequence[Message]) -> list[list[str]]:

@@ -9,6 +9,7 @@ from glmstudio.config import deepspeed
 from glmstudio.config.devices import CPU
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
+from glmstudio.system import support
 
 _BF16 = (8, 0)  # compute capability of the first cards that compute in bfloat16
 
@@ -18,6 +19,8 @@ def problem(settings: Settings, device: str) -> StudioError | None:
 
     The first time after DeepSpeed was installed this takes seconds: a child process loads it.
     """
+    if device != CPU and (lacks := support.problem("gpu_training")):
+        return lacks
     if settings.engine == "ddp":
         return None
     if settings.method != "full":

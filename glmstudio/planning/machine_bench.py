@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +21,7 @@ from typing import Any
 import psutil
 
 from glmstudio.config.devices import CPU, choose, run_on
-from glmstudio.errors import StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.models import Model, list_models
 from glmstudio.models.catalogue import catalogue
@@ -37,18 +35,12 @@ from glmstudio.planning.preset_fit import KNOWN
 from glmstudio.rundir.launch import training_environment
 from glmstudio.system import process
 from glmstudio.system.die_with_parent import on_leash
+from glmstudio.system.environment import processor_name
+from glmstudio.system.portable.signals import KILL
 
 STAGES = {
-    "start": StudioError("bench.stage.start"),
-    "product": StudioError("bench.stage.product"),
-    "stream": StudioError("bench.stage.stream"),
-    "place": StudioError("bench.stage.place"),
-    "disk": StudioError("bench.stage.disk"),
-    "answering": StudioError("bench.stage.answering"),
-    "ptuning_v2": StudioError("bench.stage.ptuning_v2"),
-    "lora": StudioError("bench.stage.lora"),
-    "small": StudioError("bench.stage.small"),
-    "head": StudioError("bench.stage.head"),
+    name: LazyText(f"bench.stage.{name}")
+    for name in ["start", "product", "stream", "place", "disk", "answering", "ptuning_v2", "lora", "small", "head"]
 }
 _FIRST = "start"
 _MOST = 1e18  # a figure beyond it is none
@@ -234,7 +226,7 @@ def _start(file: Path, log: Path, device: str) -> subprocess.Popen[bytes]:
 
 def _death(code: int, stage: str, log: Path) -> StudioError:
     """Why a child died that left no word."""
-    if code == -signal.SIGKILL:
+    if code == -KILL:
         return StudioError("bench.killed", stage=STAGES[stage])
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else str(code))
@@ -265,15 +257,7 @@ def _made(kept: dict[str, Any]) -> Bench:
 
 def _machine(card: str) -> MeasuredMachine:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return MeasuredMachine(card, _processor(), cores, int(psutil.virtual_memory().total))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return MeasuredMachine(card, processor_name(), cores, int(psutil.virtual_memory().total))
 
 
 def _file() -> Path:

@@ -127,7 +127,7 @@ def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Sel
     shape = shape_of(ready_model(settings.model).path)
     held = 0
     if settings.validation_share and not settings.validation:
-        held = int(held_back(store, chosen, settings.validation_share, settings.seed).sum())
+        held = int(held_back(store.table, chosen, settings.validation_share, settings.seed).sum())
     learned_from = max(1, chosen.used - held)
     settings = in_steps(settings, learned_from, facts=store.form == "facts")
 

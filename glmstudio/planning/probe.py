@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import signal
 import sys
 import time
 import uuid
@@ -27,6 +26,7 @@ from glmstudio.rundir.launch import launch_line, training_environment
 from glmstudio.rundir.reasons import reason
 from glmstudio.rundir.run import Run
 from glmstudio.system import process
+from glmstudio.system.portable.signals import KILL
 
 STEPS = 3
 _GRACE = 5.0
@@ -91,7 +91,7 @@ def end_probes() -> None:
     """End every probe that goes on, and forget it: the card is wanted for the real thing."""
     for file in (paths().state / "probes").glob("*/run.json"):
         identity = process.Identity.from_json(read_table(file).get("agent"))
-        if identity is not None and process.send(identity, signal.SIGKILL):
+        if identity is not None and process.send(identity, KILL):
             end = time.monotonic() + _GRACE
             while process.alive(identity) and time.monotonic() < end:
                 time.sleep(0.05)

@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from glmstudio.files import read_table
 from glmstudio.system import process
+from glmstudio.system.portable.open_files import current_folder
 
 
 def folder_mark(folder: Path) -> str | None:
@@ -46,11 +45,8 @@ def _where_the_supervisor_stands(about: dict[str, Any]) -> str | None:
     supervisor = process.Identity.from_json(about.get("supervisor"))
     if supervisor is None or not process.alive(supervisor):
         return None
-    with contextlib.suppress(OSError, psutil.Error):
-        place = Path(f"/proc/{supervisor.pid}/cwd")
-        stat = os.stat(place if place.exists() else psutil.Process(supervisor.pid).cwd())  # noqa: PTH116
-        return f"{stat.st_dev}:{stat.st_ino}" if stat.st_nlink else None
-    return None
+    stat = current_folder(supervisor.pid)
+    return f"{stat.st_dev}:{stat.st_ino}" if stat and stat.st_nlink else None
 
 
 def _named(about: dict[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from glmstudio import __version__
 from glmstudio.config.settings import Settings
-from glmstudio.errors import StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_json
 from glmstudio.models.folder import model_files
 from glmstudio.paths import ROOT
@@ -20,10 +20,10 @@ from glmstudio.paths import ROOT
 _PACKAGES = ("torch", "transformers", "accelerate", "peft")
 _SOURCE = ("data", "glm", "train")  # what decides the numbers
 _WORDS = {
-    "program": StudioError("runs.fact_program"),
-    "settings": StudioError("runs.fact_settings"),
-    "data": StudioError("runs.fact_data"),
-    "model": StudioError("runs.fact_model"),
+    "program": LazyText("runs.fact_program"),
+    "settings": LazyText("runs.fact_settings"),
+    "data": LazyText("runs.fact_data"),
+    "model": LazyText("runs.fact_model"),
 }
 _PLACES = ("model", "data", "validation", "device", "processes", "warm_start")  # paths and cards are each machine's own
 
@@ -56,9 +56,9 @@ def differs(rank: int, machine: str, found: tuple[str, str, str]) -> StudioError
     )
 
 
-def what_differs(name: str) -> StudioError:
+def what_differs(name: str) -> LazyText:
     """The words for a fact."""
-    return _WORDS.get(name) or StudioError("runs.fact_package", name=name)
+    return _WORDS.get(name) or LazyText("runs.fact_package", {"name": name})
 
 
 def _sizes(model: Path) -> dict[str, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import opened
+from glmstudio.system.portable.signals import KILL
 from glmstudio.units import size
 
 _TAIL = 40_000
@@ -40,7 +41,7 @@ def reason(log: Path, start: int = 0) -> StudioError:
 
 def by_signal(number: int) -> StudioError:
     """Why a process ended that a signal ended and that said nothing."""
-    if number == signal.SIGKILL:
+    if number == KILL:
         return StudioError("runs.killed")
     return StudioError("runs.ended_from_outside", signal=signal.Signals(number).name)
 
@@ -62,7 +63,7 @@ def _of_a_process(cause: StudioError, text: str) -> StudioError:
     found = [(host, int(rank), int(code)) for host, rank, code in _FAILED.findall(text)]
     if len({rank for _, rank, _ in found}) < 2:
         return cause
-    killed = next((each for each in found if each[2] == -signal.SIGKILL), None)
+    killed = next((each for each in found if each[2] == -KILL), None)
     machine, rank, _ = killed or found[-1]  # torchrun's own root cause comes last
     return StudioError("runs.in_rank", cause=cause, rank=rank, machine=machine)
 

@@ -8,9 +8,8 @@ looks. A lock makes sure that only one of them does.
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from glmstudio.config.devices import overlap, refuse_held
@@ -18,13 +17,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
 from glmstudio.rundir.run import Run, find_run
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
-
-_turns = threading.local()
+from glmstudio.system.portable.locks import alone
 
 
 def waiting() -> list[str]:
@@ -103,22 +96,10 @@ def _held(device: str) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def turn() -> Iterator[None]:
+def turn() -> AbstractContextManager[None]:
     """Whoever starts, resumes, renames or deletes a run does it alone: two clicks at once, or a supervisor and a
     studio, take turns. Within its turn a thread may take it again; a process that dies gives it back."""
-    if getattr(_turns, "taken", False):
-        yield
-        return
-    paths().state.mkdir(parents=True, exist_ok=True)
-    with (paths().state / "queue.lock").open("a", encoding="utf-8") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        _turns.taken = True
-        try:
-            yield
-        finally:
-            _turns.taken = False
+    return alone(paths().state, "queue.lock")
 
 
 def _file() -> Path:

@@ -8,24 +8,23 @@ SIGKILL to whatever still carries the run's id.
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import psutil
 
 from glmstudio.cluster.view import read_cluster
-from glmstudio.errors import StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_table, write_json
+from glmstudio.paths import paths
 from glmstudio.rundir.run import Run
 from glmstudio.rundir.told import table
 from glmstudio.runs import queue
 from glmstudio.runs.manage import leave_queue
 from glmstudio.runs.start import advance
 from glmstudio.system import process
+from glmstudio.system.portable.signals import CONTINUE, KILL, TERMINATE
 from glmstudio.units import size
-from glmstudio.words import say
 
 AGENT_GRACE = 34.0  # torchrun itself waits 30 s for workers that ignore its SIGTERM
 REST_GRACE = 4.0
@@ -33,19 +32,7 @@ SAVE_GRACE = 600.0
 PORT_GRACE = 2.0
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Where a stop is: the key of its sentence, and what fills it in."""
-
-    key: str
-    values: dict[str, str] = field(default_factory=dict)
-
-    def text(self, lang: str = "en") -> str:
-        """The stage as a sentence."""
-        return say(lang, self.key, **self.values)
-
-
-def stop_run(run: Run, *, now: bool = False) -> Iterator[Stage]:
+def stop_run(run: Run, *, now: bool = False) -> Iterator[LazyText]:
     """Stop and yield each stage; the last one is the proof. A run that waits leaves the queue.
 
     Raises StudioError where processes remain that no signal ends.
@@ -53,18 +40,24 @@ def stop_run(run: Run, *, now: bool = False) -> Iterator[Stage]:
     state = run.read_state()
     if state.state == "queued":
         leave_queue(run)
-        yield Stage("runs.stage.unqueued")
+        yield LazyText("runs.stage.unqueued")
         return
     if not state.live:
-        yield Stage("runs.stage.over")
+        yield LazyText("runs.stage.over")
         return
     yield from _Stop(run).stages(now=now)
 
 
-def proof_of(run: Run) -> Stage | None:
+def stop_now(name: str) -> None:
+    """Stop the run of this name at once, without a word about each stage. Raises StudioError."""
+    for _ in stop_run(Run(name, paths().runs / name), now=True):
+        pass
+
+
+def proof_of(run: Run) -> LazyText | None:
     """What the stop of the run's last attempt has proven; None where it was not stopped."""
     told = read_table(run.path / "proof.json")
-    stage = Stage(str(told.get("key")), table(told.get("values")))
+    stage = LazyText(str(told.get("key")), table(told.get("values")))
     with contextlib.suppress(KeyError, ValueError):  # words that are not known here
         return stage if told.get("run_id") == run.about.get("run_id") and stage.text() else None
     return None
@@ -78,24 +71,24 @@ class _Stop:
         self._id = str(self._about.get("run_id"))
         self._asked_before = read_table(run.path / "stop.json").get("now") is True
 
-    def stages(self, *, now: bool) -> Iterator[Stage]:
+    def stages(self, *, now: bool) -> Iterator[LazyText]:
         with contextlib.suppress(FileNotFoundError):  # its folder was moved away; its processes may still be there
             told = {"now": now or self._asked_before, "time": time.time()}
             write_json(self._run.path / "stop.json", told, parents=False)
         held = _memory(self._rest())
-        self._signal(signal.SIGCONT)  # who is suspended hears nothing
+        self._signal(CONTINUE)  # who is suspended hears nothing
         if not now:
-            yield Stage("runs.stage.saving")
+            yield LazyText("runs.stage.saving")
             if self._wait(SAVE_GRACE):
                 yield self._proof(held)
                 return
-        yield Stage("runs.stage.asking")
+        yield LazyText("runs.stage.asking")
         agent = process.Identity.from_json(self._run.about.get("agent"))
-        if agent is not None and (self._asked_before or process.send(agent, signal.SIGTERM)):
+        if agent is not None and (self._asked_before or process.send(agent, TERMINATE)):
             self._wait(AGENT_GRACE)
-        for number, stage in ((signal.SIGTERM, "runs.stage.terminating"), (signal.SIGKILL, "runs.stage.killing")):
+        for number, stage in ((TERMINATE, "runs.stage.terminating"), (KILL, "runs.stage.killing")):
             if self._rest():
-                yield Stage(stage)
+                yield LazyText(stage)
                 self._signal(number)
                 self._wait(REST_GRACE)
         yield self._proof(held)
@@ -103,7 +96,7 @@ class _Stop:
     def _rest(self) -> list[process.Identity]:
         return process.with_cookie(self._id)
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, number: int | None) -> None:
         for each in self._rest():
             process.send(each, number)
 
@@ -116,7 +109,7 @@ class _Stop:
             time.sleep(0.2)
         return True
 
-    def _proof(self, held: int) -> Stage:
+    def _proof(self, held: int) -> LazyText:
         if rest := self._rest():
             raise StudioError("runs.cannot_stop", pids=", ".join(str(each.pid) for each in rest))
         with queue.turn():
@@ -125,7 +118,7 @@ class _Stop:
             port = (about if same else self._about).get("port")  # of several machines; those of one have none
             free = port is None or _becomes_free(int(port))
             key = "runs.stage.gone" if free else "runs.stage.gone_port"
-            stage = _with_machines(self._run, Stage(key, {"port": str(port or "–"), "memory": size(held)}))
+            stage = _with_machines(self._run, LazyText(key, {"port": str(port or "–"), "memory": size(held)}))
             if same:
                 proof = {"processes": 0, "port": port, "port_free": free, "memory": held, "time": time.time()}
                 proof |= {"run_id": self._id, "key": stage.key, "values": stage.values}
@@ -137,14 +130,14 @@ class _Stop:
         return stage
 
 
-def _with_machines(run: Run, stage: Stage) -> Stage:
+def _with_machines(run: Run, stage: LazyText) -> LazyText:
     """The proof of a run of several machines says what became of the others."""
     view = read_cluster(run)
     if view is None:
         return stage
     left = ", ".join(f"{each.number} ({each.host or each.address})" for each in view.left_behind)
     key = "cluster.stage.gone_but" if left else "cluster.stage.gone"
-    return Stage(key, stage.values | {"count": str(len(view.machines)), "left": left})
+    return LazyText(key, {**stage.values, "count": str(len(view.machines)), "left": left})
 
 
 def _becomes_free(port: int) -> bool:

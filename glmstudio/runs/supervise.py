@@ -26,17 +26,19 @@ from glmstudio.rundir.run import EXAM, last_word
 from glmstudio.runs.start import advance
 from glmstudio.system import process
 from glmstudio.system.notification import notify
+from glmstudio.system.portable.limits import raise_open_files
+from glmstudio.system.portable.signals import HANG_UP, KILL, ignore
 
 _LEAVE, _SWEEP = 2.0, 8.0  # seconds: what the training left may leave by itself, and is given up
 _HERE = Path()
+_OPEN_FILES = 65536  # the usual 1,024 are few for data loaders and connections
 
 
 def main(folder: Path) -> int:
     """Run until the training ends, then give the card to the next run that waits; returns the training's exit code."""
     # A terminal that closes, or the studio's, must not end the run; a stop comes through `stop.json` and the agent.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _raise_limits()
+    ignore(HANG_UP, signal.SIGINT)
+    raise_open_files(_OPEN_FILES)
     code = Supervisor(folder).run()
     with contextlib.suppress(OSError):  # whoever looks next will advance the queue
         advance()
@@ -146,7 +148,7 @@ class Supervisor:
             if not rest:
                 return
             for each in rest if quiet > _LEAVE else ():
-                process.send(each, signal.SIGKILL)
+                process.send(each, KILL)
             time.sleep(0.1)
 
     def _ending(self, code: int, begin: int) -> dict[str, Any]:
@@ -180,17 +182,6 @@ def _log_size() -> int:
     with contextlib.suppress(OSError):
         return Path("train.log").stat().st_size
     return 0
-
-
-def _raise_limits() -> None:
-    """As many open files as this user may have: the usual 1,024 are few for data loaders and connections."""
-    try:
-        import resource
-
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536) if most > 0 else 65536, most))
-    except (ImportError, OSError, ValueError):
-        pass
 
 
 if __name__ == "__main__":

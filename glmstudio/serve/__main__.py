@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dtype", choices=DTYPES, default="auto")
     made.add_argument("--bits", type=int, choices=(16, 8, 4), default=16)
     made.add_argument("--device")
-    made.add_argument("--graph", choices=("auto", "off"), default="auto", help="make tokens as a CUDA graph on a card")
+    made.add_argument("--graph", choices=("auto", "off"), default="auto", help="decode with CUDA graphs on a GPU")
     made.add_argument("--host", default=HERE, help="the address to listen at")
     made.add_argument("--token-file", type=Path, help="what requests have to carry; made and shown where none is given")
     made.add_argument("--token", help=argparse.SUPPRESS)
@@ -69,16 +69,16 @@ def load(options: argparse.Namespace) -> Any:
 
     dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
     model = load_model(found.path, dtype=dtypes.get(options.dtype), device=options.device, bits=options.bits)
-    shelf = AdapterPool(model)
+    adapters = AdapterPool(model)
     for name, folder in folders.items():
-        shelf.add(name, folder)
+        adapters.add(name, folder)
     tokenizer = Tokenizer(found.path)
     graphs = options.graph == "auto" and model.device.type == "cuda"
-    steps = StaticCacheDecoder(model) if graphs else EagerDecoder(model)
+    decoder = StaticCacheDecoder(model) if graphs else EagerDecoder(model)
     about = {"dtype": str(model.dtype).removeprefix("torch."), "bits": options.bits, "device": str(model.device)}
     about |= {"graph": graphs}
     control = os.environ.get(CONTROL, "")
-    return Service(Engine(shelf, tokenizer.stop_ids, steps), tokenizer, found.name, about=about, control=control)
+    return Service(Engine(adapters, tokenizer.stop_ids, decoder), tokenizer, found.name, about=about, control=control)
 
 
 def _serve(options: argparse.Namespace) -> int:

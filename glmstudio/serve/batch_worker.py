@@ -16,7 +16,7 @@ from transformers import GlmForCausalLM
 
 from glmstudio.data.protocol.prompt import Message, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
-from glmstudio.errors import StudioError
+from glmstudio.errors import StudioError, refused
 from glmstudio.files import read_table, write_json
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.batch_generation import Generated, generate, log_likelihoods
@@ -48,15 +48,15 @@ class Worker:
             waiting = [(part, self._open(part["mark"])) for part in parts]
             if not any(questions for _, questions in waiting):
                 continue
-            shelf = AdapterPool(load_model(model, device=self._work.get("device") or None))
+            adapters = AdapterPool(load_model(model, device=self._work.get("device") or None))
             tokenizer = Tokenizer(Path(model))
             for part, questions in waiting:
                 if part["adapter"]:
-                    shelf.add(part["who"], Path(part["adapter"]))
-                shelf.use(part["who"] if part["adapter"] else "")
+                    adapters.add(part["who"], Path(part["adapter"]))
+                adapters.use(part["who"] if part["adapter"] else "")
                 for start in range(0, len(questions), _PORTION):
-                    self._ask(shelf.model, tokenizer, part["mark"], questions[start : start + _PORTION])
-            del shelf
+                    self._ask(adapters.model, tokenizer, part["mark"], questions[start : start + _PORTION])
+            del adapters
         self._tell(last=True)
 
     def _open(self, mark: str) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def main(place: Path) -> int:
     except torch.OutOfMemoryError:
         return _failed(place, StudioError("knowledge.no_memory"))
     except OSError as error:
-        return _failed(place, StudioError("cli.system", file=error.filename or "", reason=error.strerror or str(error)))
+        return _failed(place, refused(error))
     return 0
 
 

@@ -11,7 +11,7 @@ from glmstudio.glm.kv_cache import GrowingCache
 from glmstudio.serve.protocol.scores import TokenScore
 
 _MOST = 8
-_SHORT = 256  # tokens: so much may be cut off the end of a kept one; where more would be lost, it is copied
+_SHORT = 256  # tokens: so much may be cut off the end of an entry; where more would be lost, it is copied
 
 
 @dataclass
@@ -29,12 +29,12 @@ class PrefixCache:
 
     def __init__(self, config: GlmConfig, limit: int) -> None:
         self._config, self._limit = config, limit
-        self._kept: list[CachedPrefix] = []
+        self._entries: list[CachedPrefix] = []
 
     @property
     def tokens(self) -> int:
         """How many tokens the places that are held have room for."""
-        return sum(each.cache.room for each in self._kept)
+        return sum(each.cache.room for each in self._entries)
 
     def take(
         self, adapter: str, prompt: Sequence[int], *, scored: bool = False
@@ -43,7 +43,7 @@ class PrefixCache:
         its second token on; at least one token is left to compute. With `scored`, all up to that one are known.
         """
         best, length = None, 0
-        for each in self._kept:
+        for each in self._entries:
             if each.adapter != adapter:
                 continue
             known = _common(each.ids, prompt)
@@ -56,20 +56,20 @@ class PrefixCache:
         scores = best.scores[: length if scored else length - 1]
         if len(best.ids) - length > _SHORT:
             return best.cache.copied(self._config, length), length, scores
-        self._kept.remove(best)
+        self._entries.remove(best)
         best.cache.cut(length)
         return best.cache, length, scores
 
     def put(self, adapter: str, ids: Sequence[int], cache: GrowingCache, scores: Sequence[TokenScore] = ()) -> None:
         """Keep what was computed; the ones that were not used for longest go."""
         known = list(ids[: cache.get_seq_length()])
-        self._kept.append(CachedPrefix(adapter, known, cache, list(scores)))
-        while len(self._kept) > _MOST or (self.tokens > self._limit and len(self._kept) > 1):
-            del self._kept[0]
+        self._entries.append(CachedPrefix(adapter, known, cache, list(scores)))
+        while len(self._entries) > _MOST or (self.tokens > self._limit and len(self._entries) > 1):
+            del self._entries[0]
 
     def clear(self) -> None:
         """Give all of it back."""
-        self._kept.clear()
+        self._entries.clear()
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

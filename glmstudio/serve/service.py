@@ -19,19 +19,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from glmstudio.chat.openai_messages import ProtocolError, to_turns
+from glmstudio.chat.sampling import Sampling
 from glmstudio.data.protocol.prompt import chat_ids, is_text
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 from glmstudio.serve.engine import Engine, GenerationJob
+from glmstudio.serve.events import JobFailed
 from glmstudio.serve.fair_queue import FullError
-from glmstudio.serve.job_listener import Listener
+from glmstudio.serve.job_listener import Heartbeat, Listener
 from glmstudio.serve.protocol.chat_request import Request, read_request
 from glmstudio.serve.protocol.chat_writer import Done, Piece, Writer
 from glmstudio.serve.protocol.completion_request import read_completion
 from glmstudio.serve.protocol.completions import Completions
 from glmstudio.serve.protocol.error_response import HANDLERS, failed, full, refusal, told_of
-from glmstudio.serve.protocol.http import beside, event_stream, read_body
+from glmstudio.serve.protocol.http import EventStream, beside, read_body
 from glmstudio.serve.protocol.tokenize_routes import token_routes
 
 
@@ -51,8 +53,8 @@ class Service:
                 Route("/health", self.health),
                 Route("/v1/models", self.models),
                 Route("/v1/models/{name:path}", self.model),
-                Route("/v1/chat/completions", self.complete, methods=["POST"]),
-                Route("/v1/completions", self.go_on, methods=["POST"]),
+                Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
+                Route("/v1/completions", self.completions, methods=["POST"]),
                 *token_routes(self._tokenizer, self._engine.context),
                 Route("/studio/state", self.state),
                 Route("/studio/adapters", self.add, methods=["POST"]),
@@ -66,7 +68,7 @@ class Service:
 
     async def models(self, _: HttpRequest) -> Response:
         """The base and every adapter that can be asked for by name."""
-        names = [self._name, *self._engine.shelf.names]
+        names = [self._name, *self._engine.adapters.names]
         return JSONResponse({"object": "list", "data": [self._model(name) for name in names]})
 
     async def model(self, request: HttpRequest) -> Response:
@@ -79,8 +81,8 @@ class Service:
         """How busy the engine is; for the studio alone."""
         self._only_studio(request)
         engine = self._engine
-        told = {"waiting": len(engine.turns), "busy": engine.busy, "kept_tokens": engine.kept.tokens}
-        return JSONResponse(told | {"in_use": engine.shelf.in_use or self._name})
+        state = {"waiting": len(engine.queue), "busy": engine.busy, "kept_tokens": engine.prefix_cache.tokens}
+        return JSONResponse(state | {"in_use": engine.adapters.in_use or self._name})
 
     async def add(self, request: HttpRequest) -> Response:
         """Put an adapter beside the weights; for the studio alone."""
@@ -89,10 +91,10 @@ class Service:
         name, folder = str(body.get("name") or ""), str(body.get("folder") or "")
         if not name or name == self._name:
             raise ProtocolError("name must be the name of an adapter.", "name")
-        shelf = self._engine.shelf
-        if name in shelf.names and shelf.folder(name) != Path(folder):
+        adapters = self._engine.adapters
+        if name in adapters.names and adapters.folder(name) != Path(folder):
             return refusal(409, "Another adapter has this name.", param="name", code="name_taken")
-        if name not in shelf.names:
+        if name not in adapters.names:
             try:
                 await run_in_threadpool(self._engine.add, name, Path(folder))
             except StudioError as error:
@@ -101,7 +103,7 @@ class Service:
                 return full()
         return JSONResponse(self._model(name))
 
-    async def complete(self, request: HttpRequest) -> Response:
+    async def chat_completions(self, request: HttpRequest) -> Response:
         """An answer, whole or as server-sent events; errors in OpenAI's shape."""
         asked = read_request(await read_body(request))
         adapter = self._adapter(asked.model)
@@ -122,21 +124,21 @@ class Service:
             return full()
         head = self._head(asked, adapter)
         if asked.stream:
-            return event_stream(self._events(writer, listener, head, asked), listener)
+            return EventStream(self._events(writer, listener, head, asked), listener)
         return await self._whole(request, writer, listener, head)
 
-    async def go_on(self, request: HttpRequest) -> Response:
+    async def completions(self, request: HttpRequest) -> Response:
         """Text that goes on behind each prompt, and how likely its tokens are; whole or as server-sent events."""
         body = await read_body(request)
         asked = await beside(request, read_completion, body, self._tokenizer, self._engine.context)
         return await Completions(self._engine, self._tokenizer, asked, self._adapter(asked.model)).reply(request)
 
     async def _whole(self, request: HttpRequest, writer: Writer, listener: Listener, head: dict[str, Any]) -> Response:
-        async with listener.watching(request):
-            async for item in listener.items():
-                if isinstance(item, Exception):
-                    return failed(item)
-                writer.take(item)
+        async with listener.running(request):
+            async for event in listener.events():
+                if isinstance(event, JobFailed):
+                    return failed(event.error)
+                writer.take(event)
             done = writer.end()
         choice = {"index": 0, "message": writer.message(), "finish_reason": done.reason, "logprobs": None}
         return JSONResponse(head | {"object": "chat.completion", "choices": [choice], "usage": done.usage})
@@ -146,36 +148,33 @@ class Service:
     ) -> AsyncIterator[str]:
         head = head | {"object": "chat.completion.chunk"} | ({"usage": None} if asked.usage else {})
 
-        def event(delta: dict[str, Any], finish: str | None = None) -> str:
+        def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
             choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
             return f"data: {json.dumps(head | {'choices': [choice]}, ensure_ascii=False)}\n\n"
 
-        try:
-            yield event({"role": "assistant", "content": "", "refusal": None})
-            async for item in listener.beating():
-                if isinstance(item, str):
-                    yield item
-                elif isinstance(item, Exception):
-                    yield f"data: {json.dumps(told_of(item)[1])}\n\n"
-                    return
-                else:
-                    for piece in writer.take(item):
-                        yield event(_delta(piece))
-            done: Done = writer.end()
-            for piece in done.pieces:
-                yield event(_delta(piece))
-            yield event({}, done.reason)
-            if asked.usage:
-                yield f"data: {json.dumps(head | {'choices': [], 'usage': done.usage})}\n\n"
-            yield "data: [DONE]\n\n"
-        finally:  # whatever ends the response, the client leaving too, ends the answer
-            listener.leave()
+        yield chunk({"role": "assistant", "content": "", "refusal": None})
+        async for event in listener.events_or_heartbeats():
+            if isinstance(event, Heartbeat):
+                yield event.comment
+            elif isinstance(event, JobFailed):
+                yield f"data: {json.dumps(told_of(event.error)[1])}\n\n"
+                return
+            else:
+                for piece in writer.take(event):
+                    yield chunk(_delta(piece))
+        done: Done = writer.end()
+        for piece in done.pieces:
+            yield chunk(_delta(piece))
+        yield chunk({}, done.reason)
+        if asked.usage:
+            yield f"data: {json.dumps(head | {'choices': [], 'usage': done.usage})}\n\n"
+        yield "data: [DONE]\n\n"
 
     def _prompt(self, asked: Request) -> list[int]:
-        turns = to_turns(asked.messages, asked.tools)
-        if not is_text(turns):
+        messages = to_turns(asked.messages, asked.tools)
+        if not is_text(messages):
             raise ProtocolError("The request holds half a character, such as \\ud83d alone.", "messages")
-        prompt = chat_ids(self._tokenizer, turns)
+        prompt = chat_ids(self._tokenizer, messages)
         if len(prompt) >= self._engine.context:
             raise ProtocolError(
                 f"The conversation has {len(prompt)} tokens; the model reads {self._engine.context}.",
@@ -184,14 +183,14 @@ class Service:
             )
         return prompt
 
-    def _within(self, job: GenerationJob) -> Any:
+    def _within(self, job: GenerationJob) -> Sampling:
         """The sampling, with no more tokens than the context has room for."""
         room = self._engine.context - len(job.prompt)
         return replace(job.sampling, max_tokens=min(job.sampling.max_tokens, room))
 
     def _adapter(self, name: str) -> str:
         """The adapter that a model's name stands for. Raises ProtocolError for a name that is none."""
-        known = self._engine.shelf.names
+        known = self._engine.adapters.names
         if name == self._name or name in known:
             return "" if name == self._name else name
         there = ", ".join([self._name, *known])
@@ -203,7 +202,7 @@ class Service:
         )
 
     def _model(self, name: str) -> dict[str, Any]:
-        described = self._engine.shelf.describe("" if name == self._name else name)
+        described = self._engine.adapters.describe("" if name == self._name else name)
         about = {"kind": described.kind, "sha256": described.sha256, "norm": described.norm, "size": described.size}
         return {
             "id": name,
@@ -220,7 +219,7 @@ class Service:
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": asked.model,
-            "system_fingerprint": self._engine.shelf.describe(adapter).fingerprint,
+            "system_fingerprint": self._engine.adapters.describe(adapter).fingerprint,
         }
 
     def _only_studio(self, request: HttpRequest) -> None:

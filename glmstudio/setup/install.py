@@ -14,12 +14,13 @@ import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from glmstudio.setup import packages, torch_build
 from glmstudio.setup.messages import Stop, say
 from glmstudio.setup.state import LOG, PYTHON, ROOT, STAMP, VENV, is_ready, read_stamp, requirement_files, write_stamp
 from glmstudio.setup.steps import clock, step
+from glmstudio.system.portable.file_access import DISK_FULL
+from glmstudio.system.portable.locks import try_lock
 
 _LOCK = VENV / "setup.lock"
 _TORCH_PIN = VENV / "torch.txt"
@@ -127,10 +128,11 @@ def _check_disk(build: str) -> None:
 def _only_launcher() -> Iterator[None]:
     """Hold a lock that the system releases when this process ends, however it ends."""
     with _LOCK.open("a+", encoding="ascii") as file:
-        if not _try_lock(file):
+        os.set_inheritable(file.fileno(), os.name != "nt")  # a pip at work keeps it even if its launcher is killed
+        if not try_lock(file):
             file.seek(0)
             _write(say("waiting", pid=file.read().strip() or "?"))
-            while not _try_lock(file):
+            while not try_lock(file):
                 time.sleep(0.2)
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -138,30 +140,8 @@ def _only_launcher() -> Iterator[None]:
         yield
 
 
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(file: IO[str]) -> bool:
-        file.seek(1 << 20)  # beyond the text: a locked byte could not be read by the one that waits
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-else:
-    import fcntl
-
-    def _try_lock(file: IO[str]) -> bool:
-        os.set_inheritable(file.fileno(), True)  # a pip at work keeps the lock even if its launcher is killed
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-
 def _explain(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL:
         return say("disk_full", folder=VENV)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return say("not_writable", folder=ROOT, hint=error.strerror)

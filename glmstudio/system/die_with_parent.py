@@ -16,15 +16,23 @@ _PR_SET_PDEATHSIG = 1
 
 def main(parent: int, command: list[str]) -> None:
     """Become the command; where the parent is gone already, end."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # kept over the exec
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
+    tie()
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
     os.execv(command[0], command)
 
 
+def tie() -> None:
+    """End this process with the thread that started it, also over an exec; Linux alone knows this."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def on_leash(command: list[str]) -> list[str]:
-    """The command, to be started by the main thread of this process, with which it shall end."""
+    """The command, to be started by the main thread of this process, with which it shall end; where that is not known,
+    the command as it is."""
+    if sys.platform != "linux":
+        return command
     return [sys.executable, "-m", "glmstudio.system.die_with_parent", str(os.getpid()), *command]
 
 

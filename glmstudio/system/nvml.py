@@ -11,12 +11,39 @@ from typing import Any
 import psutil
 import pynvml
 
-from glmstudio.doctor.engine.report import Gpu, GpuProcess
 from glmstudio.system.environment import has_the_machines_pids, in_wsl
 from glmstudio.system.process import COOKIE, environment
 from glmstudio.system.process_table import clean
 
 _RECOVERY_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION; older bindings have no name for it
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A program that holds memory of a GPU; `used_mib` is None where the driver does not tell."""
+
+    pid: int
+    name: str
+    user: str
+    used_mib: int | None
+    owner: str = ""  # "ours" for this studio's runs and model server, "other", or "" where nobody can know
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU as its driver describes it."""
+
+    index: int
+    name: str
+    uuid: str
+    total_mib: int
+    free_mib: int
+    temperature_c: int | None
+    processes: tuple[GpuProcess, ...]
+    capability: tuple[int, int] = (0, 0)
+    utilization: int | None = None  # per cent of the time in which it computed
+    power_w: int | None = None
+    unnamed_mib: int | None = None  # in use, but by no program that the driver names; None where it cannot tell
 
 
 @dataclass(frozen=True)

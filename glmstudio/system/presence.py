@@ -6,19 +6,15 @@ The kernel gives it back however the process ends, so whoever holds one is alive
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from glmstudio.files import read_table
 from glmstudio.paths import paths
+from glmstudio.system.portable.locks import try_lock
+from glmstudio.system.portable.open_files import has_locked, open_files
 from glmstudio.system.process import Identity, alive
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock
-    fcntl = None  # type: ignore[assignment]
 
 STUDIO, SERVER = "studio.lock", "serve.lock"
 _PAGE, _MODEL = (
@@ -34,14 +30,12 @@ def hold(name: str, *, shared: bool = False) -> IO[str] | None:
     """
     file = (paths().state / name).open("a", encoding="utf-8")
     try:
-        if fcntl is not None:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
+        mine = try_lock(file, shared=shared)
     except OSError:
-        pass
-    return file
+        return file
+    if not mine:
+        file.close()
+    return file if mine else None
 
 
 @contextlib.contextmanager
@@ -56,28 +50,9 @@ def serving() -> Iterator[None]:
 
 def is_held_by(pid: int) -> bool:
     """Whether this process of ours has the lock of a home, of whichever one; only Linux tells."""
-    return any(_is_locked(pid, number) or _is_recorded(pid, lock) for number, lock in _open_locks(pid))
-
-
-def _open_locks(pid: int) -> list[tuple[str, Path]]:
-    """The locks that it has open, by their handles."""
-    found = []
-    try:
-        for number in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
-            file = os.readlink(f"/proc/{pid}/fd/{number}")  # noqa: PTH115
-            if file.endswith(tuple(f"/state/{name}" for name in (STUDIO, SERVER))):
-                found.append((number, Path(file)))
-    except OSError:  # it has ended, or closed one meanwhile
-        return found
-    return found
-
-
-def _is_locked(pid: int, number: str) -> bool:
-    try:
-        told = Path(f"/proc/{pid}/fdinfo/{number}").read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return False
-    return any(line.startswith("lock:") and " FLOCK " in line for line in told.splitlines())
+    names = tuple(f"/state/{name}" for name in (STUDIO, SERVER))
+    locks = {handle: Path(file) for handle, file in open_files(pid).items() if file.endswith(names)}
+    return any(has_locked(pid, handle) or _is_recorded(pid, lock) for handle, lock in locks.items())
 
 
 def _is_recorded(pid: int, lock: Path) -> bool:

@@ -27,6 +27,8 @@ _TRAINING = re.compile(
     r"(LOCAL_|GROUP_|ROLE_)?RANK|(LOCAL_|ROLE_)?WORLD_SIZE|MASTER_(ADDR|PORT)|(TORCHELASTIC|PET|TORCH_NCCL_ASYNC)_\w+"
     r"|GLMSTUDIO_MEETING"
 )
+# Windows' word for a session of its own; it has no such words elsewhere.
+_DETACHED = getattr(subprocess, "DETACHED_PROCESS", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 _HAS_PROC = Path("/proc/self/stat").exists()
 
 
@@ -69,9 +71,9 @@ def same_boot(identity: Identity) -> bool:
     return identity.boot_id == boot_id()
 
 
-def send(identity: Identity, signal: int) -> bool:
+def send(identity: Identity, signal: int | None) -> bool:
     """Signal exactly this process; False if it is gone, not ours to signal, this process, or one of its ancestors."""
-    if identity.pid <= 1 or identity.pid in {os.getpid(), *ancestors()}:
+    if signal is None or identity.pid <= 1 or identity.pid in {os.getpid(), *ancestors()}:
         return False
     try:
         pinned = os.pidfd_open(identity.pid)
@@ -108,6 +110,7 @@ def spawn(
         | (variables or {})
         | {COOKIE: run_id},  # waiting threads must not spin: chat beside a run
         start_new_session=detached,
+        creationflags=_DETACHED if detached else 0,
     )
 
 

@@ -7,13 +7,18 @@ the child that runs a tool loads this file and `filter.py` alone.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
-import resource
 import struct
 from collections.abc import Iterable
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows, where only tools run that need no sandbox
+    resource = None  # type: ignore[assignment]
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # Landlock's system calls, the same on every machine
 _READ = 1 << 2 | 1 << 3
@@ -27,6 +32,7 @@ _SCOPES = 1 << 0 | 1 << 1  # abstract sockets and signals to processes outside, 
 _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER, _DEATH = 38, 22, 2, 1
 _MACHINES = ("x86_64", "aarch64")
 _FILE, _HANDLES = 16 << 20, 64
+_UNSERVED = () if platform.system() == "Linux" else (ValueError, OSError)  # macOS has no bound on addresses
 
 
 def missing() -> str:
@@ -43,13 +49,18 @@ def missing() -> str:
 def limit(seconds: int, memory: int, parent: int) -> None:
     """Bounds on processor time, memory (bytes), files and handles, and the end with the parent's end."""
     for what, most in (
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_FSIZE, _FILE),
-        (resource.RLIMIT_NOFILE, _HANDLES),
-        (resource.RLIMIT_CORE, 0),
+        ()
+        if resource is None
+        else (
+            (resource.RLIMIT_CPU, seconds),
+            (resource.RLIMIT_AS, memory),
+            (resource.RLIMIT_FSIZE, _FILE),
+            (resource.RLIMIT_NOFILE, _HANDLES),
+            (resource.RLIMIT_CORE, 0),
+        )
     ):
-        resource.setrlimit(what, (most, most + (what == resource.RLIMIT_CPU)))
+        with contextlib.suppress(*_UNSERVED):
+            resource.setrlimit(what, (most, most + (what == resource.RLIMIT_CPU)))
     if platform.system() == "Linux":
         ctypes.CDLL(None).prctl(_DEATH, 9, 0, 0, 0)
         if os.getppid() != parent:  # it ended before it could be tied to this one

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import itertools
+import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from glmstudio.system.portable.open_files import all_open_files
+
 _NET = Path("/proc/net")
+_TABLES = ("tcp", "tcp6")
+_EVERYBODY = ["0", "0", "4294967295"]  # the users of a machine without user namespaces
 _LISTENING, _CONNECTED = "0A", "01"  # in the tables of Linux
 _IN_IPV6 = "0000000000000000FFFF0000"  # before an IPv4 address there
 
@@ -50,26 +56,55 @@ class Sockets:
 
 def read_sockets() -> Sockets:
     """Look at all sockets once."""
-    sockets = list(_of_linux() if (_NET / "tcp").exists() else _of_others())
-    holders = {socket.here: socket.holders for socket in sockets if not socket.listens}
+    sockets = list(_of_linux() if tells_owners() else _of_others())
+    holders = {each.here: each.holders for each in sockets if not each.listens}
     listening: dict[int, frozenset[int]] = {}
     uids: dict[int, frozenset[int]] = {}
-    for socket in sockets:
-        if socket.listens:
-            port = socket.here[1]
-            listening[port] = listening.get(port, frozenset()) | socket.holders
-            uids[port] = uids.get(port, frozenset()) | ({socket.uid} if socket.uid is not None else set())
+    for each in sockets:
+        if each.listens:
+            port = each.here[1]
+            listening[port] = listening.get(port, frozenset()) | each.holders
+            uids[port] = uids.get(port, frozenset()) | ({each.uid} if each.uid is not None else set())
     connected: dict[int, frozenset[int]] = {}
-    for socket in sockets:
-        port = socket.here[1]
-        if not socket.listens and port in listening:  # accepted there; the other end is here, or on another machine
-            connected[port] = connected.get(port, frozenset()) | holders.get(socket.there, frozenset({0}))
+    for each in sockets:
+        port = each.here[1]
+        if not each.listens and port in listening:  # accepted there; the other end is here, or on another machine
+            connected[port] = connected.get(port, frozenset()) | holders.get(each.there, frozenset({0}))
     return Sockets(listening, connected, uids)
+
+
+def tells_owners() -> bool:
+    """Whether this system says whose a socket is."""
+    return (_NET / "tcp").exists()
+
+
+def find_connection(near: End, far: End) -> tuple[bool, int, int] | None:
+    """Whether the IPv4 connection from `near` to `far` stands, its user and its inode; None where there is none."""
+    for prefix, table in zip(("", _IN_IPV6), _TABLES, strict=True):
+        wanted = f" {prefix}{_hex(near)} {prefix}{_hex(far)} "
+        try:
+            text = (_NET / table).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            continue
+        _, found, after = text.partition(wanted)
+        if found:
+            words = after.split("\n", 1)[0].split()
+            return words[0] == _CONNECTED, int(words[4]), int(words[6])
+    return None
+
+
+def is_outside_user(uid: int) -> bool:
+    """Whether the number stands for a user outside this user namespace: only who rules this one gets in from there."""
+    try:
+        users = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+        return users != _EVERYBODY and uid == int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return False
 
 
 def _of_linux() -> Iterator[Socket]:
     holders = _holders()
-    for line in [*_lines("tcp"), *_lines("tcp6")]:
+    for line in itertools.chain.from_iterable(map(_lines, _TABLES)):
         words = line.split()
         if words[3] in (_LISTENING, _CONNECTED):
             yield Socket(
@@ -100,6 +135,11 @@ def _lines(table: str) -> list[str]:
         return []
 
 
+def _hex(end: End) -> str:
+    """As the tables write it: the address in the machine's own byte order."""
+    return f"{struct.unpack('=I', socket.inet_aton(end[0]))[0]:08X}:{end[1]:04X}"
+
+
 def _end(text: str) -> End:
     address, _, port = text.rpartition(":")
     return address.removeprefix(_IN_IPV6), int(port, 16)
@@ -108,18 +148,10 @@ def _end(text: str) -> End:
 def _holders() -> dict[str, set[int]]:
     """Who has which socket open, as far as this user may look."""
     holders: dict[str, set[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            files = list(os.scandir(folder / "fd"))
-        except OSError:
-            continue
-        for file in files:
-            try:
-                link = os.readlink(file.path)  # noqa: PTH115  it names what is no path
-            except OSError:
-                continue
-            if link.startswith("socket:"):
-                holders.setdefault(link, set()).add(int(folder.name))
+    for pid, files in all_open_files():
+        for name in files.values():
+            if name.startswith("socket:"):
+                holders.setdefault(name, set()).add(pid)
     return holders
 
 

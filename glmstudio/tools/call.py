@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +16,8 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.system import sandbox
+from glmstudio.system.portable.open_files import thread_count
+from glmstudio.system.portable.signals import end_group, name_of
 from glmstudio.system.presence import ports
 from glmstudio.tools.mcp import SERVERS
 from glmstudio.tools.permissions import folder
@@ -46,8 +47,8 @@ _STOPPED = {
     "forbidden": ("tools.stopped_forbidden", "it did something that is not allowed"),
     "crashed": ("tools.stopped_crashed", "its process broke"),
 }
-# What the kernel's signal was for; SIGSYS: a system call of another machine's kind.
-_ENDS: dict[int, str] = {signal.SIGXCPU: "time", signal.SIGKILL: "time", signal.SIGSYS: "forbidden"}
+# What the kernel's signal was for, by its name; SIGSYS: a system call of another machine's kind.
+_ENDS = {"SIGXCPU": "time", "SIGKILL": "time", "SIGSYS": "forbidden"}
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,7 @@ def _run(tool: Tool, arguments: dict[str, Any], cancel: threading.Event) -> dict
             return _told(process, written, made, cancel)
         finally:
             if process.poll() is None:  # not yet collected, so the number is still its own
-                with contextlib.suppress(OSError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                end_group(process.pid)
             process.wait()
 
 
@@ -187,7 +187,8 @@ def _told(process: subprocess.Popen[bytes], asked: bytes, made: Path, cancel: th
     look, full, crowded = 0.0, False, False
     # The answer may be closed long before the process ends.
     while (reader.is_alive() or process.poll() is None) and not full and not crowded:
-        crowded = _threads(process.pid) > _THREADS
+        # The kernel has no bound of its own: RLIMIT_NPROC counts all that a user runs, and does not hold root.
+        crowded = thread_count(process.pid) > _THREADS
         if time.monotonic() >= end or cancel.is_set() or len(answer) > _LARGEST:
             break
         if time.monotonic() >= look:
@@ -213,16 +214,7 @@ def _told(process: subprocess.Popen[bytes], asked: bytes, made: Path, cancel: th
         told = None
     if isinstance(told, dict):
         return told
-    return {"stopped": _ENDS.get(-code, "crashed")}
-
-
-def _threads(pid: int) -> int:
-    """How many threads it has. The kernel has no bound of its own for this: RLIMIT_NPROC counts all that a user runs,
-    and does not hold root."""
-    try:
-        return os.stat(f"/proc/{pid}/task").st_nlink - 2  # noqa: PTH116  a folder in it for each
-    except OSError:
-        return 0
+    return {"stopped": _ENDS.get(name_of(-code), "crashed")}
 
 
 def _read(process: subprocess.Popen[bytes], asked: bytes, answer: bytearray) -> None:

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from glmstudio.errors import StudioError
-from glmstudio.files import alone, read_table, write_json
+from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
+from glmstudio.system.portable.locks import alone
 from glmstudio.tools.tool import PERMISSIONS, Tool
 
 

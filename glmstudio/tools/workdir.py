@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from glmstudio.system.portable.open_files import current_folders, nameless_bytes
+
 PREFIX = "glmstudio-tool-"
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _DEEPEST = 100  # folders in folders
@@ -35,13 +37,15 @@ class _Full(Exception):
 def is_full(folder: Path, most: int, files: int, pid: int | None = None) -> bool:
     """Whether it holds more than so many bytes or so many files, looking at no more than that many; or folders that
     are closed to us or too deep. What the process `pid` holds without a name counts, too."""
+    if os.scandir not in os.supports_fd:  # Windows, where only tools run that write nothing
+        return False
     try:
         size, _ = _held(os.open(folder, _FOLDER), most, files, 0)
     except _Full:
         return True
     except OSError:
         return folder.exists()
-    return size + (_nameless(pid) if pid else 0) > most
+    return size + (nameless_bytes(pid) if pid else 0) > most
 
 
 def _held(handle: int, most: int, files: int, depth: int) -> tuple[int, int]:
@@ -69,36 +73,14 @@ def _held(handle: int, most: int, files: int, depth: int) -> tuple[int, int]:
     return size, count
 
 
-def _nameless(pid: int) -> int:
-    """Bytes in files that a process has open or mapped after their name went."""
-    found: dict[tuple[int, int], int] = {}
-    with contextlib.suppress(OSError):
-        for number in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
-            with contextlib.suppress(OSError):
-                state = os.stat(f"/proc/{pid}/fd/{number}")  # noqa: PTH116
-                if stat.S_ISREG(state.st_mode) and not state.st_nlink:
-                    found[state.st_dev, state.st_ino] = state.st_blocks * 512
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.endswith(" (deleted)"):
-                span, _, _, device, inode, *_ = line.split()
-                major, minor = (int(each, 16) for each in device.split(":"))
-                first, last = (int(each, 16) for each in span.split("-"))
-                found.setdefault((os.makedev(major, minor), int(inode)), last - first)
-    return sum(found.values())
-
-
 def sweep() -> None:
     """Delete what calls left behind whose studio was killed: folders of this user that no process stands in."""
-    standing = set()
-    for each in Path("/proc").glob("[0-9]*/cwd"):
-        with contextlib.suppress(OSError):
-            standing.add(os.readlink(each))  # noqa: PTH115
+    standing, own = current_folders(), os.getuid() if hasattr(os, "getuid") else 0
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             state = folder.lstat()
             old = time.time() - state.st_mtime > _OLD_S
-            if stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and old and str(folder) not in standing:
+            if stat.S_ISDIR(state.st_mode) and state.st_uid == own and old and str(folder) not in standing:
                 _remove(folder)
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 from pathlib import Path
 
-from glmstudio.system import process
-
-_PR_SET_PDEATHSIG = 1
+from glmstudio.system import die_with_parent, process
 
 
 def main(folder: Path) -> int:
@@ -25,10 +22,9 @@ def _end_with_the_agent() -> None:
     """A killed torchrun would leave its workers behind, holding the card."""
     if sys.platform != "linux" or "RANK" not in os.environ:
         return  # a probe has no agent: whoever started it may be a thread that ends long before it
-    control = ctypes.CDLL(None).prctl
-    control(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent.tie()
     # What loads the data ends with this process in turn; left alone, it would hold the card and the port.
-    os.register_at_fork(after_in_child=lambda: control(_PR_SET_PDEATHSIG, signal.SIGKILL))
+    os.register_at_fork(after_in_child=die_with_parent.tie)
     # An agent that ended before this line left another parent, which does not carry the run's id.
     if process.environment(os.getppid()).get(process.COOKIE) != os.environ.get(process.COOKIE):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from glmstudio.data.building import TOOLS
 from glmstudio.data.protocol.prompt import IGNORED
 from glmstudio.data.protocol.tokenizer import PAD
-from glmstudio.data.selection import Numbers
 from glmstudio.data.store import Store
+from glmstudio.data.table import TOOLS, Numbers
 from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.packs import Pack, Packer, shard_packs
 from glmstudio.train.shared_prefix import Prompts
@@ -61,7 +60,7 @@ class StepConfig:
 
     batch: int
     accumulation: int
-    layout: Packer
+    packer: Packer
     mean: bool = True
 
 
@@ -121,22 +120,24 @@ class PackBatchSampler(Sampler[list[Pack]]):
     """
 
     def __init__(
-        self, examples: Examples, order: LengthGroupedSampler | range, steps: StepConfig, team: DistributedContext
+        self, examples: Examples, order: LengthGroupedSampler | range, steps: StepConfig, context: DistributedContext
     ) -> None:
-        self._examples, self._order, self._steps, self._team = examples, order, steps, team
+        self._examples, self._order, self._steps, self._context = examples, order, steps, context
 
     def __len__(self) -> int:
         return math.ceil(math.ceil(len(self._order) / self._steps.batch) / self._steps.accumulation)
 
     def __iter__(self) -> Iterator[list[Pack]]:
-        order, batch, team = list(self._order), self._steps.batch, self._team
+        order, batch, context = list(self._order), self._steps.batch, self._context
         batches = [order[at : at + batch] for at in range(0, len(order), batch)]
         first = isinstance(self._order, LengthGroupedSampler) and self._order.epoch == 0
         for at in range(0, len(batches), self._steps.accumulation):
             step = batches[at : at + self._steps.accumulation]
-            packs = self._steps.layout.packs(step, self._examples.length, team.world, full=first and not at)
+            packs = self._steps.packer.packs(step, self._examples.length, context.world, full=first and not at)
             weights = self._weights(step)
-            yield shard_packs([[(index, weights[index]) for index in pack] for pack in packs], team.rank, team.world)
+            yield shard_packs(
+                [[(index, weights[index]) for index in pack] for pack in packs], context.rank, context.world
+            )
 
     def _weights(self, step: list[list[int]]) -> dict[int, float]:
         if not self._steps.mean:
@@ -144,24 +145,24 @@ class PackBatchSampler(Sampler[list[Pack]]):
         weights: dict[int, float] = {}
         for batch in step:
             learned = sum(self._examples.scored(index) for index in batch)
-            weights |= dict.fromkeys(batch, self._team.world / (len(step) * max(1, learned)))
+            weights |= dict.fromkeys(batch, self._context.world / (len(step) * max(1, learned)))
         return weights
 
 
 class PackedDataset(Dataset[dict[str, Any]]):
-    """Examples by the pack, as `PackBatchSampler` deals them: what `Scored.forward` takes."""
+    """Examples by the pack, as `PackBatchSampler` hands them out: what `ModelWithLoss.forward` takes."""
 
-    def __init__(self, examples: Examples, layout: Packer) -> None:
-        self._examples, self._layout = examples, layout
+    def __init__(self, examples: Examples, packer: Packer) -> None:
+        self._examples, self._packer = examples, packer
 
     def __len__(self) -> int:
         return len(self._examples)
 
     def __getitem__(self, pack: Pack) -> dict[str, Any]:
         rows = [self._examples[index] | {"weight": weight} for index, weight in pack]
-        if self._layout.limit is None:
+        if self._packer.limit is None:
             return padded(rows)
-        prompts = self._layout.prompts
+        prompts = self._packer.prompts
         return joined(rows, prompts.of([index for index, _ in pack]) if prompts else None)
 
 
@@ -169,7 +170,7 @@ def joined(rows: Sequence[dict[str, Any]], prompts: Sequence[tuple[int, int]] | 
     """One pack: conversations one after the other, (1, T). A prompt that several begin with (`prompts`: which one each
     has, and its length) stands once, and they go on from it."""
     documents: list[torch.Tensor] = []
-    after: list[int | None] = []
+    parents: list[int | None] = []
     starts: list[int] = []
     place: dict[int, int] = {}
     end = 0
@@ -178,14 +179,14 @@ def joined(rows: Sequence[dict[str, Any]], prompts: Sequence[tuple[int, int]] | 
         if shared and prompt not in place:
             place[prompt] = len(documents)
             documents.append(ids[:shared])
-            after.append(None)
+            parents.append(None)
             end += shared
         starts.append(end - shared)
         documents.append(ids[shared:])
-        after.append(place[prompt] if shared else None)
+        parents.append(place[prompt] if shared else None)
         end += len(ids) - shared
     lengths = [len(each) for each in documents]
-    return {"input_ids": torch.cat(documents)[None], "lengths": lengths, "after": after} | _scored(rows, starts)
+    return {"input_ids": torch.cat(documents)[None], "lengths": lengths, "parent": parents} | _labels(rows, starts)
 
 
 def padded(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -194,18 +195,18 @@ def padded(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     ids = torch.full((len(rows), length), PAD)
     for index, row in enumerate(rows):
         ids[index, : len(row["input_ids"])] = row["input_ids"]
-    return {"input_ids": ids, "lengths": None, "after": None} | _scored(rows, range(0, length * len(rows), length))
+    return {"input_ids": ids, "lengths": None, "parent": None} | _labels(rows, range(0, length * len(rows), length))
 
 
-def _scored(rows: Sequence[dict[str, Any]], starts: Sequence[int]) -> dict[str, Any]:
+def _labels(rows: Sequence[dict[str, Any]], starts: Sequence[int]) -> dict[str, Any]:
     """What is scored in a pack whose conversations begin at `starts` of its positions: (R) positions from which a
-    learned token is foretold, and that token; for each conversation the weight of its learned tokens and their number.
+    learned token is predicted, and that token; for each conversation the weight of its learned tokens and their number.
     `tokens` are those that count for the first time."""
     learned = [(row["labels"][1:] != IGNORED).nonzero()[:, 0] for row in rows]
     return {
-        "rows": torch.cat([places + start for places, start in zip(learned, starts, strict=True)]),
-        "wanted": torch.cat([row["labels"][1:][places] for row, places in zip(rows, learned, strict=True)]),
-        "weights": [row["weight"] for row in rows],
-        "counts": [len(places) for places in learned],
+        "label_positions": torch.cat([places + start for places, start in zip(learned, starts, strict=True)]),
+        "labels": torch.cat([row["labels"][1:][places] for row, places in zip(rows, learned, strict=True)]),
+        "loss_weights": [row["weight"] for row in rows],
+        "label_counts": [len(places) for places in learned],
         "tokens": sum(len(row["input_ids"]) for row in rows if row["weight"]),
     }

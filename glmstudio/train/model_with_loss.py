@@ -10,7 +10,7 @@ from glmstudio.glm.attention import PackedSequences
 
 
 class ModelWithLoss(nn.Module):
-    """The model as the Trainer sees it: a pack in, the weighted loss of its learned tokens out."""
+    """The model as the loop sees it: a pack in, the weighted loss of its learned tokens out."""
 
     def __init__(self, glm: GlmForCausalLM) -> None:
         super().__init__()
@@ -20,19 +20,20 @@ class ModelWithLoss(nn.Module):
         self,
         input_ids: torch.Tensor,
         lengths: list[int] | None,
-        after: list[int | None] | None,
-        rows: torch.Tensor,
-        wanted: torch.Tensor,
-        weights: list[float],
-        counts: list[int],
+        parent: list[int | None] | None,
+        label_positions: torch.Tensor,
+        labels: torch.Tensor,
+        loss_weights: list[float],
+        label_counts: list[int],
     ) -> dict[str, torch.Tensor]:
-        """`input_ids` (B, T): `lengths` of the documents in a row of them, and which one each goes on from (`after`);
-        None for a batch that is padded. `rows` and `wanted` (R): which positions foretell which token; `weights` and
-        `counts`: what each token of a conversation counts, and how many there are."""
-        documents = PackedSequences(lengths, input_ids.device, after) if lengths else None
+        """`input_ids` (B, T): `lengths` of the documents in a row of them, and which one each goes on from (`parent`);
+        None for a batch that is padded. `label_positions` and `labels` (R): which positions predict which token;
+        `loss_weights` and `label_counts`: what each token of a conversation counts, and how many there are."""
+        documents = PackedSequences(lengths, input_ids.device, parent) if lengths else None
         packed = {"position_ids": documents.positions, "documents": documents} if documents else {}
         hidden = self.glm.model(input_ids=input_ids, use_cache=False, **packed).last_hidden_state  # (B, T, H)
-        return {"loss": self.glm.lm_head(hidden.flatten(0, 1).index_select(0, rows), wanted, weights, counts)}
+        scored = hidden.flatten(0, 1).index_select(0, label_positions)
+        return {"loss": self.glm.lm_head(scored, labels, loss_weights, label_counts)}
 
 
 def attention_cost_length(glm: GlmForCausalLM) -> float:

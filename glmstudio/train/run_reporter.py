@@ -6,7 +6,6 @@ Of several processes only the first writes; it knows of the others what `step_ma
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from glmstudio.errors import StudioError
 from glmstudio.files import read_text, write_json
 from glmstudio.system import process
+from glmstudio.system.portable.limits import peak_memory
 from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.distributed.straggler import SPAN, Stopwatch, slowest
 
@@ -29,8 +29,8 @@ class RunReporter:
     Never makes that directory: one that was moved away while the run went on must not come back as a ghost.
     """
 
-    def __init__(self, folder: Path, steps: int, team: DistributedContext) -> None:
-        self._folder, self._steps, self._team = folder, steps, team
+    def __init__(self, folder: Path, steps: int, context: DistributedContext) -> None:
+        self._folder, self._steps, self._context = folder, steps, context
         self.stopwatch = Stopwatch()
         self._spans: list[list[list[float]]] = []  # of each step since the last comparison, each rank's seconds
         self._machines: list[str] = []
@@ -50,7 +50,7 @@ class RunReporter:
 
     def begin(self) -> None:
         """The first step is about to be made."""
-        self._machines = self._team.gather(self._team.machine)
+        self._machines = self._context.gather(self._context.machine)
         self._began = self._mark = time.monotonic()
         self.phase("training")
 
@@ -58,26 +58,27 @@ class RunReporter:
         """Add the real tokens of one pack to the step."""
         self._tokens += tokens
 
-    def step_made(self, step: int, logs: dict[str, Any]) -> None:
+    def step_made(self, step: int, *, loss: float, learning_rate: float, grad_norm: float) -> None:
         """One line for one step. All processes call it together."""
-        ranks = self._team.table(self._tokens, _peak_memory(), *self.stopwatch.take())
+        ranks = self._context.table(self._tokens, _peak_memory(), *self.stopwatch.take())
         now, tokens = time.monotonic(), int(sum(row[0] for row in ranks))
-        self.step, self.loss = step, float(logs["loss"])
+        self.step, self.loss = step, loss
         self.validation_loss = None  # what was measured before is not this step's
-        self._write(
-            {
-                "step": step,
-                "loss": self.loss,
-                "learning_rate": logs.get("learning_rate"),
-                "grad_norm": float(logs["grad_norm"]) if "grad_norm" in logs else None,
-                "tokens": tokens,
-                "tokens_per_second": round(tokens / max(now - self._mark, 1e-9), 1),
-                "seconds": round(self._before + now - self._began, 3),
-                "memory": int(max(row[1] for row in ranks)),
-            }
-        )
+        row = {
+            "step": step,
+            "loss": loss,
+            "learning_rate": learning_rate,
+            "grad_norm": grad_norm,
+            "tokens": tokens,
+            "tokens_per_second": round(tokens / max(now - self._mark, 1e-9), 1),
+            "seconds": round(self._before + now - self._began, 3),
+            "memory": int(max(row[1] for row in ranks)),
+        }
+        self._write(row)
+        if not self._context.local_rank:  # for `train.log` of each machine
+            sys.stdout.write(json.dumps(row) + "\n")
         self._tokens, self._mark = 0, now
-        if self._team.world > 1:
+        if self._context.world > 1:
             self._compare(step, ranks)
         if now - self._beat > _HEARTBEAT:
             self.phase("training")
@@ -126,7 +127,7 @@ class RunReporter:
         """Write the heartbeat: where the run is, what stopped it, what `more` is known. Raises StudioError where the
         folder is gone."""
         self._beat = time.monotonic()
-        if not self._team.first:
+        if not self._context.first:
             return
         self._check()
         told = {
@@ -145,7 +146,7 @@ class RunReporter:
         self._append("metrics.jsonl", row)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
-        if not self._team.first:
+        if not self._context.first:
             return
         self._check()
         with (self._folder / name).open("a", encoding="utf-8") as file:
@@ -169,5 +170,4 @@ def _peak_memory() -> int:
     """The most memory that was held, in bytes: the card's, or the process's where there is none."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_reserved())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_memory()

@@ -16,9 +16,9 @@ _LONGEST = 96  # tokens of an answer
 
 
 def sampler(
-    glm: GlmForCausalLM, tokenizer: Tokenizer, examples: Examples, question: str, witness: RunReporter
+    glm: GlmForCausalLM, tokenizer: Tokenizer, examples: Examples, question: str, reporter: RunReporter
 ) -> Callable[[int], None]:
-    """A function that asks and tells the witness; `question` empty takes that of the first conversation, and any is
+    """A function that asks and tells the reporter; `question` empty takes that of the first conversation, and any is
     asked with the tools and the system text of that one."""
     if question:
         opening = opening_of(tokenizer, examples[0]["input_ids"].tolist())
@@ -28,7 +28,7 @@ def sampler(
 
     def sample(step: int) -> None:
         glm.eval()
-        with torch.no_grad():  # as in `StudioTrainer.evaluate`
+        with torch.no_grad():  # as in `Trainer.validate`
             ids = torch.tensor([prompt], device=glm.device)
             answer = glm.generate(
                 ids,
@@ -39,7 +39,7 @@ def sampler(
                 pad_token_id=PAD,
             )[0, len(prompt) :].tolist()
         glm.train()
-        witness.sampled(step, question, tokenizer.decode(answer).strip())
+        reporter.sampled(step, question, tokenizer.decode(answer).strip())
 
     return sample
 

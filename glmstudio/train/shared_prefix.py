@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glmstudio.data.selection import Numbers
 from glmstudio.data.store import Store
+from glmstudio.data.table import Numbers
 
 _LEAST = 16  # tokens; less is not worth a place of its own
 

@@ -1,4 +1,7 @@
-"""Transformers' Trainer for GLM: only learned tokens are scored, and a checkpoint counts when it is whole."""
+"""The training loop: optimizer steps of packs, and validation and checkpoints when they are due.
+
+It runs on accelerate, which knows DDP, DeepSpeed and mixed precision; FSDP2 is applied by its strategy.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from accelerate import skip_first_batches
+from accelerate.utils import send_to_device
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
-from transformers import GlmForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import GlmForCausalLM, get_linear_schedule_with_warmup, set_seed
 
 from glmstudio.config.settings import Settings, pack_limit
 from glmstudio.models.library import Model
@@ -24,8 +28,9 @@ from glmstudio.train.batches import Examples, LengthGroupedSampler, PackBatchSam
 from glmstudio.train.distributed.checkpoint_sync import collect
 from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.divergence import DivergenceGuard
-from glmstudio.train.methods import METHODS, Method
+from glmstudio.train.methods import METHODS
 from glmstudio.train.model_with_loss import ModelWithLoss, attention_cost_length
+from glmstudio.train.optimizer import adamw, make_accelerator, restore_states, save_states
 from glmstudio.train.packs import Packer
 from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.strategies.base import ShardingStrategy
@@ -42,276 +47,184 @@ class TrainingJob:
     folder: Path
     examples: Examples
     validation: Examples | None
-    witness: RunReporter
+    reporter: RunReporter
     sample: Callable[[int], None]
-    team: DistributedContext
-    engine: ShardingStrategy
+    context: DistributedContext
+    strategy: ShardingStrategy
     about: Mapping[str, Any] = field(default_factory=dict)  # `run.json`
     exam: Exam | None = None  # of the first process
 
 
-_SCHEDULE = "scheduler.pt"  # transformers' name for it
+class Trainer:
+    """Trains a model on which a method was put. Every process has one, and all call the same methods."""
 
+    def __init__(self, glm: GlmForCausalLM, job: TrainingJob) -> None:
+        settings, examples = job.settings, job.examples
+        set_seed(settings.seed)
+        self.job, self.glm, self.files = job, glm, METHODS[settings.method].files
+        self.sampler = LengthGroupedSampler(examples.lengths, settings.batch_size, settings.seed, examples.prompts)
+        limit = pack_limit(settings, int(examples.lengths.max())) if settings.packing else None
+        packer = Packer(limit, attention_cost_length(glm), examples.prompts)
+        self.steps = StepConfig(settings.batch_size, settings.accumulation, packer)
+        self.accelerator = make_accelerator(glm, job.strategy)
+        self.guard = DivergenceGuard(scaled=self.accelerator.mixed_precision == "fp16")
+        scored = ModelWithLoss(glm)
+        job.strategy.divide(scored)
+        self.model, self.optimizer = self.accelerator.prepare(scored, adamw(scored, settings.learning_rate))
+        self.scheduler = get_linear_schedule_with_warmup(self.optimizer, settings.warmup_steps, settings.steps)
+        job.strategy.bind(self.model, glm, self.optimizer)
+        states = {"scheduler.pt": self.scheduler, "scaler.pt": self.accelerator.scaler}
+        states |= {"optimizer.pt": self.optimizer} if self.files else {}
+        self._states = {name: each for name, each in states.items() if each is not None}
+        self.step = 0
+        self.stopped = False  # as somebody asked for it
+        self.ends_early = False
+        self._forgetting = 0  # checkpoints in a row that kept too little; a dip at the start is usual
 
-class StudioTrainer(Trainer):
-    """Trainer whose order, checkpoints and validation are the studio's."""
+    def fit(self, resume: Path | None = None) -> None:
+        """Train to the last step, or until the run is asked to stop or ends early. Raises StudioError."""
+        settings, reporter, context = self.job.settings, self.job.reporter, self.job.context
+        self._load_checkpoint(resume)
+        loader = self._train_loader()
+        self.model.train()
+        reporter.begin()
+        while self.step < settings.steps and not self.stopped and not self.ends_early:
+            self.sampler.epoch, done = divmod(self.step, len(loader))
+            # A loader draws a number at its start; an epoch that goes on has drawn it before it was saved.
+            with torch.random.fork_rng(devices=[], enabled=done > 0):
+                batches = iter(skip_first_batches(loader, done))
+            for _ in range(done, len(loader)):
+                with reporter.stopwatch.reading():
+                    packs = next(batches)
+                loss, norm, rate = self.train_step(packs)
+                self.stopped = context.any(reporter.stop_asked)
+                self.guard.loss(loss, self.step)
+                reporter.step_made(self.step, loss=loss, learning_rate=rate, grad_norm=norm)
+                last = self.step == settings.steps
+                due = last or self.step % settings.save_every == 0
+                if due and not self.stopped:
+                    self.validate()
+                if (due or self.stopped) and not self.job.about.get("probe"):
+                    self.save_checkpoint()
+                if last or self.stopped or self.ends_early:
+                    break
 
-    job: TrainingJob
-    order: LengthGroupedSampler
-    steps: StepConfig
-    method: Method
-    watcher: Watcher
-    control: Any
-    forgotten = 0  # checkpoints in a row that kept too little; a dip at the start is usual
+    def train_step(self, packs: list[dict[str, Any]]) -> tuple[float, float, float]:
+        """One optimizer step: the loss, the norm of the gradients and the learning rate of it."""
+        total = torch.zeros((), device=self.accelerator.device)
+        for place, pack in enumerate(packs, 1):
+            last = place == len(packs)  # with DDP, gradients are sent to the others with the last pack
+            self.accelerator.sync_gradients = last
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                given = send_to_device(pack, self.accelerator.device)
+                self.job.reporter.count(given.pop("tokens"))
+                with self.job.reporter.stopwatch.computing():
+                    loss = self.model(**given)["loss"]
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.job.settings.max_grad_norm)
+        norm = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        self.guard.gradient(math.isfinite(norm), self.step + 1)
+        self.optimizer.step()
+        rate = float(self.scheduler.get_last_lr()[0])
+        if not self.accelerator.optimizer_step_was_skipped:
+            self.scheduler.step()
+        self.model.zero_grad()
+        self.step += 1
+        return float(self.accelerator.gather(total).mean()), norm, rate
 
-    @property
-    def glm(self) -> GlmForCausalLM:
-        """The model itself."""
-        return self.accelerator.unwrap_model(self.model).glm
-
-    def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """This process's packs, those of a step together. They are dealt out here: accelerate would give the last ones
-        of an epoch twice."""
-        return DataLoader(
-            PackedDataset(self.job.examples, self.steps.layout),
-            batch_sampler=PackBatchSampler(self.job.examples, self.order, self.steps, self.job.team),
-            collate_fn=list,
-            num_workers=self.job.settings.loader_processes,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
-
-    def get_batch_samples(self, *arguments: Any) -> Any:
-        """As in transformers, with the time taken."""
-        with self.job.witness.stopwatch.reading():
-            return super().get_batch_samples(*arguments)
-
-    def training_step(self, model: nn.Module, inputs: Any, *rest: Any) -> torch.Tensor:
-        """The packs of a step, one after the other; with DDP, gradients are sent to the others with the last one."""
-        total = torch.zeros((), device=self.args.device)
-        for place, pack in enumerate(inputs, 1):
-            last = place == len(inputs)
-            self.accelerator.gradient_state._set_sync_gradients(last)  # noqa: SLF001 (as the Trainer itself does)
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                total += super().training_step(model, pack, *rest)
-        return total
-
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
-        """As in transformers, with the time taken, and the pack counted when it is used; it was fetched earlier."""
-        self.job.witness.count(inputs.pop("tokens"))
-        with self.job.witness.stopwatch.computing():
-            return super().compute_loss(model, inputs, *rest, **more)
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+    def validate(self) -> None:
         """The mean loss of all learned tokens of the validation set, whose packs all processes share out."""
-        team, model, validation = self.job.team, self.model, self.job.validation
+        context, model, validation, reporter = self.job.context, self.model, self.job.validation, self.job.reporter
         if validation is None:
-            return {}
+            return
         total, count = 0.0, 0.0
+        packer = dataclasses.replace(self.steps.packer, prompts=None)
+        accumulation = self.steps.accumulation * context.world
+        steps = dataclasses.replace(self.steps, accumulation=accumulation, packer=packer, mean=False)
+        sampler = PackBatchSampler(validation, range(len(validation)), steps, context)
         # A generator of its own: else it would draw from the one that training draws its dropout from.
-        apart = torch.Generator()
-        layout = dataclasses.replace(self.steps.layout, prompts=None)
-        steps = dataclasses.replace(
-            self.steps, accumulation=self.steps.accumulation * team.world, layout=layout, mean=False
-        )
-        deal = PackBatchSampler(validation, range(len(validation)), steps, team)
+        own = torch.Generator()
+        loader = DataLoader(PackedDataset(validation, packer), batch_sampler=sampler, collate_fn=list, generator=own)
         model.eval()
         with torch.no_grad():  # a divided model keeps what it put together, and learns with it afterwards
-            packed = PackedDataset(validation, steps.layout)
-            loader = DataLoader(packed, batch_sampler=deal, collate_fn=list, generator=apart)
             for done, packs in enumerate(loader):
-                self.job.witness.validating(done, len(deal))
+                reporter.validating(done, len(sampler))
                 for pack in packs:
                     del pack["tokens"]
-                    count += sum(weight * n for weight, n in zip(pack["weights"], pack["counts"], strict=True))
-                    total += float(model(**self._prepare_inputs(pack))["loss"])
+                    counted = zip(pack["loss_weights"], pack["label_counts"], strict=True)
+                    count += sum(weight * n for weight, n in counted)
+                    total += float(model(**send_to_device(pack, self.accelerator.device))["loss"])
         model.train()
-        total, count = (sum(column) for column in zip(*team.table(total, count), strict=True))
-        metrics = {"eval_loss": total / max(count, 1)}
-        self.job.witness.validated(self.state.global_step, metrics["eval_loss"])
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        total, count = (sum(column) for column in zip(*context.table(total, count), strict=True))
+        reporter.validated(self.step, total / max(count, 1))
 
-    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
-        """As in transformers; where the whole model learns, its numbers are put in their places only then."""
-        job, whole = self.job, self.method.files is None
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, None if whole else resume_from_checkpoint)
-        job.engine.bind(self.model_wrapped, self.glm, self.optimizer)
-        if whole and (resume_from_checkpoint or job.engine.starts_empty):
-            restore_state(job.engine, Path(resume_from_checkpoint or job.base.path), self._optimizer_order)
-        if whole and resume_from_checkpoint:
-            schedule = torch.load(Path(resume_from_checkpoint) / _SCHEDULE, weights_only=True)
-            self.lr_scheduler.load_state_dict(schedule)
-            for group, rate in zip(self.optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
-                group["lr"] = rate
-            self._load_scaler(resume_from_checkpoint)
-        return prepared
-
-    def _optimizer_order(self) -> list[str]:
-        """The native names in the order in which the optimizer of one process has the parameters."""
-        decayed = set(self.get_decay_parameter_names(self.model))
-        names = [name for name, _ in self.model.named_parameters()]
-        return [name.removeprefix("glm.") for name in sorted(names, key=lambda name: name not in decayed)]
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in transformers; where the whole model learns, with what the optimizer remembers."""
-        job = self.job
-        if self.method.files:
-            super().save_model(output_dir, _internal_call)
-            return
-        spread = job.settings.checkpoint_form == "sharded"
-        save_state(job.engine, Path(output_dir or self.args.output_dir), job.base.path, spread=spread)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.method.files:
-            super()._save_optimizer_and_scheduler(output_dir)
-        elif self.args.should_save:
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / _SCHEDULE)
-
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
-        norm = super()._clip_grad_norm(model)
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        self.watcher.gradient(norm, self.state.global_step + 1)
-        return norm
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        if self.method.files:
-            self.method.files.save(self.glm, Path(output_dir or self.args.output_dir), self.job.base)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.method.files:
-            self.method.files.restore(self.glm, Path(resume_from_checkpoint))
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+    def save_checkpoint(self) -> None:
         """A checkpoint, whole or not at all; then a sample of what the model says now, and room for the next one."""
-        witness, step, team = self.job.witness, self.state.global_step, self.job.team
-        witness.phase("saving")
-        path = Path(self.args.output_dir) / f"checkpoint-{step}"
-        if team.first and path.is_symlink():
+        job, reporter, context = self.job, self.job.reporter, self.job.context
+        reporter.phase("saving")
+        path = job.folder / f"checkpoints/checkpoint-{self.step}"
+        if context.first and path.is_symlink():
             path.unlink()  # nothing is ever written where somebody else's link leads
-        team.barrier()
-        marks = examine(self.job.exam, self.glm, step, witness) if self.job.exam and not self.watcher.stopped else None
+        context.barrier()
+        marks = examine(job.exam, self.glm, self.step, reporter) if job.exam and not self.stopped else None
         try:
-            super()._save_checkpoint(model, trial)
-            team.barrier()  # every process has written its random numbers
-            collect(team, path, self.job.about)
-            if team.first:
-                losses = {"loss": witness.loss, "validation_loss": witness.validation_loss}
-                seal(path, step=step, **losses, facts=marks.worth if marks else None)
+            self._write_checkpoint(path)
+            if context.first:
+                losses = {"loss": reporter.loss, "validation_loss": reporter.validation_loss}
+                seal(path, step=self.step, **losses, facts=marks.worth if marks else None)
         except Exception:
             shutil.rmtree(path, ignore_errors=True)
             raise
-        if team.first:
-            prune(path.parent, keep=self.job.settings.keep_checkpoints, by=self.job.settings.best_by)
+        if context.first:
+            prune(path.parent, keep=job.settings.keep_checkpoints, by=job.settings.best_by)
         # A model that is divided among the processes can only speak when all of them take part.
-        if not self.watcher.stopped and (team.first or self.job.settings.engine != "ddp"):
-            self.job.sample(step)
-        if team.any(self._may_end_early(path.parent, marks)):
-            self.control.should_training_stop = True
-        team.barrier()
-        witness.phase("training")
+        if not self.stopped and (context.first or job.settings.engine != "ddp"):
+            job.sample(self.step)
+        self.ends_early = context.any(context.first and self._may_end_early(path.parent, marks))
+        context.barrier()
+        reporter.phase("training")
+
+    def _write_checkpoint(self, path: Path) -> None:
+        job = self.job
+        if not self.files:
+            save_state(job.strategy, path, job.base.path, spread=job.settings.checkpoint_form == "sharded")
+        elif job.context.first:
+            self.files.save(self.glm, path, job.base)
+        save_states(path, job.context, self._states)
+        job.context.barrier()  # every process has written its random numbers
+        collect(job.context, path, job.about)
+
+    def _load_checkpoint(self, path: Path | None) -> None:
+        """Go on from a checkpoint; where there is none, a model that comes without its numbers gets the base's."""
+        job = self.job
+        if self.files and path:
+            self.files.restore(self.glm, path)
+        elif not self.files and (path or job.strategy.starts_empty):
+            restore_state(job.strategy, path or job.base.path)
+        if path:
+            self.step = int(path.name.rpartition("-")[2])
+            restore_states(path, job.context, self._states)
+            for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
+                group["lr"] = rate
+
+    def _train_loader(self) -> DataLoader[dict[str, Any]]:
+        """This process's packs, those of a step together. They are dealt out here: accelerate would give the last ones
+        of an epoch twice."""
+        return DataLoader(
+            PackedDataset(self.job.examples, self.steps.packer),
+            batch_sampler=PackBatchSampler(self.job.examples, self.sampler, self.steps, self.job.context),
+            collate_fn=list,
+            num_workers=self.job.settings.loader_processes,
+            pin_memory=self.glm.device.type == "cuda",
+        )
 
     def _may_end_early(self, folder: Path, marks: ExamScores | None) -> bool:
         """Whether so many checkpoints in a row were no better than one before them, or kept too little."""
         settings = self.job.settings
-        if not settings.early_stop or not self.job.team.first:
+        if not settings.early_stop:
             return False
-        self.forgotten = self.forgotten + 1 if marks is not None and marks.forgets else 0
-        found = list_checkpoints(folder)
-        good = best(found, settings.best_by)
-        no_better = good is not None and self._saves_since(good.step) >= settings.early_stop
-        return no_better or self.forgotten >= settings.early_stop
-
-    def _saves_since(self, step: int) -> int:
-        return (self.state.global_step - step) // self.job.settings.save_every
-
-
-class Watcher(TrainerCallback):
-    """Looks after a run: reports each step, and stops it when it was asked to or when it went wrong."""
-
-    def __init__(self, job: TrainingJob, order: LengthGroupedSampler, *, scaled: bool) -> None:
-        self._job, self._order = job, order
-        self._health = DivergenceGuard(scaled=scaled)
-        self.stopped = False
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._job.witness.begin()
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        batches = math.ceil(len(self._order) / self._job.settings.batch_size)
-        self._order.epoch = state.global_step // max(1, math.ceil(batches / self._job.settings.accumulation))
-
-    def gradient(self, norm: float | torch.Tensor, step: int) -> None:
-        """Before the optimizer's step: the norm of all gradients, which is finite only where each of them is."""
-        self._health.gradient(math.isfinite(norm), step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if self._job.team.any(self._job.witness.stop_asked):
-            self.stopped = True
-            control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
-        return control
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if logs and "loss" in logs:
-            self._health.loss(float(logs["loss"]), state.global_step)
-            self._job.witness.step_made(state.global_step, logs)
-
-
-def make_trainer(glm: GlmForCausalLM, job: TrainingJob) -> tuple[StudioTrainer, Watcher]:
-    """The Trainer for a model on which a method was put, and the callback that looks after the run."""
-    settings = job.settings
-    on_gpu = glm.device.type == "cuda"
-    whole = settings.method == "full"
-    bf16 = on_gpu and whole and torch.cuda.is_bf16_supported(including_emulation=False)
-    fp16 = on_gpu and (glm.dtype == torch.float16 or (whole and not bf16))
-    prompts = job.examples.prompts
-    order = LengthGroupedSampler(job.examples.lengths, settings.batch_size, settings.seed, prompts)
-    limit = pack_limit(settings, int(job.examples.lengths.max())) if settings.packing else None
-    steps = StepConfig(settings.batch_size, settings.accumulation, Packer(limit, attention_cost_length(glm), prompts))
-    watcher = Watcher(job, order, scaled=fp16)
-    scored = ModelWithLoss(glm)
-    job.engine.divide(scored)
-    trainer = StudioTrainer(
-        model=scored,
-        args=_arguments(job, on_gpu=on_gpu, bf16=bf16, fp16=fp16),
-        train_dataset=job.examples,
-        eval_dataset=job.validation,
-        callbacks=[watcher],
-    )
-    # As the original: the mean of each batch, then the mean of the batches of a step. `Deal` weighs for that.
-    trainer.model_accepts_loss_kwargs = False
-    trainer.job, trainer.order, trainer.steps, trainer.watcher = job, order, steps, watcher
-    trainer.method = METHODS[settings.method]
-    return trainer, watcher
-
-
-def _arguments(job: TrainingJob, *, on_gpu: bool, bf16: bool, fp16: bool) -> TrainingArguments:
-    settings = job.settings
-    common = {
-        "output_dir": str(job.folder / "checkpoints"),
-        "max_steps": settings.steps,
-        "per_device_train_batch_size": settings.batch_size,
-        "gradient_accumulation_steps": 1,  # a step's packs are one batch to the Trainer
-        "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": "linear",
-        "warmup_steps": settings.warmup_steps,
-        "max_grad_norm": settings.max_grad_norm,
-        "weight_decay": 0.0,
-        "save_steps": settings.save_every,
-        "eval_strategy": "steps" if job.validation else "no",
-        "eval_steps": settings.save_every,
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "seed": settings.seed,
-        "use_cpu": not on_gpu,
-        "bf16": bf16,
-        "fp16": fp16,
-        "dataloader_num_workers": settings.loader_processes,
-        "remove_unused_columns": False,
-        "dataloader_pin_memory": on_gpu,
-        "ddp_find_unused_parameters": False,
-        "ddp_broadcast_buffers": False,  # nothing in them changes
-        "disable_tqdm": True,
-        "report_to": [],
-    }
-    return TrainingArguments(**(common | job.engine.arguments()))
+        self._forgetting = self._forgetting + 1 if marks is not None and marks.forgets else 0
+        good = best(list_checkpoints(folder), settings.best_by)
+        since = (self.step - good.step) // settings.save_every if good else 0
+        return max(since, self._forgetting) >= settings.early_stop

@@ -99,14 +99,14 @@ class Exam:
         return [each.is_right(self._tokenizer.decode(answers[place].ids)) for place, each in enumerate(questions)]
 
 
-def examine(exam_of_run: Exam, glm: GlmForCausalLM, step: int, witness: RunReporter) -> ExamScores | None:
+def examine(exam_of_run: Exam, glm: GlmForCausalLM, step: int, reporter: RunReporter) -> ExamScores | None:
     """Ask, and have it written beside the loss; None where the card has no room for it beside the training."""
-    witness.phase("examining")
+    reporter.phase("examining")
     try:
         with torch.no_grad():
             marks = exam_of_run.ask(glm)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return None
-    witness.examined(step, learned=(marks.learned, marks.learned_of), kept=(marks.kept, marks.kept_of))
+    reporter.examined(step, learned=(marks.learned, marks.learned_of), kept=(marks.kept, marks.kept_of))
     return marks

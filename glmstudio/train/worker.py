@@ -37,9 +37,10 @@ from glmstudio.train.methods import METHODS, checkpoint_layers, compile_kernels
 from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.sample import sampler
 from glmstudio.train.shared_prefix import prompts_of
-from glmstudio.train.strategies.base import ShardingStrategy, strategy_of
+from glmstudio.train.strategies import strategy_of
+from glmstudio.train.strategies.base import ShardingStrategy
 from glmstudio.train.strategies.full_state import restore_state, save_result
-from glmstudio.train.trainer import TrainingJob, make_trainer
+from glmstudio.train.trainer import Trainer, TrainingJob
 from glmstudio.train.training_exam import Exam
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -52,11 +53,10 @@ def train(folder: Path) -> int:
     try:
         if about is None:
             raise StudioError("runs.folder_gone", folder=str(folder))
-        team = join()
-        # A run that was begun before there were packs had its memory planned without them.
-        given = {"packing": False} | about["settings"]
-        _train(change(Settings(), given, source=str(folder / "run.json")), folder, about, team)
-        team.leave()
+        context = join()
+        settings = change(Settings(), about["settings"], source=str(folder / "run.json"))
+        _train(settings, folder, about, context)
+        context.leave()
     except StudioError as problem:
         _tell(folder, problem)
     except torch.OutOfMemoryError as error:
@@ -73,48 +73,44 @@ def train(folder: Path) -> int:
     return 1
 
 
-def _train(settings: Settings, folder: Path, about: dict[str, Any], team: DistributedContext) -> None:
-    resume, warm = start_of(team, folder, about)
-    witness = RunReporter(folder, settings.steps, team)
-    witness.phase("loading")
+def _train(settings: Settings, folder: Path, about: dict[str, Any], context: DistributedContext) -> None:
+    resume, warm = start_of(context, folder, about)
+    reporter = RunReporter(folder, settings.steps, context)
+    reporter.phase("loading")
     model, method = ready_model(settings.model), METHODS[settings.method]
     if resume:
         verify(resume)
     set_seed(settings.seed)
-    engine = strategy_of(settings, team)
-    glm = engine.build(model.path)
+    strategy = strategy_of(settings, context)
+    glm = strategy.build(model.path)
     # Of a divided model, no process has all the numbers yet.
-    exam = Exam.of(glm, settings, model, folder) if team.first and settings.engine == "ddp" else None
+    exam = Exam.of(glm, settings, model, folder) if context.first and settings.engine == "ddp" else None
     # A checkpoint holds all of it: where the run began may be gone by now.
     method.attach(glm, settings, resume if warm and resume else warm)
     glm.train()
-    set_seed(settings.seed + team.rank)  # all begin alike; what each switches off at random is its own
-    witness.phase("reading")
-    with team.first_goes_first():
+    reporter.phase("reading")
+    with context.first_goes_first():
         examples, validation, counts = _data(settings, model.path)
-    agree(team, settings, model.path, counts["sha256"])
+    agree(context, settings, model.path, counts["sha256"])
     tokenizer = Tokenizer(model.path)
     checkpoint_layers(glm, settings)
     compile_kernels(glm, settings)
-    if team.first:
+    if context.first:
         write_json(folder / "records.json", counts, parents=False)
         write_json(folder / "opening.json", _opening(tokenizer, examples), parents=False)
-        write_json(folder / "environment.json", _environment(glm, team), parents=False)
-    sample = sampler(glm, tokenizer, examples, settings.sample_prompt, witness)
-    trainer, watcher = make_trainer(
-        glm, TrainingJob(settings, model, folder, examples, validation, witness, sample, team, engine, about, exam)
-    )
+        write_json(folder / "environment.json", _environment(glm, context), parents=False)
+    sample = sampler(glm, tokenizer, examples, settings.sample_prompt, reporter)
+    job = TrainingJob(settings, model, folder, examples, validation, reporter, sample, context, strategy, about, exam)
+    trainer = Trainer(glm, job)
+    trainer.fit(resume)
     if about.get("probe"):
-        trainer.args.save_strategy = "no"
-        trainer.train()
-        witness.phase("done")
+        reporter.phase("done")
         return
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    witness.phase("saving")
-    if not watcher.stopped:
-        _take_best(glm, engine, folder, trainer.state.global_step)
-    _finish(glm, engine, folder)
-    witness.phase("stopped" if watcher.stopped else "done")
+    reporter.phase("saving")
+    if not trainer.stopped:
+        _take_best(glm, strategy, folder, trainer.step)
+    _finish(glm, strategy, folder)
+    reporter.phase("stopped" if trainer.stopped else "done")
 
 
 def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, dict[str, Any]]:
@@ -128,7 +124,7 @@ def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, d
         good = other.select("drop", settings.max_length)
         kept_back = Examples(other, good.rows, good.ends)
     elif settings.validation_share:
-        held = held_back(store, chosen, settings.validation_share, settings.seed)
+        held = held_back(store.table, chosen, settings.validation_share, settings.seed)
         kept_back = Examples(store, rows[held], ends[held]) if held.any() else None
         rows, ends = rows[~held], ends[~held]
     if not len(rows):
@@ -147,9 +143,9 @@ def _opening(tokenizer: Tokenizer, examples: Examples) -> dict[str, Any]:
     return {"ids": ids, "tools": examples.has_tools(0)}
 
 
-def _take_best(glm: GlmForCausalLM, engine: ShardingStrategy, folder: Path, step: int) -> None:
+def _take_best(glm: GlmForCausalLM, strategy: ShardingStrategy, folder: Path, step: int) -> None:
     """Go back to the best checkpoint where the facts choose it, or the run may end early. All processes call it."""
-    settings = engine.settings
+    settings = strategy.settings
     if settings.best_by != "facts" and not settings.early_stop:
         return
     good = best(list_checkpoints(folder / "checkpoints"), settings.best_by)
@@ -157,22 +153,22 @@ def _take_best(glm: GlmForCausalLM, engine: ShardingStrategy, folder: Path, step
         return
     files = METHODS[settings.method].files
     if files is None:
-        restore_state(engine, good.path, list)
+        restore_state(strategy, good.path)
     else:
         files.restore(glm, good.path)
-    if engine.team.first:
+    if strategy.context.first:
         write_json(folder / EXAM, read_table(folder / EXAM) | {"result_step": good.step}, parents=False)
 
 
-def _finish(glm: GlmForCausalLM, engine: ShardingStrategy, folder: Path) -> None:
+def _finish(glm: GlmForCausalLM, strategy: ShardingStrategy, folder: Path) -> None:
     """The result, in place of an older one at once; every process calls it."""
-    settings, first, files = engine.settings, engine.team.first, METHODS[engine.settings.method].files
+    settings, first, files = strategy.settings, strategy.context.first, METHODS[strategy.settings.method].files
     model = ready_model(settings.model)
     fresh, old = folder / "result.new", folder / "result"
     if first:
         shutil.rmtree(fresh, ignore_errors=True)
     if files is None:
-        save_result(engine, fresh, model.path)
+        save_result(strategy, fresh, model.path)
     elif first:
         files.finish(glm, fresh, model)
     if first:
@@ -182,7 +178,7 @@ def _finish(glm: GlmForCausalLM, engine: ShardingStrategy, folder: Path) -> None
             verification.record(old, verification.look(old))  # every byte of it was written just now
 
 
-def _environment(glm: GlmForCausalLM, team: DistributedContext) -> dict[str, Any]:
+def _environment(glm: GlmForCausalLM, context: DistributedContext) -> dict[str, Any]:
     """What the numbers depend on besides the settings."""
     known = ("torch", "transformers", "accelerate", "peft", "safetensors", "sentencepiece")
     card = torch.cuda.get_device_name() if glm.device.type == "cuda" else None
@@ -194,7 +190,7 @@ def _environment(glm: GlmForCausalLM, team: DistributedContext) -> dict[str, Any
         "card": card,
         "cuda": torch.version.cuda,
         "dtype": str(glm.dtype).removeprefix("torch."),
-        "processes": team.world,
+        "processes": context.world,
         "packages": packages,
     }
 

@@ -62,9 +62,9 @@ def _first_token(engine: Engine, name: str, before: list[int], after: list[int])
     """Seconds of CPU time without what was kept, and with it."""
     without, with_kept = [], []
     for _ in range(TIMES):
-        engine.kept.clear()
+        engine.prefix_cache.clear()
         without.append(_seconds(lambda: list(engine.generate(after, FIRST, name))))
-        engine.kept.clear()
+        engine.prefix_cache.clear()
         list(engine.generate(before, FIRST, name))
         with_kept.append(_seconds(lambda: list(engine.generate(after, FIRST, name))))
     return min(without), min(with_kept)
@@ -75,8 +75,8 @@ def _switch(engine: Engine, name: str, folder: Path) -> tuple[float, float]:
     loading, switch = [], []
     for _ in range(TIMES):
         loading.append(_seconds(lambda: load_model(BASE, folder, device="cpu")))
-        engine.shelf.use("")
-        switch.append(_seconds(lambda: engine.shelf.use(name)))
+        engine.adapters.use("")
+        switch.append(_seconds(lambda: engine.adapters.use(name)))
     return min(loading), min(switch)
 
 

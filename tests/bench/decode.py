@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,6 +22,7 @@ from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
 from glmstudio.serve.engine import Engine, GenerationJob
+from glmstudio.serve.events import Event, JobFailed, JobFinished, NewToken
 from tests import old_recipe
 from tests.adapters import BASE
 from tests.bench.chat_cache import machine
@@ -87,15 +87,15 @@ def _old(model: old_recipe.ChatGLM, tokenizer: Tokenizer, prompt: list[int]) -> 
 
 def _ours(engine: Engine, tokenizer: Tokenizer, prompt: list[int]) -> float:
     """The same of the engine, in whose thread the ids become text here; in the server that is another thread's work."""
-    engine.kept.clear()
+    engine.prefix_cache.clear()
     stream, begun, over = TextStream(tokenizer), [0.0], threading.Event()
 
-    def put(item: Any) -> None:
-        if item is None or isinstance(item, Exception):
-            over.set()
-        elif isinstance(item, int):
+    def put(event: Event) -> None:
+        if isinstance(event, NewToken):
             begun[0] = begun[0] or time.process_time()
-            stream.push(item)
+            stream.push(event.id)
+        elif isinstance(event, JobFinished | JobFailed):
+            over.set()
 
     engine.submit(GenerationJob(prompt, Sampling(temperature=0.0, max_tokens=ANSWER), put))
     over.wait()

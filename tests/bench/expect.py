@@ -26,7 +26,7 @@ from glmstudio.planning.plan import device_memory_of
 from glmstudio.train.measuring import layer_timing
 from glmstudio.train.measuring.measure import free_memory, stream
 from glmstudio.train.methods import METHODS as WAYS
-from tests.training import trainer_for
+from tests.trainer_helpers import trainer_for
 
 MODELS = {
     "6 layers of 512, head of 4,096": (ModelShape(6, 512, 1712, 8, 2, 64, 4096), METHODS, 10, 3),
@@ -89,9 +89,8 @@ def trained(shape: ModelShape, method: str, steps: int, bench: layer_timing.Laye
     examples = [Example(each, [IGNORED] * (TOKENS - LEARNED) + each[TOKENS - LEARNED :]) for each in ids]
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_for(glm, settings, examples, Path(folder))
-        trainer.args.save_strategy = "no"
-        trainer._save_checkpoint = lambda *_: None
-        trainer.train()
+        trainer.save_checkpoint = lambda: None
+        trainer.fit()
         lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
     rows = [row for line in lines if "tokens_per_second" in (row := json.loads(line))][1:]
     return sum(row["tokens"] for row in rows) / sum(row["tokens"] / row["tokens_per_second"] for row in rows)

@@ -29,12 +29,12 @@ from glmstudio.train.batches import Examples
 from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.strategies.base import ShardingStrategy
-from glmstudio.train.trainer import TrainingJob, make_trainer
+from glmstudio.train.trainer import Trainer, TrainingJob
 from tests.adapters import BASE
 from tests.bench.chat_cache import machine
 from tests.bench.data_check import write
 from tests.published import Shape, write_model
-from tests.training import Listed, prepared
+from tests.trainer_helpers import Listed, prepared
 
 ROUNDS, STEPS, TOKENS = 5, 3, 8192
 RECORDS = (1_000, 100_000)
@@ -112,14 +112,14 @@ def _rate(folder: Path, examples: Examples) -> float:
     )  # fmt: skip
     glm = prepared(folder / "model", settings)
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
-        place, team = Path(name), DistributedContext()
+        place, context = Path(name), DistributedContext()
         (place / "run.json").write_text("{}")
-        base, engine = Model("m", "m", place, "local", 0, None), ShardingStrategy(settings, team)
-        witness = RunReporter(place, settings.steps, team)
-        job = TrainingJob(settings, base, place, examples, None, witness, lambda step: None, team, engine)
-        trainer = make_trainer(glm, job)[0]
+        base, strategy = Model("m", "m", place, "local", 0, None), ShardingStrategy(settings, context)
+        reporter = RunReporter(place, settings.steps, context)
+        job = TrainingJob(settings, base, place, examples, None, reporter, lambda step: None, context, strategy)
+        trainer = Trainer(glm, job)
         began = time.process_time()
-        trainer.train()
+        trainer.fit()
         seconds = time.process_time() - began
         lines = (place / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return float(sum(json.loads(line)["tokens"] for line in lines) / seconds)

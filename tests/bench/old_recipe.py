@@ -27,10 +27,10 @@ from glmstudio.config.settings import Settings
 from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.train.batches import joined
 from glmstudio.train.shared_prefix import Prompts
-from glmstudio.train.trainer import StudioTrainer
+from glmstudio.train.trainer import Trainer
 from tests import old_recipe
 from tests.published import Shape, write_model
-from tests.training import prepared, trainer_for
+from tests.trainer_helpers import prepared, trainer_for
 
 LENGTH, PREFIX = 256, 16  # 2,048 and 128 divided by 8
 STEPS = 8  # of 16 conversations; what a training costs before its first step and after its last one weighs less then
@@ -94,7 +94,7 @@ def our_speed(model: Path, vocabulary: int, **changes: Any) -> tuple[int, float]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         trainer = our_trainer(model, Path(folder), conversations(vocabulary), **changes)
         began = time.process_time()
-        trainer.train()
+        trainer.fit()
         seconds = time.process_time() - began
         lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
     return sum(json.loads(line)["tokens"] for line in lines), seconds
@@ -102,7 +102,7 @@ def our_speed(model: Path, vocabulary: int, **changes: Any) -> tuple[int, float]
 
 def our_trainer(
     model: Path, folder: Path, examples: list[Example], prompts: Prompts | None = None, **changes: Any
-) -> StudioTrainer:
+) -> Trainer:
     """The trainer of a run, as `glmstudio.train.worker` makes it, with the packs that a plan takes on a CPU."""
     batch_size = changes.get("batch_size", 1)
     given: dict[str, Any] = {"pack_tokens": 1024, "accumulation": 16 // batch_size} | changes
@@ -139,7 +139,7 @@ def work() -> None:
             trainer = our_trainer(folder / "model", folder, examples, **changes)
             rows = {"processed": 0, "head": 0, "real": 0, "learned": 0}
             _count_rows(trainer.model, rows)
-            trainer.train()
+            trainer.fit()
         print(f"R4 processed / real: {said}: {rows['processed'] / rows['real']:.3f}")
         print(f"R5 rows of the head / learned: {said}: {rows['head'] / rows['learned']:.3f}")
 
@@ -180,7 +180,7 @@ def loss_step(side: str) -> int:
 def _count_rows(scored: torch.nn.Module, rows: dict[str, int]) -> None:
     def given(_: object, __: object, batch: dict[str, torch.Tensor]) -> None:
         rows["real"] += int((batch["input_ids"] != old_recipe.PAD).sum())
-        rows["learned"] += len(batch["wanted"])
+        rows["learned"] += len(batch["labels"])
 
     def count(part: str) -> Callable[..., None]:
         def add(_: object, given: tuple[torch.Tensor], __: object) -> None:

@@ -1,7 +1,7 @@
 """What one tick of the open page costs with many runs and conversations: python -m tests.bench.page
 
-CPU time of a refresh in which nothing happened, of all four steps, in milliseconds: the median of
-seven, a second apart, after three. Each home has its own process; the ratio is to the empty one of the same call.
+CPU time of a refresh in which nothing happened, in milliseconds: the median of seven, a second apart, after three; of
+all four steps, as after a click, of each step as it is open, and of an open run. Each home has its own process.
 """
 
 from __future__ import annotations
@@ -14,43 +14,45 @@ import sys
 import tempfile
 import time
 
+STEPS = ("", "doctor", "model", "finetune", "chat")
 HOMES = ((0, 0), (300, 0), (1000, 0), (0, 200), (1000, 200))
 
 
 def main() -> None:
     """Print a line for each home."""
-    base = None
-    print(f"{'runs':>6}{'chats':>7}{'tick, ms':>10}{'open run, ms':>14}{'ratio':>7}")
+    print(f"{'runs':>6}{'chats':>7}", *(f"{name or 'all':>9}" for name in (*STEPS, "open run")))
     for runs, chats in HOMES:
         with tempfile.TemporaryDirectory() as folder:
             environment = os.environ | {"GLMSTUDIO_HOME": folder}
             command = [sys.executable, "-m", "tests.bench.page", str(runs), str(chats)]
             told = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
-        base = base or told["tick"]
-        print(f"{runs:>6}{chats:>7}{told['tick']:>10.1f}{told['open']:>14.1f}{told['tick'] / base:>7.2f}", flush=True)
+        print(f"{runs:>6}{chats:>7}", *(f"{time:>9.1f}" for time in told.values()), flush=True)
 
 
 def measure(runs: int, chats: int) -> None:
     """Fill the home, build the page, and print the two times as JSON."""
-    from glmstudio.ui.framework.live import PageRenderer, PageState
+    from glmstudio.ui.framework.live import PageRenderer
     from glmstudio.ui.shell.page import build_page
+    from glmstudio.ui.state.page_state import PageState, RunsState
 
     fill(runs, chats)
     kept: list[PageRenderer] = []
     real = PageRenderer.connect
     PageRenderer.connect = lambda self, *given: (kept.append(self), real(self, *given))[1]  # type: ignore[method-assign,assignment]
     build_page()
-    print(json.dumps({"tick": tick(kept[0], PageState(run="")), "open": tick(kept[0], PageState(run="run-0"))}))
+    opened = PageState(runs=RunsState("run-0"))
+    times = {step: tick(kept[0], PageState(runs=RunsState("")), step) for step in STEPS}
+    print(json.dumps(times | {"open run": tick(kept[0], opened, "finetune")}))
 
 
-def tick(page: object, view: object) -> float:
-    """Milliseconds of CPU time for a refresh a second after the last one."""
+def tick(page: object, state: object, step: str) -> float:
+    """Milliseconds of CPU time for a refresh a second after the last one; of all four steps where none is named."""
     seen: object = {}
     times = []
     for _ in range(10):
         time.sleep(1)
         began = time.process_time()
-        seen, *_ = page._refresh("en", view, seen)  # type: ignore[attr-defined]
+        seen, *_ = page._refresh("en", state, seen, step)  # type: ignore[attr-defined]
         times.append(time.process_time() - began)
     return statistics.median(times[3:]) * 1000
 

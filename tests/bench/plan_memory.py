@@ -32,7 +32,7 @@ from glmstudio.planning.memory import Computing, Need, WorstBatch, need
 from glmstudio.planning.model_shape import shape_of
 from glmstudio.train.methods import METHODS, checkpoint_layers
 from tests.published import Shape, config_of, write_model
-from tests.training import prepared, trainer_for
+from tests.trainer_helpers import prepared, trainer_for
 
 WIDE = Shape(vocabulary=4096, hidden=512, ffn=1712, layers=6, heads=8, groups=2, width=64)
 SIX_BILLION = Shape(vocabulary=65024, hidden=4096, ffn=13696, layers=28, heads=32, groups=2, width=128)
@@ -168,8 +168,8 @@ def _train(case: Case, folder: Path, vocabulary: int) -> None:
     settings = case.made()
     glm = prepared(folder / "model", settings)
     trainer = trainer_for(glm, settings, _examples(case, vocabulary), folder)
-    trainer._save_checkpoint = lambda *_: None  # what a step needs is measured, not what a save needs
-    trainer.train()
+    trainer.save_checkpoint = lambda: None  # what a step needs is measured, not what a save needs
+    trainer.fit()
 
 
 def _on_the_card(case: Case, folder: Path) -> int:
@@ -186,9 +186,9 @@ def _on_the_card(case: Case, folder: Path) -> int:
     glm.train()
     checkpoint_layers(glm, settings)
     trainer = trainer_for(glm, settings, _examples(case, SIX_BILLION.vocabulary), folder)
-    trainer._save_checkpoint = lambda *_: None
+    trainer.save_checkpoint = lambda: None
     torch.cuda.reset_peak_memory_stats()
-    trainer.train()
+    trainer.fit()
     return int(torch.cuda.max_memory_allocated())
 
 

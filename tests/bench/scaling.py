@@ -29,7 +29,7 @@ CARDS = (1, 2, 4, 8, 16, 32, 64)
 
 def measure(method: str) -> tuple[list[float], list[float]]:
     """Tokens a second of one process, and of two, of each round."""
-    from tests.trainings import begin, ended
+    from tests.run_helpers import begin, ended
 
     speeds: dict[int, list[float]] = {1: [], 2: []}
     for number in range(ROUNDS):

@@ -66,7 +66,7 @@ def speed(model: Path, examples: list[Example], prompts: Prompts) -> float:
         given = prompts if prompts.most > 1 else None
         trainer = our_trainer(model, Path(folder), examples, given, pack_tokens=PACK)
         began = time.process_time()
-        trainer.train()
+        trainer.fit()
         seconds = time.process_time() - began
         lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
     return sum(json.loads(line)["tokens"] for line in lines) / seconds

@@ -15,7 +15,7 @@ from glmstudio.rundir.run import list_runs, wait_for_end
 from tests.e2e.browser import browser, visit
 from tests.e2e.studio import Studio, studio
 from tests.marks import one_language
-from tests.trainings import begin
+from tests.run_helpers import begin
 
 pytestmark = pytest.mark.slow
 WORDS = {
@@ -135,11 +135,11 @@ def export(page: Any) -> None:
         page.click("#panel-chat-history a[href$='.json']")
     file = saved.value.path()
     assert json.loads(Path(file).read_text(encoding="utf-8"))["format"] == "glmstudio-chat-1"
-    before = page.locator(".gs-talks li").count()
+    before = page.locator(".gs-conversations li").count()
     with page.expect_file_chooser() as chooser:
         page.click("#chat-import")
     chooser.value.set_files({"name": "talk.json", "mimeType": "application/json", "buffer": Path(file).read_bytes()})
-    page.wait_for_function(f"document.querySelectorAll('.gs-talks li').length > {before}")
+    page.wait_for_function(f"document.querySelectorAll('.gs-conversations li').length > {before}")
 
 
 def test_two_columns_and_a_score(running: Studio) -> None:

@@ -19,6 +19,7 @@ from glmstudio.data.readers.sources import Moved
 from glmstudio.data.readers.wrapping import paragraphs
 from glmstudio.errors import StudioError
 from glmstudio.paths import ROOT, child_environment
+from glmstudio.system.portable.limits import bound
 
 _MEMORY = 2 << 30  # bytes of address space
 _SECONDS = 600  # of computing
@@ -72,7 +73,7 @@ def _problem(told: bytes) -> StudioError:
 
 def main(file: Path) -> int:
     """The child: write the text, paragraph for paragraph; where that fails, why."""
-    _limit()
+    bound(_MEMORY, _SECONDS)  # no more than a book needs
     out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", errors="replace")
     said = False
     try:
@@ -103,15 +104,6 @@ def _pages(file: Path) -> Iterator[str]:
     except PdfiumError as error:
         locked = getattr(error, "err_code", None) == _PASSWORD
         raise StudioError("data.document_locked" if locked else "data.document_broken") from error
-
-
-def _limit() -> None:
-    """Take no more memory and time than a book needs, where the system has such limits."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-        resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ import os
 import re
 from pathlib import Path
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
-from glmstudio.doctor.engine.report import Gpu
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.doctor.stale.stale_processes import list_stale
 from glmstudio.system.environment import in_container, in_wsl
-from glmstudio.system.nvml import GpuReading, read_cards
+from glmstudio.system.nvml import Gpu, GpuReading, read_cards
+from glmstudio.system.portable.open_files import all_open_files
 
 _NEED_MIB = 15 * 1024  # ChatGLM3-6B with P-Tuning, as the shipped preset has it, on a card of 16 GB
 _UNNAMED_MIB = 500  # below that it is what programs and driver round
@@ -19,7 +20,7 @@ _DEVICE = re.compile(r"/dev/nvidia\d+")
 
 
 @check("gpu.driver", family="card", limit=10)
-def driver(probes: Probes) -> Found | list[Found]:
+def driver(probes: Probes) -> Finding | list[Finding]:
     """The driver and its GPUs. A machine without either is healthy: it works on the processor."""
     cards = probes.ask(read_cards)
     if cards.gpus or cards.lost:
@@ -36,14 +37,14 @@ def driver(probes: Probes) -> Found | list[Found]:
     return found("ok", "empty", driver=cards.driver)
 
 
-def _listed(cards: GpuReading) -> list[Found]:
+def _listed(cards: GpuReading) -> list[Finding]:
     lost = [found("error", "lost", subject=f"GPU {index}", index=index) for index in cards.lost]
     names = ", ".join(f"{gpu.name} ({_gb(gpu.free_mib)} / {_gb(gpu.total_mib)} GB)" for gpu in cards.gpus)
     return [*lost, found("ok", "ok", cards=names, count=len(cards.gpus), driver=cards.driver)] if cards.gpus else lost
 
 
 @check("gpu.memory_free", family="card", limit=10)
-def memory_free(probes: Probes) -> Found | None:
+def memory_free(probes: Probes) -> Finding | None:
     """Whether the freest card has room for ChatGLM3-6B, and who holds it if not."""
     gpus = probes.ask(read_cards).gpus
     if not gpus:
@@ -51,10 +52,10 @@ def memory_free(probes: Probes) -> Found | None:
     best = max(gpus, key=lambda gpu: gpu.free_mib)
     values = {"index": best.index, "free": _gb(best.free_mib), "total": _gb(best.total_mib), "need": _gb(_NEED_MIB)}
     if best.free_mib >= _NEED_MIB:
-        return Found("ok", "ok", values)
+        return Finding("ok", "ok", values)
     if best.total_mib < _NEED_MIB:
-        return Found("ok", "small", values)
-    return Found("warning", "held", values | {"holders": _holders(best)}, action="proc.end")
+        return Finding("ok", "small", values)
+    return Finding("warning", "held", values | {"holders": _holders(best)}, action="proc.end")
 
 
 def _holders(gpu: Gpu) -> str:
@@ -68,7 +69,7 @@ def _holders(gpu: Gpu) -> str:
 
 
 @check("gpu.unaccounted_mem", family="card", limit=10)
-def unaccounted(probes: Probes) -> list[Found] | None:
+def unaccounted(probes: Probes) -> list[Finding] | None:
     """Memory in use by no program that the driver names: mostly data loaders of a training that was killed."""
     gpus = [gpu for gpu in probes.ask(read_cards).gpus if (gpu.unnamed_mib or 0) > _UNNAMED_MIB]
     if not gpus or in_container() or in_wsl():
@@ -80,7 +81,7 @@ def unaccounted(probes: Probes) -> list[Found] | None:
     case = "hidden" if not holders else "loaders" if stale & set(holders) else "programs"
     pids = ", ".join(map(str, holders[:10])) or "–"
     return [
-        Found(
+        Finding(
             "warning",
             case,
             {"index": gpu.index, "unnamed": _gb(gpu.unnamed_mib or 0), "pids": pids},
@@ -92,19 +93,11 @@ def unaccounted(probes: Probes) -> list[Found] | None:
 
 def _have_a_card_open() -> list[int]:
     """The processes with a card's device file open, as far as this user may look."""
-    holders = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [os.readlink(file) for file in (folder / "fd").iterdir()]  # noqa: PTH115  may name what is no path
-        except OSError:
-            continue
-        if any(map(_DEVICE.fullmatch, links)):
-            holders.append(int(folder.name))
-    return sorted(holders)
+    return sorted(pid for pid, files in all_open_files() if any(map(_DEVICE.fullmatch, files.values())))
 
 
 @check("gpu.identity", family="card", limit=10)
-def identity(probes: Probes) -> Found | None:
+def identity(probes: Probes) -> Finding | None:
     """Whether CUDA_VISIBLE_DEVICES names cards that are there."""
     gpus, chosen = probes.ask(read_cards).gpus, os.environ.get("CUDA_VISIBLE_DEVICES")
     if not gpus or chosen is None:
@@ -124,7 +117,7 @@ def _names_a_card(name: str, gpus: tuple[Gpu, ...]) -> bool:
 
 
 @check("nccl.p2p", family="card", limit=10)
-def peer_to_peer(probes: Probes) -> Found | None:
+def peer_to_peer(probes: Probes) -> Finding | None:
     """RTX 40 cards cannot talk directly, and drivers before 550.40.07 do not say so: several of them then hang."""
     cards = probes.ask(read_cards)
     affected = [gpu for gpu in cards.gpus if re.search(r"RTX 40\d\d", gpu.name)]
@@ -136,7 +129,7 @@ def peer_to_peer(probes: Probes) -> Found | None:
 
 
 @check("precision", family="card", limit=10)
-def precision(probes: Probes) -> list[Found] | None:
+def precision(probes: Probes) -> list[Finding] | None:
     """The number format that training takes on each card, and why."""
     known = [gpu for gpu in probes.ask(read_cards).gpus if gpu.capability != (0, 0)]
     kinds = {gpu.capability: gpu.name for gpu in known}

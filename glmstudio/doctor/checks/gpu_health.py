@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from glmstudio.doctor.checks.pytorch import torch_facts
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.system.environment import in_container, in_wsl
 from glmstudio.system.nvml import GpuHealth, read_health
 
@@ -22,54 +23,54 @@ _WORN_XID = 63
 
 
 @check("gpu.health", family="card", limit=10)
-def health(probes: Probes) -> list[Found] | None:
+def health(probes: Probes) -> list[Finding] | None:
     """Damaged memory, as the card itself counts it."""
     cards = probes.ask(read_health)
     return [_judge(card) for card in cards] or None
 
 
-def _judge(card: GpuHealth) -> Found:
+def _judge(card: GpuHealth) -> Finding:
     values = {"name": card.name, "index": card.index}
     subject = f"GPU {card.index}"
     if card.remap_failed or card.recovery >= 1:
-        return Found("error", "failing", values, subject=subject)
+        return Finding("error", "failing", values, subject=subject)
     if card.uncorrected:
-        return Found("error", "uncorrected", values | {"count": card.uncorrected}, subject=subject)
+        return Finding("error", "uncorrected", values | {"count": card.uncorrected}, subject=subject)
     if card.retiring or card.remap_pending:
-        return Found("warning", "pending", values, subject=subject)
-    return Found("ok", "ok", values, subject=subject)
+        return Finding("warning", "pending", values, subject=subject)
+    return Finding("ok", "ok", values, subject=subject)
 
 
 @check("gpu.thermal", family="card", limit=10)
-def thermal(probes: Probes) -> list[Found] | None:
+def thermal(probes: Probes) -> list[Finding] | None:
     """A card that slows itself down. Being idle, or at its power limit under load, is normal."""
     slowed = []
     for card in probes.ask(read_health):
         values = {"name": card.name, "degrees": card.temperature_c if card.temperature_c is not None else "–"}
         if card.slowed & _HOT:
-            slowed.append(Found("warning", "hot", values, subject=f"GPU {card.index}"))
+            slowed.append(Finding("warning", "hot", values, subject=f"GPU {card.index}"))
         elif card.slowed & _STARVED:
-            slowed.append(Found("warning", "starved", values, subject=f"GPU {card.index}"))
+            slowed.append(Finding("warning", "starved", values, subject=f"GPU {card.index}"))
     return slowed or ([found("ok", "ok")] if probes.ask(read_health) else None)
 
 
 @check("gpu.mode", family="card", limit=10)
-def mode(probes: Probes) -> list[Found] | None:
+def mode(probes: Probes) -> list[Finding] | None:
     """Modes that let no program, or only one, use a card."""
     results = []
     for card in probes.ask(read_health):
         values, subject = {"index": card.index, "name": card.name}, f"GPU {card.index}"
         if card.mode == _PROHIBITED:
-            results.append(Found("error", "prohibited", values, subject=subject))
+            results.append(Finding("error", "prohibited", values, subject=subject))
         elif card.mode == _EXCLUSIVE:
-            results.append(Found("info", "exclusive", values, subject=subject))
+            results.append(Finding("info", "exclusive", values, subject=subject))
         elif card.mig:
-            results.append(Found("info", "mig", values, subject=subject))
+            results.append(Finding("info", "mig", values, subject=subject))
     return results or ([found("ok", "ok")] if probes.ask(read_health) else None)
 
 
 @check("gpu.uvm", family="card", limit=65)
-def device_file(probes: Probes) -> Found | None:
+def device_file(probes: Probes) -> Finding | None:
     """The device file that CUDA needs besides the cards' own. The first program makes it, so torch is asked before."""
     if not probes.ask(read_health) or in_wsl():
         return None
@@ -80,7 +81,7 @@ def device_file(probes: Probes) -> Found | None:
 
 
 @check("gpu.xid", family="card", limit=8)
-def kernel_log(probes: Probes) -> list[Found] | None:
+def kernel_log(probes: Probes) -> list[Finding] | None:
     """What the driver wrote to the kernel's log in the last day. Nothing is known where this user may not read it."""
     if not probes.ask(read_health):
         return None
@@ -101,7 +102,7 @@ def read_log() -> list[str] | None:
     return None if unreadable else done.stdout.splitlines()
 
 
-def judge_log(lines: Iterable[str]) -> list[Found]:
+def judge_log(lines: Iterable[str]) -> list[Finding]:
     """The findings of these lines, one for each kind of error."""
     matches = filter(None, map(_XID.search, lines))
     numbers = sorted({int(match["number"]) for match in matches})

@@ -2,56 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import subprocess
 import sys
 from typing import Any
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.system import hosts_file
 from glmstudio.system.environment import in_container, in_wsl, on_nixos
+from glmstudio.system.hostnames import NAMES_LIMIT, ask_names
 
-_NAMES_LIMIT = 5.0  # seconds
-_SLOW = 2.0
-# As torch does it: IPv6 with mapped IPv4 first, then IPv4. An address can be bound only if it belongs to this machine.
-_ASK_NAMES = """
-import json, socket, sys, time
-flags = socket.AI_V4MAPPED | socket.AI_ALL | socket.AI_NUMERICSERV
-def look(name):
-    begun, answer, code = time.monotonic(), {"name": name, "addresses": [], "local": False}, None
-    for family, hints in ((socket.AF_INET6, flags), (socket.AF_INET, socket.AI_NUMERICSERV)):
-        try:
-            found = socket.getaddrinfo(name, "1", family, socket.SOCK_STREAM, 0, hints)
-        except socket.gaierror as error:
-            code = error.errno
-            continue
-        for _, _, _, _, address in found:
-            answer["addresses"].append(address[0])
-            with socket.socket(family, socket.SOCK_STREAM) as probe:
-                try:
-                    probe.bind((address[0], 0, *address[2:]))
-                    answer["local"] = True
-                except OSError:
-                    pass
-        break
-    answer["code"], answer["seconds"] = None if answer["addresses"] else code, time.monotonic() - begun
-    return answer
-names = sys.argv[1:] or [socket.gethostname(), socket.getfqdn(), "localhost"]
-print(json.dumps([look(name) for name in dict.fromkeys(names)]))
-"""
+_SLOW = 2.0  # seconds
 
 
-@check("net.hostname", family="network", limit=_NAMES_LIMIT + 0.8)
-def net_hostname(probes: Probes) -> Found:
+@check("net.hostname", family="network", limit=NAMES_LIMIT + 0.8)
+def net_hostname(probes: Probes) -> Finding:
     """Whether the machine's own name leads back to it. Our runs do not depend on it; other tools hang for ever."""
     answers = probes.ask(ask_names)
     own = [] if answers is None else [answer for answer in answers if answer["name"] != "localhost"]
     return judge(own or answers, socket.gethostname())
 
 
-@check("net.localhost", family="network", limit=_NAMES_LIMIT + 0.8)
-def net_localhost(probes: Probes) -> Found | None:
+@check("net.localhost", family="network", limit=NAMES_LIMIT + 0.8)
+def net_localhost(probes: Probes) -> Finding | None:
     """Whether "localhost" is this machine. Our runs say 127.0.0.1."""
     answer = next((answer for answer in probes.ask(ask_names) or [] if answer["name"] == "localhost"), None)
     if answer is None:
@@ -62,20 +35,10 @@ def net_localhost(probes: Probes) -> Found | None:
     return found("ok", "ok", address=address) if answer["local"] else found("warning", "elsewhere", address=address)
 
 
-def ask_names(*names: str) -> list[dict[str, Any]] | None:
-    """Look names up (this machine's own if none is given) in a process that can be ended; None if it took too long."""
-    command = [sys.executable, "-I", "-c", _ASK_NAMES, *names]
-    try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=_NAMES_LIMIT, check=True)
-    except subprocess.TimeoutExpired:
-        return None
-    return list(json.loads(child.stdout))
-
-
-def judge(answers: list[dict[str, Any]] | None, own: str) -> Found:
+def judge(answers: list[dict[str, Any]] | None, own: str) -> Finding:
     """What the answers for the names of this machine mean; `own` is the name that was asked for first."""
     if answers is None:
-        return found("warning", "slow", name=own, seconds=_NAMES_LIMIT, **_line(own))
+        return found("warning", "slow", name=own, seconds=NAMES_LIMIT, **_line(own))
     for answer in answers:
         name = answer["name"]
         if not answer["addresses"]:

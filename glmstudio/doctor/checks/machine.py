@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import shutil
@@ -12,17 +11,19 @@ from typing import Any
 
 import psutil
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.paths import paths
+from glmstudio.system import support
 from glmstudio.system.environment import in_container, in_wsl
+from glmstudio.system.portable import limits
+from glmstudio.system.portable.file_access import DISK_FULL
 
 _GB = 1e9
-_CGROUP = Path("/sys/fs/cgroup")
-_UNLIMITED = 1 << 60  # the first version of cgroups writes a huge number where there is no limit
 
 
 @check("disk.free", family="machine", before_start=True)
-def disk(_: Probes) -> Found:
+def disk(_: Probes) -> Finding:
     """Room for runs and models where the studio keeps them, and the right to write there."""
     folder = _existing(paths().home)
     free = shutil.disk_usage(folder).free / _GB
@@ -32,7 +33,7 @@ def disk(_: Probes) -> Found:
             probe.write(b"-" * 4096)  # a full disk or quota lets a file be made, and nothing be put into it
             probe.flush()
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             return found("error", "full", **values)
         return found("error", "not_writable", **values, reason=error.strerror or str(error))
     if free < 0.5:
@@ -43,7 +44,7 @@ def disk(_: Probes) -> Found:
 
 
 @check("tmp.free", family="machine")
-def temporary_files(_: Probes) -> Found:
+def temporary_files(_: Probes) -> Finding:
     """Room for temporary files: compilers and installers put theirs there."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free / _GB
@@ -51,11 +52,11 @@ def temporary_files(_: Probes) -> Found:
 
 
 @check("ram.free", family="machine")
-def memory(_: Probes) -> Found:
+def memory(_: Probes) -> Finding:
     """Main memory, as far as this process may use it."""
     now = psutil.virtual_memory()
     total, free = now.total, now.available
-    limit, used = _cgroup_memory()
+    limit, used = limits.container_memory()
     limited = limit is not None and limit < total
     if limit is not None and limited:
         total, free = limit, min(free, max(0, limit - used))
@@ -66,7 +67,7 @@ def memory(_: Probes) -> Found:
 
 
 @check("shm.size", family="machine")
-def shared_memory(_: Probes) -> Found | None:
+def shared_memory(_: Probes) -> Finding | None:
     """Shared memory, over which several cards or data loaders exchange their data. One card needs none."""
     folder = Path("/dev/shm")  # noqa: S108  the place itself is looked at
     if not folder.is_dir():
@@ -77,29 +78,30 @@ def shared_memory(_: Probes) -> Found | None:
 
 
 @check("sys.limits", family="machine")
-def limits(_: Probes) -> Found | None:
+def user_limits(_: Probes) -> Finding | None:
     """How many files and processes this user may have. The studio raises its own limit where it is allowed to."""
-    try:
-        import resource
-    except ImportError:
+    if (files := limits.open_file_limits()) is None:
         return None
-    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most != resource.RLIM_INFINITY and most < 4096:
+    now, most = files
+    if most is not None and most < 4096:
         return found("warning", "files", files=most)
-    tasks = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    if tasks != resource.RLIM_INFINITY and tasks < 512 and os.getuid() != 0:
+    if (tasks := limits.process_limit()) is not None and tasks < 512:
         return found("warning", "processes", processes=tasks)
-    return found("ok", "ok", files=files)
+    return found("ok", "ok", files=now)
 
 
 @check("sys.env", family="machine")
-def place(_: Probes) -> list[Found]:
+def place(_: Probes) -> list[Finding]:
     """What is special about this machine, and changes what the other checks can know."""
     system = f"{platform.system()} {platform.release()}"
     kind = "wsl" if in_wsl() else "container" if in_container() else "ok"
     seen = [found("info" if kind == "wsl" else "ok", kind, system=system)]
     if _nouveau_drives_a_card():
         seen.append(found("error", "nouveau", subject="nouveau"))
+    if lacks := support.missing():
+        seen.append(
+            found("info", "not_linux", subject="support", system=platform.system(), lacks=lacks, way=support.way())
+        )
     home = str(paths().home)
     if kind == "wsl" and home.startswith("/mnt/"):
         seen.append(found("warning", "windows_disk", subject="/mnt", folder=home))
@@ -124,47 +126,3 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
-
-
-def _cgroup_memory(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> tuple[int | None, int]:
-    """The lowest limit that a container or session sets for this process, and what is used of it, in bytes."""
-    lowest: tuple[int | None, int] = (None, 0)
-    for folder, limit_name, used_name in _groups(root, own):
-        limit, used = _number(folder / limit_name), _number(folder / used_name)
-        if limit is not None and limit < _UNLIMITED and (lowest[0] is None or limit < lowest[0]):
-            # What is cached of files is counted as used, though it is given back when programs need it.
-            lowest = (limit, max(0, (used or 0) - _inactive_files(folder)))
-    return lowest
-
-
-def _groups(root: Path, own: Path) -> list[tuple[Path, str, str]]:
-    try:
-        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        return []
-    groups = []
-    for _, controllers, path in (line for line in lines if len(line) == 3):
-        second = controllers == ""
-        if not second and "memory" not in controllers.split(","):
-            continue
-        base = root if second else root / "memory"
-        names = ("memory.max", "memory.current") if second else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        inner = base / path.lstrip("/")
-        groups += [(folder, *names) for folder in (inner, *inner.parents) if folder == base or base in folder.parents]
-    return groups
-
-
-def _number(file: Path) -> int | None:
-    try:
-        return int(file.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # absent, or "max"
-        return None
-
-
-def _inactive_files(folder: Path) -> int:
-    try:
-        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    counted = dict(line.split(maxsplit=1) for line in lines if " " in line)
-    return int(counted.get("total_inactive_file", counted.get("inactive_file", "0")))

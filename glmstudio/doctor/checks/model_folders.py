@@ -8,7 +8,8 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.errors import StudioError
 from glmstudio.models import Model, list_models
 from glmstudio.models.folder import folder_problems
@@ -29,19 +30,19 @@ Folders = list[tuple[Model, list[tuple[str, StudioError]]]]
 
 
 @check("model.lfs_pointer", family="models")
-def placeholders(probes: Probes) -> list[Found]:
+def placeholders(probes: Probes) -> list[Finding]:
     """Files of some 134 bytes that git leaves where its large-file extension is not installed."""
     return _findings(probes, "model.lfs_pointer") or [found("ok", "ok")]
 
 
 @check("model.shards", family="models")
-def shards(probes: Probes) -> list[Found]:
+def shards(probes: Probes) -> list[Finding]:
     """Weights that are missing or end before their own header says."""
     return _findings(probes, "model.shards") or [found("ok", "ok")]
 
 
 @check("model.files", family="models")
-def files(probes: Probes) -> list[Found]:
+def files(probes: Probes) -> list[Finding]:
     """The rest of a model: its description and its tokenizer."""
     broken = _findings(probes, "model.files")
     if broken:
@@ -52,7 +53,7 @@ def files(probes: Probes) -> list[Found]:
 
 
 @check("model.unfinished", family="models")
-def unfinished(probes: Probes) -> list[Found] | None:
+def unfinished(probes: Probes) -> list[Finding] | None:
     """What an interrupted download left beside the files."""
     left = []
     for model, _ in probes.ask(read_folders):
@@ -66,7 +67,7 @@ def unfinished(probes: Probes) -> list[Found] | None:
 
 
 @check("model.code", family="models")
-def own_code(probes: Probes) -> list[Found] | None:
+def own_code(probes: Probes) -> list[Finding] | None:
     """Whether a folder's own Python code fits new transformers. The studio never runs it; old scripts do."""
     return [
         found("ok", "old" if _breaks_on_new_transformers(file) else "new", subject=model.name)
@@ -76,7 +77,7 @@ def own_code(probes: Probes) -> list[Found] | None:
 
 
 @check("torch.load_bin", family="models")
-def pickled_weights(probes: Probes) -> Found | None:
+def pickled_weights(probes: Probes) -> Finding | None:
     """Weights in PyTorch's old format, which old versions of PyTorch do not read safely."""
     names = [model.name for model, _ in probes.ask(read_folders) if _has_only_bin(model.path)]
     if not names:
@@ -108,7 +109,7 @@ def _belongs_to(problem: StudioError) -> str:
     return _CHECKS.get(problem.key, "model.files")
 
 
-def _findings(probes: Probes, name: str) -> list[Found]:
+def _findings(probes: Probes, name: str) -> list[Finding]:
     return [
         found("error", "broken", subject=f"{model.name} {_file_name(problem)}".strip(), problem=problem)
         for model, problems in probes.ask(read_folders)

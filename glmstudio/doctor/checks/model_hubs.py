@@ -8,7 +8,8 @@ import time
 import urllib.error
 import urllib.request
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.models import list_models
 from glmstudio.models.hub.hubs import TITLES, endpoint
 
@@ -16,7 +17,7 @@ _LIMIT = 3.0
 
 
 @check("hub.reach", family="network", limit=_LIMIT + 2)
-def reach(_: Probes) -> Found:
+def reach(_: Probes) -> Finding:
     """Which hubs answer. Nobody is asked where a model is on this machine already."""
     if any(model.kind != "demo" and model.ready for model in list_models()):
         return found("ok", "local")

@@ -8,14 +8,15 @@ from urllib.request import getproxies, proxy_bypass
 
 import psutil
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.files import read_json
 from glmstudio.paths import paths
 from glmstudio.system.process import belongs_to_a_training
 
 
 @check("proxy.localhost", family="network")
-def proxy(_: Probes) -> Found:
+def proxy(_: Probes) -> Finding:
     """Whether a proxy would catch requests to this machine itself. The studio goes past it in any case."""
     proxies = {kind: address for kind, address in getproxies().items() if kind in ("http", "https", "all")}
     if not proxies:
@@ -30,14 +31,14 @@ def proxy(_: Probes) -> Found:
 
 
 @check("env.leaks", family="network")
-def leaked_environment(_: Probes) -> Found:
+def leaked_environment(_: Probes) -> Finding:
     """Variables of another training in this environment. Our runs leave them out; other trainings obey them."""
     names = sorted(filter(belongs_to_a_training, os.environ))
     return found("warning", "leaked", names=" ".join(names)) if names else found("ok", "ok")
 
 
 @check("launcher.exposure", family="network")
-def exposure(_: Probes) -> Found | None:
+def exposure(_: Probes) -> Finding | None:
     """Whether the studio or its model server can be reached from another machine, which is never meant."""
     records = {"studio.json": "studio", "server.json": "server"}
     for name, program in records.items():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
-from glmstudio.doctor.engine.report import OtherTraining
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding, OtherTraining
 from glmstudio.doctor.stale.stale_processes import silence
 from glmstudio.system.process import COOKIE
 from glmstudio.system.process_table import ProcessInfo, ProcessTable, read_table
@@ -16,7 +16,7 @@ NO_JOBS: tuple[OtherTraining, ...] = ()
 
 
 @check("proc.jobs", family="leftovers", limit=8)
-def jobs(probes: Probes) -> list[Found] | None:
+def jobs(probes: Probes) -> list[Finding] | None:
     """Other trainings: healthy ones as a fact, one that seems to hang with the command that ends it."""
     found_jobs = probes.ask_with_probes(find_jobs)
     hung = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.files import read_text
 from glmstudio.paths import paths
 from glmstudio.rundir.run import Run
@@ -15,13 +16,13 @@ _LOOKED_AT = 20  # runs; the newest ones tell enough
 
 
 @check("run.dirs", family="leftovers")
-def past_runs(_: Probes) -> list[Found] | None:
+def past_runs(_: Probes) -> list[Finding] | None:
     """The newest run, if it did not end well; and runs whose folder cannot be read."""
     files = sorted(paths().runs.glob("*/run.json"), key=_changed, reverse=True)
     created = {file.parent: _created(file) for file in files[:_LOOKED_AT]}
     broken = [folder for folder, when in created.items() if when is None]
     whole = {folder: when for folder, when in created.items() if when is not None}
-    judged: list[Found] = []
+    judged: list[Finding] = []
     if whole:
         newest = max(whole, key=whole.__getitem__)
         result = _judge(newest, len(files))
@@ -32,7 +33,7 @@ def past_runs(_: Probes) -> list[Found] | None:
     return judged or None
 
 
-def _judge(folder: Path, count: int) -> Found | None:
+def _judge(folder: Path, count: int) -> Finding | None:
     try:
         state = Run(folder.name, folder).read_state()
     except (OSError, ValueError, TypeError, AttributeError, KeyError):  # a file of it is damaged, or another user's

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.doctor.stale.stale_processes import list_stale
 from glmstudio.system.process import COOKIE, port_is_free
 from glmstudio.system.process_table import ProcessInfo, ProcessTable, read_table
@@ -15,12 +16,12 @@ _NAMED = 5  # processes of a training that are named
 
 
 @check("net.port", family="network")
-def net_port(probes: Probes) -> list[Found]:
+def net_port(probes: Probes) -> list[Finding]:
     """The meeting points of torchrun. Our own runs on one machine have none."""
     return [_port(number, probes) for number in PORTS]
 
 
-def _port(number: int, probes: Probes) -> Found:
+def _port(number: int, probes: Probes) -> Finding:
     if port_is_free(number):
         return found("ok", "ok", subject=str(number), port=number)
     sockets, table = probes.ask(read_sockets), probes.ask(read_table)
@@ -35,20 +36,20 @@ def _port(number: int, probes: Probes) -> Found:
         return found("info", case, subject=str(number), port=number, user=user, process="")
     values: dict[str, Any] = {"port": number, "pid": owner.pid, "name": owner.name, "command": owner.command[:160]}
     if owner.pid in stale:
-        return Found("warning", "stale", values, subject=str(number), action="proc.end")
+        return Finding("warning", "stale", values, subject=str(number), action="proc.end")
     if still := sorted(suspended & table.training_of(owner)):
         values |= {"pids": ", ".join(map(str, still)), "words": " ".join(map(str, still))}
-        return Found("warning", "suspended", values, subject=str(number), action="proc.end")
+        return Finding("warning", "suspended", values, subject=str(number), action="proc.end")
     if COOKIE in owner.variables:
-        return Found("ok", "ours", values, subject=str(number))
+        return Finding("ok", "ours", values, subject=str(number))
     if _is_job(owner, table):
         peers = sockets.peers(number, owner.pid)
         values |= {"peers": len(peers), "who": _named(peers, table)}
-        return Found("info", "job", values, subject=str(number))
+        return Finding("info", "job", values, subject=str(number))
     if not owner.mine:
         process = f": {owner.name} {owner.pid}"
         return found("info", "other_user", subject=str(number), port=number, user=owner.user, process=process)
-    return Found("info", "other", values, subject=str(number))
+    return Finding("info", "other", values, subject=str(number))
 
 
 def _is_job(owner: ProcessInfo, table: ProcessTable) -> bool:

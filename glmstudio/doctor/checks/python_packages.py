@@ -11,14 +11,15 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.paths import ROOT
 
 _SHOWN = 8
 
 
 @check("py.version", family="pytorch")
-def python(_: Probes) -> Found:
+def python(_: Probes) -> Finding:
     """The Python that runs the studio."""
     version = ".".join(map(str, sys.version_info[:3]))
     if (3, 10) <= sys.version_info[:2] <= (3, 13):
@@ -27,7 +28,7 @@ def python(_: Probes) -> Found:
 
 
 @check("py.deps", family="pytorch")
-def packages(_: Probes) -> Found:
+def packages(_: Probes) -> Finding:
     """Whether what requirements.txt names is there in its range, and whether what those need is, too."""
     wanted = requirements()
     wrong = [text for requirement in wanted if (text := _unmet(requirement))]
@@ -40,7 +41,7 @@ def packages(_: Probes) -> Found:
 
 
 @check("py.transformers", family="pytorch")
-def native_model(_: Probes) -> Found | None:
+def native_model(_: Probes) -> Finding | None:
     """Whether transformers brings the model that ChatGLM3 is run as; looked for as a file, as loading takes seconds."""
     spec = importlib.util.find_spec("transformers")
     if spec is None or spec.origin is None:
@@ -51,7 +52,7 @@ def native_model(_: Probes) -> Found | None:
 
 
 @check("py.nvml_pkg", family="pytorch")
-def nvml_package(_: Probes) -> Found:
+def nvml_package(_: Probes) -> Finding:
     """An old package named pynvml overwrites the file of NVIDIA's own, and knows no newer drivers."""
     try:
         old = importlib.metadata.version("pynvml")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.doctor.checks.gpu import version
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import paths
 from glmstudio.setup import torch_build
@@ -44,7 +45,7 @@ for index in range(count):
 
 
 @check("torch.start", family="pytorch", limit=_LIMIT + 5, before_start=True)
-def start(probes: Probes) -> Found:
+def start(probes: Probes) -> Finding:
     """PyTorch: that it is there and starts."""
     if importlib.util.find_spec("torch") is None:
         return found("error", "missing")
@@ -59,7 +60,7 @@ def start(probes: Probes) -> Found:
 
 
 @check("torch.cuda_build", family="pytorch", limit=_LIMIT + 5)
-def cuda_build(probes: Probes) -> Found | None:
+def cuda_build(probes: Probes) -> Finding | None:
     """A PyTorch without support for cards on a machine that has one."""
     facts, cards = torch_facts(probes), probes.ask(read_cards)
     if facts is None or not cards.gpus:
@@ -70,7 +71,7 @@ def cuda_build(probes: Probes) -> Found | None:
 
 
 @check("torch.driver_match", family="pytorch", limit=_LIMIT + 5)
-def driver_match(probes: Probes) -> Found | None:
+def driver_match(probes: Probes) -> Finding | None:
     """A PyTorch that is newer than the driver can serve."""
     facts, cards = torch_facts(probes), probes.ask(read_cards)
     if facts is None or not cards.gpus or facts["cuda"] is None or _hidden():
@@ -81,7 +82,7 @@ def driver_match(probes: Probes) -> Found | None:
 
 
 @check("torch.arch_match", family="pytorch", limit=_LIMIT + 5, before_start=True)
-def arch_match(probes: Probes) -> Found | None:
+def arch_match(probes: Probes) -> Finding | None:
     """A PyTorch without code for a card: it says that the card is there, and fails at the first calculation."""
     facts, cards = torch_facts(probes), probes.ask(read_cards)
     if facts is None or not cards.gpus or not facts["available"]:
@@ -94,13 +95,13 @@ def arch_match(probes: Probes) -> Found | None:
 
 
 @check("gpu.kernel_smoke", family="pytorch", limit=_LIMIT + 5, before_start=True)
-def kernel_smoke(probes: Probes) -> list[Found] | None:
+def kernel_smoke(probes: Probes) -> list[Finding] | None:
     """A small sum on each card, there and back, which only a working card, driver and PyTorch can do together."""
     facts = torch_facts(probes)
     return [_judge_sum(*pair) for pair in sorted(facts["sums"].items())] if facts and facts["sums"] else None
 
 
-def _judge_sum(card: str, outcome: str) -> Found:
+def _judge_sum(card: str, outcome: str) -> Finding:
     subject = f"GPU {card}"
     if outcome == "ok":
         return found("ok", "ok", subject=subject)
@@ -113,15 +114,15 @@ def _judge_sum(card: str, outcome: str) -> Found:
     return found("error", "failed", subject=subject, card=card, error=outcome)
 
 
-def _reinstall(case: str, cards: GpuReading, **values: Any) -> Found:
+def _reinstall(case: str, cards: GpuReading, **values: Any) -> Finding:
     """A finding whose remedy is another build: the launcher's own choice, so that both say the same."""
     known = [gpu.capability for gpu in cards.gpus if gpu.capability != (0, 0)]
     values |= {"driver": cards.driver, "build": ""}
     try:
         build = torch_build.pick(min(known, default=(8, 0)), version(cards.driver))
     except Stop:
-        return Found("error", case, values, remedy="old_driver")
-    return Found("error", case, values | {"build": build}, action="torch.install")
+        return Finding("error", case, values, remedy="old_driver")
+    return Finding("error", case, values | {"build": build}, action="torch.install")
 
 
 def has_code_for(capability: tuple[int, int], architectures: list[str]) -> bool:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
 import subprocess
 import time
 import uuid
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.paths import ROOT
 from glmstudio.rundir.launch import launch_line, training_environment
 from glmstudio.system import process
+from glmstudio.system.portable.signals import KILL
 
 _LIMIT = 60.0
 
 
 @check("dist.smoke", family="pytorch", limit=_LIMIT + 15, deep=True)
-def training_start(_: Probes) -> Found | None:
+def training_start(_: Probes) -> Finding | None:
     """Start torchrun as a run would. Made only when somebody asks: it takes as long as loading PyTorch thrice."""
     if importlib.util.find_spec("torch") is None:
         return None
@@ -49,7 +50,7 @@ def training_start(_: Probes) -> Found | None:
 
 def _end(run_id: str) -> None:
     for each in process.with_cookie(run_id):
-        process.send(each, signal.SIGKILL)
+        process.send(each, KILL)
 
 
 def _last_error(output: str) -> str:

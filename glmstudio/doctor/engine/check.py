@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
-from glmstudio.doctor.engine.report import Result, Status
+from glmstudio.doctor.engine.report import Finding, Status
 
 Fact = TypeVar("Fact")
 
@@ -45,28 +45,14 @@ class Probes:
         return answer.result() if answer and answer.done() and not answer.exception() else default
 
 
-@dataclass(frozen=True)
-class Found:
-    """One thing that a check found: its status, its case (a table of its words) and their values.
-
-    `subject` tells several findings of one check apart (a port, a card, a folder); `action` names the fix of
-    `fixes` that the finding offers as a button. `remedy` chooses among several texts of a case: `fix_<remedy>`.
-    """
-
-    status: Status
-    case: str
-    values: dict[str, Any]
-    subject: str = ""
-    action: str = ""
-    remedy: str = ""
+def found(
+    status: Status, case: str, *, subject: str = "", action: str = "", remedy: str = "", **values: Any
+) -> Finding:
+    """A short way to write a `Finding`."""
+    return Finding(status, case, values, subject, action, remedy)
 
 
-def found(status: Status, case: str, *, subject: str = "", action: str = "", remedy: str = "", **values: Any) -> Found:
-    """A short way to write a `Found`."""
-    return Found(status, case, values, subject, action, remedy)
-
-
-Outcome = Found | list[Found] | None
+Outcome = Finding | list[Finding] | None
 Function = Callable[[Probes], Outcome]
 
 
@@ -85,13 +71,11 @@ class Check:
     before_start: bool = False
     deep: bool = False
 
-    def run(self, probes: Probes) -> list[Result]:
-        """What the function found; one result that says so where the check does not apply to this machine."""
-        outcome = self.function(probes)
-        if outcome is None or outcome == []:
-            return [Result(self.id, self.family, "skipped", "skipped")]
-        each = [outcome] if isinstance(outcome, Found) else outcome
-        return [Result(self.id, self.family, **vars(one)) for one in each]
+    def run(self, probes: Probes) -> list[Finding]:
+        """What the function found; one finding that says so where the check does not apply to this machine."""
+        outcome = self.function(probes) or Finding("skipped", "skipped")
+        each = [outcome] if isinstance(outcome, Finding) else outcome
+        return [replace(one, id=self.id, family=self.family) for one in each]
 
 
 CHECKS: list[Check] = []

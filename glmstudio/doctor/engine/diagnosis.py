@@ -23,12 +23,12 @@ from glmstudio.doctor.checks import (  # noqa: F401  importing a file of checks 
     training_start,
 )
 from glmstudio.doctor.engine.check import CHECKS, FAMILIES, Check, Probes
-from glmstudio.doctor.engine.report import Report, Result
+from glmstudio.doctor.engine.report import Finding, Report
 from glmstudio.doctor.stale import stale_processes
 from glmstudio.system import nvml
 
-Tell = Callable[[list[Result]], None]
-_Arrivals = queue.SimpleQueue[tuple[Check, list[Result]]]
+Tell = Callable[[list[Finding]], None]
+_Arrivals = queue.SimpleQueue[tuple[Check, list[Finding]]]
 
 
 def diagnose(*, only: Iterable[str] | None = None, deep: bool = False, tell: Tell | None = None) -> Report:
@@ -43,7 +43,7 @@ def diagnose(*, only: Iterable[str] | None = None, deep: bool = False, tell: Tel
     arrivals: _Arrivals = queue.SimpleQueue()
     for check in checks:
         _start(check, probes, arrivals)
-    results: dict[str, list[Result]] = {}
+    results: dict[str, list[Finding]] = {}
     while waiting := [check for check in checks if check.id not in results]:
         for check, outcome in _next(waiting, arrivals, begun):
             if check.id not in results:
@@ -80,7 +80,7 @@ def _start(check: Check, probes: Probes, arrivals: _Arrivals) -> None:
     threading.Thread(target=work, name=f"doctor-{check.id}", daemon=True).start()
 
 
-def _next(waiting: list[Check], arrivals: _Arrivals, begun: float) -> list[tuple[Check, list[Result]]]:
+def _next(waiting: list[Check], arrivals: _Arrivals, begun: float) -> list[tuple[Check, list[Finding]]]:
     """The next check that finishes, or those whose time is over."""
     deadline = begun + min(check.limit for check in waiting)
     try:
@@ -90,5 +90,5 @@ def _next(waiting: list[Check], arrivals: _Arrivals, begun: float) -> list[tuple
         return [(check, [_broken(check, "late", limit=check.limit)]) for check in late]
 
 
-def _broken(check: Check, case: str, **values: object) -> Result:
-    return Result(check.id, check.family, "crash", case, values)
+def _broken(check: Check, case: str, **values: object) -> Finding:
+    return Finding("crash", case, values, id=check.id, family=check.family)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from glmstudio.doctor.engine import hosts_fix, torch_fix
-from glmstudio.doctor.engine.report import Result
+from glmstudio.doctor.engine.report import Finding
 from glmstudio.errors import StudioError
 from glmstudio.words import say
 
@@ -39,7 +39,7 @@ class FixOffer:
         return say(lang, f"doctor.fix.{self.fix}.done", subject=self.subject)
 
 
-def offer(result: Result) -> FixOffer | None:
+def offer(result: Finding) -> FixOffer | None:
     """The fix that a finding has a button for; None where it has none, or where it cannot be done here."""
     try:
         if result.action == "hosts.add":

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from glmstudio.doctor.checks.hostname import ask_names
 from glmstudio.doctor.engine import audit
 from glmstudio.errors import StudioError
 from glmstudio.system import hosts_file
+from glmstudio.system.hostnames import ask_names
 
 _EDITOR = Path(hosts_file.__file__)
 _PATIENCE = 300.0  # seconds for a person to find the password

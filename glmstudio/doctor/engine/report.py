@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from glmstudio import __version__
 from glmstudio.doctor.engine.redact import redact
-from glmstudio.errors import StudioError, worded
+from glmstudio.errors import LazyText, StudioError, worded
+from glmstudio.system.nvml import Gpu
 from glmstudio.system.process import Identity
 from glmstudio.units import duration
 from glmstudio.words import has, say
@@ -24,25 +25,26 @@ _COMMON = ("skipped", "crash", "late")  # cases that every check may have, in th
 
 
 @dataclass(frozen=True)
-class Result:
+class Finding:
     """What one check found. `case` names the table of words, `values` fill them in.
 
-    `subject` tells the results of one check apart: a port, a card, a folder. `action` names a fix of `fixes`;
-    `remedy` chooses among several texts of a case (`fix_<remedy>`).
+    `subject` tells several findings of one check apart: a port, a GPU, a folder. `action` names the fix of `fixes` that
+    is offered as a button; `remedy` chooses among several texts of a case (`fix_<remedy>`). `id` and `family` are the
+    check's, and noted once it has run.
     """
 
-    id: str
-    family: str
     status: Status
     case: str = "ok"
     values: dict[str, Any] = field(default_factory=dict)
     subject: str = ""
     action: str = ""
     remedy: str = ""
+    id: str = ""
+    family: str = ""
 
     @property
     def key(self) -> str:
-        """What no other result of a report is called."""
+        """What no other finding of a report is called."""
         return f"{self.id}:{self.subject}" if self.subject else self.id
 
     def title(self, lang: str) -> str:
@@ -90,9 +92,7 @@ class Result:
     def to_fact(self, lang: str) -> dict[str, Any]:
         """What was looked at and found, with the values themselves."""
         names = ("id", "subject", "family", "status", "case")
-        values = {
-            name: value.to_json() if isinstance(value, StudioError) else value for name, value in self.values.items()
-        }
+        values = {name: _plain(value) for name, value in self.values.items()}
         texts = {"title": self.title(lang), "fact": self.fact(lang)}
         return {**{name: getattr(self, name) for name in names}, "values": values, **texts}
 
@@ -103,34 +103,6 @@ class Result:
     def _text(self, lang: str, part: str) -> str:
         key = f"{self._table}.{part}"
         return say(lang, key, **worded(self.values, lang)) if has(key) else ""
-
-
-@dataclass(frozen=True)
-class GpuProcess:
-    """A program that holds memory of a GPU; `used_mib` is None where the driver does not tell."""
-
-    pid: int
-    name: str
-    user: str
-    used_mib: int | None
-    owner: str = ""  # "ours" for this studio's runs and model server, "other", or "" where nobody can know
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One NVIDIA GPU as its driver describes it."""
-
-    index: int
-    name: str
-    uuid: str
-    total_mib: int
-    free_mib: int
-    temperature_c: int | None
-    processes: tuple[GpuProcess, ...]
-    capability: tuple[int, int] = (0, 0)
-    utilization: int | None = None  # per cent of the time in which it computed
-    power_w: int | None = None
-    unnamed_mib: int | None = None  # in use, but by no program that the driver names; None where it cannot tell
 
 
 @dataclass(frozen=True)
@@ -256,7 +228,7 @@ class EndResult:
 class Report:
     """One look at the machine."""
 
-    results: tuple[Result, ...]
+    results: tuple[Finding, ...]
     gpus: tuple[Gpu, ...]
     stale: tuple[StaleProcess, ...]
     seconds: float
@@ -268,13 +240,13 @@ class Report:
         return max((result.status for result in self.results), key=RISING.index, default="ok")
 
     @property
-    def findings(self) -> list[Result]:
+    def findings(self) -> list[Finding]:
         """What there is to tell a person, worst first."""
         found = [result for result in self.results if result.is_finding]
         return sorted(found, key=lambda result: -RISING.index(result.status))
 
     @property
-    def problems(self) -> list[Result]:
+    def problems(self) -> list[Finding]:
         """The findings that need somebody to do something; the rest are notes."""
         return [result for result in self.findings if result.status != "info"]
 
@@ -313,6 +285,15 @@ class Report:
                 "jobs": [job.to_json(lang) for job in self.jobs],
             },
         }
+
+
+def _plain(value: Any) -> Any:
+    """A value of a finding for JSON."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, LazyText):
+        return value.text()
+    return value.to_json() if isinstance(value, StudioError) else value
 
 
 def _sentences(lang: str, parts: list[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,8 +11,8 @@ from glmstudio.doctor.engine import audit
 from glmstudio.doctor.engine.report import EndResult
 from glmstudio.doctor.stale.stale_processes import Listed, find_stale, take
 from glmstudio.errors import StudioError
-from glmstudio.paths import paths
 from glmstudio.system.gpu_memory import held_mib
+from glmstudio.system.portable.signals import CONTINUE, KILL, TERMINATE
 from glmstudio.system.process import Identity, alive, port_is_free, send, with_cookie
 from glmstudio.system.process_table import ProcessTable, is_stopped, read_table
 from glmstudio.system.sockets import Sockets, read_sockets
@@ -26,13 +25,17 @@ _ROUNDS = 3  # of looking for what was started in the meantime
 _ONE_AT_A_TIME = threading.Lock()
 
 Tell = Callable[[str], None]
+StopRun = Callable[[str], None]  # stops the run of this name; may raise StudioError
 
 
-def end_stale(tokens: Sequence[str], *, polite: float = _POLITE, tell: Tell = lambda _: None) -> list[EndResult]:
+def end_stale(
+    tokens: Sequence[str], *, polite: float = _POLITE, tell: Tell = lambda _: None, stop_run: StopRun | None = None
+) -> list[EndResult]:
     """End the processes behind these tokens, which `diagnose()` handed out at most a minute ago.
 
     Each is classified again first: one that is no longer stale, or stale for another reason, is left alone, and so is
     one whose port others are connected to. Of our own runs, what they started in the meantime is ended with them.
+    A run of ours that is suspended has a supervisor and a state: `stop_run` stops it like every other run, first.
     `tell` is given the name of each stage (`doctor.stage.*`).
     """
     with _ONE_AT_A_TIME:
@@ -44,6 +47,8 @@ def end_stale(tokens: Sequence[str], *, polite: float = _POLITE, tell: Tell = la
         shared = _shared(due, now, table, sockets)
         due = [each for each in due if each.process.identity not in shared]
         held = held_mib() if due else None
+        if stop_run:
+            _stop_runs(due, tell, stop_run)
         _end(due, table, polite, tell)
         tell("proving")
         proof = _Proof(due, shared, sockets, held)
@@ -71,7 +76,6 @@ def _own(listed: Listed, table: ProcessTable) -> set[int]:
 
 def _end(due: list[Listed], table: ProcessTable, polite: float, tell: Tell) -> None:
     """SIGTERM once to each, torchrun before its workers; then SIGKILL, to what they started meanwhile, too."""
-    _stop_runs(due, tell)
     targets = [each.process.identity for each in due]
     agents = [target for target in targets if target.pid in table.processes and table.processes[target.pid].is_agent]
     if agents:
@@ -91,30 +95,25 @@ def _end(due: list[Listed], table: ProcessTable, polite: float, tell: Tell) -> N
         if not left:
             return
         tell("killing")
-        _signal(left, signal.SIGKILL)
+        _signal(left, KILL)
         _wait(left, _FORCED)
 
 
-def _stop_runs(due: list[Listed], tell: Tell) -> None:
-    """A run of ours that is suspended has a supervisor and a state: it is stopped like every other run."""
-    from glmstudio.rundir.run import Run
-    from glmstudio.runs.stop import stop_run
-
+def _stop_runs(due: list[Listed], tell: Tell, stop_run: StopRun) -> None:
     for name in {str(each.process.values["run"]) for each in due if each.process.kind == "ours_suspended"}:
         tell("agent")
         with contextlib.suppress(StudioError):  # what no signal ends is found again when it is proven
-            for _ in stop_run(Run(name, paths().runs / name), now=True):
-                pass
+            stop_run(name)
 
 
 def _ask(identities: Sequence[Identity]) -> None:
     """SIGTERM; one that is suspended hears it only when it goes on."""
-    _signal(identities, signal.SIGTERM)
+    _signal(identities, TERMINATE)
     _wake(identities)
 
 
 def _wake(identities: Sequence[Identity]) -> None:
-    _signal([each for each in identities if is_stopped(each.pid)], signal.SIGCONT)
+    _signal([each for each in identities if is_stopped(each.pid)], CONTINUE)
 
 
 def _started_since(due: list[Listed]) -> list[Identity]:
@@ -122,7 +121,7 @@ def _started_since(due: list[Listed]) -> list[Identity]:
     return [each for cookie in {each.cookie for each in due if each.cookie} for each in with_cookie(cookie)]
 
 
-def _signal(identities: Iterable[Identity], number: int) -> None:
+def _signal(identities: Iterable[Identity], number: int | None) -> None:
     for identity in identities:
         send(identity, number)
 

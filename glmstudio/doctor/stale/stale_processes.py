@@ -16,13 +16,14 @@ from typing import Any
 
 import psutil
 
-from glmstudio.doctor.engine.check import Found, Probes, check, found
-from glmstudio.doctor.engine.report import StaleProcess
+from glmstudio.doctor.engine.check import Probes, check, found
+from glmstudio.doctor.engine.report import Finding, StaleProcess
 from glmstudio.files import read_json
 from glmstudio.paths import paths
 from glmstudio.rundir.copies import is_copy
 from glmstudio.rundir.run import ENDED
 from glmstudio.system.gpu_memory import held_mib
+from glmstudio.system.portable.open_files import open_files
 from glmstudio.system.presence import is_held_by
 from glmstudio.system.process import COOKIE, Identity, alive, ancestors, identify
 from glmstudio.system.process_table import LOADER, ProcessInfo, ProcessTable, clean, read_table
@@ -42,7 +43,7 @@ class Listed:
 
 
 @check("proc.stale", family="leftovers", before_start=True)
-def processes(probes: Probes) -> Found:
+def processes(probes: Probes) -> Finding:
     """Leftovers of trainings that still run."""
     stale = [process for process in probes.ask_with_probes(list_stale) if not process.suspended]
     if not stale:
@@ -53,7 +54,7 @@ def processes(probes: Probes) -> Found:
 
 
 @check("proc.suspended", family="leftovers", before_start=True)
-def suspended(probes: Probes) -> Found | list[Found]:
+def suspended(probes: Probes) -> Finding | list[Finding]:
     """Trainings that somebody suspended: deliberate, but easily forgotten, and all that they hold stays held."""
     by_run: dict[str, list[str]] = {}
     for process in probes.ask_with_probes(list_stale):
@@ -62,9 +63,9 @@ def suspended(probes: Probes) -> Found | list[Found]:
     return [_suspended(run, pids) for run, pids in sorted(by_run.items())] or found("ok", "ok")
 
 
-def _suspended(run: str, pids: list[str]) -> Found:
+def _suspended(run: str, pids: list[str]) -> Finding:
     values = {"run": run, "pids": ", ".join(pids), "words": " ".join(pids)}
-    return Found("warning", "ours" if run else "foreign", values, subject=run, action="proc.end")
+    return Finding("warning", "ours" if run else "foreign", values, subject=run, action="proc.end")
 
 
 def list_stale(probes: Probes) -> tuple[StaleProcess, ...]:
@@ -179,7 +180,7 @@ def _computed(pid: int) -> float:
 def silence(pid: int) -> float | None:
     """Seconds since the process last wrote to the file that its output goes to; None where that is no file."""
     try:
-        log = Path(os.readlink(f"/proc/{pid}/fd/1"))  # noqa: PTH115  the link may name what is no path
+        log = Path(open_files(pid).get(1, ""))
         return max(0.0, time.time() - log.stat().st_mtime) if log.is_file() else None
     except (OSError, ValueError):
         return None

@@ -30,6 +30,7 @@ from glmstudio.errors import StudioError
 from glmstudio.glm.weights.base_weights import read_tensors
 from glmstudio.models.folder import check_weights, read_config, weight_files, weight_index
 from glmstudio.models.verify import known_sums
+from glmstudio.system.portable.file_access import drop_from_memory
 
 WORK = ".convert"
 INDEX = "model.safetensors.index.json"
@@ -202,8 +203,7 @@ def _prove(shard: _Shard, file: Path, kind: torch.dtype, wanted: str) -> Iterato
     """Read the file as any program would and compare; yields the bytes read. Raises StudioError where it differs."""
     found = hashlib.sha256()
     with file.open("rb", buffering=0) as stream:
-        if hasattr(os, "posix_fadvise"):  # what was kept in memory says nothing about the disk
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        drop_from_memory(stream.fileno())  # what was kept there says nothing about the disk
         while block := stream.read(_BLOCK):
             found.update(block)
             yield len(block)

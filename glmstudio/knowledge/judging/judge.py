@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glmstudio.knowledge.judging.broken import broken, repeating
-from glmstudio.knowledge.judging.contradictions import Case, StatedKeyword, contradiction
+from glmstudio.knowledge.judging.case import Case, StatedKeyword
+from glmstudio.knowledge.judging.contradictions import contradiction
 from glmstudio.knowledge.judging.keywords import default_keywords
 from glmstudio.knowledge.judging.matching import Span, places
 from glmstudio.knowledge.judging.polarity import polarity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from glmstudio.knowledge.judging.contradictions import fitted
+from glmstudio.knowledge.judging.case import fitted
 from glmstudio.knowledge.judging.keywords import COLOURS
 from glmstudio.knowledge.judging.questions import QuestionKind
 from glmstudio.knowledge.language.phrases import either

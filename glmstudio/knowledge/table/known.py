@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from functools import lru_cache
 from pathlib import Path
 
 from glmstudio.config.devices import chat_device, run_on
 from glmstudio.errors import StudioError
-from glmstudio.files import write_json
 from glmstudio.knowledge.asking import Asking, ModelUnderTest, QuestionToAsk
 from glmstudio.knowledge.exam import Question
 from glmstudio.knowledge.result import BASE
@@ -32,9 +30,7 @@ def ask(model: Model, table: Table) -> None:
         raise StudioError("knowledge.table_empty")
     if run := run_on(chat_device()):
         raise StudioError("knowledge.busy", name=run.name)
-    job = asking(model)
-    write_json(job.place / "about.json", {"model": str(model.path), "created": time.time()})
-    job.start(
+    asking(model).start(
         [ModelUnderTest(BASE, str(model.path))],
         list({each.key: QuestionToAsk(each.key, each.messages) for each in questions}.values()),
     )

@@ -7,13 +7,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
 
 from glmstudio.errors import StudioError
 from glmstudio.models import manifest, verification
@@ -24,12 +22,8 @@ from glmstudio.models.hub.hubs import CONNECTIONS, TITLES, Listing, RemoteFile, 
 from glmstudio.models.hub.partial_file import PIECE, WORK, Checksum, PartialFile, on_disk, sum_of, take_over, unfinished
 from glmstudio.models.hub.transfer import Patience, Transfer, disk_problem
 from glmstudio.models.verify import verify
+from glmstudio.system.portable.locks import taken
 from glmstudio.units import size
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there two studios on one folder are not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 _LOCK = "lock"
 _LEFT = (".part", ".pieces", ".pieces~")
@@ -114,16 +108,23 @@ def lock(folder: Path) -> Iterator[None]:
     """The right to write into a model's folder; StudioError where another process has it."""
     if (folder / WORK).is_symlink():  # it leads to something that is not ours
         (folder / WORK).unlink()
-    file = _locked(folder)
+    work = folder / WORK
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        held = taken(work / _LOCK)
+    except OSError as error:
+        raise StudioError("models.unwritable", folder=str(folder), reason=error.strerror or str(error)) from error
+    if held is None:
+        raise StudioError("models.locked", folder=str(folder))
     try:
         yield
     finally:
-        work = folder / WORK
         with contextlib.suppress(OSError):
             if [entry.name for entry in work.iterdir()] == [_LOCK]:
-                (work / _LOCK).unlink()
-                work.rmdir()
-        file.close()
+                (work / _LOCK).unlink()  # under the lock, so that nobody has it open and takes it for the folder's
+        held.release()  # Windows lets no open file be deleted, and deletes this one now
+        with contextlib.suppress(OSError):
+            work.rmdir()
 
 
 def discard(folder: Path) -> int:
@@ -295,26 +296,3 @@ def _check_room(folder: Path, parts: list[PartialFile]) -> None:
 def _count(progress: DownloadProgress, name: str, done: int) -> None:
     progress.files[name] = (done, progress.files[name][1])
     progress.done = sum(have for have, _ in progress.files.values())
-
-
-def _locked(folder: Path) -> IO[str]:
-    path = folder / WORK / _LOCK
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise StudioError("models.unwritable", folder=str(folder), reason=error.strerror or str(error)) from error
-        if fcntl is None:
-            return file
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise StudioError("models.locked", folder=str(folder)) from error
-        except OSError:  # a file system without locks
-            return file
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()  # whoever had it took it away at this very moment

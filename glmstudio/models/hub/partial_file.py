@@ -21,6 +21,15 @@ from typing import Any
 
 from glmstudio.files import read_text
 from glmstudio.models.hub.hubs import RemoteFile
+from glmstudio.system.portable.file_access import (
+    BINARY,
+    NO_LINKS,
+    drop_from_memory,
+    read_at,
+    read_into,
+    replace,
+    write_at,
+)
 
 PIECE = 4 << 20
 WORK = ".download"
@@ -45,9 +54,10 @@ class PartialFile:
         self._unchecked = set(self.crcs)
         self._changed = threading.Condition()
         self._buffer: bytearray | None = None
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (0 if kept else os.O_TRUNC), 0o644)
+        flags = os.O_RDWR | os.O_CREAT | NO_LINKS | BINARY
+        self._fd = os.open(self.path, flags | (0 if kept else os.O_TRUNC), 0o644)
         os.ftruncate(self._fd, file.size)
-        self._log = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._log = -1
         self._write_journal()
         if not file.size and not self.crcs:
             self.finish(0, 0)
@@ -76,11 +86,8 @@ class PartialFile:
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
         """Put bytes to their place. Raises OSError, among others for a full disk."""
-        view = memoryview(data)
         with self._changed:
-            while view:
-                written = os.pwrite(self._fd, view, offset)
-                view, offset = view[written:], offset + written
+            write_at(self._fd, memoryview(data), offset)
 
     def finish(self, number: int, crc: int) -> None:
         """All bytes of this piece were written; `crc` is theirs."""
@@ -108,14 +115,13 @@ class PartialFile:
         are not what it wrote."""
         wanted, start = self.length(number), number * self.piece
         self._buffer = self._buffer or bytearray(self.piece)  # new memory for each piece would cost more than reading
-        data = memoryview(self._buffer)[: os.preadv(self._fd, [memoryview(self._buffer)[:wanted]], start)]
+        data = memoryview(self._buffer)[: read_into(self._fd, memoryview(self._buffer)[:wanted], start)]
         if number in self._unchecked:
             if zlib.crc32(data) != self.crcs.get(number):
                 self.drop([number])
                 return None
             self._unchecked.discard(number)
-        if hasattr(os, "posix_fadvise"):  # begins to write it out, so that the fsync at the end has little to do
-            os.posix_fadvise(self._fd, start, wanted, os.POSIX_FADV_DONTNEED)
+        drop_from_memory(self._fd, start, wanted)
         return data
 
     def damaged(self) -> list[int]:
@@ -123,15 +129,15 @@ class PartialFile:
         return [
             number
             for number, crc in sorted(self.crcs.items())
-            if zlib.crc32(os.pread(self._fd, self.length(number), number * self.piece)) != crc
+            if zlib.crc32(read_at(self._fd, self.length(number), number * self.piece)) != crc
         ]
 
     def place(self, target: Path) -> None:
         """Make it the finished file: on disk for good, under its own name."""
         os.fsync(self._fd)
-        os.replace(self.path, target)
+        self.close()  # Windows moves and deletes no open file
+        replace(self.path, target)
         self._journal.unlink(missing_ok=True)
-        self.close()
 
     def sums(self) -> dict[str, Any]:
         """The pieces' crc32, from which a later repair sees which of them to fetch again."""
@@ -146,10 +152,12 @@ class PartialFile:
 
     def _write_journal(self) -> None:
         """Written anew and put in place at once: lines that were torn or do not hold any more are gone then."""
-        _write_lines(self._journal, self.file, self.piece, self.crcs)
-        old = self._log
-        self._log = os.open(self._journal, os.O_WRONLY | os.O_APPEND)
-        os.close(old)
+        if self._log >= 0:
+            os.close(self._log)
+        try:
+            _write_lines(self._journal, self.file, self.piece, self.crcs)
+        finally:
+            self._log = os.open(self._journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | BINARY, 0o644)
 
 
 class Checksum:
@@ -231,8 +239,9 @@ def _write_lines(journal: Path, file: RemoteFile, piece: int, crcs: dict[int, in
     head = json.dumps({"size": file.size, "sum": file.sum, "piece": piece})
     fresh = journal.with_name(journal.name + "~")
     _unlink_links(fresh)
-    fresh.write_text("\n".join([head, *(f"{n} {crc}" for n, crc in sorted(crcs.items())), ""]), encoding="ascii")
-    os.replace(fresh, journal)
+    lines = [head, *(f"{n} {crc}" for n, crc in sorted(crcs.items())), ""]
+    fresh.write_text("\n".join(lines), encoding="ascii", newline="\n")
+    replace(fresh, journal)
 
 
 def _unlink_links(*paths: Path) -> None:

@@ -32,6 +32,7 @@ from glmstudio.models.hub.http_responses import (
 )
 from glmstudio.models.hub.hubs import Listing
 from glmstudio.models.hub.partial_file import Checksum, PartialFile
+from glmstudio.system.portable.file_access import DISK_FULL
 
 _BLOCK = 1 << 20
 _SPAN = 16  # pieces that one request asks for, at most
@@ -42,7 +43,7 @@ _LONGEST_WISH_S = 120.0  # of a server that asks to be left alone for a while
 _CALM_S = 30.0  # without an objection of the server, until one more connection is tried again
 _WRONG_MOST = 2  # times that a whole file may arrive with the wrong sum
 _ODD_MOST = 2  # times that a file may be announced with another length
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK = (*DISK_FULL, errno.EFBIG)
 
 
 @dataclass

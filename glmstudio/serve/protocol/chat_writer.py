@@ -7,7 +7,8 @@ from typing import Any
 
 from glmstudio.chat.openai_messages import AnswerParser, Begun, Filled, assistant_message
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
-from glmstudio.serve.engine import GenerationJob, PrefixHit
+from glmstudio.serve.engine import GenerationJob
+from glmstudio.serve.events import Event, NewToken, PrefixHit
 from glmstudio.serve.protocol.chat_request import Request
 from glmstudio.serve.protocol.stops import Stops
 
@@ -37,19 +38,19 @@ class Writer:
         self._known = self._count = 0
         self._over = self._ended = False
 
-    def take(self, item: Any) -> list[Piece]:
+    def take(self, event: Event) -> list[Piece]:
         """One thing that the engine told; returns what a client may see of it."""
-        if isinstance(item, PrefixHit):
-            self._known = item.tokens
-            return []
-        if self._over:  # how far the engine came before it heard of it is chance
+        if isinstance(event, PrefixHit):
+            self._known = event.tokens
+        # How far the engine came before it heard that the answer is over is chance.
+        if self._over or not isinstance(event, NewToken):
             return []
         self._count += 1
-        self._ended = item in self._tokenizer.stop_ids
+        self._ended = event.id in self._tokenizer.stop_ids
         if self._ended:
             return []
-        if item != self._between:
-            return self._shown(self._answer.push(self._stream.push(item)))
+        if event.id != self._between:
+            return self._shown(self._answer.push(self._stream.push(event.id)))
         pieces = self._end_segment()  # the model goes on in a new segment: a call after a thought, a second call
         if self._answer.calls and self._asked.one_call:
             self._finish()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
-from glmstudio.serve.engine import Chosen, GenerationJob, PrefixHit, PromptScores
+from glmstudio.serve.engine import GenerationJob
+from glmstudio.serve.events import Event, NewToken, PrefixHit, PromptScores
 from glmstudio.serve.protocol.completion_request import CompletionRequest, Prompt
 from glmstudio.serve.protocol.scores import TokenScore
 from glmstudio.serve.protocol.stops import Stops
@@ -29,20 +30,20 @@ class CompletionWriter:
         self._over = self._ended = False
         self.known = self.count = 0
 
-    def take(self, item: Any) -> dict[str, Any] | None:
+    def take(self, event: Event) -> dict[str, Any] | None:
         """One thing that the engine told; returns what a client may see of it, where that is anything."""
-        if isinstance(item, PrefixHit):
-            self.known = item.tokens
+        if isinstance(event, PrefixHit):
+            self.known = event.tokens
             return None if self._job.prompt_scored else self._echo(None)
-        if isinstance(item, PromptScores):
-            return self._echo(item.scores)
-        if self._over:  # how far the engine came before it heard of it is chance
+        if isinstance(event, PromptScores):
+            return self._echo(event.scores)
+        # How far the engine came before it heard that the answer is over is chance.
+        if self._over or not isinstance(event, NewToken):
             return None
-        token, score = (item.token, item.score) if isinstance(item, Chosen) else (item, None)
         self.count += 1
-        self._ended = token in self._tokenizer.stop_ids
-        told = self._told([token], [score], [self._length]) if score else None
-        return self._choice("" if self._ended else self._pushed(self._stream.push(token)), told)
+        self._ended = event.id in self._tokenizer.stop_ids
+        logprobs = self._logprobs([event.id], [event.score], [self._length]) if event.score else None
+        return self._choice("" if self._ended else self._pushed(self._stream.push(event.id)), logprobs)
 
     def end(self) -> dict[str, Any]:
         """Nothing more comes: what was held back, and why it ended."""
@@ -61,7 +62,7 @@ class CompletionWriter:
             return self._choice(text, None)
         # Before the first token stood nothing that was sent. scores[i] is of ids[i + 1].
         own = [None, *scores[self._prompt.hidden :]][: len(shown)]
-        return self._choice(text, self._told(shown, own, self._tokenizer.offsets(shown)))
+        return self._choice(text, self._logprobs(shown, own, self._tokenizer.offsets(shown)))
 
     def _pushed(self, text: str) -> str:
         shown = self._stops.push(text)
@@ -71,12 +72,14 @@ class CompletionWriter:
             self._job.cancel.set()  # enough was said; the engine may serve somebody else
         return shown
 
-    def _choice(self, text: str, told: dict[str, Any] | None) -> dict[str, Any] | None:
-        if not text and told is None:
+    def _choice(self, text: str, logprobs: dict[str, Any] | None) -> dict[str, Any] | None:
+        if not text and logprobs is None:
             return None
-        return {"index": self._index, "text": text, "logprobs": told, "finish_reason": None}
+        return {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": None}
 
-    def _told(self, ids: Sequence[int], scores: Sequence[TokenScore | None], offsets: Sequence[int]) -> dict[str, Any]:
+    def _logprobs(
+        self, ids: Sequence[int], scores: Sequence[TokenScore | None], offsets: Sequence[int]
+    ) -> dict[str, Any]:
         """OpenAI's `logprobs`: four lists with an entry for each id."""
         return {
             "tokens": [self._tokenizer.token(index) for index in ids],
@@ -95,6 +98,6 @@ class CompletionWriter:
 
 def joined(choices: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The choices that were sent of one prompt as one, with the index and the reason of the last."""
-    told = [each["logprobs"] for each in choices if each["logprobs"] is not None]
-    lists = {name: [entry for each in told for entry in each[name]] for name in _FIELDS} if told else None
+    logprobs = [each["logprobs"] for each in choices if each["logprobs"] is not None]
+    lists = {name: [entry for each in logprobs for entry in each[name]] for name in _FIELDS} if logprobs else None
     return choices[-1] | {"text": "".join(each["text"] for each in choices), "logprobs": lists}

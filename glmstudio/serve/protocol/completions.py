@@ -14,12 +14,13 @@ from starlette.responses import Response
 
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.serve.engine import Engine, GenerationJob
+from glmstudio.serve.events import JobFailed
 from glmstudio.serve.fair_queue import FullError
-from glmstudio.serve.job_listener import Listener
+from glmstudio.serve.job_listener import Heartbeat, Listener
 from glmstudio.serve.protocol.completion_request import CompletionRequest
 from glmstudio.serve.protocol.completion_writer import CompletionWriter, joined
 from glmstudio.serve.protocol.error_response import failed, full, told_of
-from glmstudio.serve.protocol.http import event_stream
+from glmstudio.serve.protocol.http import EventStream
 
 
 class Completions:
@@ -38,7 +39,7 @@ class Completions:
         except FullError:
             return full()
         if self._asked.stream:
-            return event_stream(self._events(), self._listener)
+            return EventStream(self._events(), self._listener)
         return await self._whole(request)
 
     def _begin(self, index: int) -> None:
@@ -60,7 +61,7 @@ class Completions:
 
     async def _whole(self, request: Request) -> Response:
         choices: list[str] = []  # as JSON: the numbers of a long prompt take ten times as much otherwise
-        async with self._listener.watching(request):
+        async with self._listener.running(request):
             for index in range(len(self._asked.prompts)):
                 if self._listener.left:
                     break
@@ -70,10 +71,10 @@ class Completions:
                 except FullError:
                     return full()
                 sent = []
-                async for item in self._listener.items():
-                    if isinstance(item, Exception):
-                        return failed(item)
-                    sent.append(self._writer.take(item))
+                async for event in self._listener.events():
+                    if isinstance(event, JobFailed):
+                        return failed(event.error)
+                    sent.append(self._writer.take(event))
                 sent.append(self._end())
                 choices.append(_json(joined([each for each in sent if each is not None])))
         head = _json(self._head() | {"usage": self._usage()})
@@ -83,31 +84,28 @@ class Completions:
     async def _events(self) -> AsyncIterator[str]:
         head = self._head() | ({"usage": None} if self._asked.usage else {})
 
-        def event(choice: dict[str, Any] | None) -> str:
+        def chunk(choice: dict[str, Any] | None) -> str:
             return f"data: {_json(head | {'choices': [choice] if choice else []})}\n\n"
 
-        try:
-            for index in range(len(self._asked.prompts)):
-                try:
-                    if index:
-                        self._begin(index)
-                except FullError:
-                    yield f"data: {bytes(full().body).decode()}\n\n"
+        for index in range(len(self._asked.prompts)):
+            try:
+                if index:
+                    self._begin(index)
+            except FullError:
+                yield f"data: {bytes(full().body).decode()}\n\n"
+                return
+            async for event in self._listener.events_or_heartbeats():
+                if isinstance(event, Heartbeat):
+                    yield event.comment
+                elif isinstance(event, JobFailed):
+                    yield f"data: {_json(told_of(event.error)[1])}\n\n"
                     return
-                async for item in self._listener.beating():
-                    if isinstance(item, str):
-                        yield item
-                    elif isinstance(item, Exception):
-                        yield f"data: {_json(told_of(item)[1])}\n\n"
-                        return
-                    elif choice := self._writer.take(item):
-                        yield event(choice)
-                yield event(self._end())
-            if self._asked.usage:
-                yield f"data: {_json(head | {'choices': [], 'usage': self._usage()})}\n\n"
-            yield "data: [DONE]\n\n"
-        finally:  # whatever ends the response, the client leaving too, ends the answer
-            self._listener.leave()
+                elif choice := self._writer.take(event):
+                    yield chunk(choice)
+            yield chunk(self._end())
+        if self._asked.usage:
+            yield f"data: {_json(head | {'choices': [], 'usage': self._usage()})}\n\n"
+        yield "data: [DONE]\n\n"
 
     def _end(self) -> dict[str, Any]:
         self._known += self._writer.known
@@ -120,7 +118,7 @@ class Completions:
             "object": "text_completion",
             "created": int(time.time()),
             "model": self._asked.model,
-            "system_fingerprint": self._engine.shelf.describe(self._adapter).fingerprint,
+            "system_fingerprint": self._engine.adapters.describe(self._adapter).fingerprint,
         }
 
     def _usage(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from glmstudio.access.guard import Refusal
 from glmstudio.chat.openai_messages import ProtocolError
-from glmstudio.serve.engine import NoMemoryError
+from glmstudio.serve.events import NoMemoryError
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any, ParamSpec, TypeVar
 
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from glmstudio.chat.openai_messages import ProtocolError
 from glmstudio.serve.job_listener import Listener
@@ -45,7 +45,14 @@ async def beside(request: Request, do: Callable[P, T], *args: P.args, **kwargs: 
     return await run_in_threadpool(do, *args, **kwargs)
 
 
-def event_stream(events: AsyncIterator[str], listener: Listener) -> StreamingResponse:
-    """Server-sent events, as long as the client listens."""
-    ending = BackgroundTask(listener.forget)  # runs after a client that left, too
-    return StreamingResponse(events, media_type="text/event-stream", headers=_NOT_KEPT, background=ending)
+class EventStream(StreamingResponse):
+    """Server-sent events of the listener's jobs, which end with the response, however that ends."""
+
+    def __init__(self, events: AsyncIterator[str], listener: Listener) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=_NOT_KEPT)
+        self._listener = listener
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        async with self._listener.running():
+            await super().__call__(scope, receive, send)

@@ -32,8 +32,8 @@ class _Tokens:
     async def info(self, _: Request) -> Response:
         """The names of the beginning and of the end, by which a program can ask `tokenize` for their ids."""
         begin, end = self._marks
-        told = {"tokenizer_class": "ChatGLMTokenizer", "bos_token": begin, "eos_token": end}
-        return JSONResponse(told | {"model_max_length": self._context, "chat_template": None})
+        about = {"tokenizer_class": "ChatGLMTokenizer", "bos_token": begin, "eos_token": end}
+        return JSONResponse(about | {"model_max_length": self._context, "chat_template": None})
 
     async def tokenize(self, request: Request) -> Response:
         """The ids of `prompt`, behind the two of a beginning unless `add_special_tokens` is false.

@@ -25,7 +25,7 @@ from glmstudio.train.distributed.context import DistributedContext
 _PIECE = 16 << 20  # bytes that are sent at once
 
 
-def start_of(team: DistributedContext, folder: Path, about: Mapping[str, Any]) -> tuple[Path | None, Path | None]:
+def start_of(context: DistributedContext, folder: Path, about: Mapping[str, Any]) -> tuple[Path | None, Path | None]:
     """The checkpoint to go on from and the numbers to start with, as folders of this machine; None where there is none.
 
     A run of one machine goes on where `run.json` says. One of several is started anew with every machine that comes or
@@ -36,37 +36,37 @@ def start_of(team: DistributedContext, folder: Path, about: Mapping[str, Any]) -
     if not about.get("cluster"):
         return (folder / "checkpoints" / about["resume"] if about.get("resume") else None), warm
     name = None
-    if team.first:
+    if context.first:
         newest = latest(folder / "checkpoints")
         name = newest.path.name if newest else None
         take_back(folder, newest.step if newest else 0)
-    name = team.gather(name)[0]
+    name = context.gather(name)[0]
     resume = folder / "checkpoints" / Path(name).name if name else None
     for each in (resume, warm):
         if each:
-            _send(team, each, on_first=_on_first(about))
+            _send(context, each, on_first=_on_first(about))
     return resume, warm
 
 
-def collect(team: DistributedContext, path: Path, about: Mapping[str, Any]) -> None:
+def collect(context: DistributedContext, path: Path, about: Mapping[str, Any]) -> None:
     """Bring what processes on other machines wrote into their checkpoint `path` into that of the first one."""
     if not about.get("cluster"):
         return
-    own = [] if _on_first(about) else [path / f"rng_state_{team.rank}.pth"]
+    own = [] if _on_first(about) else [path / f"rng_state_{context.rank}.pth"]
     found = {each.name: base64.b64encode(each.read_bytes()).decode("ascii") for each in own}
-    for rank, told in enumerate(team.gather(found)):
-        if team.first and told:
+    for rank, told in enumerate(context.gather(found)):
+        if context.first and told:
             (path / f"rng_state_{rank}.pth").write_bytes(base64.b64decode(told[f"rng_state_{rank}.pth"]))
-    if not _on_first(about) and not team.local_rank:
+    if not _on_first(about) and not context.local_rank:
         shutil.rmtree(path, ignore_errors=True)  # sealed by nobody; the whole one comes when it is needed
 
 
-def _send(team: DistributedContext, folder: Path, *, on_first: bool) -> None:
+def _send(context: DistributedContext, folder: Path, *, on_first: bool) -> None:
     """Give every other machine the files of the first one's `folder`."""
-    listed = _files(folder) if team.first else {}
-    listed = team.gather(listed)[0]
-    writes = not on_first and not team.local_rank
-    if not team.any(writes and _files(folder) != listed):
+    listed = _files(folder) if context.first else {}
+    listed = context.gather(listed)[0]
+    writes = not on_first and not context.local_rank
+    if not context.any(writes and _files(folder) != listed):
         return
     if writes:
         shutil.rmtree(folder, ignore_errors=True)
@@ -75,13 +75,13 @@ def _send(team: DistributedContext, folder: Path, *, on_first: bool) -> None:
         file = _inside(folder, name)
         if writes:
             file.parent.mkdir(parents=True, exist_ok=True)
-        _send_file(team, file, size, writes=writes)
-    team.barrier()
+        _send_file(context, file, size, writes=writes)
+    context.barrier()
 
 
-def _send_file(team: DistributedContext, file: Path, size: int, *, writes: bool) -> None:
+def _send_file(context: DistributedContext, file: Path, size: int, *, writes: bool) -> None:
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(file.open("rb")) if team.first else None
+        source = stack.enter_context(file.open("rb")) if context.first else None
         target = stack.enter_context(file.open("wb")) if writes else None
         for at in range(0, size, _PIECE):
             length = min(_PIECE, size - at)

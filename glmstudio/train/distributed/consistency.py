@@ -9,11 +9,11 @@ from glmstudio.rundir.fingerprint import difference, differs, fingerprint
 from glmstudio.train.distributed.context import DistributedContext
 
 
-def agree(team: DistributedContext, settings: Settings, model: Path, data: str) -> None:
+def agree(context: DistributedContext, settings: Settings, model: Path, data: str) -> None:
     """Raise StudioError, in every process, naming one that differs. `data`: the check sum of what was read."""
-    if team.world == 1:
+    if context.world == 1:
         return
-    told = team.gather((team.machine, fingerprint(settings, data=data, model=model)))
+    told = context.gather((context.machine, fingerprint(settings, data=data, model=model)))
     ours = told[0][1]
     for rank, (machine, theirs) in enumerate(told):
         if found := difference(ours, theirs):

@@ -78,11 +78,11 @@ def backend() -> str:
 
 
 def join() -> DistributedContext:
-    """Meet the others that torchrun started; a process that was started alone is a team of one."""
+    """Meet the others that torchrun started; a process that was started alone is a group of one."""
     refuse_pickles()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        if "LOCAL_RANK" in os.environ:  # else the Trainer would wait for others, at an open port
+        if "LOCAL_RANK" in os.environ:  # else accelerate would wait for others, at an open port
             meet_alone(backend())
         return DistributedContext()
     local_rank = int(os.environ["LOCAL_RANK"])

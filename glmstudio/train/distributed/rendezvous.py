@@ -15,6 +15,8 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
+from glmstudio.system.portable.open_files import path_of_handle
+
 PLACE = "GLMSTUDIO_MEETING"
 _PATIENCE = dt.timedelta(minutes=30)  # the first process may write tens of GB while the others wait
 
@@ -26,7 +28,7 @@ def place() -> Iterator[str]:
         held = os.memfd_create("glmstudio-meeting")
         os.fchmod(held, 0o600)
         try:
-            yield f"/proc/{os.getpid()}/fd/{held}"
+            yield path_of_handle(held)
         finally:
             os.close(held)
     else:

@@ -23,6 +23,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.glm.load import best_dtype
 from glmstudio.planning.model_shape import ModelShape
+from glmstudio.system.portable.file_access import drop_from_memory, is_in_memory
 from glmstudio.train.measuring import layer_timing
 from glmstudio.train.measuring.layer_timing import LayerBench
 
@@ -196,30 +197,17 @@ def _fill(handle: int, most: int, seconds: float = 8.0) -> None:
 
 
 def _read(handle: int, most: int, seconds: float = 8.0) -> dict[str, Any]:
-    with contextlib.suppress(AttributeError, OSError):
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-    cached = _in_memory(handle, min(most, os.fstat(handle).st_size))
+    with contextlib.suppress(OSError):
+        drop_from_memory(handle)
+    size = min(most, os.fstat(handle).st_size)
+    kept = [is_in_memory(handle, size * eighth // 8) for eighth in range(1, 8)]
+    cached = None if None in kept else any(kept)
     os.lseek(handle, 0, os.SEEK_SET)
     count, begun = 0, time.perf_counter()
     while count < most and time.perf_counter() - begun < seconds and (block := os.read(handle, _BLOCK)):
         count += len(block)
     taken = time.perf_counter() - begun
     return {"speed": count / taken / 1e9 if count >= _BLOCK else None, "cached": cached}
-
-
-def _in_memory(handle: int, size: int) -> bool | None:
-    """Whether parts of the file are in the page cache still; None where the system does not tell."""
-    try:
-        return any(_at_once(handle, size * eighth // 8) for eighth in range(1, 8))
-    except (AttributeError, OSError):
-        return None
-
-
-def _at_once(handle: int, place_in_file: int) -> bool:
-    try:
-        return os.preadv(handle, [bytearray(4096)], place_in_file, os.RWF_NOWAIT) > 0
-    except BlockingIOError:
-        return False
 
 
 if __name__ == "__main__":

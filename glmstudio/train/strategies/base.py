@@ -1,4 +1,4 @@
-"""How the processes of a run divide the model: not at all (plain, DDP), or by an engine of its own module.
+"""How the processes of a run divide the model: not at all (plain, DDP), or by a strategy of its own module.
 
 `full_state` reads and writes the numbers through `ShardingStrategy.get` and `ShardingStrategy.put`.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import DeepSpeedPlugin
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import GlmConfig, GlmForCausalLM
@@ -26,14 +27,15 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class ShardingStrategy:
     """Every process holds the whole model: one process alone, or DDP.
 
-    Its life: `build` the model, `divide` what is trained, `arguments` for the Trainer, `bind` once the Trainer has
-    prepared it. `get`, `put` and `step` are for full fine-tuning, after `bind`.
+    Its life: `build` the model, `divide` what is trained, `bind` once accelerate has prepared it. `get`, `put` and
+    `step` are for full fine-tuning, after `bind`.
     """
 
     starts_empty = False  # whether the model comes without its numbers, to be filled in after `bind`
+    autocast = True  # whether accelerate cares for the type that is computed in
 
-    def __init__(self, settings: Settings, team: DistributedContext) -> None:
-        self.settings, self.team = settings, team
+    def __init__(self, settings: Settings, context: DistributedContext) -> None:
+        self.settings, self.context = settings, context
         self.config: GlmConfig = None
         self.shapes: dict[str, torch.Size] = {}  # native name to the full tensor's shape
         self._parameters: dict[str, nn.Parameter] = {}
@@ -49,14 +51,14 @@ class ShardingStrategy:
         return load_model(folder, dtype=weights_type(self.settings), bits=int(self.settings.base_bits))
 
     def divide(self, scored: nn.Module) -> None:
-        """Prepare the module that computes the loss, before the Trainer gets it."""
+        """Prepare the module that computes the loss, before accelerate gets it."""
 
-    def arguments(self) -> dict[str, Any]:
-        """What the Trainer must be told, besides what holds for all."""
-        return {}
+    def deepspeed_plugin(self) -> DeepSpeedPlugin | None:
+        """How accelerate has to set DeepSpeed up, where it is used."""
+        return None
 
     def bind(self, wrapped: nn.Module, glm: GlmForCausalLM, optimizer: Any) -> None:
-        """Take what the Trainer prepared. Raises StudioError where it is divided otherwise than it was asked for."""
+        """Take what accelerate prepared. Raises StudioError where it is divided otherwise than it was asked for."""
         self._check(wrapped)
         self.config = glm.config
         self._parameters = dict(glm.named_parameters())
@@ -83,7 +85,7 @@ class ShardingStrategy:
             state["step"].fill_(step)
 
     def _check(self, wrapped: nn.Module) -> None:
-        self._demand(wrapped, DistributedDataParallel if self.team.world > 1 else nn.Module)
+        self._demand(wrapped, DistributedDataParallel if self.context.world > 1 else nn.Module)
 
     def _demand(self, wrapped: Any, kind: type) -> None:
         if not isinstance(wrapped, kind):
@@ -110,16 +112,3 @@ def adam_state(parameter: torch.Tensor, *, fused: bool) -> dict[str, torch.Tenso
     place = parameter.device if fused else torch.device("cpu")
     moments = {kind: torch.zeros_like(parameter, memory_format=torch.preserve_format) for kind in MOMENTS}
     return {"step": torch.zeros((), dtype=torch.float32, device=place), **moments}
-
-
-def strategy_of(settings: Settings, team: DistributedContext) -> ShardingStrategy:
-    """The engine that the settings name. Raises StudioError where DeepSpeed does not load."""
-    if settings.engine == "fsdp":
-        from glmstudio.train.strategies.fsdp import FSDPStrategy
-
-        return FSDPStrategy(settings, team)
-    if settings.engine != "ddp":
-        from glmstudio.train.strategies.zero import ZeroStrategy
-
-        return ZeroStrategy(settings, team)
-    return ShardingStrategy(settings, team)

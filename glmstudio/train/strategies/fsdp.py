@@ -7,7 +7,6 @@ Gradients are divided after every pack: held back until the end of a step, they 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -26,12 +25,13 @@ class FSDPStrategy(ShardingStrategy):
     """The model divided layer by layer. Computed in bfloat16 on a card that can, else in float32."""
 
     starts_empty = True
+    autocast = False  # the precision is FSDP's
     _mesh: DeviceMesh
 
     def build(self, folder: Path) -> GlmForCausalLM:
         """The model with this process's slices only, and no numbers in them yet."""
         meet_alone(backend())
-        self._mesh = init_device_mesh(self.device.type, (self.team.world,))
+        self._mesh = init_device_mesh(self.device.type, (self.context.world,))
         glm = empty_base(folder)
         self.shapes = {name: parameter.shape for name, parameter in glm.named_parameters()}
         for part in (glm.model.embed_tokens, *glm.model.layers, [glm.model.norm, glm.lm_head]):
@@ -44,10 +44,6 @@ class FSDPStrategy(ShardingStrategy):
         """Make it the root that leads the others, and keep accelerate from wrapping it in DDP."""
         fully_shard(scored, mesh=self._mesh, mp_policy=self._policy())
         scored._is_accelerate_prepared = True  # noqa: SLF001 (accelerate's own mark, and the only one it looks for)
-
-    def arguments(self) -> dict[str, Any]:
-        """The precision is FSDP's."""
-        return {"bf16": False, "fp16": False}
 
     def _policy(self) -> MixedPrecisionPolicy:
         small = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -62,6 +58,6 @@ class FSDPStrategy(ShardingStrategy):
         return held.full_tensor()
 
     def _fill(self, held: torch.Tensor, value: torch.Tensor) -> None:
-        slices = value.chunk(self.team.world)  # as FSDP cuts: by rows, and the last processes may get none
-        if self.team.rank < len(slices):
-            held.to_local().copy_(slices[self.team.rank])
+        slices = value.chunk(self.context.world)  # as FSDP cuts: by rows, and the last processes may get none
+        if self.context.rank < len(slices):
+            held.to_local().copy_(slices[self.context.rank])

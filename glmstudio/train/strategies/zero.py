@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import DeepSpeedPlugin
 from torch import nn
 from transformers import GlmForCausalLM, initialization
+from transformers.integrations import HfDeepSpeedConfig
 
 from glmstudio.config.deepspeed import search_path
 from glmstudio.config.settings import Settings
@@ -29,8 +31,8 @@ class ZeroStrategy(ShardingStrategy):
 
     starts_empty = True
 
-    def __init__(self, settings: Settings, team: DistributedContext) -> None:
-        super().__init__(settings, team)
+    def __init__(self, settings: Settings, context: DistributedContext) -> None:
+        super().__init__(settings, context)
         self._deepspeed = _deepspeed()
         self._divided = settings.engine != "zero2"  # the weights, too
 
@@ -40,9 +42,8 @@ class ZeroStrategy(ShardingStrategy):
         glm = empty_base(folder)
         self.shapes = {name: parameter.shape for name, parameter in glm.named_parameters()}
         if self._divided:
-            config = self.arguments()["deepspeed"]
             with (
-                self._deepspeed.zero.Init(config_dict_or_path=config, dtype=self._dtype()),
+                self._deepspeed.zero.Init(config_dict_or_path=self._config(), dtype=self._dtype()),
                 initialization.no_init_weights(),
             ):
                 glm = native_model(glm.config)
@@ -51,14 +52,20 @@ class ZeroStrategy(ShardingStrategy):
         set_angles(glm, self.device)
         return glm.requires_grad_(True)
 
-    def arguments(self) -> dict[str, Any]:
+    def deepspeed_plugin(self) -> DeepSpeedPlugin:
+        """As in every strategy. transformers' class also has its `generate` run in step on all processes."""
+        self._deepspeed.utils.logger.setLevel("WARNING")
+        os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"  # accelerate's own switch, which it reads before the plugin
+        return DeepSpeedPlugin(hf_ds_config=HfDeepSpeedConfig(self._config()))
+
+    def _config(self) -> dict[str, Any]:
         """DeepSpeed's settings. Adam is PyTorch's: DeepSpeed's own for the main memory would have to be compiled."""
         settings, on_gpu = self.settings, self.device.type == "cuda"
         zero: dict[str, Any] = {"stage": 3 if self._divided else 2, "overlap_comm": on_gpu}
         if settings.engine == "zero3_offload":
             place = {"device": "cpu", "pin_memory": on_gpu}
             zero |= {"offload_optimizer": place, "offload_param": place}
-        told = {
+        return {
             "zero_optimization": zero,
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
@@ -66,12 +73,11 @@ class ZeroStrategy(ShardingStrategy):
             "fp16": {"enabled": self._dtype() is torch.float16},
             "gradient_clipping": settings.max_grad_norm,
             "train_micro_batch_size_per_gpu": settings.batch_size,
-            "gradient_accumulation_steps": 1,  # as the Trainer counts: a step is one batch to it
+            "gradient_accumulation_steps": 1,  # the loop tells accelerate which pack is a step's last one
         }
-        return {"deepspeed": told}
 
     def bind(self, wrapped: nn.Module, glm: GlmForCausalLM, optimizer: Any) -> None:
-        """As in every engine; what DeepSpeed's optimizer would make at its first step is made now, to be filled."""
+        """As in every strategy; what DeepSpeed's optimizer would make at its first step is made now, to be filled."""
         super().bind(wrapped, glm, optimizer)
         zero = self._optimizer
         masters = zero.fp32_partitioned_groups_flat if self._divided else zero.single_partition_of_fp32_groups
@@ -83,14 +89,14 @@ class ZeroStrategy(ShardingStrategy):
         self._optimizer = inner
 
     def get(self, name: str, kind: str) -> torch.Tensor:
-        """As in every engine."""
+        """As in every strategy."""
         utils, parameter = self._deepspeed.utils, self._parameters[name]
         if kind == WEIGHT:
             return utils.safe_get_full_fp32_param(parameter)
         return utils.safe_get_full_optimizer_state(parameter, kind)
 
     def put(self, name: str, kind: str, value: torch.Tensor) -> None:
-        """As in every engine; a weight also becomes what the next batch is computed with."""
+        """As in every strategy; a weight also becomes what the next batch is computed with."""
         utils, parameter = self._deepspeed.utils, self._parameters[name]
         with torch.no_grad():
             if not self._divided:
@@ -110,7 +116,7 @@ class ZeroStrategy(ShardingStrategy):
     def _own_slice(self, parameter: nn.Parameter, value: torch.Tensor) -> torch.Tensor:
         """This process's numbers, filled up with zeros: all slices are equally long."""
         length = self._deepspeed.utils.safe_get_local_fp32_param(parameter).numel()
-        own = value.flatten()[length * self.team.rank : length * (self.team.rank + 1)]
+        own = value.flatten()[length * self.context.rank : length * (self.context.rank + 1)]
         return torch.cat([own, own.new_zeros(length - own.numel())])
 
     def _dtype(self) -> torch.dtype:

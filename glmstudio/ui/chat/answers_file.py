@@ -1,4 +1,4 @@
-"""Questions and answers as a file for the browser: `/answers/<job>.csv`, `.xlsx` or `.jsonl`."""
+"""Questions and answers as a download: `/answers/<job>.csv`, `.xlsx` or `.jsonl`."""
 
 from __future__ import annotations
 

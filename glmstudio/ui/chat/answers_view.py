@@ -1,4 +1,4 @@
-"""The questions of a file to base and tuned: the form, how far it is, and the table to take away."""
+"""The questions of a file to the base and the fine-tuned model: form, progress, and the table."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from glmstudio.knowledge.answer_table import KINDS, Row
 from glmstudio.knowledge.answering import Answering, about_of, jobs, rows_of
 from glmstudio.knowledge.asking import Asking, AskingProgress
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
-from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
+from glmstudio.ui.framework.markup import Html, button, fold, problem, progress, tag
+from glmstudio.ui.state.page_state import ChatState
 from glmstudio.units import duration
 from glmstudio.words import say
 
@@ -23,33 +23,33 @@ _SINCE = time.time()  # jobs from before this studio's start stay folded
 _FORMS = {"trained": None, "tools": True, "plain": False}
 
 
-def render(lang: str, view: PageState) -> Safe:
-    """The form for the model that the chat's pickers show, and the newest job."""
+def render(lang: str, chat: ChatState) -> Html:
+    """The form for the model that is chosen in the chat, and the newest job."""
     place = next(iter(jobs()), None)
     look = Asking(place).look() if place else AskingProgress()
     about = about_of(place) if place else {}
     parts = [_form(lang, going=look.running)]
     if place is not None:
         parts.append(_state(lang, place, about, look))
-    title = say(lang, "ui.answers.title", name=chosen_adapter(view) or chosen_model(view))
+    title = say(lang, "ui.answers.title", name=chosen_adapter(chat) or chosen_model(chat))
     body = tag('<div class="gs-stack">{parts}</div>', parts=parts)
     return fold(title, body, key="answers", unfolded=about.get("created", 0.0) > _SINCE)
 
 
-def act(view: PageState, data: dict[str, Any]) -> PageState:
+def act(chat: ChatState, data: dict[str, Any]) -> ChatState:
     """Start, go on, or stop."""
     try:
         if data.get("act") == "answers-stop":
             for place in jobs()[:1]:
                 Asking(place).cancel()
         elif data.get("act") == "answers":
-            _start(view, data.get("fields"))
+            _start(chat, data.get("fields"))
     except StudioError as error:
-        return replace(view, chat_problem=error)
-    return replace(view, chat_problem=None)
+        return replace(chat, problem=error)
+    return replace(chat, problem=None)
 
 
-def _start(view: PageState, fields: Any) -> None:
+def _start(chat: ChatState, fields: Any) -> None:
     fields = fields if isinstance(fields, dict) else {}
     file = str(fields.get("file", "")).strip()
     if not file:
@@ -58,10 +58,10 @@ def _start(view: PageState, fields: Any) -> None:
     if newest is not None and Asking(newest).look().running:
         return
     form = _FORMS.get(str(fields.get("form", "")))
-    Answering.of(Path(file).expanduser(), chosen_model(view), chosen_adapter(view), tools=form).start()
+    Answering.of(Path(file).expanduser(), chosen_model(chat), chosen_adapter(chat), tools=form).start()
 
 
-def _form(lang: str, *, going: bool) -> Safe:
+def _form(lang: str, *, going: bool) -> Html:
     labels = {name: say(lang, f"ui.answers.form_{name}") for name in _FORMS}
     options = [tag('<option value="{name}">{label}</option>', name=name, label=label) for name, label in labels.items()]
     press = (
@@ -82,20 +82,13 @@ def _form(lang: str, *, going: bool) -> Safe:
     )
 
 
-def _state(lang: str, place: Path, about: dict[str, Any], look: AskingProgress) -> Safe:
+def _state(lang: str, place: Path, about: dict[str, Any], look: AskingProgress) -> Html:
     said = say(lang, "ui.answers.of", file=Path(str(about.get("file", ""))).name)
     if look.running:
         words = say(lang, "answers.going", done=look.done, total=look.total)
         left = say(lang, "ui.run.left", time=duration(lang, look.seconds_left)) if look.seconds_left else ""
-        share = look.done / look.total if look.total else 0.0
-        return tag(
-            '<div class="gs-stack"><div class="gs-row gs-spread">{chip}<span class="gs-small">{said} {left}</span>'
-            "</div>{bar}</div>",
-            chip=chip("running", words),
-            said=said,
-            left=left,
-            bar=bar(share, label=words),
-        )
+        moved = progress(words, look.done, look.total, beside=f"{said} {left}")
+        return tag('<div class="gs-stack">{moved}</div>', moved=moved)
     return tag(
         '<div class="gs-stack">{trouble}<p class="gs-small">{said}</p>{table}<div class="gs-row">{files}</div></div>',
         trouble=problem(lang, look.problem, kind="attention") if look.problem else "",
@@ -105,7 +98,7 @@ def _state(lang: str, place: Path, about: dict[str, Any], look: AskingProgress) 
     )
 
 
-def _file(lang: str, name: str, kind: str) -> Safe:
+def _file(lang: str, name: str, kind: str) -> Html:
     return tag(
         '<a class="gs-button gs-look-quiet" href="/answers/{name}.{kind}" download>{label}</a>',
         name=name,
@@ -115,8 +108,8 @@ def _file(lang: str, name: str, kind: str) -> Safe:
 
 
 @lru_cache(maxsize=8)
-def _table(lang: str, place: Path, _done: int) -> Safe:
-    """The first rows; made once for so many answers."""
+def _table(lang: str, place: Path, _done: int) -> Html:
+    """The first rows, cached by the number of answers."""
     rows = rows_of(place)
     columns = ["question", "base", *(["tuned"] if about_of(place).get("tuned") else [])]
     heads = [tag("<th>{text}</th>", text=say(lang, f"knowledge.column.{name}")) for name in columns]
@@ -130,6 +123,6 @@ def _table(lang: str, place: Path, _done: int) -> Safe:
     )
 
 
-def _row(row: Row, columns: list[str]) -> Safe:
+def _row(row: Row, columns: list[str]) -> Html:
     cells = [tag("<td>{text}</td>", text=str(row[name]) or "–") for name in columns]
     return tag("<tr>{cells}</tr>", cells=cells)

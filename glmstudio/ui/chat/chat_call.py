@@ -1,4 +1,4 @@
-"""The card of a tool call, and the buttons of one that waits for a person's word."""
+"""The card of a tool call, and the buttons of one that waits for approval."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from glmstudio.chat.conversation import Call
 from glmstudio.errors import StudioError
 from glmstudio.tools.toolbox import toolbox
-from glmstudio.ui.framework.markup import Safe, button, chip, icon, problem, tag
+from glmstudio.ui.framework.markup import Html, button, chip, icon, problem, tag
 from glmstudio.words import say
 
 _LOOKS = {
@@ -22,8 +22,8 @@ _LOOKS = {
 }
 
 
-def render_call(lang: str, key: str, call: Call) -> Safe:
-    """The card of a call: which tool, with what, may it run, what it said, how long it took."""
+def render_call(lang: str, key: str, call: Call) -> Html:
+    """The card of a call: tool, arguments, approval, result, duration."""
     tool = toolbox().tools.get(call.name)
     rows = [_fact(name or say(lang, "ui.chat.call_written"), _shown(value)) for name, value in call.arguments.items()]
     if call.content is not None:
@@ -47,8 +47,8 @@ def render_call(lang: str, key: str, call: Call) -> Safe:
     )
 
 
-def _choice(lang: str, call: Call) -> Safe:
-    """May it run? Or what should the model hear instead?"""
+def _choice(lang: str, call: Call) -> Html:
+    """The buttons that allow or refuse the call, or answer in its place."""
     return tag(
         '<div class="gs-allow gs-stack" data-scope><div class="gs-row">{run}{always}{refuse}</div>'
         '<label>{label}<textarea data-field="text" rows="2"></textarea></label>'
@@ -65,5 +65,5 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _fact(name: str, value: str) -> Safe:
+def _fact(name: str, value: str) -> Html:
     return tag("<dt>{name}</dt><dd>{value}</dd>", name=name, value=value)

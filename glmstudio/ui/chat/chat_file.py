@@ -1,4 +1,4 @@
-"""A conversation as a file for the browser: `/chats/<id>.json` to take in again, `/chats/<id>.md` to read."""
+"""A conversation as a download: `/chats/<id>.json` to import again, `/chats/<id>.md` to read."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ _KINDS = {"json": "application/json", "md": "text/markdown"}
 
 
 def chat_file(request: Request) -> Response:
-    """The whole conversation, or its branch that is looked at as text; 404 where there is none."""
+    """The whole conversation, or its shown branch as text; 404 where there is none."""
     name, _, kind = request.path_params["file"].rpartition(".")
     try:
-        dialogue = history.read(name)
+        conversation = history.read(name)
     except StudioError:
         return Response(status_code=404)
     if kind not in _KINDS:
         return Response(status_code=404)
-    text = history.markdown(dialogue) if kind == "md" else json.dumps(dialogue.to_json(), ensure_ascii=False, indent=2)
+    text = (
+        history.markdown(conversation)
+        if kind == "md"
+        else json.dumps(conversation.to_json(), ensure_ascii=False, indent=2)
+    )
     headers = {"content-disposition": f'attachment; filename="{name}.{kind}"', "cache-control": "no-store"}
     return Response(text, media_type=_KINDS[kind], headers=headers)

@@ -8,23 +8,23 @@ from glmstudio.chat.conversation import Answer, Call, Turn
 from glmstudio.chat.model_server import LoadedModel
 from glmstudio.chat.training_examples import DEFAULT, data_sets, lines
 from glmstudio.ui.chat.chat_call import render_call
-from glmstudio.ui.framework.live import PageState
 from glmstudio.ui.framework.markdown import formatted
-from glmstudio.ui.framework.markup import Safe, button, chip, empty, join, problem, tag
+from glmstudio.ui.framework.markup import Html, button, chip, empty, join, problem, tag
 from glmstudio.ui.state.conversations import OpenConversation
+from glmstudio.ui.state.page_state import ChatState
 from glmstudio.words import say
 
 EXAMPLES = 4
 
 
 def render_log(
-    lang: str, view: PageState, talk: OpenConversation, loaded: dict[str, LoadedModel], *, ready: bool
-) -> Safe:
-    """The branch that is looked at, or what to do before there is one. `loaded` are what the model server serves."""
-    turns = talk.dialogue.branch()
+    lang: str, chat: ChatState, opened: OpenConversation, loaded: dict[str, LoadedModel], *, ready: bool
+) -> Html:
+    """The shown branch, or what to do before there is one. `loaded` is what the model server serves."""
+    turns = opened.conversation.branch()
     body: Any = _nothing_yet(lang, ready=ready, tuned=len(loaded) > 1)
     if turns:
-        body = [_turn(lang, view, talk, turn, loaded, last=turn is turns[-1]) for turn in turns]
+        body = [_turn(lang, chat, opened, turn, loaded, last=turn is turns[-1]) for turn in turns]
     return tag(
         '<div class="gs-chatlog" data-scroll role="log" aria-live="polite" aria-label="{label}" tabindex="0">{body}'
         "</div>",
@@ -34,11 +34,11 @@ def render_log(
 
 
 def named(lang: str, model: str) -> str:
-    """An adapter as a person reads it; the base has no name of its own."""
+    """The display name of an adapter, or of the base."""
     return model.rsplit("/runs/", 1)[-1].replace("/", " · ") if model else say(lang, "ui.chat.base")
 
 
-def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Safe:
+def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Html:
     if not ready:
         return empty(say(lang, "ui.chat.load_first"), say(lang, "ui.chat.load_first_text"), icon_name="chat")
     # What the shipped sample teaches comes first where a fine-tuned model is loaded.
@@ -52,24 +52,24 @@ def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Safe:
 
 
 def _turn(
-    lang: str, view: PageState, talk: OpenConversation, turn: Turn, loaded: dict[str, LoadedModel], *, last: bool
-) -> Safe:
+    lang: str, chat: ChatState, opened: OpenConversation, turn: Turn, loaded: dict[str, LoadedModel], *, last: bool
+) -> Html:
     columns = [
-        _answer(lang, talk, turn, side, loaded, compared=len(turn.answers) > 1) for side in range(len(turn.answers))
+        _answer(lang, opened, turn, side, loaded, compared=len(turn.answers) > 1) for side in range(len(turn.answers))
     ]
     body = join(columns)
     if len(columns) > 1:
         body = tag('<div class="gs-columns" data-key="c{id}">{columns}</div>', id=turn.id, columns=columns)
     return tag(
         "{question}{body}{after}",
-        question=_question(lang, view, talk, turn),
+        question=_question(lang, chat, opened, turn),
         body=body,
-        after="" if talk.busy else _after(lang, view, talk, turn, last=last),
+        after="" if opened.busy else _after(lang, chat, opened, turn, last=last),
     )
 
 
-def _question(lang: str, view: PageState, talk: OpenConversation, turn: Turn) -> Safe:
-    if view.chat_edit == turn.id:
+def _question(lang: str, chat: ChatState, opened: OpenConversation, turn: Turn) -> Html:
+    if chat.edited == turn.id:
         return tag(
             '<div class="gs-edit" data-scope data-key="e{id}"><textarea data-field="question" rows="3"'
             ' aria-label="{label}">{text}</textarea><div class="gs-row">{send}{leave}</div></div>',
@@ -79,17 +79,17 @@ def _question(lang: str, view: PageState, talk: OpenConversation, turn: Turn) ->
             send=button("edit-send", say(lang, "ui.chat.send"), look="primary", turn=turn.id),
             leave=button("leave", say(lang, "ui.chat.leave"), look="quiet"),
         )
-    siblings = talk.dialogue.siblings(turn)
+    siblings = opened.conversation.siblings(turn)
     place = siblings.index(turn)
     steps: list[Any] = []
-    if len(siblings) > 1 and not talk.busy:
+    if len(siblings) > 1 and not opened.busy:
         near = {-1: say(lang, "ui.chat.branch_before"), 1: say(lang, "ui.chat.branch_after")}
         for way, sign in ((-1, "‹"), (1, "›")):
             if 0 <= place + way < len(siblings):
                 steps.append(_step(siblings[place + way].id, sign, near[way]))
             if way < 0:
                 steps.append(tag('<span class="gs-number">{at}/{of}</span>', at=place + 1, of=len(siblings)))
-    if not talk.busy:
+    if not opened.busy:
         steps.append(button("edit", say(lang, "ui.chat.edit"), look="quiet", turn=turn.id))
     return tag(
         '<div class="gs-asked" data-key="q{id}"><div class="gs-said gs-user">{text}</div>'
@@ -100,7 +100,7 @@ def _question(lang: str, view: PageState, talk: OpenConversation, turn: Turn) ->
     )
 
 
-def _step(turn: str, sign: str, label: str) -> Safe:
+def _step(turn: str, sign: str, label: str) -> Html:
     return tag(
         '<button type="button" class="gs-button gs-look-quiet" data-act="look" data-turn="{turn}" aria-label="{label}"'
         ' title="{label}">{sign}</button>',
@@ -111,11 +111,11 @@ def _step(turn: str, sign: str, label: str) -> Safe:
 
 
 def _answer(
-    lang: str, talk: OpenConversation, turn: Turn, side: int, loaded: dict[str, LoadedModel], *, compared: bool
-) -> Safe:
+    lang: str, opened: OpenConversation, turn: Turn, side: int, loaded: dict[str, LoadedModel], *, compared: bool
+) -> Html:
     answer, key = turn.answers[side], f"{turn.id}-{side}"
-    going = talk.is_going(answer)
-    parts: list[Safe] = [_head(lang, answer)] if compared else []
+    going = opened.is_going(answer)
+    parts: list[Html] = [_head(lang, answer)] if compared else []
     for number, part in enumerate(answer.parts):
         if isinstance(part, Call):
             parts.append(render_call(lang, f"t{key}-{number}", part))
@@ -131,7 +131,7 @@ def _answer(
                 )
             )
     if going:
-        parts.append(_state(lang, talk, answer, key))
+        parts.append(_state(lang, opened, answer, key))
     else:
         parts.append(_foot(lang, answer, key, loaded))
     if not compared:
@@ -139,8 +139,8 @@ def _answer(
     return tag('<section class="gs-column" data-key="a{key}">{parts}</section>', key=key, parts=parts)
 
 
-def _head(lang: str, answer: Answer) -> Safe:
-    """Whose column it is, by what is really loaded under that name."""
+def _head(lang: str, answer: Answer) -> Html:
+    """The model of a column, by what is really loaded under that name."""
     return tag(
         '<header><b>{name}</b><span class="gs-small">{about}</span></header>',
         name=named(lang, answer.model),
@@ -149,7 +149,7 @@ def _head(lang: str, answer: Answer) -> Safe:
 
 
 def _described(lang: str, answer: Answer) -> str:
-    """What was in use for an answer: what the server said of it, if the tensors that answered have its mark."""
+    """What the server said of the model that answered, if the fingerprint of its tensors matches."""
     try:
         found = LoadedModel(**answer.about)
         return about(lang, found) if found.fingerprint == answer.loaded else answer.loaded
@@ -168,20 +168,20 @@ def about(lang: str, loaded: LoadedModel) -> str:
     )
 
 
-def _state(lang: str, talk: OpenConversation, answer: Answer, key: str) -> Safe:
+def _state(lang: str, opened: OpenConversation, answer: Answer, key: str) -> Html:
     last = answer.parts[-1] if answer.parts else None
-    if (before := talk.before.get(id(answer))) is not None:
+    if (before := opened.before.get(id(answer))) is not None:
         words = chip("waiting", say(lang, "ui.chat.waiting", before=before))
     elif isinstance(last, Call) and last.state == "asked":
         words = chip("attention", say(lang, "ui.chat.needs_you"))
     elif last is None or isinstance(last, Call):
         words = chip("running", say(lang, "ui.chat.thinking"))
     else:
-        return Safe("")
+        return Html("")
     return tag('<div data-key="w{key}">{words}</div>', key=key, words=words)
 
 
-def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, LoadedModel]) -> Safe:
+def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, LoadedModel]) -> Html:
     if answer.problem:
         return tag('<div data-key="f{key}">{problem}</div>', key=key, problem=problem(lang, answer.problem))
     said = [say(lang, f"ui.chat.ended_{answer.reason or 'broken'}")] if answer.reason != "stop" else []
@@ -202,10 +202,10 @@ def _foot(lang: str, answer: Answer, key: str, loaded: dict[str, LoadedModel]) -
     return tag('<p class="gs-foot gs-number" data-key="f{key}">{said}</p>', key=key, said=" · ".join(said))
 
 
-def _after(lang: str, view: PageState, talk: OpenConversation, turn: Turn, *, last: bool) -> Safe:
+def _after(lang: str, chat: ChatState, opened: OpenConversation, turn: Turn, *, last: bool) -> Html:
     """What can be done with an answer: ask again, go on from here, keep it for training."""
-    if view.chat_teach == turn.id:
-        return _teach(lang, view, talk, turn)
+    if chat.taught == turn.id:
+        return _teach(lang, chat, opened, turn)
     buttons = [button("retry", say(lang, "ui.chat.retry"), look="quiet", turn=turn.id)]
     if len(turn.answers) == 1:
         buttons.append(_copy(lang, turn.answers[0]))
@@ -218,7 +218,7 @@ def _after(lang: str, view: PageState, talk: OpenConversation, turn: Turn, *, la
     return tag('<div class="gs-row gs-after" data-key="b{id}">{buttons}</div>', id=turn.id, buttons=buttons)
 
 
-def _copy(lang: str, answer: Answer) -> Safe:
+def _copy(lang: str, answer: Answer) -> Html:
     """The answer's own text, as it was written."""
     return tag(
         '<span><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy'
@@ -229,9 +229,9 @@ def _copy(lang: str, answer: Answer) -> Safe:
     )
 
 
-def _teach(lang: str, view: PageState, talk: OpenConversation, turn: Turn) -> Safe:
-    """The example as it will be kept, every text open for a better one."""
-    side = view.chat_side
+def _teach(lang: str, chat: ChatState, opened: OpenConversation, turn: Turn) -> Html:
+    """The training example as it will be saved, with every text editable."""
+    side = chat.side
     fields = [
         tag(
             '<label>{role}<textarea data-field="m{number}" rows="{rows}">{text}</textarea></label>',
@@ -242,10 +242,10 @@ def _teach(lang: str, view: PageState, talk: OpenConversation, turn: Turn) -> Sa
             rows=min(8, 1 + line.text.count("\n") + len(line.text) // 90),
             text=line.text,
         )
-        for number, line in enumerate(lines(talk.dialogue, turn.id, side))
+        for number, line in enumerate(lines(opened.conversation, turn.id, side))
     ]
     names = [tag('<option value="{name}">', name=name) for name in data_sets()]
-    wrong = view.chat_problem
+    wrong = chat.problem
     return tag(
         '<section class="gs-teach gs-stack" data-scope data-key="l{id}-{side}"><h3>{title}</h3>'
         '<p class="gs-small">{text}</p>{fields}'

@@ -1,4 +1,4 @@
-"""Which model the chat talks to: what may be loaded, what is loaded, and what it is compared with."""
+"""The model of the chat: what can be loaded, what is loaded, and what it is compared with."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from glmstudio.errors import StudioError
 from glmstudio.paths import paths
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.ui.chat.chat_log import about
-from glmstudio.ui.framework.live import PageRenderer, PageState
-from glmstudio.ui.framework.markup import Safe, busy, button, chip, problem, tag, terminal
+from glmstudio.ui.framework.live import PageRenderer
+from glmstudio.ui.framework.markup import Html, busy, button, chip, problem, tag, terminal
+from glmstudio.ui.framework.ttl_cache import cached, clear_caches
 from glmstudio.ui.state.choice import model_in_use, models
-from glmstudio.ui.state.conversations import TALKS
+from glmstudio.ui.state.conversations import CONVERSATIONS
+from glmstudio.ui.state.page_state import ChatState
 from glmstudio.ui.state.runwatch import newest_first
-from glmstudio.ui.state.ttl_cache import forget, shared, shared_by
 from glmstudio.units import literal
 from glmstudio.words import say
 
@@ -32,40 +33,40 @@ _MOST_OFFERED = 100
 
 
 def build(page: PageRenderer) -> None:
-    """The pickers, what is loaded, and the same as a command."""
+    """The dropdowns and the state of the server."""
     model = page.live(gr.Dropdown(elem_id="chat-model", choices=[], filterable=False), model_choices)
     adapter = page.live(gr.Dropdown(elem_id="chat-adapter", choices=[], filterable=False), adapter_choices)
     rival = page.live(gr.Dropdown(elem_id="chat-rival", choices=[], filterable=False), rival_choices)
     bits = page.live(gr.Dropdown(elem_id="chat-bits", choices=[], filterable=False), bits_choices)
     page.on(
         model.input,
-        lambda view, name: replace(view, chat_model=name or "", chat_adapter="", chat_rival=ALONE),
+        lambda chat, name: replace(chat, model=name or "", adapter="", rival=ALONE),
         inputs=[model],
     )
     page.on(adapter.input, choose_adapter, inputs=[adapter])
-    page.on(rival.input, lambda view, name: replace(view, chat_rival=name), inputs=[rival])
-    page.on(bits.input, lambda view, chosen: replace(view, chat_bits=int(chosen)), inputs=[bits])
+    page.on(rival.input, lambda chat, name: replace(chat, rival=name), inputs=[rival])
+    page.on(bits.input, lambda chat, chosen: replace(chat, bits=int(chosen)), inputs=[bits])
     page.panel("server", render_server, act_server)
 
 
-def choose_adapter(view: PageState, name: str) -> PageState:
-    """Who answers from now on."""
+def choose_adapter(chat: ChatState, name: str) -> ChatState:
+    """Choose the adapter that answers from now on."""
     SERVER.choose(name or "")
-    return replace(view, chat_adapter=name or ALONE)
+    return replace(chat, adapter=name or ALONE)
 
 
-def act_server(view: PageState, data: dict[str, Any]) -> PageState:
-    """Load what the pickers say, or unload."""
+def act_server(chat: ChatState, data: dict[str, Any]) -> ChatState:
+    """Load what is chosen, or unload."""
     try:
         if data.get("act") == "unload":
-            TALKS.stop_all()
+            CONVERSATIONS.stop_all()
             SERVER.stop()
         elif data.get("act") in ("load", "load-anyway"):
             beside = data["act"] == "load-anyway"
-            load(chosen_model(view), chosen_adapter(view), bits=view.chat_bits, beside_run=beside)
+            load(chosen_model(chat), chosen_adapter(chat), bits=chat.bits, beside_run=beside)
     except StudioError as error:
-        return replace(view, chat_problem=error)
-    return replace(view, chat_problem=None)
+        return replace(chat, problem=error)
+    return replace(chat, problem=None)
 
 
 def load(model: str, adapter: str, *, bits: int = 16, beside_run: bool = False) -> None:
@@ -75,28 +76,28 @@ def load(model: str, adapter: str, *, bits: int = 16, beside_run: bool = False) 
         raise StudioError("ui.chat.no_model")
     if not beside_run and (run := run_on(chat_device())):
         raise StudioError("ui.chat.training_there", name=run.name)
-    TALKS.stop_all()
+    CONVERSATIONS.stop_all()
     SERVER.start(model, [adapter] if adapter else [], bits=bits)
-    forget()
+    clear_caches()
 
 
-def port_for(view: PageState) -> int:
-    """The port of the model server. Raises StudioError where what the pickers say is not loaded."""
+def port_for(chat: ChatState) -> int:
+    """The port of the model server. Raises StudioError if what is chosen is not loaded."""
     state = server_state()
     if state.state != "ready":
         raise StudioError("ui.chat.still_loading" if state.state == "loading" else "ui.chat.not_loaded")
-    if state.model != chosen_model(view):
+    if state.model != chosen_model(chat):
         raise StudioError("ui.chat.other_loaded")
     return state.port
 
 
-@shared(2.0)
+@cached(2.0)
 def server_state() -> ServerState:
     """What is really loaded."""
     return SERVER.current()
 
 
-@shared(2.0)
+@cached(2.0)
 def loaded() -> dict[str, LoadedModel]:
     """All that the model server serves, by name; empty while it serves nothing."""
     if server_state().state != "ready":
@@ -107,54 +108,54 @@ def loaded() -> dict[str, LoadedModel]:
         return {}
 
 
-def model_choices(lang: str, view: PageState) -> dict[str, Any]:
+def model_choices(lang: str, chat: ChatState) -> dict[str, Any]:
     """The models that can be loaded."""
     names = [(literal(model.title), model.name) for model in models() if model.ready]
-    names += [(literal(_short(each)), each) for each in picked(view).tuned]
-    return {"label": say(lang, "ui.chat.model"), "choices": names, "value": chosen_model(view) or None}
+    names += [(literal(_short(each)), each) for each in picked(chat).tuned]
+    return {"label": say(lang, "ui.chat.model"), "choices": names, "value": chosen_model(chat) or None}
 
 
-def adapter_choices(lang: str, view: PageState) -> dict[str, Any]:
+def adapter_choices(lang: str, chat: ChatState) -> dict[str, Any]:
     """No adapter, or one of the finished runs of the chosen model."""
     return {
         "label": say(lang, "ui.chat.adapter"),
-        "choices": _choices(view, say(lang, "ui.chat.no_adapter")),
-        "value": chosen_adapter(view),
+        "choices": _choices(chat, say(lang, "ui.chat.no_adapter")),
+        "value": chosen_adapter(chat),
     }
 
 
-def rival_choices(lang: str, view: PageState) -> dict[str, Any]:
+def rival_choices(lang: str, chat: ChatState) -> dict[str, Any]:
     """Nothing, the base, or another result of the chosen model, to be asked beside the chosen one."""
-    chosen = chosen_adapter(view)
-    names = [(words, name) for words, name in _choices(view, say(lang, "ui.chat.base")) if name != chosen]
+    chosen = chosen_adapter(chat)
+    names = [(words, name) for words, name in _choices(chat, say(lang, "ui.chat.base")) if name != chosen]
     return {
         "label": say(lang, "ui.chat.rival"),
         "choices": [(say(lang, "ui.chat.no_rival"), ALONE), *names],
-        "value": chosen_rival(view),
+        "value": chosen_rival(chat),
     }
 
 
-def bits_choices(lang: str, view: PageState) -> dict[str, Any]:
+def bits_choices(lang: str, chat: ChatState) -> dict[str, Any]:
     """How the weights are stored."""
     names = [(say(lang, f"ui.chat.bits_{bits}"), bits) for bits in BITS]
-    return {"label": say(lang, "ui.chat.bits"), "choices": names, "value": view.chat_bits}
+    return {"label": say(lang, "ui.chat.bits"), "choices": names, "value": chat.bits}
 
 
-def render_server(lang: str, view: PageState) -> Safe:
+def render_server(lang: str, chat: ChatState) -> Html:
     """What is loaded, by the tensors in use, and the button that changes it."""
     state = server_state()
-    same = state.model == chosen_model(view) and state.bits == view.chat_bits
+    same = state.model == chosen_model(chat) and state.bits == chat.bits
     look = {"absent": "waiting", "loading": "running", "ready": "good", "failed": "bad"}[state.state]
-    words = _loaded_words(lang, view, state)
-    buttons: list[Safe] = []
+    words = _loaded_words(lang, chat, state)
+    buttons: list[Html] = []
     if state.state in ("absent", "failed") or not same:
         buttons.append(button("load", say(lang, "ui.chat.load"), look="primary"))
-    if view.chat_problem and view.chat_problem.key == "ui.chat.training_there":
+    if chat.problem and chat.problem.key == "ui.chat.training_there":
         buttons = [button("load-anyway", say(lang, "ui.chat.load_anyway"))]
     if state.state in ("ready", "loading"):
         buttons.append(button("unload", say(lang, "ui.chat.unload")))
-    named = view.chat_adapter if view.chat_adapter != ALONE else ""
-    gone = StudioError("ui.chat.adapter_gone", name=_short(named)) if named and not chosen_adapter(view) else None
+    named = chat.adapter if chat.adapter != ALONE else ""
+    gone = StudioError("ui.chat.adapter_gone", name=_short(named)) if named and not chosen_adapter(chat) else None
     rows = [tag("<dt>{name}</dt><dd>{about}</dd>", name=each.id, about=about(lang, each)) for each in loaded().values()]
     return tag(
         '<div class="gs-stack"><div>{chip}</div>{busy}{problem}<dl class="gs-facts gs-loaded">{rows}</dl>'
@@ -167,27 +168,27 @@ def render_server(lang: str, view: PageState) -> Safe:
     )
 
 
-def _loaded_words(lang: str, view: PageState, state: ServerState) -> str:
-    """Who answers the next question, where the pickers name what is loaded; else what is loaded."""
-    if state.state == "ready" and state.model == chosen_model(view):
-        named = [_title(state.model), *([_short(adapter)] if (adapter := chosen_adapter(view)) else [])]
+def _loaded_words(lang: str, chat: ChatState, state: ServerState) -> str:
+    """Who answers the next question if what is chosen is loaded; else what is loaded."""
+    if state.state == "ready" and state.model == chosen_model(chat):
+        named = [_title(state.model), *([_short(adapter)] if (adapter := chosen_adapter(chat)) else [])]
         return say(lang, "ui.chat.server_answers", what=" + ".join(named))
     named = [_title(state.model), *map(_short, state.adapters)]
     return say(lang, f"ui.chat.server_{state.state}", what=" + ".join(named))
 
 
-def render_command(lang: str, view: PageState) -> Safe:
+def render_command(lang: str, chat: ChatState) -> Html:
     """The same conversation in the terminal."""
-    command = ["python", "launcher.py", "chat", "--model", chosen_model(view)]
-    if adapter := chosen_adapter(view):
+    command = ["python", "launcher.py", "chat", "--model", chosen_model(chat)]
+    if adapter := chosen_adapter(chat):
         command += ["--adapter", adapter]
     return terminal(lang, shlex.join(command), key="chat")
 
 
 @dataclass(frozen=True)
 class Picked:
-    """What the pickers offer and show: whole models that runs made, what may be put on the `model` ("" is none), as it
-    reads and as it is named; the `adapter` that is ("" is the base), and the `rival` beside it (`ALONE`: nothing)."""
+    """What the dropdowns offer and show: whole models that runs made, what may be put on the `model` ("" is none), with
+    titles; the `adapter` on it ("" is the base), and the `rival` beside it (`ALONE`: nothing)."""
 
     tuned: list[str]
     adapters: list[tuple[str, str]]
@@ -196,53 +197,53 @@ class Picked:
     rival: str
 
 
-@shared_by(0.5, lambda view: (view.chat_model, view.chat_adapter, view.chat_rival))
-def picked(view: PageState) -> Picked:
-    """Looked at once a tick, for every part of the page that names a model."""
-    state, used, tuned = server_state(), model_in_use(), _tuned_models(view)
+@cached(0.5, lambda chat: (chat.model, chat.adapter, chat.rival))
+def picked(chat: ChatState) -> Picked:
+    """Cached for a tick, for every part of the page that names a model."""
+    state, used, tuned = server_state(), model_in_use(), _tuned_models(chat)
     names = [*(model.name for model in models() if model.ready), *tuned]
     loaded_one = state.model if state.state != "absent" else None
-    wanted = (view.chat_model, loaded_one, used.name if used else None)
+    wanted = (chat.model, loaded_one, used.name if used else None)
     model = next((name for name in wanted if name in names), names[0] if names else "")
-    adapters = _adapters(model, view)
-    said = view.chat_adapter if view.chat_model or view.chat_adapter else state.chosen if loaded_one == model else ""
+    adapters = _adapters(model, chat)
+    said = chat.adapter if chat.model or chat.adapter else state.chosen if loaded_one == model else ""
     adapter = said if said in adapters else ""
-    beside = view.chat_rival in ("", *adapters) and view.chat_rival != adapter
+    beside = chat.rival in ("", *adapters) and chat.rival != adapter
     listed = [(literal(_short(name)), name) for name in adapters]
-    return Picked(tuned, listed, model, adapter, view.chat_rival if beside else ALONE)
+    return Picked(tuned, listed, model, adapter, chat.rival if beside else ALONE)
 
 
-def chosen_model(view: PageState) -> str:
-    """The model that the picker shows; "" where there is none."""
-    return picked(view).model
+def chosen_model(chat: ChatState) -> str:
+    """The chosen model; "" if there is none."""
+    return picked(chat).model
 
 
-def chosen_adapter(view: PageState) -> str:
+def chosen_adapter(chat: ChatState) -> str:
     """The run or folder that is put on the model; "" is the base."""
-    return picked(view).adapter
+    return picked(chat).adapter
 
 
-def chosen_rival(view: PageState) -> str:
+def chosen_rival(chat: ChatState) -> str:
     """What is asked beside the chosen one; `ALONE` for nothing."""
-    return picked(view).rival
+    return picked(chat).rival
 
 
-def asked_models(view: PageState) -> list[str]:
+def asked_models(chat: ChatState) -> list[str]:
     """The adapters that a question goes to: the chosen one, and what it is compared with."""
-    rival = chosen_rival(view)
-    return [chosen_adapter(view)] if rival == ALONE else [rival, chosen_adapter(view)]
+    rival = chosen_rival(chat)
+    return [chosen_adapter(chat)] if rival == ALONE else [rival, chosen_adapter(chat)]
 
 
-def _choices(view: PageState, base: str) -> list[tuple[str, str]]:
+def _choices(chat: ChatState, base: str) -> list[tuple[str, str]]:
     """The base under that name, and each result of the chosen model."""
-    return [(base, ""), *picked(view).adapters]
+    return [(base, ""), *picked(chat).adapters]
 
 
-def _adapters(model: str, view: PageState) -> list[str]:
+def _adapters(model: str, chat: ChatState) -> list[str]:
     """The runs that tuned the model, the checkpoints of the chosen one, and those that are loaded."""
     found = [known.name for known in newest_first() if known.model == model and known.has_result and not known.whole]
     state = server_state()
-    named = {view.chat_adapter, view.chat_rival, state.chosen, *state.adapters, *_checkpoints(view.chat_adapter)}
+    named = {chat.adapter, chat.rival, state.chosen, *state.adapters, *_checkpoints(chat.adapter)}
     older = [each for each in found[_MOST_OFFERED:] if each in named]  # who wants another one finds it among the runs
     return [*found[:_MOST_OFFERED], *older, *sorted(each for each in named - {*found} if _is_ours(each))]
 
@@ -255,10 +256,10 @@ def _checkpoints(adapter: str) -> list[str]:
     return [str(each.path) for each in found if each.whole]
 
 
-def _tuned_models(view: PageState) -> list[str]:
+def _tuned_models(chat: ChatState) -> list[str]:
     """Whole models that runs made: those that are loaded or that a run's button named, and every finished one."""
     results = [str(known.run.result) for known in newest_first() if known.whole]
-    return results + sorted({each for each in (view.chat_model, server_state().model) if _is_ours(each)} - {*results})
+    return results + sorted({each for each in (chat.model, server_state().model) if _is_ours(each)} - {*results})
 
 
 def _is_ours(path: str) -> bool:
@@ -267,7 +268,7 @@ def _is_ours(path: str) -> bool:
 
 
 def _short(name: str) -> str:
-    """A result or checkpoint of a run as a person reads it."""
+    """The display name of a result or checkpoint of a run."""
     return " · ".join(Path(name).relative_to(paths().runs).parts) if _is_ours(name) else name
 
 

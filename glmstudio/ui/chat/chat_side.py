@@ -1,4 +1,4 @@
-"""Beside the conversation: the list of all of them, how the model answers, and what it may call."""
+"""The side bar of the chat: history, sampling, and tools."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from glmstudio.tools.permissions import folder, permission, set_folder, set_perm
 from glmstudio.tools.tool import PERMISSIONS
 from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
-from glmstudio.ui.framework.live import PageRenderer, PageState
-from glmstudio.ui.framework.markup import Safe, button, fold, icon, problem, tag
-from glmstudio.ui.state.conversations import TALKS, OpenConversation
+from glmstudio.ui.framework.live import PageRenderer
+from glmstudio.ui.framework.markup import Html, button, fold, icon, problem, tag
+from glmstudio.ui.state.conversations import CONVERSATIONS, OpenConversation
+from glmstudio.ui.state.page_state import ChatState
 from glmstudio.units import moment
 from glmstudio.words import say
 
@@ -30,22 +31,22 @@ _LONGEST_SYSTEM = 8000
 _MOST_TOKENS = 8192
 
 
-def talk_of(view: PageState) -> OpenConversation:
-    """The conversation that the page shows: the one that was opened, else the one changed last, else a new one."""
-    if view.chat:
+def shown_conversation(chat: ChatState) -> OpenConversation:
+    """The shown conversation: the one that was opened, else the last changed, else a new one."""
+    if chat.conversation:
         try:
-            return TALKS.get(view.chat)
+            return CONVERSATIONS.get(chat.conversation)
         except StudioError:
             pass  # somebody deleted it; another one is shown
     latest = next(iter(history.headings()), None)
     try:
-        return TALKS.get(latest.id) if latest else TALKS.blank()
+        return CONVERSATIONS.get(latest.id) if latest else CONVERSATIONS.blank()
     except StudioError:
-        return TALKS.blank()
+        return CONVERSATIONS.blank()
 
 
 def build_history(page: PageRenderer) -> None:
-    """The list of conversations, and the button that takes one in."""
+    """The list of conversations, and the import button."""
     page.panel("chat-history", render_history, act_history)
     taken = gr.UploadButton(elem_id="chat-import", size="sm", file_types=[".json"], file_count="single")
     page.live(taken, lambda lang, _: {"label": say(lang, "ui.chat.import")})
@@ -53,7 +54,7 @@ def build_history(page: PageRenderer) -> None:
 
 
 def build_answering(page: PageRenderer) -> None:
-    """System prompt and sampling; each change counts from the next question on."""
+    """System prompt and sampling; a change applies to the next question."""
     with gr.Accordion(open=False, elem_id="chat-answering") as place:
         page.live(place, lambda lang, _: {"label": say(lang, "ui.chat.answering")})
         system = gr.Textbox(lines=3, max_lines=8, max_length=_LONGEST_SYSTEM, elem_id="chat-system")
@@ -72,31 +73,31 @@ def build_answering(page: PageRenderer) -> None:
 
 
 def build_tools(page: PageRenderer) -> None:
-    """What the model may call."""
+    """The tools and their permissions."""
     page.panel("chat-tools", render_tools, act_tools)
 
 
-def render_history(lang: str, view: PageState) -> Safe:
-    """The conversations, the one changed last first."""
-    shown = talk_of(view).dialogue
+def render_history(lang: str, chat: ChatState) -> Html:
+    """The conversations, last changed first."""
+    shown = shown_conversation(chat).conversation
     rows = [_heading(lang, each, each.id == shown.id) for each in history.headings()]
     keeping = _keeping(lang, shown.id) if shown.turns else ""
-    body = tag('<ul class="gs-talks">{rows}</ul>{keeping}', rows=rows, keeping=keeping)
+    body = tag('<ul class="gs-conversations">{rows}</ul>{keeping}', rows=rows, keeping=keeping)
     return fold(say(lang, "ui.chat.history", count=len(rows)), body, key="history")
 
 
 @lru_cache(maxsize=1000)
-def _heading(lang: str, each: history.Heading, current: bool) -> Safe:
+def _heading(lang: str, each: history.Heading, current: bool) -> Html:
     return tag(
         '<li data-key="h{id}"{current}>{open}<span class="gs-small">{when}</span></li>',
         id=each.id,
-        current=Safe(' aria-current="true"') if current else "",
+        current=Html(' aria-current="true"') if current else "",
         open=button("open", each.title or say(lang, "ui.chat.untitled"), look="quiet", chat=each.id),
         when=moment(each.changed),
     )
 
 
-def _keeping(lang: str, name: str) -> Safe:
+def _keeping(lang: str, name: str) -> Html:
     return tag(
         '<div class="gs-row"><a class="gs-button gs-look-quiet" href="/chats/{name}.md" download>{text}</a>'
         '<a class="gs-button gs-look-quiet" href="/chats/{name}.json" download>{json}</a>{delete}</div>',
@@ -115,31 +116,31 @@ def _keeping(lang: str, name: str) -> Safe:
     )
 
 
-def act_history(view: PageState, data: dict[str, Any]) -> PageState:
+def act_history(chat: ChatState, data: dict[str, Any]) -> ChatState:
     """Open or delete a conversation."""
     name = str(data.get("chat", ""))
-    view = replace(view, chat_edit="", chat_teach="", chat_problem=None)
+    chat = replace(chat, edited="", taught="", problem=None)
     if data.get("act") == "delete":
-        TALKS.forget(name)
-        return replace(view, chat="")
-    return replace(view, chat=TALKS.get(name).dialogue.id) if data.get("act") == "open" else view
+        CONVERSATIONS.forget(name)
+        return replace(chat, conversation="")
+    return replace(chat, conversation=CONVERSATIONS.get(name).conversation.id) if data.get("act") == "open" else chat
 
 
-def take_in(view: PageState, file: str | None) -> PageState:
-    """Take a conversation in from a file of the browser."""
+def take_in(chat: ChatState, file: str | None) -> ChatState:
+    """Import a conversation from an uploaded file."""
     if not file:
-        return view
+        return chat
     try:
         with open(file, encoding="utf-8", errors="replace") as opened:
             text = opened.read(history.LARGEST_IMPORT + 1)
-        return replace(view, chat=history.take_in(text).id, chat_problem=None)
+        return replace(chat, conversation=history.take_in(text).id, problem=None)
     except StudioError as error:
-        return replace(view, chat_problem=error)
+        return replace(chat, problem=error)
 
 
-def render_tools(lang: str, view: PageState) -> Safe:
-    """Each tool with what it may do; broken files; and where own ones belong."""
-    box, offering = toolbox(), offers_tools(view)
+def render_tools(lang: str, chat: ChatState) -> Html:
+    """Each tool with its permission; broken files; and where one's own belong."""
+    box, offering = toolbox(), offers_tools(chat)
     switch = [
         tag(
             '<button type="button" data-act="{act}" aria-pressed="{on}">{label}</button>',
@@ -165,18 +166,18 @@ def render_tools(lang: str, view: PageState) -> Safe:
         broken=broken,
         folder=_folder(lang),
         own=say(lang, "ui.chat.tools_own", folder=str(paths().tools)),
-        demo=_demo_note(lang, view),
+        demo=_demo_note(lang, chat),
     )
     return fold([icon("tool"), say(lang, "ui.chat.tools")], body, key="tools")
 
 
-def _demo_note(lang: str, view: PageState) -> Safe:
-    if chosen_model(view) != DEMO_NAME:
-        return Safe("")
+def _demo_note(lang: str, chat: ChatState) -> Html:
+    if chosen_model(chat) != DEMO_NAME:
+        return Html("")
     return tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.chat.tools_demo"))
 
 
-def _tool(lang: str, tool: Tool) -> Safe:
+def _tool(lang: str, tool: Tool) -> Html:
     now = permission(tool)
     choices = [
         tag(
@@ -199,7 +200,7 @@ def _tool(lang: str, tool: Tool) -> Safe:
     )
 
 
-def _folder(lang: str) -> Safe:
+def _folder(lang: str) -> Html:
     """The folder that the tools for files may read."""
     return tag(
         '<div class="gs-fields gs-one" data-scope><label class="gs-wide">{label}<input data-field="folder"'
@@ -214,18 +215,18 @@ def _folder(lang: str) -> Safe:
 _TOOLS = {"tools-on": True, "tools-off": False, "tools-trained": None}
 
 
-def offers_tools(view: PageState) -> bool:
+def offers_tools(chat: ChatState) -> bool:
     """Whether the next question is asked with tools."""
-    chosen = talk_of(view).dialogue.settings.tools
-    return toolless(chosen_model(view), chosen_adapter(view)) is None if chosen is None else chosen
+    chosen = shown_conversation(chat).conversation.settings.tools
+    return toolless(chosen_model(chat), chosen_adapter(chat)) is None if chosen is None else chosen
 
 
-def render_form(lang: str, view: PageState) -> Safe:
-    """Where the chosen model was trained without tools: how it is asked, and the other way."""
-    run = toolless(chosen_model(view), chosen_adapter(view))
+def render_form(lang: str, chat: ChatState) -> Html:
+    """If the chosen model was trained without tools: how it is asked, and a button to change that."""
+    run = toolless(chosen_model(chat), chosen_adapter(chat))
     if run is None:
-        return Safe("")
-    with_tools = offers_tools(view)
+        return Html("")
+    with_tools = offers_tools(chat)
     note = StudioError("ui.chat.form_differs" if with_tools else "ui.chat.form_without", name=run.name)
     other = "tools-trained" if with_tools else "tools-on"
     return tag(
@@ -235,47 +236,47 @@ def render_form(lang: str, view: PageState) -> Safe:
     )
 
 
-def act_tools(view: PageState, data: dict[str, Any]) -> PageState:
+def act_tools(chat: ChatState, data: dict[str, Any]) -> ChatState:
     """Switch tools on or off, permit one, or choose the folder."""
     act, fields = data.get("act"), data.get("fields")
     try:
         if act in _TOOLS:
-            talk_of(view).dialogue.settings.tools = _TOOLS[str(act)]
-            talk_of(view).keep()
+            shown_conversation(chat).conversation.settings.tools = _TOOLS[str(act)]
+            shown_conversation(chat).keep()
         elif act == "permit" and (tool := toolbox().tools.get(str(data.get("tool")))):
             if data.get("value") in PERMISSIONS:
                 set_permission(tool, str(data["value"]))
         elif act == "folder" and isinstance(fields, dict):
             set_folder(str(fields.get("folder", "")).strip() or None)
     except StudioError as error:
-        return replace(view, chat_problem=error)
-    return replace(view, chat_problem=None)
+        return replace(chat, problem=error)
+    return replace(chat, problem=None)
 
 
-def set_system(view: PageState, text: str) -> PageState:
-    """What the model is told before everything else."""
-    talk = talk_of(view)
-    talk.dialogue.settings.system = str(text or "")[:_LONGEST_SYSTEM]
-    talk.keep()
-    return view
+def set_system(chat: ChatState, text: str) -> ChatState:
+    """Set the system prompt."""
+    opened = shown_conversation(chat)
+    opened.conversation.settings.system = str(text or "")[:_LONGEST_SYSTEM]
+    opened.keep()
+    return chat
 
 
-def set_preset(view: PageState, name: str) -> PageState:
-    """Take the numbers of a preset."""
-    talk = talk_of(view)
-    settings = talk.dialogue.settings
+def set_preset(chat: ChatState, name: str) -> ChatState:
+    """Use the sampling of a preset."""
+    opened = shown_conversation(chat)
+    settings = opened.conversation.settings
     if name in PRESETS:
         chosen = PRESETS[name]
         settings.sampling = replace(settings.sampling, temperature=chosen.temperature, top_p=chosen.top_p)
     settings.preset = name if name in PRESETS else CUSTOM
-    talk.keep()
-    return view
+    opened.keep()
+    return chat
 
 
 def _setter(name: str) -> Any:
-    def put(view: PageState, value: float | None) -> PageState:
-        talk = talk_of(view)
-        settings = talk.dialogue.settings
+    def put(chat: ChatState, value: float | None) -> ChatState:
+        opened = shown_conversation(chat)
+        settings = opened.conversation.settings
         settings.sampling = replace(settings.sampling, **{name: _bounded(name, value, settings.sampling)})
         alike = (
             key
@@ -283,8 +284,8 @@ def _setter(name: str) -> Any:
             if (each.temperature, each.top_p) == (settings.sampling.temperature, settings.sampling.top_p)
         )
         settings.preset = next(alike, CUSTOM)
-        talk.keep()
-        return view
+        opened.keep()
+        return chat
 
     return put
 
@@ -299,26 +300,26 @@ def _bounded(name: str, value: float | None, now: Sampling) -> Any:
     return max(0.0 if name == "temperature" else 0.05, min(2.0 if name == "temperature" else 1.0, float(value)))
 
 
-def _settings(view: PageState) -> ChatSettings:
-    return talk_of(view).dialogue.settings
+def _settings(chat: ChatState) -> ChatSettings:
+    return shown_conversation(chat).conversation.settings
 
 
-def _system(lang: str, view: PageState) -> dict[str, Any]:
+def _system(lang: str, chat: ChatState) -> dict[str, Any]:
     return {
         "label": say(lang, "ui.chat.system"),
         "placeholder": say(lang, "ui.chat.system_example"),
-        "value": _settings(view).system,
+        "value": _settings(chat).system,
     }
 
 
-def _preset(lang: str, view: PageState) -> dict[str, Any]:
+def _preset(lang: str, chat: ChatState) -> dict[str, Any]:
     names = [(say(lang, f"ui.chat.preset_{name}"), name) for name in (*PRESETS, CUSTOM)]
-    return {"label": say(lang, "ui.chat.preset"), "choices": names, "value": _settings(view).preset}
+    return {"label": say(lang, "ui.chat.preset"), "choices": names, "value": _settings(chat).preset}
 
 
 def _slider(name: str) -> Any:
-    return lambda lang, view: {
+    return lambda lang, chat: {
         "label": say(lang, f"ui.chat.{name}"),
         "info": say(lang, f"ui.chat.{name}_info"),
-        "value": getattr(_settings(view).sampling, name),
+        "value": getattr(_settings(chat).sampling, name),
     }

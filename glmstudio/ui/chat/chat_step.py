@@ -14,13 +14,13 @@ from glmstudio.chat.loop import Decision
 from glmstudio.errors import StudioError
 from glmstudio.tools.permissions import set_permission
 from glmstudio.tools.toolbox import toolbox
-from glmstudio.ui.chat import answers_view, chat_model, chat_side
+from glmstudio.ui.chat import answers_view, chat_model, chat_side, score_view
 from glmstudio.ui.chat.chat_log import render_log
-from glmstudio.ui.chat.chat_side import talk_of
-from glmstudio.ui.framework.live import PageRenderer, PageState
-from glmstudio.ui.framework.markup import Safe, problem
-from glmstudio.ui.runs import score_view
-from glmstudio.ui.state.conversations import TALKS
+from glmstudio.ui.chat.chat_side import shown_conversation
+from glmstudio.ui.framework.live import PageRenderer
+from glmstudio.ui.framework.markup import Html, problem
+from glmstudio.ui.state.conversations import CONVERSATIONS
+from glmstudio.ui.state.page_state import ChatState
 from glmstudio.words import say
 
 MAX_QUESTION = 8000
@@ -29,10 +29,10 @@ _LONGEST_EDIT = 100_000
 
 def build(page: PageRenderer) -> None:
     """The Chat step inside the current Blocks."""
-    with gr.Column(elem_id="step-chat", elem_classes="gs-step"), gr.Row(elem_id="chat-columns"):
+    with page.step("chat", part="chat"), gr.Row(elem_id="chat-columns"):
         with gr.Column(scale=8, min_width=380, elem_id="chat-main"):
             log = page.panel("chat", _render_log, act_log)
-            page.follow(log, _render_log, TALKS.follow)
+            page.follow(log, _render_log, CONVERSATIONS.follow)
             _composer(page, log)
             page.panel("chat-score", score_view.render_score, score_view.act_score)
             page.panel("chat-answers", answers_view.render, answers_view.act)
@@ -54,7 +54,9 @@ def _composer(page: PageRenderer, log: gr.HTML) -> None:
         page.live(send, _send_button)
     with gr.Row(elem_id="chat-buttons"):
         stop = gr.Button(size="sm", elem_id="chat-stop")
-        page.live(stop, lambda lang, view: {"value": say(lang, "ui.chat.stop"), "interactive": talk_of(view).busy})
+        page.live(
+            stop, lambda lang, chat: {"value": say(lang, "ui.chat.stop"), "interactive": shown_conversation(chat).busy}
+        )
         clear = gr.Button(size="sm", elem_id="chat-clear")
         page.live(clear, _clear_button)
     for trigger in (send.click, box.submit):
@@ -63,106 +65,106 @@ def _composer(page: PageRenderer, log: gr.HTML) -> None:
     page.on(clear.click, begin_anew)
 
 
-def send_question(view: PageState, question: str) -> tuple[PageState, str]:
-    """Ask, and empty the box; where nothing can be asked now, the box keeps its text."""
-    if not question.strip() or talk_of(view).busy:
-        return view, question
+def send_question(chat: ChatState, question: str) -> tuple[ChatState, str]:
+    """Ask, and clear the box; if that is impossible now, the box keeps its text."""
+    if not question.strip() or shown_conversation(chat).busy:
+        return chat, question
     try:
-        return _ask(view, question, talk_of(view).dialogue.tip), ""
+        return _ask(chat, question, shown_conversation(chat).conversation.tip), ""
     except StudioError as error:
-        return replace(view, chat_problem=error), question
+        return replace(chat, problem=error), question
 
 
-def act_log(view: PageState, data: dict[str, Any]) -> PageState:
-    """A button in the conversation was pressed."""
+def act_log(chat: ChatState, data: dict[str, Any]) -> ChatState:
+    """Handle a button in the conversation."""
     do = _ACTIONS.get(str(data.get("act")))
     if do is None:
-        return view
+        return chat
     try:
-        return do(view, data)
+        return do(chat, data)
     except StudioError as error:
-        return replace(view, chat_problem=error)
+        return replace(chat, problem=error)
 
 
-def stop_answer(view: PageState) -> PageState:
-    """End the answer that is being written."""
-    talk_of(view).stop()
-    return view
+def stop_answer(chat: ChatState) -> ChatState:
+    """Stop the answer that is being written."""
+    shown_conversation(chat).stop()
+    return chat
 
 
-def begin_anew(view: PageState) -> PageState:
-    """A new conversation, held as the last one was; that one stays in the list."""
-    fresh = TALKS.fresh(talk_of(view).dialogue)
-    return replace(view, chat=fresh.dialogue.id, chat_problem=None, chat_edit="", chat_teach="")
+def begin_anew(chat: ChatState) -> ChatState:
+    """A new conversation with the same settings; the last one stays in the list."""
+    fresh = CONVERSATIONS.fresh(shown_conversation(chat).conversation)
+    return replace(chat, conversation=fresh.conversation.id, problem=None, edited="", taught="")
 
 
-def _ask(view: PageState, question: str, parent: str | None) -> PageState:
-    talk = talk_of(view)
-    talk.ask(question.strip()[:MAX_QUESTION], chat_model.asked_models(view), chat_model.port_for(view), parent)
-    return replace(view, chat=talk.dialogue.id, chat_problem=None, chat_told=None, chat_edit="", chat_teach="")
+def _ask(chat: ChatState, question: str, parent: str | None) -> ChatState:
+    opened = shown_conversation(chat)
+    opened.ask(question.strip()[:MAX_QUESTION], chat_model.asked_models(chat), chat_model.port_for(chat), parent)
+    return replace(chat, conversation=opened.conversation.id, problem=None, told=None, edited="", taught="")
 
 
-def _example(view: PageState, data: dict[str, Any]) -> PageState:
+def _example(chat: ChatState, data: dict[str, Any]) -> ChatState:
     question = data.get("question")
     if not isinstance(question, str) or not question.strip():
-        return view
-    return _ask(view, question, talk_of(view).dialogue.tip)
+        return chat
+    return _ask(chat, question, shown_conversation(chat).conversation.tip)
 
 
-def _edit(view: PageState, data: dict[str, Any]) -> PageState:
-    return replace(view, chat_edit=_turn(view, data).id, chat_teach="")
+def _edit(chat: ChatState, data: dict[str, Any]) -> ChatState:
+    return replace(chat, edited=_turn(chat, data).id, taught="")
 
 
-def _edit_send(view: PageState, data: dict[str, Any]) -> PageState:
+def _edit_send(chat: ChatState, data: dict[str, Any]) -> ChatState:
     question = str(_fields(data).get("question", ""))
-    return _ask(view, question, _turn(view, data).parent) if question.strip() else view
+    return _ask(chat, question, _turn(chat, data).parent) if question.strip() else chat
 
 
-def _retry(view: PageState, data: dict[str, Any]) -> PageState:
-    turn = _turn(view, data)
-    return _ask(view, turn.question, turn.parent)
+def _retry(chat: ChatState, data: dict[str, Any]) -> ChatState:
+    turn = _turn(chat, data)
+    return _ask(chat, turn.question, turn.parent)
 
 
-def _branch(view: PageState, data: dict[str, Any]) -> PageState:
-    """Go on from an earlier answer; what came after it stays, as another branch."""
-    talk_of(view).dialogue.tip = _turn(view, data).id
-    return replace(view, chat_edit="", chat_teach="")
+def _branch(chat: ChatState, data: dict[str, Any]) -> ChatState:
+    """Continue from an earlier answer; what came after it stays as another branch."""
+    shown_conversation(chat).conversation.tip = _turn(chat, data).id
+    return replace(chat, edited="", taught="")
 
 
-def _look(view: PageState, data: dict[str, Any]) -> PageState:
-    talk_of(view).dialogue.look_at(_turn(view, data))
-    talk_of(view).keep()
-    return replace(view, chat_edit="", chat_teach="")
+def _look(chat: ChatState, data: dict[str, Any]) -> ChatState:
+    shown_conversation(chat).conversation.look_at(_turn(chat, data))
+    shown_conversation(chat).keep()
+    return replace(chat, edited="", taught="")
 
 
-def _teach(view: PageState, data: dict[str, Any]) -> PageState:
-    return replace(view, chat_teach=_turn(view, data).id, chat_side=_side(data), chat_edit="", chat_problem=None)
+def _teach(chat: ChatState, data: dict[str, Any]) -> ChatState:
+    return replace(chat, taught=_turn(chat, data).id, side=_side(data), edited="", problem=None)
 
 
-def _teach_keep(view: PageState, data: dict[str, Any]) -> PageState:
+def _teach_keep(chat: ChatState, data: dict[str, Any]) -> ChatState:
     fields = _fields(data)
     edited = {
         int(name[1:]): str(text)[:_LONGEST_EDIT] for name, text in fields.items() if re.fullmatch(r"m\d{1,4}", name)
     }
-    made = training_examples.record(talk_of(view).dialogue, _turn(view, data).id, _side(data), edited)
+    made = training_examples.record(shown_conversation(chat).conversation, _turn(chat, data).id, _side(data), edited)
     file = training_examples.keep(made, str(fields.get("name", "")))
-    return replace(view, chat_teach="", chat_problem=None, chat_told=("ui.chat.kept", {"file": str(file)}))
+    return replace(chat, taught="", problem=None, told=("ui.chat.kept", {"file": str(file)}))
 
 
-def _leave(view: PageState, _: dict[str, Any]) -> PageState:
-    return replace(view, chat_edit="", chat_teach="", chat_problem=None)
+def _leave(chat: ChatState, _: dict[str, Any]) -> ChatState:
+    return replace(chat, edited="", taught="", problem=None)
 
 
-def _decide(view: PageState, data: dict[str, Any]) -> PageState:
+def _decide(chat: ChatState, data: dict[str, Any]) -> ChatState:
     act, text = str(data["act"]), str(_fields(data).get("text", ""))[:_LONGEST_EDIT]
     if act == "always" and (tool := toolbox().tools.get(str(data.get("tool")))):
         set_permission(tool, "always")
     kinds = {"run": Decision("run"), "always": Decision("run"), "refuse": Decision("refuse", text.strip())}
-    talk_of(view).decide(str(data.get("call")), kinds.get(act, Decision("answer", text)))
-    return view
+    shown_conversation(chat).decide(str(data.get("call")), kinds.get(act, Decision("answer", text)))
+    return chat
 
 
-_ACTIONS: dict[str, Callable[[PageState, dict[str, Any]], PageState]] = {
+_ACTIONS: dict[str, Callable[[ChatState, dict[str, Any]], ChatState]] = {
     "ask": _example,
     "edit": _edit,
     "edit-send": _edit_send,
@@ -179,9 +181,9 @@ _ACTIONS: dict[str, Callable[[PageState, dict[str, Any]], PageState]] = {
 }
 
 
-def _turn(view: PageState, data: dict[str, Any]) -> Any:
+def _turn(chat: ChatState, data: dict[str, Any]) -> Any:
     """The turn that the button belongs to. Raises StudioError where it is gone."""
-    found = talk_of(view).dialogue.turns.get(str(data.get("turn")))
+    found = shown_conversation(chat).conversation.turns.get(str(data.get("turn")))
     if found is None:
         raise StudioError("chat.no_dialogue")
     return found
@@ -196,25 +198,29 @@ def _fields(data: dict[str, Any]) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _render_log(lang: str, view: PageState) -> Safe:
+def _render_log(lang: str, chat: ChatState) -> Html:
     ready = chat_model.server_state().state == "ready"
-    return render_log(lang, view, talk_of(view), chat_model.loaded(), ready=ready)
+    return render_log(lang, chat, shown_conversation(chat), chat_model.loaded(), ready=ready)
 
 
-def _render_problem(lang: str, view: PageState) -> Safe:
-    if view.chat_problem and not view.chat_teach:
-        return problem(lang, view.chat_problem)
-    if view.chat_told:
-        key, values = view.chat_told
+def _render_problem(lang: str, chat: ChatState) -> Html:
+    if chat.problem and not chat.taught:
+        return problem(lang, chat.problem)
+    if chat.told:
+        key, values = chat.told
         return problem(lang, StudioError(key, **values), kind="good")
-    return Safe("")
+    return Html("")
 
 
-def _send_button(lang: str, view: PageState) -> dict[str, Any]:
-    """Send is the primary button only where there is somebody to send to; before that, Load is."""
+def _send_button(lang: str, chat: ChatState) -> dict[str, Any]:
+    """Send is the primary button only once a model is loaded; before that, Load is."""
     look = "primary" if chat_model.server_state().state == "ready" else "secondary"
-    return {"value": say(lang, "ui.chat.send"), "interactive": not talk_of(view).busy, "variant": look}
+    return {"value": say(lang, "ui.chat.send"), "interactive": not shown_conversation(chat).busy, "variant": look}
 
 
-def _clear_button(lang: str, view: PageState) -> dict[str, Any]:
-    return {"value": say(lang, "ui.chat.new"), "interactive": bool(talk_of(view).dialogue.turns)}
+def _stop_button(lang: str, chat: ChatState) -> dict[str, Any]:
+    return {"value": say(lang, "ui.chat.stop"), "interactive": shown_conversation(chat).busy}
+
+
+def _clear_button(lang: str, chat: ChatState) -> dict[str, Any]:
+    return {"value": say(lang, "ui.chat.new"), "interactive": bool(shown_conversation(chat).conversation.turns)}

@@ -1,21 +1,19 @@
-"""The Doctor step: one sentence, what needs a person and its fix, GPUs, stale processes, every check folded away."""
+"""The Doctor step: the verdict, problems and fixes, stale processes, GPUs, and all checks folded away."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-import gradio as gr
-
-from glmstudio.doctor import Report, Result
+from glmstudio.doctor import Finding, Report
 from glmstudio.doctor.engine.audit import sentence
 from glmstudio.doctor.engine.check import FAMILIES
 from glmstudio.doctor.engine.fixes import FixOffer
 from glmstudio.ui.doctor.gpu_cards import render_gpus
 from glmstudio.ui.doctor.stale_view import render_jobs, render_stale
-from glmstudio.ui.framework.live import PageRenderer, PageState
+from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import (
-    Safe,
+    Html,
     busy,
     button,
     commands,
@@ -28,7 +26,8 @@ from glmstudio.ui.framework.markup import (
     tag,
     terminal,
 )
-from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.ui.state.checkup import CHECKUP, CheckupState
+from glmstudio.ui.state.page_state import PageState
 from glmstudio.words import say
 
 LOOKS = {
@@ -44,45 +43,46 @@ _CHANGES_SHOWN = 20
 
 def build(page: PageRenderer) -> None:
     """The Doctor step inside the current Blocks."""
-    with gr.Column(elem_id="step-doctor", elem_classes="gs-step"):
+    with page.step("doctor"):
         page.panel("doctor", render, act)
 
 
-def act(view: PageState, data: dict[str, Any]) -> PageState:
-    """A button of the panel: check again, mend something, or end the processes that are ticked."""
+def act(state: PageState, data: dict[str, Any]) -> PageState:
+    """Handle a button: check again, apply a fix, or end the ticked processes."""
     if data.get("act") in ("check", "deep"):
-        CHECKUP.ended, CHECKUP.mending = [], None
+        CHECKUP.clear()
         CHECKUP.start(deep=data["act"] == "deep")
-    elif data.get("act") == "mend" and isinstance(data.get("which"), str):
-        CHECKUP.mend(data["which"])
+    elif data.get("act") == "fix" and isinstance(data.get("which"), str):
+        CHECKUP.fix(data["which"])
     elif data.get("act") == "end" and isinstance(data.get("ticked"), list):
         CHECKUP.end([token for token in data["ticked"] if isinstance(token, str)])
-    return view
+    return state
 
 
-def render(lang: str, _view: PageState) -> Safe:
+def render(lang: str, _view: PageState) -> Html:
     """The whole panel."""
-    report = CHECKUP.report
-    parts = [_verdict(lang, report), _mending(lang)]
+    now = CHECKUP.state
+    report = now.report
+    parts = [_verdict(lang, now), _fixed(lang, now)]
     if report:
-        parts += [_finding(lang, result) for result in report.problems]
-        parts += [render_stale(lang, CHECKUP.stale()), render_gpus(lang), render_jobs(lang, report.jobs)]
-        parts += [_finding(lang, result) for result in report.findings if result.status == "info"]
-        parts += [_all_checks(lang, report), _changes(lang)]
-    elif CHECKUP.running:
-        parts += [_finding(lang, result) for result in list(CHECKUP.arrived) if result.is_finding]
+        parts += [_finding(lang, now, result) for result in report.problems]
+        parts += [render_stale(lang, now, CHECKUP.stale()), render_gpus(lang), render_jobs(lang, report.jobs)]
+        parts += [_finding(lang, now, result) for result in report.findings if result.status == "info"]
+        parts += [_all_checks(lang, report, running=now.running), _changes(lang, now)]
+    elif now.running:
+        parts += [_finding(lang, now, result) for result in now.arrived if result.is_finding]
     parts.append(
         terminal(lang, "python launcher.py doctor", "python launcher.py doctor --fix", key="doctor"),
     )
     return tag('<div class="gs-stack">{parts}</div>', parts=[part for part in parts if part])
 
 
-def _verdict(lang: str, report: Report | None) -> Safe:
-    look, title, text = _sentence(lang, report)
+def _verdict(lang: str, now: CheckupState) -> Html:
+    look, title, text = _sentence(lang, now)
     good = look == "good"
     buttons = [button("check", say(lang, "ui.doctor.again"), look="plain" if good else "primary")]
-    if report:
-        buttons.insert(0, _copy_report(lang, report))
+    if now.report:
+        buttons.insert(0, _copy_report(lang, now.report))
     if good:
         buttons += [go("model", say(lang, "ui.doctor.next"))]
     return tag(
@@ -92,21 +92,22 @@ def _verdict(lang: str, report: Report | None) -> Safe:
         icon=icon(look),
         title=title,
         text=text,
-        busy=busy(title) if CHECKUP.running else "",
-        buttons=[] if CHECKUP.running else buttons,
+        busy=busy(title) if now.running else "",
+        buttons=[] if now.running else buttons,
     )
 
 
-def _sentence(lang: str, report: Report | None) -> tuple[str, str, str]:
-    if CHECKUP.running:
-        text = say(lang, "ui.doctor.deep_text" if CHECKUP.deep else "ui.doctor.checking_text")
-        if CHECKUP.mending and not CHECKUP.mending.over:
-            return "running", CHECKUP.mending.offer.label(lang), CHECKUP.mending.line or text
-        if CHECKUP.stage:
-            return "running", say(lang, "ui.doctor.ending"), say(lang, f"doctor.stage.{CHECKUP.stage}")
-        done = len({result.id for result in CHECKUP.arrived})
+def _sentence(lang: str, now: CheckupState) -> tuple[str, str, str]:
+    report = now.report
+    if now.running:
+        text = say(lang, "ui.doctor.deep_text" if now.deep else "ui.doctor.checking_text")
+        if now.fix and not now.fix.over:
+            return "running", now.fix.offer.label(lang), now.fix.line or text
+        if now.stage:
+            return "running", say(lang, "ui.doctor.ending"), say(lang, f"doctor.stage.{now.stage}")
+        done = len({result.id for result in now.arrived})
         return "running", say(lang, "ui.doctor.checking"), say(lang, "ui.doctor.progress", n=done) if done else text
-    if report is None or CHECKUP.failed:
+    if report is None or now.failed:
         return "attention", say(lang, "ui.doctor.broken"), say(lang, "ui.doctor.broken_text")
     made = sum(result.status != "skipped" for result in report.results)
     summary = say(lang, "ui.doctor.summary", checks=made, seconds=f"{report.seconds:.1f}")
@@ -119,8 +120,8 @@ def _sentence(lang: str, report: Report | None) -> tuple[str, str, str]:
     return "good", say(lang, "ui.doctor.ready_cpu"), summary
 
 
-def _copy_report(lang: str, report: Report) -> Safe:
-    """The report without names, paths or secrets, one click from the clipboard."""
+def _copy_report(lang: str, report: Report) -> Html:
+    """A button that copies the report without names, paths or secrets."""
     return tag(
         '<span><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy '
         'data-done="{done}" title="{hint}">{label}</button></span>',
@@ -131,13 +132,13 @@ def _copy_report(lang: str, report: Report) -> Safe:
     )
 
 
-def _finding(lang: str, result: Result) -> Safe:
-    offer = CHECKUP.offers.get(result.key)
+def _finding(lang: str, now: CheckupState, result: Finding) -> Html:
+    offer = now.offers.get(result.key)
     look, why = LOOKS[result.status], result.why(lang)
     fix = result.fix(lang, button=offer is not None or result.action == "proc.end")
     return tag(
         '<section class="gs-card gs-finding gs-{look}" data-key="finding-{id}">{icon}<div><h3>{what}</h3>'
-        "{why}{fix}{commands}{mend}</div></section>",
+        "{why}{fix}{commands}{offer}</div></section>",
         look=look,
         id=result.key,
         icon=icon(look),
@@ -145,16 +146,14 @@ def _finding(lang: str, result: Result) -> Safe:
         why=tag('<p class="gs-muted">{why}</p>', why=prose(why)) if why else "",
         fix=tag('<p class="gs-fix">{fix}</p>', fix=prose(fix)) if fix else "",
         commands=commands(lang, fix, key=f"fix-{result.key}"),
-        mend=_mend(lang, result.key, offer),
+        offer="" if offer is None or now.running else _offer(lang, result.key, offer),
     )
 
 
-def _mend(lang: str, key: str, offer: FixOffer | None) -> Safe:
-    """What a fix would change, and its button."""
-    if offer is None or CHECKUP.running:
-        return Safe("")
+def _offer(lang: str, key: str, offer: FixOffer) -> Html:
+    """A fix: what it would change, and its button."""
     act = button(
-        "mend",
+        "fix",
         offer.label(lang),
         which=key,
         confirm=offer.question(lang),
@@ -164,22 +163,21 @@ def _mend(lang: str, key: str, offer: FixOffer | None) -> Safe:
     return tag('<pre class="gs-diff">{shown}</pre><div class="gs-row">{act}</div>', shown=offer.shown, act=act)
 
 
-def _mending(lang: str) -> Safe:
-    """What became of the last fix."""
-    mending = CHECKUP.mending
-    if mending is None or not mending.over:
-        return Safe("")
-    if mending.problem:
-        return problem(lang, mending.problem)
+def _fixed(lang: str, now: CheckupState) -> Html:
+    """The result of the last fix."""
+    if now.fix is None or not now.fix.over:
+        return Html("")
+    if now.fix.problem:
+        return problem(lang, now.fix.problem)
     return tag(
         '<div class="gs-problem gs-good" role="status">{icon}<div>{text}</div></div>',
         icon=icon("good"),
-        text=mending.offer.done(lang),
+        text=now.fix.offer.done(lang),
     )
 
 
-def _all_checks(lang: str, report: Report) -> Safe:
-    families: dict[str, list[Safe]] = {}
+def _all_checks(lang: str, report: Report, *, running: bool) -> Html:
+    families: dict[str, list[Html]] = {}
     for result in report.results:
         if result.status != "skipped":
             families.setdefault(result.family, []).append(_check(lang, result))
@@ -196,7 +194,7 @@ def _all_checks(lang: str, report: Report) -> Safe:
     if skipped:
         names = say(lang, "ui.doctor.skipped", names=say(lang, "ui.doctor.comma").join(skipped))
         body.append(tag('<p class="gs-small">{names}</p>', names=names))
-    if not CHECKUP.running:
+    if not running:
         deep = button("deep", say(lang, "ui.doctor.deep"), look="quiet")
         body.append(tag('<div class="gs-row">{deep}</div>', deep=deep))
     count = sum(map(len, families.values()))
@@ -206,7 +204,7 @@ def _all_checks(lang: str, report: Report) -> Safe:
     )
 
 
-def _check(lang: str, result: Result) -> Safe:
+def _check(lang: str, result: Finding) -> Html:
     look = LOOKS[result.status]
     state = tag(' <span class="gs-small">({word})</span>', word=say(lang, f"doctor.status.{result.status}"))
     return tag(
@@ -221,12 +219,12 @@ def _check(lang: str, result: Result) -> Safe:
     )
 
 
-def _changes(lang: str) -> Safe:
-    """Everything that the doctor changed here, newest first, and what can be taken back."""
-    told = CHECKUP.changes[:_CHANGES_SHOWN]
-    undo = {key: offer for key, offer in CHECKUP.offers.items() if key.startswith("undo-")}
+def _changes(lang: str, now: CheckupState) -> Html:
+    """Everything that the doctor changed here, newest first, and what can be undone."""
+    told = now.changes[:_CHANGES_SHOWN]
+    undo = {key: offer for key, offer in now.offers.items() if key.startswith("undo-")}
     if not told and not undo:
-        return Safe("")
+        return Html("")
     lines = [
         tag(
             '<li><span class="gs-small gs-number">{time}</span> {text}</li>',
@@ -235,6 +233,7 @@ def _changes(lang: str) -> Safe:
         )
         for entry in told
     ]
-    body = [tag('<ul class="gs-plain">{lines}</ul>', lines=lines), *(_mend(lang, *pair) for pair in undo.items())]
+    offers = [] if now.running else [_offer(lang, *pair) for pair in undo.items()]
+    body = [tag('<ul class="gs-plain">{lines}</ul>', lines=lines), *offers]
     title = say(lang, "ui.doctor.changes", n=len(told))
     return tag('<section class="gs-card">{fold}</section>', fold=fold(title, body, key="changes"))

@@ -1,16 +1,16 @@
-"""The GPUs of the Doctor step: a card for each, with its memory split by who holds it."""
+"""The GPUs in the Doctor step: a card for each, with its memory by process."""
 
 from __future__ import annotations
 
 from glmstudio.doctor import Gpu, GpuProcess
-from glmstudio.ui.framework.markup import Safe, icon, tag
+from glmstudio.ui.framework.markup import Html, icon, tag
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.units import memory
 from glmstudio.words import say
 
 
-def render_gpus(lang: str) -> Safe:
-    """A card for each GPU, or a plain statement of what works without one."""
+def render_gpus(lang: str) -> Html:
+    """A card for each GPU, or what works without one."""
     gpus = CHECKUP.gpus()
     if not gpus:
         return tag(
@@ -23,7 +23,7 @@ def render_gpus(lang: str) -> Safe:
     return tag('<div class="gs-cards">{cards}</div>', cards=[_gpu(lang, gpu) for gpu in gpus])
 
 
-def _gpu(lang: str, gpu: Gpu) -> Safe:
+def _gpu(lang: str, gpu: Gpu) -> Html:
     used = gpu.total_mib - gpu.free_mib
     facts = [
         "" if gpu.temperature_c is None else f"{gpu.temperature_c} °C",
@@ -43,8 +43,8 @@ def _gpu(lang: str, gpu: Gpu) -> Safe:
     )
 
 
-def _memory_bar(lang: str, gpu: Gpu) -> Safe:
-    """One bar, a part for each program; what no program is named for comes last."""
+def _memory_bar(lang: str, gpu: Gpu) -> Html:
+    """One bar with a part for each process; memory of unknown processes comes last."""
     parts = [(_kind(process), process.used_mib) for process in gpu.processes if process.used_mib]
     rest = gpu.total_mib - gpu.free_mib - sum(used for _, used in parts)
     shown = [*parts, ("unnamed", rest)] if rest > 0 else parts
@@ -66,13 +66,14 @@ def _share(used: int, gpu: Gpu) -> float:
 
 
 def _kind(process: GpuProcess) -> str:
-    """Whose program it is: "ours", "stale" or "other"."""
-    if CHECKUP.report and process.pid in {each.identity.pid for each in CHECKUP.report.stale}:
+    """Whose process it is: "ours", "stale" or "other"."""
+    report = CHECKUP.state.report
+    if report and process.pid in {each.identity.pid for each in report.stale}:
         return "stale"
     return "ours" if process.owner == "ours" else "other"
 
 
-def _processes(lang: str, gpu: Gpu) -> Safe:
+def _processes(lang: str, gpu: Gpu) -> Html:
     if not gpu.processes:
         return tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.doctor.gpu_idle"))
     rows = [

@@ -1,20 +1,20 @@
-"""The processes that were left behind, with ticks and a reason for each; and other trainings, which are left alone."""
+"""Leftover processes with a tick box and a reason for each; and other trainings, which are left alone."""
 
 from __future__ import annotations
 
 from glmstudio.doctor import OtherTraining, StaleProcess
-from glmstudio.ui.framework.markup import Safe, button, icon, prose, tag
-from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.ui.framework.markup import Html, button, icon, prose, tag
+from glmstudio.ui.state.checkup import CheckupState
 from glmstudio.units import duration
 from glmstudio.words import say
 
 
-def render_stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
-    """The table, and what became of those that were ended last."""
-    ended = [tag("<li>{icon}{text}</li>", icon=icon("note"), text=result.text(lang)) for result in CHECKUP.ended]
-    done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Safe("")
+def render_stale(lang: str, now: CheckupState, stale: tuple[StaleProcess, ...]) -> Html:
+    """The table, and the result for those that were ended last."""
+    ended = [tag("<li>{icon}{text}</li>", icon=icon("note"), text=result.text(lang)) for result in now.ended]
+    done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Html("")
     if not stale:
-        return tag('<section class="gs-card">{done}</section>', done=done) if ended else Safe("")
+        return tag('<section class="gs-card">{done}</section>', done=done) if ended else Html("")
     confirm = button(
         "end",
         say(lang, "ui.doctor.end"),
@@ -36,25 +36,25 @@ def render_stale(lang: str, stale: tuple[StaleProcess, ...]) -> Safe:
         heads=heads,
         rows=[_stale_row(lang, process) for process in stale],
         done=done,
-        confirm="" if CHECKUP.running else confirm,
+        confirm="" if now.running else confirm,
     )
 
 
 def _question(lang: str, stale: tuple[StaleProcess, ...]) -> str:
-    """What is asked before they are ended; what still computes is named again, for it may be somebody's work."""
+    """The question before they are ended; busy ones are named, for they may be somebody's work."""
     question = say(lang, "ui.doctor.end_confirm", which="%s")
     busy = ", ".join(str(process.identity.pid) for process in stale if process.busy)
     return f"{question} {say(lang, 'ui.doctor.end_busy', pids=busy)}" if busy else question
 
 
-def _stale_row(lang: str, process: StaleProcess) -> Safe:
+def _stale_row(lang: str, process: StaleProcess) -> Html:
     return tag(
         '<tr data-key="stale-{pid}"><td>'
         '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked} aria-label="{label}"></td>'
         '<td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'
         '<p class="gs-small">{facts}</p></td><td>{age}</td><td>{why}</td></tr>',
         token=process.token,
-        ticked=Safe(" checked") if process.ticked else "",
+        ticked=Html(" checked") if process.ticked else "",
         label=say(lang, "ui.doctor.tick", pid=process.identity.pid),
         pid=process.identity.pid,
         command=process.command[:160],
@@ -64,10 +64,10 @@ def _stale_row(lang: str, process: StaleProcess) -> Safe:
     )
 
 
-def render_jobs(lang: str, jobs: tuple[OtherTraining, ...]) -> Safe:
-    """Trainings of other programs: shown so that nobody wonders who holds the card, without a button."""
+def render_jobs(lang: str, jobs: tuple[OtherTraining, ...]) -> Html:
+    """Trainings of other programs: shown so that nobody wonders who uses the GPU, without a button."""
     if not jobs:
-        return Safe("")
+        return Html("")
     rows = [
         tag(
             '<tr data-key="job-{pid}"><td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'

@@ -1,4 +1,4 @@
-"""A data set on the page: the doctor's verdict, the lengths of its records, and one record as the model sees it."""
+"""A dataset: verdict, lengths of its records, and one record as the model sees it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glmstudio.ui.framework.markup import Safe, button, fold, icon, join, tag
+from glmstudio.ui.framework.markup import Html, button, fold, icon, join, tag
 from glmstudio.words import say
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ def verdict(
     count: int,
     selection: Selection | None = None,
     held_back: int = 0,
-) -> Safe:
+) -> Html:
     """What the doctor says of `records` records with `count` problems; `problems` are the first of these.
 
     With a selection also what is trained on and what became of the rest; `held_back` of it are kept for validation.
     """
-    chosen = _chosen(lang, selection, held_back) if selection is not None else Safe("")
+    chosen = _chosen(lang, selection, held_back) if selection is not None else Html("")
     if not count:
         fine = tag("<strong>{text}</strong>", text=say(lang, "ui.data.fine", records=records))
         return _box("good", fine, chosen)
@@ -48,11 +48,11 @@ def verdict(
     return _box("attention", title, chosen, fold(say(lang, "ui.data.lines"), listed, key="data-lines", unfolded=True))
 
 
-def histogram(lang: str, bars: Sequence[Bar], limit: int | None = None) -> Safe:
+def histogram(lang: str, bars: Sequence[Bar], limit: int | None = None) -> Html:
     """How many records have how many tokens, with the limit as a line; nothing where there is no record."""
     total = sum(count for _, _, count in bars)
     if not total:
-        return Safe("")
+        return Html("")
     said = _lengths_said(lang, bars, limit)
     right = bars[-1][1]
     inside = limit is not None and limit <= right
@@ -65,11 +65,11 @@ def histogram(lang: str, bars: Sequence[Bar], limit: int | None = None) -> Safe:
         title=say(lang, "ui.data.lengths"),
         axes=_axes(lang, bars),
         bars=[_bar(bar, bars, limit) for bar in bars if bar[2]],
-        line=_limit_line(lang, limit, right) if inside and limit is not None else Safe(""),
+        line=_limit_line(lang, limit, right) if inside and limit is not None else Html(""),
     )
 
 
-def record(lang: str, pieces: Sequence[Piece], number: int, total: int) -> Safe:
+def record(lang: str, pieces: Sequence[Piece], number: int, total: int) -> Html:
     """One record as the model sees it; `number` is its place from 0. The buttons send `record` with the row to show."""
     counts = {kind: sum(piece.tokens for piece in pieces if piece.kind == kind) for kind in _MARKS}
     return tag(
@@ -83,7 +83,7 @@ def record(lang: str, pieces: Sequence[Piece], number: int, total: int) -> Safe:
     )
 
 
-def _box(look: str, *parts: Safe) -> Safe:
+def _box(look: str, *parts: Html) -> Html:
     return tag(
         '<div class="gs-problem gs-{look} gs-verdict">{icon}<div>{parts}</div></div>',
         look=look,
@@ -92,7 +92,7 @@ def _box(look: str, *parts: Safe) -> Safe:
     )
 
 
-def _line(lang: str, problem: Problem, several: bool) -> Safe:
+def _line(lang: str, problem: Problem, several: bool) -> Html:
     place = say(lang, "ui.data.line", line=problem.line)
     mend = tag(' <span class="gs-small">({text})</span>', text=say(lang, "ui.data.can_mend")) if problem.fix else ""
     return tag(
@@ -103,8 +103,8 @@ def _line(lang: str, problem: Problem, several: bool) -> Safe:
     )
 
 
-def _chosen(lang: str, chosen: Selection, held_back: int) -> Safe:
-    """What is trained on, in sentences; what did not happen is not said."""
+def _chosen(lang: str, chosen: Selection, held_back: int) -> Html:
+    """What is trained on, in sentences; zero counts are left out."""
     said = [
         say(lang, "ui.data.trained_on", used=chosen.used, tokens=chosen.tokens, learned=chosen.learned),
         *([say(lang, "ui.data.held_back", count=held_back, rest=chosen.used - held_back)] if held_back else []),
@@ -149,7 +149,7 @@ def _x(tokens: float, right: int) -> float:
     return _LEFT + tokens / right * (_WIDTH - _LEFT - _RIGHT)
 
 
-def _bar(bar: Bar, bars: Sequence[Bar], limit: int | None) -> Safe:
+def _bar(bar: Bar, bars: Sequence[Bar], limit: int | None) -> Html:
     low, high, count = bar
     right, tallest = bars[-1][1], max(each for _, _, each in bars)
     height = max(1.5, count / tallest * (_HEIGHT - _TOP - _BOTTOM))  # one record among thousands is still seen
@@ -168,7 +168,7 @@ def _bar(bar: Bar, bars: Sequence[Bar], limit: int | None) -> Safe:
     )
 
 
-def _axes(lang: str, bars: Sequence[Bar]) -> Safe:
+def _axes(lang: str, bars: Sequence[Bar]) -> Html:
     right, tallest = bars[-1][1], max(count for _, _, count in bars)
     floor = _HEIGHT - _BOTTOM
     places = [_text(_x(tokens, right), floor + 18, f"{tokens:,}") for tokens in _round_numbers(right)]
@@ -186,13 +186,13 @@ def _axes(lang: str, bars: Sequence[Bar]) -> Safe:
 
 
 def _round_numbers(right: int) -> range:
-    """Places for numbers on the axis: steps of 1, 2 or 5 times a power of ten, none near the end, which has its own."""
+    """Ticks of the axis: multiples of 1, 2 or 5 times a power of ten, none near the end, which has its own label."""
     power = 10 ** max(0, len(str(right)) - 2)
     step = next(power * factor for factor in (1, 2, 5, 10, 20) if power * factor * 6 >= right)
     return range(0, max(1, round(right * 0.85)), step)
 
 
-def _limit_line(lang: str, limit: int, right: int) -> Safe:
+def _limit_line(lang: str, limit: int, right: int) -> Html:
     x = _x(limit, right)
     near_the_edge = x > _WIDTH / 2
     return tag(
@@ -210,7 +210,7 @@ def _limit_line(lang: str, limit: int, right: int) -> Safe:
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle", look: str = "") -> Safe:
+def _text(x: float, y: float, text: str, anchor: str = "middle", look: str = "") -> Html:
     return tag(
         '<text class="{look}" x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>',
         look=look,
@@ -221,7 +221,7 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", look: str = "")
     )
 
 
-def _steps(lang: str, number: int, total: int) -> list[Safe]:
+def _steps(lang: str, number: int, total: int) -> list[Html]:
     parts = []
     if number > 0:
         parts.append(button("record", say(lang, "ui.data.previous"), look="quiet", row=number - 1))
@@ -230,7 +230,7 @@ def _steps(lang: str, number: int, total: int) -> list[Safe]:
     return parts
 
 
-def _legend(lang: str) -> Safe:
+def _legend(lang: str) -> Html:
     samples = [
         tag("<li>{sample}</li>", sample=_piece(say(lang, f"ui.data.{_NAMES[kind]}"), kind, False)) for kind in _MARKS
     ]
@@ -240,12 +240,12 @@ def _legend(lang: str) -> Safe:
     )
 
 
-def _piece(text: str, kind: str, special: bool) -> Safe:
-    element = Safe(_MARKS[kind])
+def _piece(text: str, kind: str, special: bool) -> Html:
+    element = Html(_MARKS[kind])
     return tag(
         '<{element} class="gs-{kind}{special}">{text}</{element}>',
         element=element,
         kind=kind,
-        special=Safe(" gs-special") if special else "",
+        special=Html(" gs-special") if special else "",
         text=text,
     )

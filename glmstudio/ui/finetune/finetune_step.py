@@ -1,4 +1,4 @@
-"""The Fine-tune step: three ways to begin, the form, the review and Start on the left, the runs on the right."""
+"""The Fine-tune step: kind of data, form, review and Start on the left; the runs on the right."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from glmstudio.ui.finetune import (
     teach_actions,
     teach_view,
 )
-from glmstudio.ui.framework.live import PageRenderer, PageState
-from glmstudio.ui.framework.markup import Safe, button, icon, problem, tag
+from glmstudio.ui.framework.live import PageRenderer
+from glmstudio.ui.framework.markup import Html, button, icon, problem, tag
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import uploads, ways
 from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.page_state import FinetuneState, PageState
 from glmstudio.ui.state.runwatch import live_run
 from glmstudio.words import say
 
@@ -35,39 +36,39 @@ SOURCES = ("sample", "file", "facts")
 
 def build(page: PageRenderer) -> None:
     """The Fine-tune step inside the current Blocks."""
-    with gr.Column(elem_id="step-finetune", elem_classes="gs-step"):
+    with page.step("finetune", part="finetune"):
         source = _ways(page)
         with gr.Row(elem_id="finetune-columns"):
             with gr.Column(scale=5, min_width=340, elem_classes="gs-form"):
-                form = _form(page, source)
+                fields = _form(page, source)
                 page.panel("plan", review.render_plan, form_actions.act)
                 start = gr.Button(variant="primary", elem_id="finetune-start")
                 page.live(start, _start_button)
-                page.panel("start", render_start, form_actions.act)
-            with gr.Column(scale=7, min_width=380):
-                page.panel("compare", compare.render_compare, run_actions.act)
-                page.panel("run", runs_view.render_open, run_actions.act)
-                page.panel("runs", runs_view.render_list, run_actions.act)
-    typed = gr.Textbox(visible=False)
-    take_along = "(...values) => [...values.slice(0, -1), studio.typed()]"
-    page.on(start.click, start_from_form, inputs=[*form, typed], js=take_along)
+                page.panel("start", render_start, form_actions.act_start, whole=True)
+            with gr.Column(scale=7, min_width=380), page.part("runs"):
+                page.panel("compare", compare.render_compare, run_actions.act, whole=True)
+                page.panel("run", runs_view.render_open, run_actions.act, whole=True)
+                page.panel("runs", runs_view.render_list, run_actions.act, whole=True)
+        typed = gr.Textbox(visible=False)
+        take_along = "(...values) => [...values.slice(0, -1), studio.typed()]"
+        page.on(start.click, start_from_form, inputs=[*fields, typed], js=take_along, whole=True)
 
 
 def _ways(page: PageRenderer) -> Any:
-    """The three ways to begin, and the table of facts."""
+    """The choice of data, and the table of facts."""
     source = page.live(
         gr.Radio(
             elem_id="finetune-source", value="sample", choices=[(" " * at, each) for at, each in enumerate(SOURCES, 1)]
         ),
-        lambda lang, view: {
+        lambda lang, form: {
             "label": say(lang, "ui.finetune.data"),
             "choices": [(say(lang, f"ui.finetune.source_{name}"), name) for name in SOURCES],
-            "value": view.source,
+            "value": form.source,
         },
     )
     page.panel("facts", teach_view.render_facts, teach_actions.act)
     upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="facts-upload")
-    page.live(upload, lambda lang, view: {"label": say(lang, "ui.teach.upload"), "visible": view.source == "facts"})
+    page.live(upload, lambda lang, form: {"label": say(lang, "ui.teach.upload"), "visible": form.source == "facts"})
     page.on(upload.upload, take_facts, inputs=[upload])
     return source
 
@@ -76,14 +77,14 @@ def _form(page: PageRenderer, source: Any) -> list[Any]:
     path = gr.Textbox(max_lines=1, visible=False, elem_id="finetune-path")
     page.live(
         path,
-        lambda lang, view: {
+        lambda lang, form: {
             "label": say(lang, "ui.finetune.path"),
             "placeholder": say(lang, "ui.finetune.path_example"),
-            "visible": view.source == "file",
+            "visible": form.source == "file",
         },
     )
     upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="finetune-upload")
-    page.live(upload, lambda lang, view: {"label": say(lang, "ui.finetune.upload"), "visible": view.source == "file"})
+    page.live(upload, lambda lang, form: {"label": say(lang, "ui.finetune.upload"), "visible": form.source == "file"})
     page.panel("data", review.render_data, form_actions.act)
     page.panel("presets", preset_cards.render_presets, form_actions.act)
     page.panel("cards", gpu_choice.render_cards, form_actions.act)
@@ -91,25 +92,25 @@ def _form(page: PageRenderer, source: Any) -> list[Any]:
     page.panel("machines", cluster_form.render_machines, form_actions.act)
     name = gr.Textbox(max_lines=1, max_length=60, elem_id="finetune-name")
     page.words(name, label="ui.finetune.name", placeholder="ui.finetune.name_example", info="ui.finetune.name_info")
-    form = [source, path, name]
+    fields = [source, path, name]
     # A box that was just made visible misses gradio's `input` for what is pasted into it; `change` hears everything.
     for trigger in (source.input, path.change, name.change):
-        page.on(trigger, remember_form, inputs=form, mode="always_last")
+        page.on(trigger, remember_form, inputs=fields, mode="always_last")
     page.on(upload.upload, take_upload, inputs=[upload], outputs=[path])
-    return form
+    return fields
 
 
-def remember_form(view: PageState, source: str, data: str, name: str) -> PageState:
-    """Keep what the form says now, so that the review beside it can be drawn."""
-    record = view.record if (source, data or "") == (view.source, view.data) else 0
-    if (source == "facts") != (view.source == "facts"):  # facts have presets of their own
-        view = replace(view, preset="", changes=(), settings_problem=None)
-    if source != view.source:
+def remember_form(form: FinetuneState, source: str, data: str, name: str) -> FinetuneState:
+    """Take over the fields of the form, so that the review can be drawn."""
+    record = form.record if (source, data or "") == (form.source, form.data) else 0
+    if (source == "facts") != (form.source == "facts"):  # facts have presets of their own
+        form = replace(form, preset="", changes=(), settings_problem=None)
+    if source != form.source:
         ways.remember(source)
-    return replace(view, source=source, data=data or "", name=name or "", record=record, form_problem=None)
+    return replace(form, source=source, data=data or "", name=name or "", record=record, form_problem=None)
 
 
-def take_upload(view: PageState, upload: Any) -> tuple[PageState, str]:
+def take_upload(form: FinetuneState, upload: Any) -> tuple[FinetuneState, str]:
     """Keep an uploaded file in the workspace and use it; the browser's name for it is never trusted as a path."""
     given = Path(str(getattr(upload, "name", upload)))
     name = re.sub(r"[^\w.-]+", "_", given.name).lstrip(".")[-80:] or "data.jsonl"
@@ -120,34 +121,35 @@ def take_upload(view: PageState, upload: Any) -> tuple[PageState, str]:
     try:
         uploads.take(given, target)
     except OSError as error:
-        return replace(view, form_problem=refused(error)), view.data
-    return replace(view, source="file", data=str(target), record=0), str(target)
+        return replace(form, form_problem=refused(error)), form.data
+    return replace(form, source="file", data=str(target), record=0), str(target)
 
 
-def take_facts(view: PageState, upload: Any) -> PageState:
+def take_facts(form: FinetuneState, upload: Any) -> FinetuneState:
     """Read an uploaded file into the table of facts; the file itself is not kept."""
     given = Path(str(getattr(upload, "name", upload)))
     try:
-        return teach_actions.take_file(view, given)
+        return teach_actions.take_file(form, given)
     finally:
         uploads.drop(given)
 
 
-def start_from_form(view: PageState, source: str, data: str, name: str, typed: str = "") -> PageState:
+def start_from_form(state: PageState, source: str, data: str, name: str, typed: str = "") -> PageState:
     """Start the run that the form describes; a second click on the same form starts nothing.
 
     `typed` are the fields, as JSON, that say something else than the page has been told so far.
     """
-    view = form_actions.take_typed(remember_form(view, source, data, name), typed)
-    view = view if view.form_problem else teach_actions.before_start(view)
-    return view if view.form_problem else form_actions.start(view)
+    form = form_actions.take_typed(remember_form(state.finetune, source, data, name), typed)
+    form = form if form.form_problem else teach_actions.before_start(form)
+    state = replace(state, finetune=form)
+    return state if form.form_problem else form_actions.start(state)
 
 
-def render_start(lang: str, view: PageState) -> Safe:
-    """Where the eye is when Start was pressed: what went wrong, or that the page may be closed."""
-    if view.form_problem:
-        shown = problem(lang, preset_cards.labelled(lang, view.form_problem))
-        if view.form_problem.key != "runs.chat_loaded":
+def render_start(lang: str, form: FinetuneState) -> Html:
+    """Below Start: what went wrong, or that the page may be closed."""
+    if form.form_problem:
+        shown = problem(lang, preset_cards.labelled(lang, form.form_problem))
+        if form.form_problem.key != "runs.chat_loaded":
             return shown
         return tag(
             '{shown}<div class="gs-row">{unload}{beside}</div>',
@@ -161,10 +163,10 @@ def render_start(lang: str, view: PageState) -> Safe:
             icon=icon("good"),
             text=say(lang, "ui.finetune.close"),
         )
-    return Safe("")
+    return Html("")
 
 
-def _start_button(lang: str, view: PageState) -> dict[str, Any]:
-    found = recipe(view)
+def _start_button(lang: str, form: FinetuneState) -> dict[str, Any]:
+    found = recipe(form)
     key = "ui.finetune.enqueue" if live_run() else "ui.finetune.start"
     return {"value": say(lang, key), "interactive": found.chosen is not None and found.problem is None}

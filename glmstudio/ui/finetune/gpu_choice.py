@@ -1,25 +1,25 @@
-"""The cards of this machine to choose from by clicking: free memory, temperature, and who uses each."""
+"""The choice of GPUs: free memory, temperature, and who uses each."""
 
 from __future__ import annotations
 
 from glmstudio.config.devices import cards_of, chat_on, run_on
 from glmstudio.doctor import Gpu
-from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.framework.markup import Safe, bar, tag
+from glmstudio.ui.framework.markup import Html, bar, tag
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import recipe
+from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import memory
 from glmstudio.words import say
 
-_NAMED = 2  # programs of a card that are named; the Doctor step shows all
+_NAMED = 2  # programs that are named for a GPU; the Doctor step shows all
 
 
-def render_cards(lang: str, view: PageState) -> Safe:
-    """A button for each card, pressed where the run would take it; nothing on a machine without one."""
+def render_cards(lang: str, form: FinetuneState) -> Html:
+    """A button for each GPU, pressed if the run would use it; nothing on a machine without one."""
     gpus = CHECKUP.gpus()
     if not gpus:
-        return Safe("")
-    taken = {card.index for card in cards_of(recipe(view).device)}
+        return Html("")
+    taken = {card.index for card in cards_of(recipe(form).device)}
     return tag(
         '<fieldset class="gs-choice"><legend>{label}</legend><div class="gs-presets">{cards}</div>'
         '<p class="gs-small">{hint}</p></fieldset>',
@@ -29,7 +29,7 @@ def render_cards(lang: str, view: PageState) -> Safe:
     )
 
 
-def _card(lang: str, gpu: Gpu, taken: bool) -> Safe:
+def _card(lang: str, gpu: Gpu, taken: bool) -> Html:
     used = gpu.total_mib - gpu.free_mib
     facts = [
         say(lang, "ui.cards.free", free=memory(gpu.free_mib), total=memory(gpu.total_mib)),
@@ -51,7 +51,7 @@ def _card(lang: str, gpu: Gpu, taken: bool) -> Safe:
 
 
 def _who(lang: str, gpu: Gpu) -> str:
-    """Who uses the card: a run or the chat of this studio by name, other programs by theirs."""
+    """Who uses the GPU: a run or the chat of this studio, or other programs by name."""
     device = gpu.uuid or str(gpu.index)
     if run := run_on(device):
         return say(lang, "ui.cards.run", name=run.name)

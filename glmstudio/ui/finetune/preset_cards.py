@@ -1,4 +1,4 @@
-"""Presets as cards: what each needs of this machine and gives; and every setting, one fold away."""
+"""Presets as cards with the memory they need; and all settings in a fold."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from glmstudio.config.presets import Preset, read_presets, shipped_like
 from glmstudio.config.settings import FieldDoc, Settings, change, choice_words, differences, field_docs
 from glmstudio.errors import StudioError
 from glmstudio.planning.preset_fit import PresetFit, fit
-from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, prose, tag
+from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, prose, tag
+from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.form_state import presets_in_order, recipe, teaches_facts
-from glmstudio.ui.state.ttl_cache import shared
+from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.words import has, say
 
 # What a form shows first; the others follow in the order of the settings.
@@ -19,12 +19,12 @@ _CARDS_MISSING = ("runs.cards_and_processes", "runs.no_card")
 _MOST_WRONG = 3  # presets that cannot be read
 
 
-def render_presets(lang: str, view: PageState) -> Safe:
-    """One card for each preset; the chosen one is marked, and those of other models are one fold away."""
-    chosen, used = recipe(view).preset, model_in_use()
-    mine: list[Safe] = []
-    others: list[Safe] = []
-    facts = view.source == "facts"
+def render_presets(lang: str, form: FinetuneState) -> Html:
+    """A card for each preset, the chosen one pressed; those for other models are folded."""
+    chosen, used = recipe(form).preset, model_in_use()
+    mine: list[Html] = []
+    others: list[Html] = []
+    facts = form.source == "facts"
     for preset, found in sorted(_fits(), key=lambda each: facts and not teaches_facts(each[0])):
         picked = chosen is not None and preset.name == chosen.name
         near = picked or preset.model == (used.name if used else "demo")
@@ -45,35 +45,35 @@ def render_presets(lang: str, view: PageState) -> Safe:
     )
 
 
-def render_settings(lang: str, view: PageState) -> Safe:
-    """Every setting as a form, what differs from the preset, and how to keep it as a preset of one's own."""
-    found = recipe(view)
+def render_settings(lang: str, form: FinetuneState) -> Html:
+    """All settings as a form, what differs from the preset, and saving it as a preset of one's own."""
+    found = recipe(form)
     if found.preset is None:
-        return Safe("")
-    settings = _shown(found.preset, view)
+        return Html("")
+    settings = _shown(found.preset, form)
     body = tag(
         '<div data-scope data-live="settings" data-typed class="gs-stack">'
         '<div class="gs-fields gs-settings">{fields}</div><div class="gs-row">{use}{reset}</div></div>{changed}{keep}',
         fields=[_field(lang, doc) for doc in field_docs(settings, lang) if doc.name not in _PLACED_ELSEWHERE],
         use=button("settings", say(lang, "ui.preset.use")),
-        reset=button("reset", say(lang, "ui.preset.reset"), look="quiet") if view.changes else "",
-        changed=_changed(lang, found.preset, settings, view),
+        reset=button("reset", say(lang, "ui.preset.reset"), look="quiet") if form.changes else "",
+        changed=_changed(lang, found.preset, settings, form),
         keep=_keep(lang, found.preset),
     )
-    return fold(say(lang, "ui.preset.settings"), body, key="settings", unfolded=bool(view.changes))
+    return fold(say(lang, "ui.preset.settings"), body, key="settings", unfolded=bool(form.changes))
 
 
-@shared(3.0)
+@cached(3.0)
 def _wrong() -> list[StudioError]:
     return read_presets()[1]
 
 
-@shared(3.0)
+@cached(3.0)
 def _fits() -> list[tuple[Preset, PresetFit]]:
     return [(preset, fit(preset.settings)) for preset in presets_in_order()]
 
 
-def _card(lang: str, preset: Preset, found: PresetFit, chosen: bool) -> Safe:
+def _card(lang: str, preset: Preset, found: PresetFit, chosen: bool) -> Html:
     return tag(
         '<button type="button" class="gs-preset" data-key="preset-{name}" data-act="preset" data-preset="{name}"'
         ' aria-pressed="{chosen}"><b>{title}</b><span class="gs-small">{about}</span>{need}</button>',
@@ -85,7 +85,7 @@ def _card(lang: str, preset: Preset, found: PresetFit, chosen: bool) -> Safe:
     )
 
 
-def _need(lang: str, found: PresetFit) -> Safe:
+def _need(lang: str, found: PresetFit) -> Html:
     if found.problem is None and found.need is not None and found.place is not None:
         values = {"need": found.need.total / 1e9, "total": found.place.total / 1e9}
         text = say(lang, "ui.preset.needs", **values)
@@ -95,7 +95,7 @@ def _need(lang: str, found: PresetFit) -> Safe:
             bar=bar(found.need.total / found.place.total, label=text),
         )
     if found.problem is None or (found.need is None and found.problem.key not in _CARDS_MISSING):
-        return Safe("")  # a model that is not there yet: the Model step tells
+        return Html("")  # a model that is not there yet: the Model step tells
     return tag(
         '{chip}<span class="gs-small">{why}</span>',
         chip=chip("attention", say(lang, "ui.preset.cannot")),
@@ -103,15 +103,15 @@ def _need(lang: str, found: PresetFit) -> Safe:
     )
 
 
-def _shown(preset: Preset, view: PageState) -> Settings:
-    """The settings as the form has them, as far as they are right."""
+def _shown(preset: Preset, form: FinetuneState) -> Settings:
+    """The settings of the form; those of the preset if they are invalid."""
     try:
-        return change(preset.settings, dict(view.changes), source="")
+        return change(preset.settings, dict(form.changes), source="")
     except StudioError:
         return preset.settings
 
 
-def _field(lang: str, doc: FieldDoc) -> Safe:
+def _field(lang: str, doc: FieldDoc) -> Html:
     """One setting as a labelled field with its help."""
     if doc.choices or doc.kind == "bool":
         choices = doc.choices or ("true", "false")
@@ -121,7 +121,7 @@ def _field(lang: str, doc: FieldDoc) -> Safe:
                 '<option value="{choice}"{chosen}>{words}</option>',
                 choice=choice,
                 words=choice_words(lang, choice),
-                chosen=Safe(" selected") if choice == value else "",
+                chosen=Html(" selected") if choice == value else "",
             )
             for choice in choices
         ]
@@ -131,7 +131,7 @@ def _field(lang: str, doc: FieldDoc) -> Safe:
             '<input data-field="{name}" value="{value}"{mode}>',
             name=doc.name,
             value=f"{doc.value:.12g}" if doc.kind == "float" else doc.value,
-            mode=Safe(' inputmode="decimal"') if doc.kind in ("int", "float") else "",
+            mode=Html(' inputmode="decimal"') if doc.kind in ("int", "float") else "",
         )
     return tag(
         '<label title="{help}"><span>{label}</span>{field}<span class="gs-help">{help}</span></label>',
@@ -141,14 +141,14 @@ def _field(lang: str, doc: FieldDoc) -> Safe:
     )
 
 
-def _changed(lang: str, preset: Preset, settings: Settings, view: PageState) -> Safe:
-    """What differs from the preset (of one's own: from the shipped one), and what is wrong with what was typed."""
+def _changed(lang: str, preset: Preset, settings: Settings, form: FinetuneState) -> Html:
+    """What differs from the preset (for one's own: from the shipped one), and errors in what was typed."""
     origin = shipped_like(preset) if preset.own else preset
     rows = [
         tag("<tr><td>{label}</td><td>{before}</td><td>{after}</td></tr>", label=label, before=before, after=after)
         for label, before, after in differences(origin.settings, settings, lang)
     ]
-    wrong = labelled(lang, view.settings_problem) if view.settings_problem else None
+    wrong = labelled(lang, form.settings_problem) if form.settings_problem else None
     return tag(
         "{wrong}{table}",
         wrong=problem(lang, wrong) if wrong else "",
@@ -166,7 +166,7 @@ def _changed(lang: str, preset: Preset, settings: Settings, view: PageState) -> 
 
 
 def labelled(lang: str, wrong: StudioError) -> StudioError:
-    """What is wrong with the form, by the names that the form shows; another problem as it is."""
+    """The error with the labels of the form instead of setting names; another error unchanged."""
     if wrong.key != "presets.wrong":
         return wrong
     errors = [
@@ -178,8 +178,8 @@ def labelled(lang: str, wrong: StudioError) -> StudioError:
     return StudioError("ui.preset.wrong", errors=tuple(errors))
 
 
-def _keep(lang: str, preset: Preset) -> Safe:
-    """Keep the settings under a name; a preset of one's own can also be deleted."""
+def _keep(lang: str, preset: Preset) -> Html:
+    """Save the settings as a preset; one's own can also be deleted."""
     mine = preset.own
     return tag(
         '<div data-scope class="gs-row gs-keep"><label class="gs-small">{label} <input data-field="preset_name"'

@@ -9,10 +9,10 @@ from glmstudio.errors import StudioError
 from glmstudio.planning.memory import Need
 from glmstudio.planning.plan import Plan
 from glmstudio.ui.finetune import data_view
-from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.framework.markup import Safe, bar, busy, button, fold, go, problem, tag, terminal
+from glmstudio.ui.framework.markup import Html, bar, busy, button, fold, go, problem, tag, terminal
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import FormState, recipe
+from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import duration, number, size
 from glmstudio.words import say
 
@@ -21,18 +21,18 @@ _NEEDS_DEEPSPEED = ("engines.no_deepspeed", "engines.deepspeed_broken")
 _PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits", "fixed")
 
 
-def render_data(lang: str, view: PageState) -> Safe:
+def render_data(lang: str, form: FinetuneState) -> Html:
     """The verdict on the data, what to do with bad records, how long they are, and one of them."""
-    found = recipe(view)
+    found = recipe(form)
     if found.look is None and found.problem and found.problem.key == "data.no_pdf_reader":
         return _missing(lang, found.problem, DOCUMENTS)
     if found.look is None:
-        return problem(lang, found.problem, kind="attention") if found.problem else Safe("")
+        return problem(lang, found.problem, kind="attention") if found.problem else Html("")
     if found.store is None:
         return _reading(lang, found)
     settings = found.settings
     if settings is None:
-        return Safe("")
+        return Html("")
     if not found.store.records:
         return problem(lang, StudioError("data.file_empty", file=str(found.store.source)), kind="attention")
     limit = settings.max_length
@@ -42,14 +42,14 @@ def render_data(lang: str, view: PageState) -> Safe:
         '<div class="gs-stack">{verdict}{policy}{more}</div>',
         verdict=data_view.verdict(lang, found.store.records, shown, count, found.chosen, _held_back(found)),
         policy=_policies(lang, settings) if count else "",
-        more=_closer(lang, view, found.store, settings),
+        more=_closer(lang, form, found.store, settings),
     )
 
 
-def render_plan(lang: str, view: PageState) -> Safe:
+def render_plan(lang: str, form: FinetuneState) -> Html:
     """Memory, time, disk and the command; where it does not fit, what would make it fit, one click away."""
-    found = recipe(view)
-    parts: list[Safe] = _doctor(lang)
+    found = recipe(form)
+    parts: list[Html] = _doctor(lang)
     if found.plan is not None:
         parts += [_memory(lang, found.plan), _figures(lang, found.plan), _passes(lang, found.plan)]
         if found.plan.probe.problem:
@@ -63,9 +63,9 @@ def render_plan(lang: str, view: PageState) -> Safe:
     return tag('<div class="gs-stack gs-review">{parts}</div>', parts=parts)
 
 
-def _doctor(lang: str) -> list[Safe]:
+def _doctor(lang: str) -> list[Html]:
     """What the doctor found that would make a start fail; it looks again when Start is pressed."""
-    report = CHECKUP.report
+    report = CHECKUP.state.report
     worst = next((finding for finding in report.findings if finding.status == "error"), None) if report else None
     if worst is None:
         return []
@@ -73,7 +73,7 @@ def _doctor(lang: str) -> list[Safe]:
     return [tag("{what}<div>{look}</div>", what=problem(lang, worst.to_error(), kind="attention"), look=look)]
 
 
-def _reading(lang: str, found: FormState) -> Safe:
+def _reading(lang: str, found: FormState) -> Html:
     look = found.look
     if look is None or look.problem:
         return problem(lang, found.problem)
@@ -85,7 +85,7 @@ def _reading(lang: str, found: FormState) -> Safe:
     )
 
 
-def _policies(lang: str, settings: Settings) -> Safe:
+def _policies(lang: str, settings: Settings) -> Html:
     buttons = [
         tag(
             '<button type="button" data-act="policy" data-policy="{name}" aria-pressed="{on}">{label}</button>',
@@ -103,11 +103,11 @@ def _policies(lang: str, settings: Settings) -> Safe:
     )
 
 
-def _closer(lang: str, view: PageState, store: Store, settings: Settings) -> Safe:
+def _closer(lang: str, form: FinetuneState, store: Store, settings: Settings) -> Html:
     """How long the records are, and one of them as the model sees it."""
     if not len(store):
-        return Safe("")
-    row = min(max(0, view.record), len(store) - 1)
+        return Html("")
+    row = min(max(0, form.record), len(store) - 1)
     pieces = store.record_pieces(row, settings.max_length)
     return tag(
         "{lengths}{record}",
@@ -120,7 +120,7 @@ def _closer(lang: str, view: PageState, store: Store, settings: Settings) -> Saf
     )
 
 
-def _memory(lang: str, plan: Plan) -> Safe:
+def _memory(lang: str, plan: Plan) -> Html:
     """The need as a bar against what is free, part by part."""
     place, needed = plan.place, plan.need
     whole = max(place.free, needed.total, 1)
@@ -147,7 +147,7 @@ def _memory(lang: str, plan: Plan) -> Safe:
     )
 
 
-def _legend(lang: str, needed: Need) -> Safe:
+def _legend(lang: str, needed: Need) -> Html:
     items = [
         tag(
             '<span><i class="gs-swatch gs-need-{name}"></i>{label} {amount}</span>',
@@ -161,7 +161,7 @@ def _legend(lang: str, needed: Need) -> Safe:
     return fold(say(lang, "ui.plan.parts"), tag('<div class="gs-legend-row">{items}</div>', items=items), key="need")
 
 
-def _figures(lang: str, plan: Plan) -> Safe:
+def _figures(lang: str, plan: Plan) -> Html:
     figures = [
         ("steps", f"{plan.settings.steps:,}"),
         ("epochs", _count(plan.epochs)),
@@ -177,10 +177,10 @@ def _figures(lang: str, plan: Plan) -> Safe:
     return tag('{through}<dl class="gs-figures gs-plan">{cells}</dl>', through=_through(lang, plan), cells=cells)
 
 
-def _through(lang: str, plan: Plan) -> Safe:
+def _through(lang: str, plan: Plan) -> Html:
     """Steps and passes as a sentence, where general conversations are mixed in."""
     if not plan.mixed:
-        return Safe("")
+        return Html("")
     values = {"steps": plan.settings.steps, "passes": _count(plan.epochs), "n": plan.learned_from, "m": plan.mixed}
     return tag("<p>{text}</p>", text=say(lang, "ui.plan.through", **values))
 
@@ -194,10 +194,10 @@ def _held_back(found: FormState) -> int:
     return found.plan.held_back if found.plan else 0
 
 
-def _passes(lang: str, plan: Plan) -> Safe:
+def _passes(lang: str, plan: Plan) -> Html:
     """A warning where the same few conversations are learned over and over, and the click that makes it fewer."""
     if plan.fewer_steps is None:
-        return Safe("")
+        return Html("")
     many = StudioError("ui.plan.passes", steps=plan.settings.steps, epochs=plan.epochs, records=plan.learned_from)
     fewer = say(lang, "ui.plan.fewer", steps=plan.fewer_steps, passes=plan.passes_of(plan.fewer_steps))
     return tag(
@@ -207,17 +207,17 @@ def _passes(lang: str, plan: Plan) -> Safe:
     )
 
 
-def _measure(lang: str, plan: Plan) -> Safe:
+def _measure(lang: str, plan: Plan) -> Html:
     """Time is measured, not guessed: a few steps on the longest batch, where somebody asks for it."""
     if plan.probe.state == "running":
         return tag('<span class="gs-small">{text}</span>', text=say(lang, "ui.plan.measuring"))
     return button("measure", say(lang, "ui.plan.measure"), look="quiet")
 
 
-def _trouble(lang: str, found: FormState) -> Safe:
+def _trouble(lang: str, found: FormState) -> Html:
     """What stands in the way, with the one click that helps where there is one."""
     plan = found.plan
-    buttons: list[Safe] = []
+    buttons: list[Html] = []
     if plan is not None and plan.remedy:
         buttons.append(button("remedy", say(lang, "ui.plan.remedy"), look="primary"))
     if found.problem and found.problem.key in _NEEDS_DEEPSPEED:
@@ -229,12 +229,12 @@ def _trouble(lang: str, found: FormState) -> Safe:
     )
 
 
-def _missing(lang: str, what: StudioError, extra: OptionalPackage) -> Safe:
+def _missing(lang: str, what: StudioError, extra: OptionalPackage) -> Html:
     """What needs an optional part; it is installed by a click, and what pip says last, or why it failed, is shown."""
     return tag("{what}{install}", what=problem(lang, what, kind="attention"), install=_install(lang, extra))
 
 
-def _install(lang: str, extra: OptionalPackage) -> Safe:
+def _install(lang: str, extra: OptionalPackage) -> Html:
     last = extra.installation()
     if last.state == "running":
         label = say(lang, "ui.plan.installing", name=extra.title)

@@ -1,4 +1,4 @@
-"""The buttons and fields of the table of facts: what each of them does."""
+"""The actions of the table of facts."""
 
 from __future__ import annotations
 
@@ -13,26 +13,39 @@ from glmstudio.knowledge.exam import read_facts
 from glmstudio.knowledge.table import draft, known, sheet
 from glmstudio.knowledge.table.fact_table import COLUMNS, Proposal, Row, Table, cell
 from glmstudio.knowledge.wordings.paraphrase import AT_ONCE, WRITING, Writer, loaded, proposals, wants
+from glmstudio.models import Model
 from glmstudio.runs.start import FACTS
 from glmstudio.ui.finetune.teach_view import model_of
-from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.state.page_state import FactsState, FinetuneState
 
 _FIELDS = ("fact", "proposed", "due", "column", "find")
 
 Data = Mapping[str, Any]
 
 
-def act(view: PageState, data: dict[str, Any]) -> PageState:
-    """Something was typed or pressed in the table; what was typed counts first, whatever was pressed."""
-    view = replace(view, facts_problem=None, facts_told=None)
-    do = _ACTIONS.get(str(data.get("act")))
-    try:
+def act(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
+    """Handle a button or field of the table; typed text is saved first, whatever was pressed."""
+    name = str(data.get("act"))
+
+    def do(facts: FactsState) -> FactsState:
         take(data.get("fields"))
-        return do(view, data) if do else view
+        if name in _OF_MODEL and (model := model_of(form)) is not None:
+            _OF_MODEL[name](model)
+        return _ACTIONS[name](facts, data) if name in _ACTIONS else facts
+
+    return _changed(form, do)
+
+
+def _changed(form: FinetuneState, do: Callable[[FactsState], FactsState]) -> FinetuneState:
+    """The form after an action on its table; an error is shown there."""
+    facts = replace(form.facts, problem=None, told=None)
+    try:
+        facts = do(facts)
     except StudioError as error:
-        return replace(view, facts_problem=error)
+        facts = replace(facts, problem=error)
     except OSError as error:
-        return replace(view, facts_problem=refused(error))
+        facts = replace(facts, problem=refused(error))
+    return replace(form, facts=facts)
 
 
 def is_mine(name: str) -> bool:
@@ -41,7 +54,7 @@ def is_mine(name: str) -> bool:
 
 
 def take(fields: Any) -> None:
-    """Keep what was typed: `fact.ROW.COLUMN`, `proposed.ROW.PLACE` and `due.ROW.PLACE`. Raises StudioError."""
+    """Save typed text: `fact.ROW.COLUMN`, `proposed.ROW.PLACE` and `due.ROW.PLACE`. Raises StudioError."""
     given = fields if isinstance(fields, dict) else {}
     cells: dict[int, dict[str, str]] = defaultdict(dict)
     changed: dict[int, list[tuple[str, int, str]]] = defaultdict(list)
@@ -55,35 +68,33 @@ def take(fields: Any) -> None:
         draft.edit(lambda table: _with_typed(table, cells, changed))
 
 
-def before_start(view: PageState) -> PageState:
-    """End the questions to the model, which hold the card, and save what was changed since the facts were saved: a
+def before_start(form: FinetuneState) -> FinetuneState:
+    """End the questions to the model, which hold the GPU, and save what was changed since the facts were saved: a
     plan must be seen before it is started."""
-    if view.source != "facts":
-        return view
-    if (model := model_of(view)) is not None:
+    if form.source != "facts":
+        return form
+    if (model := model_of(form)) is not None:
         known.asking(model).cancel()
     if draft.is_saved():
-        return view
+        return form
     try:
         draft.save()
     except StudioError as error:
-        return replace(view, form_problem=error)
-    return replace(view, form_problem=StudioError("ui.teach.saved_now"))
+        return replace(form, form_problem=error)
+    return replace(form, form_problem=StudioError("ui.teach.saved_now"))
 
 
-def take_file(view: PageState, file: Path) -> PageState:
+def take_file(form: FinetuneState, file: Path) -> FinetuneState:
     """Read a file into the table; where its columns have other names, ask which is which."""
-    view = replace(view, facts_problem=None, facts_told=None)
-    try:
+
+    def do(facts: FactsState) -> FactsState:
         found = sheet.read_file(file)
         if isinstance(found, sheet.Sheet):
             sheet.keep(found)
-            return view
-        return _added(view, found)
-    except StudioError as error:
-        return replace(view, facts_problem=error)
-    except OSError as error:
-        return replace(view, facts_problem=refused(error))
+            return facts
+        return _added(facts, found)
+
+    return _changed(form, do)
 
 
 def _with_typed(
@@ -103,68 +114,65 @@ def _with_typed(
     return table
 
 
-def _paste(view: PageState, data: Data) -> PageState:
+def _paste(facts: FactsState, data: Data) -> FactsState:
     kind, number, column = [*str(data.get("at", "")).split("."), "", ""][:3]
     if kind != "fact" or not number.isdecimal() or column not in COLUMNS:
-        return view
+        return facts
     rows = sheet.pasted(str(data.get("text", "")))
     named = sheet.arranged(rows) if column == COLUMNS[0] else None
     cells = rows if named is None else named
     draft.edit(lambda table: table.paste(int(number[:9]), column, cells))
-    return replace(view, facts_told=("ui.teach.pasted", {"n": len(cells)}))
+    return replace(facts, told=("ui.teach.pasted", {"n": len(cells)}))
 
 
-def _find(view: PageState, data: Data) -> PageState:
+def _find(facts: FactsState, data: Data) -> FactsState:
     fields = data.get("fields")
     text = str(fields.get("find", "")) if isinstance(fields, dict) else ""
-    return replace(view, facts_find=text[:200], facts_from=0)
+    return replace(facts, find=text[:200], first=0)
 
 
-def _page(view: PageState, data: Data) -> PageState:
+def _page(facts: FactsState, data: Data) -> FactsState:
     row = str(data.get("row", ""))
-    return replace(view, facts_from=int(row[:9])) if row.isdecimal() else view
+    return replace(facts, first=int(row[:9])) if row.isdecimal() else facts
 
 
-def _more(view: PageState, data: Data) -> PageState:
+def _more(facts: FactsState, data: Data) -> FactsState:
     number = _number(data)
-    rest = tuple(each for each in view.facts_open if each != number)
-    return replace(view, facts_open=rest if number in view.facts_open else (*rest[-50:], number))
+    rest = tuple(each for each in facts.unfolded if each != number)
+    return replace(facts, unfolded=rest if number in facts.unfolded else (*rest[-50:], number))
 
 
-def _delete(view: PageState, data: Data) -> PageState:
+def _delete(facts: FactsState, data: Data) -> FactsState:
     draft.edit(lambda table: table.delete(_number(data)))
-    return view
+    return facts
 
 
-def _clear(view: PageState, _: Data) -> PageState:
+def _clear(facts: FactsState, _: Data) -> FactsState:
     draft.edit(lambda table: Table((), table.following))
-    return replace(view, facts_from=0, facts_find="", facts_open=())
+    return replace(facts, first=0, find="", unfolded=())
 
 
-def _leave(view: PageState, data: Data, *, out: bool) -> PageState:
+def _leave(facts: FactsState, data: Data, *, out: bool) -> FactsState:
     draft.edit(lambda table: table.put(_number(data), left_out=out) if table.row(_number(data)) else table)
-    return view
+    return facts
 
 
-def _leave_known(view: PageState, _: Data) -> PageState:
-    if (model := model_of(view)) is None:
-        return view
+def _leave_known(model: Model) -> None:
     said = known.answers(model, draft.table())
     right = {number for number, (_, yes) in said.items() if yes}
     draft.edit(lambda table: table.each(lambda row: replace(row, left_out=True) if row.number in right else row))
-    return view
 
 
-def _take_all(view: PageState, _: Data) -> PageState:
+def _take_all(facts: FactsState, _: Data) -> FactsState:
     draft.edit(lambda table: table.each(lambda row: replace(row, left_out=False) if row.left_out else row))
-    return view
+    return facts
 
 
-def _example(view: PageState, _: Data) -> PageState:
-    return _added(view, read_facts(FACTS))
+def _example(facts: FactsState, _: Data) -> FactsState:
+    return _added(facts, read_facts(FACTS))
 
 
-def _added(view: PageState, facts: list[Any]) -> PageState:
+def _added(state: FactsState, facts: list[Any]) -> FactsState:
     added = 0
 
     def add(table: Table) -> Table:
@@ -175,42 +183,42 @@ def _added(view: PageState, facts: list[Any]) -> PageState:
     draft.edit(add)
     there = len(facts) - added
     told = ("ui.teach.added_some", {"n": added, "there": there}) if there else ("ui.teach.added", {"n": added})
-    return replace(view, facts_told=told)
+    return replace(state, told=told)
 
 
-def _columns(view: PageState, data: Data) -> PageState:
+def _columns(facts: FactsState, data: Data) -> FactsState:
     waiting = sheet.waiting()
     if waiting is None:
-        return view
+        return facts
     columns = waiting.guessed()
     fields = data.get("fields")
     for name, value in (fields if isinstance(fields, dict) else {}).items():
         kind, _, number = str(name).partition(".")
         if kind == "column" and number[:3].isdecimal() and int(number[:3]) < len(columns):
             columns[int(number[:3])] = str(value) if value in COLUMNS else ""
-    after = _added(view, waiting.facts(columns, named="named" in _ticked(data)))
+    after = _added(facts, waiting.facts(columns, named="named" in _ticked(data)))
     sheet.discard()
     return after
 
 
-def _discard(view: PageState, _: Data) -> PageState:
+def _discard(facts: FactsState, _: Data) -> FactsState:
     sheet.discard()
-    return view
+    return facts
 
 
-def _save(view: PageState, _: Data) -> PageState:
+def _save(facts: FactsState, _: Data) -> FactsState:
     draft.save()
-    return view
+    return facts
 
 
-def _wordings(view: PageState, data: Data) -> PageState:
-    """Propose at once by patterns; where the chat has a model loaded, let it write in the background."""
+def _wordings(facts: FactsState, data: Data) -> FactsState:
+    """Propose wordings by patterns; where the chat has a model loaded, it writes them in the background."""
     rows, turned = [row for row in draft.table().rows if wants(row)][:AT_ONCE], "turned" in _ticked(data)
     if model := loaded():
         WRITING.start(rows, model.write, lambda row, write: _propose([row], write, turned=turned))
     else:
         _propose(rows, None, turned=turned)
-    return view
+    return facts
 
 
 def _propose(rows: list[Row], write: Writer | None, *, turned: bool) -> None:
@@ -224,31 +232,31 @@ def _propose(rows: list[Row], write: Writer | None, *, turned: bool) -> None:
     draft.edit(lambda table: table.each(put))
 
 
-def _accept(view: PageState, data: Data) -> PageState:
+def _accept(facts: FactsState, data: Data) -> FactsState:
     place = str(data.get("place", ""))
     draft.edit(lambda table: accepted(table, _number(data), int(place[:4]) if place.isdecimal() else None))
-    return view
+    return facts
 
 
-def _drop(view: PageState, data: Data) -> PageState:
+def _drop(facts: FactsState, data: Data) -> FactsState:
     place = str(data.get("place", ""))
     draft.edit(lambda table: dropped(table, _number(data), int(place[:4]) if place.isdecimal() else None))
-    return view
+    return facts
 
 
-def _accept_all(view: PageState, _: Data) -> PageState:
+def _accept_all(facts: FactsState, _: Data) -> FactsState:
     def every(table: Table) -> Table:
         for row in table.rows:
             table = accepted(table, row.number, None) if row.proposed else table
         return table
 
     draft.edit(every)
-    return view
+    return facts
 
 
-def _drop_all(view: PageState, _: Data) -> PageState:
+def _drop_all(facts: FactsState, _: Data) -> FactsState:
     draft.edit(lambda table: table.each(lambda row: replace(row, proposed=()) if row.proposed else row))
-    return view
+    return facts
 
 
 def accepted(table: Table, number: int, place: int | None) -> Table:
@@ -272,21 +280,9 @@ def dropped(table: Table, number: int, place: int | None) -> Table:
     return table.put(number, proposed=tuple(rest))
 
 
-def _ask(view: PageState, _: Data) -> PageState:
-    if (model := model_of(view)) is not None:
-        known.ask(model, draft.table())
-    return view
-
-
-def _ask_stop(view: PageState, _: Data) -> PageState:
-    if (model := model_of(view)) is not None:
-        known.asking(model).cancel()
-    return view
-
-
-def _wordings_stop(view: PageState, _: Data) -> PageState:
+def _wordings_stop(facts: FactsState, _: Data) -> FactsState:
     WRITING.cancel()
-    return view
+    return facts
 
 
 def _number(data: Data) -> int:
@@ -299,16 +295,15 @@ def _ticked(data: Data) -> list[Any]:
     return ticked if isinstance(ticked, list) else []
 
 
-_ACTIONS: dict[str, Callable[[PageState, Data], PageState]] = {
+_ACTIONS: dict[str, Callable[[FactsState, Data], FactsState]] = {
     "paste": _paste,
     "facts-find": _find,
     "page": _page,
     "more": _more,
     "delete": _delete,
     "clear": _clear,
-    "leave": lambda view, data: _leave(view, data, out=True),
-    "take": lambda view, data: _leave(view, data, out=False),
-    "leave-known": _leave_known,
+    "leave": lambda facts, data: _leave(facts, data, out=True),
+    "take": lambda facts, data: _leave(facts, data, out=False),
     "take-all": _take_all,
     "example": _example,
     "columns": _columns,
@@ -322,6 +317,9 @@ _ACTIONS: dict[str, Callable[[PageState, Data], PageState]] = {
     "drop-row": _drop,
     "accept-all": _accept_all,
     "drop-all": _drop_all,
-    "ask": _ask,
-    "ask-stop": _ask_stop,
+}
+_OF_MODEL: dict[str, Callable[[Model], object]] = {
+    "leave-known": _leave_known,
+    "ask": lambda model: known.ask(model, draft.table()),
+    "ask-stop": lambda model: known.asking(model).cancel(),
 }

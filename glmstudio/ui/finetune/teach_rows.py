@@ -1,4 +1,4 @@
-"""One row of the table of facts, what is proposed for it, and the question which column of a file is which."""
+"""A row of the table of facts with its proposals, and the question which column of a file is which."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import short
 from glmstudio.knowledge.table.fact_table import COLUMNS, Proposal, Row
 from glmstudio.knowledge.table.sheet import Sheet
-from glmstudio.ui.framework.markup import Safe, button, chip, tag
+from glmstudio.ui.framework.markup import Html, button, chip, tag
 from glmstudio.words import say
 
 MAIN, MORE = COLUMNS[:3], COLUMNS[3:]
@@ -27,18 +27,18 @@ class RowMarks:
 
 
 def holds(row: Row, wanted: str) -> bool:
-    """Whether a text stands somewhere in the row."""
+    """Whether the row contains a text."""
     return any(wanted in getattr(row, column).casefold() for column in MAIN)
 
 
-def head(lang: str) -> Safe:
+def head(lang: str) -> Html:
     """The names of the columns."""
     names = [tag("<th>{name}</th>", name=say(lang, f"ui.teach.column_{column}")) for column in MAIN]
     return tag("<thead><tr><th></th>{names}<th></th></tr></thead>", names=names)
 
 
-def row(lang: str, each: Row, place: int, marks: RowMarks) -> list[Safe]:
-    """The cells of a fact, and below them what there is to say of it."""
+def row(lang: str, each: Row, place: int, marks: RowMarks) -> list[Html]:
+    """The cells of a fact, and its details below."""
     cells = [tag("<td>{field}</td>", field=_field(lang, each, column, place)) for column in MAIN]
     first = tag(
         '<tr data-key="fact-{number}" class="gs-fact{off}"><td class="gs-number gs-small">{place}</td>{cells}'
@@ -53,7 +53,7 @@ def row(lang: str, each: Row, place: int, marks: RowMarks) -> list[Safe]:
     return [first, _second(each, below)] if below else [first]
 
 
-def _second(each: Row, below: list[Safe]) -> Safe:
+def _second(each: Row, below: list[Html]) -> Html:
     return tag(
         '<tr data-key="below-{number}" class="gs-below"><td></td><td colspan="4"><div class="gs-stack">{below}</div>'
         "</td></tr>",
@@ -62,7 +62,7 @@ def _second(each: Row, below: list[Safe]) -> Safe:
     )
 
 
-def _field(lang: str, each: Row, column: str, place: int) -> Safe:
+def _field(lang: str, each: Row, column: str, place: int) -> Html:
     name = say(lang, f"ui.teach.column_{column}")
     return tag(
         '<textarea rows="1" dir="auto" data-field="fact.{number}.{column}" data-paste="{paste}" aria-label="{label}"'
@@ -76,7 +76,7 @@ def _field(lang: str, each: Row, column: str, place: int) -> Safe:
     )
 
 
-def _buttons(lang: str, each: Row, place: int, marks: RowMarks) -> list[Safe]:
+def _buttons(lang: str, each: Row, place: int, marks: RowMarks) -> list[Html]:
     more = say(lang, "ui.teach.less" if each.number in marks.unfolded else "ui.teach.more")
     label = say(lang, "ui.teach.delete", row=place)
     return [
@@ -90,8 +90,8 @@ def _buttons(lang: str, each: Row, place: int, marks: RowMarks) -> list[Safe]:
     ]
 
 
-def _below(lang: str, each: Row, place: int, marks: RowMarks) -> list[Safe]:
-    parts: list[Safe] = []
+def _below(lang: str, each: Row, place: int, marks: RowMarks) -> list[Html]:
+    parts: list[Html] = []
     unfolded = each.number in marks.unfolded and not each.blank
     if state := _state(lang, each, marks):
         parts.append(tag('<div class="gs-row">{state}</div>', state=state))
@@ -102,8 +102,8 @@ def _below(lang: str, each: Row, place: int, marks: RowMarks) -> list[Safe]:
     return parts
 
 
-def _state(lang: str, each: Row, marks: RowMarks) -> list[Safe]:
-    """Left out, known, or what is wrong."""
+def _state(lang: str, each: Row, marks: RowMarks) -> list[Html]:
+    """Whether it is left out, known, or wrong."""
     if each.left_out:
         take = button("take", say(lang, "ui.teach.take"), look="quiet", row=each.number)
         known = [chip("good", say(lang, "ui.teach.knows"))] if marks.said.get(each.number, ("", False))[1] else []
@@ -116,8 +116,8 @@ def _state(lang: str, each: Row, marks: RowMarks) -> list[Safe]:
     return []
 
 
-def _more(lang: str, each: Row, place: int, marks: RowMarks) -> Safe:
-    """The other columns, what they are for, and what the model says today."""
+def _more(lang: str, each: Row, place: int, marks: RowMarks) -> Html:
+    """The other columns with help, and what the model answers now."""
     fields = [
         tag(
             '<label><span>{name}</span>{field}<span class="gs-help">{help}</span></label>',
@@ -137,7 +137,7 @@ def _more(lang: str, each: Row, place: int, marks: RowMarks) -> Safe:
     )
 
 
-def _proposed(lang: str, each: Row) -> Safe:
+def _proposed(lang: str, each: Row) -> Html:
     lines = [_proposal(lang, each, place, found) for place, found in enumerate(each.proposed)]
     whole = [button("accept-row", say(lang, "ui.teach.accept_row"), row=each.number)] if len(lines) > 1 else []
     whole += (
@@ -150,7 +150,7 @@ def _proposed(lang: str, each: Row) -> Safe:
     )
 
 
-def _proposal(lang: str, each: Row, place: int, found: Proposal) -> Safe:
+def _proposal(lang: str, each: Row, place: int, found: Proposal) -> Html:
     where = f"{each.number}.{place}"
     inputs = [_input(f"proposed.{where}", found.question, say(lang, "ui.teach.column_wordings"))]
     if found.answer:
@@ -164,7 +164,7 @@ def _proposal(lang: str, each: Row, place: int, found: Proposal) -> Safe:
     )
 
 
-def _input(name: str, value: str, label: str) -> Safe:
+def _input(name: str, value: str, label: str) -> Html:
     return tag(
         '<input dir="auto" data-field="{name}" value="{value}" aria-label="{label}">',
         name=name,
@@ -173,8 +173,8 @@ def _input(name: str, value: str, label: str) -> Safe:
     )
 
 
-def picker(lang: str, waiting: Sheet) -> Safe:
-    """The first rows of a file, and above each column what it is."""
+def picker(lang: str, waiting: Sheet) -> Html:
+    """The first rows of a file, with a choice above each column."""
     guessed = waiting.guessed()
     heads = [tag("<th>{choice}</th>", choice=_choice(lang, number, guessed[number])) for number in range(waiting.width)]
     rows = [
@@ -194,12 +194,12 @@ def picker(lang: str, waiting: Sheet) -> Safe:
     )
 
 
-def _choice(lang: str, number: int, guessed: str) -> Safe:
+def _choice(lang: str, number: int, guessed: str) -> Html:
     options = [
         tag(
             '<option value="{column}"{chosen}>{name}</option>',
             column=column,
-            chosen=Safe(" selected") if column == guessed else "",
+            chosen=Html(" selected") if column == guessed else "",
             name=say(lang, f"ui.teach.column_{column}") if column else say(lang, "ui.teach.ignored"),
         )
         for column in ("", *COLUMNS)

@@ -1,1 +1,1 @@
-"""What every part of the page is built with."""
+"""What the page is built with: rendering, HTML, charts, theme."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from glmstudio.ui.framework.markup import Safe, join, tag
+from glmstudio.ui.framework.markup import Html, join, tag
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -15,11 +15,11 @@ _WIDTH, _HEIGHT = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 20, 12, 28
 
 
-def sparkline(points: Sequence[Point], *, label: str) -> Safe:
-    """The shape of a curve in the height of a line of text; nothing where there is no curve yet."""
+def sparkline(points: Sequence[Point], *, label: str) -> Html:
+    """A curve in the height of a line of text; nothing without points."""
     points = _finite(thin(points, 60))
     if len(points) < 2:
-        return Safe('<span class="gs-spark"></span>')
+        return Html('<span class="gs-spark"></span>')
     path = _path(_placed(points, (1, 1, 118, 26)))
     return tag(
         '<svg class="gs-spark" viewBox="0 0 120 28" preserveAspectRatio="none" role="img" aria-label="{label}">'
@@ -41,12 +41,12 @@ class Series:
     look: str = "noisy"
 
 
-def curve(series: Sequence[Series], *, label: str, x_label: str, last_x: float | None = None) -> Safe:
+def curve(series: Sequence[Series], *, label: str, x_label: str, last_x: float | None = None) -> Html:
     """A line chart with its axes; several lines are told apart by colour and by a legend in words."""
     drawn = [Series(each.name, thin(points, 400), each.look) for each in series if (points := _finite(each.points))]
     every = [point for each in drawn for point in each.points]
     if len(every) < 2:
-        return Safe("")
+        return Html("")
     box = (_LEFT, _TOP, _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM)
     low, high = _range([y for _, y in every])
     first, right = min(x for x, _ in every), max(last_x or 0, *(x for x, _ in every))
@@ -62,11 +62,11 @@ def curve(series: Sequence[Series], *, label: str, x_label: str, last_x: float |
     )
 
 
-def _key(name: str, index: int) -> Safe:
+def _key(name: str, index: int) -> Html:
     return tag('<span class="gs-key"><i class="gs-line-{index}"></i>{name}</span>', index=index % COLOURS, name=name)
 
 
-def _line(series: Series, index: int, box: Box, span: Box) -> Safe:
+def _line(series: Series, index: int, box: Box, span: Box) -> Html:
     strong = _smooth(series.points) if series.look in ("noisy", "mean") else series.points
     placed = _placed(strong, box, span)
     dots = [(f"{x:.1f}", f"{y:.1f}") for x, y in placed] if series.look == "dots" or len(placed) == 1 else []
@@ -95,7 +95,7 @@ def _finite(points: Sequence[Point]) -> list[Point]:
 
 
 def _smooth(points: Sequence[Point]) -> list[Point]:
-    """An exponential mean with the start-up bias taken out."""
+    """An exponential moving average with bias correction."""
     weight, mean, out = 0.8, 0.0, []
     for index, (x, y) in enumerate(points, start=1):
         mean = weight * mean + (1 - weight) * y
@@ -126,9 +126,9 @@ def _path(points: Sequence[Point]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
-def _grid(span: Box, box: Box) -> Safe:
+def _grid(span: Box, box: Box) -> Html:
     left, top, width, height = box
-    parts: list[Safe] = []
+    parts: list[Html] = []
     for value in _ticks(span[2], span[3], 4):
         (_, y), *_ = _placed([(span[0], value)], box, span)
         parts.append(tag('<path class="gs-grid" d="M{x} {y}h{w}"/>', x=left, y=f"{y:.1f}", w=width))

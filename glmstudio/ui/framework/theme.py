@@ -72,7 +72,7 @@ _SAME_IN_DARK = frozenset({"color_accent"})
 
 
 def theme() -> gr.themes.Base:
-    """The theme; it loads no font and no file from anywhere."""
+    """The theme, without external fonts or files."""
     made = gr.themes.Base(font=SANS, font_mono=MONO, radius_size=gr.themes.sizes.radius_md)
     values: dict[str, str] = {}
     for name, token in _COLOURS.items():

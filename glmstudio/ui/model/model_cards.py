@@ -1,4 +1,4 @@
-"""A card for each model: what it is, how it is, and what can be done with it. Pure functions of what is on disk."""
+"""A card for each model: description, state and actions. Pure functions of what is on disk."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from glmstudio.models.library import owned
 from glmstudio.models.manifest import origin
 from glmstudio.models.repair import layout_of
 from glmstudio.models.verification import is_verified
-from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.framework.markup import Safe, bar, busy, button, chip, fold, join, problem, tag
+from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, fold, join, problem, tag
 from glmstudio.ui.model.model_form import download_form, download_options
+from glmstudio.ui.state.page_state import ModelState
 from glmstudio.units import duration, size
 from glmstudio.words import has, say
 
@@ -31,14 +31,14 @@ LOOKS = {
 }
 
 
-def card(lang: str, item: InventoryItem, view: PageState, *, used: bool) -> Safe:
+def card(lang: str, item: InventoryItem, state: ModelState, *, used: bool) -> Html:
     """The card of one model."""
     parts = [
         tag('<p class="gs-muted">{about}</p>', about=_about(lang, item)),
         _abilities(lang, item),
         _facts(lang, item),
         _progress(lang, item),
-        _trouble(lang, item, view),
+        _trouble(lang, item, state),
         _buttons(lang, item, used=used),
         _more(lang, item),
     ]
@@ -64,10 +64,10 @@ def percent(job: ModelJob | None) -> int:
     return min(99, int(100 * job.done / job.total)) if job and job.total else 0
 
 
-def _label(lang: str, item: InventoryItem) -> Safe:
+def _label(lang: str, item: InventoryItem) -> Html:
     if item.model and item.model.kind == "demo":
         return tag('<span class="gs-label">{text}</span>', text=say(lang, "ui.model.demo"))
-    return Safe("")
+    return Html("")
 
 
 def _about(lang: str, item: InventoryItem) -> str:
@@ -78,13 +78,13 @@ def _about(lang: str, item: InventoryItem) -> str:
     return say(lang, f"ui.model.about_{item.model.kind if item.model else 'chatglm3'}")
 
 
-def _abilities(lang: str, item: InventoryItem) -> Safe:
+def _abilities(lang: str, item: InventoryItem) -> Html:
     can = item.entry.can if item.entry else ("chat", "tools", "finetune") if _label(lang, item) else ()
     words = [tag("<span>{word}</span>", word=say(lang, f"ui.model.can_{ability}")) for ability in can]
-    return tag('<p class="gs-abilities">{words}</p>', words=words) if words else Safe("")
+    return tag('<p class="gs-abilities">{words}</p>', words=words) if words else Html("")
 
 
-def _facts(lang: str, item: InventoryItem) -> Safe:
+def _facts(lang: str, item: InventoryItem) -> Html:
     rows: list[tuple[str, str, str]] = []
     weight = item.model.size_bytes if item.model and item.state == "ready" else 0
     weight = weight or (item.job.total if item.job and item.job.kind == "download" else 0)
@@ -118,10 +118,10 @@ def _form(lang: str, folder: Path) -> str:
     return say(lang, f"ui.model.format_{key}") if key else ""
 
 
-def _progress(lang: str, item: InventoryItem) -> Safe:
+def _progress(lang: str, item: InventoryItem) -> Html:
     job = item.job
     if job is None or not (job.live or item.state in ("paused", "stopped")):
-        return Safe("")
+        return Html("")
     label = say(lang, "ui.run.progress")
     moving = job.live and not job.total
     figures = [say(lang, "ui.model.progress", done=size(job.done), total=size(job.total))] if job.total else []
@@ -149,10 +149,10 @@ def _phase(lang: str, job: ModelJob) -> str:
     return say(lang, f"ui.model.phase_{job.phase or 'checking'}", source=source, n=job.connections)
 
 
-def _waiting(lang: str, job: ModelJob) -> Safe:
-    """What goes wrong at this moment, while it is tried again."""
+def _waiting(lang: str, job: ModelJob) -> Html:
+    """The error that is being retried."""
     if not job.live or job.problem is None:
-        return Safe("")
+        return Html("")
     return tag(
         '<p class="gs-small">{chip} {what}</p>',
         chip=chip("attention", say(lang, "ui.model.waiting")),
@@ -160,9 +160,9 @@ def _waiting(lang: str, job: ModelJob) -> Safe:
     )
 
 
-def _files(lang: str, job: ModelJob) -> Safe:
+def _files(lang: str, job: ModelJob) -> Html:
     if not job.files:
-        return Safe("")
+        return Html("")
     rows = [
         tag(
             '<tr><td class="gs-path">{name}</td><td class="gs-filebar">{bar}</td>'
@@ -177,10 +177,10 @@ def _files(lang: str, job: ModelJob) -> Safe:
     return fold(say(lang, "ui.model.files"), table, key=f"files-{job.model}")
 
 
-def _trouble(lang: str, item: InventoryItem, view: PageState) -> Safe:
+def _trouble(lang: str, item: InventoryItem, state: ModelState) -> Html:
     parts = []
-    if view.model_problem and view.model_named == item.name:
-        parts.append(problem(lang, view.model_problem))
+    if state.problem and state.named == item.name:
+        parts.append(problem(lang, state.problem))
     elif item.problem:
         parts.append(problem(lang, item.problem, kind="bad" if item.state == "broken" else "attention"))
     elif item.job and item.job.state == "failed" and item.job.problem:
@@ -188,10 +188,10 @@ def _trouble(lang: str, item: InventoryItem, view: PageState) -> Safe:
     return join(parts)
 
 
-def _buttons(lang: str, item: InventoryItem, *, used: bool) -> Safe:
-    """The buttons of a state; the first is the one that most people want."""
+def _buttons(lang: str, item: InventoryItem, *, used: bool) -> Html:
+    """The buttons for a state, the most common one first."""
     word = {key: say(lang, f"ui.model.{key}") for key in ("pause", "resume", "stop", "verify", "repair", "use")}
-    made: list[Safe] = []
+    made: list[Html] = []
     if item.state == "absent":
         return download_form(lang, item)
     if item.state in ("downloading", "repairing"):
@@ -221,7 +221,7 @@ def _buttons(lang: str, item: InventoryItem, *, used: bool) -> Safe:
     )
 
 
-def _cancel(lang: str, item: InventoryItem) -> Safe:
+def _cancel(lang: str, item: InventoryItem) -> Html:
     arrived = size(max(unfinished(item.folder), item.job.done if item.job else 0))
     return button(
         "cancel",
@@ -234,11 +234,11 @@ def _cancel(lang: str, item: InventoryItem) -> Safe:
     )
 
 
-def _more(lang: str, item: InventoryItem) -> Safe:
-    """What is done rarely: verify again, convert, delete or take off the list."""
+def _more(lang: str, item: InventoryItem) -> Html:
+    """Rare actions: verify again, convert, delete, remove from the list."""
     if item.model is None or item.model.kind == "demo" or item.state not in ("ready", "unverified", "broken"):
-        return Safe("")
-    quiet: list[Safe] = []
+        return Html("")
+    quiet: list[Html] = []
     if item.state == "ready":
         quiet.append(button("verify", say(lang, "ui.model.verify_again"), look="quiet", model=item.name))
     if owned(item.folder):
@@ -256,14 +256,14 @@ def _more(lang: str, item: InventoryItem) -> Safe:
         )
     else:
         quiet.append(button("forget", say(lang, "ui.model.forget"), look="quiet", model=item.name))
-    convert = _convert(lang, item) if item.state == "ready" else Safe("")
+    convert = _convert(lang, item) if item.state == "ready" else Html("")
     return tag('{convert}<div class="gs-row gs-quietrow">{quiet}</div>', convert=convert, quiet=quiet)
 
 
-def _convert(lang: str, item: InventoryItem) -> Safe:
-    """The offer to write `.bin` weights anew as safetensors, with the disk that it takes."""
+def _convert(lang: str, item: InventoryItem) -> Html:
+    """The offer to convert `.bin` weights to safetensors, with the disk space it needs."""
     if layout_of(item.folder) != "bin" or not all(file.suffix == ".bin" for file in weight_files(item.folder)):
-        return Safe("")
+        return Html("")
     need = sum(file.stat().st_size for file in weight_files(item.folder))
     told = say(lang, "ui.model.convert_text", need=size(need), free=size(shutil.disk_usage(item.folder).free))
     buttons = [

@@ -1,4 +1,4 @@
-"""The form of a download: the licence with its tick, the button, and what few people change."""
+"""The download form: licence checkbox, button, and advanced options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from glmstudio.models.catalogue import SOURCES, licence_accepted
 from glmstudio.models.hub.hubs import CONNECTIONS, TITLES
 from glmstudio.models.inventory import InventoryItem
 from glmstudio.paths import paths
-from glmstudio.ui.framework.markup import Safe, button, fold, tag, terminal
+from glmstudio.ui.framework.markup import Html, button, fold, tag, terminal
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.words import say
 
@@ -16,9 +16,9 @@ _FIRST = "chatglm3-6b"
 _CONNECTION_CHOICES = (1, 2, 4, 8)
 
 
-def download_form(lang: str, item: InventoryItem) -> Safe:
-    """What the card of a model that is not here asks for."""
-    entry, needs, licence = item.entry, {}, Safe("")
+def download_form(lang: str, item: InventoryItem) -> Html:
+    """The form on the card of a model that has not been downloaded."""
+    entry, needs, licence = item.entry, {}, Html("")
     if entry and not licence_accepted(entry):
         needs = {"needs_ticks": ""}
         licence = tag(
@@ -41,8 +41,8 @@ def download_form(lang: str, item: InventoryItem) -> Safe:
     )
 
 
-def download_options(lang: str, item: InventoryItem, *, beginning: bool) -> Safe:
-    """From where and how; the folder, too, as long as nothing is in it."""
+def download_options(lang: str, item: InventoryItem, *, beginning: bool) -> Html:
+    """Source and connections; also the folder, until the download has begun."""
     told = (item.job.options or {}).get("download", {}) if item.job else {}
     source = told["sources"][0] if len(told.get("sources", ())) == 1 else "auto"
     sources = [("auto", say(lang, "ui.model.from_auto")), *((source, TITLES[source]) for source in SOURCES)]
@@ -69,13 +69,13 @@ def download_options(lang: str, item: InventoryItem, *, beginning: bool) -> Safe
     return fold(say(lang, f"ui.model.{words}"), body, key=f"{words}-{item.name}")
 
 
-def _select(name: str, choices: list[tuple[str, str]], chosen: str) -> Safe:
+def _select(name: str, choices: list[tuple[str, str]], chosen: str) -> Html:
     options = [
         tag(
             '<option value="{value}"{chosen}>{text}</option>',
             value=value,
             text=text,
-            chosen=Safe(" selected") if value == chosen else "",
+            chosen=Html(" selected") if value == chosen else "",
         )
         for value, text in choices
     ]

@@ -1,4 +1,4 @@
-"""The Model step: which models there are, which one is in use, and everything that is done with their files."""
+"""The Model step: the list of models, the one in use, and every action on their files."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from glmstudio.models.catalogue import add_id, is_id
 from glmstudio.models.hub.hubs import CONNECTIONS
 from glmstudio.models.inventory import InventoryItem
 from glmstudio.paths import paths
-from glmstudio.ui.framework.live import PageRenderer, PageState
-from glmstudio.ui.framework.markup import Safe, bar, go, icon, problem, tag, terminal
+from glmstudio.ui.framework.live import PageRenderer
+from glmstudio.ui.framework.markup import Html, bar, go, icon, problem, tag, terminal
 from glmstudio.ui.model.model_cards import card
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.choice import items, model_in_use, use_model
+from glmstudio.ui.state.page_state import ModelState, PageState
 from glmstudio.units import size
 from glmstudio.words import say
 
 
 def build(page: PageRenderer) -> None:
     """The Model step inside the current Blocks."""
-    with gr.Column(elem_id="step-model", elem_classes="gs-step"):
-        page.panel("models", render, act)
+    with page.step("model", part="model"):
+        page.panel("models", render, act, whole=True)
         with gr.Column(elem_classes="gs-form"):
             with gr.Row(elem_id="model-add-row"):
                 path = gr.Textbox(max_lines=1, elem_id="model-folder", scale=1)
@@ -40,12 +41,12 @@ def build(page: PageRenderer) -> None:
                 page.words(add, value="ui.model.add")
             page.panel("folder", render_answer)
         page.panel("models-foot", render_foot)
-    for trigger in (add.click, path.submit):
-        page.on(trigger, add_from_path, inputs=[path], outputs=[path])
+        for trigger in (add.click, path.submit):
+            page.on(trigger, add_from_path, inputs=[path], outputs=[path])
 
 
-def add_from_path(view: PageState, path: str) -> tuple[PageState, str]:
-    """Take in the folder or the id that was typed; the box keeps what was refused."""
+def add_from_path(state: ModelState, path: str) -> tuple[ModelState, str]:
+    """Add the folder or hub id that was typed; the box keeps its text if that is refused."""
     told = path.strip()
     try:
         if is_id(told) and not Path(told).is_dir():
@@ -56,33 +57,38 @@ def add_from_path(view: PageState, path: str) -> tuple[PageState, str]:
                 actions.start_verify(model.name)
             answer = ("ui.model.added", {"name": model.name})
     except StudioError as error:
-        return replace(view, folder_problem=error, folder_answer=None), path
-    return replace(view, folder_problem=None, folder_answer=answer), ""
+        return replace(state, folder_problem=error, folder_answer=None), path
+    return replace(state, folder_problem=None, folder_answer=answer), ""
 
 
-def act(view: PageState, data: dict[str, Any]) -> PageState:
-    """A button of a card."""
+def act(state: PageState, data: dict[str, Any]) -> PageState:
+    """Handle a button of a card. Using another model resets the choices in Chat and Fine-tune."""
+    state = replace(state, model=_acted(state.model, data))
+    if data.get("act") == "use" and not state.model.problem:
+        chat, form = replace(state.chat, model="", adapter=""), replace(state.finetune, preset="")
+        return replace(state, chat=chat, finetune=form)
+    return state
+
+
+def _acted(state: ModelState, data: dict[str, Any]) -> ModelState:
     name, fields = str(data.get("model", "")), data.get("fields")
-    view = replace(view, folder_problem=None, folder_answer=None, model_problem=None, model_named=name)
+    state = ModelState(named=name)
     try:
         chosen = isinstance(fields, dict) and "source" in fields
         if data.get("act") == "download" or (data.get("act") == "resume" and chosen):
-            return _download(view, name, fields if isinstance(fields, dict) else {}, data.get("ticked"))
+            return _download(state, name, fields if isinstance(fields, dict) else {}, data.get("ticked"))
         if data.get("act") == "delete":
             _unused(name)
             freed = size(actions.delete(name))
-            return replace(view, folder_answer=("ui.model.deleted", {"name": name, "freed": freed}))
-        if data.get("act") == "use":
-            use_model(name)
-            return replace(view, chat_model="", chat_adapter="", preset="")
+            return replace(state, folder_answer=("ui.model.deleted", {"name": name, "freed": freed}))
         if do := _ACTS.get(str(data.get("act"))):
             do(name)
     except StudioError as error:
-        return replace(view, model_problem=error)
-    return view
+        return replace(state, problem=error)
+    return state
 
 
-def _download(view: PageState, name: str, fields: dict[str, Any], ticked: Any) -> PageState:
+def _download(state: ModelState, name: str, fields: dict[str, Any], ticked: Any) -> ModelState:
     number = str(fields.get("connections", ""))
     actions.start_download(
         name,
@@ -91,7 +97,7 @@ def _download(view: PageState, name: str, fields: dict[str, Any], ticked: Any) -
         to=str(fields.get("to") or "").strip(),
         accept="licence" in (ticked if isinstance(ticked, list) else []),
     )
-    return view
+    return state
 
 
 def _repair(name: str) -> None:
@@ -117,13 +123,14 @@ _ACTS: dict[str, Callable[[str], Any]] = {
     "convert": actions.start_convert,
     "convert-replace": _convert_replace,
     "forget": remove_folder,
+    "use": use_model,
 }
 
 
-def render(lang: str, view: PageState) -> Safe:
-    """The first step of a newcomer, and a card for each model."""
+def render(lang: str, state: ModelState) -> Html:
+    """A hint for newcomers, and a card for each model."""
     used = model_in_use()
-    cards = [card(lang, item, view, used=used is not None and item.name == used.name) for item in items()]
+    cards = [card(lang, item, state, used=used is not None and item.name == used.name) for item in items()]
     return tag(
         '<div class="gs-stack"><div class="gs-row gs-spread"><div><h2>{title}</h2><p class="gs-muted">{text}</p>'
         "</div>{next}</div>{first}"
@@ -136,10 +143,10 @@ def render(lang: str, view: PageState) -> Safe:
     )
 
 
-def _first_step(lang: str, found: list[InventoryItem]) -> Safe:
-    """What to begin with on this machine, as long as nothing but the demo is here or on its way."""
-    if CHECKUP.report is None or any(item.state != "absent" for item in found if item.name != "demo"):
-        return Safe("")
+def _first_step(lang: str, found: list[InventoryItem]) -> Html:
+    """What to begin with on this machine, as long as there is only the demo model."""
+    if CHECKUP.state.report is None or any(item.state != "absent" for item in found if item.name != "demo"):
+        return Html("")
     case = "start_gpu" if CHECKUP.gpus() else "start_cpu"
     return tag(
         '<div class="gs-problem gs-note" data-key="first-step">{icon}<div><strong>{what}</strong><p>{text}</p></div>'
@@ -150,22 +157,22 @@ def _first_step(lang: str, found: list[InventoryItem]) -> Safe:
     )
 
 
-def render_answer(lang: str, view: PageState) -> Safe:
-    """What became of the folder that was typed, or of the model that was deleted."""
-    if view.folder_problem:
-        return problem(lang, view.folder_problem)
-    if view.folder_answer:
-        key, values = view.folder_answer
+def render_answer(lang: str, state: ModelState) -> Html:
+    """The result of adding a folder or deleting a model."""
+    if state.folder_problem:
+        return problem(lang, state.folder_problem)
+    if state.folder_answer:
+        key, values = state.folder_answer
         return tag(
             '<div class="gs-problem gs-good" role="status">{icon}<strong>{text}</strong></div>',
             icon=icon("good"),
             text=say(lang, key, **values),
         )
-    return Safe("")
+    return Html("")
 
 
-def render_foot(lang: str, _view: PageState) -> Safe:
-    """Free disk, and the command."""
+def render_foot(lang: str, _view: ModelState) -> Html:
+    """Free disk space, and the same as a command."""
     room = shutil.disk_usage(_existing(paths().home))
     return tag(
         '<div class="gs-stack"><section class="gs-card"><div class="gs-row"><span class="gs-row">{icon}<span>{text}'

@@ -1,4 +1,4 @@
-"""Several runs laid over each other: their losses in one picture, and the settings in which they differ."""
+"""Compare runs: their losses in one chart, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from glmstudio.config.settings import Settings, choice_words, field_docs
 from glmstudio.ui.framework.charts import Series, curve
-from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.framework.markup import Safe, button, tag
+from glmstudio.ui.framework.markup import Html, button, tag
+from glmstudio.ui.state.page_state import RunsState
 from glmstudio.ui.state.runwatch import WATCH, RunSnapshot, newest_first
 from glmstudio.units import number
 from glmstudio.words import say
@@ -15,11 +15,11 @@ from glmstudio.words import say
 MOST = 4
 
 
-def render_compare(lang: str, view: PageState) -> Safe:
-    """The chosen runs; nothing where fewer than two are left of them."""
-    runs = [known for known in newest_first() if known.name in view.compared][:MOST]
+def render_compare(lang: str, runs_state: RunsState) -> Html:
+    """The chosen runs; nothing if fewer than two of them exist."""
+    runs = [known for known in newest_first() if known.name in runs_state.compared][:MOST]
     if len(runs) < 2:
-        return Safe("")
+        return Html("")
     lines = [Series(known.name, WATCH.reading(known).points, "mean") for known in runs]
     kept = [
         Series(f"{known.name} · {say(lang, 'ui.run.figure_validation')}", points, "dots")
@@ -38,7 +38,7 @@ def render_compare(lang: str, view: PageState) -> Safe:
     )
 
 
-def _differences(lang: str, runs: list[RunSnapshot]) -> Safe:
+def _differences(lang: str, runs: list[RunSnapshot]) -> Html:
     rows = [
         (say(lang, "ui.run.loss"), [_loss(known.state.loss) for known in runs]),
         (say(lang, "ui.run.figure_validation"), [_loss(known.state.validation_loss) for known in runs]),

@@ -1,30 +1,28 @@
-"""What a run that was taught facts has learned: one sentence, six lines, and every answer that changed."""
+"""The facts score of a run: result, progress, or the button that starts it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import quote
 
 from glmstudio.errors import StudioError
 from glmstudio.knowledge.asking import AskingProgress
-from glmstudio.knowledge.result import BASE, TUNED, Count, FactsScore, Flip, verdict
-from glmstudio.knowledge.score_report import as_markdown, cell
+from glmstudio.knowledge.result import FactsScore
 from glmstudio.knowledge.scoring import Scoring, last_score, of_run
 from glmstudio.rundir.run import EXAM, find_run
-from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
+from glmstudio.ui.chat.facts_score import render_facts_score
+from glmstudio.ui.framework.markup import Html, button, problem, progress, tag
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import duration
 from glmstudio.words import say
 
-_SHOWN = 100  # changed answers
 _KINDS = ("json", "csv")
 
 
-def render(lang: str, known: RunSnapshot) -> Safe:
-    """The result, how far it is, or the button that begins; nothing for a run that was taught no facts."""
+def render(lang: str, known: RunSnapshot) -> Html:
+    """Result, progress, or the start button; nothing for a run without facts."""
     if not known.has_result or known.state.live or not (known.run.path / EXAM).exists():
-        return Safe("")
+        return Html("")
     try:
         scoring = _scoring(known.run.path.as_posix(), known.attempts, known.name)
         look, result = _state(scoring)
@@ -38,7 +36,7 @@ def render(lang: str, known: RunSnapshot) -> Safe:
 
 @lru_cache(maxsize=8)
 def _scoring(_folder: str, _attempts: int, name: str) -> Scoring:
-    """Made once, for its data may be a large file."""
+    """Cached, because its data may be a large file."""
     return of_run(find_run(name))
 
 
@@ -49,20 +47,16 @@ def _state(scoring: Scoring) -> tuple[AskingProgress, FactsScore | None]:
     return look, scoring.kept() or scoring.finish()
 
 
-def _going(lang: str, known: RunSnapshot, look: AskingProgress) -> Safe:
+def _going(lang: str, known: RunSnapshot, look: AskingProgress) -> Html:
     run = {"run": known.name}
     title = tag("<h3>{text}</h3>", text=say(lang, "ui.facts.title"))
     if look.running:
         words = say(lang, "ui.facts.going", done=look.done, total=look.total)
         left = say(lang, "ui.run.left", time=duration(lang, look.seconds_left)) if look.seconds_left else ""
-        share = look.done / look.total if look.total else 0.0
         return tag(
-            '<div class="gs-facts-score gs-stack">{title}<div class="gs-row gs-spread">{chip}'
-            '<span class="gs-small">{left}</span></div>{bar}<div>{stop}</div></div>',
+            '<div class="gs-facts-score gs-stack">{title}{progress}<div>{stop}</div></div>',
             title=title,
-            chip=chip("running", words),
-            left=left,
-            bar=bar(share, label=words),
+            progress=progress(words, look.done, look.total, beside=left),
             stop=button("facts-score-stop", say(lang, "ui.score.stop"), look="quiet", **run),
         )
     label = say(lang, "ui.facts.go_on" if look.done else "ui.facts.start")
@@ -75,115 +69,21 @@ def _going(lang: str, known: RunSnapshot, look: AskingProgress) -> Safe:
     )
 
 
-def _result(lang: str, known: RunSnapshot, result: FactsScore) -> Safe:
+def _result(lang: str, known: RunSnapshot, result: FactsScore) -> Html:
     files = [_file(lang, known.name, kind) for kind in _KINDS]
     title = tag("<h3>{text}</h3>", text=say(lang, "ui.facts.title"))
     return tag(
         '<div class="gs-facts-score gs-stack">{title}{shown}</div>',
         title=title,
-        shown=shown(lang, known.name, result, files),
+        shown=render_facts_score(lang, known.name, result, files),
     )
 
 
-def shown(lang: str, name: str, result: FactsScore, files: Sequence[Safe] = ()) -> Safe:
-    """A score of facts by whatever is called `name`: the sentence, the lines, and what changed."""
-    lines = [_line(lang, line, count) for line, count in result.counts.items() if count is not None]
-    return tag(
-        '<p class="gs-verdict-said">{verdict}</p>'
-        '<div class="gs-wide-table"><table class="gs-table gs-score"><thead><tr><th></th><th>{base}</th>'
-        '<th>{tuned}</th></tr></thead><tbody>{lines}</tbody></table></div><p class="gs-small">{note}</p>'
-        '<div class="gs-row">{copy}{files}</div>{flips}',
-        verdict=verdict(lang, result),
-        base=say(lang, "ui.chat.base"),
-        tuned=say(lang, "ui.score.tuned"),
-        lines=lines,
-        note=_note(lang, result),
-        copy=_copy(lang, name, result),
-        files=list(files),
-        flips=_flips(lang, result),
-    )
-
-
-def _line(lang: str, line: str, count: Count) -> Safe:
-    """One line of the score; what it counts stands below its name."""
-    cells = [
-        tag('<td class="gs-number">{share}<br><span class="gs-small">{interval}</span></td>', share=said, interval=more)
-        for said, more in (cell(lang, count, who) for who in (BASE, TUNED))
-    ]
-    return tag(
-        '<tr><th scope="row">{name}<br><span class="gs-small">{about}</span></th>{cells}</tr>',
-        name=say(lang, f"knowledge.line.{line}"),
-        about=say(lang, f"ui.facts.about_{line}"),
-        cells=cells,
-    )
-
-
-def _note(lang: str, result: FactsScore) -> str:
-    """What the figures mean, and how the facts fare in the form of prompt that does not count."""
-    said = [say(lang, "ui.facts.interval")]
-    if len(result.forms) > 1:
-        said.append(say(lang, "ui.facts.both_forms"))
-    elif (other := result.by_form.get("tools", {}).get("learned")) and other.tuned is not None:
-        said.append(say(lang, "ui.facts.with_tools", n=other.tuned, of=other.of))
-    base, tuned = result.likelihood
-    if base is not None and tuned is not None:
-        said.append(say(lang, "ui.facts.likelihood", base=base, tuned=tuned))
-    return (" " if lang == "en" else "").join(said)
-
-
-def _copy(lang: str, name: str, result: FactsScore) -> Safe:
-    return tag(
-        '<div class="gs-details"><pre hidden>{text}</pre><button type="button" class="gs-button" data-copy'
-        ' data-done="{done}">{label}</button></div>',
-        text=as_markdown(lang, result, name),
-        done=say(lang, "ui.common.copied"),
-        label=say(lang, "ui.facts.copy"),
-    )
-
-
-def _file(lang: str, name: str, kind: str) -> Safe:
+def _file(lang: str, name: str, kind: str) -> Html:
     return tag(
         '<a class="gs-button gs-look-quiet" href="/scores/{name}.{kind}?lang={lang}" download>{label}</a>',
         name=quote(name),
         kind=kind,
         lang=lang,
         label=say(lang, f"ui.facts.save_{kind}"),
-    )
-
-
-def _flips(lang: str, result: FactsScore) -> Safe:
-    """Every answer that changed: what became worse at once, what became better one fold away."""
-    better = [flip for flip in result.flips if flip.better]
-    worse = [flip for flip in result.flips if not flip.better]
-    return tag("{worse}{better}", worse=_changed(lang, "worse", worse), better=_changed(lang, "better", better))
-
-
-def _changed(lang: str, which: str, flips: Sequence[Flip]) -> Safe:
-    if not flips:
-        return Safe("")
-    heads = [tag("<th>{text}</th>", text=say(lang, f"knowledge.column.{name}")) for name in _COLUMNS]
-    body = [_flip(lang, flip) for flip in flips[:_SHOWN]]
-    table = tag(
-        '<div class="gs-wide-table"><table class="gs-table gs-flips"><thead><tr>{heads}</tr></thead>'
-        "<tbody>{body}</tbody></table></div>",
-        heads=heads,
-        body=body,
-    )
-    title = say(lang, f"ui.facts.{which}", count=len(flips))
-    return fold(title, table, key=f"facts-{which}", unfolded=which == "worse")
-
-
-_COLUMNS = ("line", "question", "base", "tuned")
-
-
-def _flip(lang: str, flip: Flip) -> Safe:
-    form = say(lang, f"knowledge.form.{flip.form}")
-    return tag(
-        '<tr><td>{line}<br><span class="gs-small">{form}</span></td><td>{question}</td><td>{base}</td>'
-        "<td>{tuned}</td></tr>",
-        line=say(lang, f"knowledge.line.{flip.line}"),
-        form=form,
-        question=flip.question,
-        base=flip.base or "–",
-        tuned=flip.tuned or "–",
     )

@@ -1,10 +1,10 @@
-"""Those that train a run together: each process with its times and its memory."""
+"""The processes of a run with their times and memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from glmstudio.ui.framework.markup import Safe, fold, tag
+from glmstudio.ui.framework.markup import Html, fold, tag
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import milliseconds, size
 from glmstudio.words import say
@@ -12,11 +12,11 @@ from glmstudio.words import say
 _COLUMNS = ("rank", "machine", "computing", "reading", "held")
 
 
-def render_ranks(lang: str, known: RunSnapshot) -> Safe:
-    """A line for each process, where there are several."""
+def render_ranks(lang: str, known: RunSnapshot) -> Html:
+    """A row for each process, if there are several."""
     ranks = known.run.ranks()
     if len(ranks) < 2:
-        return Safe("")
+        return Html("")
     heads = [tag("<th>{text}</th>", text=say(lang, f"ui.team.{name}")) for name in _COLUMNS]
     table = tag(
         '<p class="gs-small">{text}</p><div class="gs-wide-table"><table class="gs-table"><thead><tr>{heads}</tr>'
@@ -28,7 +28,7 @@ def render_ranks(lang: str, known: RunSnapshot) -> Safe:
     return fold(say(lang, "ui.team.label", n=len(ranks)), table, key="ranks")
 
 
-def _rank(rank: int, each: dict[str, Any]) -> Safe:
+def _rank(rank: int, each: dict[str, Any]) -> Html:
     return tag(
         "<tr><td>{rank}</td><td>{machine}</td><td>{computing}</td><td>{reading}</td><td>{held}</td></tr>",
         rank=rank,

@@ -1,4 +1,4 @@
-"""The buttons of the runs: what each of them does."""
+"""The actions of the runs."""
 
 from __future__ import annotations
 
@@ -20,37 +20,35 @@ from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.start import advance
 from glmstudio.system.json_child import ask
-from glmstudio.ui.chat import chat_model
-from glmstudio.ui.chat.chat_side import talk_of
-from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.runs import runs_view, score_view
-from glmstudio.ui.state.background import ERRANDS
+from glmstudio.ui.chat import chat_model, score_view
+from glmstudio.ui.chat.chat_side import shown_conversation
+from glmstudio.ui.runs import runs_view
+from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.choice import use_model
-from glmstudio.ui.state.conversations import TALKS
+from glmstudio.ui.state.conversations import CONVERSATIONS
+from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
 from glmstudio.ui.state.runwatch import WATCH
 
 _LONGEST_QUESTION = 2000
 
 
-def act(view: PageState, data: dict[str, Any]) -> PageState:
-    """A button was pressed; what goes wrong is shown with the run that it belongs to."""
-    if data.get("act") == "compare":
-        ticked = data.get("ticked")
-        return replace(view, compared=tuple(str(name) for name in ticked) if isinstance(ticked, list) else ())
-    if data.get("act") == "all-runs":
-        return replace(view, all_runs=True)
-    if data.get("act") == "uncompare":
-        return replace(view, compared=())
+def act(state: PageState, data: dict[str, Any]) -> PageState:
+    """Handle a button; an error is shown with the run that it belongs to."""
+    if do := _OF_LIST.get(str(data.get("act"))):
+        return replace(state, runs=do(state.runs, data))
     run = find_run(str(data.get("run", "")))
     WATCH.complain(run.name, None)
     try:
-        do = _ACTIONS.get(str(data.get("act")))
-        return do(view, run, data) if do else view
+        if data.get("act") == "chat":
+            return replace(state, chat=_chat(state.chat, run, data))
+        if act := _ACTIONS.get(str(data.get("act"))):
+            return replace(state, runs=act(state.runs, run, data))
+        return state
     except StudioError as error:
         WATCH.complain(run.name, error)
     except OSError as error:
         WATCH.complain(run.name, refused(error))
-    return replace(view, run=run.name)
+    return replace(state, runs=replace(state.runs, run=run.name))
 
 
 def _step(run: Run, data: dict[str, Any]) -> int | None:
@@ -61,39 +59,44 @@ def _step(run: Run, data: dict[str, Any]) -> int | None:
     return int(told) if told else None
 
 
-def _open(view: PageState, run: Run, _: dict[str, Any]) -> PageState:
-    shown = runs_view.shown(view)
-    ERRANDS.start(run.name, "size", lambda: size_of(run))
-    return replace(view, run="" if shown and shown.name == run.name else run.name)
+def _ticked(data: dict[str, Any]) -> tuple[str, ...]:
+    ticked = data.get("ticked")
+    return tuple(str(name) for name in ticked) if isinstance(ticked, list) else ()
 
 
-def _stop(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
+def _open(state: RunsState, run: Run, _: dict[str, Any]) -> RunsState:
+    shown = runs_view.shown(state)
+    TASKS.start(run.name, "size", lambda _: size_of(run))
+    return replace(state, run="" if shown and shown.name == run.name else run.name)
+
+
+def _stop(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
     WATCH.stop(run, now=data["act"] == "stop-now")
-    return view
+    return state
 
 
-def _resume(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
+def _resume(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
     step = _step(run, data)
     if data.get("unload"):
         ModelServer.stop()
     gone_on = resume_run(run, step=step, wait=True)
-    return replace(view, run=gone_on.name)
+    return replace(state, run=gone_on.name)
 
 
-def _unload(view: PageState, run: Run, _: dict[str, Any]) -> PageState:
+def _unload(state: RunsState, run: Run, _: dict[str, Any]) -> RunsState:
     ModelServer.stop()
     advance()
-    return replace(view, run=run.name)
+    return replace(state, run=run.name)
 
 
-def _chat(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
+def _chat(chat: ChatState, run: Run, data: dict[str, Any]) -> ChatState:
     step = _step(run, data)
     if run.is_whole_model:
         model, adapter = str(learned(run, step)), ""
     else:
         model, adapter = run.model, str(learned(run, step)) if step else run.name
         use_model(model)
-    view = replace(_in_its_form(view, model, adapter), chat_model=model, chat_adapter=adapter, chat_problem=None)
+    chat = replace(_in_its_form(chat, model, adapter), model=model, adapter=adapter, problem=None)
     ModelServer.choose(adapter)
     try:
         if not _is_loaded(model):
@@ -101,18 +104,18 @@ def _chat(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
         elif adapter:  # another result on the same weights needs no loading
             ModelServer.add(adapter)
     except StudioError as error:  # the chat is what the click has opened, so that is where it is told
-        return replace(view, chat_problem=error)
-    return view
+        return replace(chat, problem=error)
+    return chat
 
 
-def _in_its_form(view: PageState, model: str, adapter: str) -> PageState:
-    """A new conversation where the open one was told to offer tools that this run was trained without."""
-    open_one = talk_of(view).dialogue
-    if open_one.settings.tools is not True or toolless(model, adapter) is None:
-        return view
-    fresh = TALKS.fresh(open_one)
-    fresh.dialogue.settings.tools = None
-    return replace(view, chat=fresh.dialogue.id)
+def _in_its_form(chat: ChatState, model: str, adapter: str) -> ChatState:
+    """A new conversation if the open one offers tools and this run was trained without."""
+    conversation = shown_conversation(chat).conversation
+    if conversation.settings.tools is not True or toolless(model, adapter) is None:
+        return chat
+    fresh = CONVERSATIONS.fresh(conversation)
+    fresh.conversation.settings.tools = None
+    return replace(chat, conversation=fresh.conversation.id)
 
 
 def _is_loaded(model: str) -> bool:
@@ -120,40 +123,40 @@ def _is_loaded(model: str) -> bool:
     return state.state == "ready" and state.model == model
 
 
-def _score(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
+def _score(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
     model, adapter = (str(learned(run)), "") if run.is_whole_model else (run.model, run.name)
     score_view.act(run.name, model, adapter, data)
-    return replace(view, run=run.name)
+    return replace(state, run=run.name)
 
 
-def _facts_score(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
+def _facts_score(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
     scoring = of_run(run)
     if data["act"] == "facts-score":
         scoring.start()
     else:
         scoring.asking.cancel()
-    return replace(view, run=run.name)
+    return replace(state, run=run.name)
 
 
-def _export(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
+def _export(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
     form = str(data.get("form"))
     if form in FORMS:
         folder = paths().home / "exports"
         name, number = f"{run.name}-{form}", 2
         while (folder / name).exists():
             name, number = f"{run.name}-{form}-{number}", number + 1
-        ERRANDS.start(run.name, "export", lambda: str(export_run(run, form, folder / name)))
-    return replace(view, run=run.name)
+        TASKS.start(run.name, "export", lambda _: str(export_run(run, form, folder / name)))
+    return replace(state, run=run.name)
 
 
-def _versus(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
+def _versus(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
     fields = data.get("fields")
     asked = str(fields.get("question", "")).strip() if isinstance(fields, dict) else ""
     samples = run.samples()[0]
     question = asked[:_LONGEST_QUESTION] or str(samples[-1]["question"] if samples else "")
     if question:
-        ERRANDS.start(run.name, "versus", lambda: versus(run, question))
-    return replace(view, run=run.name)
+        TASKS.start(run.name, "versus", lambda _: versus(run, question))
+    return replace(state, run=run.name)
 
 
 def versus(run: Run, question: str) -> dict[str, str]:
@@ -166,36 +169,35 @@ def versus(run: Run, question: str) -> dict[str, str]:
     return {"question": question, **told}
 
 
-def _rename(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
+def _rename(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
     fields = data.get("fields")
     renamed = rename_run(run, str(fields.get("new_name", "")) if isinstance(fields, dict) else "")
-    return replace(view, run=renamed.name)
+    return replace(state, run=renamed.name)
 
 
-def _note(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
+def _note(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
     fields = data.get("fields")
     if isinstance(fields, dict):
         write_note(run, str(fields.get("note", "")))
-    return view
+    return state
 
 
-def _delete(view: PageState, run: Run, _: dict[str, Any]) -> PageState:
+def _delete(state: RunsState, run: Run, _: dict[str, Any]) -> RunsState:
     delete_run(run)
-    return replace(view, run=None, compared=tuple(name for name in view.compared if name != run.name))
+    return replace(state, run=None, compared=tuple(name for name in state.compared if name != run.name))
 
 
-def _move(view: PageState, run: Run, data: dict[str, Any]) -> PageState:
+def _move(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
     queue.move(run.name, -1 if data["act"] == "earlier" else 1)
-    return view
+    return state
 
 
-_ACTIONS: dict[str, Callable[[PageState, Run, dict[str, Any]], PageState]] = {
+_ACTIONS: dict[str, Callable[[RunsState, Run, dict[str, Any]], RunsState]] = {
     "open": _open,
     "stop": _stop,
     "stop-now": _stop,
     "resume": _resume,
     "unload": _unload,
-    "chat": _chat,
     "export": _export,
     "versus": _versus,
     "score": _score,
@@ -207,4 +209,9 @@ _ACTIONS: dict[str, Callable[[PageState, Run, dict[str, Any]], PageState]] = {
     "delete": _delete,
     "earlier": _move,
     "later": _move,
+}
+_OF_LIST: dict[str, Callable[[RunsState, dict[str, Any]], RunsState]] = {
+    "compare": lambda state, data: replace(state, compared=_ticked(data)),
+    "uncompare": lambda state, _: replace(state, compared=()),
+    "all-runs": lambda state, _: replace(state, all_runs=True),
 }

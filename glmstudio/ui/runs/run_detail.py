@@ -1,4 +1,4 @@
-"""The parts of an open run: figures, curves, samples, checkpoints, and what can be done with what was learned."""
+"""The parts of an open run: figures, curves, samples, checkpoints, and actions on the result."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from glmstudio.rundir.checkpoints import Checkpoint, best, list_checkpoints
 from glmstudio.rundir.run import RunState
 from glmstudio.runs.export import forms_of
 from glmstudio.runs.manage import read_note
+from glmstudio.ui.chat import score_view
 from glmstudio.ui.framework.charts import Series, curve
-from glmstudio.ui.framework.markup import Safe, button, chip, copyable, fold, problem, tag
-from glmstudio.ui.runs import score_view
-from glmstudio.ui.state.background import ERRANDS
+from glmstudio.ui.framework.markup import Html, button, chip, copyable, fold, problem, tag
+from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.runwatch import Reading, RunSnapshot
 from glmstudio.units import duration, moment, number, size
 from glmstudio.words import say
 
 
-def render_figures(lang: str, known: RunSnapshot, reading: Reading) -> Safe:
-    """The numbers that one looks for first."""
+def render_figures(lang: str, known: RunSnapshot, reading: Reading) -> Html:
+    """The most important numbers."""
     state, last = known.state, reading.last
     seconds = None if state.live else last.get("seconds")
     loss = state.loss if state.loss is not None else last.get("loss")
@@ -38,11 +38,11 @@ def render_figures(lang: str, known: RunSnapshot, reading: Reading) -> Safe:
         for name, value in figures
         if value
     ]
-    return tag('<dl class="gs-figures">{cells}</dl>', cells=cells) if cells else Safe("")
+    return tag('<dl class="gs-figures">{cells}</dl>', cells=cells) if cells else Html("")
 
 
 def _gpu_use(known: RunSnapshot) -> str | None:
-    """How busy the run's cards are right now."""
+    """Utilization of the run's GPUs now."""
     if not known.state.holds_device:
         return None
     mine = {card.index for card in cards_of(known.run.device)}
@@ -50,11 +50,11 @@ def _gpu_use(known: RunSnapshot) -> str | None:
     return " · ".join(f"{percent} %" for percent in used) or None
 
 
-def render_records(lang: str, known: RunSnapshot) -> Safe:
-    """What became of the data: how much is learned from, and what was mended or left out by the owner's choice."""
+def render_records(lang: str, known: RunSnapshot) -> Html:
+    """How many records are trained on, and how many were fixed or left out."""
     counts = read_json(known.run.path / "records.json", {})
     if not isinstance(counts, dict) or not isinstance(counts.get("used"), int):
-        return Safe("")
+        return Html("")
     named = [(name, counts.get(name)) for name in ("mixed", "mended", "cut", "dropped", "validation")]
     learned_from = counts.get("trained")  # runs of before did not count it apart
     said = [say(lang, "ui.run.used", count=learned_from if isinstance(learned_from, int) else counts["used"])]
@@ -62,7 +62,7 @@ def render_records(lang: str, known: RunSnapshot) -> Safe:
     return tag('<p class="gs-small">{text}</p>', text=" · ".join(said))
 
 
-def render_curves(lang: str, state: RunState, reading: Reading) -> Safe:
+def render_curves(lang: str, state: RunState, reading: Reading) -> Html:
     """Loss and validation loss; the learning rate one fold away."""
     lines = [Series(say(lang, "ui.run.loss"), reading.points)]
     if reading.validation:
@@ -89,10 +89,10 @@ def render_curves(lang: str, state: RunState, reading: Reading) -> Safe:
     )
 
 
-def render_samples(lang: str, reading: Reading) -> Safe:
-    """What the model said at the saves, the newest first."""
+def render_samples(lang: str, reading: Reading) -> Html:
+    """Sample answers at the checkpoints, newest first."""
     if not reading.samples:
-        return Safe("")
+        return Html("")
     newest = list(reading.samples)[::-1]
     said = [
         tag(
@@ -108,11 +108,11 @@ def render_samples(lang: str, reading: Reading) -> Safe:
     return fold(say(lang, "ui.run.samples"), body, key="samples", unfolded=True)
 
 
-def render_checkpoints(lang: str, known: RunSnapshot) -> Safe:
-    """Every checkpoint with its size and losses, and what can be done with it."""
+def render_checkpoints(lang: str, known: RunSnapshot) -> Html:
+    """Every checkpoint with its size, losses and actions."""
     found = list_checkpoints(known.run.path / "checkpoints")
     if not found:
-        return Safe("")
+        return Html("")
     good = best(found, str(known.run.settings.get("best_by") or "loss"))
     rows = [_checkpoint(lang, known, each, good is not None and each.step == good.step) for each in found[::-1]]
     heads = [tag("<th>{text}</th>", text=say(lang, f"ui.run.column_{name}")) for name in _COLUMNS]
@@ -128,8 +128,8 @@ def render_checkpoints(lang: str, known: RunSnapshot) -> Safe:
 _COLUMNS = ("step", "loss", "validation", "size", "time")
 
 
-def _checkpoint(lang: str, known: RunSnapshot, each: Checkpoint, is_best: bool) -> Safe:
-    buttons: list[Safe] = []
+def _checkpoint(lang: str, known: RunSnapshot, each: Checkpoint, is_best: bool) -> Html:
+    buttons: list[Html] = []
     if each.whole and not known.state.live:
         buttons.append(button("resume", say(lang, "ui.run.resume_here"), look="quiet", run=known.name, step=each.step))
     if each.whole and not known.run.is_whole_model:
@@ -150,12 +150,12 @@ def _checkpoint(lang: str, known: RunSnapshot, each: Checkpoint, is_best: bool) 
     )
 
 
-def chat_button(lang: str, known: RunSnapshot) -> Safe:
-    """Talk to the result: `data-go` opens the chat at once, and the same click tells the server what to load."""
+def chat_button(lang: str, known: RunSnapshot) -> Html:
+    """Chat with the result: `data-go` opens the Chat step, and the same click tells the server what to load."""
     return _chat(lang, known, None, look="primary")
 
 
-def _chat(lang: str, known: RunSnapshot, step: int | None, *, look: str) -> Safe:
+def _chat(lang: str, known: RunSnapshot, step: int | None, *, look: str) -> Html:
     return tag(
         '<button type="button" class="gs-button gs-look-{look}" data-act="chat" data-go="chat" data-run="{name}"'
         ' data-step="{step}">{label}</button>',
@@ -166,10 +166,10 @@ def _chat(lang: str, known: RunSnapshot, step: int | None, *, look: str) -> Safe
     )
 
 
-def render_after(lang: str, known: RunSnapshot) -> Safe:
-    """Compare with the base, export; each runs in the background and says what came of it."""
+def render_after(lang: str, known: RunSnapshot) -> Html:
+    """Score, compare with the base, export; each in the background."""
     if not known.has_result:
-        return Safe("")
+        return Html("")
     return tag(
         "{score}{versus}{export}",
         score=score_view.render(lang, known.name, about=known.name, run=known.run),
@@ -178,10 +178,10 @@ def render_after(lang: str, known: RunSnapshot) -> Safe:
     )
 
 
-def _versus(lang: str, known: RunSnapshot) -> Safe:
-    errand = ERRANDS.get(known.name, "versus")
-    busy = errand is not None and errand.running
-    parts: list[Safe] = [
+def _versus(lang: str, known: RunSnapshot) -> Html:
+    task = TASKS.get(known.name, "versus")
+    busy = task is not None and task.running
+    parts: list[Html] = [
         tag('<p class="gs-small">{form}</p>', form=say(lang, f"ui.run.versus_{_form(known)}")),
         tag(
             '<div data-scope class="gs-fields"><label class="gs-wide">{label}<input data-field="question"'
@@ -191,54 +191,54 @@ def _versus(lang: str, known: RunSnapshot) -> Safe:
             ask=button("versus", say(lang, "ui.run.answering" if busy else "ui.run.ask_both"), run=known.name),
         ),
     ]
-    if errand is not None and errand.problem:
-        parts.append(problem(lang, errand.problem))
-    if errand is not None and isinstance(errand.result, dict):
+    if task is not None and task.problem:
+        parts.append(problem(lang, task.problem))
+    if task is not None and isinstance(task.result, dict):
         columns = [
             tag(
                 "<div><h4>{head}</h4><p>{answer}</p></div>",
                 head=say(lang, f"ui.run.versus_{side}", name=known.name, model=known.model),
-                answer=str(errand.result.get(side, "")),
+                answer=str(task.result.get(side, "")),
             )
             for side in ("base", "tuned")
         ]
-        question = tag('<p class="gs-sample-question">{text}</p>', text=str(errand.result.get("question", "")))
+        question = tag('<p class="gs-sample-question">{text}</p>', text=str(task.result.get("question", "")))
         parts += [question, tag('<div class="gs-versus">{columns}</div>', columns=columns)]
-    return fold(say(lang, "ui.run.versus"), parts, key="versus", unfolded=errand is not None)
+    return fold(say(lang, "ui.run.versus"), parts, key="versus", unfolded=task is not None)
 
 
 def _form(known: RunSnapshot) -> str:
-    """How both are asked: as the first conversation of the data begins, where that was written down."""
+    """The prompt format of both: as in the first conversation of the data, if that was recorded."""
     opening = read_table(known.run.path / "opening.json")
     return {True: "tools", False: "plain"}.get(opening.get("tools", ""), "bare")
 
 
-def _export(lang: str, known: RunSnapshot) -> Safe:
-    errand = ERRANDS.get(known.name, "export")
-    busy = errand is not None and errand.running
+def _export(lang: str, known: RunSnapshot) -> Html:
+    task = TASKS.get(known.name, "export")
+    busy = task is not None and task.running
     buttons = [
         button("export", say(lang, f"ui.run.export_{form}"), run=known.name, form=form) for form in forms_of(known.run)
     ]
-    parts: list[Safe] = [
+    parts: list[Html] = [
         tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.run.export_text")),
         tag('<div class="gs-row">{buttons}</div>', buttons=buttons),
     ]
     if busy:
         parts.append(tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.run.exporting")))
-    if errand is not None and errand.problem:
-        parts.append(problem(lang, errand.problem))
-    if errand is not None and isinstance(errand.result, str):
+    if task is not None and task.problem:
+        parts.append(problem(lang, task.problem))
+    if task is not None and isinstance(task.result, str):
         parts += [
             tag("<p>{text}</p>", text=say(lang, "ui.run.exported")),
-            copyable(lang, errand.result, key="exported"),
+            copyable(lang, task.result, key="exported"),
         ]
-    return fold(say(lang, "ui.run.export"), parts, key="export", unfolded=errand is not None)
+    return fold(say(lang, "ui.run.export"), parts, key="export", unfolded=task is not None)
 
 
-def render_keeping(lang: str, known: RunSnapshot) -> Safe:
+def render_keeping(lang: str, known: RunSnapshot) -> Html:
     """Name, note, delete."""
-    errand = ERRANDS.get(known.name, "size")
-    taken = size(errand.result) if errand is not None and isinstance(errand.result, int) else "…"
+    task = TASKS.get(known.name, "size")
+    taken = size(task.result) if task is not None and isinstance(task.result, int) else "…"
     resting = not known.state.holds_device
     name = tag(
         '<div data-scope class="gs-row"><input data-field="new_name" value="{name}" aria-label="{label}">{button}'

@@ -1,4 +1,4 @@
-"""Runs as HTML: the list with the queue, and the one that is open. Pure functions of what is on disk."""
+"""The runs: the list with the queue, and the open run. Pure functions of what is on disk."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from functools import lru_cache
 from glmstudio.rundir.checkpoints import latest
 from glmstudio.rundir.run import Run, RunState
 from glmstudio.runs.queue import waiting
-from glmstudio.ui.finetune import cluster_form
 from glmstudio.ui.framework.charts import sparkline
-from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.framework.markup import Safe, bar, busy, button, chip, empty, fold, problem, tag, terminal
-from glmstudio.ui.runs import facts_view, ranks_view, run_detail
+from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, empty, fold, problem, tag, terminal
+from glmstudio.ui.runs import facts_view, machines_view, ranks_view, run_detail
+from glmstudio.ui.state.page_state import RunsState
 from glmstudio.ui.state.runwatch import WATCH, Reading, RunSnapshot, live_run, newest_first
 from glmstudio.units import duration, moment
 from glmstudio.words import say
@@ -31,16 +30,16 @@ _FIRST = 60  # runs in the list until somebody asks for all
 _CHAT_THERE = ("runs.chat_loaded", "runs.waits_for_chat")
 
 
-def render_list(lang: str, view: PageState) -> Safe:
-    """Every run, newest first; two or more that are ticked can be laid over each other."""
+def render_list(lang: str, runs_state: RunsState) -> Html:
+    """Every run, newest first; ticked ones can be compared."""
     runs = newest_first()
     if not runs:
         return empty(say(lang, "ui.finetune.empty"), say(lang, "ui.finetune.empty_text"), icon_name="finetune")
-    opened = shown(view)
+    opened = shown(runs_state)
     name = opened.name if opened else None
     queue = waiting()
     places = {name: place for place, name in enumerate(queue, 1)}
-    older = [each for each in runs[_FIRST:] if view.all_runs or each.name in (name, *places)]
+    older = [each for each in runs[_FIRST:] if runs_state.all_runs or each.name in (name, *places)]
     seen = [*runs[:_FIRST], *older]
     rows = [_row(lang, known, known.name == name, places.get(known.name, 0), len(queue)) for known in seen]
     compare = button("compare", say(lang, "ui.compare.button"), look="quiet", needs_ticks="") if len(runs) > 1 else ""
@@ -56,11 +55,11 @@ def render_list(lang: str, view: PageState) -> Safe:
     )
 
 
-def render_open(lang: str, view: PageState) -> Safe:
-    """The run that is open: figures, curve, log, and what can be done with it."""
-    known = shown(view)
+def render_open(lang: str, runs_state: RunsState) -> Html:
+    """The open run: figures, curve, log and actions."""
+    known = shown(runs_state)
     if known is None:
-        return Safe("")
+        return Html("")
     run, state, quoted = known.run, known.state, shlex.quote(known.name)
     reading = WATCH.reading(known, with_log=True)
     commands = [f"python launcher.py runs {action} {quoted}" for action in ("show", "stop", "resume")]
@@ -71,7 +70,7 @@ def render_open(lang: str, view: PageState) -> Safe:
         facts_view.render(lang, known),
         run_detail.render_figures(lang, known, reading),
         run_detail.render_records(lang, known),
-        cluster_form.render_joined(lang, known),
+        machines_view.render_joined(lang, known),
         ranks_view.render_ranks(lang, known),
         run_detail.render_curves(lang, state, reading),
         run_detail.render_samples(lang, reading),
@@ -88,11 +87,11 @@ def render_open(lang: str, view: PageState) -> Safe:
     )
 
 
-def shown(view: PageState) -> RunSnapshot | None:
+def shown(runs_state: RunsState) -> RunSnapshot | None:
     """The run that the page shows: the one that was opened, or else the one in progress, or the newest."""
     runs = newest_first()
-    if view.run is not None:
-        return next((known for known in runs if known.name == view.run), None)
+    if runs_state.run is not None:
+        return next((known for known in runs if known.name == runs_state.run), None)
     return live_run() or (runs[0] if runs else None)
 
 
@@ -108,7 +107,7 @@ def state_words(lang: str, state: RunState) -> str:
 
 
 @lru_cache(maxsize=4000)  # of a run whose files are as they were, the row is, too
-def _row(lang: str, known: RunSnapshot, opened: bool, place: int, of: int) -> Safe:
+def _row(lang: str, known: RunSnapshot, opened: bool, place: int, of: int) -> Html:
     state, reading = known.state, WATCH.reading(known)
     return tag(
         '<div class="gs-runrow" data-key="row-{name}"><input type="checkbox" data-tick="{name}" value="{name}"'
@@ -127,8 +126,8 @@ def _row(lang: str, known: RunSnapshot, opened: bool, place: int, of: int) -> Sa
     )
 
 
-def _order(lang: str, name: str, place: int, of: int) -> Safe:
-    """Where a waiting run stands, counted from 1, and the buttons that move it."""
+def _order(lang: str, name: str, place: int, of: int) -> Html:
+    """The position of a queued run, counted from 1, and the buttons that move it."""
     up = _arrow("earlier", "↑", say(lang, "ui.run.earlier"), name) if place > 1 else ""
     down = _arrow("later", "↓", say(lang, "ui.run.later"), name) if place < of else ""
     return tag(
@@ -140,7 +139,7 @@ def _order(lang: str, name: str, place: int, of: int) -> Safe:
     )
 
 
-def _arrow(act: str, sign: str, label: str, name: str) -> Safe:
+def _arrow(act: str, sign: str, label: str, name: str) -> Html:
     return tag(
         '<button type="button" class="gs-button gs-look-quiet" data-act="{act}" data-run="{name}" aria-label="{label}"'
         ' title="{label}">{sign}</button>',
@@ -151,7 +150,7 @@ def _arrow(act: str, sign: str, label: str, name: str) -> Safe:
     )
 
 
-def _head(lang: str, known: RunSnapshot) -> Safe:
+def _head(lang: str, known: RunSnapshot) -> Html:
     about = [known.preset, known.model, known.data.rsplit("/", 1)[-1]]
     return tag(
         '<div class="gs-row gs-spread"><div><h2>{name}</h2><p class="gs-small">{about}</p></div>'
@@ -162,7 +161,7 @@ def _head(lang: str, known: RunSnapshot) -> Safe:
     )
 
 
-def _buttons(lang: str, known: RunSnapshot) -> list[Safe]:
+def _buttons(lang: str, known: RunSnapshot) -> list[Html]:
     if known.state.state == "queued":
         return [button("stop", say(lang, "ui.run.leave_queue"), run=known.name)]
     if known.state.live:
@@ -172,7 +171,7 @@ def _buttons(lang: str, known: RunSnapshot) -> list[Safe]:
             button("stop", say(lang, "ui.run.stop"), run=known.name),
             button("stop-now", say(lang, "ui.run.stop_now"), look="danger", run=known.name, confirm=confirm, **words),
         ]
-    made: list[Safe] = []
+    made: list[Html] = []
     if known.state.state in ("stopped", "failed", "lost"):
         found = latest(known.run.path / "checkpoints")
         words_ = say(lang, "ui.run.resume", step=found.step) if found else say(lang, "ui.run.resume_start")
@@ -182,7 +181,7 @@ def _buttons(lang: str, known: RunSnapshot) -> list[Safe]:
     return made
 
 
-def _progress(lang: str, run: Run, state: RunState) -> Safe:
+def _progress(lang: str, run: Run, state: RunState) -> Html:
     words = state_words(lang, state)
     if WATCH.stopping(run.name):
         stage = WATCH.stage(run.name)
@@ -204,13 +203,13 @@ def _progress(lang: str, run: Run, state: RunState) -> Safe:
     )
 
 
-def _proof(lang: str, run: Run, state: RunState) -> Safe:
-    """What a stop has proven: it stays on the page for whoever comes later."""
+def _proof(lang: str, run: Run, state: RunState) -> Html:
+    """The verified result of a stop."""
     stage = WATCH.proof(run) if state.state == "stopped" else None
-    return tag('<p class="gs-small gs-proof">{text}</p>', text=stage.text(lang)) if stage else Safe("")
+    return tag('<p class="gs-small gs-proof">{text}</p>', text=stage.text(lang)) if stage else Html("")
 
 
-def _trouble(lang: str, run: Run, state: RunState) -> Safe:
+def _trouble(lang: str, run: Run, state: RunState) -> Html:
     found = [error for error in (state.problem, WATCH.problem(run.name), state.silence, state.slow) if error]
     held = WATCH.held(run) if state.state == "queued" else None
     chat_there = [error for error in (WATCH.problem(run.name), held) if error and error.key in _CHAT_THERE]
@@ -225,10 +224,10 @@ def _trouble(lang: str, run: Run, state: RunState) -> Safe:
     )
 
 
-def _log(lang: str, state: RunState, reading: Reading) -> Safe:
+def _log(lang: str, state: RunState, reading: Reading) -> Html:
     text = reading.log_tail()
     if not text.strip():
-        return Safe("")
+        return Html("")
     pinned = tag('<pre class="gs-log gs-pinned">{text}</pre>', text="\n".join(reading.pinned)) if reading.pinned else ""
     body = tag('{pinned}<pre class="gs-log" data-scroll tabindex="0">{text}</pre>', pinned=pinned, text=text)
     return fold(say(lang, "ui.run.log"), body, key="log", unfolded=state.state == "failed")

@@ -1,4 +1,4 @@
-"""What a run learned as a file for the browser: `/scores/<run>.json`, `.csv` for a spreadsheet, `.md` to read."""
+"""The facts score of a run as a download: `/scores/<run>.json`, `.csv` for a spreadsheet, `.md` to read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def score_file(request: Request) -> Response:
     if score is None or kind not in _KINDS:
         return Response(status_code=404)
     if kind == "csv":
-        text = "\ufeff" + as_csv(score)  # the mark by which spreadsheets know UTF-8
+        text = "\ufeff" + as_csv(score)  # the byte order mark tells spreadsheets that it is UTF-8
     elif kind == "md":
         text = as_markdown(lang, score, name)
     else:

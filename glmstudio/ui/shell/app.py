@@ -74,7 +74,7 @@ def _serve(options: argparse.Namespace, mine: Claim) -> int:
 
 
 def _sweep() -> None:
-    """What calls of tools left behind in a studio that was killed."""
+    """Clean up after tool calls of a studio that was killed."""
     from glmstudio.tools.workdir import sweep
 
     sweep()
@@ -102,7 +102,7 @@ def _leave(*_: object) -> None:
 
 
 def _unload() -> None:
-    """Give the model's memory back: whoever closes the studio expects the card to be free. Trainings go on."""
+    """Unload the model: whoever closes the studio expects the GPU to be free. Trainings go on."""
     from glmstudio.chat.model_server import ModelServer
 
     ModelServer.stop()
@@ -118,7 +118,7 @@ def build(port: int, key: str) -> Any:
     from glmstudio.ui.chat.chat_file import chat_file
     from glmstudio.ui.framework.theme import theme
     from glmstudio.ui.runs.score_file import score_file
-    from glmstudio.ui.shell.head_injection import Opening
+    from glmstudio.ui.shell.head_injection import HeadInjection
     from glmstudio.ui.shell.page import build_page
     from glmstudio.ui.shell.refusal import refusal, stranger
 
@@ -142,11 +142,11 @@ def build(port: int, key: str) -> Any:
         show_error=False,
         max_file_size="2gb",
     )
-    return Guard(Door(uploads.Uploads(Opening(outer)), key, stranger()), port, refusal=refusal(port))
+    return Guard(Door(uploads.Uploads(HeadInjection(outer)), key, stranger()), port, refusal=refusal(port))
 
 
 def _bind(wanted: int | None) -> socket.socket:
-    """A listening place on 127.0.0.1: the port that was asked for, or the first free one from 7860 on."""
+    """A socket that listens on 127.0.0.1: on the given port, or the first free one from 7860 on."""
     for port in (wanted,) if wanted is not None else (*range(PORT, PORT + 40), 0):
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -168,7 +168,7 @@ def _welcome(here: Running, options: argparse.Namespace) -> None:
 
 
 def _greet(said: str, there: Running, options: argparse.Namespace) -> None:
-    """Say where the studio is, and open it, or say how whoever came over ssh gets there."""
+    """Print the address and open it in a browser, or print how to reach it over ssh."""
     _tell(said, url=address(there.port, there.key))
     if tunnel.over_ssh():
         _tell("ui.terminal.tunnel", line=tunnel.line_from_here(there.port))

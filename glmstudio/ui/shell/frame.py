@@ -1,4 +1,4 @@
-"""The header and the rail: the machine at a glance, and how far each of the four steps is."""
+"""The header and the rail: the machine at a glance, and the state of each step."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from glmstudio.ui.chat.chat_model import server_state
 from glmstudio.ui.framework.icons import LOGO
-from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.framework.markup import Safe, bar, chip, icon, problem, tag
+from glmstudio.ui.framework.markup import Html, bar, chip, icon, problem, tag
 from glmstudio.ui.model.model_cards import state_words
 from glmstudio.ui.runs.runs_view import share
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.choice import items, model_in_use
+from glmstudio.ui.state.page_state import PageState
 from glmstudio.ui.state.runwatch import live_run, newest_first
 from glmstudio.units import memory
 from glmstudio.unread import unread_files
@@ -43,12 +43,12 @@ def landing(found: tuple[Step, ...]) -> str:
     return next((step.name for step in found if step.look != "good"), "chat")
 
 
-def act_header(view: PageState, _data: dict[str, Any]) -> PageState:
-    """A language was chosen: the browser has put it into its cookie, and the refresh speaks it."""
-    return view
+def redraw(state: PageState, _data: dict[str, Any]) -> PageState:
+    """Only refresh: a language was chosen, which stands in a cookie, or a step was opened."""
+    return state
 
 
-def render_header(lang: str, _view: PageState) -> Safe:
+def render_header(lang: str, _view: PageState) -> Html:
     """Name, machine, language, light and dark."""
     languages = [
         tag(
@@ -68,7 +68,7 @@ def render_header(lang: str, _view: PageState) -> Safe:
         '<p class="gs-lost" role="alert"><span>{lost}</span><span class="gs-anew">{renewed}</span></p>',
         lost=say(lang, "ui.frame.lost"),
         renewed=say(lang, "ui.frame.renewed"),
-        logo=Safe(LOGO),
+        logo=Html(LOGO),
         machine=_machine(lang),
         language=say(lang, "ui.frame.language"),
         languages=languages,
@@ -78,7 +78,7 @@ def render_header(lang: str, _view: PageState) -> Safe:
     )
 
 
-def render_rail(lang: str, _view: PageState) -> Safe:
+def render_rail(lang: str, _view: PageState) -> Html:
     """The four steps as buttons, each with its state."""
     found = steps(lang)
     mark, news = _news(lang)
@@ -105,15 +105,15 @@ def render_rail(lang: str, _view: PageState) -> Safe:
     )
 
 
-def render_notice(lang: str, view: PageState) -> Safe:
-    """What went wrong in the last action, where no step of its own shows it, and own files that cannot be read."""
-    found = [problem(lang, view.problem)] if view.problem else []
+def render_notice(lang: str, state: PageState) -> Html:
+    """The last error that no step shows itself, and files of the studio that cannot be read."""
+    found = [problem(lang, state.problem)] if state.problem else []
     found += [problem(lang, error, kind="attention") for error in unread_files()[:_MOST_UNREAD]]
-    return tag('<div class="gs-notice">{found}</div>', found=found) if found else Safe("")
+    return tag('<div class="gs-notice">{found}</div>', found=found) if found else Html("")
 
 
-def _machine(lang: str) -> list[Safe]:
-    if CHECKUP.report is None:
+def _machine(lang: str) -> list[Html]:
+    if CHECKUP.state.report is None:
         return [tag("<span>{text}</span>", text=say(lang, "ui.frame.looking"))]
     gpus = CHECKUP.gpus()
     if not gpus:
@@ -131,7 +131,7 @@ def _machine(lang: str) -> list[Safe]:
 
 
 def _news(lang: str) -> tuple[str, str]:
-    """The run that ended last, as a mark that differs for each end, and in words: the browser notifies once."""
+    """The run that ended last, as an id that differs for each end, and in words: the browser notifies once."""
     ended = [known for known in newest_first() if known.state.ended and not known.state.live]
     last = max(ended, key=lambda known: known.state.ended or 0.0, default=None)
     if last is None:
@@ -140,12 +140,13 @@ def _news(lang: str) -> tuple[str, str]:
 
 
 def _doctor(lang: str) -> Step:
-    if CHECKUP.running:
+    now = CHECKUP.state
+    if now.running:
         return Step("doctor", "running", say(lang, "ui.frame.checking"))
-    if CHECKUP.report is None or CHECKUP.failed:
+    if now.report is None or now.failed:
         return Step("doctor", "waiting", say(lang, "ui.frame.not_yet"))
-    found = CHECKUP.report.problems
-    if CHECKUP.report.status == "error":
+    found = now.report.problems
+    if now.report.status == "error":
         return Step("doctor", "attention", say(lang, "ui.frame.needs_you"))
     return Step("doctor", "good", say(lang, "ui.frame.ready_notes" if found else "ui.frame.ready", n=len(found)))
 

@@ -1,4 +1,4 @@
-"""What a browser gets before gradio's own scripts run: the theme, the step that is open, and a name to look at.
+"""What a browser gets before gradio's own scripts run: the theme, and the step that is open.
 
 gradio adds a page's `head` only once its bundle has started, which shows the wrong theme first and widgets without
 words, and it rewrites a stylesheet so that rules for the page as a whole no longer match. So both go into the HTML.
@@ -17,14 +17,14 @@ _HERE = Path(__file__).parent
 
 
 @cache
-def opening() -> bytes:
+def head_elements() -> bytes:
     """The first elements of the page's head."""
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     return f'<style id="studio-style">{style}</style><script>{script}</script>'.encode()
 
 
-class Opening:
-    """ASGI middleware that puts `opening()` at the start of the page's head."""
+class HeadInjection:
+    """ASGI middleware that puts `head_elements()` at the start of the page's head."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -52,7 +52,7 @@ class Opening:
 async def _send(send: Send, start: MutableMapping[str, Any], body: bytes) -> None:
     headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
     if dict(headers).get(b"content-type", b"").startswith(b"text/html"):
-        body = body.replace(b"<head>", b"<head>" + opening(), 1)
+        body = body.replace(b"<head>", b"<head>" + head_elements(), 1)
     headers.append((b"content-length", str(len(body)).encode()))
     await send({**start, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""One studio a home folder: who is running, and the proof that it is."""
+"""One studio for each home folder: which one runs, and how to verify that it does."""
 
 from __future__ import annotations
 
@@ -64,20 +64,20 @@ def answers(port: int, key: str) -> bool:
 
 @dataclass
 class Claim:
-    """The right to be the studio of this home; it ends with the process that holds it."""
+    """The lock of this home; it ends with the process that holds it."""
 
     file: IO[str]
     over: threading.Event = field(default_factory=threading.Event)
 
     def announce(self, port: int, key: str) -> None:
-        """Tell a second start where this one is, also after somebody has taken the record away."""
+        """Record where this studio is for a second start, also after the record was deleted."""
         me = identify(os.getpid())
         told = {"port": port, "token": key, "identity": me.to_json() if me else None}
         write_json(_record(), told)
         threading.Thread(target=self._keep, args=(told,), daemon=True, name="record").start()
 
     def release(self) -> None:
-        """Let the next start be the studio."""
+        """Release the lock."""
         self.over.set()
         if (read_table(_record()).get("identity") or {}).get("pid") == os.getpid():
             _record().unlink(missing_ok=True)

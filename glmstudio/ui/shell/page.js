@@ -18,8 +18,11 @@ window.studio = (() => {
   darkSystem.addEventListener("change", paint);
 
   // ---- the step that is open
+  let arrived = false;
+  let redraw = () => {};  // asks the server, which draws hidden steps only when they are opened
   function show(step) {
     if (!steps.includes(step)) return;
+    if (arrived && step !== root.dataset.step) redraw(step);
     root.dataset.step = step;
     if (location.hash !== "#" + step) history.replaceState(null, "", "#" + step);
     mark();
@@ -30,15 +33,14 @@ window.studio = (() => {
       else button.removeAttribute("aria-current");
     });
   }
-  let arrived = false;
   function arrive(step, lang) {
     speak(lang);
     if (arrived) return;
-    arrived = true;
     // Last in the document, so that it wins over gradio's rules of the same weight.
     document.body.append(document.getElementById("studio-style"));
     const asked = location.hash.slice(1);
     show(steps.includes(asked) ? asked : step);
+    arrived = true;
     requestAnimationFrame(() => root.classList.remove("gs-wait"));
   }
   function speak(lang) {
@@ -110,7 +112,7 @@ window.studio = (() => {
       const now = slot.querySelector("[data-scroll]");
       if (now && follow) now.scrollTop = now.scrollHeight;
       const frame = slot.querySelector("[data-landing]");
-      if (frame) { arrive(frame.dataset.landing, frame.dataset.lang); tell(frame.dataset); }
+      if (frame) { redraw = (go) => trigger({ go }); arrive(frame.dataset.landing, frame.dataset.lang); tell(frame.dataset); }
       mark();
     };
     draw();
@@ -241,5 +243,5 @@ window.studio = (() => {
   });
   // A page that never hears from its server must not stay hidden.
   setTimeout(() => root.classList.remove("gs-wait"), 8000);
-  return { panel, show, typed };
+  return { panel, show, step: () => root.dataset.step, typed };
 })();

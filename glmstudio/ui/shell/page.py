@@ -1,4 +1,4 @@
-"""The page: header, rail and the four steps, and what a browser gets before anything else."""
+"""The page: header, rail and the four steps, and the language of a visitor."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import gradio as gr
 from glmstudio.ui.chat import chat_step
 from glmstudio.ui.doctor import doctor_step
 from glmstudio.ui.finetune import finetune_step
-from glmstudio.ui.framework.live import PageRenderer, PageState
+from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.model import model_step
 from glmstudio.ui.shell import frame
 from glmstudio.ui.state import ways
 from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.ui.state.page_state import FinetuneState, PageState
 
 
 def build_page() -> gr.Blocks:
     """The whole page, wired."""
     with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True) as blocks:
-        page = PageRenderer(speaks)
-        page.panel("header", frame.render_header, frame.act_header)
-        page.panel("rail", frame.render_rail)
+        page = PageRenderer(speaks, PageState())
+        page.panel("header", frame.render_header, frame.redraw)
+        page.panel("rail", frame.render_rail, frame.redraw)
         page.panel("notice", frame.render_notice)
         doctor_step.build(page)
         model_step.build(page)
@@ -31,9 +32,9 @@ def build_page() -> gr.Blocks:
 
 
 def arrive() -> PageState:
-    """What a browser that opened the page looks at; the first one starts the check-up."""
+    """The state of a page that was just opened; the first one starts the check-up."""
     CHECKUP.start(unless_fresh=True)
-    return PageState(source=ways.remembered())
+    return PageState(finetune=FinetuneState(source=ways.remembered()))
 
 
 def speaks(request: gr.Request) -> str:
@@ -42,7 +43,7 @@ def speaks(request: gr.Request) -> str:
 
 
 def language(remembered: str | None, accepted: str | None) -> str:
-    """The language somebody chose before, or the first one of the browser's list that the studio speaks."""
+    """The language that was chosen before, or the first supported one of the browser's list."""
     if remembered in ("en", "zh"):
         return remembered
     ranked: list[tuple[float, str]] = []

@@ -1,4 +1,4 @@
-"""What must be settled before gradio is imported: proxies, telemetry, and lookups on the network."""
+"""The environment in which gradio is imported: proxies, no telemetry, no network access."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUIET = {
 
 @contextmanager
 def quiet_import(environ: MutableMapping[str, str] = os.environ) -> Iterator[None]:
-    """An environment in which gradio can be imported and phones nobody.
+    """An environment in which importing gradio accesses no network.
 
     What children of the studio need (a SOCKS proxy for downloads, an online hub) is put back afterwards; that this
     machine itself is never reached through a proxy stays.

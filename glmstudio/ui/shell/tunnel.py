@@ -1,4 +1,4 @@
-"""The way to a studio on a far machine: an ssh tunnel from the machine where the browser is."""
+"""The ssh tunnel to a studio on a remote machine."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _SSH_PORT = "22"
 
 
 def over_ssh(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether whoever started this sits at another machine, where the browser is, too."""
+    """Whether the studio was started over ssh, with the browser on another machine."""
     return any(environ.get(name) for name in _MARKS)
 
 
 def line(port: int, where: str = "user@server") -> str:
-    """The command for the other machine that brings this port there."""
+    """The command that forwards this port to the other machine."""
     return f"ssh -L {port}:127.0.0.1:{port} {where}"
 
 
 def line_from_here(port: int, environ: Mapping[str, str] = os.environ) -> str:
-    """The command with the user and the address under which this machine was reached, as far as they are known."""
+    """The command with the user and the address of this machine, as far as they are known."""
     client, _, server, door = (*environ.get("SSH_CONNECTION", "").split(), "", "", "", "")[:4]
     # Where both ends are this machine, the connection came through something else, and the address leads nowhere.
     known = _is_elsewhere(server) and client != server
@@ -31,7 +31,7 @@ def line_from_here(port: int, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _is_elsewhere(address: str) -> bool:
-    """Whether another machine could mean this one by it; a zone (`%eth0`) is only known here."""
+    """Whether another machine can use the address; a zone (`%eth0`) is only valid here."""
     try:
         return "%" not in address and not ipaddress.ip_address(address).is_loopback
     except ValueError:

@@ -1,1 +1,1 @@
-"""What the page knows, without gradio."""
+"""The state of the page, without gradio."""

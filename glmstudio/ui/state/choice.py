@@ -1,4 +1,4 @@
-"""The model that a person chose to work with, remembered across starts."""
+"""The model in use, remembered across starts."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from glmstudio.files import read_json, write_json
 from glmstudio.models import Model, find_model
 from glmstudio.models.inventory import InventoryItem, inventory
 from glmstudio.paths import paths
+from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.checkup import CHECKUP
-from glmstudio.ui.state.ttl_cache import shared
 
 
-@shared(0.9)
+@cached(0.9)
 def items() -> list[InventoryItem]:
-    """Every model that there is or could be, as it was a moment ago."""
+    """Every model on this machine or in the catalogue, as of a moment ago."""
     return inventory()
 
 
 def models() -> list[Model]:
-    """Every model on this computer."""
+    """Every model on this machine."""
     return [item.model for item in items() if item.model]
 
 

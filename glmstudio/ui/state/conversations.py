@@ -1,4 +1,4 @@
-"""The conversations at work: each goes on while the page is reloaded, and is on disk after every step."""
+"""Open conversations: each goes on while the page is reloaded, and is saved after every step."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _MOST_KEPT = 30
 
 
 class OpenConversation:
-    """One conversation, and the threads that extend it: one for each answer that is being written."""
+    """A conversation and the threads that write its answers."""
 
-    def __init__(self, dialogue: Conversation, changed: threading.Condition) -> None:
-        self.dialogue = dialogue
+    def __init__(self, conversation: Conversation, changed: threading.Condition) -> None:
+        self.conversation = conversation
         self.before: dict[int, int] = {}  # by answer: how many others the model serves first
         self.forgotten = False
         self._changed = changed
@@ -62,11 +62,11 @@ class OpenConversation:
             if self.busy:
                 return
             self._cancel = threading.Event()
-            sampling = self.dialogue.settings.sampling
+            sampling = self.conversation.settings.sampling
             seed = sampling.seed
             if seed is None and len(adapters) > 1:
                 seed = random.randrange(2**31)  # two models are compared under the same luck
-            turn = self.dialogue.ask(question, parent, seed)
+            turn = self.conversation.ask(question, parent, seed)
             turn.answers = [Answer(adapter) for adapter in adapters]
             self._going = [*turn.answers]
         self.keep()
@@ -76,24 +76,24 @@ class OpenConversation:
         self._notify()
 
     def stop(self) -> None:
-        """End what is being written; what it has said stays."""
+        """Stop the answers that are being written; their text stays."""
         self._cancel.set()
 
     def keep(self) -> None:
-        """Write the conversation down; one that holds nothing yet is not worth a file."""
-        if not self.dialogue.turns:
+        """Save the conversation, unless it is empty."""
+        if not self.conversation.turns:
             return
         try:
             with self._changed:
                 if not self.forgotten:
-                    history.write(self.dialogue)
+                    history.write(self.conversation)
         except OSError as error:
             log.warning("A conversation could not be kept: %s", error)
             for answer in self._going:
                 answer.problem = StudioError("ui.chat.not_kept", reason=error.strerror or str(error))
 
     def decide(self, call: str, decision: Decision) -> None:
-        """What becomes of a call that waits for somebody to say."""
+        """Decide on a tool call that waits for approval."""
         if (waiting := self._asked.pop(call, None)) is not None:
             waiting.put(decision)
 
@@ -121,18 +121,18 @@ class OpenConversation:
         base, *adapters = ModelServer.loaded()
         model = next((each for each in adapters if each.id == name), base)
         answer.about = asdict(model)
-        settings = self.dialogue.settings
+        settings = self.conversation.settings
         loaded, asked = ModelServer.current().model, turn.answers[-1].model  # of two, both are asked as the chosen one
         wanted = toolless(loaded, asked) is None if settings.tools is None else settings.tools
         tools = offered(loaded) if wanted else []
         answer.tools = [tool.schema for tool in tools]
-        messages = self.dialogue.messages(turn.parent, side)
+        messages = self.conversation.messages(turn.parent, side)
         messages.append({"role": "user", "content": turn.question})
         sampling = replace(settings.sampling, seed=turn.seed)
         return ChatRequest(port, model.id, messages, tools, sampling, ModelServer.key())
 
     def _judge(self, call: CallStarted, tool: Tool) -> Decision:
-        """Run what may always run, and wait for a person's word on the rest."""
+        """Run tools that are always allowed, and wait for approval of the others."""
         if permission(tool) == "always":
             return Decision("run")
         waiting: queue.Queue[Decision] = queue.Queue()
@@ -183,62 +183,62 @@ class OpenConversation:
 
     def _notify(self) -> None:
         with self._changed:
-            TALKS.version += 1
+            CONVERSATIONS.version += 1
             self._changed.notify_all()
 
 
 class OpenConversations:
-    """Every conversation that is open or at work."""
+    """All open conversations."""
 
     def __init__(self) -> None:
         self.version = 0
-        self._talks: OrderedDict[str, OpenConversation] = OrderedDict()
+        self._open: OrderedDict[str, OpenConversation] = OrderedDict()
         self._blank: OpenConversation | None = None
         self._changed = threading.Condition(threading.RLock())
 
     def get(self, name: str) -> OpenConversation:
         """The conversation of that name. Raises StudioError where there is none."""
         with self._changed:
-            if name not in self._talks:
+            if name not in self._open:
                 self._add(history.read(name))
-            self._talks.move_to_end(name)
-            return self._talks[name]
+            self._open.move_to_end(name)
+            return self._open[name]
 
     def fresh(self, like: Conversation | None = None) -> OpenConversation:
-        """A conversation that holds nothing yet, held as another one; it is on disk with its first turn."""
-        dialogue = Conversation()
+        """A new conversation with the settings of another one; it is saved with its first turn."""
+        conversation = Conversation()
         if like is not None:
-            dialogue.settings = replace(like.settings)
+            conversation.settings = replace(like.settings)
         with self._changed:
-            return self._add(dialogue)
+            return self._add(conversation)
 
     def blank(self) -> OpenConversation:
         """The conversation that is shown where there is none."""
         with self._changed:
-            if self._blank is None or self._blank.dialogue.turns or self._blank.forgotten:
+            if self._blank is None or self._blank.conversation.turns or self._blank.forgotten:
                 self._blank = self.fresh()
             return self._blank
 
     def forget(self, name: str) -> None:
         """Delete a conversation, here and on disk; one at work is ended first."""
         with self._changed:
-            talk = self._talks.pop(name, None)
-            if talk is not None:
-                talk.forgotten = True
-                talk.stop()
+            opened = self._open.pop(name, None)
+            if opened is not None:
+                opened.forgotten = True
+                opened.stop()
         history.delete(name)
 
     def stop_all(self) -> None:
-        """End every answer: the model is about to go."""
-        for talk in [*self._talks.values()]:
-            talk.stop()
+        """Stop every answer: the model is about to be unloaded."""
+        for opened in [*self._open.values()]:
+            opened.stop()
 
     def follow(self, every: float = 0.08) -> Iterator[None]:
         """Yield whenever something changed, at most once in `every` seconds, until no answer is being written."""
         seen = -1
         while True:
             with self._changed:
-                going = any(talk.busy for talk in self._talks.values())
+                going = any(opened.busy for opened in self._open.values())
                 if going and self.version == seen:
                     self._changed.wait(timeout=1.0)
                 seen = self.version
@@ -247,12 +247,12 @@ class OpenConversations:
                 return
             threading.Event().wait(every)
 
-    def _add(self, dialogue: Conversation) -> OpenConversation:
-        talk = self._talks[dialogue.id] = OpenConversation(dialogue, self._changed)
-        for name in [*self._talks]:
-            if len(self._talks) > _MOST_KEPT and not self._talks[name].busy and name != dialogue.id:
-                del self._talks[name]
-        return talk
+    def _add(self, conversation: Conversation) -> OpenConversation:
+        opened = self._open[conversation.id] = OpenConversation(conversation, self._changed)
+        for name in [*self._open]:
+            if len(self._open) > _MOST_KEPT and not self._open[name].busy and name != conversation.id:
+                del self._open[name]
+        return opened
 
 
-TALKS = OpenConversations()
+CONVERSATIONS = OpenConversations()

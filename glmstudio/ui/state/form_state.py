@@ -23,9 +23,9 @@ from glmstudio.planning import engines
 from glmstudio.planning.plan import Plan, device_memory_of, make_plan
 from glmstudio.planning.training_data import mixture_of
 from glmstudio.runs.start import SAMPLE, RunRequest
-from glmstudio.ui.framework.live import PageState
+from glmstudio.ui.framework.ttl_cache import cached, on_clear
 from glmstudio.ui.state.choice import model_in_use
-from glmstudio.ui.state.ttl_cache import on_forget, shared
+from glmstudio.ui.state.page_state import FinetuneState
 
 _FRESH_S = 0.9
 _ENGINE_S = 20.0
@@ -56,18 +56,18 @@ _engines: dict[tuple[str, ...], tuple[float, StudioError | None]] = {}
 _kept: dict[tuple[object, ...], tuple[float, FormState]] = {}
 
 
-def recipe(view: PageState) -> FormState:
+def recipe(form: FinetuneState) -> FormState:
     """What the form of this page asks for."""
-    key = (view.source, view.data, view.preset, view.name, view.changes, view.cluster)
+    key = (form.source, form.data, form.preset, form.name, form.changes, form.cluster)
     with _lock:
         if key not in _kept or time.monotonic() - _kept[key][0] > _FRESH_S:
             if len(_kept) > 20:
                 _kept.clear()
-            _kept[key] = (time.monotonic(), _make(view))
+            _kept[key] = (time.monotonic(), _make(form))
         return _kept[key][1]
 
 
-@shared(3.0)
+@cached(3.0)
 def presets_in_order() -> list[Preset]:
     """Every preset, those for the model in use first, and of these the usual ones."""
     used = model_in_use()
@@ -85,17 +85,17 @@ def teaches_facts(preset: Preset) -> bool:
     return preset.settings.best_by == "facts"
 
 
-def data_of(view: PageState) -> Path:
+def data_of(form: FinetuneState) -> Path:
     """The file or folder that the form names. Raises StudioError where there is none."""
-    if view.source == "facts":
+    if form.source == "facts":
         if (facts := draft.saved_file()) is None:
             raise StudioError("ui.teach.none_saved")
         return facts
-    if view.source != "file":
+    if form.source != "file":
         return SAMPLE
-    if not view.data.strip():
+    if not form.data.strip():
         raise StudioError("ui.finetune.no_data")
-    path = Path(view.data.strip()).expanduser()
+    path = Path(form.data.strip()).expanduser()
     try:
         if path.exists():
             return path
@@ -104,12 +104,12 @@ def data_of(view: PageState) -> Path:
     raise StudioError("ui.finetune.no_file", path=str(path))
 
 
-def _make(view: PageState) -> FormState:
+def _make(form: FinetuneState) -> FormState:
     known = FormState()
     try:
-        preset = _preset(view)
+        preset = _preset(form)
         known = FormState(preset=preset)
-        asked = RunRequest(preset, data_of(view), view.name.strip() or None, changes_of(view, preset), view.cluster)
+        asked = RunRequest(preset, data_of(form), form.name.strip() or None, changes_of(form, preset), form.cluster)
         known = FormState(preset=preset, asked=asked)
         settings = asked.settings()
         device = choose(settings.device, settings.processes)
@@ -145,11 +145,11 @@ def _engine_problem(settings: Settings, device: str) -> StudioError | None:
     return _engines[key][1]
 
 
-def _preset(view: PageState) -> Preset:
-    if view.preset:
-        return find_preset(view.preset)
+def _preset(form: FinetuneState) -> Preset:
+    if form.preset:
+        return find_preset(form.preset)
     every = presets_in_order()
-    first = _for_facts(every) if view.source == "facts" else next(iter(every), None)
+    first = _for_facts(every) if form.source == "facts" else next(iter(every), None)
     if first is None:
         raise StudioError("ui.finetune.no_preset")
     return first
@@ -165,21 +165,21 @@ def _for_facts(every: list[Preset]) -> Preset | None:
     return next(iter(mine), next(iter(every), None))
 
 
-def changes_of(view: PageState, preset: Preset) -> dict[str, str]:
+def changes_of(form: FinetuneState, preset: Preset) -> dict[str, str]:
     """What the page changed of the preset's settings. Facts are taught to the model in use where nobody chose."""
-    changes, used = dict(view.changes), model_in_use()
-    if view.source == "facts" and not view.preset and used is not None and preset.model != used.name:
+    changes, used = dict(form.changes), model_in_use()
+    if form.source == "facts" and not form.preset and used is not None and preset.model != used.name:
         changes.setdefault("model", used.name)
     return changes
 
 
-def settings_of(view: PageState) -> Settings | None:
+def settings_of(form: FinetuneState) -> Settings | None:
     """The settings as far as they are right, whatever is said of the data; None where there is no preset."""
-    preset = recipe(view).preset
+    preset = recipe(form).preset
     if preset is None:
         return None
     try:
-        return change(preset.settings, changes_of(view, preset), source="")
+        return change(preset.settings, changes_of(form, preset), source="")
     except StudioError:
         return preset.settings
 
@@ -190,4 +190,4 @@ def _drop() -> None:
         _engines.clear()
 
 
-on_forget(_drop)
+on_clear(_drop)

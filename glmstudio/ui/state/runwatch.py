@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.config.devices import chat_on, run_on
-from glmstudio.errors import StudioError
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.paths import paths
 from glmstudio.rundir.run import Run, RunState, run_names
 from glmstudio.runs.queue import waiting
 from glmstudio.runs.start import advance
-from glmstudio.runs.stop import Stage, proof_of, stop_run
+from glmstudio.runs.stop import proof_of, stop_run
 from glmstudio.ui.framework.charts import Point, thin
-from glmstudio.ui.state.ttl_cache import shared
+from glmstudio.ui.framework.ttl_cache import cached
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class RunWatch:
 
     def __init__(self) -> None:
         self._readings: dict[tuple[str, int], Reading] = {}
-        self._stages: dict[str, Stage | None] = {}
+        self._stages: dict[str, LazyText | None] = {}
         self._problems: dict[str, StudioError] = {}
         self._lock = threading.Lock()
         self._advancing = threading.Lock()
@@ -121,7 +121,7 @@ class RunWatch:
         threading.Thread(target=self._stop, args=(run, now), daemon=True, name=f"stop-{run.name}").start()
 
     def advance(self) -> None:
-        """Start in the background what waits for a card that is free: its supervisor may have been killed."""
+        """Start in the background what waits for a free GPU: its supervisor may have been killed."""
         if waiting() and not self._advancing.locked():
             threading.Thread(target=self._advance, daemon=True, name="queue").start()
 
@@ -143,7 +143,7 @@ class RunWatch:
         """Whether somebody stops this run."""
         return name in self._stages
 
-    def stage(self, name: str) -> Stage | None:
+    def stage(self, name: str) -> LazyText | None:
         """The stage at which stopping this run is."""
         return self._stages.get(name)
 
@@ -157,7 +157,7 @@ class RunWatch:
         if problem:
             self._problems[name] = problem
 
-    def proof(self, run: Run) -> Stage | None:
+    def proof(self, run: Run) -> LazyText | None:
         """What the last stop of this run has proven."""
         return proof_of(run)
 
@@ -202,7 +202,7 @@ class RunSnapshot:
 _ended: dict[str, RunSnapshot] = {}  # runs that are over, by folder: read again only when a file of theirs has changed
 
 
-@shared(0.5)
+@cached(0.5)
 def newest_first() -> list[RunSnapshot]:
     """Every run with its state, the newest on top. Whoever looks also starts what waits and has its turn."""
     WATCH.advance()

@@ -1,4 +1,4 @@
-"""The way to begin that was chosen last, so that a page that is loaded anew opens where its owner was."""
+"""The kind of data that was chosen last, for a page that is opened again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from glmstudio.paths import paths
 
 
 def remember(source: str) -> None:
-    """Facts are found again; the other ways begin as they always do."""
+    """Remember the choice; only facts are restored."""
     write_json(paths().state / "way.json", {"source": source})
 
 
 def remembered() -> str:
-    """What was chosen last: facts, else the sample."""
+    """The last choice if it was facts, else the sample."""
     return "facts" if read_table(paths().state / "way.json").get("source") == "facts" else "sample"

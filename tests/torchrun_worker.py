@@ -1,6 +1,6 @@
 """A torchrun worker of the tests: trains runs one after another in the same processes.
 
-    -m tests.division FOLDER... [--die STEP]
+    -m tests.torchrun_worker FOLDER... [--die STEP]
 
 With `--die`, the last process is killed while it writes its part of that step's checkpoint.
 """
@@ -11,8 +11,6 @@ import argparse
 import os
 import signal
 from pathlib import Path
-
-from accelerate.state import AcceleratorState
 
 from glmstudio.config.settings import Settings, change
 from glmstudio.files import read_table
@@ -28,20 +26,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--die", type=int)
-    options, team = parser.parse_args(), join()
-    if options.die and team.rank == team.world - 1:
+    options, context = parser.parse_args(), join()
+    if options.die and context.rank == context.world - 1:
         full_state._write = lambda file, tensors: (
             die(file) if file.parent.name == f"checkpoint-{options.die}" else write(file, tensors)
         )
     for folder in options.folders:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        train(folder, team)
-    team.leave()
+        train(folder, context)
+    context.leave()
 
 
-def train(folder: Path, team: DistributedContext) -> None:
+def train(folder: Path, context: DistributedContext) -> None:
     about = read_table(folder / "run.json")
-    worker._train(change(Settings(), about["settings"], source=""), folder, about, team)
+    worker._train(change(Settings(), about["settings"], source=""), folder, about, context)
 
 
 def die(file: Path) -> None:

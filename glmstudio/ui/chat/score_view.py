@@ -1,4 +1,4 @@
-"""How well base and tuned call tools, in figures and with examples of what changed."""
+"""How well the base and the fine-tuned model call tools, in figures and examples of what changed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from glmstudio.knowledge.result import FactsScore
 from glmstudio.rundir.run import Run
 from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
-from glmstudio.ui.framework.live import PageState
-from glmstudio.ui.framework.markup import Safe, bar, button, chip, fold, problem, tag
-from glmstudio.ui.runs import facts_view
-from glmstudio.ui.state.score_tasks import SCORINGS, ScoreRequest, ScoreTask
+from glmstudio.ui.chat.facts_score import render_facts_score
+from glmstudio.ui.framework.markup import Html, button, chip, fold, problem, progress, tag
+from glmstudio.ui.state.background import TASKS, BackgroundTask
+from glmstudio.ui.state.page_state import ChatState
+from glmstudio.ui.state.score_tasks import KIND, ScoreRequest, start_score
 from glmstudio.words import say
 
 _CHAT = "chat"
@@ -21,44 +22,43 @@ _FIGURES = ("right_tool", "right_arguments", "no_call", "valid_calls")
 _COUNTS = (20, 50, 100, MOST)
 
 
-def render_score(lang: str, view: PageState) -> Safe:
-    """For the model that the chat's pickers show."""
-    return render(lang, _CHAT, about=chosen_adapter(view) or chosen_model(view))
+def render_score(lang: str, chat: ChatState) -> Html:
+    """The score of the model that is chosen in the chat."""
+    return render(lang, _CHAT, about=chosen_adapter(chat) or chosen_model(chat))
 
 
-def act_score(view: PageState, data: dict[str, Any]) -> PageState:
+def act_score(chat: ChatState, data: dict[str, Any]) -> ChatState:
     """Start or stop it."""
-    act(_CHAT, chosen_model(view), chosen_adapter(view), data)
-    return view
+    act(_CHAT, chosen_model(chat), chosen_adapter(chat), data)
+    return chat
 
 
 def act(place: str, model: str, adapter: str, data: dict[str, Any]) -> None:
-    """Start or stop the score of `place`. Raises StudioError for a file that is none."""
+    """Start or stop the score of `place`: the chat, or a run by name."""
     if data.get("act") == "score-stop":
-        SCORINGS.stop(place)
+        TASKS.stop(place, KIND)
     elif data.get("act") == "score":
         fields = data.get("fields")
         fields = fields if isinstance(fields, dict) else {}
         asked = str(fields.get("file", "")).strip()
         file = Path(asked).expanduser() if asked else SAMPLE
         count = str(fields.get("count", ""))
-        SCORINGS.start(
-            place, ScoreRequest(model, adapter, file, int(count) if count in map(str, _COUNTS) else _COUNTS[0])
-        )
+        most = int(count) if count in map(str, _COUNTS) else _COUNTS[0]
+        start_score(place, ScoreRequest(model, adapter, file, most))
 
 
-def render(lang: str, place: str, *, about: str, run: Run | None = None) -> Safe:
-    """The form, how far it is, and the result."""
-    scoring = SCORINGS.get(place)
-    parts: list[Any] = [_form(lang, scoring, run)]
-    if scoring is not None:
-        parts.append(_state(lang, scoring, run))
+def render(lang: str, place: str, *, about: str, run: Run | None = None) -> Html:
+    """Form, progress and result."""
+    task = TASKS.get(place, KIND)
+    parts: list[Any] = [_form(lang, task, run)]
+    if task is not None:
+        parts.append(_state(lang, task, run))
     title = say(lang, "ui.score.title", name=about)
-    return fold(title, parts, key="score", unfolded=scoring is not None)
+    return fold(title, parts, key="score", unfolded=task is not None)
 
 
-def _form(lang: str, scoring: ScoreTask | None, run: Run | None) -> Safe:
-    going = scoring is not None and scoring.running
+def _form(lang: str, task: BackgroundTask | None, run: Run | None) -> Html:
+    going = task is not None and task.running
     name = {"run": run.name} if run else {}
     press = (
         button("score-stop", say(lang, "ui.score.stop"), **name)
@@ -79,19 +79,19 @@ def _form(lang: str, scoring: ScoreTask | None, run: Run | None) -> Safe:
     )
 
 
-def _state(lang: str, scoring: ScoreTask, run: Run | None) -> Safe:
-    if scoring.running:
-        share = scoring.done / scoring.total if scoring.total else 0.0
-        words = say(lang, "ui.score.going", done=scoring.done, total=scoring.total or "…")
-        return tag('<div class="gs-stack">{chip}{bar}</div>', chip=chip("running", words), bar=bar(share, label=words))
-    if scoring.problem:
-        return problem(lang, scoring.problem)
-    if isinstance(scoring.result, FactsScore):
-        return facts_view.shown(lang, scoring.job.adapter or scoring.job.model, scoring.result)
-    return _result(lang, scoring.result, run) if scoring.result else Safe("")
+def _state(lang: str, task: BackgroundTask, run: Run | None) -> Html:
+    if task.running:
+        words = say(lang, "ui.score.going", done=task.done, total=task.total or "…")
+        return tag('<div class="gs-stack">{moved}</div>', moved=progress(words, task.done, task.total))
+    if task.problem:
+        return problem(lang, task.problem)
+    if task.result is None:
+        return Html("")
+    name, result = task.result
+    return render_facts_score(lang, name, result) if isinstance(result, FactsScore) else _result(lang, result, run)
 
 
-def _result(lang: str, result: ToolScore, run: Run | None) -> Safe:
+def _result(lang: str, result: ToolScore, run: Run | None) -> Html:
     rows = [
         tag(
             '<tr><th scope="row">{label}</th>{cells}</tr>',
@@ -115,12 +115,12 @@ def _result(lang: str, result: ToolScore, run: Run | None) -> Safe:
     )
 
 
-def _head(lang: str, marks: ToolCounts, number: int) -> Safe:
+def _head(lang: str, marks: ToolCounts, number: int) -> Html:
     name = say(lang, "ui.chat.base") if number == 0 else marks.model
     return tag('<th>{name}<br><span class="gs-small">{loaded}</span></th>', name=name, loaded=marks.loaded)
 
 
-def _change(lang: str, change: Change, number: int) -> Safe:
+def _change(lang: str, change: Change, number: int) -> Html:
     return tag(
         '<div class="gs-change" data-key="change-{number}">{chip}<p class="gs-sample-question">{asked}</p>'
         '<dl class="gs-facts">'

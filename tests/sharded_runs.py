@@ -15,7 +15,7 @@ from glmstudio.files import read_json, write_json
 from glmstudio.paths import ROOT
 from glmstudio.rundir.launch import launch_line, training_environment
 from glmstudio.train.worker import train
-from tests.trainings import small_data
+from tests.run_helpers import small_data
 
 STEPS, SAVED = 10, 4
 SMALL: dict[str, Any] = {
@@ -46,7 +46,7 @@ def together(
 ) -> int:
     """Train them one after another with torchrun; its exit status."""
     arguments = [*map(str, folders), *(["--die", str(die)] if die else [])]
-    command = launch_line("tests.division", *arguments, processes=processes)
+    command = launch_line("tests.torchrun_worker", *arguments, processes=processes)
     environment = training_environment("cpu", processes) | {"PYTHONPATH": str(ROOT)} | variables
     done = subprocess.run(
         [python, *command[1:]], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=600

@@ -22,7 +22,7 @@ from glmstudio.train.model_with_loss import ModelWithLoss
 from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.shared_prefix import Prompts
 from glmstudio.train.strategies.base import ShardingStrategy
-from glmstudio.train.trainer import StudioTrainer, TrainingJob, make_trainer
+from glmstudio.train.trainer import Trainer, TrainingJob
 
 
 class Listed(Examples):
@@ -75,10 +75,11 @@ def loss_and_gradients(
 
 def trainer_for(
     glm: GlmForCausalLM, settings: Settings, examples: Sequence[Example], folder: Path, prompts: Prompts | None = None
-) -> StudioTrainer:
+) -> Trainer:
     """Its trainer, which reports to `folder`."""
     write_json(folder / "run.json", {})
-    base, team = Model(settings.model, settings.model, folder, "local", 0, None), DistributedContext()
-    witness, engine = RunReporter(folder, settings.steps, team), ShardingStrategy(settings, team)
-    job = TrainingJob(settings, base, folder, Listed(examples, prompts), None, witness, lambda step: None, team, engine)
-    return make_trainer(glm, job)[0]
+    base, context = Model(settings.model, settings.model, folder, "local", 0, None), DistributedContext()
+    reporter, strategy = RunReporter(folder, settings.steps, context), ShardingStrategy(settings, context)
+    given = Listed(examples, prompts)
+    job = TrainingJob(settings, base, folder, given, None, reporter, lambda step: None, context, strategy)
+    return Trainer(glm, job)
