@@ -19,6 +19,7 @@ from glmstudio.rundir.run import Run, list_runs, wait_for_end
 from glmstudio.system.process import Identity, environment, identify, send
 from tests.quick import ANY_PYTHON, QUICK
 from tests.run_helpers import STEPS, losses
+from tests.waiting import until
 
 pytest.register_assert_rewrite("tests.downloads", "tests.drawn_page")
 
@@ -112,11 +113,16 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for child in children:
         child.kill()
         child.wait()
-    for process in psutil.process_iter():
-        if environment(process.pid).get("GLMSTUDIO_TEST_MARK") == mark:
-            left = identify(process.pid)
-            if left:
-                send(left, signal.SIGKILL)
+    until(lambda: not _killed(mark))
+
+
+def _killed(mark: str) -> list[Identity]:
+    """Those with this mark that were still there: a busy machine takes a while to end them."""
+    marked = (pid for pid in psutil.pids() if environment(pid).get("GLMSTUDIO_TEST_MARK") == mark)
+    left = [each for each in map(identify, marked) if each is not None]
+    for each in left:
+        send(each, signal.SIGKILL)
+    return left
 
 
 # Starts the rest of its command line in a session of its own, says its number, and leaves it alone.

@@ -23,7 +23,7 @@ from tests.e2e.studio import studio
 from tests.servers import served
 from tests.waiting import until
 
-LIMITS = Limits(head_s=1.0, body_s=1.0, body_bytes=1000, connections=8)
+LIMITS = Limits(head_s=1.5, body_s=1.5, body_bytes=1000, connections=8)
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 PATIENCE_S = 60
 
