@@ -92,4 +92,5 @@ def child_environment(**more: str) -> dict[str, str]:
 
 SHIPPED_PRESETS = ROOT / "presets"
 DEMO = CODE / "demo"
+SAMPLE, FACTS = DEMO / "sample.jsonl", DEMO / "facts.jsonl"
 KNOWLEDGE = CODE / "knowledge"

@@ -27,6 +27,12 @@ def number(value: Any, otherwise: float = 0.0) -> float:
     return value if known and math.isfinite(value) else otherwise
 
 
+def numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a row what is a number, and a step that can be counted."""
+    kept = {name: value for name, value in row.items() if number(value, math.nan) == value}
+    return kept | {"step": int(kept["step"])} if "step" in kept else {}
+
+
 def share(value: Any) -> float | None:
     """A number from 0 to 1, or None."""
     known = number(value, math.nan)

@@ -10,9 +10,12 @@ import psutil
 
 from glmstudio.config.presets import load_preset
 from glmstudio.errors import StudioError
-from glmstudio.files import write_text
-from glmstudio.rundir.run import Run, RunState, wait_for_end, wait_until_gone
-from glmstudio.runs.start import SAMPLE, start_run
+from glmstudio.files import read_table, write_text
+from glmstudio.paths import SAMPLE
+from glmstudio.rundir.record import RunFiles
+from glmstudio.rundir.run import Run, wait_for_end, wait_until_gone
+from glmstudio.rundir.state import RunState
+from glmstudio.runs.start import start_run
 from glmstudio.system import process
 from tests.waiting import until
 
@@ -50,10 +53,15 @@ def wait_for_step(run: Run, step: int, seconds: float = 180) -> RunState:
     return run.read_state()
 
 
+def about_of(run: Run) -> dict[str, Any]:
+    """The run's `run.json`, as it was written."""
+    return read_table(run.path / RunFiles.RECORD)
+
+
 def who(run: Run) -> dict[str, process.Identity]:
     """The run's processes by their part: supervisor, agent (torchrun), rank, loader."""
-    about = run.about
-    found = {name: process.Identity.from_json(about.get(name)) for name in ("supervisor", "agent")}
+    attempt = run.record.attempt
+    found = {"supervisor": attempt.supervisor, "agent": attempt.agent}
     parts = {name: each for name, each in found.items() if each is not None}
     for child, parent in (("rank", "agent"), ("loader", "rank")):
         if parent in parts:

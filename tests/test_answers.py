@@ -26,8 +26,8 @@ from glmstudio.knowledge.answer_table import check_target, table, write_table
 from glmstudio.knowledge.answering import Answering, jobs, rows_of
 from glmstudio.knowledge.asking import Asking
 from glmstudio.knowledge.question_file import read_questions
-from glmstudio.paths import ROOT
-from glmstudio.runs.start import FACTS, start_run
+from glmstudio.paths import FACTS, ROOT
+from glmstudio.runs.start import start_run
 from glmstudio.ui.chat import answers_view
 from glmstudio.ui.chat.answers_file import answers_file
 from glmstudio.ui.state.page_state import ChatState

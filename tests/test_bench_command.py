@@ -21,9 +21,8 @@ from glmstudio.files import write_json
 from glmstudio.planning import machine_bench as benches
 from glmstudio.planning.expectation import expect, verdict
 from glmstudio.planning.machine_bench import STAGES, BenchRequest, MeasuredMachine, candidates, last, measure
+from glmstudio.planning.memory_fit import KNOWN, DeviceMemory
 from glmstudio.planning.model_shape import ModelShape
-from glmstudio.planning.plan import DeviceMemory
-from glmstudio.planning.preset_fit import KNOWN
 from glmstudio.rundir.run import Run
 from glmstudio.train.measuring import layer_timing
 from glmstudio.train.measuring.measure import disk

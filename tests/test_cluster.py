@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from glmstudio.cluster import spec as module
-from glmstudio.cluster.spec import Cluster, Machine, interface_of, make_cluster, own_addresses, split
-from glmstudio.rundir.launch import cluster_line
+from glmstudio.cluster.spec import make_cluster, own_addresses, split
+from glmstudio.rundir.launch import cluster_line, interface_of
+from glmstudio.rundir.machines import Cluster, Machine
 from glmstudio.system import process
 from tests.run_helpers import problem
 

@@ -20,7 +20,8 @@ from glmstudio.data.records import Problem, check_file, form_of, read_records
 from glmstudio.data.store import Store, prepare
 from glmstudio.errors import StudioError
 from glmstudio.paths import DEMO
-from glmstudio.planning.plan import device_memory_of, make_plan
+from glmstudio.planning.memory_fit import device_memory_of
+from glmstudio.planning.plan import make_plan
 from tests.vocabulary import VOCABULARY, needs_vocabulary
 
 MODEL = DEMO / "model"

@@ -12,8 +12,7 @@ from glmstudio.data.records import check_file
 from glmstudio.demo.evaluate import evaluate, questions_of
 from glmstudio.demo.world import World, _is_held_out
 from glmstudio.glm.load import load_model
-from glmstudio.paths import DEMO
-from glmstudio.runs.start import SAMPLE
+from glmstudio.paths import DEMO, SAMPLE
 
 
 def sample() -> list[dict[str, Any]]:

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from glmstudio.doctor import diagnose
+from glmstudio.doctor import diagnose, diagnosis
 from glmstudio.doctor.checks import pytorch
-from glmstudio.doctor.engine import diagnosis
 from glmstudio.doctor.engine.check import CHECKS, FAMILIES, Check, Probes, found
 from glmstudio.doctor.engine.report import Finding
 from glmstudio.words import has, words

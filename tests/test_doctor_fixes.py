@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from glmstudio.doctor import Finding, diagnose
-from glmstudio.doctor.engine import audit, fixes, hosts_fix, torch_fix
-from glmstudio.doctor.engine.fixes import FixOffer
+from glmstudio.doctor.engine import audit
+from glmstudio.doctor.fixes import fixes, hosts_fix, torch_fix
+from glmstudio.doctor.fixes.fixes import FixOffer
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.setup import torch_build
@@ -217,6 +218,6 @@ def test_the_long_check_is_made_only_when_asked(home: Path) -> None:
 
 
 def diagnosis_checks(*, deep: bool = False) -> list:
-    from glmstudio.doctor.engine.diagnosis import chosen
+    from glmstudio.doctor.diagnosis import chosen
 
     return chosen(deep=deep)

@@ -19,9 +19,9 @@ from glmstudio.doctor import diagnose, end_stale
 from glmstudio.doctor.engine.audit import entries
 from glmstudio.doctor.stale.stale_processes import find_stale
 from glmstudio.files import write_json
+from glmstudio.jobs.presence import is_held_by
 from glmstudio.paths import make_home, paths
 from glmstudio.system import process_table
-from glmstudio.system.presence import is_held_by
 from glmstudio.system.process import COOKIE, Identity, alive, free_port, identify
 from glmstudio.system.process_table import JOB, read_table
 from tests.e2e.studio import command, environment
@@ -139,7 +139,7 @@ def test_what_a_studio_starts_is_its_own(home: Path, orphan: Orphan) -> None:
     make_home()
     code = f"""
 import subprocess, sys
-from glmstudio.system.presence import STUDIO, hold
+from glmstudio.jobs.presence import STUDIO, hold
 kept = hold(STUDIO)
 print(subprocess.Popen([sys.executable, "-S", "-c", {SLEEP!r}]).pid, flush=True); {SLEEP}
 """

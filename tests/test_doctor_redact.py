@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from glmstudio.doctor.engine import audit, redact
-from glmstudio.doctor.engine.preflight import preflight
+from glmstudio.doctor.preflight import preflight
 from glmstudio.errors import StudioError
 
 SECRETS = [

@@ -157,7 +157,7 @@ def test_a_run_is_started_with_an_engine_and_ends_in_a_model(home: Path, tmp_pat
     }
     made = start_run(load_preset("demo/full"), data=small_data(tmp_path), name="divided", changes=changes)
     assert wait_for_end(made, seconds=120).state == "finished", made.log()[0][-3000:]
-    assert made.about["processes"] == 2
+    assert made.record.placement.processes == 2
     assert "-of-" not in "".join(file.name for file in (made.path / "result").iterdir())
     check_folder(made.path / "result")
 
@@ -259,7 +259,7 @@ def test_deepspeed_that_is_absent_or_broken_is_said(
         assert found(replace(FULL, engine="zero2")) == "engines.no_deepspeed"
     (tmp_path / "deepspeed.py").write_text("raise OSError('no nvcc here')", encoding="utf-8")
     monkeypatch.setattr(
-        "glmstudio.system.json_child.child_environment", lambda: {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+        "glmstudio.jobs.json_child.child_environment", lambda: {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     )
     monkeypatch.setattr(deepspeed, "installed", lambda: "0.19.8")
     wrong = engines.problem(replace(FULL, engine="zero3"), "cpu")

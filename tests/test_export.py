@@ -12,12 +12,12 @@ import pytest
 
 from glmstudio.config.presets import load_preset
 from glmstudio.errors import StudioError
+from glmstudio.jobs.json_child import ask
 from glmstudio.paths import DEMO, ROOT
 from glmstudio.rundir.run import Run, find_run, wait_for_end
 from glmstudio.runs.export import export_run, forms_of
 from glmstudio.runs.manage import write_note
 from glmstudio.runs.start import start_run
-from glmstudio.system.json_child import ask
 
 pytestmark = pytest.mark.slow  # three short trainings come first, 22 s
 SAMPLE = ROOT / "glmstudio/demo/sample.jsonl"
@@ -86,7 +86,7 @@ def test_forms_and_steps_that_there_are_not(runs: Path, tmp_path: Path) -> None:
 
 def test_a_child_that_says_nothing_of_use_is_told() -> None:
     with pytest.raises(StudioError, match="The export failed: "):
-        ask("glmstudio.system.json_child", broke="runs.export_broke")
+        ask("glmstudio.jobs.json_child", broke="runs.export_broke")
     with pytest.raises(StudioError, match="No module named"):
         ask("glmstudio.nowhere", broke="runs.export_broke")
 

@@ -22,10 +22,10 @@ from glmstudio.knowledge.result import BASE, TUNED, Count, FactsScore, scored, v
 from glmstudio.knowledge.score_report import as_csv, as_markdown, as_text
 from glmstudio.knowledge.scoring import last_score, of_run
 from glmstudio.models import ready_model
-from glmstudio.paths import DEMO
+from glmstudio.paths import DEMO, FACTS
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.rundir.run import Run, wait_for_end
-from glmstudio.runs.start import FACTS, start_run
+from glmstudio.runs.start import start_run
 from tests.waiting import until
 
 TOOL = {"name": "clock", "description": "", "parameters": {}}

@@ -21,13 +21,13 @@ import pytest
 from glmstudio.cli import main
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO
-from glmstudio.rundir import told
+from glmstudio.rundir import state as run_state
 from glmstudio.rundir.checkpoints import SEAL, latest, list_checkpoints
 from glmstudio.rundir.run import Run, find_run, list_runs, wait_until_gone
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
-from tests.run_helpers import LONG, STEPS, begin, ended, losses, problem, same, wait_for_step, who
+from tests.run_helpers import LONG, STEPS, about_of, begin, ended, losses, problem, same, wait_for_step, who
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +59,7 @@ KILLED = {"rank": "runs.killed", "agent": "runs.killed", "loader": "runs.loader_
 
 def begun_at(run: Run) -> int:
     """The step after which this attempt goes on."""
-    return int((run.about.get("resumed") or [{"step": 0}])[-1]["step"])
+    return int(run.record.resumed[-1]["step"]) if run.record.resumed else 0
 
 
 def kill(run: Run, part: str) -> None:
@@ -77,13 +77,13 @@ def kill(run: Run, part: str) -> None:
         assert ended(run) == ("failed", KILLED[part]), (part, run.log()[0][-3000:])
     newest = latest(run.path / "checkpoints")
     resume_run(run)
-    assert run.about["resume"] == (newest.path.name if newest else None)
+    assert run.record.resume == (newest.path.name if newest else None)
 
 
 def move_away(run: Run, elsewhere: Path) -> None:
     """Move the run's directory away while it goes on, and put it back once it has ended; then go on."""
     wait_for_step(run, begun_at(run) + 1)
-    run_id = run.about["run_id"]
+    run_id = run.record.attempt.run_id
     run.path.rename(elsewhere)
     wait_for_none(run_id)
     assert list(run.path.parent.iterdir()) == [], "no ghost comes back"
@@ -110,7 +110,7 @@ def test_whatever_is_killed_or_moved_nothing_is_lost(
         kill(run, part)
     move_away(run, tmp_path / "away")
     assert [row["state"] for row in shown(capsys)] in (["starting"], ["running"])
-    assert len(run.about["resumed"]) == 5
+    assert len(run.record.resumed) == 5
     finish(run, reference)
     assert shown(capsys) == [{"name": "run", "state": "finished", "step": STEPS, "steps": STEPS}]
 
@@ -191,7 +191,7 @@ def test_a_run_deleted_in_the_middle_leaves_nothing(clean: Path, tmp_path: Path,
     run = begin(tmp_path, **LONG)
     if when == "training":
         wait_for_step(run, 2)
-    run_id = run.about["run_id"]
+    run_id = run.record.attempt.run_id
     while run.path.exists():  # it writes a file while its folder is emptied
         shutil.rmtree(run.path, ignore_errors=True)
     wait_for_none(run_id)
@@ -201,7 +201,7 @@ def test_a_run_deleted_in_the_middle_leaves_nothing(clean: Path, tmp_path: Path,
 
 @pytest.mark.slow  # 12 s
 def test_a_run_that_hangs_says_so_and_is_ended(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(told, "_SILENT", 3.0)
+    monkeypatch.setattr(run_state, "_SILENT", 3.0)
     run = begin(tmp_path, **LONG)
     wait_for_step(run, 20)
     assert run.read_state().silent is None
@@ -340,7 +340,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_broken_one(clean: Path, inte
     elsewhere = newer.path.with_name("elsewhere")
     before = {file.name: file.read_bytes() for file in elsewhere.iterdir()}
     resume_run(run)
-    assert run.about["resume"] == older.path.name
+    assert run.record.resume == older.path.name
     finish(run, reference)
     assert {file.name: file.read_bytes() for file in elsewhere.iterdir()} == before
 
@@ -357,13 +357,13 @@ def test_a_damaged_checkpoint_is_refused_and_an_older_one_works(clean: Path, int
     assert told.what() == f"The checkpoint {newer.path} is damaged: optimizer.pt differs from what was written."
     assert "Traceback" not in run.log()[0].split("is damaged")[0].rpartition("checkpoint")[2]
     other = resume_run(run, step=older.step)
-    assert (other.name, other.about["branched_from"]) == (f"run-{older.step}", {"run": "run", "step": older.step})
+    assert (other.name, other.record.branched_from) == (f"run-{older.step}", {"run": "run", "step": older.step})
     finish(other, reference)
 
 
 def test_a_model_that_vanished_is_named(clean: Path, interrupted: Path, tmp_path: Path) -> None:
     run = copy_of(interrupted, clean)
-    about = run.about
+    about = about_of(run)
     gone = str(tmp_path / "gone")
     write_json(run.path / "run.json", about | {"settings": about["settings"] | {"model": gone}})
     rows = (run.path / "metrics.jsonl").read_bytes()
@@ -377,7 +377,7 @@ def test_after_a_reboot_no_process_is_looked_for(
     clean: Path, interrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = copy_of(interrupted, clean)
-    about = run.about
+    about = about_of(run)
     for name in ("supervisor", "agent"):
         about[name] = about[name] | {"boot_id": "another boot", "pid": os.getpid()}
     write_json(run.path / "run.json", about)
@@ -402,12 +402,12 @@ def test_a_clock_that_was_set_back_changes_no_state(clean: Path, interrupted: Pa
     run = copy_of(interrupted, clean)
     later = time.time() + 1e6
     progress = read_json(run.path / "progress.json")
-    write_json(run.path / "run.json", run.about | {"created": later, "launched": later})
+    write_json(run.path / "run.json", about_of(run) | {"created": later, "launched": later})
     write_json(run.path / "progress.json", progress | {"time": later})
     write_json(run.path / "status.json", {"state": "running"})
     assert ended(run) == ("lost", "runs.lost_killed")
     live = begin(tmp_path, "live", **LONG)
-    about = live.about
+    about = about_of(live)
     write_json(live.path / "run.json", about | {"created": later, "launched": later})
     assert live.read_state().state == "starting"
     assert [stage.key for stage in stop_run(live, now=True)][-1] == "runs.stage.gone"

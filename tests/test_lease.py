@@ -10,7 +10,8 @@ from glmstudio.config import devices
 from glmstudio.config.devices import Card, choose, overlap, processes_on
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.planning.plan import device_memory_of
+from glmstudio.planning.memory_fit import device_memory_of
+from glmstudio.rundir import queue_file
 from glmstudio.rundir.run import Run
 from glmstudio.runs import queue
 from glmstudio.ui.finetune import form_actions
@@ -60,9 +61,9 @@ def test_cards_that_cannot_be_taken(wanted: str, processes: int, what: str) -> N
     assert wrong.value.what() == what
 
 
-def test_a_number_of_an_older_run_and_a_uuid_are_the_same_card() -> None:
-    assert overlap("1", "GPU-b,GPU-c")
-    assert not overlap("0", "GPU-b,GPU-c")
+def test_devices_overlap_where_they_have_a_card_in_common() -> None:
+    assert overlap("GPU-b", "GPU-b,GPU-c")
+    assert not overlap("GPU-a", "GPU-b,GPU-c")
     assert not overlap("cpu", "GPU-a")
 
 
@@ -76,11 +77,11 @@ def test_the_plan_is_for_the_fullest_card_and_names_them() -> None:
 def test_nobody_overtakes_on_a_card_for_which_an_earlier_run_waits(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, device in (("both", "GPU-a,GPU-b"), ("one", "GPU-a"), ("other", "GPU-c")):
         write_json(home / "runs" / name / "run.json", {"run_id": name, "device": device, "created": 1.0})
-        queue.add(name)
+        queue_file.add(name)
     monkeypatch.setattr(queue, "_held", lambda device: "GPU-b" in device)
     started: list[str] = []
     assert queue.advance(lambda run: started.append(run.name)) == started == ["other"]
-    assert queue.waiting() == ["both", "one"]
+    assert queue_file.waiting() == ["both", "one"]
     assert Run("both", home / "runs/both").device == "GPU-a,GPU-b"
 
 

@@ -11,7 +11,7 @@ import pytest
 from glmstudio.chat.loop import ChatRequest, Finished, converse
 from glmstudio.chat.model_server import ModelServer, wait_until_ready
 from glmstudio.cli import main
-from glmstudio.runs.start import SAMPLE
+from glmstudio.paths import SAMPLE
 from glmstudio.tools.toolbox import toolbox
 from tests.downloads import begin, wait
 from tests.e2e.studio import get, studio

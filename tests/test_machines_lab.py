@@ -218,7 +218,7 @@ def test_stop_now_resume_and_leave(lab: Any) -> None:
     assert ends(run, one, two)["state"] == "stopped"
     assert "The run is over: stopped." in text(other)
     one.call("runs", "resume", "run")
-    until(lambda: (run.path / "cluster.json").stat().st_mtime > run.about["launched"], 20)
+    until(lambda: (run.path / "cluster.json").stat().st_mtime > run.record.attempt.launched, 20)
     waiting = join(two, run)
     is_in(run, 2, "joined")
     (pid,) = [pid for pid, line in two.processes() if "glmstudio join" in line]

@@ -45,7 +45,7 @@ def watched(run_id: str, over: Any, seconds: float = 120) -> set[str]:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_listens_where_nobody_else_is_and_its_meeting_is_its_owners(home: Path, processes: int) -> None:
     run = begin(home, processes=processes, device="cpu", **{**LONG, "loader_processes": 1})
-    found = watched(run.about["run_id"], lambda: run.read_state().step >= 3)
+    found = watched(run.record.attempt.run_id, lambda: run.read_state().step >= 3)
     assert beyond(found) == set()
     assert found, "gloo listens, also for one process, at 127.0.0.1"
     file = meeting_of(run)

@@ -29,8 +29,8 @@ from glmstudio.cluster.membership_events import (
     StatusReport,
     Wait,
 )
-from glmstudio.cluster.spec import Cluster, Machine
 from glmstudio.errors import StudioError
+from glmstudio.rundir.machines import Cluster, Machine
 
 NOW = 1000.0
 FACTS = {"program": "1", "data": "d"}

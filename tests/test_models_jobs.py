@@ -217,8 +217,8 @@ def test_cancel_and_remove_say_what_they_free(
 
 
 def test_what_is_in_use_is_not_taken_away(hub: Hub, folder: Path, home: Path) -> None:
-    from glmstudio.chat.in_use import refuse_in_use
     from glmstudio.files import write_json
+    from glmstudio.rundir.occupancy import refuse_in_use
     from glmstudio.system.process import identify
 
     begin(folder)

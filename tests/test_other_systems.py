@@ -32,10 +32,13 @@ def test_every_light_module_imports(home: Path, system: str) -> None:
 @pytest.mark.parametrize(("system", "way"), [("win32", "wsl --install"), ("darwin", "a Linux machine")])
 def test_the_doctor_tells_what_does_not_work(home: Path, system: str, way: str) -> None:
     code = "import sys\nfrom glmstudio.cli import main\nsys.exit(main(['doctor', '--json']) and 0)"
-    results = json.loads(on(system, code))["results"]
-    assert not [each for each in results if each["status"] == "crash"]
-    (told,) = [each for each in results if each["case"] == "not_linux"]
-    assert "WSL2" in json.dumps(told) if system == "win32" else way in json.dumps(told)
+    report = json.loads(on(system, code))
+    checks = report["facts"]["checks"]
+    assert len(checks) > 20
+    assert [each["id"] for each in checks if each["case"] in ("crash", "late")] == []
+    (told,) = [each for each in report["findings"] if each["id"] == "sys.env" and "need Linux" in each["what"]]
+    assert way in told["fix"]
+    assert "GPU" in told["why"]
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

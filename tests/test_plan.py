@@ -15,12 +15,13 @@ from glmstudio.cli.train import plan_rows
 from glmstudio.config.presets import Settings, load_preset
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
-from glmstudio.paths import DEMO, ROOT
+from glmstudio.paths import DEMO, ROOT, SAMPLE
+from glmstudio.planning.memory_fit import DeviceMemory, at_most, device_memory_of, estimate, remedy, resolve_auto
 from glmstudio.planning.model_shape import ModelShape
-from glmstudio.planning.plan import DeviceMemory, at_most, device_memory_of, estimate, make_plan, remedy, resolve_auto
+from glmstudio.planning.plan import make_plan
 from glmstudio.planning.probe import end_probes, look_probe, start_probe
 from glmstudio.rundir.run import Run
-from glmstudio.runs.start import SAMPLE, start_run
+from glmstudio.runs.start import start_run
 from glmstudio.system import process
 from tests.waiting import until
 

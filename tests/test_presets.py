@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.chat.model_server import adapter_folder
+from glmstudio.chat.adapters import adapter_folder
 from glmstudio.config import devices
 from glmstudio.config.devices import Card
 from glmstudio.config.presets import list_presets, load_preset, parse_settings, render
@@ -15,7 +15,7 @@ from glmstudio.config.settings import Settings, change, field_docs
 from glmstudio.errors import StudioError
 from glmstudio.models import add_folder, find_model
 from glmstudio.paths import SHIPPED_PRESETS
-from glmstudio.planning.preset_fit import fit
+from glmstudio.planning.memory_fit import fit
 
 
 def test_every_shipped_preset_is_parsed() -> None:

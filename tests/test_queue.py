@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from glmstudio.rundir import queue_file
 from glmstudio.rundir.run import Run, find_run, list_runs
 from glmstudio.runs import queue
 from glmstudio.runs.manage import delete_run, rename_run
@@ -103,13 +104,14 @@ def test_many_at_once_start_stop_and_go_on_once(clean: Path, tmp_path: Path) -> 
     gone_on = together(tmp_path, "resume_run(find_run('run')).name", processes=2, threads=4)
     assert sorted(gone_on) == ["run", *["runs.still_going"] * 7]
     assert len(supervisors(clean)) == 1
-    assert len(run.about["resumed"]) == 1
+    assert len(run.record.resumed) == 1
     others = together(tmp_path, "begin(folder, f'other {number}', **LONG).name", processes=2, threads=3)
     assert set(others) <= {"runs.device_busy", "runs.name_taken"}
     assert [each.name for each in list_runs()] == ["run"], "nothing is left of what did not start"
 
 
 def test_different_runs_started_at_once_are_one(clean: Path, tmp_path: Path) -> None:
+    small_data(tmp_path)  # all read it; who starts must not find it half written
     begun = together(tmp_path, "begin(folder, f'{time.monotonic_ns()}', **LONG).name", processes=2, threads=5)
     assert begun.count("runs.device_busy") == 9
     assert len(list_runs()) == len(supervisors(clean)) == 1
@@ -123,10 +125,10 @@ def test_the_queue_outlives_failures_and_starts_one_at_a_time(clean: Path, tmp_p
     fails = begin(tmp_path, "fails", wait=True, model=str(model))
     for name in ("renamed", "deleted", "last", "earlier"):
         assert begin(tmp_path, name, wait=True, **LONG).read_state().state == "queued"
-    queue.move("earlier", -1)
+    queue_file.move("earlier", -1)
     rename_run(find_run("renamed"), "new name")
     delete_run(find_run("deleted"))
-    assert queue.waiting() == ["fails", "new name", "earlier", "last"]
+    assert queue_file.waiting() == ["fails", "new name", "earlier", "last"]
     assert not find_run("fails").read_state().holds_device
     shutil.rmtree(model)
     assert list(stop_run(first, now=True))[-1].key == "runs.stage.gone"
@@ -144,21 +146,21 @@ def test_the_queue_outlives_failures_and_starts_one_at_a_time(clean: Path, tmp_p
             assert each is not None
             process.send(each, signal.SIGKILL)
     assert ended(new)[0] == "lost"
-    assert queue.waiting() == ["earlier", "last"]
+    assert queue_file.waiting() == ["earlier", "last"]
     started = together(tmp_path, "advance()", processes=2, threads=10)
     assert sorted(started) == [*[[]] * 19, ["earlier"]]
-    assert queue.waiting() == ["last"]
+    assert queue_file.waiting() == ["last"]
     assert len(supervisors(clean)) == 1
     assert find_run("last").read_state().state == "queued"
     assert [stage.key for stage in stop_run(find_run("last"))] == ["runs.stage.unqueued"]
-    assert (find_run("last").read_state().state, queue.waiting()) == ("stopped", [])
+    assert (find_run("last").read_state().state, queue_file.waiting()) == ("stopped", [])
 
 
 def test_a_run_whose_folder_is_gone_leaves_the_queue(clean: Path, tmp_path: Path) -> None:
-    queue.add("vanished")
-    queue.add("never was")
+    queue_file.add("vanished")
+    queue_file.add("never was")
     assert queue.advance(lambda run: pytest.fail(run.name)) == []
-    assert queue.waiting() == []
+    assert queue_file.waiting() == []
 
 
 def test_a_run_that_the_system_does_not_start_stays_in_the_queue(clean: Path, interrupted_like: list[Run]) -> None:
@@ -166,7 +168,7 @@ def test_a_run_that_the_system_does_not_start_stays_in_the_queue(clean: Path, in
         raise OSError(28, os.strerror(28))
 
     assert queue.advance(refused) == []
-    assert queue.waiting() == [run.name for run in interrupted_like]
+    assert queue_file.waiting() == [run.name for run in interrupted_like]
     launched: list[str] = []
     assert queue.advance(lambda run: launched.append(run.name)) == launched == ["a", "b"]
 
@@ -179,5 +181,5 @@ def interrupted_like(home: Path) -> list[Run]:
     for name in ("a", "b"):
         write_json(home / "runs" / name / "run.json", {"run_id": name * 32, "settings": {}, "created": 1.0})
         write_json(home / "runs" / name / "status.json", {"state": "queued"})
-        queue.add(name)
+        queue_file.add(name)
     return [find_run("a"), find_run("b")]

@@ -18,11 +18,11 @@ from glmstudio.cluster.control_server import BODY, CODE_HEADER, ControlServer, R
 from glmstudio.cluster.join_code import new_code, read_code, write_code
 from glmstudio.cluster.member import why_closed, why_missing
 from glmstudio.cluster.membership_events import End, Look
-from glmstudio.cluster.scripts import cluster_flags, join_line, shell_script, slurm_script
-from glmstudio.cluster.spec import Cluster, Machine
+from glmstudio.cluster.scripts import join_line, shell_script, slurm_script
 from glmstudio.cluster.view import read_cluster
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
+from glmstudio.rundir.machines import Cluster, Machine
 from glmstudio.rundir.run import Run
 from glmstudio.system.process import free_port
 from glmstudio.words import LANGUAGES
@@ -215,8 +215,8 @@ HOSTILE = 'it\'s $(touch pwned) `id` "x"\n*; rm -rf ~'
 
 
 def test_a_shell_script_says_each_word_as_it_is(tmp_path: Path) -> None:
-    first = ["python", "launcher.py", "train", HOSTILE, *cluster_flags(CLUSTER)]
-    assert cluster_flags(CLUSTER) == ["--machines", "127.0.0.1*1,two*2,three*1", "--least", "2"]
+    first = ["python", "launcher.py", "train", HOSTILE, *CLUSTER.flags]
+    assert CLUSTER.flags == ["--machines", "127.0.0.1*1,two*2,three*1", "--least", "2"]
     text = shell_script(CLUSTER, first, CODE).replace("python launcher.py", "printf '%s\\0' $GLMSTUDIO_JOIN_CODE")
     script = tmp_path / "run.sh"
     script.write_text(text.replace("exec ", ""))

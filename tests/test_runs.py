@@ -16,9 +16,10 @@ from glmstudio.cli import main
 from glmstudio.config.presets import load_preset
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.paths import DEMO
+from glmstudio.paths import DEMO, SAMPLE
+from glmstudio.planning.resolve import RunRequest
 from glmstudio.rundir.run import find_run, list_runs, wait_for_end, wait_until_gone
-from glmstudio.runs.start import SAMPLE, RunRequest, start_run
+from glmstudio.runs.start import start_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
 
@@ -41,8 +42,14 @@ def test_a_run_finishes_and_leaves_both_formats(home: Path, monkeypatch: pytest.
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["tokens"] > 0 and row["loss"] > 0 and row["grad_norm"] > 0 for row in rows)
     assert run.metrics(offset) == ([], offset)
-    assert run.argv[1:6] == ["-m", "glmstudio.train.distributed.torchrun", "--nnodes=1", "--nproc-per-node=1", "-m"]
-    assert "port" not in run.about
+    assert run.record.attempt.argv[1:6] == (
+        "-m",
+        "glmstudio.train.distributed.torchrun",
+        "--nnodes=1",
+        "--nproc-per-node=1",
+        "-m",
+    )
+    assert "port" not in read_json(run.path / "run.json")
     assert wait_until_gone(run)
     assert list_runs() == [run]
     with pytest.raises(StudioError, match="There is already a run named first run"):

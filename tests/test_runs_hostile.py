@@ -15,7 +15,7 @@ import pytest
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.rundir.copies import folder_mark
+from glmstudio.rundir.record import folder_mark
 from glmstudio.rundir.run import Run, find_run, list_runs
 from glmstudio.runs.export import export_run
 from glmstudio.runs.manage import delete_run

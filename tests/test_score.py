@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from glmstudio.chat.tool_score import Act, ToolCounts, ToolScore, act_of, is_right, questions, summary
-from glmstudio.runs.start import SAMPLE
+from glmstudio.paths import SAMPLE
 
 TOOL = {
     "name": "add",

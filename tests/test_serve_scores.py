@@ -17,10 +17,10 @@ from glmstudio.chat.sampling import Sampling
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
+from glmstudio.serve import token_scores as slices
 from glmstudio.serve.engine import Engine, GenerationJob
 from glmstudio.serve.events import Event, JobFailed, JobFinished, NewToken, PrefixHit, PromptScores
-from glmstudio.serve.protocol import scores as slices
-from glmstudio.serve.protocol.scores import TokenScore, score_of
+from glmstudio.serve.token_scores import TokenScore, score_of
 from tests.adapters import BASE, lora, prefix
 
 NAMES = ("", "soft", "low")

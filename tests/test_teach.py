@@ -20,7 +20,7 @@ from glmstudio.knowledge.table.fact_table import LONGEST_CELL, MOST_ROWS, Row, T
 from glmstudio.knowledge.wordings import paraphrase
 from glmstudio.knowledge.wordings.paraphrase import Loaded, proposals, usable
 from glmstudio.models import ready_model
-from glmstudio.runs.start import FACTS
+from glmstudio.paths import FACTS
 from glmstudio.ui.finetune import finetune_step, review, teach_actions, teach_view
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state import ways

@@ -75,7 +75,7 @@ def validations(run: Run) -> list[float]:
 def test_two_processes_give_the_losses_of_one(home: Path) -> None:
     one, two = (begin(home, name, wait=True, processes=n, **STEADY) for name, n in (("one", 1), ("two", 2)))
     assert ended(one, 120) == ended(two, 120) == ("finished", None), two.log()[0][-3000:]
-    assert (two.world, two.argv[4]) == (2, "--nproc-per-node=2")
+    assert (two.record.placement.processes, two.record.attempt.argv[4]) == (2, "--nproc-per-node=2")
     close(two, one, 1e-5)
     assert validations(two) == pytest.approx(validations(one), abs=1e-5)
     assert [(row["rank"], row["step"]) for row in two.ranks()] == [(0, 10), (1, 10)]
@@ -90,7 +90,7 @@ def test_what_two_processes_saved_goes_on_as_one_or_three(home: Path) -> None:
     assert ended(one, 120) == ended(two, 120) == ("finished", None), two.log()[0][-3000:]
     for processes in (1, 3):
         again = resume_run(two, step=6, cards=DeviceChoice("auto", processes))
-        assert (again.world, again.settings["processes"]) == (processes, processes)
+        assert (again.record.placement.processes, again.settings["processes"]) == (processes, processes)
         assert ended(again, 120) == ("finished", None), again.log()[0][-3000:]
         close(again, one, 1e-5)
 

@@ -19,9 +19,9 @@ from glmstudio.data import survey
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.paths import DEMO
+from glmstudio.paths import DEMO, SAMPLE
+from glmstudio.rundir.record import RunRecord
 from glmstudio.rundir.run import find_run
-from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, preset_cards, review
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, run_actions, runs_view
@@ -310,11 +310,11 @@ def test_a_full_disk_is_told_when_a_preset_is_saved(home: Path, monkeypatch: pyt
 
 
 def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from glmstudio.planning.plan import DeviceMemory
+    from glmstudio.planning.memory_fit import DeviceMemory
 
     monkeypatch.setattr(
-        "glmstudio.ui.state.form_state.device_memory_of",
-        lambda device, _: DeviceMemory(device, "", FREE, 1_000_000_000),
+        "glmstudio.planning.resolve.device_memory_of",
+        lambda device, *_, **__: DeviceMemory(device, "", FREE, 1_000_000_000),
     )
     clear_caches()
     view = FinetuneState(preset=PRESET, changes=(("gradient_checkpointing", "off"),))
@@ -342,7 +342,7 @@ def test_hostile_names_stay_text(lang: str, home: Path, monkeypatch: pytest.Monk
         path=home,
         attempts=1,
         is_whole_model=False,
-        about={},
+        record=RunRecord(),
         settings={"method": "lora", "model": HOSTILE},
         metrics=lambda offset: ([{"step": step, "loss": 1.0} for step in range(2 - offset)], 2),
         samples=lambda offset: ([sample], 1),

@@ -12,6 +12,7 @@ import pytest
 from glmstudio.doctor.stale.stale_processes import find_stale
 from glmstudio.files import read_json, write_json
 from glmstudio.rundir.copies import is_copy
+from glmstudio.rundir.record import RunRecord
 from glmstudio.rundir.run import Run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
@@ -40,7 +41,7 @@ def test_neither_a_copy_in_another_home_nor_an_unknown_word_ends_a_run(
         with monkeypatch.context() as there:
             there.setenv("GLMSTUDIO_HOME", str(other))
             copy = Run("live", other / "runs/live")
-            assert is_copy(copy.path, copy.about)
+            assert is_copy(copy.path, copy.record)
             assert [stage.key for stage in stop_run(copy, now=True)] == ["runs.stage.over"]
             assert not own & stale()
         assert own == {each.pid for each in run.processes()}
@@ -51,7 +52,7 @@ def test_neither_a_copy_in_another_home_nor_an_unknown_word_ends_a_run(
 
     # One that was moved is the run itself.
     moved = run.path.rename(run.path.with_name("moved"))
-    assert not is_copy(moved, read_json(moved / "run.json"))
+    assert not is_copy(moved, RunRecord.read(moved))
     moved.rename(run.path)
     assert [stage.key for stage in stop_run(run, now=True)][-1] == "runs.stage.gone"
     assert ended(run)[0] == "stopped"
@@ -69,9 +70,9 @@ def test_the_supervisor_of_a_folder_that_was_moved_goes_along(home: Path) -> Non
     moved = run.path.with_name("second")
     run.path.rename(moved)
     about = read_json(moved / "run.json")
-    assert not is_copy(moved, about)
+    assert not is_copy(moved, RunRecord.from_json(about))
     shutil.copytree(moved, run.path)  # now the copy has the old name
-    assert is_copy(run.path, about)
-    assert not is_copy(moved, about)
+    assert is_copy(run.path, RunRecord.from_json(about))
+    assert not is_copy(moved, RunRecord.from_json(about))
     list(stop_run(Run("second", moved), now=True))
     assert process.with_cookie(about["run_id"]) == []

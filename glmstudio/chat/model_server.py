@@ -13,15 +13,15 @@ from typing import IO, Any
 
 import httpx
 
+from glmstudio import untrusted
 from glmstudio.access.api_key import VARIABLE, bearer, new_key
+from glmstudio.chat.adapters import adapter_folder, adapter_name, check_base
 from glmstudio.errors import StudioError
-from glmstudio.files import opened, read_json, read_table, read_text, write_json, write_text
-from glmstudio.models import list_models, ready_model
-from glmstudio.models.catalogue import catalogue
+from glmstudio.files import opened, read_table, read_text, write_json, write_text
+from glmstudio.models import ready_model
 from glmstudio.paths import make_home, paths
 from glmstudio.rundir import reasons
-from glmstudio.rundir.run import find_run
-from glmstudio.rundir.told import problem as words_of
+from glmstudio.rundir.occupancy import SERVER
 from glmstudio.system import process
 from glmstudio.system.portable.signals import KILL, TERMINATE
 
@@ -80,7 +80,7 @@ class ModelServer:
         told = read_table(_told_file())
         mine = told.get("run_id") == about.get("run_id")
         if not process.alive(process.Identity.from_json(about.get("identity"))):
-            problem = words_of(told.get("problem")) if mine else None
+            problem = untrusted.problem(told.get("problem")) if mine else None
             return replace(state, state="failed", problem=problem or _why(_log_file()))
         ready = mine and told.get("state") == "ready" and _answers(state.port)
         return replace(state, state="ready") if ready else state
@@ -93,7 +93,7 @@ class ModelServer:
         """
         ready_model(model)
         for adapter in adapters:
-            _check_base(model, adapter_folder(adapter))
+            check_base(model, adapter_folder(adapter))
         ModelServer.stop()
         port, run_id, key = process.free_port(), os.urandom(16).hex(), new_key()
         command = serve_command(model, adapters, port=port, told=_told_file(), bits=bits, dtype=dtype)
@@ -114,7 +114,7 @@ class ModelServer:
         state, folder, name = ModelServer.current(), adapter_folder(adapter), adapter_name(adapter)
         if state.state != "ready" or folder is None:
             raise StudioError("chat.unreachable")
-        _check_base(state.model, folder)
+        check_base(state.model, folder)
         for each in (name, str(folder)):  # another folder may have the short name
             reply, told = _give(state.port, each, folder)
             if reply == 200:
@@ -172,42 +172,6 @@ def spawn(
     return process.spawn(command, log, run_id, detached=detached, variables={CONTROL: key, VARIABLE: key})
 
 
-def adapter_folder(adapter: str | None) -> Path | None:
-    """The folder of an adapter: the result of the run of that name, or the folder itself. Raises StudioError."""
-    if not adapter:
-        return None
-    if os.path.isdir(adapter):  # noqa: PTH112  never raises, whatever the name
-        return Path(adapter).resolve()
-    try:
-        run = find_run(adapter)
-    except StudioError as error:
-        raise StudioError("adapters.missing", folder=adapter) from error
-    if run.result is None:
-        raise StudioError("chat.run_unfinished", name=adapter)
-    return run.result
-
-
-def adapter_name(adapter: str) -> str:
-    """Under which name requests ask for an adapter: the run's, or a checkpoint's with its run."""
-    path = Path(adapter)
-    if path.is_absolute() and path.is_relative_to(paths().runs):
-        return "/".join(path.relative_to(paths().runs).parts)
-    return path.resolve().name if os.path.isdir(adapter) else adapter  # noqa: PTH112
-
-
-def named_folders(adapters: Sequence[str], base: str) -> dict[str, Path]:
-    """The folder of each adapter by its name in requests; where two would be called alike, by its whole path.
-
-    Raises StudioError for an adapter that is none.
-    """
-    found: dict[str, Path] = {}
-    for adapter in adapters:
-        folder, name = adapter_folder(adapter), adapter_name(adapter)
-        if folder is not None:
-            found[str(folder) if name in ("", base, *found) else name] = folder
-    return found
-
-
 def loaded_at(port: int, key: str) -> list[LoadedModel]:
     """All that the server at `port` answers as. Raises StudioError where it does not answer."""
     try:
@@ -231,16 +195,6 @@ def _give(port: int, name: str, folder: Path) -> tuple[int, dict[str, Any]]:
         return reply.status_code, reply.json()
     except (httpx.HTTPError, ValueError) as error:
         raise StudioError("chat.unreachable") from error
-
-
-def _check_base(model: str, folder: Path | None) -> None:
-    """Raise StudioError where the adapter says that it was made on another model: the sizes of 6B, Base and 32K are
-    equal, so nothing else would notice."""
-    about = read_json(folder / "adapter.json", {}) if folder else {}
-    base = about.get("base") if isinstance(about, dict) else None
-    known = {each.name for each in list_models()} | set(catalogue())
-    if base in known and model in known and base != model:
-        raise StudioError("adapters.other_base", folder=str(folder), base=base, model=model)
 
 
 def wait_until_ready(seconds: float) -> ServerState:
@@ -304,7 +258,7 @@ def _wait_gone(identity: process.Identity) -> None:
 
 
 def _file() -> Path:
-    return paths().state / "server.json"
+    return paths().state / SERVER
 
 
 def _told_file() -> Path:

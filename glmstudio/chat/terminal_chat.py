@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.access.api_key import new_key
+from glmstudio.chat.adapters import adapter_folder, adapter_name
 from glmstudio.chat.available_tools import offered, toolless
 from glmstudio.chat.loop import CallEnded, CallStarted, ChatRequest, Decision, Finished, TextPart, converse
-from glmstudio.chat.model_server import RunningServer, adapter_folder, adapter_name, loaded_at, serve_command, spawn
+from glmstudio.chat.model_server import RunningServer, loaded_at, serve_command, spawn
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import ready_model

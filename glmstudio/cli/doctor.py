@@ -11,7 +11,7 @@ from glmstudio.cli.terminal import command, confirmed, json_flag, language, prin
 
 if TYPE_CHECKING:
     from glmstudio.doctor import Finding, Report
-    from glmstudio.doctor.engine.fixes import FixOffer
+    from glmstudio.doctor.fixes.fixes import FixOffer
 
 
 def add(commands: Any) -> None:
@@ -72,7 +72,7 @@ def _show_finding(finding: Finding) -> None:
 
 
 def _fix(report: Report, options: argparse.Namespace) -> None:
-    from glmstudio.doctor.engine.fixes import offer
+    from glmstudio.doctor.fixes.fixes import offer
 
     for finding in report.findings:
         if chosen := offer(finding):
@@ -81,7 +81,7 @@ def _fix(report: Report, options: argparse.Namespace) -> None:
 
 
 def _undo(options: argparse.Namespace) -> int:
-    from glmstudio.doctor.engine.fixes import undoable
+    from glmstudio.doctor.fixes.fixes import undoable
 
     offers = undoable()
     for chosen in offers:
@@ -92,7 +92,7 @@ def _undo(options: argparse.Namespace) -> int:
 
 
 def _apply(chosen: FixOffer, options: argparse.Namespace) -> None:
-    from glmstudio.doctor.engine.fixes import apply
+    from glmstudio.doctor.fixes.fixes import apply
 
     print(f"\n{chosen.shown}\n")
     if options.yes or confirmed(chosen.question(language())):

@@ -30,9 +30,9 @@ def add(commands: Any) -> None:
 def _join(options: argparse.Namespace) -> int:
     from glmstudio.cluster.join_code import VARIABLE
     from glmstudio.cluster.joiner import Joiner, JoinRequest
-    from glmstudio.cluster.spec import PORT
-    from glmstudio.config.devices import refuse_held
-    from glmstudio.system import support
+    from glmstudio.config import support
+    from glmstudio.rundir.machines import PORT
+    from glmstudio.rundir.occupancy import refuse_held
 
     support.refuse("machines")
     address, colon, port = options.address.partition(":")

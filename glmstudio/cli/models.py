@@ -141,8 +141,8 @@ def _silent(_done: int, _total: int) -> None:
 
 
 def _repair(options: argparse.Namespace) -> int:
-    from glmstudio.chat.in_use import refuse_in_use
     from glmstudio.models.actions import name_and_folder, start_repair
+    from glmstudio.rundir.occupancy import refuse_in_use
 
     refuse_in_use(*name_and_folder(options.model))
     folder = start_repair(
@@ -152,8 +152,8 @@ def _repair(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from glmstudio.chat.in_use import refuse_in_use
     from glmstudio.models.actions import name_and_folder, start_convert
+    from glmstudio.rundir.occupancy import refuse_in_use
 
     if options.replace:
         refuse_in_use(*name_and_folder(options.model))
@@ -236,10 +236,10 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from glmstudio.chat.in_use import refuse_in_use
     from glmstudio.models.actions import delete
     from glmstudio.models.library import find_model, owned, remove_folder
     from glmstudio.paths import paths
+    from glmstudio.rundir.occupancy import refuse_in_use
     from glmstudio.units import size
 
     folder = paths().models / options.model

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from glmstudio.cli.run_output import after_start, run_json
 from glmstudio.cli.terminal import command, confirmed, json_flag, language, one_line, print_json, t
-from glmstudio.cli.train import after_start, holding, make_room
+from glmstudio.cli.train import holding, make_room
 from glmstudio.units import size
 
 
@@ -105,7 +106,7 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from glmstudio.doctor.engine.preflight import preflight
+    from glmstudio.doctor.preflight import preflight
     from glmstudio.rundir.run import find_run
     from glmstudio.runs.resume import DeviceChoice, resume_run
 
@@ -158,62 +159,15 @@ def _delete(options: argparse.Namespace) -> int:
 
 
 def _queue(options: argparse.Namespace) -> int:
-    from glmstudio.runs import queue
+    from glmstudio.rundir import queue_file
     from glmstudio.runs.start import advance
 
     if options.name and options.by:
-        queue.move(options.name, options.by)
+        queue_file.move(options.name, options.by)
     advance()
-    names = queue.waiting()
+    names = queue_file.waiting()
     if options.json:
         print_json(names)
     else:
         print("\n".join(f"{number}. {name}" for number, name in enumerate(names, 1)) or t("cli.queue_empty"))
     return 0
-
-
-def _machines(run: Any) -> list[dict[str, Any]]:
-    """Of a run of several machines, how it stands with each."""
-    from glmstudio.cluster.view import read_cluster
-
-    view = read_cluster(run)
-    return [
-        {
-            "number": each.number,
-            "address": each.address,
-            "host": each.host,
-            "processes": each.processes,
-            "state": each.state,
-            "problem": each.problem.what(language()) if each.problem else None,
-            "command": each.command,
-        }
-        for each in (view.machines if view else ())
-    ]
-
-
-def run_json(run: Any) -> dict[str, Any]:
-    """A run for another program."""
-    from glmstudio.files import read_json
-    from glmstudio.rundir.checkpoints import list_checkpoints
-    from glmstudio.runs.manage import read_note
-
-    state = run.read_state()
-    return {
-        "name": run.name,
-        "state": state.state,
-        "step": state.step,
-        "steps": state.steps,
-        "loss": state.loss,
-        "validation_loss": state.validation_loss,
-        "preset": run.preset,
-        "model": run.model,
-        "data": run.data,
-        "device": run.device,
-        "checkpoints": [each.step for each in list_checkpoints(run.path / "checkpoints") if each.whole],
-        "note": read_note(run),
-        "records": read_json(run.path / "records.json"),
-        "machines": _machines(run),
-        "path": str(run.path),
-        "result": str(run.result) if run.result else None,
-        "problem": state.problem.what(language()) if state.problem else None,
-    }

@@ -18,11 +18,11 @@ def add(commands: Any) -> None:
 
 
 def _setup(options: argparse.Namespace) -> int:
+    from glmstudio.config import support
     from glmstudio.config.deepspeed import check
     from glmstudio.config.optional_packages import DEEPSPEED, DOCUMENTS
     from glmstudio.setup.install import add as add_packages
     from glmstudio.setup.messages import Stop
-    from glmstudio.system import support
 
     extra = DEEPSPEED if options.with_deepspeed else DOCUMENTS
     if extra is DEEPSPEED:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from glmstudio.cli.run_output import after_start
 from glmstudio.cli.terminal import command, complain, json_flag, language, print_json, t
 from glmstudio.errors import StudioError
 from glmstudio.units import duration, size
@@ -63,9 +62,12 @@ def _settings_help() -> str:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from glmstudio.cli.progress_bar import progress
     from glmstudio.config.presets import load_preset
-    from glmstudio.doctor.engine.preflight import preflight
-    from glmstudio.runs.start import RunRequest, start
+    from glmstudio.doctor.preflight import preflight
+    from glmstudio.planning.resolve import RunRequest
+    from glmstudio.planning.training_data import reader
+    from glmstudio.runs.start import start
 
     changes: dict[str, str] = {}
     for pair in options.set:
@@ -74,15 +76,15 @@ def _train(options: argparse.Namespace) -> int:
             raise StudioError("cli.bad_set", pair=pair)
         changes[key.strip()] = value.strip()
     preset = load_preset(options.preset)
-    asked = RunRequest(preset, options.data, options.name, changes, _cluster(options))
+    request = RunRequest(preset, options.data, options.name, changes, _cluster(options))
     if options.script:
-        return _script(asked, options.script)
+        return _script(request, options.script)
     if options.plan:
-        return _plan(asked, as_json=options.json)
+        return _plan(request, as_json=options.json)
     preflight()
     make_room(options)
-    _tokens(asked.settings())  # minutes for a large file, and then they are kept
-    run = start(asked, wait=options.queue, beside_chat=options.beside_chat)
+    with progress() as tell:
+        run = start(request, wait=options.queue, beside_chat=options.beside_chat, read=reader(tell))
     return after_start(run, options)
 
 
@@ -97,121 +99,43 @@ def _cluster(options: argparse.Namespace) -> Any:
     )
 
 
-def _script(asked: Any, kind: str) -> int:
+def _script(request: Any, kind: str) -> int:
     """Print a script for all machines; whoever has it can join, for the code is in it."""
     from glmstudio.cluster.join_code import new_code
     from glmstudio.cluster.scripts import shell_script, slurm_script
 
-    if asked.cluster is None:
+    if request.cluster is None:
         raise StudioError("cluster.machines_needed")
-    first, code = asked.parts(with_machines=kind == "shell"), new_code()
-    print((shell_script if kind == "shell" else slurm_script)(asked.cluster, first, code), end="")
+    first, code = request.parts(with_machines=kind == "shell"), new_code()
+    print((shell_script if kind == "shell" else slurm_script)(request.cluster, first, code), end="")
     return 0
 
 
-def after_start(run: Any, options: argparse.Namespace) -> int:
-    """Say that it has begun, or follow it to its end; returns the exit status."""
-    if not options.follow:
-        if options.json:
-            print_json({"name": run.name, "path": str(run.path)})
-        elif run.read_state().state == "queued":
-            print(t("cli.queued", name=run.name))
-        else:
-            print(t("cli.started", name=run.name, folder=run.path))
-            _others(run)
-        return 0
-    from glmstudio.cli.runs import run_json
-
-    if not options.json:
-        _others(run)
-    state = _follow(run, quiet=options.json)
-    if options.json:
-        print_json(run_json(run))
-    elif state.problem:
-        return complain(state.problem)
-    return 0 if state.state in ("finished", "stopped") else 1
-
-
-def _others(run: Any) -> None:
-    """The commands for the other machines of a run."""
-    from glmstudio.cluster.view import read_cluster
-
-    view = read_cluster(run)
-    for each in view.machines[1:] if view else ():
-        print(t("cli.on_machine", number=each.number, command=each.command), flush=True)
-
-
-def _follow(run: Any, *, quiet: bool) -> Any:
-    """Show a run until it ends. Leaving with Ctrl-C leaves the run alone."""
-    from glmstudio.rundir.run import EXAM
-
-    shown = -1
-    try:
-        while (state := run.read_state()).live:
-            if state.step != shown and not quiet:
-                _progress(state)
-                shown = state.step
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        print(f"\n{t('cli.left', name=shlex.quote(run.name))}")
-        raise
-    if not quiet:
-        _progress(state)
-        print(f"\n{t('cli.ended', name=run.name, state=t(f'runs.state.{state.state}'))}")
-        if run.result and state.state == "finished":
-            model = str(run.result) if run.is_whole_model else run.model
-            key = "cli.chat_with_model" if run.is_whole_model else "cli.chat_with"
-            print(t(key, model=shlex.quote(model), name=shlex.quote(run.name)))
-            if (run.path / EXAM).exists():
-                names = {"data": run.data, "model": run.model, "name": run.name}
-                print(t("cli.score_with", **{name: shlex.quote(value) for name, value in names.items()}))
-    return state
-
-
-def _progress(state: Any) -> None:
-    width = 30
-    done = round(width * state.step / state.steps) if state.steps else 0
-    loss = f"{state.loss:.4f}" if state.loss is not None else "–"
-    left = time.strftime("%H:%M:%S", time.gmtime(state.seconds_left)) if state.seconds_left else "–"
-    values = {"step": state.step, "steps": state.steps, "loss": loss, "left": left}
-    line = f"[{'#' * done}{'.' * (width - done)}] {t('cli.progress', **values)}"
-    print(f"\r{line}  " if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
-
-
-def _tokens(settings: Any) -> Any:
-    """The data as tokens, with a bar where it takes long."""
+def _plan(request: Any, *, as_json: bool) -> int:
+    """Read the data, look at the machine, measure a few steps; nothing is started that stays."""
     from glmstudio.cli.progress_bar import progress
-    from glmstudio.planning.training_data import training_data
+    from glmstudio.planning.probe import start_probe
+    from glmstudio.planning.resolve import resolve
+    from glmstudio.planning.training_data import reader
+    from glmstudio.rundir.occupancy import run_on
 
     with progress() as tell:
-        return training_data(settings, tell)
-
-
-def _plan(asked: Any, *, as_json: bool) -> int:
-    """Read the data, look at the machine, measure a few steps; nothing is started that stays."""
-    from glmstudio.config.devices import choose, run_on
-    from glmstudio.planning.plan import device_memory_of, make_plan
-    from glmstudio.planning.probe import start_probe
-
-    settings = asked.settings()
-    device = choose(settings.device, settings.processes)
-    store = _tokens(settings)
-    chosen = store.select(settings.bad_records, settings.max_length)
-    plan = make_plan(settings, device_memory_of(device, settings.processes), store, chosen)
-    if not plan.problem and run_on(device) is None:
-        start_probe(plan.settings, device, store.key)
-        while plan.probe.state in ("absent", "running"):
+        found: Any = resolve(request, reader(tell))
+    if found.plan is None:
+        raise found.problem
+    if not found.problem and run_on(found.device) is None:
+        start_probe(found.plan.settings, found.device, found.data.key)
+        while found.plan.probe.state in ("absent", "running"):
             time.sleep(0.3)
-            plan = make_plan(settings, device_memory_of(device, settings.processes), store, chosen)
-    problem = plan.problem or plan.probe.problem
+            found = found.planned()
+    plan, problem = found.plan, found.problem or found.plan.probe.problem
     if as_json:
-        print_json(
-            plan.to_json() | {"command": asked.command(), "problem": problem.what(language()) if problem else None}
-        )
+        said = {"command": request.command(), "problem": problem.what(language()) if problem else None}
+        print_json(plan.to_json() | said)
     else:
         for name, value in plan_rows(plan):
             print(f"{t(f'cli.plan_{name}')}: {value}")
-        print(f"\n{asked.command()}")
+        print(f"\n{request.command()}")
         if problem:
             return complain(problem)
     return 1 if problem else 0

@@ -10,9 +10,9 @@ from typing import IO
 
 import psutil
 
-from glmstudio.cluster.spec import Cluster
 from glmstudio.paths import ROOT, paths
 from glmstudio.rundir.launch import cluster_line, training_environment
+from glmstudio.rundir.machines import Cluster
 from glmstudio.system import process
 from glmstudio.system.die_with_parent import on_leash
 from glmstudio.system.portable.signals import KILL

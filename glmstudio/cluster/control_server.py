@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from glmstudio import untrusted
 from glmstudio.cluster.member import Member, why_closed
 from glmstudio.cluster.membership import Membership, printable, step
 from glmstudio.cluster.membership_events import (
@@ -32,10 +33,9 @@ from glmstudio.cluster.membership_events import (
     Sender,
     StatusReport,
 )
-from glmstudio.cluster.spec import Cluster
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.rundir import told
+from glmstudio.rundir.machines import Cluster
 
 CODE_HEADER = "X-Join-Code"
 BODY = 128 << 10  # bytes of one message
@@ -114,7 +114,7 @@ class ControlServer:
             if not isinstance(port, int) or not 0 < port < 65536 or why_closed(ip, port):
                 closed = str(port)
             host = printable(message.get("host"), 64)
-            reply = self._reply(Join(sender, host, told.table(message.get("facts")), closed))
+            reply = self._reply(Join(sender, host, untrusted.table(message.get("facts")), closed))
         about = {"run": self._offer.run, "job": self._offer.job, "settings": dict(self._offer.settings)}
         return about | {"cluster": self.cluster.to_json()} | reply
 
@@ -143,9 +143,9 @@ def _report(sender: Sender, message: dict[str, Any]) -> StatusReport:
     return StatusReport(
         sender,
         printable(message.get("state"), 16),
-        told.problem(message.get("problem")),
+        untrusted.problem(message.get("problem")),
         fatal=message.get("fatal") is True,
-        memory=max(0, int(told.number(message.get("memory")))),
+        memory=max(0, int(untrusted.number(message.get("memory")))),
         log=log.encode("utf-8", "replace") if isinstance(log, str) else b"",
     )
 

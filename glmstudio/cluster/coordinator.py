@@ -33,7 +33,6 @@ from glmstudio.cluster.membership_events import (
     RestartWorkers,
     Wait,
 )
-from glmstudio.cluster.spec import Cluster
 from glmstudio.config.settings import Settings, change
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
@@ -41,6 +40,7 @@ from glmstudio.models import ready_model
 from glmstudio.planning.training_data import training_data
 from glmstudio.rundir.checkpoints import latest
 from glmstudio.rundir.fingerprint import fingerprint
+from glmstudio.rundir.machines import Cluster
 from glmstudio.rundir.reasons import reason
 from glmstudio.rundir.run import Run
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glmstudio import untrusted
 from glmstudio.cluster.agent import Agent, start_agent
 from glmstudio.cluster.control_server import BODY, CODE_HEADER
 from glmstudio.cluster.member import why_closed
-from glmstudio.cluster.spec import JOIN_SECONDS, Cluster
 from glmstudio.config.devices import choose
 from glmstudio.config.settings import Settings, change
 from glmstudio.errors import LazyText, StudioError
@@ -31,8 +31,8 @@ from glmstudio.jsonl import bytes_from
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.planning.training_data import training_data
-from glmstudio.rundir import told
 from glmstudio.rundir.fingerprint import fingerprint
+from glmstudio.rundir.machines import JOIN_SECONDS, Cluster
 from glmstudio.rundir.reasons import by_signal, reason
 from glmstudio.system.portable.signals import HANG_UP
 
@@ -123,7 +123,7 @@ class Joiner:
             raise StudioError("cluster.not_understood")
         self._number, self._patience, self._job = number, float(cluster.join_seconds), str(about.get("job"))
         self._reach(cluster)
-        settings = self._settings(told.table(about.get("settings")), cluster.machines[number - 1].processes)
+        settings = self._settings(untrusted.table(about.get("settings")), cluster.machines[number - 1].processes)
         device = choose(settings.device, settings.processes)
         self._refuse_held(device)
         model = ready_model(settings.model).path
@@ -220,7 +220,7 @@ class Joiner:
         self._end_agent()
         if code == 0:
             return {"state": "ended"}
-        own = told.problem(read_table(self._folder / "progress.json").get("problem"))
+        own = untrusted.problem(read_table(self._folder / "progress.json").get("problem"))
         found = own or (by_signal(-code) if code < 0 else reason(self._folder / "train.log", self._begun))
         return {"state": "failed", "problem": found.to_json(), "fatal": own is not None}
 
@@ -274,5 +274,5 @@ class Joiner:
             raise StudioError("cluster.not_understood")
         self._heard = time.monotonic()
         if answer.status != 200:
-            raise told.problem(found.get("problem")) or StudioError("cluster.not_understood")
+            raise untrusted.problem(found.get("problem")) or StudioError("cluster.not_understood")
         return found

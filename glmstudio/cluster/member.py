@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from glmstudio.cluster.spec import Machine
 from glmstudio.errors import StudioError
+from glmstudio.rundir.machines import Machine
 
 HERE = ("joined", "training")  # states of a machine that speaks
 _PROBE = 3.0  # seconds

@@ -33,9 +33,9 @@ from glmstudio.cluster.membership_events import (
     StatusReport,
     Wait,
 )
-from glmstudio.cluster.spec import Cluster
 from glmstudio.errors import StudioError
 from glmstudio.rundir.fingerprint import difference, what_differs
+from glmstudio.rundir.machines import Cluster
 
 SILENT = 6.0  # seconds without a word after which a machine counts as lost; it speaks every second
 LOG = 16 << 20  # bytes that are kept of a machine's log

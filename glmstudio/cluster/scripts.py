@@ -6,24 +6,11 @@ import shlex
 from collections.abc import Sequence
 
 from glmstudio.cluster.join_code import VARIABLE
-from glmstudio.cluster.spec import JOIN_SECONDS, PORT, Cluster
 from glmstudio.paths import ROOT
+from glmstudio.rundir.machines import Cluster
 
 _HEAD = "#!/usr/bin/env bash"
 _STRICT = "set -euo pipefail"
-
-
-def cluster_flags(cluster: Cluster) -> list[str]:
-    """What the command of the first machine says of the others."""
-    flags = ["--machines", cluster.text]
-    for flag, value, usual in (
-        ("--port", cluster.port, PORT),
-        ("--least", cluster.least, len(cluster.machines)),
-        ("--join-seconds", cluster.join_seconds, JOIN_SECONDS),
-    ):
-        if value != usual:
-            flags += [flag, str(value)]
-    return flags
 
 
 def join_parts(cluster: Cluster, number: int) -> list[str]:
@@ -63,7 +50,7 @@ def slurm_script(cluster: Cluster, first: Sequence[str], code: str, more: Sequen
     `--machines`.
     """
     processes, count = cluster.machines[0].processes, len(cluster.machines)
-    plain = cluster_flags(cluster)[2:]
+    plain = cluster.flags[2:]
     begin = f'{shlex.join([*first, *plain])} --machines "$MACHINES" --follow'
     join = f'{shlex.join(["python", "launcher.py", "join"])} "$FIRST:{cluster.control}" --machine "$NUMBER"'
     lines = [

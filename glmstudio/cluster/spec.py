@@ -10,73 +10,23 @@ import ipaddress
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
+from glmstudio.config import support
 from glmstudio.errors import StudioError
-from glmstudio.rundir.told import items, number, table
-from glmstudio.system import process, support
+from glmstudio.rundir.machines import JOIN_SECONDS, PORT, Cluster, Machine
+from glmstudio.system import process
 from glmstudio.system.hostnames import ask_names
 from glmstudio.system.hosts_file import is_host_name
 
-PORT = 29400  # where torchrun's machines meet, unless told otherwise
-JOIN_SECONDS = 600
 MOST = 64  # machines, and processes on each
 _LONGEST_WAIT = 7 * 24 * 3600
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NUMBERS = re.compile(r"[0-9.]+")
 
 Row = tuple[str, str]  # an address and a number of processes, as somebody wrote them
-
-
-@dataclass(frozen=True)
-class Machine:
-    """One machine: its name or address as it was given, the IPv4 address that this means, and how many processes."""
-
-    address: str
-    processes: int
-    ip: str
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The machines in order, the first one first. `least`: with how many it may begin and go on; `join_seconds`: for
-    how long those that are missing are waited for."""
-
-    machines: tuple[Machine, ...]
-    port: int = PORT
-    least: int = 2
-    join_seconds: int = JOIN_SECONDS
-
-    @property
-    def control(self) -> int:
-        """The port of the control server."""
-        return self.port + 1
-
-    @property
-    def text(self) -> str:
-        """The machines as one types them."""
-        return ",".join(f"{each.address}*{each.processes}" for each in self.machines)
-
-    def to_json(self) -> dict[str, Any]:
-        """A form for `run.json`."""
-        machines = [{"address": each.address, "processes": each.processes, "ip": each.ip} for each in self.machines]
-        return {"machines": machines, "port": self.port, "least": self.least, "join_seconds": self.join_seconds}
-
-    @classmethod
-    def from_json(cls, data: Any) -> Cluster | None:
-        """What `to_json` wrote; None where it is not that."""
-        told = table(data)
-        machines = tuple(
-            Machine(str(each.get("address")), max(1, int(number(each.get("processes"), 1))), str(each.get("ip")))
-            for each in map(table, items(told.get("machines")))
-        )
-        if len(machines) < 2:
-            return None
-        values = [int(number(told.get(name))) for name in ("port", "least", "join_seconds")]
-        return cls(machines, *values)
 
 
 def split(text: str) -> list[Row]:
@@ -115,14 +65,6 @@ def make_cluster(
 def own_addresses() -> set[str]:
     """Every IPv4 address of this machine."""
     return {each.address for every in psutil.net_if_addrs().values() for each in every if each.family == socket.AF_INET}
-
-
-def interface_of(ip: str) -> str | None:
-    """The name of the network interface that has this address."""
-    for name, every in psutil.net_if_addrs().items():
-        if any(each.family == socket.AF_INET and each.address == ip for each in every):
-            return str(name)
-    return None
 
 
 def _machines(rows: Sequence[Row], wrong: list[StudioError]) -> list[Machine]:

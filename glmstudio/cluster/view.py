@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from glmstudio import untrusted
 from glmstudio.cluster.join_code import read_code
 from glmstudio.cluster.scripts import join_line
-from glmstudio.cluster.spec import Cluster
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
-from glmstudio.rundir import told
+from glmstudio.rundir.machines import Cluster
 from glmstudio.rundir.run import Run
 
 STATES = ("missing", "joined", "training", "ended", "lost", "refused", "gone")
@@ -51,11 +51,12 @@ class ClusterView:
 
 def read_cluster(run: Run) -> ClusterView | None:
     """Of a run of several machines what its first machine knows; None for any other run."""
-    cluster = Cluster.from_json(run.about.get("cluster"))
+    cluster = run.record.cluster
     if cluster is None:
         return None
     about = read_table(run.path / "cluster.json")
-    rows = {told.number(row.get("number")): row for row in map(told.table, told.items(about.get("machines")))}
+    told = map(untrusted.table, untrusted.items(about.get("machines")))
+    rows = {untrusted.number(row.get("number")): row for row in told}
     try:
         code = read_code(run.path)
     except StudioError:
@@ -63,9 +64,9 @@ def read_cluster(run: Run) -> ClusterView | None:
     machines = tuple(
         _machine(cluster, number, rows.get(number, {}), code) for number in range(1, len(cluster.machines) + 1)
     )
-    until = told.number(about.get("until"))
+    until = untrusted.number(about.get("until"))
     return ClusterView(
-        cluster, machines, int(told.number(about.get("restarts"))), until - time.time() if until else None
+        cluster, machines, int(untrusted.number(about.get("restarts"))), until - time.time() if until else None
     )
 
 
@@ -77,10 +78,10 @@ def _machine(cluster: Cluster, number: int, row: dict[str, object], code: str) -
         host=str(row.get("host") or ""),
         processes=machine.processes,
         state=state if state in STATES else "missing",
-        since=told.number(row.get("since")),
-        heard=told.number(row.get("heard")) or None,
-        problem=told.problem(row.get("problem")),
-        memory=int(told.number(row.get("memory"))),
-        versions={name: str(value) for name, value in told.table(row.get("versions")).items() if value},
+        since=untrusted.number(row.get("since")),
+        heard=untrusted.number(row.get("heard")) or None,
+        problem=untrusted.problem(row.get("problem")),
+        memory=int(untrusted.number(row.get("memory"))),
+        versions={name: str(value) for name, value in untrusted.table(row.get("versions")).items() if value},
         command=join_line(cluster, number, code) if number > 1 else "",
     )

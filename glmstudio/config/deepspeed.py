@@ -10,11 +10,11 @@ import os
 import sys
 from pathlib import Path
 
+from glmstudio.config import support
 from glmstudio.config.optional_packages import DEEPSPEED
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
-from glmstudio.system import support
-from glmstudio.system.json_child import ask
+from glmstudio.jobs.json_child import ask
 
 
 def installed() -> str | None:

@@ -1,7 +1,6 @@
-"""Who has which card: one run at a time on each, and never a run and a chat on one without a word.
+"""The devices of this machine: "cpu", or GPUs by their UUIDs, joined by commas.
 
-A device is "cpu", or the cards of a run by their UUIDs, joined by commas: a number changes when a card is added or
-fails, a UUID does not. A run without a card of its own leases "cpu".
+A number changes when a GPU is added or fails, a UUID does not.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from glmstudio.errors import StudioError
-from glmstudio.rundir.run import Run, list_runs
+from glmstudio.system import nvml
 
 CPU = "cpu"
 
@@ -27,10 +26,9 @@ class Card:
 
 def cards() -> list[Card]:
     """The cards that are there."""
-    from glmstudio.system.nvml import read_cards
-
     return [
-        Card(gpu.uuid or str(gpu.index), gpu.index, gpu.name, gpu.free_mib, gpu.total_mib) for gpu in read_cards().gpus
+        Card(gpu.uuid or str(gpu.index), gpu.index, gpu.name, gpu.free_mib, gpu.total_mib)
+        for gpu in nvml.read_cards().gpus
     ]
 
 
@@ -65,45 +63,14 @@ def processes_on(device: str, processes: int) -> int:
 
 
 def cards_of(device: str) -> list[Card]:
-    """The cards of a device that are there now; also those of older runs, which noted numbers."""
+    """The cards of a device that are there now."""
     names = set(device.split(","))
-    return [card for card in cards() if card.uuid in names or str(card.index) in names]
+    return [card for card in cards() if card.uuid in names]
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two devices have a card, or the CPU, in common; the driver is asked only for numbers of older runs."""
-    names = set(one.split(",")), set(other.split(","))
-    if names[0] & names[1] or not any(name.isdecimal() for name in names[0] | names[1]):
-        return bool(names[0] & names[1])
-    return bool({card.uuid for card in cards_of(one)} & {card.uuid for card in cards_of(other)})
-
-
-def run_on(device: str) -> Run | None:
-    """The run that holds the device, or a card of it, now."""
-    return next((run for run in list_runs() if overlap(run.device, device) and run.read_state().holds_device), None)
-
-
-def chat_on(device: str) -> str | None:
-    """The model that a chat holds on the device now."""
-    from glmstudio.chat.model_server import ModelServer
-
-    server = ModelServer.current()
-    if server.state not in ("loading", "ready"):
-        return None
-    return server.model if overlap(device, chat_device()) else None
-
-
-def chat_device() -> str:
-    """Where a chat loads its model: the first card, or the CPU."""
-    return next((card.uuid for card in cards()), CPU)
-
-
-def refuse_held(device: str, *, chat_too: bool = True) -> None:
-    """Raise StudioError where a run, or a chat, holds the device: what to do about it is in its words."""
-    if held := run_on(device):
-        raise StudioError("runs.device_busy", name=held.name)
-    if chat_too and (model := chat_on(device)):
-        raise StudioError("runs.chat_loaded", model=model)
+    """Whether two devices have a card, or the CPU, in common."""
+    return not set(one.split(",")).isdisjoint(other.split(","))
 
 
 def no_card(name: str) -> StudioError:

@@ -9,8 +9,8 @@ from pathlib import Path
 from glmstudio import untrusted
 from glmstudio.errors import StudioError
 from glmstudio.files import read_text
+from glmstudio.jobs.background_job import BackgroundJob, carry_out
 from glmstudio.paths import ROOT, paths
-from glmstudio.system.background_job import BackgroundJob, carry_out
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from glmstudio.errors import LazyText, StudioError
 from glmstudio.words import has, say
 
 PACKED = 4096  # tokens of a pack, where no plan has said how many
+LOSS_CHUNK = 1 << 25  # logits at once: 134 MB in float32
 
 _KINDS = {
     "int": LazyText("presets.kind_int"),

@@ -2,7 +2,7 @@
 
 `python -m glmstudio.data.survey SOURCE MODEL_FOLDER MIXTURE PIECE`
 
-A job in state/surveys/<key>/ (`system.background_job`); the result is the store itself. The key is that of the store: a
+A job in state/surveys/<key>/ (`jobs.background_job`); the result is the store itself. The key is that of the store: a
 source that changed is another survey.
 """
 
@@ -23,8 +23,8 @@ from glmstudio.data.readers.cutting import PIECE
 from glmstudio.data.readers.sources import source_files
 from glmstudio.data.store import Store, prepare, store_at, store_key
 from glmstudio.errors import StudioError
+from glmstudio.jobs.background_job import BackgroundJob, carry_out
 from glmstudio.paths import paths
-from glmstudio.system.background_job import BackgroundJob, carry_out
 
 _WEEK_S = 7 * 24 * 3600.0
 _open: dict[str, Store] = {}
@@ -93,7 +93,8 @@ def _ready(source: Path, model_folder: Path, key: str) -> Store | None:
     """The store, opened once for all the looks at it."""
     store = _open.get(key)
     if store is None or store.source != source or not (prepared.place() / key).is_dir():
-        _open.clear()
+        if len(_open) > 1:  # those to learn from, and those for the validation
+            _open.clear()
         store = store_at(source, model_folder, key)
         if store is not None:
             _open[key] = store

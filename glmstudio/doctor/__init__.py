@@ -5,7 +5,7 @@
 with `@check(...)` in the file of its subject, import that file in `diagnosis`, and write its words in `text/*/doctor/`.
 """
 
-from glmstudio.doctor.engine.diagnosis import diagnose
+from glmstudio.doctor.diagnosis import diagnose
 from glmstudio.doctor.engine.report import EndResult, Finding, OtherTraining, Report, StaleProcess
 from glmstudio.doctor.stale.by_number import end_again, end_numbers
 from glmstudio.doctor.stale.ending import end_stale

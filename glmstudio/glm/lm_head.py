@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from glmstudio.planning.memory import LOSS_CHUNK
+from glmstudio.config.settings import LOSS_CHUNK
 
 
 class LMHead(nn.Linear):

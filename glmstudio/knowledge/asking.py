@@ -3,7 +3,7 @@
     <place>/
         work.json       the models and the questions                (whoever starts it)
         answers.jsonl   one line for each answer: what was asked before is not asked again   (the process)
-        and the files of a job (`system.background_job`)
+        and the files of a job (`jobs.background_job`)
 
 Nothing is lost with the page, the studio or the process: it goes on where it was.
 """
@@ -19,8 +19,8 @@ from glmstudio import untrusted
 from glmstudio.data.protocol.prompt import Message
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
+from glmstudio.jobs.background_job import BackgroundJob
 from glmstudio.jsonl import rows_from
-from glmstudio.system.background_job import BackgroundJob
 from glmstudio.system.portable.locks import alone
 
 LIMIT = 128  # tokens of an answer: a fact is short, and what has no end is told as that

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from glmstudio.chat.model_server import adapter_folder
-from glmstudio.config.devices import chat_device, run_on
+from glmstudio.chat.adapters import adapter_folder
 from glmstudio.errors import StudioError
 from glmstudio.knowledge.asking import ModelUnderTest
 from glmstudio.knowledge.result import BASE, TUNED
 from glmstudio.models import ready_model
+from glmstudio.rundir.occupancy import chat_device, run_on
 from glmstudio.rundir.run import Run
 
 

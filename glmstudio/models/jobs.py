@@ -1,6 +1,6 @@
 """Long work on a model (download, verify, repair, convert) as a child process that outlives page and studio.
 
-Each is a job in state/jobs/<key>/ (`system.background_job`) with its kind, model, folder and options, one for each
+Each is a job in state/jobs/<key>/ (`jobs.background_job`) with its kind, model, folder and options, one for each
 folder of a model. Whoever reads it sees the same truth.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 
 from glmstudio import untrusted
 from glmstudio.errors import StudioError
+from glmstudio.jobs import background_job
+from glmstudio.jobs.background_job import BackgroundJob
 from glmstudio.paths import paths
-from glmstudio.system import background_job
-from glmstudio.system.background_job import BackgroundJob
 from glmstudio.system.portable.locks import alone
 from glmstudio.system.portable.signals import HANG_UP, ignore
 from glmstudio.system.process import identify

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 
-from glmstudio.config import deepspeed
+from glmstudio.config import deepspeed, support
 from glmstudio.config.devices import CPU
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
-from glmstudio.system import support
+from glmstudio.system import nvml
 
 _BF16 = (8, 0)  # compute capability of the first cards that compute in bfloat16
 
@@ -37,14 +37,12 @@ def problem(settings: Settings, device: str) -> StudioError | None:
 
 def _fsdp_problem(settings: Settings, device: str) -> StudioError | None:
     """FSDP has no scaler for 16-bit numbers of the old kind, so a card without bfloat16 computes in 32 bits."""
-    from glmstudio.system.nvml import read_cards
-
     if settings.dtype == "float32":
         return None
     named = set(device.split(","))
     old = [
         gpu.name
-        for gpu in read_cards().gpus
+        for gpu in nvml.read_cards().gpus
         if (gpu.uuid in named or str(gpu.index) in named) and (0, 0) < gpu.capability < _BF16
     ]
     return StudioError("engines.fsdp_needs_bf16", card=old[0]) if old else None

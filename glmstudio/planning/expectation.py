@@ -22,8 +22,8 @@ from glmstudio.config.devices import CPU
 from glmstudio.config.settings import Settings
 from glmstudio.paths import SHIPPED_PRESETS
 from glmstudio.planning.memory import BYTES, Computing, Need, WorstBatch, need
+from glmstudio.planning.memory_fit import DeviceMemory, at_most, fit_memory
 from glmstudio.planning.model_shape import ModelShape
-from glmstudio.planning.plan import DeviceMemory, at_most, estimate, remedy, resolve_auto
 
 TOKENS = 1050  # of a conversation: ToolAlpaca's mean
 LEARNED = TOKENS * 16 // 100
@@ -180,13 +180,9 @@ class _Layers:
 def _tuning(candidate: Candidate, method: str, layers: _Layers, place: DeviceMemory) -> Tuning:
     asked = Settings(model=candidate.name, method=method)
     shape = candidate.shape
-    planned = resolve_auto(asked, shape, place, at_most)
-    needed = estimate(planned, shape, place, at_most)
-    changes: dict[str, Any] = {}
-    if not place.holds(needed):
-        changes = remedy(asked, shape, place, at_most)
-        planned = resolve_auto(dataclasses.replace(asked, **changes), shape, place, at_most)
-        needed = estimate(planned, shape, place, at_most)
+    planned, needed, changes = fit_memory(asked, shape, place, at_most)
+    if changes:
+        planned, needed, _ = fit_memory(dataclasses.replace(asked, **changes), shape, place, at_most)
     on = planned.gradient_checkpointing == "on"
     twice = (planned.checkpoint_layers or shape.layers) if on else 0
     seconds = layers.conversation(method, twice=twice)

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from glmstudio.config.devices import CPU, choose, run_on
+from glmstudio.config.devices import CPU, choose
 from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.models import Model, list_models
@@ -29,10 +29,10 @@ from glmstudio.models.folder import weight_files
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import paths
 from glmstudio.planning.expectation import LEARNED, PROMPT, TOKENS, Candidate, Expectation, Verdict, expect, verdict
+from glmstudio.planning.memory_fit import KNOWN, DeviceMemory, device_memory_of
 from glmstudio.planning.model_shape import ModelShape, shape_of
-from glmstudio.planning.plan import DeviceMemory, device_memory_of
-from glmstudio.planning.preset_fit import KNOWN
 from glmstudio.rundir.launch import training_environment
+from glmstudio.rundir.occupancy import run_on
 from glmstudio.system import process
 from glmstudio.system.die_with_parent import on_leash
 from glmstudio.system.environment import processor_name

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from glmstudio.config.settings import Settings
+from glmstudio.config.settings import LOSS_CHUNK, Settings
 from glmstudio.planning.model_shape import ModelShape
 from glmstudio.planning.sharded_memory import held
 
-LOSS_CHUNK = 1 << 25  # logits at once: 134 MB in float32
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FIXED = {"cpu": 500_000_000, "cuda": 700_000_000}  # Python and its libraries; a card's context and its workspaces
 _QUANTISED = ("8", "4")

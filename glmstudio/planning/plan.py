@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,43 +11,21 @@ from typing import Any
 import numpy as np
 import psutil
 
-from glmstudio.config.devices import CPU, cards_of, no_card, processes_on
 from glmstudio.config.settings import Settings, on_one_prompt, pack_limit
 from glmstudio.data.selection import Selection, held_back
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
-from glmstudio.planning.memory import BYTES, Computing, Need, WorstBatch, need, trained
+from glmstudio.planning.memory import Need, WorstBatch, trained
+from glmstudio.planning.memory_fit import MARGIN, DeviceMemory, fit_memory, sharing_batch, too_big
 from glmstudio.planning.model_shape import ModelShape, shape_of
 from glmstudio.planning.probe import Probe, look_probe
 
-_MARGIN = 0.96  # of the memory that is free: the rest is what the estimate may miss
-_PACKS = (8192, 4096, 2048, 1024, 1)  # tokens of a pack; the last one: each conversation by itself
-_PACKED_ON_CPU = 1024  # larger ones do not fit its caches (measured: docs/benchmarks.md)
-_SHORTEST = 256  # tokens: a shorter limit is proposed to nobody
 MOST_PASSES = 10  # through the data: more wear a few answers in and everything else out
 _MOST_STEPS = 20_000  # that a number of passes becomes
 _FACT_STEPS = 300  # the fewest for facts: a few of them are not learned any sooner than twenty
 _SAVES = 8  # so often at least, where the steps come from the data
-
-LargestOf = Callable[[Settings], WorstBatch]
-
-
-@dataclass(frozen=True)
-class DeviceMemory:
-    """Where a run would train. Memory in bytes, for each of its processes: that of the fullest card, or a share of the
-    main memory."""
-
-    device: str
-    name: str
-    free: int
-    total: int
-    processes: int = 1
-
-    def holds(self, needed: Need) -> bool:
-        """Whether there is room."""
-        return needed.total <= self.free * _MARGIN
 
 
 @dataclass(frozen=True)
@@ -90,7 +65,7 @@ class Plan:
         if not self.place.holds(self.need):
             return too_big(self.need, self.place, self.remedy)
         host, free = self.need.host * self.place.processes, psutil.virtual_memory().available
-        if host > free * _MARGIN:
+        if host > free * MARGIN:
             return StudioError("runs.host_small", need=host / 1e9, free=free / 1e9)
         if self.disk > self.disk_free:
             return StudioError("runs.disk_small", need=self.disk / 1e9, free=self.disk_free / 1e9)
@@ -134,8 +109,7 @@ def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Sel
     def largest(other: Settings) -> WorstBatch:
         return _largest(other, store, chosen)
 
-    planned = resolve_auto(settings, shape, place, largest)
-    needed = estimate(planned, shape, place, largest)
+    planned, needed, changes = fit_memory(settings, shape, place, largest)
     again = (planned.checkpoint_layers or shape.layers) if planned.gradient_checkpointing == "on" else 0
     probe = look_probe(planned, place.device, store.key)
     per_step = settings.batch_size * settings.accumulation
@@ -156,7 +130,7 @@ def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Sel
         seconds=tokens / probe.tokens_per_second if probe.tokens_per_second else None,
         disk=disk_need(planned, shape),
         disk_free=shutil.disk_usage(_existing(paths().runs)).free,
-        remedy={} if place.holds(needed) else remedy(settings, shape, place, largest),
+        remedy=changes,
         at_once=largest(planned).tokens,
         twice=min(again, shape.layers),
     )
@@ -172,20 +146,6 @@ def in_steps(settings: Settings, conversations: int, *, facts: bool) -> Settings
     return dataclasses.replace(settings, steps=steps, save_every=min(settings.save_every, max(1, steps // _SAVES)))
 
 
-def at_most(settings: Settings) -> WorstBatch:
-    """The largest pack or batch that the settings allow, for a plan without data; a sixth of the tokens is learned, as
-    in conversations with tools (ToolAlpaca: 16 %), which are half as long as the limit."""
-    sequences, tokens = settings.batch_size, settings.batch_size * settings.max_length
-    if settings.packing:
-        limit, whole = pack_limit(settings, settings.max_length), tokens * settings.accumulation
-        tokens = min(limit, whole)
-        if on_one_prompt(settings) > 1:
-            return _sharing(settings, tokens, whole // 6, whole)
-        sequences = -(-2 * tokens // settings.max_length)
-        return WorstBatch(tokens, tokens // 6, sequences, -(-whole // limit))
-    return WorstBatch(tokens, tokens // 6, sequences)
-
-
 def _largest(settings: Settings, store: Store, chosen: Selection) -> WorstBatch:
     """The same for data that are read: the longest conversations, and at least as much learned as on average."""
     count = settings.batch_size * (settings.accumulation if settings.packing else 1)
@@ -198,7 +158,7 @@ def _largest(settings: Settings, store: Store, chosen: Selection) -> WorstBatch:
         tokens, passes = min(limit, whole), -(-whole // limit)
         if on_one_prompt(settings) > 1:
             learned = int(np.sort(store.rows["learned"][chosen.rows])[-count:].sum())
-            return _sharing(settings, tokens, learned, whole)
+            return sharing_batch(settings, tokens, learned, whole)
         sequences = min(count, max(1, int(np.searchsorted(np.cumsum(np.sort(ends)), tokens, side="right"))))
         rows = rows[: max(1, int(np.searchsorted(np.cumsum(ends[rows]), tokens, side="right")))]
     else:
@@ -207,109 +167,12 @@ def _largest(settings: Settings, store: Store, chosen: Selection) -> WorstBatch:
     return WorstBatch(tokens, max(learned, tokens * chosen.learned // chosen.tokens), sequences, passes)
 
 
-def _sharing(settings: Settings, tokens: int, learned: int, whole: int) -> WorstBatch:
-    """The most where prompts are shared: then one pack may hold all conversations of a step, two to a prompt."""
-    count = settings.batch_size * settings.accumulation
-    common = min(whole, tokens * on_one_prompt(settings))
-    return WorstBatch(tokens, min(learned, tokens), count + count // 2, -(-whole // tokens), common)
-
-
-def device_memory_of(device: str, processes: int = 0, *, alone: bool = False) -> DeviceMemory:
-    """The memory of the device; `alone` counts what another run or a chat holds as free, because it will have ended.
-
-    Raises StudioError where a card of it is gone.
-    """
-    count = processes_on(device, processes)
-    if device == CPU:
-        memory = psutil.virtual_memory()
-        free = memory.total if alone else memory.available
-        return DeviceMemory(device, "", int(free) // count, int(memory.total) // count, count)
-    found = cards_of(device)
-    if len(found) < count:
-        raise no_card(device)
-    names = " + ".join(
-        f"{number} × {name}" if number > 1 else name for name, number in Counter(card.name for card in found).items()
-    )
-    free, total = (min(getattr(card, amount) for card in found) << 20 for amount in ("free", "total"))
-    return DeviceMemory(device, names, total if alone else free, total, count)
-
-
-def resolve_auto(settings: Settings, shape: ModelShape, place: DeviceMemory, largest: LargestOf) -> Settings:
-    """The settings with what is left to the plan decided: packs as large as the memory holds, and where it does not
-    hold even the smallest, gradient checkpointing for as few layers as will do."""
-
-    def fits(other: Settings) -> bool:
-        return place.holds(estimate(other, shape, place, largest))
-
-    checkpointing = "on" if settings.gradient_checkpointing == "on" else "off"
-    given = dataclasses.replace(settings, gradient_checkpointing=checkpointing)
-    sizes = [settings.pack_tokens]
-    if settings.packing and not settings.pack_tokens:
-        sizes = [size for size in _PACKS if place.device != CPU or size <= _PACKED_ON_CPU]
-    packed = [dataclasses.replace(given, pack_tokens=size) for size in sizes]
-    found = next((each for each in packed if fits(each)), packed[-1])
-    if settings.gradient_checkpointing != "auto" or fits(found):
-        return found
-
-    def twice(count: int) -> Settings:
-        return dataclasses.replace(found, gradient_checkpointing="on", checkpoint_layers=count)
-
-    # More layers computed twice never need more memory.
-    least = 1 + bisect.bisect_left(range(1, shape.layers), True, key=lambda count: fits(twice(count)))
-    return twice(least if least < shape.layers else 0)
-
-
-def estimate(settings: Settings, shape: ModelShape, place: DeviceMemory, largest: LargestOf) -> Need:
-    """The memory that a step needs at its peak."""
-    on_cpu = place.device == CPU
-    dtype = settings.dtype if settings.dtype in BYTES else ("float32" if on_cpu else "bfloat16")
-    on = Computing("cpu" if on_cpu else "cuda", dtype, place.processes)
-    return need(shape, settings, largest(settings), on)
-
-
-def remedy(settings: Settings, shape: ModelShape, place: DeviceMemory, largest: LargestOf) -> dict[str, Any]:
-    """The changes that make it fit and change the result least; empty where none does."""
-    for changes in _gentle(settings, place.device):
-        other = dataclasses.replace(settings, **changes)
-        if place.holds(estimate(resolve_auto(other, shape, place, largest), shape, place, largest)):
-            return changes
-    return {}
-
-
 def disk_need(settings: Settings, shape: ModelShape) -> int:
     """Bytes that the run may take: each checkpoint holds what learns and the optimizer's two numbers for each of it."""
     numbers = trained(shape, settings)
     kept = settings.keep_checkpoints + 2  # the best one, and the one that is being written
     result = (2 if settings.method == "full" else 8) * numbers
     return kept * 12 * numbers + result + (50 << 20)
-
-
-def too_big(needed: Need, place: DeviceMemory, changes: dict[str, Any]) -> StudioError:
-    """Why it does not fit, and what would help."""
-    key = "runs.does_not_fit" if changes else "runs.never_fits"
-    said = ", ".join(f"{name}={value}" for name, value in changes.items())
-    return StudioError(key, need=needed.total / 1e9, free=place.free / 1e9, total=place.total / 1e9, changes=said)
-
-
-def _gentle(settings: Settings, device: str) -> Iterator[dict[str, Any]]:
-    """Changes that save memory, those that change the result least first."""
-    changes: dict[str, Any] = {}
-    if settings.packing and settings.pack_tokens:
-        yield (changes := {"pack_tokens": 0})
-    changes = changes | {"gradient_checkpointing": "on"}
-    yield changes
-    batch, accumulation = settings.batch_size, settings.accumulation
-    while batch > 1 and not settings.packing:  # of a pack, it says only how the conversations count
-        batch, accumulation = batch // 2, accumulation * 2
-        changes = changes | {"batch_size": batch, "accumulation": accumulation}
-        yield changes
-    if device != CPU and settings.method != "full":
-        for bits in ("8", "4"):
-            yield (changes := changes | {"base_bits": bits})
-    length = settings.max_length
-    while length // 2 >= _SHORTEST:
-        length //= 2
-        yield changes | {"max_length": length}
 
 
 def _existing(folder: Path) -> Path:

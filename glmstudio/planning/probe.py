@@ -13,17 +13,17 @@ import json
 import shutil
 import sys
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from glmstudio.config.devices import processes_on
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
-from glmstudio.files import read_table, write_json
+from glmstudio.files import read_table
 from glmstudio.paths import paths
 from glmstudio.rundir.launch import launch_line, training_environment
 from glmstudio.rundir.reasons import reason
+from glmstudio.rundir.record import Attempt, Placement, RunFiles, RunRecord
 from glmstudio.rundir.run import Run
 from glmstudio.system import process
 from glmstudio.system.portable.signals import KILL
@@ -49,29 +49,28 @@ def start_probe(settings: Settings, device: str, data_key: str) -> None:
     if look_probe(settings, device, data_key).state in ("running", "done"):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("metrics.jsonl", "progress.json", "train.log"):
+    for name in (RunFiles.METRICS, RunFiles.PROGRESS, RunFiles.LOG):
         (folder / name).unlink(missing_ok=True)
     short = dataclasses.replace(settings, steps=STEPS, save_every=10_000_000, validation="", validation_share=0.0)
-    run_id = uuid.uuid4().hex
-    processes = processes_on(device, settings.processes)
-    about = {"run_id": run_id, "settings": dataclasses.asdict(short), "device": device, "processes": processes}
-    about["probe"] = True
-    write_json(folder / "run.json", about)
+    attempt, processes = Attempt.new(), processes_on(device, settings.processes)
+    placement = Placement(device, processes)
+    record = RunRecord(settings=dataclasses.asdict(short), probe=True, placement=placement, attempt=attempt)
+    record.write(folder)
     command = [sys.executable, "-m", "glmstudio.train", str(folder)]
     if processes > 1:
         command = launch_line("glmstudio.train", str(folder), processes=processes)
-    with (folder / "train.log").open("ab") as log:
-        child = process.spawn(command, log, run_id, variables=training_environment(device, processes))
-    identity = process.identify(child.pid)
-    write_json(folder / "run.json", about | {"agent": identity.to_json() if identity else None})
+    with (folder / RunFiles.LOG).open("ab") as log:
+        child = process.spawn(command, log, attempt.run_id, variables=training_environment(device, processes))
+    attempt = dataclasses.replace(attempt, agent=process.identify(child.pid))
+    dataclasses.replace(record, attempt=attempt).write(folder)
 
 
 def look_probe(settings: Settings, device: str, data_key: str) -> Probe:
     """What is known by now."""
     folder = _place(settings, device, data_key)
     run = Run("probe", folder)
-    about, progress = run.about, read_table(folder / "progress.json")
-    if not about:
+    record, progress = run.record, read_table(folder / RunFiles.PROGRESS)
+    if not record.settings:
         return Probe("absent")
     if progress.get("phase") == "done":
         rows = [row for row in run.metrics()[0] if "loss" in row]
@@ -82,15 +81,15 @@ def look_probe(settings: Settings, device: str, data_key: str) -> Probe:
         return Probe("done", speed, max(int(row.get("memory") or 0) for row in rows))
     if progress.get("problem"):
         return Probe("failed", problem=StudioError.from_json(progress["problem"]))
-    if process.alive(process.Identity.from_json(about.get("agent"))):
+    if process.alive(record.attempt.agent):
         return Probe("running")
-    return Probe("failed", problem=reason(folder / "train.log"))
+    return Probe("failed", problem=reason(folder / RunFiles.LOG))
 
 
 def end_probes() -> None:
     """End every probe that goes on, and forget it: the card is wanted for the real thing."""
-    for file in (paths().state / "probes").glob("*/run.json"):
-        identity = process.Identity.from_json(read_table(file).get("agent"))
+    for file in (paths().state / "probes").glob(f"*/{RunFiles.RECORD}"):
+        identity = RunRecord.read(file.parent).attempt.agent
         if identity is not None and process.send(identity, KILL):
             end = time.monotonic() + _GRACE
             while process.alive(identity) and time.monotonic() < end:

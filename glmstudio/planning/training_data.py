@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from glmstudio.config.settings import Settings
@@ -12,6 +13,8 @@ from glmstudio.demo.make_facts import rehearsal_file
 from glmstudio.models import ready_model
 from glmstudio.paths import KNOWLEDGE
 from glmstudio.tools.toolbox import shipped, trained
+
+Reader = Callable[[Path, Path, Mixture, int], Store]  # source, the model's folder, what is mixed in, piece
 
 
 def mixture_of(settings: Settings) -> Mixture:
@@ -29,7 +32,16 @@ def mixture_of(settings: Settings) -> Mixture:
     )
 
 
-def training_data(settings: Settings, tell: Tell | None = None) -> Store:
+def reader(tell: Tell | None = None) -> Reader:
+    """What reads and tokenises data at once, where nobody has done so before; `tell` hears how far it is."""
+
+    def read(source: Path, model: Path, mixture: Mixture, piece: int) -> Store:
+        return prepare(source, model, mixture=mixture, piece=piece, tell=tell)
+
+    return read
+
+
+def training_data(settings: Settings) -> Store:
     """The data, read and tokenised once. Raises StudioError for what cannot be read."""
     model = ready_model(settings.model).path
-    return prepare(Path(settings.data), model, mixture=mixture_of(settings), piece=settings.max_length, tell=tell)
+    return prepare(Path(settings.data), model, mixture=mixture_of(settings), piece=settings.max_length)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
-from glmstudio.rundir.told import numbers, table
+from glmstudio.untrusted import numbers, table
 
 SEAL = "checkpoint.json"
 _NAME = re.compile(r"checkpoint-(\d+)")

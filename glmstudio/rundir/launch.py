@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 
-from glmstudio.cluster.spec import Cluster, interface_of
+import psutil
+
 from glmstudio.config.devices import CPU
+from glmstudio.rundir.machines import Cluster
 from glmstudio.system import process
 
 _LAST_CALL = 12  # seconds for which machines that may still come are waited for at each meeting
@@ -57,3 +60,11 @@ def training_environment(device: str | None = None, processes: int = 1, ip: str 
     if device is not None:
         kept["CUDA_VISIBLE_DEVICES"] = "" if device == CPU else device
     return kept
+
+
+def interface_of(ip: str) -> str | None:
+    """The name of the network interface that has this address."""
+    for name, every in psutil.net_if_addrs().items():
+        if any(each.family == socket.AF_INET and each.address == ip for each in every):
+            return str(name)
+    return None

@@ -1,87 +1,30 @@
 """A run is a directory. Whoever reads it sees the same truth, whatever became of the studio that started it.
 
-runs/<name>/
-    run.json        what was asked: preset, settings, data, argv, run id, who supervises        (start, supervisor)
-    status.json     queued, starting, running, finished, failed, stopped                        (start, supervisor)
-    progress.json   phase and time: the trainer's heartbeat                                     (trainer)
-    metrics.jsonl   one line for each step and each validation                                  (trainer)
-    ranks.jsonl     of several processes, a line for each every ten steps: its times, its memory (trainer)
-    samples.jsonl   what the model said at each save                                            (trainer)
-    records.json    how many conversations are used, mended, cut and left out                   (trainer)
-    opening.json    ids that its first conversation begins with: tools and system text          (trainer)
-    exam.json       of a run that is taught facts, what it must keep, and the step that the result is of  (trainer)
-    score/          what was asked of the result, and what it answered                          (knowledge)
-    notes.json      what its owner wrote about it                                               (manage)
-    train.log       what the processes printed
-    stop.json       a wish to stop                                                              (stop)
-    proof.json      what a stop left: no process, a free port, the memory it gave back          (stop)
-    ballast         room on the disk for the last words of a run whose disk is full
-    checkpoints/    result/
+Its files are listed in `glmstudio.rundir.record.RunFiles`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glmstudio import untrusted
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.jsonl import bytes_from, rows_from
 from glmstudio.paths import paths
-from glmstudio.rundir import told
 from glmstudio.rundir.copies import is_copy
+from glmstudio.rundir.queue_file import waiting
+from glmstudio.rundir.record import RunFiles, RunRecord
+from glmstudio.rundir.state import Liveness, RunReading, RunState, rebooted, state_of
 from glmstudio.system import process
 
-ENDED = ("finished", "failed", "stopped", "lost")
-BALLAST, EXAM = "ballast", "exam.json"
 _TAIL = 8192
-_BIRTH = 10.0  # seconds from the launch to the supervisor's first sign of life
-_BEFORE_TRAINING = (None, "loading", "reading")
 _gone: set[str] = set()  # run ids of which nothing is left
-
-
-@dataclass(frozen=True)
-class RunState:
-    """What is true of a run now.
-
-    `state` is one of queued, starting, running, stopping, finished, failed, stopped, lost. `silent`: for how many
-    seconds a run that trains has made no step, where that is far longer than a step takes. `slow`: which of its
-    processes keeps the others waiting. `validating`: how far a validation is, between 0 and 1, while there is one.
-    """
-
-    state: str
-    step: int = 0
-    steps: int = 0
-    loss: float | None = None
-    tokens_per_second: float | None = None
-    seconds_left: float | None = None
-    started: float = 0.0
-    ended: float | None = None
-    problem: StudioError | None = None
-    validation_loss: float | None = None
-    silent: float | None = None
-    slow: StudioError | None = None
-    validating: float | None = None
-
-    @property
-    def live(self) -> bool:
-        """Whether it has not come to an end."""
-        return self.state not in ENDED
-
-    @property
-    def silence(self) -> StudioError | None:
-        """A word about a run that has made no step for long, where it has."""
-        return None if self.silent is None else StudioError("runs.silent", minutes=self.silent / 60)
-
-    @property
-    def holds_device(self) -> bool:
-        """Whether something of it may run now."""
-        return self.live and self.state != "queued"
 
 
 @dataclass(frozen=True)
@@ -92,24 +35,19 @@ class Run:
     path: Path
 
     @property
-    def about(self) -> dict[str, Any]:
-        """`run.json`; empty where it is gone."""
-        return read_table(self.path / "run.json")
+    def record(self) -> RunRecord:
+        """`run.json`; an empty record where it is gone."""
+        return RunRecord.read(self.path)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that it was started with; empty where nobody can read them."""
-        return told.table(self.about.get("settings"))
-
-    @property
-    def preset(self) -> str:
-        """The preset's name."""
-        return str(self.about.get("preset", ""))
+        return self.record.settings
 
     @property
     def learned_tools(self) -> bool | None:
         """Whether conversations that it learned from tell the model of tools; None where nobody has counted them."""
-        count = read_table(self.path / "records.json").get("with_tools")
+        count = read_table(self.path / RunFiles.RECORDS).get("with_tools")
         return count > 0 if isinstance(count, int) else None
 
     @property
@@ -125,27 +63,12 @@ class Run:
     @property
     def device(self) -> str:
         """Where it trains: "cpu", or its cards (`glmstudio.config.devices`)."""
-        return str(self.about.get("device", "cpu"))
-
-    @property
-    def world(self) -> int:
-        """How many processes train it on this machine."""
-        return max(1, int(told.number(self.about.get("processes"), 1)))
-
-    @property
-    def attempts(self) -> int:
-        """How often it was started."""
-        return 1 + len(told.items(self.about.get("resumed")))
-
-    @property
-    def argv(self) -> list[str]:
-        """The command that trains, as it was started."""
-        return [str(part) for part in told.items(self.about.get("argv"))]
+        return self.record.placement.device
 
     @property
     def result(self) -> Path | None:
         """What was learned, once it is written: an adapter, or after full fine-tuning a whole model."""
-        folder = self.path / "result"
+        folder = self.path / RunFiles.RESULT
         return folder if any((folder / name).is_file() for name in ("adapter.json", "config.json")) else None
 
     @property
@@ -154,122 +77,80 @@ class Run:
         return self.settings.get("method") == "full"
 
     def read_state(self) -> RunState:
-        """The run's state from its files and its processes. A state without a living process behind it is not
-        believed: the run is then finished (it said so), or lost."""
-        about = self.about
-        status, progress = read_table(self.path / "status.json"), read_table(self.path / "progress.json")
-        state = str(status.get("state", "starting"))
-        problem = status.get("problem") or progress.get("problem")
-        if state not in ENDED:
-            copied = is_copy(self.path, about)
-            told_so = "lost", StudioError("runs.copied").to_json()
-            state, problem = told_so if copied else self._living_state(about, progress, problem)
-        return self._state(state, about, status, progress, problem)
+        """The run's state from its files and its processes."""
+        record, files = self.record, self._read()
+        if files.ended:
+            return state_of(record, files, Liveness())
+        life = self._liveness(record)
+        return state_of(record, self._read(), life)  # its supervisor may have written the end meanwhile
 
     def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """The steps and validations written since byte `offset`, and the next offset. Costs only what is new."""
-        rows, end = rows_from(self.path / "metrics.jsonl", offset)
-        return [row for row in map(told.numbers, rows) if row], end
+        rows, end = rows_from(self.path / RunFiles.METRICS, offset)
+        return [row for row in map(untrusted.numbers, rows) if row], end
 
     def ranks(self) -> list[dict[str, Any]]:
         """Of a run of several processes, the last figures of each, by rank: step, machine, memory in bytes, seconds of
         a step for reading and for computing."""
         try:
-            size = (self.path / "ranks.jsonl").stat().st_size
+            size = (self.path / RunFiles.RANKS).stat().st_size
         except OSError:
             return []
-        rows, _ = rows_from(self.path / "ranks.jsonl", max(0, size - _TAIL))
+        rows, _ = rows_from(self.path / RunFiles.RANKS, max(0, size - _TAIL))
         newest = {
-            int(told.number(row.get("rank"))): told.numbers(row) | {"machine": str(row.get("machine"))} for row in rows
+            int(untrusted.number(row.get("rank"))): untrusted.numbers(row) | {"machine": str(row.get("machine"))}
+            for row in rows
         }
         return [newest[rank] for rank in sorted(newest)]
 
     def samples(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """What the model said at the saves since byte `offset`, and the next offset."""
-        rows, end = rows_from(self.path / "samples.jsonl", offset)
-        return [row | told.numbers(row) for row in rows if told.numbers(row)], end
+        rows, end = rows_from(self.path / RunFiles.SAMPLES, offset)
+        return [row | untrusted.numbers(row) for row in rows if untrusted.numbers(row)], end
 
     def log(self, offset: int = 0) -> tuple[str, int]:
         """What was printed since byte `offset`, and the next offset."""
-        data = bytes_from(self.path / "train.log", offset)
+        data = bytes_from(self.path / RunFiles.LOG, offset)
         return data.decode("utf-8", errors="replace"), offset + len(data)
 
     def processes(self) -> list[process.Identity]:
         """Every process that carries this run's id."""
-        about = self.about
-        cookie = about.get("run_id")
-        return process.with_cookie(str(cookie)) if cookie and not is_copy(self.path, about) else []
+        record = self.record
+        cookie = record.attempt.run_id
+        return process.with_cookie(cookie) if cookie and not is_copy(self.path, record) else []
 
     def has_processes(self) -> bool:
         """Whether anything of it runs. Once an attempt has nothing left, nothing of it can come back: so a run that
         was lost long ago does not cost a look at every process of the machine at each poll."""
-        cookie = str(self.about.get("run_id", ""))
-        if cookie in _gone:
+        attempt = self.record.attempt
+        if attempt.run_id in _gone:
             return False
         if self.processes():
             return True
-        supervisor = process.Identity.from_json(self.about.get("supervisor"))
-        if supervisor is not None and not process.alive(supervisor):
-            _gone.add(cookie)
+        if attempt.supervisor is not None and not process.alive(attempt.supervisor):
+            _gone.add(attempt.run_id)
         return False
 
-    def _living_state(self, about: dict[str, Any], progress: dict[str, Any], problem: Any) -> tuple[str, Any]:
-        if self.path.name in self._waiting():
-            return "queued", None
-        watched = [process.Identity.from_json(about.get(name)) for name in ("supervisor", "agent")]
-        rebooted = about.get("boot", process.boot_id()) != process.boot_id() or any(
-            each is not None and not process.same_boot(each) for each in watched
+    def _read(self) -> RunReading:
+        return RunReading(
+            status=read_table(self.path / RunFiles.STATUS),
+            progress=read_table(self.path / RunFiles.PROGRESS),
+            last=self._last_row(),
+            queued=self.path.name in waiting(),
+            stop_asked=(self.path / RunFiles.STOP).exists(),
+            has_result=self.result is not None,
         )
-        if any(process.alive(each) for each in watched) or (not rebooted and self.has_processes()):
-            if (self.path / "stop.json").exists():
-                return "stopping", problem
-            return ("starting" if progress.get("phase") in _BEFORE_TRAINING else "running"), problem
-        # The supervisor may have written the end between the two reads.
-        status = read_table(self.path / "status.json")
-        if str(status.get("state")) in ENDED:
-            return str(status["state"]), status.get("problem")
-        if progress.get("phase") == "done" and self.result:
-            return "finished", None
-        if progress.get("phase") in ("stopped", "failed"):  # the supervisor was killed, the trainer was not
-            return progress["phase"], problem
-        age = time.monotonic() - told.number(about.get("monotonic"), math.inf)
-        if watched[0] is None and not rebooted and 0 <= age < _BIRTH:
-            return "starting", problem
-        return "lost", problem or StudioError("runs.lost_reboot" if rebooted else "runs.lost_killed").to_json()
 
-    @staticmethod
-    def _waiting() -> list[str]:
-        from glmstudio.runs.queue import waiting
-
-        return waiting()
-
-    def _state(
-        self, state: str, about: dict[str, Any], status: dict[str, Any], progress: dict[str, Any], problem: Any
-    ) -> RunState:
-        last = self._last_row()
-        steps, step = int(told.number(told.table(about.get("settings")).get("steps"))), int(last.get("step", 0))
-        ended = status.get("ended") or (progress.get("time") if state in ENDED else None)
-        seconds = last.get("seconds")
-        speed = last.get("tokens_per_second")
-        left = seconds / step * (steps - step) if seconds and step and state == "running" else None
-        return RunState(
-            state=state,
-            step=step,
-            steps=steps,
-            loss=last.get("loss"),
-            tokens_per_second=speed,
-            seconds_left=left,
-            started=told.number(about.get("created")),
-            ended=told.number(ended) or None,
-            problem=told.problem(problem),
-            validation_loss=last.get("validation_loss"),
-            silent=told.silence(progress, last) if state == "running" else None,
-            slow=told.problem(progress.get("slow")) if state == "running" else None,
-            validating=told.share(progress.get("validating")) if state == "running" else None,
-        )
+    def _liveness(self, record: RunRecord) -> Liveness:
+        attempt, boot_id, now = record.attempt, process.boot_id(), time.monotonic()
+        if is_copy(self.path, record):
+            return Liveness(copied=True, boot_id=boot_id, now=now)
+        alive = process.alive(attempt.supervisor) or process.alive(attempt.agent)
+        alive = alive or (not rebooted(attempt, boot_id) and self.has_processes())
+        return Liveness(alive, boot_id=boot_id, now=now)
 
     def _last_row(self) -> dict[str, Any]:
-        file = self.path / "metrics.jsonl"
+        file = self.path / RunFiles.METRICS
         try:
             size = file.stat().st_size
         except OSError:
@@ -297,14 +178,14 @@ def every_run() -> list[Run]:
 
 def list_runs() -> list[Run]:
     """Every run, newest first."""
-    return sorted(every_run(), key=lambda run: told.number(run.about.get("created")), reverse=True)
+    return sorted(every_run(), key=lambda run: run.record.created, reverse=True)
 
 
 def find_run(name: str) -> Run:
     """The run of that name. Raises StudioError."""
     run = Run(name, paths().runs / name)
     # `os.path.isfile` never raises, whatever the name.
-    if name in ("", ".", "..") or "/" in name or "\\" in name or not os.path.isfile(run.path / "run.json"):  # noqa: PTH113
+    if name in ("", ".", "..") or "/" in name or "\\" in name or not os.path.isfile(run.path / RunFiles.RECORD):  # noqa: PTH113
         raise StudioError("runs.unknown", name=name)
     return run
 
@@ -322,7 +203,7 @@ def last_word(folder: Path, name: str, value: Any) -> None:
     try:
         write_json(folder / name, value, parents=False)
     except OSError:
-        (folder / BALLAST).unlink(missing_ok=True)
+        (folder / RunFiles.BALLAST).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             write_json(folder / name, value, parents=False)
 

@@ -10,23 +10,24 @@ from typing import Any
 from glmstudio.config.presets import render
 from glmstudio.config.settings import Settings, change
 from glmstudio.files import read_table, write_json, write_text
+from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run
 from glmstudio.words import say
 
-_COPIED = ("metrics.jsonl", "samples.jsonl", "records.json", "environment.json", "notes.json")
+_COPIED = (RunFiles.METRICS, RunFiles.SAMPLES, RunFiles.RECORDS, RunFiles.ENVIRONMENT, RunFiles.NOTES)
 
 
 def write_bundle(run: Run, learned: Path, folder: Path) -> None:
     """Write the bundle of `run`, whose result or checkpoint lies in `learned`, to the new `folder`."""
-    settings = change(Settings(), run.settings, source=str(run.path / "run.json"))
-    shutil.copytree(learned, folder / "result")
+    settings = change(Settings(), run.settings, source=str(run.path / RunFiles.RECORD))
+    shutil.copytree(learned, folder / RunFiles.RESULT)
     for name in _COPIED:
         if (run.path / name).is_file():
             shutil.copyfile(run.path / name, folder / name)
     here = Path(settings.data).name
     portable = dataclasses.replace(settings, data="", validation="", warm_start="", device="auto")
     write_text(folder / "preset.toml", render(portable, header=f"{run.name}\nThe data were {here}."))
-    records = read_table(run.path / "records.json")
+    records = read_table(run.path / RunFiles.RECORDS)
     write_json(folder / "data.json", {"name": here, "sha256": records.get("sha256"), "records": records.get("used")})
     rows = [row for row in run.metrics()[0] if isinstance(row.get("loss"), (int, float))]
     write_text(folder / "loss.svg", _curve([(row["step"], row["loss"]) for row in rows]))

@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.jobs.json_child import ask
 from glmstudio.models import ready_model
 from glmstudio.rundir.checkpoints import list_checkpoints
+from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run
 from glmstudio.runs.bundle import write_bundle
-from glmstudio.system.json_child import ask
 
 FORMS = ("official", "peft", "merged", "bundle")
 
@@ -59,7 +60,7 @@ def learned(run: Run, step: int | None = None) -> Path:
         if run.result is None:
             raise StudioError("runs.no_result", name=run.name)
         return run.result
-    whole = [each for each in list_checkpoints(run.path / "checkpoints") if each.whole]
+    whole = [each for each in list_checkpoints(run.path / RunFiles.CHECKPOINTS) if each.whole]
     found = next((each.path for each in whole if each.step == step), None)
     if found is None:
         steps = ", ".join(str(each.step) for each in whole) or "–"

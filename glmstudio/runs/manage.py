@@ -9,8 +9,9 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
+from glmstudio.rundir import queue_file
+from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run, wait_until_gone
-from glmstudio.runs import queue
 from glmstudio.runs.start import check_name
 
 LONGEST_NOTE = 4000
@@ -19,22 +20,22 @@ LONGEST_NOTE = 4000
 def rename_run(run: Run, name: str) -> Run:
     """Give the run another name. Raises StudioError while it goes on, and for a name that is bad or taken."""
     _refuse_going(run)
-    with queue.turn():
+    with queue_file.turn():
         _refuse_going(run)
         folder = check_name(name.strip())
         run.path.rename(folder)
-        queue.rename(run.name, folder.name)
+        queue_file.rename(run.name, folder.name)
     return Run(folder.name, folder)
 
 
 def read_note(run: Run) -> str:
     """What its owner wrote about the run."""
-    return str(read_table(run.path / "notes.json").get("note", ""))
+    return str(read_table(run.path / RunFiles.NOTES).get("note", ""))
 
 
 def write_note(run: Run, note: str) -> None:
     """Keep a note with the run."""
-    write_json(run.path / "notes.json", {"note": note[:LONGEST_NOTE]}, parents=False)
+    write_json(run.path / RunFiles.NOTES, {"note": note[:LONGEST_NOTE]}, parents=False)
 
 
 def size_of(run: Run) -> int:
@@ -54,20 +55,20 @@ def delete_run(run: Run) -> int:
     if run.path.is_symlink():
         raise StudioError("runs.not_ours", name=run.name)
     freed = size_of(run)
-    with queue.turn():
+    with queue_file.turn():
         _refuse_going(run)
-        queue.remove(run.name)
+        queue_file.remove(run.name)
         # Without its run.json it is no run any more, whatever becomes of the rest.
-        (run.path / "run.json").unlink(missing_ok=True)
+        (run.path / RunFiles.RECORD).unlink(missing_ok=True)
     shutil.rmtree(run.path, ignore_errors=True)
     return freed
 
 
 def leave_queue(run: Run) -> None:
     """Take a run that waits out of the queue; it counts as stopped and can be started later."""
-    with queue.turn():
-        if queue.remove(run.name):
-            write_json(run.path / "status.json", {"state": "stopped"}, parents=False)
+    with queue_file.turn():
+        if queue_file.remove(run.name):
+            write_json(run.path / RunFiles.STATUS, {"state": "stopped"}, parents=False)
 
 
 def _refuse_going(run: Run) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from glmstudio.config.devices import choose, processes_on
 from glmstudio.errors import StudioError
-from glmstudio.files import write_json
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
+from glmstudio.rundir import queue_file
 from glmstudio.rundir.checkpoints import Checkpoint, latest, list_checkpoints
+from glmstudio.rundir.record import RunFiles, RunRecord
 from glmstudio.rundir.rewind import take_back
 from glmstudio.rundir.run import Run, wait_until_gone
-from glmstudio.runs import queue
 from glmstudio.runs.start import begin, check_name, must_wait, write_ballast
 
 
@@ -46,20 +45,22 @@ def resume_run(
     ready_model(run.model)
     if not run.read_state().live:
         wait_until_gone(run)
-    with queue.turn():
+    with queue_file.turn():
         state = run.read_state()
         if state.live or run.processes():
             raise StudioError("runs.still_going", name=run.name)
         if state.state == "finished" and step is None:
             raise StudioError("runs.complete", name=run.name)
         found = _checkpoint(run, step)
-        where = _where(run, cards)
-        queued = must_wait(where["device"], wait=wait, beside_chat=beside_chat)
-        newest = latest(run.path / "checkpoints")
+        record = _placed(run.record, cards)
+        queued = must_wait(record.placement.device, wait=wait, beside_chat=beside_chat)
+        newest = latest(run.path / RunFiles.CHECKPOINTS)
         try:
             if found and newest and found.step < newest.step:
+                origin = {"run": run.name, "step": found.step}
+                record = replace(record, created=time.time(), branched_from=origin)
                 run = _branch(run, found)
-            _rewind(run, found, where)
+            _rewind(run, found, record)
             begin(run, queued=queued)
         except OSError as error:
             raise StudioError("runs.system", folder=str(run.path), reason=error.strerror or str(error)) from error
@@ -68,7 +69,7 @@ def resume_run(
 
 def _checkpoint(run: Run, step: int | None) -> Checkpoint | None:
     """Where to go on; None at the very beginning, where nothing was saved yet."""
-    folder = run.path / "checkpoints"
+    folder = run.path / RunFiles.CHECKPOINTS
     if step is None:
         return latest(folder)
     found = next((each for each in list_checkpoints(folder) if each.step == step), None)
@@ -78,40 +79,36 @@ def _checkpoint(run: Run, step: int | None) -> Checkpoint | None:
     return found
 
 
-def _where(run: Run, cards: DeviceChoice | None) -> dict[str, Any]:
-    """What `run.json` says of the place: device, number of processes, and the settings with both."""
-    settings = dict(run.settings)
+def _placed(record: RunRecord, cards: DeviceChoice | None) -> RunRecord:
+    """The record with the device, the number of processes, and the settings of both that were chosen."""
     if cards is None:
-        return {"device": run.device, "processes": run.world, "settings": settings}
+        return record
     device = choose(cards.device, cards.processes)
-    settings |= {"device": cards.device, "processes": cards.processes}
-    return {"device": device, "processes": processes_on(device, cards.processes), "settings": settings}
+    placement = replace(record.placement, device=device, processes=processes_on(device, cards.processes))
+    settings = record.settings | {"device": cards.device, "processes": cards.processes}
+    return replace(record, placement=placement, settings=settings)
 
 
-def _rewind(run: Run, found: Checkpoint | None, where: dict[str, Any]) -> None:
+def _rewind(run: Run, found: Checkpoint | None, record: RunRecord) -> None:
     """Take back what was written after the checkpoint; it will be written again."""
     write_ballast(run)  # first of all: on a disk that is full still, nothing is taken back
     last = found.step if found else 0
     take_back(run.path, last)
-    for name in ("stop.json", "proof.json", "progress.json"):
+    for name in (RunFiles.STOP, RunFiles.PROOF, RunFiles.PROGRESS):
         (run.path / name).unlink(missing_ok=True)
-    about = run.about
-    attempts = [*about.get("resumed", []), {"step": last, "time": time.time()}]
-    again = {"resume": found.path.name if found else None, "resumed": attempts}
-    write_json(run.path / "run.json", about | where | again)
+    resumed = (*record.resumed, {"step": last, "time": time.time()})
+    replace(record, resume=found.path.name if found else None, resumed=resumed).write(run.path)
 
 
 def _branch(run: Run, found: Checkpoint) -> Run:
-    """A copy of the run as it was at the checkpoint."""
+    """A copy of the run as it was at the checkpoint, still without a record."""
     folder = _free_folder(f"{run.name}-{found.step}")
     folder.mkdir(parents=True)
-    target = folder / "checkpoints" / found.path.name
+    target = folder / RunFiles.CHECKPOINTS / found.path.name
     shutil.copytree(found.path, target, copy_function=_link)
-    for name in ("run.json", "metrics.jsonl", "samples.jsonl", "records.json", "opening.json"):
+    for name in (RunFiles.METRICS, RunFiles.SAMPLES, RunFiles.RECORDS, RunFiles.OPENING):
         if (run.path / name).is_file():
             shutil.copyfile(run.path / name, folder / name)
-    about = run.about | {"created": time.time(), "branched_from": {"run": run.name, "step": found.step}}
-    write_json(folder / "run.json", about)
     return Run(folder.name, folder)
 
 

@@ -17,14 +17,15 @@ from glmstudio.cluster.view import read_cluster
 from glmstudio.errors import LazyText, StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.paths import paths
+from glmstudio.rundir import queue_file
+from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run
-from glmstudio.rundir.told import table
-from glmstudio.runs import queue
 from glmstudio.runs.manage import leave_queue
 from glmstudio.runs.start import advance
 from glmstudio.system import process
 from glmstudio.system.portable.signals import CONTINUE, KILL, TERMINATE
 from glmstudio.units import size
+from glmstudio.untrusted import table
 
 AGENT_GRACE = 34.0  # torchrun itself waits 30 s for workers that ignore its SIGTERM
 REST_GRACE = 4.0
@@ -56,10 +57,10 @@ def stop_now(name: str) -> None:
 
 def proof_of(run: Run) -> LazyText | None:
     """What the stop of the run's last attempt has proven; None where it was not stopped."""
-    told = read_table(run.path / "proof.json")
+    told = read_table(run.path / RunFiles.PROOF)
     stage = LazyText(str(told.get("key")), table(told.get("values")))
     with contextlib.suppress(KeyError, ValueError):  # words that are not known here
-        return stage if told.get("run_id") == run.about.get("run_id") and stage.text() else None
+        return stage if told.get("run_id") == run.record.attempt.run_id and stage.text() else None
     return None
 
 
@@ -67,14 +68,14 @@ class _Stop:
     """Ends one attempt of a run: another one that begins in the meantime is none of its business."""
 
     def __init__(self, run: Run) -> None:
-        self._run, self._about = run, run.about
-        self._id = str(self._about.get("run_id"))
-        self._asked_before = read_table(run.path / "stop.json").get("now") is True
+        self._run, self._attempt = run, run.record.attempt
+        self._id = self._attempt.run_id
+        self._asked_before = read_table(run.path / RunFiles.STOP).get("now") is True
 
     def stages(self, *, now: bool) -> Iterator[LazyText]:
         with contextlib.suppress(FileNotFoundError):  # its folder was moved away; its processes may still be there
             told = {"now": now or self._asked_before, "time": time.time()}
-            write_json(self._run.path / "stop.json", told, parents=False)
+            write_json(self._run.path / RunFiles.STOP, told, parents=False)
         held = _memory(self._rest())
         self._signal(CONTINUE)  # who is suspended hears nothing
         if not now:
@@ -83,7 +84,7 @@ class _Stop:
                 yield self._proof(held)
                 return
         yield LazyText("runs.stage.asking")
-        agent = process.Identity.from_json(self._run.about.get("agent"))
+        agent = self._run.record.attempt.agent
         if agent is not None and (self._asked_before or process.send(agent, TERMINATE)):
             self._wait(AGENT_GRACE)
         for number, stage in ((TERMINATE, "runs.stage.terminating"), (KILL, "runs.stage.killing")):
@@ -112,20 +113,20 @@ class _Stop:
     def _proof(self, held: int) -> LazyText:
         if rest := self._rest():
             raise StudioError("runs.cannot_stop", pids=", ".join(str(each.pid) for each in rest))
-        with queue.turn():
-            about = self._run.about
-            same = about.get("run_id") == self._id
-            port = (about if same else self._about).get("port")  # of several machines; those of one have none
-            free = port is None or _becomes_free(int(port))
+        with queue_file.turn():
+            attempt = self._run.record.attempt
+            same = attempt.run_id == self._id
+            port = (attempt if same else self._attempt).port  # of several machines; those of one have none
+            free = port is None or _becomes_free(port)
             key = "runs.stage.gone" if free else "runs.stage.gone_port"
             stage = _with_machines(self._run, LazyText(key, {"port": str(port or "–"), "memory": size(held)}))
             if same:
                 proof = {"processes": 0, "port": port, "port_free": free, "memory": held, "time": time.time()}
-                proof |= {"run_id": self._id, "key": stage.key, "values": stage.values}
-                write_json(self._run.path / "proof.json", proof, parents=False)
+                said = {"run_id": self._id, "key": stage.key, "values": stage.values}
+                write_json(self._run.path / RunFiles.PROOF, proof | said, parents=False)
                 # Nobody was left to write down how it ended; one that was hardly born still passes for starting.
                 if self._run.read_state().state not in ("finished", "failed", "stopped"):
-                    write_json(self._run.path / "status.json", {"state": "stopped", "ended": time.time()})
+                    write_json(self._run.path / RunFiles.STATUS, {"state": "stopped", "ended": time.time()})
         advance()
         return stage
 

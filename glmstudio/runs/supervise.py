@@ -13,19 +13,21 @@ import subprocess
 import sys
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from glmstudio.cluster.coordinator import Coordinator
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
+from glmstudio.jobs.notification import notify
 from glmstudio.paths import ROOT
 from glmstudio.rundir.launch import launch_line, training_environment
 from glmstudio.rundir.reasons import by_signal, reason
-from glmstudio.rundir.run import EXAM, last_word
+from glmstudio.rundir.record import RunFiles, RunRecord
+from glmstudio.rundir.run import last_word
 from glmstudio.runs.start import advance
 from glmstudio.system import process
-from glmstudio.system.notification import notify
 from glmstudio.system.portable.limits import raise_open_files
 from glmstudio.system.portable.signals import HANG_UP, KILL, ignore
 
@@ -42,14 +44,14 @@ def main(folder: Path) -> int:
     code = Supervisor(folder).run()
     with contextlib.suppress(OSError):  # whoever looks next will advance the queue
         advance()
-    if code == 0 and (folder / EXAM).exists():
+    if code == 0 and (folder / RunFiles.EXAM).exists():
         score_facts(folder)
     return code
 
 
 def score_facts(folder: Path) -> None:
     """Have asked what a run that was taught facts has learned: a process that outlives this one."""
-    with contextlib.suppress(OSError), (folder / "score.log").open("ab") as log:
+    with contextlib.suppress(OSError), (folder / RunFiles.SCORE_LOG).open("ab") as log:
         process.spawn([sys.executable, "-m", "glmstudio.knowledge.scoring", folder.name], log, uuid.uuid4().hex)
 
 
@@ -63,8 +65,8 @@ class Supervisor:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         os.chdir(folder)
-        me = process.identify(os.getpid())
-        self._about: dict[str, Any] = read_table(Path("run.json")) | {"supervisor": me.to_json() if me else None}
+        record = RunRecord.read(_HERE)
+        self._record = replace(record, attempt=replace(record.attempt, supervisor=process.identify(os.getpid())))
         self._agent: subprocess.Popen[bytes] | None = None
         self._head: Coordinator | None = None  # of several machines, this one is the first
         self._problem: StudioError | None = None
@@ -73,10 +75,10 @@ class Supervisor:
 
     def run(self) -> int:
         """Train, and write down how it ended once nothing of it is left."""
-        last_word(_HERE, "run.json", self._about)
+        last_word(_HERE, RunFiles.RECORD, self._record.to_json())
         code, begin = 1, _log_size()
         try:
-            self._head = Coordinator.of(self._folder, self._about)
+            self._head = Coordinator.of(self._folder, self._record.to_json())
             code = self._with_others(self._head) if self._head else self._alone()
         except StudioError as problem:
             self._problem = problem
@@ -84,8 +86,8 @@ class Supervisor:
         ending = self._ending(code, begin)
         if self._head:
             self._head.dismiss(str(ending["state"]))
-        if Path("run.json").exists():
-            last_word(_HERE, "status.json", ending)
+        if Path(RunFiles.RECORD).exists():
+            last_word(_HERE, RunFiles.STATUS, ending)
             notify(self._folder.name, ending)
         return code
 
@@ -93,16 +95,16 @@ class Supervisor:
         """Train on this machine."""
         if self._shall_leave():
             return 1
-        processes = max(1, int(self._about.get("processes", 1)))
-        argv = launch_line("glmstudio.train", str(self._folder), processes=processes)
-        with Path("train.log").open("ab") as log:
+        placement = self._record.placement
+        argv = launch_line("glmstudio.train", str(self._folder), processes=placement.processes)
+        with Path(RunFiles.LOG).open("ab") as log:
             agent = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=training_environment(str(self._about.get("device", "cpu")), processes),
+                env=training_environment(placement.device, placement.processes),
                 start_new_session=True,
             )
         self._began(agent, argv)
@@ -113,24 +115,22 @@ class Supervisor:
         head.gather(self._shall_leave)
         if self._shall_leave():
             return 1
-        with Path("train.log").open("ab") as log:
+        with Path(RunFiles.LOG).open("ab") as log:
             agent = head.start(log)
         self._began(agent.child, agent.argv, head.port)
         return head.tend(agent)
 
     def _shall_leave(self) -> bool:
-        return Path("stop.json").exists() or self._ended_by is not None
+        return Path(RunFiles.STOP).exists() or self._ended_by is not None
 
     def _began(self, agent: subprocess.Popen[bytes], argv: list[str], port: int | None = None) -> None:
         """Write down that torchrun was started; `port`: where several machines meet."""
         self._agent = agent
         if self._ended_by:  # told in between
             agent.terminate()
-        identity = process.identify(agent.pid)
-        known: dict[str, Any] = {"argv": argv, "agent": identity.to_json() if identity else None}
-        known |= {"port": port} if port else {}
-        last_word(_HERE, "run.json", self._about | known)
-        last_word(_HERE, "status.json", {"state": "running"})
+        attempt = replace(self._record.attempt, argv=tuple(argv), agent=process.identify(agent.pid), port=port)
+        last_word(_HERE, RunFiles.RECORD, replace(self._record, attempt=attempt).to_json())
+        last_word(_HERE, RunFiles.STATUS, {"state": "running"})
 
     def _pass_on(self, number: int, _: Any) -> None:
         """Whoever ends this process means the run: torchrun is told, once, and ends its workers."""
@@ -143,7 +143,7 @@ class Supervisor:
         """End what the training left, as a data loader whose parent was killed; most of it leaves by itself."""
         begun = time.monotonic()
         while (quiet := time.monotonic() - begun) < _SWEEP:
-            mine = process.with_cookie(str(self._about.get("run_id")))
+            mine = process.with_cookie(self._record.attempt.run_id)
             rest = [each for each in mine if each.pid != os.getpid()]
             if not rest:
                 return
@@ -152,12 +152,12 @@ class Supervisor:
             time.sleep(0.1)
 
     def _ending(self, code: int, begin: int) -> dict[str, Any]:
-        progress = read_table(Path("progress.json"))
+        progress = read_table(Path(RunFiles.PROGRESS))
         ended: dict[str, Any] = {"exit_code": code, "ended": time.time()}
         if progress.get("phase") == "done":  # whatever torchrun met while it left, the result is on disk
             return ended | {"state": "finished"}
         problem = self._problem.to_json() if self._problem else progress.get("problem")
-        if progress.get("phase") == "stopped" or (Path("stop.json").exists() and not problem):
+        if progress.get("phase") == "stopped" or (Path(RunFiles.STOP).exists() and not problem):
             return ended | {"state": "stopped"}
         return ended | {"state": "failed", "problem": problem or self._reason(code, begin).to_json()}
 
@@ -167,7 +167,7 @@ class Supervisor:
             return StudioError("runs.folder_gone", folder=str(self._folder))
         if self._ended_by:
             return StudioError("runs.ended_from_outside", signal=self._ended_by)
-        found = reason(self._folder / "train.log", begin)
+        found = reason(self._folder / RunFiles.LOG, begin)
         return by_signal(-code) if found.key == "runs.crashed" and code < 0 else found
 
 
@@ -180,7 +180,7 @@ def _here(folder: Path) -> bool:
 
 def _log_size() -> int:
     with contextlib.suppress(OSError):
-        return Path("train.log").stat().st_size
+        return Path(RunFiles.LOG).stat().st_size
     return 0
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.access.api_key import VARIABLE, given_key, new_key
-from glmstudio.chat.model_server import CONTROL, named_folders
+from glmstudio.chat.adapters import named_folders
+from glmstudio.chat.model_server import CONTROL
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
+from glmstudio.jobs.presence import serving
 from glmstudio.models import ready_model
 from glmstudio.serve.listening import open_up, take
 from glmstudio.system import process
-from glmstudio.system.presence import serving
 
 HERE = "127.0.0.1"
 DTYPES = ("auto", "fp16", "bf16", "fp32")

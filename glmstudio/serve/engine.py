@@ -21,7 +21,7 @@ from glmstudio.serve.decoders import EagerDecoder
 from glmstudio.serve.events import Event, JobFailed, JobFinished, NewToken, NoMemoryError, PrefixHit, PromptScores
 from glmstudio.serve.fair_queue import FairQueue
 from glmstudio.serve.prefix_cache import PrefixCache
-from glmstudio.serve.protocol.scores import TokenScore, score_of, scores_of
+from glmstudio.serve.token_scores import TokenScore, score_of, scores_of
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from glmstudio.serve.protocol.scores import TokenScore
+from glmstudio.serve.token_scores import TokenScore
 
 
 class NoMemoryError(Exception):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from transformers import GlmConfig
 
 from glmstudio.glm.kv_cache import GrowingCache
-from glmstudio.serve.protocol.scores import TokenScore
+from glmstudio.serve.token_scores import TokenScore
 
 _MOST = 8
 _SHORT = 256  # tokens: so much may be cut off the end of an entry; where more would be lost, it is copied

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.jobs.presence import ports
 from glmstudio.system import sandbox
 from glmstudio.system.portable.open_files import thread_count
 from glmstudio.system.portable.signals import end_group, name_of
-from glmstudio.system.presence import ports
 from glmstudio.tools.mcp import SERVERS
 from glmstudio.tools.permissions import folder
 from glmstudio.tools.tool import Tool, check
@@ -39,7 +39,7 @@ _STOPPED = {
     "memory": ("tools.stopped_memory", "it took too much memory"),
     "process": ("tools.stopped_process", "it may not start or end other processes"),
     "network": ("tools.stopped_network", "it may not use the network"),
-    "ports": ("tools.stopped_ports", "it may not reach the studio itself"),
+    "ports": ("tools.stopped_ports", "it may not connect to the studio itself"),
     "file": ("tools.stopped_file", "it may not use this file"),
     "disk": ("tools.stopped_disk", "it wrote too much"),
     "threads": ("tools.stopped_threads", "it started too many threads"),

@@ -21,7 +21,7 @@ from glmstudio.glm.batch_generation import generate
 from glmstudio.knowledge.exam import FORMS, MOST_FACTS, Question, exam, read_facts
 from glmstudio.knowledge.materials import kept_questions, prompt_tools
 from glmstudio.models.library import Model
-from glmstudio.rundir.run import EXAM
+from glmstudio.rundir.record import RunFiles
 from glmstudio.train.run_reporter import RunReporter
 
 _FACTS, _KEPT = 12, 16
@@ -68,7 +68,7 @@ class Exam:
         asked = [each for each in exam(some, [], prompt_tools(model), forms) if each.line == "learned"]
         made = cls(Tokenizer(model.path), asked, kept_questions(model))
         try:
-            made._keep_what_it_can(glm, folder / EXAM)
+            made._keep_what_it_can(glm, folder / RunFiles.EXAM)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             return None

@@ -28,7 +28,8 @@ from glmstudio.models import ready_model, verification
 from glmstudio.planning.training_data import training_data
 from glmstudio.rundir.checkpoints import best, list_checkpoints, verify
 from glmstudio.rundir.reasons import out_of_memory
-from glmstudio.rundir.run import EXAM, last_word
+from glmstudio.rundir.record import RunFiles
+from glmstudio.rundir.run import last_word
 from glmstudio.train.batches import Examples
 from glmstudio.train.distributed.checkpoint_sync import start_of
 from glmstudio.train.distributed.consistency import agree
@@ -157,7 +158,8 @@ def _take_best(glm: GlmForCausalLM, strategy: ShardingStrategy, folder: Path, st
     else:
         files.restore(glm, good.path)
     if strategy.context.first:
-        write_json(folder / EXAM, read_table(folder / EXAM) | {"result_step": good.step}, parents=False)
+        file = folder / RunFiles.EXAM
+        write_json(file, read_table(file) | {"result_step": good.step}, parents=False)
 
 
 def _finish(glm: GlmForCausalLM, strategy: ShardingStrategy, folder: Path) -> None:

@@ -21,8 +21,8 @@ from glmstudio.config.settings import Settings
 from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.glm.load import best_dtype
 from glmstudio.planning.expectation import LEARNED, METHODS, PROMPT, TOKENS, Candidate, expect
+from glmstudio.planning.memory_fit import device_memory_of
 from glmstudio.planning.model_shape import ModelShape
-from glmstudio.planning.plan import device_memory_of
 from glmstudio.train.measuring import layer_timing
 from glmstudio.train.measuring.measure import free_memory, stream
 from glmstudio.train.methods import METHODS as WAYS

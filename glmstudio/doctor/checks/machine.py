@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 
+from glmstudio.config import support
 from glmstudio.doctor.engine.check import Probes, check, found
 from glmstudio.doctor.engine.report import Finding
 from glmstudio.paths import paths
-from glmstudio.system import support
 from glmstudio.system.environment import in_container, in_wsl
 from glmstudio.system.portable import limits
 from glmstudio.system.portable.file_access import DISK_FULL

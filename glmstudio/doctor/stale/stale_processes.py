@@ -16,16 +16,17 @@ from typing import Any
 
 import psutil
 
+from glmstudio import files
 from glmstudio.doctor.engine.check import Probes, check, found
 from glmstudio.doctor.engine.report import Finding, StaleProcess
-from glmstudio.files import read_json
+from glmstudio.jobs.presence import is_held_by
 from glmstudio.paths import paths
 from glmstudio.rundir.copies import is_copy
-from glmstudio.rundir.run import ENDED
+from glmstudio.rundir.record import Attempt, RunFiles, RunRecord
+from glmstudio.rundir.state import ENDED
 from glmstudio.system.gpu_memory import held_mib
 from glmstudio.system.portable.open_files import open_files
-from glmstudio.system.presence import is_held_by
-from glmstudio.system.process import COOKIE, Identity, alive, ancestors, identify
+from glmstudio.system.process import COOKIE, alive, ancestors, identify
 from glmstudio.system.process_table import LOADER, ProcessInfo, ProcessTable, clean, read_table
 from glmstudio.system.suspension import paused_s
 
@@ -204,20 +205,18 @@ class RunFacts:
 def runs_by_id() -> dict[str, RunFacts]:
     """The runs of this home by the id that their processes carry."""
     found_runs = {}
-    for file in sorted(paths().runs.glob("*/run.json")):
+    for file in sorted(paths().runs.glob(f"*/{RunFiles.RECORD}")):
         try:
-            facts, state = read_json(file, {}), read_json(file.with_name("status.json"), {})
+            record, state = RunRecord.read(file.parent), files.read_table(file.with_name(RunFiles.STATUS))
         except OSError:  # a folder that this user may not read; `run.dirs` says so
             continue
-        if isinstance(facts, dict) and isinstance(facts.get("run_id"), str) and not is_copy(file.parent, facts):
-            found_runs[facts["run_id"]] = RunFacts(
-                file.parent.name, _kind(facts, state if isinstance(state, dict) else {})
-            )
+        if (run_id := record.attempt.run_id) and not is_copy(file.parent, record):
+            found_runs[run_id] = RunFacts(file.parent.name, _kind(record.attempt, state))
     return found_runs
 
 
-def _kind(facts: dict[str, Any], state: dict[str, Any]) -> str:
-    owners = [Identity.from_json(facts.get(name)) for name in ("agent", "supervisor")]
+def _kind(attempt: Attempt, state: dict[str, Any]) -> str:
+    owners = attempt.agent, attempt.supervisor
     if state.get("state") in ENDED:  # a word that only another version of the studio knows is no end
         ended = state.get("ended")
         settled = not isinstance(ended, (int, float)) or not 0 <= time.time() - ended <= SETTLING

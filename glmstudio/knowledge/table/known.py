@@ -6,7 +6,6 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from glmstudio.config.devices import chat_device, run_on
 from glmstudio.errors import StudioError
 from glmstudio.knowledge.asking import Asking, ModelUnderTest, QuestionToAsk
 from glmstudio.knowledge.exam import Question
@@ -15,6 +14,7 @@ from glmstudio.knowledge.table.fact_table import Row, Table
 from glmstudio.knowledge.table.row_faults import learned_rows
 from glmstudio.models.library import Model
 from glmstudio.paths import paths
+from glmstudio.rundir.occupancy import chat_device, run_on
 
 
 def asking(model: Model) -> Asking:

@@ -18,7 +18,7 @@ from glmstudio.serve.protocol.chat_request import (  # fmt: skip
     refuse_unsupported,
     wants_usage,
 )
-from glmstudio.serve.protocol.scores import MOST_ALTERNATIVES
+from glmstudio.serve.token_scores import MOST_ALTERNATIVES
 
 # The values that ask for nothing; the last three are what programs send to other servers, and would change numbers.
 _REFUSED: dict[str, tuple[Any, ...]] = {

@@ -9,8 +9,8 @@ from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
 from glmstudio.serve.engine import GenerationJob
 from glmstudio.serve.events import Event, NewToken, PrefixHit, PromptScores
 from glmstudio.serve.protocol.completion_request import CompletionRequest, Prompt
-from glmstudio.serve.protocol.scores import TokenScore
 from glmstudio.serve.protocol.stops import Stops
+from glmstudio.serve.token_scores import TokenScore
 
 _FIELDS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 

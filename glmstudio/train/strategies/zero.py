@@ -140,7 +140,7 @@ def _deepspeed() -> Any:
 
 
 def main() -> int:
-    """Whether DeepSpeed loads, as `glmstudio.system.json_child.ask` wants to be told."""
+    """Whether DeepSpeed loads, as `glmstudio.jobs.json_child.ask` wants to be told."""
     told: dict[str, Any] = {}
     try:
         _deepspeed()

@@ -11,10 +11,11 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.chat.model_server import LoadedModel, ModelServer, ServerState
-from glmstudio.config.devices import chat_device, run_on
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
 from glmstudio.rundir.checkpoints import list_checkpoints
+from glmstudio.rundir.occupancy import chat_device, run_on
+from glmstudio.rundir.record import RunFiles
 from glmstudio.ui.chat.chat_log import about
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, busy, button, chip, problem, tag, terminal
@@ -252,7 +253,7 @@ def _checkpoints(adapter: str) -> list[str]:
     """The whole checkpoints of the run that an adapter belongs to: any two of them can be compared."""
     name = Path(adapter).relative_to(paths().runs).parts[0] if _is_ours(adapter) else adapter
     run = next((known.run for known in newest_first() if known.name == name), None)
-    found = list_checkpoints(run.path / "checkpoints") if run is not None else []
+    found = list_checkpoints(run.path / RunFiles.CHECKPOINTS) if run is not None else []
     return [str(each.path) for each in found if each.whole]
 
 

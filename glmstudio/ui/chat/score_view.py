@@ -7,8 +7,8 @@ from typing import Any
 
 from glmstudio.chat.tool_score import MOST, Change, ToolCounts, ToolScore, summary
 from glmstudio.knowledge.result import FactsScore
+from glmstudio.paths import SAMPLE
 from glmstudio.rundir.run import Run
-from glmstudio.runs.start import SAMPLE
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
 from glmstudio.ui.chat.facts_score import render_facts_score
 from glmstudio.ui.framework.markup import Html, button, chip, fold, problem, progress, tag

@@ -8,7 +8,7 @@ from typing import Any
 from glmstudio.doctor import Finding, Report
 from glmstudio.doctor.engine.audit import sentence
 from glmstudio.doctor.engine.check import FAMILIES
-from glmstudio.doctor.engine.fixes import FixOffer
+from glmstudio.doctor.fixes.fixes import FixOffer
 from glmstudio.ui.doctor.gpu_cards import render_gpus
 from glmstudio.ui.doctor.stale_view import render_jobs, render_stale
 from glmstudio.ui.framework.live import PageRenderer
@@ -59,7 +59,7 @@ def act(state: PageState, data: dict[str, Any]) -> PageState:
     return state
 
 
-def render(lang: str, _view: PageState) -> Html:
+def render(lang: str, _state: PageState) -> Html:
     """The whole panel."""
     now = CHECKUP.state
     report = now.report

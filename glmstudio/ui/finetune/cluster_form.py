@@ -9,8 +9,9 @@ from typing import Any
 
 from glmstudio.cluster.join_code import new_code
 from glmstudio.cluster.scripts import shell_script, slurm_script
-from glmstudio.cluster.spec import JOIN_SECONDS, MOST, PORT, Cluster, make_cluster, own_addresses
+from glmstudio.cluster.spec import MOST, make_cluster, own_addresses
 from glmstudio.errors import StudioError
+from glmstudio.rundir.machines import JOIN_SECONDS, PORT, Cluster
 from glmstudio.ui.framework.markup import Html, button, copyable, fold, problem, tag
 from glmstudio.ui.state.form_state import recipe
 from glmstudio.ui.state.page_state import FinetuneState
@@ -66,12 +67,12 @@ def _input(lang: str, name: str, value: str) -> Html:
 
 def _used(lang: str, form: FinetuneState) -> Html:
     """What happens next, once the list is valid; and the same as scripts, with a join code of their own."""
-    asked = recipe(form).asked
-    if form.cluster is None or form.machines_problem or asked is None:
+    request = recipe(form).request
+    if form.cluster is None or form.machines_problem or request is None:
         return Html("")
     code = _script_code(form.cluster)
-    shell = shell_script(form.cluster, asked.parts(), code)
-    slurm = slurm_script(form.cluster, asked.parts(with_machines=False), code)
+    shell = shell_script(form.cluster, request.parts(), code)
+    slurm = slurm_script(form.cluster, request.parts(with_machines=False), code)
     return tag(
         '<p class="gs-small">{text}</p>{shell}{slurm}',
         text=say(lang, "ui.machines.next"),

@@ -169,4 +169,4 @@ def render_start(lang: str, form: FinetuneState) -> Html:
 def _start_button(lang: str, form: FinetuneState) -> dict[str, Any]:
     found = recipe(form)
     key = "ui.finetune.enqueue" if live_run() else "ui.finetune.start"
-    return {"value": say(lang, key), "interactive": found.chosen is not None and found.problem is None}
+    return {"value": say(lang, key), "interactive": found.problem is None}

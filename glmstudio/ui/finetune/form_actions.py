@@ -10,13 +10,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from glmstudio.chat.model_server import ModelServer
-from glmstudio.config.devices import cards_of, chat_on
+from glmstudio.config.devices import cards_of
 from glmstudio.config.optional_packages import DEEPSPEED, DOCUMENTS
 from glmstudio.config.presets import delete_preset, find_preset, save_preset
 from glmstudio.config.settings import Settings, change
-from glmstudio.doctor.engine.preflight import preflight
+from glmstudio.doctor.preflight import preflight
 from glmstudio.errors import StudioError, refused
 from glmstudio.planning.probe import end_probes, start_probe
+from glmstudio.rundir.occupancy import chat_on
 from glmstudio.runs.start import start as start_asked
 from glmstudio.ui.finetune import cluster_form, teach_actions
 from glmstudio.ui.framework.ttl_cache import clear_caches
@@ -69,13 +70,13 @@ def _started_run(form: FinetuneState, *, unload: bool, beside: bool) -> str:
     found = recipe(form)
     if found.problem:
         raise found.problem
-    if found.asked is None:
+    if found.request is None:
         raise StudioError("ui.finetune.no_preset")
     end_probes()
     preflight()
     if unload:
         ModelServer.stop()
-    return start_asked(found.asked, wait=True, beside_chat=beside).name
+    return start_asked(found.request, wait=True, beside_chat=beside).name
 
 
 def take_typed(form: FinetuneState, typed: str) -> FinetuneState:
@@ -166,13 +167,13 @@ def _fewer_steps(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
 
 def _measure(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
     found = recipe(form)
-    if found.plan is None or found.store is None:
+    if found.plan is None or found.data is None:
         return form
     if running := live_run():
         raise StudioError("runs.device_busy", name=running.name)
     if model := chat_on(found.device):
         raise StudioError("ui.finetune.chat_measures", model=model)
-    start_probe(found.plan.settings, found.device, found.store.key)
+    start_probe(found.plan.settings, found.device, found.data.key)
     return form
 
 

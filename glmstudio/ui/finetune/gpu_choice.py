@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from glmstudio.config.devices import cards_of, chat_on, run_on
+from glmstudio.config.devices import cards_of
 from glmstudio.doctor import Gpu
+from glmstudio.rundir.occupancy import chat_on, run_on
 from glmstudio.ui.framework.markup import Html, bar, tag
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from glmstudio.config.presets import Preset, read_presets, shipped_like
 from glmstudio.config.settings import FieldDoc, Settings, change, choice_words, differences, field_docs
 from glmstudio.errors import StudioError
-from glmstudio.planning.preset_fit import PresetFit, fit
+from glmstudio.planning.memory_fit import PresetFit, fit
 from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, prose, tag
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use

@@ -28,21 +28,21 @@ def render_data(lang: str, form: FinetuneState) -> Html:
         return _missing(lang, found.problem, DOCUMENTS)
     if found.look is None:
         return problem(lang, found.problem, kind="attention") if found.problem else Html("")
-    if found.store is None:
+    if found.data is None:
         return _reading(lang, found)
     settings = found.settings
     if settings is None:
         return Html("")
-    if not found.store.records:
-        return problem(lang, StudioError("data.file_empty", file=str(found.store.source)), kind="attention")
+    if not found.data.records:
+        return problem(lang, StudioError("data.file_empty", file=str(found.data.source)), kind="attention")
     limit = settings.max_length
-    count = found.store.problem_count(limit)
-    shown = found.store.problems(limit, data_view.SHOWN_PROBLEMS)
+    count = found.data.problem_count(limit)
+    shown = found.data.problems(limit, data_view.SHOWN_PROBLEMS)
     return tag(
         '<div class="gs-stack">{verdict}{policy}{more}</div>',
-        verdict=data_view.verdict(lang, found.store.records, shown, count, found.chosen, _held_back(found)),
+        verdict=data_view.verdict(lang, found.data.records, shown, count, found.selection, _held_back(found)),
         policy=_policies(lang, settings) if count else "",
-        more=_closer(lang, form, found.store, settings),
+        more=_closer(lang, form, found.data, settings),
     )
 
 
@@ -54,12 +54,12 @@ def render_plan(lang: str, form: FinetuneState) -> Html:
         parts += [_memory(lang, found.plan), _figures(lang, found.plan), _passes(lang, found.plan)]
         if found.plan.probe.problem:
             parts.append(problem(lang, found.plan.probe.problem))
-    if found.problem and found.look is not None and found.look.store is not None:
+    if found.problem and found.data is not None:
         parts.append(_trouble(lang, found))
     elif found.problem and found.look is None and found.settings is not None:
         parts.append(problem(lang, found.problem, kind="attention"))
-    if found.asked is not None:
-        parts.append(terminal(lang, found.asked.command(), f"{found.asked.command()} --plan", key="train"))
+    if found.request is not None:
+        parts.append(terminal(lang, found.request.command(), f"{found.request.command()} --plan", key="train"))
     return tag('<div class="gs-stack gs-review">{parts}</div>', parts=parts)
 
 

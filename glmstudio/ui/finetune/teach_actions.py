@@ -14,7 +14,7 @@ from glmstudio.knowledge.table import draft, known, sheet
 from glmstudio.knowledge.table.fact_table import COLUMNS, Proposal, Row, Table, cell
 from glmstudio.knowledge.wordings.paraphrase import AT_ONCE, WRITING, Writer, loaded, proposals, wants
 from glmstudio.models import Model
-from glmstudio.runs.start import FACTS
+from glmstudio.paths import FACTS
 from glmstudio.ui.finetune.teach_view import model_of
 from glmstudio.ui.state.page_state import FactsState, FinetuneState
 

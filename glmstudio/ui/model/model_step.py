@@ -10,13 +10,13 @@ from typing import Any
 
 import gradio as gr
 
-from glmstudio.chat.in_use import refuse_in_use
 from glmstudio.errors import StudioError
 from glmstudio.models import actions, add_folder, remove_folder
 from glmstudio.models.catalogue import add_id, is_id
 from glmstudio.models.hub.hubs import CONNECTIONS
 from glmstudio.models.inventory import InventoryItem
 from glmstudio.paths import paths
+from glmstudio.rundir.occupancy import refuse_in_use
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, bar, go, icon, problem, tag, terminal
 from glmstudio.ui.model.model_cards import card
@@ -171,7 +171,7 @@ def render_answer(lang: str, state: ModelState) -> Html:
     return Html("")
 
 
-def render_foot(lang: str, _view: ModelState) -> Html:
+def render_foot(lang: str, _state: ModelState) -> Html:
     """Free disk space, and the same as a command."""
     room = shutil.disk_usage(_existing(paths().home))
     return tag(

@@ -9,7 +9,8 @@ from glmstudio.errors import StudioError
 from glmstudio.knowledge.asking import AskingProgress
 from glmstudio.knowledge.result import FactsScore
 from glmstudio.knowledge.scoring import Scoring, last_score, of_run
-from glmstudio.rundir.run import EXAM, find_run
+from glmstudio.rundir.record import RunFiles
+from glmstudio.rundir.run import find_run
 from glmstudio.ui.chat.facts_score import render_facts_score
 from glmstudio.ui.framework.markup import Html, button, problem, progress, tag
 from glmstudio.ui.state.runwatch import RunSnapshot
@@ -21,7 +22,7 @@ _KINDS = ("json", "csv")
 
 def render(lang: str, known: RunSnapshot) -> Html:
     """Result, progress, or the start button; nothing for a run without facts."""
-    if not known.has_result or known.state.live or not (known.run.path / EXAM).exists():
+    if not known.has_result or known.state.live or not (known.run.path / RunFiles.EXAM).exists():
         return Html("")
     try:
         scoring = _scoring(known.run.path.as_posix(), known.attempts, known.name)

@@ -8,18 +8,19 @@ from typing import Any
 
 from glmstudio.chat.available_tools import toolless
 from glmstudio.chat.model_server import ModelServer
-from glmstudio.config.devices import chat_device, run_on
 from glmstudio.errors import StudioError, refused
+from glmstudio.jobs.json_child import ask
 from glmstudio.knowledge.scoring import of_run
 from glmstudio.models import ready_model
 from glmstudio.paths import paths
+from glmstudio.rundir import queue_file
+from glmstudio.rundir.occupancy import chat_device, run_on
+from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run, find_run
-from glmstudio.runs import queue
 from glmstudio.runs.export import FORMS, export_run, learned
 from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.start import advance
-from glmstudio.system.json_child import ask
 from glmstudio.ui.chat import chat_model, score_view
 from glmstudio.ui.chat.chat_side import shown_conversation
 from glmstudio.ui.runs import runs_view
@@ -164,7 +165,7 @@ def versus(run: Run, question: str) -> dict[str, str]:
     if other := run_on(chat_device()):
         raise StudioError("ui.run.versus_busy", name=other.name)
     model = ready_model(run.model)
-    arguments = (str(model.path), str(learned(run)), str(run.path / "opening.json"), question)
+    arguments = (str(model.path), str(learned(run)), str(run.path / RunFiles.OPENING), question)
     told: dict[str, str] = ask("glmstudio.serve.versus", *arguments, broke="ui.run.versus_broke")
     return {"question": question, **told}
 
@@ -188,7 +189,7 @@ def _delete(state: RunsState, run: Run, _: dict[str, Any]) -> RunsState:
 
 
 def _move(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
-    queue.move(run.name, -1 if data["act"] == "earlier" else 1)
+    queue_file.move(run.name, -1 if data["act"] == "earlier" else 1)
     return state
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from glmstudio.config.devices import cards_of
 from glmstudio.files import read_json, read_table
 from glmstudio.rundir.checkpoints import Checkpoint, best, list_checkpoints
-from glmstudio.rundir.run import RunState
+from glmstudio.rundir.record import RunFiles
+from glmstudio.rundir.state import RunState
 from glmstudio.runs.export import forms_of
 from glmstudio.runs.manage import read_note
 from glmstudio.ui.chat import score_view
@@ -52,7 +53,7 @@ def _gpu_use(known: RunSnapshot) -> str | None:
 
 def render_records(lang: str, known: RunSnapshot) -> Html:
     """How many records are trained on, and how many were fixed or left out."""
-    counts = read_json(known.run.path / "records.json", {})
+    counts = read_json(known.run.path / RunFiles.RECORDS, {})
     if not isinstance(counts, dict) or not isinstance(counts.get("used"), int):
         return Html("")
     named = [(name, counts.get(name)) for name in ("mixed", "mended", "cut", "dropped", "validation")]
@@ -110,7 +111,7 @@ def render_samples(lang: str, reading: Reading) -> Html:
 
 def render_checkpoints(lang: str, known: RunSnapshot) -> Html:
     """Every checkpoint with its size, losses and actions."""
-    found = list_checkpoints(known.run.path / "checkpoints")
+    found = list_checkpoints(known.run.path / RunFiles.CHECKPOINTS)
     if not found:
         return Html("")
     good = best(found, str(known.run.settings.get("best_by") or "loss"))
@@ -209,7 +210,7 @@ def _versus(lang: str, known: RunSnapshot) -> Html:
 
 def _form(known: RunSnapshot) -> str:
     """The prompt format of both: as in the first conversation of the data, if that was recorded."""
-    opening = read_table(known.run.path / "opening.json")
+    opening = read_table(known.run.path / RunFiles.OPENING)
     return {True: "tools", False: "plain"}.get(opening.get("tools", ""), "bare")
 
 

@@ -6,8 +6,10 @@ import shlex
 from functools import lru_cache
 
 from glmstudio.rundir.checkpoints import latest
-from glmstudio.rundir.run import Run, RunState
-from glmstudio.runs.queue import waiting
+from glmstudio.rundir.queue_file import waiting
+from glmstudio.rundir.record import RunFiles
+from glmstudio.rundir.run import Run
+from glmstudio.rundir.state import RunState
 from glmstudio.ui.framework.charts import sparkline
 from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, empty, fold, problem, tag, terminal
 from glmstudio.ui.runs import facts_view, machines_view, ranks_view, run_detail
@@ -173,7 +175,7 @@ def _buttons(lang: str, known: RunSnapshot) -> list[Html]:
         ]
     made: list[Html] = []
     if known.state.state in ("stopped", "failed", "lost"):
-        found = latest(known.run.path / "checkpoints")
+        found = latest(known.run.path / RunFiles.CHECKPOINTS)
         words_ = say(lang, "ui.run.resume", step=found.step) if found else say(lang, "ui.run.resume_start")
         made.append(button("resume", words_, look="plain" if known.has_result else "primary", run=known.name))
     if known.has_result:

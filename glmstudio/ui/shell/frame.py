@@ -48,7 +48,7 @@ def redraw(state: PageState, _data: dict[str, Any]) -> PageState:
     return state
 
 
-def render_header(lang: str, _view: PageState) -> Html:
+def render_header(lang: str, _state: PageState) -> Html:
     """Name, machine, language, light and dark."""
     languages = [
         tag(
@@ -78,7 +78,7 @@ def render_header(lang: str, _view: PageState) -> Html:
     )
 
 
-def render_rail(lang: str, _view: PageState) -> Html:
+def render_rail(lang: str, _state: PageState) -> Html:
     """The four steps as buttons, each with its state."""
     found = steps(lang)
     mark, news = _news(lang)

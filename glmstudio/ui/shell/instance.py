@@ -16,8 +16,8 @@ from glmstudio import __version__
 from glmstudio.access.door import cookie
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
+from glmstudio.jobs.presence import STUDIO, hold
 from glmstudio.paths import make_home, paths
-from glmstudio.system.presence import STUDIO, hold
 from glmstudio.system.process import Identity, alive, identify
 
 STARTING_S = 20.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from glmstudio.doctor import EndResult, Finding, Gpu, Report, StaleProcess, diagnose, end_stale
 from glmstudio.doctor.engine.audit import entries
-from glmstudio.doctor.engine.fixes import FixOffer, apply, offer, undoable
+from glmstudio.doctor.fixes.fixes import FixOffer, apply, offer, undoable
 from glmstudio.errors import StudioError
 from glmstudio.runs.stop import stop_now
 

@@ -10,19 +10,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmstudio.config.devices import choose
 from glmstudio.config.presets import Preset, find_preset, list_presets
 from glmstudio.config.settings import Settings, change
 from glmstudio.data import survey
-from glmstudio.data.selection import Selection
+from glmstudio.data.mixture import Mixture
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.knowledge.table import draft
-from glmstudio.models import ready_model
+from glmstudio.paths import SAMPLE
 from glmstudio.planning import engines
-from glmstudio.planning.plan import Plan, device_memory_of, make_plan
-from glmstudio.planning.training_data import mixture_of
-from glmstudio.runs.start import SAMPLE, RunRequest
+from glmstudio.planning.resolve import Resolved, RunRequest, resolve
 from glmstudio.ui.framework.ttl_cache import cached, on_clear
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.page_state import FinetuneState
@@ -33,22 +30,27 @@ _USUAL = ("ptuning_v2", "lora", "full", "smoke")
 
 
 @dataclass(frozen=True)
-class FormState:
-    """As far as it is known; `problem` is the first thing that stands in the way."""
+class FormState(Resolved):
+    """What the form asks for and comes to; `look`: how far the data are read, where they could be looked at."""
 
     preset: Preset | None = None
-    settings: Settings | None = None
-    asked: RunRequest | None = None
     look: survey.SurveyProgress | None = None
-    chosen: Selection | None = None
-    plan: Plan | None = None
-    device: str = ""
-    problem: StudioError | None = None
 
-    @property
-    def store(self) -> Store | None:
-        """The data, once they are read."""
-        return self.look.store if self.look else None
+
+class _Survey:
+    """Reads data in the background: they are not there until the survey that it starts has read them."""
+
+    look: survey.SurveyProgress | None = None  # at the data; those for the validation are read after them
+
+    def __call__(self, source: Path, model: Path, mixture: Mixture, piece: int) -> Store:
+        """The data. Raises StudioError for what is wrong with them, and while they are read."""
+        look = survey.look(source, model, mixture, piece)
+        self.look = self.look or look
+        if look.store is not None:
+            return look.store
+        if not look.running and look.problem is None:
+            survey.start(source, model, mixture, piece)
+        raise look.problem or StudioError("ui.finetune.reading", percent=round(look.share * 100))
 
 
 _lock = threading.Lock()
@@ -105,36 +107,14 @@ def data_of(form: FinetuneState) -> Path:
 
 
 def _make(form: FinetuneState) -> FormState:
-    known = FormState()
+    preset = None
     try:
         preset = _preset(form)
-        known = FormState(preset=preset)
-        asked = RunRequest(preset, data_of(form), form.name.strip() or None, changes_of(form, preset), form.cluster)
-        known = FormState(preset=preset, asked=asked)
-        settings = asked.settings()
-        device = choose(settings.device, settings.processes)
-        model = ready_model(settings.model).path
-        known = FormState(preset=preset, asked=asked, settings=settings, device=device)
-        return _with_data(known, settings, model)
-    except StudioError as error:
-        return FormState(known.preset, known.settings, known.asked, device=known.device, problem=error)
-
-
-def _with_data(known: FormState, settings: Settings, model: Path) -> FormState:
-    source, mixture = Path(settings.data), mixture_of(settings)
-    look = survey.look(source, model, mixture, settings.max_length)
-    if look.store is None:
-        if not look.running and look.problem is None:
-            survey.start(source, model, mixture, settings.max_length)
-        problem = look.problem or StudioError("ui.finetune.reading", percent=round(look.share * 100))
-        return FormState(known.preset, settings, known.asked, look, device=known.device, problem=problem)
-    try:
-        chosen = look.store.select(settings.bad_records, settings.max_length)
-    except StudioError as error:
-        return FormState(known.preset, settings, known.asked, look, device=known.device, problem=error)
-    plan = make_plan(settings, device_memory_of(known.device, settings.processes), look.store, chosen)
-    wrong = _engine_problem(settings, known.device) or plan.problem
-    return FormState(known.preset, settings, known.asked, look, chosen, plan, known.device, wrong)
+        request = RunRequest(preset, data_of(form), form.name.strip() or None, changes_of(form, preset), form.cluster)
+    except StudioError as problem:
+        return FormState(preset=preset, problem=problem)
+    read = _Survey()
+    return FormState(**vars(resolve(request, read, engine_problem=_engine_problem)), preset=preset, look=read.look)
 
 
 def _engine_problem(settings: Settings, device: str) -> StudioError | None:

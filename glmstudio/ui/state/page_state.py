@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from glmstudio.cluster.spec import Cluster
 from glmstudio.errors import StudioError
+from glmstudio.rundir.machines import Cluster
 
 Sentence = tuple[str, dict[str, Any]]  # its key and values
 

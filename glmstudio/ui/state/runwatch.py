@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from glmstudio.config.devices import chat_on, run_on
 from glmstudio.errors import LazyText, StudioError
 from glmstudio.paths import paths
-from glmstudio.rundir.run import Run, RunState, run_names
-from glmstudio.runs.queue import waiting
+from glmstudio.rundir.occupancy import chat_on, run_on
+from glmstudio.rundir.queue_file import waiting
+from glmstudio.rundir.record import RunFiles
+from glmstudio.rundir.run import Run, run_names
+from glmstudio.rundir.state import RunState
 from glmstudio.runs.start import advance
 from glmstudio.runs.stop import proof_of, stop_run
 from glmstudio.ui.framework.charts import Point, thin
@@ -29,7 +31,7 @@ PINNED = 8
 SAMPLES = 6
 _ERROR = re.compile(r"(Error|Exception|error)\b|\bKilled\b|out of memory|exitcode")
 MOST_POINTS = 4000
-_TELLING = ("run.json", "status.json", "progress.json", "metrics.jsonl", "result")
+_TELLING = (RunFiles.RECORD, RunFiles.STATUS, RunFiles.PROGRESS, RunFiles.METRICS, RunFiles.RESULT)
 
 
 @dataclass
@@ -220,13 +222,23 @@ def _known(name: str, path: str) -> RunSnapshot | None:
     folder = (_stamp(path),)
     if (known := _ended.get(path)) is not None and known.stamps == folder:
         return known
-    if not os.path.lexists(f"{path}/run.json"):
+    if not os.path.lexists(f"{path}/{RunFiles.RECORD}"):
         return None
     run = Run(name, Path(path))
     stamps = tuple(_stamp(f"{path}/{each}") for each in _TELLING)
-    state, has_result = run.read_state(), run.result is not None
-    whole = has_result and run.is_whole_model
-    known = RunSnapshot(run, state, run.model, run.preset, run.data, has_result, whole, run.attempts, stamps)
+    state, record, has_result = run.read_state(), run.record, run.result is not None
+    settings = record.settings
+    known = RunSnapshot(
+        run=run,
+        state=state,
+        model=str(settings.get("model", "")),
+        preset=record.preset,
+        data=str(settings.get("data", "")),
+        has_result=has_result,
+        whole=has_result and settings.get("method") == "full",
+        attempts=1 + len(record.resumed),
+        stamps=stamps,
+    )
     if not state.live:
         known = _ended[path] = replace(known, stamps=folder)
     return known

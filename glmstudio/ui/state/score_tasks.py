@@ -11,11 +11,11 @@ from pathlib import Path
 from glmstudio.chat.model_server import ModelServer, RunningServer
 from glmstudio.chat.terminal_chat import own_server
 from glmstudio.chat.tool_score import ToolScore, score
-from glmstudio.config.devices import chat_device, run_on
 from glmstudio.data.records import form_of
 from glmstudio.errors import StudioError
 from glmstudio.knowledge import scoring as facts
 from glmstudio.knowledge.result import FactsScore
+from glmstudio.rundir.occupancy import chat_device, run_on
 from glmstudio.ui.state.background import TASKS, BackgroundTask
 
 KIND = "score"

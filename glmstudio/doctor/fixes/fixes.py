@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from glmstudio.doctor.engine import hosts_fix, torch_fix
 from glmstudio.doctor.engine.report import Finding
+from glmstudio.doctor.fixes import hosts_fix, torch_fix
 from glmstudio.errors import StudioError
 from glmstudio.words import say
 

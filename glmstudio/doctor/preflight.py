@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from glmstudio.doctor.diagnosis import diagnose
 from glmstudio.doctor.engine.check import CHECKS
-from glmstudio.doctor.engine.diagnosis import diagnose
 from glmstudio.doctor.engine.report import Report
 
 

@@ -1,0 +1,1 @@
+"""What the doctor changes when a person says so: shown before, checked after, written down."""
