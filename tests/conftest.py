@@ -12,36 +12,76 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
+from hypothesis import settings
 
 from glmstudio.rundir.run import Run, list_runs, wait_for_end
 from glmstudio.system.process import Identity, environment, identify, send
-from tests.quick import QUICK
+from tests.quick import ANY_PYTHON, QUICK
 from tests.run_helpers import STEPS, losses
+from tests.waiting import until
+
+pytest.register_assert_rewrite("tests.downloads", "tests.drawn_page")
 
 # No test asks a hub outside: their addresses lead to a port of this machine where nobody listens, for children, too.
 for _name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
     os.environ[_name] = "http://127.0.0.1:9"
 
+# Two processes test beside each other, and small models gain nothing from more threads, which wait for each other busily.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Hundreds of children start: without bytecode each would compile the studio anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# How long an example takes is no result: the machine may be busy.
+settings.register_profile("studio", settings(), deadline=None)
+settings.load_profile("studio")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--quick`: about half of the tests in a quarter of the time."""
     parser.addoption("--quick", action="store_true", help="run only what needs neither PyTorch nor a browser")
+    parser.addoption("--quickest", action="store_true", help="of --quick, only what another Python may change")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Without a file, a debugger or a word of its own on that, a session tests in two processes beside each other."""
+    option = config.option
+    alone = option.usepdb or option.collectonly or option.capture == "no" or "PYTEST_XDIST_WORKER" in os.environ
+    everything = config.args_source == pytest.Config.ArgsSource.TESTPATHS
+    if everything and not alone and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.dist = 2, "loadgroup"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`--quickest` is a part of `--quick`."""
+    config.option.quick = config.option.quick or config.option.quickest
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With `--quick`, files that import PyTorch are not even read: it may be absent."""
+    wanted = QUICK - ANY_PYTHON if config.getoption("quickest") else QUICK
     skipped = (
-        config.getoption("quick") and collection_path.name.startswith("test_") and collection_path.name not in QUICK
+        config.getoption("quick") and collection_path.name.startswith("test_") and collection_path.name not in wanted
     )
     return True if skipped else None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--quick`, leave out the tests of the other files that need PyTorch."""
+    """A file stays in one process, which has its fixtures; so do all that look at the whole machine. With `--quick`, leave
+    out the tests of the other files that need PyTorch."""
+    for item in items:
+        file = item.path.name
+        item.add_marker(pytest.mark.xdist_group("machine" if file.startswith(MACHINE) else file))
     if config.getoption("quick"):
         left_out = [item for item in items if item.get_closest_marker("torch")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+# Whose subject is all processes, ports or names of this machine.
+MACHINE = ("test_doctor", "test_process.py", "test_whose_run.py")
 
 
 @pytest.fixture
@@ -73,11 +113,16 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for child in children:
         child.kill()
         child.wait()
-    for process in psutil.process_iter():
-        if environment(process.pid).get("GLMSTUDIO_TEST_MARK") == mark:
-            left = identify(process.pid)
-            if left:
-                send(left, signal.SIGKILL)
+    until(lambda: not _killed(mark))
+
+
+def _killed(mark: str) -> list[Identity]:
+    """Those with this mark that were still there: a busy machine takes a while to end them."""
+    marked = (pid for pid in psutil.pids() if environment(pid).get("GLMSTUDIO_TEST_MARK") == mark)
+    left = [each for each in map(identify, marked) if each is not None]
+    for each in left:
+        send(each, signal.SIGKILL)
+    return left
 
 
 # Starts the rest of its command line in a session of its own, says its number, and leaves it alone.
@@ -114,28 +159,40 @@ def clean(home: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[tuple[int, float]]]:
-    """The losses of a run of so many steps that was never interrupted; one goes on beside the first test."""
-    folder = tmp_path_factory.mktemp("reference")
-    environment = {**os.environ, "GLMSTUDIO_HOME": str(folder / "home")}
-    begun: dict[int, Run] = {}
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test session have in common."""
+    mine = tmp_path_factory.getbasetemp()
+    return mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+
+
+@pytest.fixture(scope="session")
+def reference(shared_folder: Path) -> Callable[..., list[tuple[int, float]]]:
+    """The losses of a run of so many steps that was never interrupted: one for all, which goes on beside the first test."""
+    folder = shared_folder / "reference"
+    folder.mkdir(exist_ok=True)
 
     def start(steps: int) -> Run:
-        code = (
-            "import pathlib, tests.run_helpers as run_helpers\n"
-            f"print(run_helpers.begin(pathlib.Path({str(folder)!r}), 'of {steps}', steps={steps}, wait=True).path)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=Path(__file__).parents[1],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return begun.setdefault(steps, Run(f"of {steps}", Path(done.stdout.strip())))
+        """By a process of its own, whose home nobody changes."""
+        place = folder / f"of {steps}.txt"
+        with FileLock(f"{place}.lock"):
+            if not place.exists():
+                code = (
+                    "import pathlib, tests.run_helpers as run_helpers\n"
+                    f"print(run_helpers.begin(pathlib.Path({str(folder)!r}), 'of {steps}', steps={steps}, wait=True).path)"
+                )
+                told = subprocess.run(
+                    [sys.executable, "-c", code],
+                    cwd=Path(__file__).parents[1],
+                    env={**os.environ, "GLMSTUDIO_HOME": str(folder / "home")},
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    check=True,
+                )
+                place.write_text(told.stdout.strip(), encoding="utf-8")
+        return Run(f"of {steps}", Path(place.read_text(encoding="utf-8")))
 
     def look(steps: int = STEPS) -> list[tuple[int, float]]:
-        run = begun.get(steps) or start(steps)
+        run = start(steps)
         assert wait_for_end(run, seconds=240).state == "finished", run.log()[0][-3000:]
         return losses(run)
 

@@ -6,7 +6,11 @@ import io
 import zipfile
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
+
+from openpyxl import Workbook
 
 _LATIN = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
 _CHINESE = (
@@ -78,3 +82,13 @@ def _file(objects: Sequence[bytes], *, locked: bool) -> bytes:
     lock = b"/Encrypt %d 0 R /ID [<00><00>] " % len(objects) if locked else b""
     trailer = b"trailer\n<< /Size %d /Root 1 0 R %s>>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, lock, len(out))
     return out + b"xref\n0 %d\n0000000000 65535 f \n%s" % (len(objects) + 1, table) + trailer
+
+
+def sheet(file: Path, *rows: Any) -> Path:
+    """A workbook with these rows, and another sheet."""
+    book = Workbook()
+    for row in rows:
+        book.active.append(list(row))
+    book.create_sheet("other").append(["not", "read"])
+    book.save(file)
+    return file

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +173,3 @@ class Lab:
 def run_of(host: Host, name: str = "run") -> Run:
     """A run that a computer owns, read from outside."""
     return Run(name, host.home / "runs" / name)
-
-
-def until(condition: Any, seconds: float, what: Any = "") -> None:
-    """Wait until it holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what() if callable(what) else what
-        time.sleep(0.1)

@@ -46,7 +46,7 @@ def watching() -> Iterator[set[str]]:
 
     def watch() -> None:
         me = psutil.Process()
-        while not over.wait(0.02):
+        while not over.wait(0.1):
             found.update(listening([me.pid, *(each.pid for each in me.children(recursive=True))]))
 
     watcher = threading.Thread(target=watch)

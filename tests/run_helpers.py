@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from glmstudio.rundir.run import Run, wait_for_end, wait_until_gone
 from glmstudio.rundir.state import RunState
 from glmstudio.runs.start import start_run
 from glmstudio.system import process
+from tests.waiting import until
 
 PRESET = "demo/ptuning_v2"
 STEPS = 80  # more than two epochs
@@ -43,12 +43,14 @@ def begin(folder: Path, name: str = "run", *, wait: bool = False, **changes: Any
 
 def wait_for_step(run: Run, step: int, seconds: float = 180) -> RunState:
     """The state once the run has made the step; it must not end before."""
-    end = time.monotonic() + seconds
-    while (state := run.read_state()).step < step:
-        assert state.live, (state, run.log()[0][-3000:])
-        assert time.monotonic() < end, (state, run.log()[0][-3000:])
-        time.sleep(0.05)
-    return state
+
+    def made() -> bool:
+        state = run.read_state()
+        assert state.live or state.step >= step, (state, run.log()[0][-3000:])
+        return state.step >= step
+
+    until(made, seconds, lambda: (run.read_state(), run.log()[0][-3000:]))
+    return run.read_state()
 
 
 def about_of(run: Run) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from glmstudio.ui.chat import answers_view
 from glmstudio.ui.chat.answers_file import answers_file
 from glmstudio.ui.state.page_state import ChatState
 from tests.run_helpers import LONG, SMALL, small_data, wait_for_step
+from tests.waiting import until
 
 ROWS = [
     {"line": 2, "question": "1+1?", "expected": "2", "base": "=HYPERLINK(\"http://x\")", "tuned": "2", "unfinished": "base"},
@@ -162,13 +163,8 @@ def command(file: Path, out: Path, *more: str) -> list[str]:
 
 
 def wait_for_answers(least: int) -> Asking:
-    deadline = time.monotonic() + 120
-    while True:
-        asking = Asking(jobs()[0]) if jobs() else None
-        if asking is not None and asking.look().done >= least:
-            return asking
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: jobs() and Asking(jobs()[0]).look().done >= least, 120)
+    return Asking(jobs()[0])
 
 
 def children(asking: Asking) -> int:
@@ -234,6 +230,7 @@ def test_base_and_tuned_side_by_side_through_two_kills(home: Path, tmp_path: Pat
     assert [row["base"] for row in told[:150]] == [str(row[2]) for row in rows[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_tools_are_offered_where_that_is_asked_for(home: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "a.txt", "Set a timer for 25 minutes.\n")
@@ -261,6 +258,7 @@ def test_ten_thousand_questions_are_no_trouble(home: Path, tmp_path: Path) -> No
     assert len(rows_of(job.asking.place)) == 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_not_beside_a_run_that_holds_the_device(clean: Path, tmp_path: Path) -> None:
     run = start_run(load_preset("demo/ptuning_v2"), data=small_data(tmp_path), name="busy", changes=SMALL | LONG)

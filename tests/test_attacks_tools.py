@@ -156,7 +156,6 @@ def test_attacks(attacked: None, attack: tuple[str, dict[str, Any], str]) -> Non
     name, arguments, said = attack
     outcome = call(toolbox().tools[name], arguments)
     assert outcome.content == said
-    assert outcome.seconds < 60
 
 
 @fenced

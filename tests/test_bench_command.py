@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from glmstudio.planning.model_shape import ModelShape
 from glmstudio.rundir.run import Run
 from glmstudio.train.measuring import layer_timing
 from glmstudio.train.measuring.measure import disk
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 SMALL = ModelShape(layers=2, hidden=32, ffn=64, heads=4, groups=2, head_dim=8, vocab=96)
@@ -122,6 +122,7 @@ def test_a_child_that_breaks_says_where_and_why(tmp_path: Path) -> None:
     assert error.value.what("zh").startswith("测量中断（回答）：")
 
 
+@pytest.mark.slow
 def test_a_child_that_is_killed_is_said_with_a_remedy(tmp_path: Path) -> None:
     def kill(stage: str, _left: float) -> None:
         if stage != "start":
@@ -160,9 +161,7 @@ def test_an_interrupt_ends_the_child_and_keeps_nothing(home: Path, tmp_path: Pat
         stderr=subprocess.PIPE,
         text=True,
     ) as parent:
-        end = time.monotonic() + 30
-        while not (children := psutil.Process(parent.pid).children()) and time.monotonic() < end:
-            time.sleep(0.05)
+        children = until(psutil.Process(parent.pid).children)
         assert len(children) == 1
         parent.send_signal(signal.SIGINT)
         _, said = parent.communicate(timeout=20)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from glmstudio.tools.permissions import set_permission
 from glmstudio.tools.toolbox import toolbox, trained
 from glmstudio.ui.state.conversations import CONVERSATIONS, OpenConversation
 from tests.adapters import prefix
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,6 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         ModelServer.stop()
 
 
-def wait(done: Callable[[], Any], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def asked(question: str, port: int, *adapters: str) -> OpenConversation:
     talk = CONVERSATIONS.fresh()
     talk.ask(question, adapters or [""], port, None)
@@ -48,7 +41,7 @@ def asked(question: str, port: int, *adapters: str) -> OpenConversation:
 
 
 def answer(talk: OpenConversation, side: int = 0) -> Answer:
-    wait(lambda: not talk.busy)
+    until(lambda: not talk.busy)
     return talk.conversation.branch()[-1].answers[side]
 
 
@@ -60,7 +53,7 @@ def test_a_tool_that_asks_waits_for_a_word(port: int) -> None:
     set_permission(trained()["calculator"], "ask")
     try:
         talk = asked("What is 37*12?", port)
-        wait(lambda: state(talk) == ["asked"])
+        until(lambda: state(talk) == ["asked"])
         assert history.read(talk.conversation.id).title == "What is 37*12?"
         (call,) = calls_of(talk.conversation.branch()[-1].answers[0])
         talk.decide("another call", Decision("run"))
@@ -68,7 +61,7 @@ def test_a_tool_that_asks_waits_for_a_word(port: int) -> None:
         assert answer(talk).parts[-1] == "37*12 = 445."
         assert state(talk) == ["answered"]
         talk.ask("What is 37*12?", [""], port, talk.conversation.tip)
-        wait(lambda: state(talk)[-1] == "asked")
+        until(lambda: state(talk)[-1] == "asked")
         talk.stop()
         assert answer(talk).reason == "cancelled"
         assert state(talk) == ["answered", "refused"]
@@ -121,7 +114,7 @@ def test_a_full_disk_is_told_and_the_answer_stays(port: int, monkeypatch: pytest
 def test_a_deleted_conversation_stays_deleted(port: int) -> None:
     talk = asked("讲个笑话。", port)
     CONVERSATIONS.forget(talk.conversation.id)
-    wait(lambda: not talk.busy)
+    until(lambda: not talk.busy)
     with pytest.raises(StudioError, match="This is not a conversation"):
         history.read(talk.conversation.id)
 

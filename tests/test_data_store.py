@@ -27,7 +27,9 @@ from glmstudio.errors import StudioError
 from glmstudio.files import digest
 from glmstudio.paths import DEMO
 from tests.bench.data_check import measure, write
+from tests.marks import slow
 from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
+from tests.waiting import until
 
 MODEL = DEMO / "model"
 
@@ -309,7 +311,7 @@ def test_old_stores_go_and_nothing_else(tmp_path: Path, home: Path) -> None:
     assert not folders[4].exists()
 
 
-@pytest.mark.parametrize("kind", ["json", "jsonl"])
+@pytest.mark.parametrize("kind", [slow("json"), "jsonl"])
 def test_a_large_file_is_never_in_memory(tmp_path: Path, kind: str) -> None:
     small, large = tmp_path / f"small.{kind}", tmp_path / f"large.{kind}"
     write(small, 100)
@@ -329,13 +331,6 @@ def test_an_empty_store_is_no_accident(tmp_path: Path) -> None:
     assert store.table.split(0.5).tolist() == []
     with pytest.raises(StudioError, match="contains no conversation"):
         store.select("drop", 100)
-
-
-def until(true: Callable[[], Any], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_a_survey_prepares_in_a_child_and_is_joined(tmp_path: Path) -> None:

@@ -6,31 +6,21 @@ import datetime as dt
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
-from openpyxl import Workbook
 
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER
 from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.readers import tables
 from glmstudio.data.records import Problem, check_file, read_records
 from glmstudio.errors import StudioError
+from tests.documents import sheet
 
 PAIRS = [
     ("问题", "答案"), ("问", "答"), ("提问", "回答"), ("指令", "输出"), ("Q", "A"), ("q", "a"), ("问题", "回答"),
     ("Question", "Answer"), (" 问题 ", "答案"), ("\ufeff问题", "答案"), ("Ｑ", "Ａ"), ("Prompt", "Response"),
 ]  # fmt: skip
 SAID = (Message("user", "星城在哪？"), Message("assistant", "在北方。", trained=True))
-
-
-def sheet(file: Path, *rows: Any) -> Path:
-    book = Workbook()
-    for row in rows:
-        book.active.append(list(row))
-    book.create_sheet("other").append(["not", "read"])
-    book.save(file)
-    return file
 
 
 def write(folder: Path, kind: str, names: tuple[str, ...], *rows: tuple[str, ...]) -> Path:

@@ -208,6 +208,7 @@ def test_a_plan_and_a_validation_split(tmp_path: Path) -> None:
     assert plan.learned_from == chosen.used - plan.held_back
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_run_learns_from_a_text(tmp_path: Path) -> None:
     from glmstudio.config.settings import Settings, change

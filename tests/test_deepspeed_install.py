@@ -15,7 +15,7 @@ import psutil
 from glmstudio.config.optional_packages import DEEPSPEED
 from glmstudio.files import write_json
 from glmstudio.paths import ROOT
-from tests.test_launcher import write_wheel
+from tests.wheels import write_wheel
 
 # Two clicks, then the page's look at it until it has ended; and how many jobs there were.
 CLICKS = """

@@ -205,6 +205,7 @@ def test_an_unknown_fix_is_an_error(home: Path) -> None:
 # --- A real start ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_two_workers_meet_for_real(home: Path) -> None:
     (result,) = diagnose(only=["dist.smoke"]).results

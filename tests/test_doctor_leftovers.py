@@ -20,6 +20,7 @@ from glmstudio.doctor.stale.stale_processes import Listed, Register
 from glmstudio.files import write_json
 from glmstudio.paths import paths
 from glmstudio.system.process import COOKIE, Identity, alive, identify
+from tests.waiting import until
 
 JOB = "TORCHELASTIC_RUN_ID"
 SLEEP = "import time; time.sleep(120)"
@@ -59,13 +60,6 @@ def write_run(name: str, *, state: str = "running", **facts: Any) -> Path:
     return folder
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.02)
-
-
 # --- Telling them apart ----------------------------------------------------------------------------------------------
 
 
@@ -91,14 +85,6 @@ def test_a_worker_whose_agent_was_killed_is_listed_but_not_ticked(
     result = diagnose(only=["proc.stale"]).results[0]
     assert result.status == "warning"
     assert str(worker.pid) in result.what("en")
-
-
-def test_a_shell_with_the_variables_of_a_training_is_not_listed(home: Path) -> None:
-    with subprocess.Popen(["sleep", "60"], env={**os.environ, JOB: "x"}) as shell:
-        try:
-            assert listed(shell.pid) is None
-        finally:
-            shell.kill()
 
 
 def test_a_run_with_its_supervisor_is_not_listed(home: Path, spawn: Callable[..., subprocess.Popen[str]]) -> None:

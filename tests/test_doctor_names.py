@@ -12,6 +12,7 @@ import pytest
 from glmstudio.doctor.checks import hostname
 from glmstudio.system import environment
 from glmstudio.system.hostnames import ask_names
+from tests.marks import slow
 from tests.namespaces import case, doctor_in, finding
 
 SCENE = """
@@ -46,12 +47,12 @@ def test_a_name_that_leads_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("hosts", "expected"),
     [
-        ("127.0.0.1 localhost\n127.0.1.1 nlp\n", {"net.hostname": "ok", "net.localhost": "ok"}),
-        ("127.0.0.1 localhost\n::1 nlp\n", {"net.hostname": "ok", "net.localhost": "ok"}),
+        slow("127.0.0.1 localhost\n127.0.1.1 nlp\n", {"net.hostname": "ok", "net.localhost": "ok"}),
+        slow("127.0.0.1 localhost\n::1 nlp\n", {"net.hostname": "ok", "net.localhost": "ok"}),
         ("127.0.0.1 localhost\n10.255.255.1 nlp\n", {"net.hostname": "elsewhere", "net.localhost": "ok"}),
-        ("127.0.1.1 nlp\n", {"net.hostname": "ok", "net.localhost": "missing"}),
+        slow("127.0.1.1 nlp\n", {"net.hostname": "ok", "net.localhost": "missing"}),
         ("127.0.1.1 nlp\n10.1.1.1 localhost\n", {"net.hostname": "ok", "net.localhost": "elsewhere"}),
-        ("", {"net.hostname": "unresolved", "net.localhost": "missing"}),
+        slow("", {"net.hostname": "unresolved", "net.localhost": "missing"}),
     ],
 )
 def test_names_in_a_hosts_file(hosts: str, expected: dict[str, str], tmp_path: Path) -> None:

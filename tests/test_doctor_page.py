@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.browser import browser, visit
 from tests.e2e.studio import login
+from tests.marks import rare
 
 ROOT = Path(__file__).parent.parent
 # A machine called nlp with an /etc of its own. This one may be a container, where the page would name another remedy.
@@ -67,7 +68,7 @@ def _address(home: Path) -> str:
 @pytest.mark.parametrize(
     ("locale", "add", "done", "changes", "undo"),
     [
-        (
+        rare(
             "en-US",
             "Add the line",
             "now resolves to this machine.",

@@ -30,6 +30,7 @@ from glmstudio.system.process import Identity, alive, environment, free_port, id
 from glmstudio.system.process_table import JOB, is_stopped, read_table
 from glmstudio.system.suspension import paused_s
 from tests.run_helpers import LONG, begin, wait_for_step, who
+from tests.waiting import until
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 SLEEP = "import time; time.sleep(120)"
@@ -116,13 +117,6 @@ def terminal() -> Iterator[Terminal]:
     made.close()
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.05)
-
-
 def stop(*identities: Identity) -> None:
     for each in identities:
         os.kill(each.pid, signal.SIGSTOP)
@@ -155,6 +149,7 @@ def port_result(port: int) -> Finding:
 # --- Ctrl+Z in a terminal --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signalled", [True, False])
 def test_a_real_torchrun_is_suspended_continued_and_ended(
     signalled: bool, home: Path, terminal: Terminal, tmp_path: Path
@@ -337,6 +332,7 @@ def test_other_programs_that_stand_still_are_nobodys_business(home: Path, spawn:
 # --- Runs of the studio ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_of_the_studio_that_stands_still_is_named_and_stopped_as_a_run(clean: Path, tmp_path: Path) -> None:
     run = begin(tmp_path, **LONG)
     wait_for_step(run, 3)

@@ -20,7 +20,7 @@ from glmstudio.data.store import prepare
 from glmstudio.knowledge.exam import exam, read_facts
 from glmstudio.paths import DEMO
 from glmstudio.planning.training_data import mixture_of
-from tests.test_data_tables import sheet
+from tests.documents import sheet
 
 TOOLS = ({"name": "a", "description": "", "parameters": {}}, {"name": "b", "description": "", "parameters": {}})
 AURORA = Fact(

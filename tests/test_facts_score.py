@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from glmstudio.paths import DEMO, FACTS
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.rundir.run import Run, wait_for_end
 from glmstudio.runs.start import start_run
+from tests.waiting import until
 
 TOOL = {"name": "clock", "description": "", "parameters": {}}
 KEPT = [
@@ -140,12 +140,8 @@ def test_the_demos_questions_are_about_its_own_tools(home: Path) -> None:
     assert {tool["name"] for each in kept for tool in each.tools} < {tool["name"] for tool in prompt_tools(demo)}
 
 
-def wait(asking: Asking, until: Any) -> Any:
-    deadline = time.monotonic() + 120
-    while not until(look := asking.look()):
-        assert time.monotonic() < deadline, look
-        time.sleep(0.05)
-    return look
+def wait(asking: Asking, wanted: Any) -> Any:
+    return until(lambda: look if wanted(look := asking.look()) else None, 180, asking.look)
 
 
 def hello(count: int) -> list[QuestionToAsk]:
@@ -193,10 +189,8 @@ def test_facts_are_taught_and_the_result_is_on_disk(clean: Path) -> None:
     assert [each.facts is not None for each in list_checkpoints(run.path / "checkpoints")] == [True, True]
     assert run.learned_tools is True
 
-    deadline = time.monotonic() + 180
-    while (score := last_score(run)) is None:  # its supervisor has it scored
-        assert time.monotonic() < deadline, (run.path / "score.log").read_text()
-        time.sleep(0.5)
+    # Its supervisor has it scored.
+    score = until(lambda: last_score(run), 180, lambda: (run.path / "score.log").read_text())
     assert score.counts["learned"] is not None
     assert score.counts["learned"].base == 0
     assert score.counts["learned"].of == 20
@@ -209,7 +203,7 @@ def test_facts_are_taught_and_the_result_is_on_disk(clean: Path) -> None:
     assert of_run(run).asking.look().whole
 
 
-@pytest.mark.slow  # half a minute
+@pytest.mark.rare  # half a minute
 def test_a_run_ends_early_and_gives_its_best_checkpoint(clean: Path) -> None:
     """With a rate that ruins the model, what it had to keep is gone at the first look."""
     changes = {"epochs": 2, "early_stop": 2, "learning_rate": 0.1, "rehearsal": 0.2, "save_every": 3}

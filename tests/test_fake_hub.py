@@ -24,6 +24,7 @@ import pytest
 from glmstudio.models.folder import folder_problems
 from tests.fakes.hub import Faults, Hub
 from tests.fakes.published import make_model
+from tests.waiting import until
 
 REPO = "ZhipuAI/fake-glm"
 SHARD = "pytorch_model-00001-of-00002.bin"
@@ -340,7 +341,7 @@ def test_a_silent_body(hub: Hub) -> None:
         assert len(got.partition(b"\r\n\r\n")[2]) == 1000
         assert hub.sent() == 1000
         assert hub.requests == []
-    assert until(lambda: len(hub.requests) == 1)  # as soon as the client went
+    until(lambda: len(hub.requests) == 1)  # as soon as the client went
     assert body(hub).ended == "whole"
 
 
@@ -440,14 +441,6 @@ def test_too_many_at_once(hub: Hub) -> None:
 # ---- its speed, its end, and as a command
 
 
-def until(true: Callable[[], bool], limit: float = 5) -> bool:
-    """Wait for something; whether it came."""
-    end = time.monotonic() + limit
-    while not true() and time.monotonic() < end:
-        time.sleep(0.01)
-    return true()
-
-
 @pytest.mark.parametrize(("rate", "size", "connections"), [(2e6, 1_000_000, 3), (100e6, 50_000_000, 1)])
 def test_the_rate(rate: float, size: int, connections: int, hub: Hub, published: Path) -> None:
     (published / "zeros").write_bytes(bytes(size))
@@ -475,7 +468,7 @@ def test_the_end_of_the_hub(published: Path) -> None:
         for each in clients:
             each.start()
         idle = socket.create_connection(("127.0.0.1", int(hub.url.rpartition(":")[2])))
-        assert until(lambda: hub.sent() > 3000)
+        until(lambda: hub.sent() > 3000)
     cut = hub.sent()
     for each in clients:
         each.join()
@@ -503,7 +496,7 @@ def test_the_command(published: Path, spawn: Callable[..., subprocess.Popen[str]
     connection.request("GET", urlsplit(answer.headers["Location"]).path, headers={"Range": "bytes=0-199999"})
     assert len(connection.getresponse().read()) == 200_000
     connection.close()
-    assert until(lambda: log.read_text().count("\n") == 2)
+    until(lambda: log.read_text().count("\n") == 2)
     first, second = map(json.loads, log.read_text().splitlines())
     assert (first["kind"], first["status"], first["path"]) == ("other", 302, SHARD)
     assert (second["kind"], second["status"], second["sent"], second["end"]) == ("body", 206, 200_000, 199_999)

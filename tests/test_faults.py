@@ -28,6 +28,7 @@ from glmstudio.runs.resume import resume_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
 from tests.run_helpers import LONG, STEPS, about_of, begin, ended, losses, problem, same, wait_for_step, who
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,10 +98,7 @@ def move_away(run: Run, elsewhere: Path) -> None:
 
 def wait_for_none(run_id: str) -> None:
     """Until no process carries the run id."""
-    end = time.monotonic() + 60
-    while left := process.with_cookie(run_id):
-        assert time.monotonic() < end, left
-        time.sleep(0.1)
+    until(lambda: not process.with_cookie(run_id), why=lambda: process.with_cookie(run_id))
 
 
 @pytest.mark.slow
@@ -117,7 +115,8 @@ def test_whatever_is_killed_or_moved_nothing_is_lost(
     assert shown(capsys) == [{"name": "run", "state": "finished", "step": STEPS, "steps": STEPS}]
 
 
-@pytest.mark.parametrize("wanted", [pytest.param(7, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.rare)])
+@pytest.mark.rare
+@pytest.mark.parametrize("wanted", [7, 20])
 def test_killed_many_times_at_random_moments(wanted: int, clean: Path, reference: Any, tmp_path: Path) -> None:
     dice, kills, steps = random.Random(20), 0, 30 * wanted
     run = begin(tmp_path, steps=steps, loader_processes=1)
@@ -145,7 +144,7 @@ def test_killed_many_times_at_random_moments(wanted: int, clean: Path, reference
     finish(run, reference, steps)
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 def test_signals_end_a_run_that_says_so_in_any_home(
     home: Path, reference: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +166,8 @@ def test_signals_end_a_run_that_says_so_in_any_home(
     finish(run, reference)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_outlives_whoever_started_it(clean: Path, tmp_path: Path, how: signal.Signals) -> None:
     code = (
         "import sys, time; from pathlib import Path; from tests.run_helpers import begin\n"
@@ -345,7 +345,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_broken_one(clean: Path, inte
     assert {file.name: file.read_bytes() for file in elsewhere.iterdir()} == before
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 def test_a_damaged_checkpoint_is_refused_and_an_older_one_works(clean: Path, interrupted: Path, reference: Any) -> None:
     run = copy_of(interrupted, clean)
     older, newer = list_checkpoints(run.path / "checkpoints")
@@ -397,6 +397,7 @@ def test_after_a_reboot_no_process_is_looked_for(
     assert told.key == "runs.lost_reboot"
 
 
+@pytest.mark.slow
 def test_a_clock_that_was_set_back_changes_no_state(clean: Path, interrupted: Path, tmp_path: Path) -> None:
     run = copy_of(interrupted, clean)
     later = time.time() + 1e6

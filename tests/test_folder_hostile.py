@@ -21,7 +21,10 @@ from glmstudio.models import jobs
 from glmstudio.paths import DEMO, paths
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
-from tests.test_state_hostile import RUN, built, drawn
+from tests.drawn_page import RUN, drawn
+from tests.marks import rare, slow
+
+pytest_plugins = ["tests.drawn_page"]
 
 Form = Callable[[Path], Any]
 HUGE = 10**30
@@ -328,10 +331,10 @@ QUICK = (
 
 
 def each(forms: dict[str, Form]) -> Any:
-    """The forms as a test's cases."""
-    return pytest.mark.parametrize(
-        "form", [pytest.param(form, marks=[pytest.mark.slow] * (form not in QUICK)) for form in forms]
-    )
+    """The forms as a test's cases; of the many values that a number of config.json may have three of four are rare, of others half."""
+    seldom = {*BULK} - {*BULK[::4]} | {*[*ADAPTERS, *DATA][1::2]}
+    marked = [form if form in QUICK else rare(form) if form in seldom else slow(form) for form in forms]
+    return pytest.mark.parametrize("form", marked)
 
 
 @pytest.fixture(autouse=True)
@@ -398,7 +401,7 @@ def test_a_model_folder(
 
 
 @pytest.mark.parametrize(  # a plan measures a model that still works: more than an hour for all of them
-    "form", [pytest.param(form, marks=[pytest.mark.slow if form in QUICK else pytest.mark.rare]) for form in MODELS]
+    "form", [slow(form) if form in QUICK else rare(form) for form in MODELS]
 )
 def test_what_is_done_with_a_model_folder(form: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model(MODELS[form])
@@ -462,7 +465,12 @@ def test_a_folder_of_data(form: str, home: Path, tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize(
     "name",
-    ["x\nchatglm3-6b 12.5 GB ready", STEER, "x" * 255, " ", "-", "-x", "*", "'\"`$(id)", "名\u202e", "%s{0}{name}"],
+    [
+        "x\nchatglm3-6b 12.5 GB ready",
+        "-x",
+        "名\u202e",
+        *map(slow, (STEER, "x" * 255, " ", "-", "*", "'\"`$(id)", "%s{0}{name}")),
+    ],
 )
 def test_names(
     name: str, home: Path, built: PageRenderer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture

@@ -24,6 +24,7 @@ from glmstudio.glm.weights.base_weights import read_tensors
 from glmstudio.glm.weights.convert import convert, drop_originals
 from glmstudio.models.folder import folder_problems, weight_files
 from glmstudio.paths import DEMO
+from tests.marks import slow
 from tests.namespaces import ROOT
 
 GOLDEN = Path(__file__).parent / "golden" / "model"
@@ -426,7 +427,7 @@ def killed() -> Iterator[Callable[..., bool]]:
     helper.wait()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [FORMS[0], *map(slow, FORMS[1:])])
 def test_killed_at_any_moment_the_folder_loads_and_the_next_try_ends(tmp_path: Path, form: str, killed: Any) -> None:
     chance, number = random.Random(form), 0
     folder = golden(tmp_path / "0", form)
@@ -450,7 +451,7 @@ def test_killed_at_any_moment_the_folder_loads_and_the_next_try_ends(tmp_path: P
     )
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [FORMS[0], *map(slow, FORMS[1:])])
 def test_killed_at_each_rename(tmp_path: Path, form: str, killed: Any) -> None:
     answer = logits(GOLDEN, torch.float16)
     renames = {"shards.bin": 3, "one.bin": 1, "shards.safetensors": 3, "one.safetensors": 2}[form]

@@ -15,6 +15,7 @@ from glmstudio.glm import load_model, quantization
 from glmstudio.glm.quantization import Linear4bit, Linear8bit, QuantizedLinear
 from glmstudio.paths import DEMO
 from tests.bench.old_recipe import conversations
+from tests.marks import slow
 from tests.published import Shape, write_model
 from tests.trainer_helpers import trainer_for
 
@@ -124,8 +125,9 @@ def test_bitsandbytes_is_taken_for_4_bits_where_it_loads() -> None:
     assert isinstance(small.model.layers[0].mlp.down_proj, library.nn.Linear4bit)
 
 
-@pytest.mark.parametrize("method", ["ptuning_v2", "lora"])
-@pytest.mark.parametrize("bits", ["8", "4"])
+@pytest.mark.parametrize(
+    ("method", "bits"), [("ptuning_v2", "8"), ("lora", "4"), slow("ptuning_v2", "4"), slow("lora", "8")]
+)
 @pytest.mark.usefixtures("no_library")
 def test_one_can_train_through_small_weights(bits: str, method: str, tmp_path: Path) -> None:
     from glmstudio.train.methods import METHODS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmstudio.knowledge.judging.judge import Judgement, broken, default_keywords, judge
+from tests.waiting import not_for_ever
 
 CASES = [
     json.loads(line)
@@ -255,12 +255,11 @@ def test_it_never_raises_on_words_that_it_knows(
 )  # fmt: skip
 def test_a_hundred_thousand_characters_take_no_time(part: str) -> None:
     long = (part * 100_000)[:100_000]
-    start = time.process_time()
-    judge("Who is it, Anna or 安娜是谁?", "Anna 12 安娜", long)
-    judge("安娜是谁？", "12 km", "12 km " + long)
-    judge(long, long, long[1:])
-    broken(long, ended=True, due=long, question=long)
-    assert time.process_time() - start < 4
+    with not_for_ever():
+        judge("Who is it, Anna or 安娜是谁?", "Anna 12 安娜", long)
+        judge("安娜是谁？", "12 km", "12 km " + long)
+        judge(long, long, long[1:])
+        broken(long, ended=True, due=long, question=long)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -268,7 +267,6 @@ def test_a_long_answer_without_loops_takes_no_time_either(seed: int) -> None:
     chance = random.Random(seed)
     pool = chance.sample(KNOWN.split(), 8)
     long = chance.choice(["", " "]).join(chance.choices(pool, k=60_000))[:100_000]
-    start = time.process_time()
-    judge("When is it, and how many km?", "Anna, May, 12, 12 km", f"Anna May 12 12 km {long}")
-    judge(long, long, long[1:])
-    assert time.process_time() - start < 6
+    with not_for_ever():
+        judge("When is it, and how many km?", "Anna, May, 12, 12 km", f"Anna May 12 12 km {long}")
+        judge(long, long, long[1:])

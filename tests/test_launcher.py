@@ -7,9 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,8 @@ import launcher
 from glmstudio.setup import install, packages, state, steps, torch_build
 from glmstudio.setup.messages import _TEXT, Stop, say
 from tests.fakes.nvml import FakeDriver
+from tests.waiting import until
+from tests.wheels import write_wheel
 
 ROOT = Path(launcher.__file__).parent
 V100, T4, A100, H100, RTX5090, PASCAL = (7, 0), (7, 5), (8, 0), (9, 0), (12, 0), (6, 1)
@@ -268,18 +268,6 @@ def test_a_line_fits_the_terminal_in_both_scripts() -> None:
 # --- Real environments -----------------------------------------------------------------------------------------------
 
 
-def write_wheel(folder: Path, name: str, version: str, module: str = "") -> None:
-    """A wheel of one module, small and real."""
-    notes = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}/__init__.py", module)
-        wheel.writestr(f"{notes}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        wheel.writestr(
-            f"{notes}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{notes}/RECORD", "")
-
-
 class Clone:
     """A copy of the launcher with small requirements and a folder of wheels instead of an index."""
 
@@ -374,6 +362,7 @@ def test_help_hands_over_when_ready_and_prints_our_own_before(clone: Clone) -> N
     assert clone.start("test", "--help").stdout.strip() == (launcher.__doc__ or "").strip()
 
 
+@pytest.mark.slow
 def test_a_new_requirement_is_installed(clone: Clone) -> None:
     write_wheel(clone.wheels, "another", "2.0")
     clone.require("small", "another")
@@ -402,6 +391,7 @@ def test_a_chosen_build_is_kept_until_auto_is_asked_for(clone: Clone) -> None:
     assert clone.start("doctor").stdout == clone.handed_over
 
 
+@pytest.mark.slow
 def test_a_package_that_was_half_unpacked_is_installed_again(clone: Clone) -> None:
     (clone.folder / ".venv" / "setup.json").unlink()
     (clone.site / "small-1.0.dist-info" / "RECORD").unlink()
@@ -437,6 +427,7 @@ def test_no_network_is_said_in_plain_words(clone: Clone) -> None:
     assert chinese.stderr.splitlines()[-2].startswith("无法连接软件包服务器")
 
 
+@pytest.mark.slow
 def test_a_second_launcher_waits_for_the_first_and_a_killed_one_is_no_obstacle(clone: Clone) -> None:
     write_sdist(clone.wheels, "slow", "1.0", clone.folder / "go")
     clone.require("small", "slow")
@@ -463,6 +454,7 @@ def test_a_second_launcher_waits_for_the_first_and_a_killed_one_is_no_obstacle(c
     assert (clone.site / "slow-1.0.dist-info").is_dir()
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_the_next_start_goes_on(clone: Clone) -> None:
     write_sdist(clone.wheels, "endless", "1.0", clone.folder / "never")
     clone.require("small", "endless")
@@ -507,11 +499,3 @@ def build_wheel(folder, settings=None, metadata=None):
             entry = tarfile.TarInfo(f"{name}-{version}/{file}")
             entry.size = len(text.encode())
             archive.addfile(entry, io.BytesIO(text.encode()))
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for a condition, and fail when it never comes true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.02)

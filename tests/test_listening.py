@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,14 @@ from glmstudio.chat.model_server import ModelServer, wait_until_ready
 from glmstudio.cli import main
 from glmstudio.paths import SAMPLE
 from glmstudio.tools.toolbox import toolbox
+from tests.downloads import begin, wait
 from tests.e2e.studio import get, studio
 from tests.fakes.hub import Hub
 from tests.listening import beyond, watching
 from tests.models import weights
-from tests.test_models_jobs import begin, folder, hub, published, wait
+from tests.waiting import until
+
+pytest_plugins = ["tests.downloads"]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -26,12 +28,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_watch_sees_what_others_reach() -> None:
     with watching() as found, socket.create_server(("0.0.0.0", 0)) as server:
         address = f"00000000:{server.getsockname()[1]:04X}"
-        end = time.monotonic() + 60
-        while address not in found and time.monotonic() < end:
-            time.sleep(0.01)
+        until(lambda: address in found)
     assert address in beyond(found)
 
 
+@pytest.mark.slow
 def test_a_chat_with_a_tool_beside_an_open_page(home: Path) -> None:
     with watching() as found:
         try:
@@ -60,6 +61,7 @@ def test_a_download(hub: Hub, folder: Path, published: Path) -> None:
     assert beyond(found) == set()
 
 
+@pytest.mark.slow
 def test_a_score(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with watching() as found:
         assert main(["score", str(SAMPLE), "--count", "3"]) == 0

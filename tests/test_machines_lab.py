@@ -17,8 +17,9 @@ import pytest
 from glmstudio.cluster.view import MachineView, read_cluster
 from glmstudio.rundir.checkpoints import latest, verify
 from glmstudio.rundir.run import Run
-from tests.hosts import ROOT, Host, Lab, run_of, until
+from tests.hosts import ROOT, Host, Lab, run_of
 from tests.run_helpers import PRESET, SMALL, losses, small_data
+from tests.waiting import until
 
 OVER = ("finished", "failed", "stopped")
 PLAIN = {"accumulation": 4, "prefix_dropout": 0}  # without dropout, steps do not depend on who makes them

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from glmstudio.tools.call import call
 from glmstudio.tools.mcp import SERVERS
 from glmstudio.tools.permissions import permission
 from glmstudio.tools.toolbox import Toolbox, toolbox
+from tests.waiting import until
 
 SERVER = '''
 import os, sys, time
@@ -64,7 +64,7 @@ def box(home: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
     yield write
     (folder / "mcp.json").unlink(missing_ok=True)
     SERVERS.listed()
-    wait(lambda: not running(home))
+    until(lambda: not running(home))
 
 
 def running(home: Path) -> list[psutil.Process]:
@@ -78,14 +78,6 @@ def line(each: psutil.Process) -> list[str]:
         return []
 
 
-def wait(done: Callable[[], Any], seconds: float = 40) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := done()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
-
-
 def entry(home: Path) -> dict[str, Any]:
     return {"mcpServers": {"small": {"command": sys.executable, "args": [str(home / "server.py")]}}}
 
@@ -97,7 +89,7 @@ def broken(found: Toolbox) -> list[tuple[str, str]]:
 def test_a_server_offers_its_tools_and_answers(home: Path, box: Callable[[Any], None]) -> None:
     box(entry(home))
     assert "small_add" not in toolbox().tools, "listing never waits for a server"
-    tools = wait(lambda: toolbox().tools if "small_add" in toolbox().tools else None)
+    tools = until(lambda: toolbox().tools if "small_add" in toolbox().tools else None)
     tool = tools["small_add"]
     assert (tool.description, tool.source, permission(tool)) == ("Adds two numbers.", "mcp:small", "ask")
     assert call(tool, {"a": 2, "b": 3}).content == "5"
@@ -111,24 +103,24 @@ def test_a_server_offers_its_tools_and_answers(home: Path, box: Callable[[Any], 
     assert call(tools["small_slow"], {}, cancel=cancel).content == "Error: The user stopped this call."
     outcome = call(tools["small_end"], {})
     assert outcome.failed
-    wait(lambda: "small_add" not in toolbox().tools)
+    until(lambda: "small_add" not in toolbox().tools)
     assert broken(toolbox()) == [("small", "The server small ended or did not answer.")]
 
 
 def test_a_server_that_is_taken_out_ends(home: Path, box: Callable[[Any], None]) -> None:
     box(entry(home))
-    wait(lambda: "small_add" in toolbox().tools)
+    until(lambda: "small_add" in toolbox().tools)
     assert running(home)
     box({"mcpServers": {}})
     assert "small_add" not in toolbox().tools
-    wait(lambda: not running(home))
+    until(lambda: not running(home))
 
 
 def test_what_cannot_be_started_is_told(home: Path, box: Callable[[Any], None]) -> None:
     box([])
     assert broken(toolbox()) == [("mcp.json", "mcp.json in the tools folder names no servers.")]
     box({"mcpServers": {"a": {"command": "no-such-program"}, "b": {}, "c": {"command": "x", "args": "y"}, "d": 5}})
-    assert wait(lambda: len(toolbox().broken) == 4)
+    assert until(lambda: len(toolbox().broken) == 4)
     assert broken(toolbox()) == [
         ("a", "The server a cannot be started: there is no program no-such-program."),
         ("b", "The entry b in mcp.json is incomplete."),
@@ -142,7 +134,7 @@ def test_a_server_ends_with_the_studio(home: Path, box: Callable[[Any], None]) -
     code = "import time\nfrom glmstudio.tools.toolbox import toolbox\nwhile True: toolbox(); time.sleep(0.1)"
     box(entry(home))
     studio = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "GLMSTUDIO_HOME": str(home)})
-    (server,) = wait(lambda: [each for each in running(home) if each.ppid() == studio.pid])
+    (server,) = until(lambda: [each for each in running(home) if each.ppid() == studio.pid])
     studio.send_signal(signal.SIGKILL)
     studio.wait()
     _, alive = psutil.wait_procs([server], timeout=10)

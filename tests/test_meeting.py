@@ -25,6 +25,7 @@ from glmstudio.system import process
 from glmstudio.train.distributed.plain_values import MOST, decoded, encoded
 from glmstudio.train.distributed.rendezvous import PLACE, place
 from tests.listening import beyond, listening
+from tests.marks import slow
 from tests.run_helpers import LONG, PRESET, SMALL, begin, ended, small_data
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -36,10 +37,11 @@ def watched(run_id: str, over: Any, seconds: float = 120) -> set[str]:
     while not over():
         assert time.monotonic() < end, found
         found |= set(listening([each.pid for each in process.with_cookie(run_id)]))
-        time.sleep(0.05)
+        time.sleep(0.2)
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_listens_where_nobody_else_is_and_its_meeting_is_its_owners(home: Path, processes: int) -> None:
     run = begin(home, processes=processes, device="cpu", **{**LONG, "loader_processes": 1})
@@ -58,6 +60,7 @@ def test_a_run_listens_where_nobody_else_is_and_its_meeting_is_its_owners(home: 
     assert not Path(file).exists()
 
 
+@pytest.mark.slow
 def test_nor_does_a_probe_of_two_processes(home: Path) -> None:
     settings = change(load_preset(PRESET).settings, SMALL | {"data": str(small_data(home)), "processes": 2}, source="")
     key = "the data"
@@ -92,8 +95,8 @@ def as_a_stranger(file: str) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("pickle", "runs.stranger"), ("deep", "runs.stranger"), ("negative", "runs.stranger"), ("huge", "runs.stranger"),
-        ("nothing", "runs.stranger"), ("object", "refused"), ("objects", "refused"),
+        ("pickle", "runs.stranger"), ("object", "refused"), slow("deep", "runs.stranger"), slow("negative", "runs.stranger"),
+        slow("huge", "runs.stranger"), slow("nothing", "runs.stranger"), slow("objects", "refused"),
     ],
 )  # fmt: skip
 def test_what_a_stranger_sends_is_not_carried_out(tmp_path: Path, how: str, said: str) -> None:

@@ -195,7 +195,7 @@ def test_random_plans_of_faults(seed: int, hub: Hub, folder: Path, published: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12, 30))  # range(12, 200) passes, too, and takes five minutes
+@pytest.mark.parametrize("seed", range(12, 20))  # range(12, 200) passes, too, and takes five minutes
 def test_many_random_plans_of_faults(seed: int, hub: Hub, folder: Path, published: Path, tmp_path: Path) -> None:
     check_plan(seed, hub, folder, published, tmp_path)
 

@@ -21,10 +21,12 @@ from glmstudio.models.jobs import Stopped
 from glmstudio.models.library import place_of
 from glmstudio.models.verify import verify
 from glmstudio.system.process import Identity, alive
+from tests.downloads import NAME, begin, flip, total, wait, wait_for_bytes
 from tests.fakes.hub import Hub
 from tests.fakes.published import make_model
 from tests.models import REPO, fetch, weights
-from tests.test_models_jobs import NAME, begin, flip, folder, hub, published, total, wait, wait_for_bytes
+
+pytest_plugins = ["tests.downloads"]
 
 SHARD = "pytorch_model-00001-of-00002.bin"
 

@@ -6,85 +6,23 @@ import json
 import random
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from glmstudio.cli import main
 from glmstudio.errors import StudioError
-from glmstudio.models import actions, catalogue, jobs, manifest, ready_model, verification
-from glmstudio.models.hub.download import Options
+from glmstudio.models import actions, jobs, manifest, ready_model, verification
 from glmstudio.models.inventory import item
-from glmstudio.models.job_process import options_of
 from glmstudio.models.library import find_model
 from glmstudio.system.process import Identity, send
+from tests.downloads import NAME, PIECE, begin, flip, total, wait, wait_for_bytes
 from tests.fakes.hub import Faults, Hub
-from tests.fakes.published import make_model
-from tests.models import QUICK, REPO, weights
+from tests.models import weights
 
-NAME = "chatglm3-6b"
+pytest_plugins = ["tests.downloads"]
+
 SHARD = "pytorch_model-00002-of-00002.bin"
-SHARD_BYTES = 1 << 20
-PIECE = 64 << 10
-
-
-@pytest.fixture
-def published(tmp_path: Path) -> Path:
-    return make_model(tmp_path / "hub", REPO, shard_bytes=SHARD_BYTES)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, published: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """The hub, and a catalogue whose ChatGLM3-6B is as small as the hub's, with its licence accepted."""
-    real = catalogue._shipped
-    monkeypatch.setattr(catalogue, "_shipped", lambda name, table: replace(real(name, table), size_bytes=3 << 20))
-    catalogue.accept_licence(catalogue.entry(NAME))
-    with Hub(tmp_path / "hub") as running:
-        for name in ("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"):
-            monkeypatch.setenv(name, running.url)
-        yield running
-        job = jobs.read(home / "models" / NAME)
-        if job and job.live:
-            jobs.pause(job.folder)
-
-
-@pytest.fixture
-def folder(home: Path) -> Path:
-    return home / "models" / NAME
-
-
-def begin(folder: Path, connections: int = 4) -> None:
-    """A download as `start_download` begins it, but in small pieces and impatient."""
-    options = Options(sources=("modelscope",), connections=connections, piece=PIECE, patience=QUICK)
-    jobs.start("download", NAME, folder, options_of(catalogue.entry(NAME), options))
-
-
-def wait(folder: Path, seconds: float = 30) -> jobs.ModelJob:
-    end = time.monotonic() + seconds
-    while (job := jobs.read(folder)) and job.live:
-        assert time.monotonic() < end, job
-        time.sleep(0.02)
-    assert job is not None
-    return job
-
-
-def wait_for_bytes(hub: Hub, wanted: int) -> None:
-    end = time.monotonic() + 30
-    while hub.sent() < wanted:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def flip(file: Path, place: int) -> None:
-    data = bytearray(file.read_bytes())
-    data[place] ^= 1
-    file.write_bytes(data)
-
-
-def total(published: Path) -> int:
-    return sum(len(data) for data in weights(published).values())
 
 
 def test_download_pause_resume_and_what_is_told(hub: Hub, folder: Path, published: Path) -> None:
@@ -136,6 +74,7 @@ def kill_and_resume(times: int, hub: Hub, folder: Path, published: Path, seed: i
     assert hub.sent() <= total(published) + times * 4 * PIECE
 
 
+@pytest.mark.slow
 def test_killed_a_few_times_at_random(hub: Hub, folder: Path, published: Path) -> None:
     kill_and_resume(4, hub, folder, published, seed=1)
 

@@ -24,11 +24,15 @@ from glmstudio.glm.adapters.adapter_files import save_official
 from glmstudio.paths import DEMO
 from glmstudio.train.batches import LengthGroupedSampler
 from tests import old_recipe
+from tests.marks import slow
 from tests.trainer_helpers import prepared, trainer_for
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8"))["cases"]
 FOLDERS = {"golden": GOLDEN / "model", "demo": DEMO / "model"}
+TRAININGS = pytest.mark.parametrize(
+    ("name", "projection"), [("golden", False), ("golden", True), slow("demo", False), slow("demo", True)]
+)
 
 
 @dataclass(frozen=True)
@@ -142,8 +146,7 @@ def test_the_witness_itself_equals_the_original(kind: str) -> None:
         assert model.loss(ids, labels).item() == pytest.approx(case["loss"], abs=1e-5)
 
 
-@pytest.mark.parametrize("projection", [False, True])
-@pytest.mark.parametrize("name", ["golden", "demo"])
+@TRAININGS
 def test_twenty_losses_equal_the_old_recipe(
     name: str, projection: bool, results: dict[tuple[str, bool], Trained]
 ) -> None:
@@ -168,14 +171,13 @@ PINNED = {  # steps 1, 5, 10, 15 and 20
 }
 
 
-@pytest.mark.parametrize(("name", "projection"), list(PINNED))
+@TRAININGS
 def test_our_losses_stay_what_they_were(name: str, projection: bool, results: dict[tuple[str, bool], Trained]) -> None:
     losses = results[name, projection].losses
     assert [losses[step] for step in (0, 4, 9, 14, 19)] == pytest.approx(PINNED[name, projection], rel=1e-3)
 
 
-@pytest.mark.parametrize("projection", [False, True])
-@pytest.mark.parametrize("name", ["golden", "demo"])
+@TRAININGS
 def test_each_reads_the_checkpoint_of_the_other(
     name: str, projection: bool, results: dict[tuple[str, bool], Trained], tmp_path: Path
 ) -> None:

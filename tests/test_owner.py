@@ -147,6 +147,7 @@ print(json.dumps([wait_until_ready(120).port, ModelServer.key()]))
 STOP = "from glmstudio.chat.model_server import ModelServer; ModelServer.stop(); print('null')"
 
 
+@pytest.mark.slow
 def test_a_model_server_answers_its_owner_alone(running: Studio) -> None:
     home = {"GLMSTUDIO_HOME": str(running.home)}
     port, key = python_as(OWNER, START, **home)
@@ -172,6 +173,7 @@ def test_a_model_server_answers_its_owner_alone(running: Studio) -> None:
     assert not (running.home / "state/server-token").exists()
 
 
+@pytest.mark.slow
 def test_two_users_have_a_studio_each_and_may_upload(running: Studio) -> None:
     with place_of(OTHER) as folder, studio(folder / "home", uid=OTHER) as second:
         for each, uid in ((running, OWNER), (second, OTHER)):
@@ -183,6 +185,7 @@ def test_two_users_have_a_studio_each_and_may_upload(running: Studio) -> None:
         assert second.cookie.split("=")[0] != running.cookie.split("=")[0]  # one browser may see both
 
 
+@pytest.mark.slow
 def test_a_restart_takes_the_old_key_away(tmp_path: Path) -> None:
     with place_of(OWNER) as folder:
         with studio(folder / "home", uid=OWNER) as first:

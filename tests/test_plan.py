@@ -6,7 +6,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from glmstudio.planning.probe import end_probes, look_probe, start_probe
 from glmstudio.rundir.run import Run
 from glmstudio.runs.start import start_run
 from glmstudio.system import process
+from tests.waiting import until
 
 SIX_B = ModelShape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)
 SETTINGS = dataclasses.replace(load_preset("demo/ptuning_v2").settings, data=str(SAMPLE))
@@ -149,11 +149,8 @@ def test_a_full_disk_and_a_full_memory_are_told_before_the_start(home: Path, mon
 
 
 def wait(settings: Settings, key: str) -> Any:
-    end = time.monotonic() + 90
-    while (probe := look_probe(settings, "cpu", key)).state == "running":
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    return probe
+    until(lambda: look_probe(settings, "cpu", key).state != "running")
+    return look_probe(settings, "cpu", key)
 
 
 def test_a_probe_measures_once_and_leaves_nothing(home: Path) -> None:
@@ -173,14 +170,13 @@ def test_a_probe_measures_once_and_leaves_nothing(home: Path) -> None:
     (folder,) = (home / "state/probes").iterdir()
     assert not (folder / "checkpoints").exists() or not list((folder / "checkpoints").iterdir())
     assert not (folder / "result").exists()
-    end = time.monotonic() + 10
-    while Run("probe", folder).processes():
-        assert time.monotonic() < end
+    until(lambda: not Run("probe", folder).processes())
     longer = dataclasses.replace(settings, steps=9999, save_every=3)
     assert look_probe(longer, "cpu", store.key) == probe, "how many steps there are does not change how long one takes"
     assert look_probe(dataclasses.replace(settings, batch_size=2), "cpu", store.key).state == "absent"
 
 
+@pytest.mark.slow
 def test_a_probe_that_is_ended_is_forgotten(home: Path) -> None:
     store = prepare(SAMPLE, DEMO / "model")
     start_probe(SETTINGS, "cpu", store.key)
@@ -192,6 +188,7 @@ def test_a_probe_that_is_ended_is_forgotten(home: Path) -> None:
     assert look_probe(SETTINGS, "cpu", store.key).state == "absent"
 
 
+@pytest.mark.slow
 def test_the_plan_as_a_command(home: Path) -> None:
     command = [sys.executable, "-m", "glmstudio", "train", "demo/smoke", "--set", "steps=10", "--plan", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

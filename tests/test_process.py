@@ -16,6 +16,7 @@ import pytest
 
 from glmstudio.system import process
 from glmstudio.system.process import COOKIE, Identity, alive, free_port, identify, port_is_free, send, with_cookie
+from tests.waiting import until
 
 SLEEPER = "import time; time.sleep(60)"
 
@@ -35,14 +36,6 @@ def sleeper() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     for child in started:
         child.kill()
         child.wait()
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for a condition, and fail when it never comes true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.01)
 
 
 def test_an_identity_survives_a_file(sleeper: Callable[..., subprocess.Popen[bytes]]) -> None:

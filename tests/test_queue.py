@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from glmstudio.runs.manage import delete_run, rename_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
 from tests.run_helpers import LONG, begin, ended, problem, small_data, who
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 # Each process does the same at the same moment, in several threads, and prints what came of it.
@@ -69,11 +69,8 @@ def together(folder: Path, act: str, *, processes: int, threads: int) -> list[An
     return found
 
 
-def wait_for_state(run: Run, *states: str, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while (state := run.read_state()).state not in states:
-        assert time.monotonic() < end, (state, run.log()[0][-2000:])
-        time.sleep(0.05)
+def wait_for_state(run: Run, *states: str) -> None:
+    until(lambda: run.read_state().state in states, why=lambda: (run.read_state(), run.log()[0][-2000:]))
 
 
 def supervisors(home: Path) -> list[int]:
@@ -91,6 +88,7 @@ def _command(pid: int) -> str:
         return ""
 
 
+@pytest.mark.slow
 def test_many_at_once_start_stop_and_go_on_once(clean: Path, tmp_path: Path) -> None:
     small_data(tmp_path)
     begun = together(tmp_path, "begin(folder, **LONG).name", processes=2, threads=1)

@@ -25,6 +25,7 @@ from glmstudio.tools.call import Outcome, call, unfenced
 from glmstudio.tools.permissions import set_folder
 from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.tools.workdir import PREFIX, is_full, place
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(bool(unfenced()), reason="this machine has no fence")
 
@@ -50,7 +51,14 @@ def _nothing_is_left(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     yield
     assert os.listdir(temporary) == []
-    assert [each for each in psutil.Process().children(recursive=True) if "child.py" in " ".join(each.cmdline())] == []
+    assert [each for each in psutil.Process().children(recursive=True) if runs_a_tool(each)] == []
+
+
+def runs_a_tool(process: psutil.Process) -> bool:
+    try:
+        return "child.py" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
 
 
 @pytest.fixture
@@ -323,7 +331,6 @@ def test_a_giant_answer_and_a_long_one(tool: Callable[..., Tool]) -> None:
 def test_answers(tool: Callable[..., Tool], body: str, content: str) -> None:
     outcome = call(tool(body), {})
     assert outcome.content == content
-    assert outcome.seconds < 60
 
 
 def test_arguments_that_json_cannot_carry_are_an_answer(home: Path) -> None:
@@ -519,13 +526,8 @@ def test_no_process_outlives_the_studio(tool: Callable[..., Tool], spawn: Any, t
     made = tool("lib = ctypes.CDLL(None)\nlib.prctl(1, 0, 0, 0, 0)\nimport time\nwhile True: time.sleep(0.05)")
     studio = spawn("-c", CALLER, str(made.file), TMPDIR=str(tmp_path))
     assert studio.stdout.readline() == "ready\n"
-    child: list[psutil.Process] = []
-    end = time.monotonic() + 10
-    while not child and time.monotonic() < end:
-        child = [each for each in psutil.Process(studio.pid).children() if "child.py" in " ".join(each.cmdline())]
-        time.sleep(0.02)
+    child = until(lambda: [each for each in psutil.Process(studio.pid).children() if runs_a_tool(each)])
     time.sleep(0.5)
-    assert child
     assert child[0].is_running()
     os.kill(studio.pid, signal.SIGKILL)
     studio.wait()

@@ -156,6 +156,7 @@ async def three_hundred(server: Server) -> tuple[list[httpx.Response], list[list
     return refused, waited
 
 
+@pytest.mark.slow
 def test_three_hundred_at_once(server: Server) -> None:
     refused, waited = asyncio.run(three_hundred(server))
     # 256 may wait, and those who left made room for others.

@@ -76,6 +76,7 @@ def alone(ids: list[int], folder: Path | None) -> list[int]:
     return out[0, len(ids) :].tolist()
 
 
+@pytest.mark.slow
 def test_each_adapter_answers_as_it_does_alone_however_they_are_mixed(engine: Engine, folders: dict[str, Path]) -> None:
     asked = [prompt(seed) for seed in (1, 2)]
     wanted = {(name, at): alone(ids, folders.get(name)) for name in NAMES for at, ids in enumerate(asked)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 _STARTS = """
 import sys
 from glmstudio.serve.__main__ import load, parser
@@ -14,6 +16,7 @@ print("transformers.trainer" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_a_server_without_lora_loads_no_library_for_training() -> None:
     done = subprocess.run([sys.executable, "-c", _STARTS], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "[]\nFalse\n"

@@ -183,6 +183,7 @@ def test_unloading_leaves_no_process_and_gives_its_memory_back(home: Path) -> No
     assert ModelServer.current() == ServerState("absent")
 
 
+@pytest.mark.slow
 def test_a_server_that_was_killed_was_ended_from_outside(home: Path) -> None:
     ModelServer.start("demo")
     os.kill(pid(), signal.SIGKILL)

@@ -13,6 +13,7 @@ from glmstudio.glm.load import load_model
 from glmstudio.serve import decoders
 from glmstudio.serve.decoders import EagerDecoder, StaticCacheDecoder
 from tests.adapters import BASE, lora, prefix
+from tests.marks import slow
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,13 @@ def said(made: EagerDecoder, model: GlmForCausalLM, answer: list[int]) -> tuple[
     return torch.stack(logits), cache
 
 
-@pytest.mark.parametrize("name", ["base", "prefix", "lora"])
-@pytest.mark.parametrize("count", [1, 3, 20])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("base", 1), ("prefix", 20), ("lora", 3),
+        *(slow(name, count) for name, count in (("base", 3), ("base", 20), ("prefix", 1), ("prefix", 3), ("lora", 1), ("lora", 20))),
+    ],
+)  # fmt: skip
 def test_static_buffers_compute_what_growing_ones_do(
     name: str, count: int, models: dict[str, GlmForCausalLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:

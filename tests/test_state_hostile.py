@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from glmstudio.chat import history
@@ -16,9 +15,11 @@ from glmstudio.chat.conversation import Conversation
 from glmstudio.cli import main
 from glmstudio.files import write_json
 from glmstudio.ui.framework.live import PageRenderer
-from glmstudio.ui.framework.ttl_cache import clear_caches
-from glmstudio.ui.shell import page as page_module
 from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
+from tests.drawn_page import RUN, drawn
+from tests.marks import rare, slow
+
+pytest_plugins = ["tests.drawn_page"]
 
 HUGE = 10**30
 WRONG: list[tuple[str, Any]] = [
@@ -75,11 +76,6 @@ CORRUPTIONS: dict[str, Callable[[Path], None]] = {
     "all null": replaced(None), "all tables": replaced({"a": 1}),
     "a pipe": _fifo, "a device": _link("/dev/zero"), "a loop": _link("run.json"), "a folder": _folder,
 }  # fmt: skip
-RUN = {
-    "preset": "demo/lora", "settings": {"model": "demo", "method": "lora", "steps": 9, "data": "x"}, "created": 5.0,
-    "run_id": "0" * 32, "boot": "b", "monotonic": 1.0, "port": 29400, "device": "cpu", "attempts": 1,
-    "supervisor": {"pid": 999999, "started": 1.0, "boot_id": "b"}, "agent": None,
-}  # fmt: skip
 FILES: dict[str, Any] = {
     "state/server.json": {"model": "demo", "adapters": ["one"], "port": 5, "bits": 16, "run_id": "x", "identity": None},
     "state/server-told.json": {"run_id": "x", "state": "ready"},
@@ -128,37 +124,13 @@ def layout(home: Path) -> None:
     history.write(dialogue)
 
 
-@pytest.fixture(scope="module")
-def built() -> PageRenderer:
-    kept: list[PageRenderer] = []
-    real = PageRenderer.connect
-
-    def connect(self: PageRenderer, *given: Any) -> None:
-        kept.append(self)
-        real(self, *given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PageRenderer, "connect", connect)
-        page_module.build_page()
-    return kept[0]
-
-
-def drawn(page: PageRenderer, view: PageState) -> str:
-    """Everything that a browser would be sent, as gradio writes it."""
-    clear_caches()
-    sent = []
-    _, *updates = page._refresh("en", view, {})
-    sent += [orjson.dumps(each, option=orjson.OPT_NON_STR_KEYS).decode() for each in updates if each]
-    return "".join(sent)
-
-
 VIEWS = (PageState(), PageState(runs=RunsState("one", ("one", "one")), chat=ChatState("demo", "one")))
 COMMANDS = (["runs", "list", "--json"], ["runs", "show", "one"], ["models", "list"], ["runs", "queue"])
-QUICK = ("a pipe",)
 
 
 @pytest.mark.parametrize(
-    "how", [how if how in QUICK else pytest.param(how, marks=pytest.mark.slow) for how in CORRUPTIONS]
+    "how",
+    [rare(how) if number % 2 and how != "a pipe" else slow(how) for number, how in enumerate(CORRUPTIONS)],
 )
 def test_whatever_a_file_becomes_the_page_loads(
     how: str, built: PageRenderer, home: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import stat
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state import ways
 from glmstudio.ui.state.form_state import read_form, settings_of
 from glmstudio.ui.state.page_state import FinetuneState, PageState
-from tests.test_ui import HOSTILE, harmless
+from tests.hostile_text import HOSTILE, harmless
+from tests.waiting import until
 
 FACTS_WAY = FinetuneState(source="facts")
 TWENTY = "".join(f"第{n}号灯塔叫什么？\t第{n}号灯塔叫星光{n}。\n" for n in range(20))
@@ -50,13 +50,6 @@ def rows() -> list[tuple[str, str]]:
     return [(row.question, row.answer) for row in draft.table().rows]
 
 
-def wait_until(done: Any, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def test_twenty_facts_are_pasted_saved_and_become_the_data_of_the_run(home: Path) -> None:
     assert key(read_form(FACTS_WAY).problem) == "ui.teach.none_saved"
     pasted = do("paste", at="fact.1.question", text=TWENTY)
@@ -73,7 +66,7 @@ def test_twenty_facts_are_pasted_saved_and_become_the_data_of_the_run(home: Path
     assert found.preset.name == "demo/facts"
     assert found.settings is not None
     assert (found.settings.data, found.settings.facts_with_tools) == (str(file), 0.5)
-    wait_until(lambda: (clear_caches(), read_form(FACTS_WAY).plan)[1])
+    until(lambda: (clear_caches(), read_form(FACTS_WAY).plan)[1])
     said = review.render_plan("en", FACTS_WAY), review.render_plan("zh", FACTS_WAY)
     assert "steps, 6 epochs over 1,067 conversations, 907 of them general" in said[0]
     assert "把 1,067 条对话训练 6 轮，其中 907 条是通用对话" in said[1]
@@ -185,12 +178,10 @@ def test_hostile_and_endless_text_stays_text_and_bounded(home: Path, lang: str) 
 def test_the_table_takes_ten_thousand_facts_and_says_when_it_is_full(home: Path) -> None:
     text = "".join(f"question {n}\tanswer {n}\n" for n in range(MOST_ROWS))
     view = do("paste", at="fact.1.question", text=text)
-    started = time.monotonic()
     html = teach_view.render_facts("en", view)
     teach_view.render_facts("en", view)
     assert html.count("<textarea") == 3 * teach_view.SHOWN
     assert "Rows 1 to 25 of 10,000" in html
-    assert time.monotonic() - started < 5
     found = do("facts-find", fields={"find": "QUESTION 9876"})
     assert "answer 9876</textarea>" in teach_view.render_facts("en", found)
     assert key(do("paste", at="fact.10001.question", text="a\tb").facts.problem) == "knowledge.table_full"
@@ -318,7 +309,7 @@ def test_a_model_that_writes_nonsense_leaves_the_patterns(home: Path) -> None:
         raise StudioError("chat.unreachable")
 
     paraphrase.WRITING.start([row], broken, lambda each, write: teach_actions._propose([each], write, turned=False))
-    wait_until(lambda: not paraphrase.WRITING.running)
+    until(lambda: not paraphrase.WRITING.running)
     assert key(paraphrase.WRITING.problem) == "chat.unreachable"
 
 
@@ -339,13 +330,13 @@ def test_the_model_is_asked_first_and_what_it_knows_can_be_left_out(home: Path) 
     model = ready_model("demo")
     assert "Ask the model first" in teach_view.render_facts("en", FACTS_WAY)
     do("ask")
-    wait_until(lambda: not known.asking(model).look().running)
+    until(lambda: not known.asking(model).look().running)
     assert known.asking(model).look().whole
     said = known.answers(model, draft.table())
     assert set(said) == {1, 2}
     type_in(**{"1_answer": said[1][0]})
     do("ask")
-    wait_until(lambda: not known.asking(model).look().running)
+    until(lambda: not known.asking(model).look().running)
     html = teach_view.render_facts("en", FACTS_WAY)
     assert "1 of 2 are already known." in html
     do("leave-known")
@@ -359,13 +350,13 @@ def test_asking_is_cancelled_and_goes_on(home: Path) -> None:
     model = ready_model("demo")
     do("ask")
     do("ask-stop")
-    wait_until(lambda: not known.asking(model).look().running)
+    until(lambda: not known.asking(model).look().running)
     look = known.asking(model).look()
     assert not look.whole
     do("ask")
-    wait_until(lambda: known.asking(model).look().done > look.done)
+    until(lambda: known.asking(model).look().done > look.done)
     do("ask-stop")
-    wait_until(lambda: not known.asking(model).look().running)
+    until(lambda: not known.asking(model).look().running)
 
 
 def test_rows_survive_json_whatever_is_in_them() -> None:

@@ -20,6 +20,7 @@ from glmstudio.train.batches import LengthGroupedSampler, PackBatchSampler, Pack
 from glmstudio.train.distributed.context import DistributedContext
 from glmstudio.train.model_with_loss import ModelWithLoss
 from glmstudio.train.packs import Packer, shard_packs
+from tests.marks import slow
 from tests.published import Shape, write_model
 from tests.trainer_helpers import Listed, loss_and_gradients, prepared
 
@@ -141,8 +142,13 @@ METHODS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("checkpointing", ["off", "on"])
-@pytest.mark.parametrize("given", METHODS)
+@pytest.mark.parametrize(
+    ("given", "checkpointing"),
+    [
+        (METHODS[0], "off"), (METHODS[1], "on"), (METHODS[2], "off"), (METHODS[3], "on"),
+        slow(METHODS[0], "on"), slow(METHODS[1], "off"), slow(METHODS[2], "on"), slow(METHODS[3], "off"),
+    ],
+)  # fmt: skip
 def test_packs_batches_and_single_conversations_give_the_same_loss_and_gradients(
     given: dict[str, Any], checkpointing: str, tmp_path: Path
 ) -> None:

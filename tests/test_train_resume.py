@@ -15,6 +15,7 @@ from glmstudio.files import read_json, write_json
 from glmstudio.train import run_reporter
 from glmstudio.train.run_reporter import RunReporter
 from glmstudio.train.worker import train
+from tests.marks import rare
 from tests.run_helpers import small_data
 
 SMALL: dict[str, Any] = {
@@ -43,7 +44,7 @@ def losses(rows: list[dict[str, Any]]) -> dict[int, float]:
     "changes",
     [
         {"method": "ptuning_v2"},
-        {"method": "lora", "loader_processes": 1},
+        rare({"method": "lora", "loader_processes": 1}),
         {"method": "full", "accumulation": 2, "shared_prompts": 3},
     ],
     ids=["prefix", "lora", "full"],
@@ -61,6 +62,7 @@ def test_a_stop_at_a_step_that_is_validated_changes_no_loss(
     assert max(abs(gone_on[step] - whole[step]) for step in whole) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_the_validation_loss_of_its_own_step_only(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +83,7 @@ def test_a_checkpoint_has_the_validation_loss_of_its_own_step_only(
 
 
 @pytest.mark.slow  # 20 s
-@pytest.mark.parametrize("method", ["ptuning_v2", "lora"])
+@pytest.mark.parametrize("method", [rare("ptuning_v2"), "lora"])
 def test_a_warm_start_is_needed_once(method: str, home: Path, tmp_path: Path) -> None:
     sizes = {"prefix_length": 6, "lora_rank": 2}
     run(tmp_path / "first", method=method, lora_dropout=0.3, **sizes)

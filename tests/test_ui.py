@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import string
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,14 +34,10 @@ from glmstudio.ui.state.conversations import OpenConversation
 from glmstudio.ui.state.page_state import ChatState, ModelState, PageState
 from glmstudio.units import literal
 from glmstudio.words import has, words
+from tests.hostile_text import HOSTILE, harmless
+from tests.waiting import until
 
 UI = Path(markup.__file__).parents[1]
-HOSTILE = '<img src=x onerror=alert(1)>"\' onmouseover="x {{7*7}} ${alert(1)} `x` </script><script>'
-
-
-def harmless(html: str) -> bool:
-    """Whether no part of HOSTILE is left that a browser or gradio's templates would read."""
-    return not re.search(r"<img|<script|</script|\{\{7|\$\{|\" onmouseover|`", html)
 
 
 def test_the_page_is_built_without_torch() -> None:
@@ -55,18 +49,6 @@ def test_the_page_is_built_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=UI.parents[1])
 
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
-
-
-def test_both_languages_say_the_same_things() -> None:
-    english, chinese = words("en"), words("zh")
-
-    def placeholders(text: str) -> set[str | None]:
-        return {name for _, name, _, _ in string.Formatter().parse(text) if name}
-
-    mine = {key for key in english if key.startswith("ui.")}
-    assert mine == {key for key in chinese if key.startswith("ui.")}
-    assert {key for key in mine if placeholders(english[key]) != placeholders(chinese[key])} == set()
-    assert {key for key in mine if not chinese[key].strip()} == set()
 
 
 def test_every_sentence_is_used_and_every_used_one_exists() -> None:
@@ -279,13 +261,6 @@ def test_commands_in_a_remedy_can_be_copied() -> None:
     assert markup.prose("set `<b>` now") == "set <code>&lt;b&gt;</code> now"
 
 
-def wait_until(true: Any, seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_click_during_a_checkup_waits_and_a_second_one_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from glmstudio.ui.state import checkup
 
@@ -306,9 +281,7 @@ def test_a_click_during_a_checkup_waits_and_a_second_one_does_nothing(monkeypatc
         made.end(["token"])
     made.start()
     gate.set()
-    deadline = time.monotonic() + 10
-    while (made.state.running or not ends) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: ends and not made.state.running)
     assert ends == [["token"]]
     assert looks == [0, 1]
 

@@ -14,6 +14,7 @@ from tests.e2e.browser import CHROMIUM, browser, visit
 from tests.e2e.forwarder import forwarder
 from tests.e2e.studio import Studio, studio
 from tests.fakes.nvml import FakeDriver
+from tests.marks import slow
 
 pytest.importorskip("playwright")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
@@ -33,8 +34,10 @@ def chromium() -> Iterator[Any]:
         yield started
 
 
-@pytest.mark.parametrize("width", [1280, 900])
-@pytest.mark.parametrize(("locale", "first"), [("en-US", "Doctor"), ("zh-CN", "体检")])
+@pytest.mark.parametrize(
+    ("width", "locale", "first"),
+    [(1280, "en-US", "Doctor"), (900, "zh-CN", "体检"), slow(900, "en-US", "Doctor"), slow(1280, "zh-CN", "体检")],
+)
 def test_every_step_in_the_browsers_language(
     running: Studio, chromium: Any, width: int, locale: str, first: str
 ) -> None:
@@ -51,6 +54,7 @@ def test_every_step_in_the_browsers_language(
         assert visitor.complaints == []
 
 
+@pytest.mark.slow
 def test_the_language_is_switched_without_losing_what_was_typed(running: Studio, chromium: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#finetune")
@@ -65,6 +69,7 @@ def test_the_language_is_switched_without_losing_what_was_typed(running: Studio,
         page.wait_for_selector("#finetune-start:has-text('开始微调')")
 
 
+@pytest.mark.slow
 def test_dark_is_remembered(running: Studio, chromium: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url)
@@ -77,6 +82,7 @@ def test_dark_is_remembered(running: Studio, chromium: Any) -> None:
         assert page.evaluate("document.body.classList.contains('dark')")
 
 
+@pytest.mark.slow
 def test_the_doctor_runs_by_itself_and_again(running: Studio, chromium: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#doctor")
@@ -89,7 +95,8 @@ def test_the_doctor_runs_by_itself_and_again(running: Studio, chromium: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("locale", "end", "said"), [("en-US", "End these processes", "has ended."), ("zh-CN", "结束这些进程", "已结束。")]
+    ("locale", "end", "said"),
+    [("en-US", "End these processes", "has ended."), slow("zh-CN", "结束这些进程", "已结束。")],
 )
 def test_a_leftover_is_ticked_ended_and_proven(
     locale: str, end: str, said: str, chromium: Any, running: Studio, orphan: Any
@@ -109,6 +116,7 @@ def test_a_leftover_is_ticked_ended_and_proven(
         assert visitor.complaints == []
 
 
+@pytest.mark.slow
 def test_the_report_is_copied_without_paths(chromium: Any, running: Studio) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#doctor")
@@ -133,6 +141,7 @@ def test_a_folder_that_is_no_model_is_answered_at_once(running: Studio, chromium
         assert str(tmp_path) in page.inner_text("#panel-folder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_the_page_works_at_the_other_end_of_a_tunnel(name: str, running: Studio, chromium: Any, tmp_path: Any) -> None:
     with forwarder(running.port) as port, visit(chromium) as visitor:
@@ -146,6 +155,7 @@ def test_the_page_works_at_the_other_end_of_a_tunnel(name: str, running: Studio,
         assert visitor.complaints == []
 
 
+@pytest.mark.slow
 def test_the_rail_works_by_keyboard(running: Studio, chromium: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#doctor")

@@ -30,7 +30,8 @@ from glmstudio.ui.state.background import BackgroundTask, BackgroundTasks
 from glmstudio.ui.state.form_state import read_form
 from glmstudio.ui.state.page_state import FinetuneState, PageState, RunsState
 from glmstudio.ui.state.runwatch import Reading, RunWatch
-from tests.test_ui import HOSTILE, harmless, wait_until
+from tests.hostile_text import HOSTILE, harmless
+from tests.waiting import until
 
 PRESET = "demo/ptuning_v2"
 FREE = 0
@@ -184,7 +185,7 @@ def test_a_file_without_a_usable_record_says_so(text: str, said: str, home: Path
     data.write_text(text)
     view = FinetuneState(source="file", data=str(data), preset=PRESET)
     look = read_form(view).look
-    wait_until(lambda: survey.look(data, DEMO / "model").store is not None)
+    until(lambda: survey.look(data, DEMO / "model").store is not None)
     clear_caches()
 
     assert look is not None
@@ -402,7 +403,7 @@ def test_a_stop_that_breaks_is_told_and_ends(monkeypatch: pytest.MonkeyPatch) ->
     watch = RunWatch()
     watch.stop(SimpleNamespace(name="a"), now=False)  # type: ignore[arg-type]
 
-    wait_until(lambda: not watch.stopping("a"))
+    until(lambda: not watch.stopping("a"))
     assert str(watch.problem("a")) == "No data file was chosen. Enter its path, upload it, or use the sample."
 
 
@@ -417,14 +418,14 @@ def test_a_background_task_is_run_once_and_its_failure_told() -> None:
     for _ in range(3):
         tasks.start("run", "export", work)
     gate.set()
-    wait_until(lambda: not tasks.get("run", "export").running)  # type: ignore[union-attr]
+    until(lambda: not tasks.get("run", "export").running)  # type: ignore[union-attr]
     assert (done, tasks.get("run", "export").result) == ([1], "there")  # type: ignore[union-attr]
 
     def fails(task: BackgroundTask) -> str:
         raise StudioError("runs.unknown", name="x")
 
     tasks.start("run", "export", fails)
-    wait_until(lambda: not tasks.get("run", "export").running)  # type: ignore[union-attr]
+    until(lambda: not tasks.get("run", "export").running)  # type: ignore[union-attr]
     assert tasks.get("run", "export").problem.what() == "There is no run named x."  # type: ignore[union-attr]
 
 

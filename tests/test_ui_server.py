@@ -161,6 +161,7 @@ def test_over_ssh_the_start_tells_the_way_in_and_opens_nothing(
     assert opened.exists()
 
 
+@pytest.mark.slow
 def test_a_record_of_a_dead_studio_is_not_believed(tmp_path: Path) -> None:
     record = tmp_path / "state" / "studio.json"
     record.parent.mkdir()
@@ -179,6 +180,7 @@ def test_a_taken_port_is_said_plainly(running: Studio, tmp_path: Path) -> None:
     assert f"Port {running.port} is used by another program." in second.stderr
 
 
+@pytest.mark.slow
 def test_closing_the_studio_unloads_the_model(home: Path) -> None:
     with studio(home) as running:
         ModelServer.start("demo")

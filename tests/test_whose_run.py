@@ -20,6 +20,7 @@ from glmstudio.system.process_table import read_table as read_processes
 from tests.run_helpers import LONG, begin, ended, wait_for_step, who
 
 
+@pytest.mark.slow
 def test_neither_a_copy_in_another_home_nor_an_unknown_word_ends_a_run(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +63,7 @@ def stale() -> set[int]:
     return {each.process.identity.pid for each in find_stale(read_processes())}
 
 
+@pytest.mark.slow
 def test_the_supervisor_of_a_folder_that_was_moved_goes_along(home: Path) -> None:
     run = begin(home, "first", **LONG)
     wait_for_step(run, 1)

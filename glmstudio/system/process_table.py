@@ -23,7 +23,7 @@ _AGENT_NAME = "pt_elastic"  # and how they name torchrun itself
 _AGENT_PROGRAMS = ("torchrun", "accelerate", "accelerate-launch", "deepspeed")
 _AGENT_MODULES = re.compile(
     r"torch\.distributed\.(run|launch|elastic\b.*)|accelerate\.commands\b.*|deepspeed\.launcher\b.*"
-    r"|glmstudio\.train\.torchrun"
+    r"|glmstudio\.train\.distributed\.torchrun"
 )
 _AGENT_FILES = re.compile(
     r".*/(torch/distributed/(run|launch)|accelerate/commands/launch|deepspeed/launcher/(launch|runner))\.py"

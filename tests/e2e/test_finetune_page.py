@@ -15,6 +15,7 @@ from glmstudio.chat.model_server import ModelServer
 from glmstudio.rundir.run import Run, find_run, wait_for_end
 from tests.e2e.browser import CHROMIUM, visit
 from tests.e2e.studio import ROOT, Studio, studio
+from tests.marks import rare
 
 pytest.importorskip("playwright")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")]
@@ -52,7 +53,7 @@ def start(page: Any, name: str) -> Run:
 
 @pytest.mark.parametrize(
     ("locale", "finished", "resume"),
-    [("en-US", "Finished", "Resume from step"), ("zh-CN", "已完成", "从第")],
+    [rare("en-US", "Finished", "Resume from step"), ("zh-CN", "已完成", "从第")],
 )
 def test_three_choices_a_curve_a_stop_and_a_resume(
     running: Studio, chromium: Any, home: Path, locale: str, finished: str, resume: str

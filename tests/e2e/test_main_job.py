@@ -66,6 +66,7 @@ def test_from_a_command_to_a_right_tool_call(home: Path) -> None:
         ModelServer.stop()
 
 
+@pytest.mark.rare
 def test_the_same_by_clicking(home: Path) -> None:
     with browser() as chromium:
         with studio(home) as first, visit(chromium) as visitor:

@@ -13,6 +13,7 @@ from tests.e2e.browser import CHROMIUM, browser, visit
 from tests.e2e.studio import studio
 from tests.fakes.hub import Hub
 from tests.fakes.published import make_model
+from tests.marks import rare
 from tests.models import weights
 
 pytest.importorskip("playwright")
@@ -42,7 +43,7 @@ def chip(page: Any, look: str) -> str:
     ("locale", "words"),
     [
         ("en-US", {"paused": r"Paused at \d+ %", "ready": "Ready", "broken": "Damaged", "sum": "not the published checksum"}),
-        ("zh-CN", {"paused": r"已暂停在 \d+%", "ready": "可用", "broken": "已损坏", "sum": "校验和与发布的不一致"}),
+        rare("zh-CN", {"paused": r"已暂停在 \d+%", "ready": "可用", "broken": "已损坏", "sum": "校验和与发布的不一致"}),
     ],
 )  # fmt: skip
 @pytest.mark.slow

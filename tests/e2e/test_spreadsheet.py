@@ -14,6 +14,7 @@ from glmstudio.chat.model_server import ModelServer
 from glmstudio.rundir.run import find_run, wait_for_end
 from tests.e2e.browser import CHROMIUM, visit
 from tests.e2e.studio import Studio
+from tests.marks import one_language
 
 pytest.importorskip("playwright")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")]
@@ -53,7 +54,7 @@ def picture(page: Any, name: str) -> None:
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
-@pytest.mark.parametrize("locale", WORDS)
+@pytest.mark.parametrize("locale", one_language(WORDS, "zh-CN"))
 def test_facts_from_a_spreadsheet(running: Studio, chromium: Any, home: Path, tmp_path: Path, locale: str) -> None:
     passes, fewer, toolless, answers, compared, learned = WORDS[locale]
     with visit(chromium, locale=locale) as visitor:
