@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -37,6 +38,10 @@ settings.register_profile("studio", settings(), deadline=None)
 settings.load_profile("studio")
 
 
+# Files whose subject is all processes, ports or names of this machine.
+MACHINE = ("test_doctor", "test_process.py", "test_whose_run.py")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--quick`: about half of the tests in a quarter of the time."""
     parser.addoption("--quick", action="store_true", help="run only what needs neither PyTorch nor a browser")
@@ -50,7 +55,20 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     alone = option.usepdb or option.collectonly or option.capture == "no" or "PYTEST_XDIST_WORKER" in os.environ
     everything = config.args_source == pytest.Config.ArgsSource.TESTPATHS
     if everything and not alone and getattr(option, "numprocesses", 0) is None:
-        option.numprocesses, option.dist = 2, "loadgroup"
+        option.numprocesses, option.loadscopereorder = 2, False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays in one process, which has its fixtures; so do all that look at the whole machine."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "machine" if file.rpartition("/")[2].startswith(MACHINE) else file
+
+    return ByFile(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,21 +85,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if skipped else None
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A file stays in one process, which has its fixtures; so do all that look at the whole machine. With `--quick`, leave
-    out the tests of the other files that need PyTorch."""
-    for item in items:
-        file = item.path.name
-        item.add_marker(pytest.mark.xdist_group("machine" if file.startswith(MACHINE) else file))
+    """With `--quick`, leave out the tests of the other files that need PyTorch."""
     if config.getoption("quick"):
         left_out = [item for item in items if item.get_closest_marker("torch")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
-
-
-# Whose subject is all processes, ports or names of this machine.
-MACHINE = ("test_doctor", "test_process.py", "test_whose_run.py")
 
 
 @pytest.fixture

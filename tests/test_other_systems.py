@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_imports import LIGHT, ROOT
+from tests.light_modules import LIGHT, ROOT
+from tests.marks import slow
 
 SYSTEMS = ("win32", "darwin")
 
@@ -22,14 +23,14 @@ def on(system: str, code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", ["win32", slow("darwin")])
 def test_every_light_module_imports(home: Path, system: str) -> None:
     names = ["launcher", "glmstudio.setup.install", *LIGHT]
     code = f"import importlib\nfor name in {names!r}:\n    importlib.import_module(name)\nprint('all')"
     assert on(system, code).endswith("all\n")
 
 
-@pytest.mark.parametrize(("system", "way"), [("win32", "wsl --install"), ("darwin", "a Linux machine")])
+@pytest.mark.parametrize(("system", "way"), [slow("win32", "wsl --install"), ("darwin", "a Linux machine")])
 def test_the_doctor_tells_what_does_not_work(home: Path, system: str, way: str) -> None:
     code = "import sys\nfrom glmstudio.cli import main\nsys.exit(main(['doctor', '--json']) and 0)"
     report = json.loads(on(system, code))
@@ -41,6 +42,7 @@ def test_the_doctor_tells_what_does_not_work(home: Path, system: str, way: str) 
     assert "GPU" in told["why"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_data_the_plan_and_harmless_tools_work(home: Path, system: str) -> None:
     code = """
@@ -57,7 +59,7 @@ print(call(shipped()["calculator"], {"expression": "6*7"}).content, refused and 
     assert on(system, code).splitlines()[-1] == "42 tools.no_fence"
 
 
-@pytest.mark.parametrize(("system", "way"), [("win32", "WSL2"), ("darwin", "Linux machine")])
+@pytest.mark.parametrize(("system", "way"), [("win32", "WSL2"), slow("darwin", "Linux machine")])
 def test_what_does_not_work_is_refused_before_the_click(home: Path, system: str, way: str) -> None:
     code = """
 from glmstudio.cluster.spec import make_cluster
