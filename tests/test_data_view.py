@@ -20,7 +20,7 @@ def bad(line: int, fix: str | None = None, file: str = "/x/data.jsonl") -> Probl
 
 def drawn(html: str) -> ET.Element:
     """The markup as a tree: every element is closed, every value escaped."""
-    whole = html.replace(" open>", ' open="">')
+    whole = str(html).replace(" open>", ' open="">')
     return ET.fromstring(f"<body>{whole}</body>")  # noqa: S314  our own markup
 
 

@@ -56,7 +56,7 @@ def test_the_build_fits_driver_and_card(
 
 def test_without_a_driver_the_default_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_build, "nvidia", lambda: None)
-    assert torch_build.choose("auto") == ("2.13.0", "no NVIDIA driver here")
+    assert torch_build.choose("auto") == ("2.13.0", "no NVIDIA driver found")
     assert torch_build.requirement("2.13.0") == ["torch==2.13.0"]
 
 
@@ -64,8 +64,8 @@ def test_a_driver_that_is_too_old_is_an_error_with_two_ways_out() -> None:
     with pytest.raises(Stop) as stop:
         torch_build.pick(V100, (440, 33, 1))
     assert str(stop.value) == (
-        "The NVIDIA driver 440.33.1 is too old for every PyTorch that GLM Studio can use; it takes 450.80.02 or newer. "
-        "Update the driver, or run on the processor alone: python launcher.py --torch cpu"
+        "The NVIDIA driver 440.33.1 is too old for every PyTorch that GLM Studio can use; 450.80.02 or later is needed. "
+        "Update the driver, or use the CPU: python launcher.py --torch cpu"
     )
 
 
@@ -183,7 +183,7 @@ def test_a_python_that_does_not_fit(version: tuple[int, int, int], monkeypatch: 
     expected = f"GLM Studio needs Python 3.10, 3.11, 3.12 or 3.13, and this is Python {version[0]}.{version[1]}."
     with pytest.raises(Stop) as stop:
         launcher.check_python()
-    assert str(stop.value) == f"{expected} This machine has one that fits: python3.11 launcher.py"
+    assert str(stop.value) == f"{expected} A suitable one is installed: python3.11 launcher.py"
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(Stop) as stop:
         launcher.check_python()
@@ -205,7 +205,7 @@ def test_a_missing_venv_module_names_the_package(tmp_path: Path, monkeypatch: py
         install._create_environment("1/3")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert str(stop.value) == (
-        "This Python cannot make virtual environments: its “ensurepip” module is missing. On Debian or Ubuntu, run "
+        "This Python cannot create virtual environments: its “ensurepip” module is missing. On Debian or Ubuntu, run "
         f"“sudo apt install python{version}-venv” and start again; elsewhere, use the Python from python.org."
     )
 
@@ -234,13 +234,13 @@ def test_a_failing_pip_is_explained(output: str, reason: str) -> None:
     beginnings = {
         "disk_full": f"The disk with {state.VENV} is full.",
         "no_network": "The set-up cannot reach the package index (Temporary failure in name resolution).",
-        "not_writable": f"{state.VENV} cannot be written (Permission denied: '/x').",
-        "no_build": "There is no PyTorch 9.9 for this computer",
-        "pip_failed": "Installing failed: Cannot install a and b because these are in conflict.",
+        "not_writable": f"Cannot write to {state.VENV} (Permission denied: '/x').",
+        "no_build": "There is no PyTorch 9.9 for this machine",
+        "pip_failed": "The installation failed: Cannot install a and b because these are in conflict.",
     }
     text = packages.explain(output)
     assert text.startswith(beginnings[reason])
-    assert text.endswith(f"The whole output is in {state.LOG}.")
+    assert text.endswith(f"The full output is in {state.LOG}.")
 
 
 def test_the_progress_of_pip_is_put_in_words() -> None:
@@ -249,7 +249,7 @@ def test_the_progress_of_pip_is_put_in_words() -> None:
     shown.read("Collecting torch==2.13.0\n")
     shown.read("Collecting sympy>=1.13.3 (from torch==2.13.0)\n")
     shown.read("  Downloading sympy-1.14-py3-none-any.whl.metadata (1 kB)\n")
-    assert shown.part() == "looking up, 2 found"
+    assert shown.part() == "resolving, 2 packages found"
     assert not shown.read("Downloading https://files.example/torch-2.13.0-cp311-cp311-linux_x86_64.whl (858.1 MB)\n")
     assert shown.read("Progress 412000000 of 858100000\n")
     assert shown.part() == "downloading torch, package 1 of 2, 412 of 858 MB"
@@ -332,7 +332,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     assert first.stdout == clone.handed_over  # a pipe gets what the command says, even from the very first start
     lines = first.stderr.splitlines()
     assert lines[0].startswith(f"Setting up GLM Studio in {clone.folder}/.venv.")
-    assert "[2/3] PyTorch 2.13.0 (no NVIDIA driver here)" in lines
+    assert "[2/3] PyTorch 2.13.0 (no NVIDIA driver found)" in lines
     assert "[3/3] small" in lines
     assert lines[-1].startswith("GLM Studio is set up (")
     return clone
@@ -386,7 +386,7 @@ def test_a_chosen_build_is_kept_until_auto_is_asked_for(clone: Clone) -> None:
     assert "PyTorch 2.12.0 (as asked)" in clone.start("--torch", "2.12.0", "doctor").stderr
     assert clone.start("doctor").stdout == clone.handed_over
     assert (clone.site / "torch-2.12.0.dist-info").is_dir()
-    assert "PyTorch 2.13.0 (no NVIDIA driver here)" in clone.start("--torch", "auto", "doctor").stderr
+    assert "PyTorch 2.13.0 (no NVIDIA driver found)" in clone.start("--torch", "auto", "doctor").stderr
     assert (clone.site / "torch-2.13.0.dist-info").is_dir()
     assert clone.start("doctor").stdout == clone.handed_over
 
@@ -422,7 +422,7 @@ def test_no_network_is_said_in_plain_words(clone: Clone) -> None:
     assert failed.returncode == 1
     errors = failed.stderr.splitlines()
     assert errors[-2].startswith("The set-up cannot reach the package index (Connection refused).")
-    assert errors[-1] == f"The whole output is in {clone.folder}/.venv/setup.log."
+    assert errors[-1] == f"The full output is in {clone.folder}/.venv/setup.log."
     chinese = clone.start("doctor", **closed, LC_ALL="zh_CN.UTF-8")
     assert chinese.stderr.splitlines()[-2].startswith("无法连接软件包服务器")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from glmstudio.models.catalogue import Entry
 _TOKENS = {"modelscope": "MODELSCOPE_API_TOKEN", "huggingface": "HF_TOKEN", "mirror": "GLMSTUDIO_MIRROR_TOKEN"}
 TITLES = {"modelscope": "ModelScope", "huggingface": "Hugging Face", "mirror": "hf-mirror.com"}
 TIMEOUT_S = 20.0
+_PAUSE = 1.0  # seconds before a busy hub is asked once more
 CONNECTIONS = 4  # at once to one hub, unless the user says otherwise
 MOST_CONNECTIONS = 16
 
@@ -93,12 +95,7 @@ def list_files(model: Entry, source: str, *, layout: str = "") -> Listing:
     repo = model.repo(source)
     if not repo:
         raise StudioError("models.hub_no_model", source=TITLES[source], id=model.title)
-    try:
-        found, revision = (_ask_modelscope if source == "modelscope" else _ask_hugging_face)(repo, source)
-    except StudioError:
-        raise
-    except Exception as error:  # the clients raise by a dozen classes of three libraries
-        raise _refusal(error, source, repo) from error
+    found, revision = _ask(repo, source)
     return Listing(source, repo, revision, needed(found, repo, layout=layout))
 
 
@@ -128,6 +125,20 @@ def _weights(known: dict[str, RemoteFile], pattern: re.Pattern[str], index: str)
     if index not in known or counts != {len(shards)}:
         return []
     return [known[index], *(known[name] for name in shards)]
+
+
+def _ask(repo: str, source: str, *, again: bool = True) -> tuple[list[RemoteFile], str]:
+    """A hub's answer; one that is busy is asked once more (ModelScope's client does so by itself)."""
+    try:
+        return (_ask_modelscope if source == "modelscope" else _ask_hugging_face)(repo, source)
+    except StudioError:
+        raise
+    except Exception as error:  # the clients raise by a dozen classes of three libraries
+        problem = _refusal(error, source, repo)
+        if not again or source == "modelscope" or problem.key != "models.hub_busy":
+            raise problem from error
+    time.sleep(_PAUSE)
+    return _ask(repo, source, again=False)
 
 
 def _ask_modelscope(repo: str, _source: str) -> tuple[list[RemoteFile], str]:
