@@ -27,7 +27,6 @@ from glmstudio.errors import StudioError
 from glmstudio.files import digest
 from glmstudio.paths import DEMO
 from tests.bench.data_check import measure, write
-from tests.marks import slow
 from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
 from tests.waiting import until
 
@@ -311,7 +310,8 @@ def test_old_stores_go_and_nothing_else(tmp_path: Path, home: Path) -> None:
     assert not folders[4].exists()
 
 
-@pytest.mark.parametrize("kind", [slow("json"), "jsonl"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
 def test_a_large_file_is_never_in_memory(tmp_path: Path, kind: str) -> None:
     small, large = tmp_path / f"small.{kind}", tmp_path / f"large.{kind}"
     write(small, 100)

@@ -251,6 +251,7 @@ def test_an_engine_that_divides_is_for_full_fine_tuning() -> None:
     assert found(replace(FULL, engine="fsdp")) is None
 
 
+@pytest.mark.slow
 def test_deepspeed_that_is_absent_or_broken_is_said(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

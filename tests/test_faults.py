@@ -248,6 +248,7 @@ def test_ranks_that_ignore_the_signal_are_ended_in_time(
     assert ended(run) == ("stopped", None)
 
 
+@pytest.mark.slow
 def test_stop_and_save_takes_a_step_and_a_save(clean: Path, tmp_path: Path) -> None:
     run = begin(tmp_path, **LONG)
     before = wait_for_step(run, 3)
@@ -322,6 +323,7 @@ def copy_of(interrupted: Path, home: Path) -> Run:
     return find_run("run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", CUT)
 def test_a_checkpoint_cut_short_is_not_gone_on_from(clean: Path, interrupted: Path, how: str) -> None:
     run = copy_of(interrupted, clean)

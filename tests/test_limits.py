@@ -20,6 +20,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from glmstudio.access.connection_limits import Limits, limited
 from tests.e2e.studio import studio
+from tests.marks import slow
 from tests.servers import served
 from tests.waiting import until
 
@@ -127,7 +128,7 @@ def test_headers_that_come_letter_by_letter(connect: Callable[[], socket.socket]
     drip(client, b"x")
 
 
-@pytest.mark.parametrize("path", [b"/", b"/early"])
+@pytest.mark.parametrize("path", [b"/", slow(b"/early")])
 def test_the_next_request_has_its_own_time(connect: Callable[[], socket.socket], path: bytes) -> None:
     client = connect()
     for _ in range(12):
@@ -174,6 +175,7 @@ def test_a_server_that_is_late_itself_blames_nobody(connect: Callable[[], socket
     sender.join()
 
 
+@pytest.mark.slow
 def test_a_long_stream_and_a_slow_reader_are_served(connect: Callable[[], socket.socket]) -> None:
     stream, large = connect(), connect()
     for client, path in ((stream, b"/stream "), (large, b"/large ")):
@@ -187,6 +189,7 @@ def test_a_long_stream_and_a_slow_reader_are_served(connect: Callable[[], socket
     assert b"".join(b"%d " % number for number in range(8)) in said.replace(b"\r\n2\r\n", b"")
 
 
+@pytest.mark.slow
 def test_a_reader_that_takes_nothing_more_is_let_go(connect: Callable[[], socket.socket]) -> None:
     """The answer was given; its rest is not kept for ever."""
     client = connect()

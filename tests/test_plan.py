@@ -153,6 +153,7 @@ def wait(settings: Settings, key: str) -> Any:
     return look_probe(settings, "cpu", key)
 
 
+@pytest.mark.slow
 def test_a_probe_measures_once_and_leaves_nothing(home: Path) -> None:
     store = prepare(SAMPLE, DEMO / "model")
     chosen = store.select("stop", 512)

@@ -111,6 +111,7 @@ async def alone(server: Server) -> dict[tuple[str, str], str]:
         }
 
 
+@pytest.mark.slow
 def test_in_a_crowd_each_answer_is_the_one_given_alone_and_nothing_is_left_behind(server: Server) -> None:
     wanted = asyncio.run(alone(server))
     assert len(set(wanted.values())) > 9, "the models must differ for this to show anything"
