@@ -19,6 +19,7 @@ from glmstudio.rundir.run import Run, find_run, wait_for_end
 from glmstudio.tools.toolbox import trained
 from tests.e2e.browser import browser, visit
 from tests.e2e.studio import ROOT, get, studio
+from tests.marks import rare
 
 pytestmark = pytest.mark.slow
 PATIENCE = 900.0
@@ -32,10 +33,15 @@ def wait_for_step(run: Run, step: int) -> None:
         time.sleep(0.2)
 
 
-def test_from_a_command_to_a_right_tool_call(home: Path) -> None:
+SHIPPED = 1450  # steps of the preset
+
+
+@pytest.mark.parametrize("steps", [500, rare(SHIPPED)])  # 500 are enough for one tool
+def test_from_a_command_to_a_right_tool_call(home: Path, steps: int) -> None:
+    changed = [] if steps == SHIPPED else ["--set", f"steps={steps}"]
     with studio(home) as first:
         started = subprocess.run(
-            [sys.executable, "-m", "glmstudio", "train", "demo/ptuning_v2", "--name", "first", "--json"],
+            [sys.executable, "-m", "glmstudio", "train", "demo/ptuning_v2", *changed, "--name", "first", "--json"],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -50,7 +56,7 @@ def test_from_a_command_to_a_right_tool_call(home: Path) -> None:
     with studio(home) as second:
         assert get(second.port, "/", second.cookie)[0] == 200
         state = wait_for_end(run, seconds=PATIENCE)
-        assert (state.state, state.step) == ("finished", 1450), run.log()[0][-3000:]
+        assert (state.state, state.step) == ("finished", steps), run.log()[0][-3000:]
     ModelServer.start("demo", ["first"])
     try:
         server = wait_until_ready(120)
@@ -61,7 +67,8 @@ def test_from_a_command_to_a_right_tool_call(home: Path) -> None:
             http_client=httpx.Client(trust_env=False),
         )
         assert called(client, "Set a timer for 25 minutes.") == ("set_timer", {"value": 25})
-        assert called(client, "What time is it in Paris?") == ("get_time", {"city": "Paris"})
+        if steps == SHIPPED:
+            assert called(client, "What time is it in Paris?") == ("get_time", {"city": "Paris"})
     finally:
         ModelServer.stop()
 
