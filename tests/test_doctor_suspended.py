@@ -344,7 +344,7 @@ def test_a_run_of_the_studio_that_stands_still_is_named_and_stopped_as_a_run(cle
     assert {each.pid for each in parts.values()} == set(found)
     assert {(each.kind, each.ticked) for each in found.values()} == {("ours_suspended", False)}
     assert found[parts["rank"].pid].why("en").startswith("Belongs to the run “run”, which is suspended. ")
-    assert found[parts["rank"].pid].why("zh").startswith("属于训练“run”，它被挂起了。")
+    assert found[parts["rank"].pid].why("zh").startswith("属于训练任务“run”，它被挂起了。")
     (finding,) = findings("run")
     assert (finding.case, finding.subject) == ("ours", "run")
     assert "`python launcher.py runs stop run`" in finding.fix("en")

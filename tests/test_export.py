@@ -120,7 +120,7 @@ def losses(run: Run) -> list[float]:
 def test_the_export_as_a_command(runs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "glmstudio", "runs", "export", "full", "--to", "merged", str(tmp_path / "m")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, f"It is in {tmp_path / 'm'}.\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"Exported to {tmp_path / 'm'}.\n"), done.stderr
     assert (tmp_path / "m/tokenizer.model").read_bytes() == (DEMO / "model/tokenizer.model").read_bytes()
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 1

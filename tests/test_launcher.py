@@ -411,7 +411,7 @@ def test_a_broken_environment_is_made_anew(clone: Clone, damage: str) -> None:
         shutil.rmtree(clone.site / "pip")
         (clone.folder / ".venv" / "setup.json").unlink()
     again = clone.start("doctor")
-    assert f"The environment in {clone.folder}/.venv does not work, so it is made anew." in again.stderr
+    assert f"The environment in {clone.folder}/.venv does not work, so it is created again." in again.stderr
     assert again.stdout.endswith(clone.handed_over)
 
 
@@ -445,8 +445,8 @@ def test_a_second_launcher_waits_for_the_first_and_a_killed_one_is_no_obstacle(c
     )
     assert second.stderr is not None
     assert second.stderr.readline() == (
-        f"Another launcher (process {first.pid}) is setting up this folder. Waiting until its work is done; "
-        "Ctrl+C gives up.\n"
+        f"Another launcher (process {first.pid}) is setting up this folder. Waiting until it has finished; "
+        "press Ctrl+C to give up.\n"
     )
     (clone.folder / "go").touch()
     output, _ = second.communicate(timeout=60)

@@ -186,10 +186,8 @@ def test_a_preset_is_changed_saved_and_used(running: Studio, chromium: Any, home
         page.locator("#panel-settings [data-field=steps]").fill("none")
         page.locator("#panel-settings [data-field=batch_size]").fill("0")
         page.click("#panel-settings [data-act=settings]")
-        page.wait_for_selector("#panel-settings [role=alert]")
-        said = page.inner_text("#panel-settings [role=alert]")
-        assert "The setting “Steps” cannot be none" in said
-        assert "The setting “Batch size” cannot be 0" in said
+        page.wait_for_selector("#panel-settings [role=alert] :text('The setting “Batch size” cannot be 0')")
+        assert "The setting “Steps” cannot be none" in page.inner_text("#panel-settings [role=alert]")
         page.locator("#panel-settings [data-field=preset_name]").fill("demo/mine")
         page.click("#panel-settings [data-act=save-preset]")
         page.wait_for_selector("[data-preset='demo/mine'][aria-pressed=true]", timeout=30_000)
