@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +132,12 @@ class Run:
         return False
 
     def _read(self) -> RunReading:
-        return RunReading(
-            status=read_table(self.path / RunFiles.STATUS),
-            progress=read_table(self.path / RunFiles.PROGRESS),
-            last=self._last_row(),
+        status, progress = read_table(self.path / RunFiles.STATUS), read_table(self.path / RunFiles.PROGRESS)
+        reading = RunReading(status, progress, self._last_row())
+        if reading.ended:  # nothing else counts, and a page looks each second
+            return reading
+        return replace(
+            reading,
             queued=self.path.name in waiting(),
             stop_asked=(self.path / RunFiles.STOP).exists(),
             has_result=self.result is not None,
