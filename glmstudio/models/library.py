@@ -36,7 +36,7 @@ class Model:
 
     @property
     def ready(self) -> bool:
-        """Whether the folder is whole and, where it is large, proven by every byte."""
+        """Whether the folder is whole and, where it is large, verified by every byte."""
         return self.problem is None
 
     @property

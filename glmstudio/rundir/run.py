@@ -81,8 +81,10 @@ class Run:
         record, files = self.record, self._read()
         if files.ended:
             return state_of(record, files, Liveness())
-        life = self._liveness(record)
-        return state_of(record, self._read(), life)  # its supervisor may have written the end meanwhile
+        life = self._liveness(record, queued=files.queued)
+        if not (life.alive or files.queued):
+            files = self._read()  # its supervisor may have written the end meanwhile
+        return state_of(record, files, life)
 
     def metrics(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """The steps and validations written since byte `offset`, and the next offset. Costs only what is new."""
@@ -143,10 +145,12 @@ class Run:
             has_result=self.result is not None,
         )
 
-    def _liveness(self, record: RunRecord) -> Liveness:
+    def _liveness(self, record: RunRecord, *, queued: bool) -> Liveness:
         attempt, boot_id, now = record.attempt, process.boot_id(), time.monotonic()
         if is_copy(self.path, record):
             return Liveness(copied=True, boot_id=boot_id, now=now)
+        if queued:  # nothing of it was started, and looking for it would cost a look at every process
+            return Liveness(boot_id=boot_id, now=now)
         alive = process.alive(attempt.supervisor) or process.alive(attempt.agent)
         alive = alive or (not rebooted(attempt, boot_id) and self.has_processes())
         return Liveness(alive, boot_id=boot_id, now=now)

@@ -50,9 +50,6 @@ def install(position: str, title: str, arguments: list[str]) -> None:
             raise Stop(explain("".join(tail)))
 
 
-_WHEEL = re.compile(r"\s*(?:Downloading|Using cached|Processing) (?:\S*/)?([\w.]+)-\d\S*(?:whl|gz)(?: |$)")
-
-
 class Progress:
     """What pip is doing, read from what it prints."""
 

@@ -66,11 +66,6 @@ def alive(identity: Identity | None) -> bool:
     return identity is not None and identify(identity.pid) == identity
 
 
-def same_boot(identity: Identity) -> bool:
-    """Whether it was seen since the computer was started; if not, it is surely gone."""
-    return identity.boot_id == boot_id()
-
-
 def send(identity: Identity, signal: int | None) -> bool:
     """Signal exactly this process; False if it is gone, not ours to signal, this process, or one of its ancestors."""
     if signal is None or identity.pid <= 1 or identity.pid in {os.getpid(), *ancestors()}:

@@ -75,7 +75,7 @@ class _Sizes:
 
 
 def shard_packs(packs: list[Pack], rank: int, world: int) -> list[Pack]:
-    """The packs of one process. All get as many, so that nobody waits in vain: where they do not come out even, some
+    """The packs of one process. All get as many, so that no collective blocks: where they do not come out even, some
     packs come again with no weight."""
     rounds = -(-len(packs) // world)
     spare = [[(index, 0.0) for index, _ in pack] for pack in packs]

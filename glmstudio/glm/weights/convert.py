@@ -1,6 +1,6 @@
 """A published folder's weights written anew as 16-bit safetensors, under the same tensor names, in the same folder.
 
-    <folder>/.convert/    the new files, until every one of them is proven
+    <folder>/.convert/    the new files, until every one of them is verified
 
 What decides which weights a folder has is one file: the index, or the single `model.safetensors` (see `weight_files`).
 The new shards come beside the originals, never under the name of a weight file that is in use, and are not looked at

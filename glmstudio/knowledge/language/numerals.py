@@ -85,7 +85,6 @@ _PERCENT = re.compile(r" ?%| ?per ?cent\b| percentage points?\b")
 _SIGN = re.compile(r"minus |negative |-|零下|负")
 _HAN = re.compile(r"[零〇一二两三四五六七八九十百千万亿]{1,20}")
 _HAN_DECIMALS = re.compile(r"点([零〇一二三四五六七八九]{1,10})(?![分十刻])")
-_HAN_SCALE_ALONE = re.compile(r"[百千万亿]")
 
 
 def numeral_at(text: str, at: int) -> tuple[Fraction, int] | None:

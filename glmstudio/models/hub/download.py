@@ -1,4 +1,4 @@
-"""A model from a hub into a folder: listed, fetched, proven file by file; whole at the end, or stopped with a reason.
+"""A model from a hub into a folder: listed, fetched, verified file by file; whole at the end, or stopped with a reason.
 
 <folder>/.download/     files on their way, and the lock that keeps a second studio off
 <folder>/glmstudio.json what arrived: sizes and sums

@@ -54,9 +54,7 @@ def _composer(page: PageRenderer, log: gr.HTML) -> None:
         page.live(send, _send_button)
     with gr.Row(elem_id="chat-buttons"):
         stop = gr.Button(size="sm", elem_id="chat-stop")
-        page.live(
-            stop, lambda lang, chat: {"value": say(lang, "ui.chat.stop"), "interactive": shown_conversation(chat).busy}
-        )
+        page.live(stop, _stop_button)
         clear = gr.Button(size="sm", elem_id="chat-clear")
         page.live(clear, _clear_button)
     for trigger in (send.click, box.submit):

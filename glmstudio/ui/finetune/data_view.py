@@ -94,12 +94,12 @@ def _box(look: str, *parts: Html) -> Html:
 
 def _line(lang: str, problem: Problem, several: bool) -> Html:
     place = say(lang, "ui.data.line", line=problem.line)
-    mend = tag(' <span class="gs-small">({text})</span>', text=say(lang, "ui.data.can_mend")) if problem.fix else ""
+    fixable = tag(' <span class="gs-small">({text})</span>', text=say(lang, "ui.data.can_mend")) if problem.fix else ""
     return tag(
-        "<li><b>{place}</b> {text}{mend}</li>",
+        "<li><b>{place}</b> {text}{fixable}</li>",
         place=f"{Path(problem.file).name} · {place}" if several else place,
         text=problem.text(lang),
-        mend=mend,
+        fixable=fixable,
     )
 
 
