@@ -469,7 +469,7 @@ def test_ctrl_c_says_that_the_next_start_goes_on(clone: Clone) -> None:
     until(lambda: (clone.folder / "never.waiting").exists())
     os.killpg(started.pid, signal.SIGINT)
     _, errors = started.communicate(timeout=30)
-    assert errors.endswith("\nStopped. Start again to go on where the set-up was.\n")
+    assert errors.endswith("\nStopped. Start again to continue from here.\n")
     assert started.returncode == 130
 
 
