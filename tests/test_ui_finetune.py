@@ -22,7 +22,7 @@ from glmstudio.files import write_json
 from glmstudio.paths import DEMO, SAMPLE
 from glmstudio.rundir.record import RunRecord
 from glmstudio.rundir.run import find_run
-from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, preset_cards, review
+from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, preset_cards, review, start_bar
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import runwatch, uploads
@@ -160,7 +160,7 @@ def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
     monkeypatch.setattr(uploads.shutil, "copyfile", full)
     view, path = finetune_step.take_upload(FinetuneState(data="before"), SimpleNamespace(name=str(given)))
     assert (path, view.data, list((home / "data").iterdir())) == ("before", "before", [])
-    assert "No space left on device" in finetune_step.render_start("en", view)
+    assert "No space left on device" in start_bar.render_bar("en", view)
 
     a_run(home, "kept")
     monkeypatch.setattr(run_actions, "write_note", lambda *_: full(0, tmp_path / "x"))
@@ -327,7 +327,7 @@ def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch:
 
     assert found.problem is not None
     assert found.problem.key == "runs.does_not_fit"
-    assert 'data-act="remedy"' in review.render_plan("en", view)
+    assert 'data-act="remedy"' in start_bar.render_bar("en", view)
     fitting = form_actions.act(view, {"act": "remedy"})
     assert read_form(fitting).problem is None
     assert dict(fitting.changes)["gradient_checkpointing"] == "on"

@@ -39,8 +39,10 @@ class Plan:
     """
 
     settings: Settings
+    shape: ModelShape
     place: DeviceMemory
     need: Need
+    tokens: int  # of all steps
     learned_from: int
     held_back: int
     mixed: int
@@ -113,13 +115,15 @@ def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Sel
     again = (planned.checkpoint_layers or shape.layers) if planned.gradient_checkpointing == "on" else 0
     probe = look_probe(planned, place.device, store.key)
     per_step = settings.batch_size * settings.accumulation
-    tokens = settings.steps * per_step * chosen.tokens / chosen.used
+    tokens = round(settings.steps * per_step * chosen.tokens / chosen.used)
     epochs = settings.steps * per_step / learned_from
     fewer = max(1, MOST_PASSES * learned_from // per_step)
     return Plan(
         settings=planned,
+        shape=shape,
         place=place,
         need=needed,
+        tokens=tokens,
         learned_from=learned_from,
         held_back=held,
         mixed=chosen.mixed,

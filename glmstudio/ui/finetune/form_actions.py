@@ -21,7 +21,7 @@ from glmstudio.rundir.occupancy import chat_on
 from glmstudio.runs.start import start as start_asked
 from glmstudio.ui.finetune import cluster_form, teach_actions
 from glmstudio.ui.framework.ttl_cache import clear_caches
-from glmstudio.ui.state.form_state import read_form
+from glmstudio.ui.state.form_state import read_form, source_of
 from glmstudio.ui.state.page_state import FinetuneState, PageState
 from glmstudio.ui.state.runwatch import live_run
 
@@ -41,21 +41,21 @@ def act(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
         return replace(form, form_problem=refused(error))
 
 
-def act_start(state: PageState, data: dict[str, Any]) -> PageState:
-    """Start although a chat holds the GPU: instead of it, or beside it."""
+def act_bar(state: PageState, data: dict[str, Any]) -> PageState:
+    """A button of the bar; two of them start although a chat holds the GPU: instead of it, or beside it."""
     if data.get("act") in ("unload-start", "beside-start"):
         return start(state, unload=data["act"] == "unload-start", beside=data["act"] == "beside-start")
-    return state
+    return replace(state, finetune=act(state.finetune, data))
 
 
 def start(state: PageState, *, unload: bool = False, beside: bool = False) -> PageState:
     """Start the run that the form describes; a second click on the same form within a moment starts nothing."""
     form = state.finetune
-    key = (form.source, form.data, form.preset, form.name, form.changes, form.cluster)
+    key = (source_of(form), form.data, form.preset, form.name, form.changes, form.cluster)
     with _starting:
         last = _started.get(key)
         if last and time.monotonic() - last[1] < _MOMENT_S:
-            return replace(state, runs=replace(state.runs, run=last[0]))
+            return _opened(state, last[0])
         try:
             clear_caches()
             run = _started_run(form, unload=unload, beside=beside)
@@ -63,7 +63,12 @@ def start(state: PageState, *, unload: bool = False, beside: bool = False) -> Pa
             return replace(state, finetune=replace(form, form_problem=error))
         _started.clear()
         _started[key] = run, time.monotonic()
-    return replace(state, runs=replace(state.runs, run=run), finetune=replace(form, form_problem=None))
+    return _opened(state, run)
+
+
+def _opened(state: PageState, run: str) -> PageState:
+    form = replace(state.finetune, form_problem=None, started=run)
+    return replace(state, runs=replace(state.runs, run=run), finetune=form)
 
 
 def _started_run(form: FinetuneState, *, unload: bool, beside: bool) -> str:

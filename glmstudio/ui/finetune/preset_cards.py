@@ -5,12 +5,12 @@ from __future__ import annotations
 from glmstudio.config.presets import Preset, read_presets, shipped_like
 from glmstudio.config.settings import FieldDoc, Settings, change, choice_words, differences, field_docs
 from glmstudio.errors import StudioError
-from glmstudio.planning.memory_fit import PresetFit, fit
 from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, prose, tag
 from glmstudio.ui.framework.ttl_cache import cached
-from glmstudio.ui.state.choice import model_in_use
-from glmstudio.ui.state.form_state import presets_in_order, read_form, teaches_facts
+from glmstudio.ui.state.form_state import read_form, source_of
 from glmstudio.ui.state.page_state import FinetuneState
+from glmstudio.ui.state.presets_here import PresetHere, presets_here
+from glmstudio.units import duration
 from glmstudio.words import has, say
 
 # What a form shows first; the others follow in the order of the settings.
@@ -20,27 +20,16 @@ _MOST_WRONG = 3  # presets that cannot be read
 
 
 def render_presets(lang: str, form: FinetuneState) -> Html:
-    """A card for each preset, the chosen one pressed; those for other models are folded."""
-    chosen, used = read_form(form).preset, model_in_use()
-    mine: list[Html] = []
-    others: list[Html] = []
-    facts = form.source == "facts"
-    for preset, found in sorted(_fits(), key=lambda each: facts and not teaches_facts(each[0])):
-        picked = chosen is not None and preset.name == chosen.name
-        near = picked or preset.model == (used.name if used else "demo")
-        (mine if near else others).append(_card(lang, preset, found, picked))
+    """A card for each preset, the chosen one pressed: those that fit, the best of each kind; others are folded."""
+    found = read_form(form)
+    first, mine, others = presets_here(found, facts=source_of(form) == "facts")
+    chosen = found.preset.name if found.preset else None
     return tag(
-        '<fieldset class="gs-choice"><legend>{label}</legend><div class="gs-presets">{mine}</div>{others}{wrong}'
-        "</fieldset>",
+        '<fieldset class="gs-choice"><legend>{label}</legend>{first}{more}{others}{wrong}</fieldset>',
         label=say(lang, "ui.preset.label"),
-        mine=mine,
-        others=fold(
-            say(lang, "ui.preset.others", n=len(others)),
-            tag('<div class="gs-presets">{cards}</div>', cards=others),
-            key="other-presets",
-        )
-        if others
-        else "",
+        first=_cards(lang, first, chosen),
+        more=_folded(lang, mine, "more", chosen),
+        others=_folded(lang, others, "others", chosen),
         wrong=[problem(lang, error, kind="attention") for error in _wrong()[:_MOST_WRONG]],
     )
 
@@ -68,12 +57,19 @@ def _wrong() -> list[StudioError]:
     return read_presets()[1]
 
 
-@cached(3.0)
-def _fits() -> list[tuple[Preset, PresetFit]]:
-    return [(preset, fit(preset.settings)) for preset in presets_in_order()]
+def _cards(lang: str, presets: list[PresetHere], chosen: str | None) -> Html:
+    cards = [_card(lang, each, each.preset.name == chosen) for each in presets]
+    return tag('<div class="gs-presets">{cards}</div>', cards=cards)
 
 
-def _card(lang: str, preset: Preset, found: PresetFit, chosen: bool) -> Html:
+def _folded(lang: str, presets: list[PresetHere], name: str, chosen: str | None) -> Html:
+    if not presets:
+        return Html("")
+    return fold(say(lang, f"ui.preset.{name}", n=len(presets)), _cards(lang, presets, chosen), key=f"{name}-presets")
+
+
+def _card(lang: str, each: PresetHere, chosen: bool) -> Html:
+    preset = each.preset
     return tag(
         '<button type="button" class="gs-preset" data-key="preset-{name}" data-act="preset" data-preset="{name}"'
         ' aria-pressed="{chosen}"><b>{title}</b><span class="gs-small">{about}</span>{need}</button>',
@@ -81,25 +77,29 @@ def _card(lang: str, preset: Preset, found: PresetFit, chosen: bool) -> Html:
         chosen="true" if chosen else "false",
         title=preset.title(lang),
         about=preset.about(lang),
-        need=_need(lang, found),
+        need=_need(lang, each),
     )
 
 
-def _need(lang: str, found: PresetFit) -> Html:
-    if found.problem is None and found.need is not None and found.place is not None:
+def _need(lang: str, each: PresetHere) -> Html:
+    found, wrong = each.fit, each.problem
+    if wrong is None and found.need is not None and found.place is not None:
         values = {"need": found.need.total / 1e9, "total": found.place.total / 1e9}
         text = say(lang, "ui.preset.needs", **values)
+        time = each.time if each.time and each.time.measured else None
+        takes = say(lang, "ui.plan.takes", time=duration(lang, time.seconds)) if time else ""
         return tag(
-            '<span class="gs-small gs-number">{text}</span>{bar}',
+            '<span class="gs-small gs-number">{text}</span>{takes}{bar}',
             text=text,
+            takes=tag('<span class="gs-small gs-number">{takes}</span>', takes=takes) if takes else "",
             bar=bar(found.need.total / found.place.total, label=text),
         )
-    if found.problem is None or (found.need is None and found.problem.key not in _CARDS_MISSING):
+    if wrong is None or (found.need is None and wrong.key not in _CARDS_MISSING):
         return Html("")  # a model that is not there yet: the Model step tells
     return tag(
         '{chip}<span class="gs-small">{why}</span>',
         chip=chip("attention", say(lang, "ui.preset.cannot")),
-        why=prose(f"{found.problem.what(lang)} {found.problem.fix(lang, page=True)}"),
+        why=prose(f"{wrong.what(lang)} {wrong.fix(lang, page=True)}"),
     )
 
 

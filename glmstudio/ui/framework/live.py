@@ -56,6 +56,7 @@ class _Binding:
     mode: str = "multiple"
     event: bool = False
     js: str | None = None
+    after_js: str | None = None  # what the browser does once the answer is there, or failed
     part: str = ""  # what it takes and returns; "" is the whole state
 
 
@@ -174,6 +175,8 @@ class PageRenderer:
                 js=binding.js,
                 **_QUICK,
             )
+            if binding.after_js:
+                event.then(None, js=binding.after_js)
             for panel, render, changes in self._followed:
                 if panel is binding.following:
                     follower = self._follower(render, changes)

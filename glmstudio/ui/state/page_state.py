@@ -36,7 +36,7 @@ class FactsState:
 class FinetuneState:
     """The form of the Fine-tune step."""
 
-    source: str = "sample"
+    source: str = ""  # the kind of data; "": nobody chose
     data: str = ""
     preset: str = ""
     name: str = ""
@@ -48,6 +48,7 @@ class FinetuneState:
     record: int = 0  # the record that is shown as the model sees it
     settings_problem: StudioError | None = None
     form_problem: StudioError | None = None
+    started: str = ""  # the run that this page started last
     facts: FactsState = field(default_factory=FactsState)
 
 

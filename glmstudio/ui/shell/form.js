@@ -1,0 +1,41 @@
+// The form of the Fine-tune step, as far as it must not wait for the server: Start answers at once, and the run that it
+// made comes into view.
+"use strict";
+window.studioForm = (() => {
+  const root = document.documentElement;
+  const PATIENCE_MS = 30_000, LOOKS = 60;
+
+  // ---- Start
+  let calm = 0;
+  function starting() {
+    root.classList.add("gs-is-starting");
+    const button = document.getElementById("finetune-start");
+    if (button) button.setAttribute("aria-busy", "true");
+    clearTimeout(calm);
+    calm = setTimeout(started, PATIENCE_MS);  // a studio that does not answer
+    return studio.typed();
+  }
+  function started() {
+    clearTimeout(calm);
+    root.classList.remove("gs-is-starting");
+    const button = document.getElementById("finetune-start");
+    if (button) button.removeAttribute("aria-busy");
+  }
+  // The run is drawn a moment after the answer that made it.
+  function reveal(name, looks = LOOKS) {
+    const run = document.querySelector(`#panel-run [data-key="${CSS.escape("run-" + name)}"]`);
+    if (!run) { if (looks) setTimeout(() => reveal(name, looks - 1), 50); return; }
+    const bar = document.getElementById("finetune-bar"), { top } = run.getBoundingClientRect();
+    const end = innerHeight - (bar ? bar.offsetHeight : 0);
+    if (top >= 0 && top < end - 120) return;
+    run.closest("#panel-run").scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  }
+
+  // ---- marks of the bar that the server changes
+  const marks = { "data-started": (value) => { started(); if (value) reveal(value); } };
+  new MutationObserver((changes) => {
+    for (const { target, attributeName } of changes) marks[attributeName](target.getAttribute(attributeName));
+  }).observe(root, { subtree: true, attributes: true, attributeFilter: Object.keys(marks) });
+
+  return { starting, started };
+})();
