@@ -19,6 +19,7 @@ from glmstudio.ui.finetune import (
     gpu_choice,
     preset_cards,
     review,
+    settings_form,
     start_bar,
     teach_actions,
     teach_view,
@@ -97,7 +98,7 @@ def _form(page: PageRenderer, source: Any) -> list[Any]:
     page.panel("data", review.render_data, form_actions.act)
     page.panel("presets", preset_cards.render_presets, form_actions.act)
     page.panel("cards", gpu_choice.render_cards, form_actions.act)
-    page.panel("settings", preset_cards.render_settings, form_actions.act)
+    page.panel("settings", settings_form.render_settings, form_actions.act)
     page.panel("machines", cluster_form.render_machines, form_actions.act)
     name = gr.Textbox(max_lines=1, max_length=60, elem_id="finetune-name")
     page.words(name, label="ui.finetune.name", placeholder="ui.finetune.name_example", info="ui.finetune.name_info")

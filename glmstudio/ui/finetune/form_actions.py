@@ -132,6 +132,12 @@ def _reset(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
     return replace(form, changes=(), settings_problem=None, form_problem=None)
 
 
+def _reset_one(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
+    """A setting as in the preset; what else was wrong was not taken over and is told again when it is typed."""
+    kept = tuple(pair for pair in form.changes if pair[0] != data.get("setting"))
+    return replace(form, changes=kept, settings_problem=None, form_problem=None)
+
+
 def _policy(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
     return _changed(form, {"bad_records": data.get("policy")})
 
@@ -205,6 +211,7 @@ _ACTIONS: dict[str, Callable[[FinetuneState, dict[str, Any]], FinetuneState]] = 
     "record": _record,
     "settings": _settings,
     "reset": _reset,
+    "reset-one": _reset_one,
     "policy": _policy,
     "save-preset": _save_preset,
     "delete-preset": _delete_preset,

@@ -1,20 +1,17 @@
-"""Presets as cards with the memory they need; and all settings in a fold."""
+"""Presets as cards, each with the memory that it needs and the time that it takes here."""
 
 from __future__ import annotations
 
-from glmstudio.config.presets import Preset, read_presets, shipped_like
-from glmstudio.config.settings import FieldDoc, Settings, change, choice_words, differences, field_docs
+from glmstudio.config.presets import read_presets
 from glmstudio.errors import StudioError
-from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, prose, tag
+from glmstudio.ui.framework.markup import Html, bar, chip, fold, problem, prose, tag
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.form_state import read_form, source_of
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.ui.state.presets_here import PresetHere, presets_here
 from glmstudio.units import duration
-from glmstudio.words import has, say
+from glmstudio.words import say
 
-# What a form shows first; the others follow in the order of the settings.
-_PLACED_ELSEWHERE = ("model", "data")
 _CARDS_MISSING = ("runs.cards_and_processes", "runs.no_card")
 _MOST_WRONG = 3  # presets that cannot be read
 
@@ -32,24 +29,6 @@ def render_presets(lang: str, form: FinetuneState) -> Html:
         others=_folded(lang, others, "others", chosen),
         wrong=[problem(lang, error, kind="attention") for error in _wrong()[:_MOST_WRONG]],
     )
-
-
-def render_settings(lang: str, form: FinetuneState) -> Html:
-    """All settings as a form, what differs from the preset, and saving it as a preset of one's own."""
-    found = read_form(form)
-    if found.preset is None:
-        return Html("")
-    settings = _shown(found.preset, form)
-    body = tag(
-        '<div data-scope data-live="settings" data-typed class="gs-stack">'
-        '<div class="gs-fields gs-settings">{fields}</div><div class="gs-row">{use}{reset}</div></div>{changed}{keep}',
-        fields=[_field(lang, doc) for doc in field_docs(settings, lang) if doc.name not in _PLACED_ELSEWHERE],
-        use=button("settings", say(lang, "ui.preset.use")),
-        reset=button("reset", say(lang, "ui.preset.reset"), look="quiet") if form.changes else "",
-        changed=_changed(lang, found.preset, settings, form),
-        keep=_keep(lang, found.preset),
-    )
-    return fold(say(lang, "ui.preset.settings"), body, key="settings", unfolded=bool(form.changes))
 
 
 @cached(3.0)
@@ -100,102 +79,4 @@ def _need(lang: str, each: PresetHere) -> Html:
         '{chip}<span class="gs-small">{why}</span>',
         chip=chip("attention", say(lang, "ui.preset.cannot")),
         why=prose(f"{wrong.what(lang)} {wrong.fix(lang, page=True)}"),
-    )
-
-
-def _shown(preset: Preset, form: FinetuneState) -> Settings:
-    """The settings of the form; those of the preset if they are invalid."""
-    try:
-        return change(preset.settings, dict(form.changes), source="")
-    except StudioError:
-        return preset.settings
-
-
-def _field(lang: str, doc: FieldDoc) -> Html:
-    """One setting as a labelled field with its help."""
-    if doc.choices or doc.kind == "bool":
-        choices = doc.choices or ("true", "false")
-        value = str(doc.value).lower() if doc.kind == "bool" else doc.value
-        options = [
-            tag(
-                '<option value="{choice}"{chosen}>{words}</option>',
-                choice=choice,
-                words=choice_words(lang, choice),
-                chosen=Html(" selected") if choice == value else "",
-            )
-            for choice in choices
-        ]
-        field = tag('<select data-field="{name}">{options}</select>', name=doc.name, options=options)
-    else:
-        field = tag(
-            '<input data-field="{name}" value="{value}"{mode}>',
-            name=doc.name,
-            value=f"{doc.value:.12g}" if doc.kind == "float" else doc.value,
-            mode=Html(' inputmode="decimal"') if doc.kind in ("int", "float") else "",
-        )
-    return tag(
-        '<label title="{help}"><span>{label}</span>{field}<span class="gs-help">{help}</span></label>',
-        help=doc.help,
-        label=doc.label,
-        field=field,
-    )
-
-
-def _changed(lang: str, preset: Preset, settings: Settings, form: FinetuneState) -> Html:
-    """What differs from the preset (for one's own: from the shipped one), and errors in what was typed."""
-    origin = shipped_like(preset) if preset.own else preset
-    rows = [
-        tag("<tr><td>{label}</td><td>{before}</td><td>{after}</td></tr>", label=label, before=before, after=after)
-        for label, before, after in differences(origin.settings, settings, lang)
-    ]
-    wrong = labelled(lang, form.settings_problem) if form.settings_problem else None
-    return tag(
-        "{wrong}{table}",
-        wrong=problem(lang, wrong) if wrong else "",
-        table=tag(
-            '<table class="gs-table"><thead><tr><th>{name}</th><th>{before}</th><th>{after}</th></tr></thead>'
-            "<tbody>{rows}</tbody></table>",
-            name=say(lang, "ui.preset.setting"),
-            before=origin.title(lang),
-            after=say(lang, "ui.preset.after"),
-            rows=rows,
-        )
-        if rows
-        else "",
-    )
-
-
-def labelled(lang: str, wrong: StudioError) -> StudioError:
-    """The error with the labels of the form instead of setting names; another error unchanged."""
-    if wrong.key != "presets.wrong":
-        return wrong
-    errors = [
-        StudioError(each.key, **each.values | {"name": f"“{say(lang, label)}”"})
-        if has(label := f"settings.{each.values['name']}.label")
-        else each
-        for each in wrong.values["errors"]
-    ]
-    return StudioError("ui.preset.wrong", errors=tuple(errors))
-
-
-def _keep(lang: str, preset: Preset) -> Html:
-    """Save the settings as a preset; one's own can also be deleted."""
-    mine = preset.own
-    return tag(
-        '<div data-scope class="gs-row gs-keep"><label class="gs-small">{label} <input data-field="preset_name"'
-        ' value="{name}"></label>{save}{delete}</div>',
-        label=say(lang, "ui.preset.name"),
-        name=preset.name if mine else f"{preset.name}-2",
-        save=button("save-preset", say(lang, "ui.preset.save")),
-        delete=button(
-            "delete-preset",
-            say(lang, "ui.preset.delete"),
-            look="danger",
-            preset=preset.name,
-            confirm=say(lang, "ui.preset.delete_confirm", name=preset.title(lang)),
-            yes=say(lang, "ui.preset.delete"),
-            no=say(lang, "ui.run.keep"),
-        )
-        if mine
-        else "",
     )

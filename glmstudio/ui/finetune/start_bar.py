@@ -8,7 +8,7 @@ from glmstudio.config.optional_packages import DEEPSPEED, OptionalPackage
 from glmstudio.errors import StudioError
 from glmstudio.planning.pace import ExpectedTime
 from glmstudio.planning.plan import Plan
-from glmstudio.ui.finetune.preset_cards import labelled
+from glmstudio.ui.finetune.settings_form import labelled
 from glmstudio.ui.framework.markup import Html, busy, button, go, icon, problem, prose, tag
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import FormState, read_form
@@ -83,6 +83,8 @@ def _trouble(lang: str, form: FinetuneState, found: FormState) -> Html:
     """The one thing to see to first: a start that failed, the machine, or the form."""
     if form.form_problem:
         return _failed(lang, labelled(lang, form.form_problem))
+    if form.settings_problem:
+        return _brief(lang, labelled(lang, form.settings_problem))
     if found.problem is None:
         return _machine(lang) or _probe(lang, found.plan)
     if found.problem.key in _NEEDS_DEEPSPEED:

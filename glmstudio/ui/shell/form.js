@@ -31,6 +31,22 @@ window.studioForm = (() => {
     run.closest("#panel-run").scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   }
 
+  // ---- settings: a search hides what does not match, and a reset shows the preset's value again
+  const sheet = new CSSStyleSheet();
+  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+  document.addEventListener("input", (event) => {
+    if (!event.target.matches("[data-find-setting]")) return;
+    const wanted = event.target.value.trim().toLowerCase();
+    const hit = `[data-words*=${JSON.stringify(wanted).replace(/[<>]/g, "")}]`;
+    sheet.replaceSync(wanted ? `.gs-setting:not(${hit}), .gs-group:not(:has(${hit})) { display: none; }` : "");
+    if (wanted) document.querySelectorAll("#panel-settings details[data-key=advanced]").forEach((fold) => { fold.open = true; });
+  });
+  document.addEventListener("click", (event) => {
+    const reset = event.target.closest("[data-act=reset-one]");
+    const field = reset && reset.closest(".gs-setting").querySelector("[data-field]");
+    if (field && field.nodeName === "INPUT") field.value = field.defaultValue;
+  });
+
   // ---- marks of the bar that the server changes
   const marks = { "data-started": (value) => { started(); if (value) reveal(value); } };
   new MutationObserver((changes) => {
