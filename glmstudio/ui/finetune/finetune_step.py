@@ -28,10 +28,9 @@ from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import uploads, ways
 from glmstudio.ui.state.form_state import source_of
+from glmstudio.ui.state.kept_form import SOURCES
 from glmstudio.ui.state.page_state import FinetuneState, PageState
 from glmstudio.words import say
-
-SOURCES = ("sample", "file", "facts")
 
 
 def build(page: PageRenderer) -> None:
@@ -95,6 +94,7 @@ def _form(page: PageRenderer, source: Any) -> list[Any]:
     page.live(
         upload, lambda lang, form: {"label": say(lang, "ui.finetune.upload"), "visible": source_of(form) == "file"}
     )
+    page.at_first(path, lambda form: form.data)
     page.panel("data", review.render_data, form_actions.act)
     page.panel("presets", preset_cards.render_presets, form_actions.act)
     page.panel("cards", gpu_choice.render_cards, form_actions.act)
@@ -102,6 +102,7 @@ def _form(page: PageRenderer, source: Any) -> list[Any]:
     page.panel("machines", cluster_form.render_machines, form_actions.act)
     name = gr.Textbox(max_lines=1, max_length=60, elem_id="finetune-name")
     page.words(name, label="ui.finetune.name", placeholder="ui.finetune.name_example", info="ui.finetune.name_info")
+    page.at_first(name, lambda form: form.name)
     fields = [source, path, name]
     # A box that was just made visible misses gradio's `input` for what is pasted into it; `change` hears everything.
     for trigger in (source.input, path.change, name.change):
@@ -118,7 +119,8 @@ def remember_form(form: FinetuneState, source: str, data: str, name: str) -> Fin
         form = replace(form, preset="", changes=(), settings_problem=None)
     if source != form.source:
         ways.remember(source)
-    return replace(form, source=source, data=data or "", name=name or "", record=record, form_problem=None)
+    after = replace(form, source=source, data=data or "", name=name or "", record=record, form_problem=None)
+    return after if after == form else replace(after, gone=())
 
 
 def take_upload(form: FinetuneState, upload: Any) -> tuple[FinetuneState, str]:

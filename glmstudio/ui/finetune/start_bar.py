@@ -12,12 +12,14 @@ from glmstudio.ui.finetune.settings_form import labelled
 from glmstudio.ui.framework.markup import Html, busy, button, go, icon, problem, prose, tag
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import FormState, read_form
+from glmstudio.ui.state.kept_form import keep
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.ui.state.presets_here import DAY_S, time_here
 from glmstudio.ui.state.runwatch import live_run
 from glmstudio.units import duration, number, size
 from glmstudio.words import say
 
+_MOST_GONE = 4
 _OF_DATA = ("ui.finetune.no_data", "ui.finetune.no_file", "ui.teach.none_saved", "data.")
 _NEEDS_DEEPSPEED = ("engines.no_deepspeed", "engines.deepspeed_broken")
 
@@ -26,9 +28,12 @@ def render_bar(lang: str, form: FinetuneState) -> Html:
     """What went wrong or stands in the way, and the plan in a line. What the browser watches stands in its marks."""
     found = read_form(form)
     return tag(
-        '<div class="gs-startbar" data-key="bar" data-started="{started}">{trouble}<div class="gs-row gs-small">{line}'
+        '<div class="gs-startbar" data-key="bar" data-started="{started}" data-keep="{keep}">{gone}{trouble}'
+        '<div class="gs-row gs-small">{line}'
         '<span class="gs-starting" role="status">{icon}<span data-starting>{starting}</span></span></div></div>',
         started=form.started,
+        keep=keep(form),
+        gone=_gone(lang, form),
         trouble=_trouble(lang, form, found),
         line=[*_line(lang, found.plan), _going_on(lang, form)],
         icon=icon("running"),
@@ -92,6 +97,20 @@ def _trouble(lang: str, form: FinetuneState, found: FormState) -> Html:
     if told_by_data(found):
         return _brief(lang, found.problem)
     return _blocked(lang, found.problem, _ways_out(lang, found))
+
+
+def _gone(lang: str, form: FinetuneState) -> Html:
+    """What of the form that the browser kept could not be taken again."""
+    if not form.gone:
+        return Html("")
+    said = [tag("<li>{text}</li>", text=say(lang, key, **values)) for key, values in form.gone[:_MOST_GONE]]
+    return tag(
+        '<div class="gs-problem gs-note" role="status">{icon}<div><strong>{title}</strong>'
+        '<ul class="gs-list">{said}</ul></div></div>',
+        icon=icon("note"),
+        title=say(lang, "ui.finetune.gone"),
+        said=said,
+    )
 
 
 def _failed(lang: str, error: StudioError) -> Html:

@@ -73,6 +73,7 @@ class PageRenderer:
     first: State
     _live: list[_Live] = field(default_factory=list)
     _bindings: list[_Binding] = field(default_factory=list)
+    _first: list[tuple[Component, Callable[[str, Any], Any]]] = field(default_factory=list)
     _followed: list[tuple[Component, Any, Any]] = field(default_factory=list)
     _visitors: Visitors = field(default_factory=Visitors)
     _step: str = ""
@@ -81,6 +82,7 @@ class PageRenderer:
     def __post_init__(self) -> None:
         self.state, self.seen = gr.State(self.first), gr.State({})
         self._open = gr.Textbox(visible=False)  # the step that the browser shows
+        self._brought = gr.Textbox(visible=False)  # what the browser kept of an earlier visit
 
     @contextmanager
     def step(self, name: str, part: str = "") -> Iterator[None]:
@@ -101,6 +103,10 @@ class PageRenderer:
         """Keep the properties of `component` as `render(lang, state)` says."""
         self._live.append(_Live(component, _of_part(self._part, render), self._step))
         return component
+
+    def at_first(self, component: Component, value: Callable[[Any], Any]) -> None:
+        """Give a field that people type in the `value(state)` of a page that has just arrived, and leave it alone."""
+        self._first.append((component, _of_part(self._part, lambda _, state: value(state))))
 
     def words(self, component: Any, **keys: str) -> Any:
         """Keep properties of `component` at texts in the language of the page."""
@@ -152,8 +158,9 @@ class PageRenderer:
         part = "" if whole else self._part
         self._bindings.append(_Binding(trigger, action, inputs, outputs, part=part, **options))
 
-    def connect(self, arrive: Callable[[], State], load: Callable[..., Any]) -> None:
-        """Wire everything registered, the clock, and the arrival of a browser, whose state `arrive` makes."""
+    def connect(self, arrive: Callable[[str], State], load: Callable[..., Any], kept: str) -> None:
+        """Wire everything registered, the clock, and the arrival of a browser. Its state is made by `arrive` from the
+        text that the JavaScript `kept` gets from it: untrusted."""
         looks, lives = [self.state, self.seen], [live.component for live in self._live]
 
         def ticked(state: State, seen: dict[int, int], step: str, request: gr.Request) -> Any:
@@ -183,11 +190,13 @@ class PageRenderer:
                     event.then(follower, inputs=[self.state], outputs=[panel], **_STREAM).then(**tick)
         gr.Timer(TICK_S).tick(**tick)
 
-        def arrived(request: gr.Request) -> Any:
-            state = arrive()
-            return [state, *self._refresh(self.speaks(request), state, {})]
+        def arrived(brought: str, request: gr.Request) -> Any:
+            state = arrive(brought)
+            first = [gr.update(value=carried(value("", state))) for _, value in self._first]
+            return [state, *self._refresh(self.speaks(request), state, {}), *first]
 
-        load(_typed(arrived), outputs=[*looks, *lives], **_QUICK)
+        fields = [component for component, _ in self._first]
+        load(_typed(arrived), inputs=[self._brought], outputs=[*looks, *lives, *fields], js=kept, **_QUICK)
 
     def _refresh(self, lang: str, state: State, seen: dict[int, int], step: str = "") -> list[Any]:
         """Hashes of what the page has now, and the properties that changed.

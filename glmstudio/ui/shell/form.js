@@ -31,6 +31,27 @@ window.studioForm = (() => {
     run.closest("#panel-run").scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   }
 
+  // ---- the form, kept in this browser
+  const PLACE = "glmstudio.form";
+  function remember(form) {
+    try { if (form) localStorage.setItem(PLACE, form); else localStorage.removeItem(PLACE); } catch { /* private window */ }
+  }
+  function kept() {
+    setTimeout(group, 0);
+    try { return localStorage.getItem(PLACE) || ""; } catch { return ""; }
+  }
+
+  // ---- gradio gives each radio button a name of its own: then they are no group, neither for the keyboard nor for a reader
+  function group() {
+    document.querySelectorAll("fieldset.block:has(input[type=radio])").forEach((field, number) => {
+      const title = field.querySelector("[data-testid=block-info]");
+      field.setAttribute("role", "radiogroup");
+      if (title) { title.id = title.id || "radios-" + number; field.setAttribute("aria-labelledby", title.id); }
+      field.querySelectorAll("input[type=radio]").forEach((radio) => { if (radio.name !== "radios-" + number) radio.name = "radios-" + number; });
+    });
+  }
+  document.addEventListener("focusin", (event) => { if (event.target.matches("input[type=radio]")) group(); });
+
   // ---- settings: a search hides what does not match, and a reset shows the preset's value again
   const sheet = new CSSStyleSheet();
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
@@ -48,10 +69,10 @@ window.studioForm = (() => {
   });
 
   // ---- marks of the bar that the server changes
-  const marks = { "data-started": (value) => { started(); if (value) reveal(value); } };
+  const marks = { "data-keep": remember, "data-started": (value) => { started(); if (value) reveal(value); } };
   new MutationObserver((changes) => {
     for (const { target, attributeName } of changes) marks[attributeName](target.getAttribute(attributeName));
   }).observe(root, { subtree: true, attributes: true, attributeFilter: Object.keys(marks) });
 
-  return { starting, started };
+  return { starting, started, kept };
 })();

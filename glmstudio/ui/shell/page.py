@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gradio as gr
 
 from glmstudio.ui.chat import chat_step
@@ -10,9 +12,9 @@ from glmstudio.ui.finetune import finetune_step
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.model import model_step
 from glmstudio.ui.shell import frame
-from glmstudio.ui.state import ways
+from glmstudio.ui.state import kept_form, ways
 from glmstudio.ui.state.checkup import CHECKUP
-from glmstudio.ui.state.page_state import FinetuneState, PageState
+from glmstudio.ui.state.page_state import PageState
 
 
 def build_page() -> gr.Blocks:
@@ -26,15 +28,17 @@ def build_page() -> gr.Blocks:
         model_step.build(page)
         finetune_step.build(page)
         chat_step.build(page)
-        page.connect(arrive, blocks.load)
+        page.connect(arrive, blocks.load, kept="() => [studioForm.kept()]")
     blocks.queue(default_concurrency_limit=None, api_open=False)
     return blocks
 
 
-def arrive() -> PageState:
-    """The state of a page that was just opened; the first one starts the check-up."""
+def arrive(brought: str = "") -> PageState:
+    """The state of a page that was just opened, with the form that the browser kept; the first one starts the
+    check-up."""
     CHECKUP.start(unless_fresh=True)
-    return PageState(finetune=FinetuneState(source=ways.remembered()))
+    form = kept_form.bring_back(brought)
+    return PageState(finetune=form if form.source else replace(form, source=ways.remembered()))
 
 
 def speaks(request: gr.Request) -> str:

@@ -49,6 +49,7 @@ class FinetuneState:
     settings_problem: StudioError | None = None
     form_problem: StudioError | None = None
     started: str = ""  # the run that this page started last
+    gone: tuple[Sentence, ...] = ()  # what the browser had kept of the form and is no more
     facts: FactsState = field(default_factory=FactsState)
 
 
