@@ -18,7 +18,7 @@ from glmstudio.models.verification import is_verified
 from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, fold, join, problem, tag
 from glmstudio.ui.model.model_form import download_form, download_options
 from glmstudio.ui.state.page_state import ModelState
-from glmstudio.units import duration, size
+from glmstudio.units import duration, memory_bytes, size
 from glmstudio.words import has, say
 
 LOOKS = {
@@ -92,7 +92,7 @@ def _facts(lang: str, item: InventoryItem) -> Html:
     if weight:
         rows.append(("size", size(weight), ""))
     if item.entry and item.entry.memory_bytes:
-        rows.append(("memory", say(lang, "ui.model.memory_text", size=size(item.entry.memory_bytes)), ""))
+        rows.append(("memory", say(lang, "ui.model.memory_text", size=memory_bytes(item.entry.memory_bytes)), ""))
     if item.entry and item.entry.context:
         rows.append(("context", say(lang, "ui.model.context_text", n=f"{item.entry.context:,}"), ""))
     source, repo = origin(item.folder) if item.model else ("", "")
