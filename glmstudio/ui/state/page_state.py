@@ -19,6 +19,7 @@ class ModelState:
     problem: StudioError | None = None
     folder_problem: StudioError | None = None
     folder_answer: Sentence | None = None
+    asked: str = ""  # the id that a hub is asked for
 
 
 @dataclass(frozen=True)
