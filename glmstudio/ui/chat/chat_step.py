@@ -14,7 +14,8 @@ from glmstudio.chat.loop import Decision
 from glmstudio.errors import StudioError
 from glmstudio.tools.permissions import set_permission
 from glmstudio.tools.toolbox import toolbox
-from glmstudio.ui.chat import answers_view, chat_model, chat_side, score_view
+from glmstudio.ui.chat import answers_view, chat_history, chat_model, chat_side, chat_tools, score_view
+from glmstudio.ui.chat.chat_empty import render_empty
 from glmstudio.ui.chat.chat_log import render_log
 from glmstudio.ui.chat.chat_side import shown_conversation
 from glmstudio.ui.framework.live import PageRenderer
@@ -38,14 +39,14 @@ def build(page: PageRenderer) -> None:
             page.panel("chat-answers", answers_view.render, answers_view.act)
         with gr.Column(scale=3, min_width=260, elem_id="chat-side", elem_classes="gs-form"):
             chat_model.build(page)
-            chat_side.build_tools(page)
+            chat_tools.build_tools(page)
             chat_side.build_answering(page)
-            chat_side.build_history(page)
+            chat_history.build_history(page)
             page.panel("chat-command", chat_model.render_command)
 
 
 def _composer(page: PageRenderer, log: gr.HTML) -> None:
-    page.panel("chat-form", chat_side.render_form, chat_side.act_tools)
+    page.panel("chat-form", chat_tools.render_form, chat_tools.act_tools)
     page.panel("chat-problem", _render_problem)
     with gr.Row(elem_id="chat-composer"):
         box = gr.Textbox(lines=1, max_lines=6, max_length=MAX_QUESTION, elem_id="chat-input", scale=1, autofocus=False)
@@ -197,8 +198,9 @@ def _fields(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _render_log(lang: str, chat: ChatState) -> Html:
-    ready = chat_model.server_state().state == "ready"
-    return render_log(lang, chat, shown_conversation(chat), chat_model.loaded(), ready=ready)
+    opened = shown_conversation(chat)
+    nothing = "" if opened.conversation.turns else render_empty(lang, chat)
+    return render_log(lang, chat, opened, chat_model.loaded(), nothing)
 
 
 def _render_problem(lang: str, chat: ChatState) -> Html:
