@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from glmstudio.ui.state.choice import model_in_use
@@ -29,9 +30,9 @@ def kept_chat(text: Any) -> ChatState:
         told = None
     if not isinstance(told, dict) or told.get("used") != _used():
         return ChatState()
-    names = {name: str(told[name]) for name in ("model", "adapter", "rival") if _is_name(told.get(name))}
+    names: dict[str, Any] = {name: told[name] for name in ("model", "adapter", "rival") if _is_name(told.get(name))}
     bits = told.get("bits")
-    return ChatState(**names, bits=bits if type(bits) is int and bits in BITS else 16)
+    return replace(ChatState(bits=bits if type(bits) is int and bits in BITS else 16), **names)
 
 
 def _used() -> str:
