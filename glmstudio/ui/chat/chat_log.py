@@ -10,7 +10,7 @@ from glmstudio.chat.training_examples import DEFAULT, data_sets, lines
 from glmstudio.ui.chat.chat_call import render_call
 from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.framework.markup import Html, button, chip, join, problem, tag
-from glmstudio.ui.state.conversations import OpenConversation
+from glmstudio.ui.state.conversations import OpenConversation, WaitingQuestion
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.words import say
 
@@ -23,6 +23,7 @@ def render_log(
     body: Any = nothing
     if turns:
         body = [_turn(lang, chat, opened, turn, loaded, last=turn is turns[-1]) for turn in turns]
+        body += [_queued(lang, each) for each in [*opened.waiting]]
     return tag(
         '<div class="gs-chatlog" data-scroll role="log" aria-live="polite" aria-label="{label}" tabindex="0">{body}'
         "</div>",
@@ -82,6 +83,18 @@ def _question(lang: str, chat: ChatState, opened: OpenConversation, turn: Turn) 
         id=turn.id,
         text=turn.question,
         steps=steps,
+    )
+
+
+def _queued(lang: str, waiting: WaitingQuestion) -> Html:
+    """A question that is asked once the answer before it is there."""
+    return tag(
+        '<div class="gs-asked gs-queued" data-key="w{mark}"><div class="gs-said gs-user">{text}</div>'
+        '<div class="gs-steps">{state}{back}</div></div>',
+        mark=waiting.mark,
+        text=waiting.question,
+        state=chip("waiting", say(lang, "ui.chat.queued")),
+        back=button("take-back", say(lang, "ui.chat.take_back"), look="quiet", mark=waiting.mark),
     )
 
 

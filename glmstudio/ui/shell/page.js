@@ -118,6 +118,7 @@ window.studio = (() => {
     }
     if (!have.isEqualNode(wanted)) morph(have, wanted);
   }
+  const after = [];  // who looks at a panel once it is drawn
   function panel(element, trigger, watch, props) {
     const slot = element.querySelector(".gs-slot");
     const draw = () => {
@@ -132,6 +133,7 @@ window.studio = (() => {
       if (frame) { redraw = (go) => trigger({ go }); arrive(frame.dataset.landing, frame.dataset.lang); tell(frame.dataset); }
       if (arrived) keep(slot);
       mark();
+      after.forEach((look) => look(slot));
     };
     draw();
     watch("value", draw);
@@ -261,5 +263,5 @@ window.studio = (() => {
   });
   // A page that never hears from its server must not stay hidden.
   setTimeout(() => root.classList.remove("gs-wait"), 8000);
-  return { panel, show, step: () => root.dataset.step, typed, kept };
+  return { panel, show, step: () => root.dataset.step, typed, kept, afterDraw: (look) => after.push(look) };
 })();
