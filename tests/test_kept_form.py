@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ def test_a_form_comes_back_as_it_was(home: Path, tmp_path: Path) -> None:
     form = FinetuneState(
         source="file", data=str(data), preset="demo/lora", name="我的 1", changes=(("steps", "7"), ("device", "cpu"))
     )
-    assert bring_back(keep(form)) == form
-    assert page.arrive(keep(form)).finetune == form
+    back = replace(form, picked=True)
+    assert bring_back(keep(form)) == back
+    assert page.arrive({"form": keep(form)}).finetune == back
     assert keep(FinetuneState()) == ""
     assert bring_back("") == FinetuneState()
 

@@ -9,7 +9,7 @@ from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.form_state import read_form, source_of
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.ui.state.presets_here import PresetHere, presets_here
-from glmstudio.units import duration
+from glmstudio.units import duration, memory_bytes
 from glmstudio.words import say
 
 _CARDS_MISSING = ("runs.cards_and_processes", "runs.no_card")
@@ -63,7 +63,7 @@ def _card(lang: str, each: PresetHere, chosen: bool) -> Html:
 def _need(lang: str, each: PresetHere) -> Html:
     found, wrong = each.fit, each.problem
     if wrong is None and found.need is not None and found.place is not None:
-        values = {"need": found.need.total / 1e9, "total": found.place.total / 1e9}
+        values = {"need": memory_bytes(found.need.total), "total": memory_bytes(found.place.total)}
         text = say(lang, "ui.preset.needs", **values)
         time = each.time if each.time and each.time.measured else None
         takes = say(lang, "ui.plan.takes", time=duration(lang, time.seconds)) if time else ""

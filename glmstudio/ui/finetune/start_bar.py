@@ -16,7 +16,7 @@ from glmstudio.ui.state.kept_form import keep
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.ui.state.presets_here import DAY_S, time_here
 from glmstudio.ui.state.runwatch import live_run
-from glmstudio.units import duration, number, size
+from glmstudio.units import duration, memory_bytes, number
 from glmstudio.words import say
 
 _MOST_GONE = 4
@@ -28,11 +28,11 @@ def render_bar(lang: str, form: FinetuneState) -> Html:
     """What went wrong or stands in the way, and the plan in a line. What the browser watches stands in its marks."""
     found = read_form(form)
     return tag(
-        '<div class="gs-startbar" data-key="bar" data-started="{started}" data-keep="{keep}">{gone}{trouble}'
-        '<div class="gs-row gs-small">{line}'
+        '<div class="gs-startbar" data-key="bar" data-started="{started}" data-keep="form" data-kept="{kept}">'
+        '{gone}{trouble}<div class="gs-row gs-small">{line}'
         '<span class="gs-starting" role="status">{icon}<span data-starting>{starting}</span></span></div></div>',
         started=form.started,
-        keep=keep(form),
+        kept=keep(form),
         gone=_gone(lang, form),
         trouble=_trouble(lang, form, found),
         line=[*_line(lang, found.plan), _going_on(lang, form)],
@@ -164,7 +164,9 @@ def _line(lang: str, plan: Plan | None) -> list[Html]:
     if plan is None:
         return []
     where = plan.place.name or say(lang, "ui.plan.cpu")
-    memory = say(lang, "ui.plan.memory", need=size(plan.need.total), free=size(plan.place.free), device=where)
+    memory = say(
+        lang, "ui.plan.memory", need=memory_bytes(plan.need.total), free=memory_bytes(plan.place.free), device=where
+    )
     through = say(lang, "ui.plan.line", steps=plan.settings.steps, passes=passes(plan.epochs), n=plan.learned_from)
     parts = [memory, through, *filter(None, [takes(lang, time_here(plan))])]
     return [tag('<span class="gs-number">{part}</span>', part=part) for part in parts]

@@ -1,5 +1,5 @@
 // The form of the Fine-tune step, as far as it must not wait for the server: Start answers at once, and the run that it
-// made comes into view.
+// made comes into view; settings are found, and radio buttons are a group.
 "use strict";
 window.studioForm = (() => {
   const root = document.documentElement;
@@ -31,16 +31,6 @@ window.studioForm = (() => {
     run.closest("#panel-run").scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
   }
 
-  // ---- the form, kept in this browser
-  const PLACE = "glmstudio.form";
-  function remember(form) {
-    try { if (form) localStorage.setItem(PLACE, form); else localStorage.removeItem(PLACE); } catch { /* private window */ }
-  }
-  function kept() {
-    setTimeout(group, 0);
-    try { return localStorage.getItem(PLACE) || ""; } catch { return ""; }
-  }
-
   // ---- gradio gives each radio button a name of its own: then they are no group, neither for the keyboard nor for a reader
   function group() {
     document.querySelectorAll("fieldset.block:has(input[type=radio])").forEach((field, number) => {
@@ -69,10 +59,11 @@ window.studioForm = (() => {
   });
 
   // ---- marks of the bar that the server changes
-  const marks = { "data-keep": remember, "data-started": (value) => { started(); if (value) reveal(value); } };
+  const marks = { "data-started": (value) => { started(); if (value) reveal(value); } };
   new MutationObserver((changes) => {
     for (const { target, attributeName } of changes) marks[attributeName](target.getAttribute(attributeName));
   }).observe(root, { subtree: true, attributes: true, attributeFilter: Object.keys(marks) });
 
-  return { starting, started, kept };
+  studio.afterDraw(group);
+  return { starting, started };
 })();

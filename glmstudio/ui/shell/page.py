@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import gradio as gr
 
@@ -14,6 +15,7 @@ from glmstudio.ui.model import model_step
 from glmstudio.ui.shell import frame
 from glmstudio.ui.state import kept_form, ways
 from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.ui.state.kept_choice import kept_chat
 from glmstudio.ui.state.page_state import PageState
 
 
@@ -28,17 +30,17 @@ def build_page() -> gr.Blocks:
         model_step.build(page)
         finetune_step.build(page)
         chat_step.build(page)
-        page.connect(arrive, blocks.load, kept="() => [studioForm.kept()]")
+        page.connect(arrive, blocks.load)
     blocks.queue(default_concurrency_limit=None, api_open=False)
     return blocks
 
 
-def arrive(brought: str = "") -> PageState:
-    """The state of a page that was just opened, with the form that the browser kept; the first one starts the
-    check-up."""
+def arrive(kept: dict[str, Any]) -> PageState:
+    """The state of a page that was just opened, with what its browser `kept`; the first one starts the check-up."""
     CHECKUP.start(unless_fresh=True)
-    form = kept_form.bring_back(brought)
-    return PageState(finetune=form if form.source else replace(form, source=ways.remembered()))
+    form = kept_form.bring_back(kept.get("form"))
+    form = form if form.source else replace(form, source=ways.remembered())
+    return PageState(finetune=form, chat=kept_chat(kept.get("chat")))
 
 
 def speaks(request: gr.Request) -> str:

@@ -32,7 +32,7 @@ def keep(form: FinetuneState) -> str:
     return json.dumps(told | {"changes": dict(form.changes), "home": _home()})
 
 
-def bring_back(text: str) -> FinetuneState:
+def bring_back(text: Any) -> FinetuneState:
     """The form of that text, as far as it can still be used; what cannot is told."""
     told = _table(text)
     if told is None or told.get("home") != _home():
@@ -48,11 +48,17 @@ def bring_back(text: str) -> FinetuneState:
         gone.append(("ui.finetune.gone_preset", {"name": wanted}))
     changes = _changes(told.get("changes"), preset, gone) if preset or not wanted else ()
     return FinetuneState(
-        source=source, data=data, preset=preset.name if preset else "", name=name, changes=changes, gone=tuple(gone)
+        source=source,
+        data=data,
+        picked=bool(data),
+        preset=preset.name if preset else "",
+        name=name,
+        changes=changes,
+        gone=tuple(gone),
     )
 
 
-def _table(text: str) -> dict[str, Any] | None:
+def _table(text: Any) -> dict[str, Any] | None:
     if not isinstance(text, str) or len(text) > _MOST_BYTES:
         return None
     try:
