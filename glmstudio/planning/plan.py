@@ -34,7 +34,8 @@ class Plan:
     """What a run needs and gives. Sizes in bytes; `seconds` is for all steps, where a probe has measured.
 
     `remedy` holds the settings that would make it fit, the least harmful first; empty where it fits or nothing helps.
-    `learned_from` and `held_back` count conversations; `epochs` are the passes through those learned from, and where
+    `learned_from` and `held_back` count conversations, `trained_tokens` and `trained_labels` the tokens of the former;
+    `auto_validation`: nobody asked for those held back. `epochs` are the passes through those learned from, and where
     these are too many and nobody asked for passes, `fewer_steps` makes `MOST_PASSES` of them. `mixed` of those learned
     from are general records.
     """
@@ -45,6 +46,8 @@ class Plan:
     need: Need
     tokens: int  # of all steps
     learned_from: int
+    trained_tokens: int
+    trained_labels: int
     held_back: int
     mixed: int
     epochs: float
@@ -57,6 +60,7 @@ class Plan:
     remedy: dict[str, Any]
     at_once: int  # tokens that are computed at once at most, padding included
     twice: int  # layers that are computed twice
+    auto_validation: bool = False
 
     def passes_of(self, steps: int) -> int:
         """How often so many steps go through the data, roughly."""
@@ -103,10 +107,11 @@ class Plan:
 def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Selection) -> Plan:
     """The plan for data that are read. Raises StudioError for a model that cannot be used."""
     shape = shape_of(ready_model(settings.model).path)
-    held = 0
-    if settings.validation_share and not settings.validation:
-        held = int(held_back(store.table, chosen, settings.validation_share, settings.seed).sum())
+    share = 0.0 if settings.validation else settings.validation_share
+    learned = ~held_back(store.table, chosen, share, settings.seed)
+    held = chosen.used - int(learned.sum())
     learned_from = max(1, chosen.used - held)
+    trained_tokens = int(chosen.ends[learned].sum())
     settings = in_steps(settings, learned_from, facts=store.form == "facts")
 
     def largest(other: Settings) -> WorstBatch:
@@ -116,7 +121,7 @@ def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Sel
     again = (planned.checkpoint_layers or shape.layers) if planned.gradient_checkpointing == "on" else 0
     probe = look_probe(planned, place.device, store.key)
     per_step = settings.batch_size * settings.accumulation
-    tokens = round(settings.steps * per_step * chosen.tokens / chosen.used)
+    tokens = round(settings.steps * per_step * trained_tokens / learned_from)
     epochs = settings.steps * per_step / learned_from
     fewer = max(1, MOST_PASSES * learned_from // per_step)
     return Plan(
@@ -126,6 +131,8 @@ def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Sel
         need=needed,
         tokens=tokens,
         learned_from=learned_from,
+        trained_tokens=trained_tokens,
+        trained_labels=int(chosen.labels[learned].sum()),
         held_back=held,
         mixed=chosen.mixed,
         epochs=epochs,

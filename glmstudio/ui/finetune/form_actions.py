@@ -145,6 +145,10 @@ def _policy(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
     return _changed(form, {"bad_records": data.get("policy")})
 
 
+def _train_on_all(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
+    return _changed(form, {"validation_auto": False})
+
+
 def _card(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
     """Take a GPU, or leave it; with none left, the studio chooses again."""
     clicked = cards_of(str(data.get("card", "")))
@@ -216,6 +220,7 @@ _ACTIONS: dict[str, Callable[[FinetuneState, dict[str, Any]], FinetuneState]] = 
     "reset": _reset,
     "reset-one": _reset_one,
     "policy": _policy,
+    "train-on-all": _train_on_all,
     "save-preset": _save_preset,
     "delete-preset": _delete_preset,
     "remedy": _remedy,

@@ -40,8 +40,9 @@ def render_data(lang: str, form: FinetuneState) -> Html:
     count = found.data.problem_count(limit)
     shown = found.data.problems(limit, data_view.SHOWN_PROBLEMS)
     return tag(
-        '<div class="gs-stack">{verdict}{policy}{more}</div>',
-        verdict=data_view.verdict(lang, found.data.records, shown, count, found.selection, _held_back(found)),
+        '<div class="gs-stack">{verdict}{split}{policy}{more}</div>',
+        verdict=data_view.verdict(lang, found.data.records, shown, count, found.selection, found.plan),
+        split=_split(lang) if found.plan and found.plan.auto_validation else "",
         policy=_policies(lang, settings) if count else "",
         more=_closer(lang, form, found.data, settings),
     )
@@ -67,6 +68,15 @@ def _reading(lang: str, found: FormState) -> Html:
         '<div class="gs-run-progress"><span class="gs-small">{text}</span>{bar}</div>',
         text=text,
         bar=bar(look.share, label=text),
+    )
+
+
+def _split(lang: str) -> Html:
+    """Why some are held out, and the click that has them trained on."""
+    return tag(
+        '<div class="gs-row gs-small"><span>{why}</span>{all}</div>',
+        why=say(lang, "ui.data.auto_validation"),
+        all=button("train-on-all", say(lang, "ui.data.train_on_all"), look="quiet"),
     )
 
 
@@ -168,10 +178,6 @@ def _through(lang: str, plan: Plan) -> Html:
         return Html("")
     values = {"steps": plan.settings.steps, "passes": passes(plan.epochs), "n": plan.learned_from, "m": plan.mixed}
     return tag("<p>{text}</p>", text=say(lang, "ui.plan.through", **values))
-
-
-def _held_back(found: FormState) -> int:
-    return found.plan.held_back if found.plan else 0
 
 
 def _passes(lang: str, plan: Plan) -> Html:

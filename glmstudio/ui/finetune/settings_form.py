@@ -14,7 +14,7 @@ PLACED_ELSEWHERE = ("model", "data")
 # What a form shows first, and the others by what they are for; a test holds that each setting has one place.
 BASIC = (
     "method", "steps", "epochs", "learning_rate", "batch_size", "max_length", "lora_rank", "prefix_length",
-    "validation_share", "bad_records",
+    "validation_share", "validation_auto", "bad_records",
 )  # fmt: skip
 GROUPS = {
     "data": ("validation", "facts_with_tools", "facts_repeat", "rehearsal", "sample_prompt", "seed"),
