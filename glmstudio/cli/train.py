@@ -164,6 +164,9 @@ def plan_rows(plan: Any) -> list[tuple[str, str]]:
         said = t("cli.plan_held_back_text", count=plan.held_back)
         said += f"\n  {t('cli.plan_held_back_auto')}" if plan.auto_validation else ""
         rows.append(("held_back", said))
+    if plan.sharing:
+        values = {"n": plan.sharing.alike, "of": plan.sharing.looked_at, "gain": plan.sharing.gain}
+        rows.append(("sharing", t("cli.plan_sharing_text", most=plan.sharing.most, **values)))
     if plan.twice:
         rows.append(("twice", str(plan.twice)))
     if plan.seconds is not None:

@@ -183,15 +183,24 @@ def _fewer_steps(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
     return _changed(form, {"steps": plan.fewer_steps}) if plan and plan.fewer_steps else form
 
 
-def _measure(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
+def _share_prompts(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
+    plan = read_form(form).plan
+    return _changed(form, {"shared_prompts": plan.sharing.most}) if plan and plan.sharing else form
+
+
+def _measure(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
+    """Measure a few steps of the plan, or of what it proposes."""
     found = read_form(form)
     if found.plan is None or found.data is None:
         return form
+    settings = found.plan.settings
+    if data.get("act") == "measure-sharing" and found.plan.sharing and found.plan.sharing.settings:
+        settings = found.plan.sharing.settings
     if running := live_run():
         raise StudioError("runs.device_busy", name=running.name)
     if model := chat_on(found.device):
         raise StudioError("ui.finetune.chat_measures", model=model)
-    start_probe(found.plan.settings, found.device, found.data.key)
+    start_probe(settings, found.device, found.data.key)
     return form
 
 
@@ -226,6 +235,8 @@ _ACTIONS: dict[str, Callable[[FinetuneState, dict[str, Any]], FinetuneState]] = 
     "remedy": _remedy,
     "fewer-steps": _fewer_steps,
     "measure": _measure,
+    "measure-sharing": _measure,
+    "share-prompts": _share_prompts,
     "card": _card,
     "install-deepspeed": _install,
     "install-documents": _install,

@@ -10,7 +10,7 @@ from glmstudio.planning.memory import Need
 from glmstudio.planning.plan import Plan
 from glmstudio.ui.finetune import data_view
 from glmstudio.ui.finetune.start_bar import install, passes, told_by_data
-from glmstudio.ui.framework.markup import Html, bar, button, fold, problem, tag, terminal
+from glmstudio.ui.framework.markup import Html, bar, button, fold, icon, problem, tag, terminal
 from glmstudio.ui.state.form_state import FormState, read_form
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.ui.state.presets_here import time_here
@@ -53,7 +53,8 @@ def render_plan(lang: str, form: FinetuneState) -> Html:
     found = read_form(form)
     parts: list[Html] = []
     if found.plan is not None:
-        parts += [_memory(lang, found.plan), _figures(lang, found.plan), _passes(lang, found.plan)]
+        plan = found.plan
+        parts += [_memory(lang, plan), _figures(lang, plan), _passes(lang, plan), _sharing(lang, plan)]
     if found.request is not None:
         parts.append(terminal(lang, found.request.command(), f"{found.request.command()} --plan", key="train"))
     return tag('<div class="gs-stack gs-review">{parts}</div>', parts=parts)
@@ -190,6 +191,30 @@ def _passes(lang: str, plan: Plan) -> Html:
         '{warning}<div class="gs-row">{fewer}</div>',
         warning=problem(lang, many, kind="attention"),
         fewer=button("fewer-steps", fewer, look="primary"),
+    )
+
+
+def _sharing(lang: str, plan: Plan) -> Html:
+    """That conversations begin alike, what it gains to compute that once, and the click for it."""
+    sharing = plan.sharing
+    if sharing is None:
+        return Html("")
+    measured = sharing.measured_gain(plan.probe)
+    parts = [say(lang, "ui.plan.alike", n=sharing.alike, of=sharing.looked_at)]
+    if measured is None:
+        parts.append(say(lang, "ui.plan.sharing", gain=sharing.gain))
+    else:
+        parts.append(say(lang, "ui.plan.sharing_measured", gain=measured))
+    buttons = [button("share-prompts", say(lang, "ui.plan.share", n=sharing.most))]
+    if sharing.probe and sharing.probe.state == "running":
+        buttons.append(tag('<span class="gs-small">{text}</span>', text=say(lang, "ui.plan.measuring")))
+    elif plan.probe.state == "done" and measured is None:
+        buttons.append(button("measure-sharing", say(lang, "ui.plan.measure_sharing"), look="quiet"))
+    return tag(
+        '<div class="gs-problem gs-note">{icon}<div>{text}<div class="gs-row">{buttons}</div></div></div>',
+        icon=icon("note"),
+        text=("" if lang == "zh" else " ").join(parts),
+        buttons=buttons,
     )
 
 
