@@ -161,6 +161,7 @@ def test_unknown_columns_are_asked_and_become_records(home: Path, tmp_path: Path
     assert problem is not None
     assert problem.key == "ui.own.columns_first"
     page = shown(form, "zh")
+    assert "尚未选择列" in page
     assert "没有认出“facts." in page
     assert "第 2 列：客户的话" in page
     assert "林管。" in page
@@ -192,12 +193,14 @@ def test_a_file_elsewhere_stays_as_it_is(home: Path, tmp_path: Path) -> None:
         ("User question,Our reply,id", (0, 1)),
         ("回答,备注,提问内容", (2, 0)),
         ("c,d", (0, 1)),
+        ("no.,topic,e,f", (2, 3)),
         ("x,answer text", (0, 1)),
     ],
 )
 def test_the_columns_are_guessed_by_their_names(tmp_path: Path, header: str, guess: tuple[int, int]) -> None:
     file = tmp_path / "facts.csv"
-    file.write_text(f"{header}\n{','.join('1' for _ in header.split(','))}\n", encoding="utf-8")
+    cells = ["1" * (place + 1) for place, _ in enumerate(header.split(","))]
+    file.write_text(f"{header}\n{','.join(cells)}\n", encoding="utf-8")
     found = unknown_columns(file)
     assert found is not None
     assert found.guessed() == guess

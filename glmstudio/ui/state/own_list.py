@@ -32,6 +32,7 @@ class OwnItem:
     records: int | None
     counting: bool
     run: RunSnapshot | None
+    unknown: bool  # nobody knows the columns of a file of it
 
 
 @cached(0.9)
@@ -85,7 +86,8 @@ def _unknown(source: Path, _: Stamps) -> UnknownColumns | None:
 
 def _item(data: OwnData, last: dict[str, RunSnapshot]) -> OwnItem:
     records, counting = _counted(data)
-    return OwnItem(data, records, counting, next((run for used, run in last.items() if _is_in(used, data)), None))
+    run = next((run for used, run in last.items() if _is_in(used, data)), None)
+    return OwnItem(data, records, counting, run, unknown_in(data.path) is not None)
 
 
 def _is_in(used: object, data: OwnData) -> bool:

@@ -24,7 +24,8 @@ def render_own(lang: str, form: FinetuneState) -> Html:
     items = own_items()
     chosen = next((item for item in items if str(item.data.path) == form.data), None)
     return tag(
-        '<section class="gs-card gs-stack gs-own" data-scope data-changed>{drop}{said}{columns}{list}{rows}</section>',
+        '<section class="gs-card gs-stack gs-own" data-scope data-changed>{said}<div class="gs-ownparts">{drop}'
+        "{list}</div>{columns}{rows}</section>",
         drop=_drop(lang, form),
         said=_said(lang, form, chosen),
         columns=columns_view.render_columns(lang, form),
@@ -129,7 +130,10 @@ def _about(lang: str, item: OwnItem) -> str:
     """Records, files, size, where it came from, and its last use."""
     data = item.data
     said = [say(lang, "ui.own.counting")] if item.counting else []
-    said += [say(lang, "ui.own.records", n=item.records)] if item.records is not None else []
+    if item.unknown:
+        said.append(say(lang, "ui.own.unknown"))
+    elif item.records is not None:
+        said.append(say(lang, "ui.own.records", n=item.records))
     said += [say(lang, "ui.own.files", n=len(data.files))] if len(data.files) > 1 else []
     said.append(size(data.size))
     origin = f"from_{data.origin or 'hand'}"
