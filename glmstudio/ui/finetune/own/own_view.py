@@ -102,7 +102,7 @@ def _item(lang: str, form: FinetuneState, item: OwnItem) -> Html:
         on=" gs-on" if is_chosen else "",
         about=_about(lang, item),
         use=chip("good", say(lang, "ui.own.using")) if is_chosen else use,
-        rows="" if several else button("own-rows", say(lang, "ui.own.rows"), look="quiet", file=name),
+        rows="" if several or item.unknown else button("own-rows", say(lang, "ui.own.rows"), look="quiet", file=name),
         delete=_delete(lang, item),
         files=tag("<ul>{files}</ul>", files=files) if files else "",
     )
