@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glmstudio.config.devices import cards_of
-from glmstudio.files import read_json, read_table
+from glmstudio.files import read_json
 from glmstudio.rundir.checkpoints import Checkpoint, best, list_checkpoints
 from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.state import RunState
@@ -12,10 +12,11 @@ from glmstudio.runs.manage import read_note
 from glmstudio.ui.chat import score_view
 from glmstudio.ui.framework.charts import Series, curve
 from glmstudio.ui.framework.markup import Html, button, chip, copyable, fold, problem, tag
+from glmstudio.ui.runs.versus import render_versus
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.runwatch import Reading, RunSnapshot
-from glmstudio.units import duration, moment, number, size
+from glmstudio.units import duration, memory_bytes, moment, number, size
 from glmstudio.words import say
 
 
@@ -30,7 +31,7 @@ def render_figures(lang: str, known: RunSnapshot, reading: Reading) -> Html:
         ("validation", number(state.validation_loss) if state.validation_loss is not None else None),
         ("rate", number(last["learning_rate"]) if isinstance(last.get("learning_rate"), (int, float)) else None),
         ("speed", number(state.tokens_per_second) if state.tokens_per_second else None),
-        ("memory", size(last["memory"]) if isinstance(last.get("memory"), (int, float)) else None),
+        ("memory", memory_bytes(last["memory"]) if isinstance(last.get("memory"), (int, float)) else None),
         ("gpu", _gpu_use(known)),
         ("took", duration(lang, seconds) if isinstance(seconds, (int, float)) else None),
     ]
@@ -174,44 +175,9 @@ def render_after(lang: str, known: RunSnapshot) -> Html:
     return tag(
         "{score}{versus}{export}",
         score=score_view.render(lang, known.name, about=known.name, run=known.run),
-        versus=_versus(lang, known),
+        versus=render_versus(lang, known),
         export=_export(lang, known),
     )
-
-
-def _versus(lang: str, known: RunSnapshot) -> Html:
-    task = TASKS.get(known.name, "versus")
-    busy = task is not None and task.running
-    parts: list[Html] = [
-        tag('<p class="gs-small">{form}</p>', form=say(lang, f"ui.run.versus_{_form(known)}")),
-        tag(
-            '<div data-scope class="gs-fields"><label class="gs-wide">{label}<input data-field="question"'
-            ' placeholder="{example}"></label>{ask}</div>',
-            label=say(lang, "ui.run.question"),
-            example=say(lang, "ui.run.question_example"),
-            ask=button("versus", say(lang, "ui.run.answering" if busy else "ui.run.ask_both"), run=known.name),
-        ),
-    ]
-    if task is not None and task.problem:
-        parts.append(problem(lang, task.problem))
-    if task is not None and isinstance(task.result, dict):
-        columns = [
-            tag(
-                "<div><h4>{head}</h4><p>{answer}</p></div>",
-                head=say(lang, f"ui.run.versus_{side}", name=known.name, model=known.model),
-                answer=str(task.result.get(side, "")),
-            )
-            for side in ("base", "tuned")
-        ]
-        question = tag('<p class="gs-sample-question">{text}</p>', text=str(task.result.get("question", "")))
-        parts += [question, tag('<div class="gs-versus">{columns}</div>', columns=columns)]
-    return fold(say(lang, "ui.run.versus"), parts, key="versus", unfolded=task is not None)
-
-
-def _form(known: RunSnapshot) -> str:
-    """The prompt format of both: as in the first conversation of the data, if that was recorded."""
-    opening = read_table(known.run.path / RunFiles.OPENING)
-    return {True: "tools", False: "plain"}.get(opening.get("tools", ""), "bare")
 
 
 def _export(lang: str, known: RunSnapshot) -> Html:

@@ -19,6 +19,7 @@ class ModelState:
     problem: StudioError | None = None
     folder_problem: StudioError | None = None
     folder_answer: Sentence | None = None
+    asked: str = ""  # the id that a hub is asked for
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class ChatState:
     edited: str = ""  # the turn whose question is being changed
     taught: str = ""  # the turn that is being kept for training, and which of its answers
     side: int = 0
+    returned: str = ""  # the mark of a question that could not be asked: its text goes back into the box
     told: Sentence | None = None
     problem: StudioError | None = None
 
