@@ -95,8 +95,8 @@ def _new(lang: str, saves: int, place: int) -> Html:
     """An empty row. Its key changes with each save, so that it is empty again then."""
     boxes = [_box(f"row.new{place}.{side}", "", say(lang, f"ui.own.row.new_{side}")) for side in ("question", "answer")]
     return tag(
-        '<tr data-key="new-{saves}-{place}"><td class="gs-number gs-small">{new}</td><td>{question}</td><td>{answer}</td>'
-        "<td></td></tr>",
+        '<tr data-key="new-{saves}-{place}"><td class="gs-number gs-small">{new}</td><td>{question}</td>'
+        "<td>{answer}</td><td></td></tr>",
         saves=saves,
         place=place,
         new=say(lang, "ui.own.row.new"),
