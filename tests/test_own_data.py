@@ -90,7 +90,8 @@ def test_several_files_are_one_dataset_and_are_not_doubled(home: Path, tmp_path:
     assert said(Path(form.data)) == [("星城在哪？", "在北方。"), ("q", "a")]
     assert "the texts beside them are not" in shown(form)
     (item,) = own_items()
-    assert (item.data.origin, len(item.data.files)) == ("upload", 3)
+    assert (item.data.origin, len(item.data.files), item.records) == ("upload", 3, 2)
+    assert shown(form).count('data-act="own-rows"') == 2, "a text has no rows"
 
 
 def test_what_is_of_no_known_kind_leaves_nothing(home: Path, tmp_path: Path) -> None:

@@ -97,14 +97,15 @@ def _is_in(used: object, data: OwnData) -> bool:
 
 def _counted(data: OwnData) -> tuple[int | None, bool]:
     """How many records there are, and whether they are still being counted. Running text has none."""
-    if data.size > _MOST_COUNTED or any(map(is_text_file, data.files)):
+    files = [file for file in data.files if not is_text_file(file)]
+    if data.size > _MOST_COUNTED or not files:
         return None, False
     try:
-        stamps = _stamps(data.files)
+        stamps = _stamps(files)
     except OSError:
         return None, False
     owner = repr(stamps)
-    if data.size <= _COUNTED_AT_ONCE and not any(file.suffix.lower() == ".xlsx" for file in data.files):
+    if data.size <= _COUNTED_AT_ONCE and not any(file.suffix.lower() == ".xlsx" for file in files):
         return _count(stamps), False
     task = TASKS.get(owner, "count")
     if task is None:
