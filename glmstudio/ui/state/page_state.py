@@ -40,6 +40,7 @@ class OwnDataState:
     rows: str = ""  # the file whose rows are shown
     mark: str = ""  # the state of that file when they were shown first
     first: int = 0  # the first row that is shown
+    saves: int = 0  # how many times this page has saved rows
     uploads: int = 0  # how many times this page has sent files
     problem: StudioError | None = None
     told: Sentence | None = None
