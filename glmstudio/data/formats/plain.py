@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-from glmstudio.data.formats.absent import is_no_input
+from glmstudio.data.formats.absent import is_absent, is_no_input
 from glmstudio.data.formats.wording import ParsedConversation, content_of, conversation
 from glmstudio.errors import StudioError
 
@@ -95,4 +95,8 @@ def _history(value: Any) -> list[tuple[Any, Any]]:
         return []
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise StudioError("data.history")
-    return [(pair[0], pair[1]) for pair in value]
+    return [(_or_none(pair[0]), _or_none(pair[1])) for pair in value]
+
+
+def _or_none(value: Any) -> Any:
+    return None if is_absent(value) else value

@@ -59,10 +59,10 @@ def _is_lines(head: str) -> bool:
     if first[:1] not in ("[", "{"):
         return True
     try:
-        json.JSONDecoder().raw_decode(head, start + (first[0] == "["))
+        value, _ = json.JSONDecoder().raw_decode(head, start + (first[0] == "["))
     except (ValueError, RecursionError):
         return True
-    return False
+    return not isinstance(value, dict)
 
 
 def _value(line: str) -> Any:
