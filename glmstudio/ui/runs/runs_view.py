@@ -10,6 +10,7 @@ from glmstudio.rundir.queue_file import waiting
 from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run
 from glmstudio.rundir.state import RunState
+from glmstudio.runs.tracking import TRACKERS, tracking_problem
 from glmstudio.ui.framework.charts import sparkline
 from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, empty, problem, tag, terminal
 from glmstudio.ui.runs import (
@@ -232,11 +233,13 @@ def _proof(lang: str, run: Run, state: RunState) -> Html:
 
 def _trouble(lang: str, run: Run, state: RunState) -> Html:
     found = [error for error in (state.problem, WATCH.problem(run.name), state.silence, state.slow) if error]
+    tracker = tracking_problem(run) if str(run.settings.get("report_to")) in TRACKERS else None
     held = WATCH.held(run) if state.state == "queued" else None
     chat_there = [error for error in (WATCH.problem(run.name), held) if error and error.key in _CHAT_THERE]
     unload = {"run": run.name, "unload": "yes"}
     return tag(
-        "{found}{held}{unload}",
+        "{found}{tracker}{held}{unload}",
+        tracker=problem(lang, tracker, kind="attention") if tracker else "",
         found=[problem(lang, error) for error in found],
         held=problem(lang, held, kind="note") if held else "",
         unload=button("unload" if held else "resume", say(lang, "ui.finetune.unload_start"), look="primary", **unload)
