@@ -161,7 +161,7 @@
       this.shown = shown;
       const title = this.plot.querySelector("title");
       const clip = svg("clipPath", { id: "plot" });
-      clip.append(svg("rect", { x: LEFT, y: 0, width: Math.max(0, wide), height: HEIGHT - BOTTOM }));
+      clip.append(svg("rect", { x: LEFT - NEAR, y: 0, width: Math.max(0, wide + 2 * NEAR), height: HEIGHT - BOTTOM + NEAR }));
       const group = svg("g", { "clip-path": "url(#plot)" });
       group.append(...shown.map((line) => this.line(line, span)));
       this.over = svg("g");

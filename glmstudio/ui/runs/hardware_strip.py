@@ -6,7 +6,7 @@ import shutil
 
 import psutil
 
-from glmstudio.config.devices import cards_of
+from glmstudio.config.devices import CPU
 from glmstudio.paths import paths
 from glmstudio.system.nvml import Gpu
 from glmstudio.ui.framework.markup import Html, bar, tag
@@ -24,9 +24,9 @@ def render_hardware(lang: str, known: RunSnapshot) -> Html:
     """The GPUs of a run that goes on, and what is short; nothing for one that does not."""
     if not known.state.holds_device:
         return Html("")
-    mine = {card.index for card in cards_of(known.run.device)}
-    gpus = [gpu for gpu in CHECKUP.gpus() if gpu.index in mine]
-    parts = [*(_gpu(lang, gpu) for gpu in gpus), _memory(lang, always=not mine), _disk(lang)]
+    mine = known.run.device.split(",")
+    gpus = [gpu for gpu in CHECKUP.gpus() if gpu.uuid in mine]
+    parts = [*(_gpu(lang, gpu) for gpu in gpus), _memory(lang, always=mine == [CPU]), _disk(lang)]
     return tag('<div class="gs-hardware">{parts}</div>', parts=[part for part in parts if part])
 
 

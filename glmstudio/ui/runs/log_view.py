@@ -30,14 +30,14 @@ def _errors(lang: str, reading: Reading) -> Html:
         return Html("")
     return tag(
         '<p class="gs-small">{title}</p><pre class="gs-log gs-pinned" tabindex="0">{text}</pre>',
-        title=say(lang, "ui.log.errors", n=reading.errors, shown=len(reading.pinned)),
+        title=_count(lang, "errors", reading.errors, len(reading.pinned)),
         text="\n".join(reading.pinned),
     )
 
 
 def _search(lang: str, find: str) -> Html:
     return tag(
-        '<div data-scope data-live="log-find" class="gs-find"><input type="search" data-field="find" value="{find}"'
+        '<div data-scope data-live="log-find" class="gs-logfind"><input type="search" data-field="find" value="{find}"'
         ' maxlength="{most}" aria-label="{label}" placeholder="{label}"></div>',
         find=find,
         most=LONGEST_NEEDLE,
@@ -48,8 +48,12 @@ def _search(lang: str, find: str) -> Html:
 def _found(lang: str, run: Run, find: str) -> Html:
     search = search_log(run, find)
     text = "\n".join(f"{number}: {line}" for number, line in search.found)
-    told = say(lang, "ui.log.found" if search.count else "ui.log.none", n=search.count, shown=len(search.found))
+    told = _count(lang, "found", search.count, len(search.found)) if search.count else say(lang, "ui.log.none")
     return tag('<p class="gs-small" role="status">{told}</p>{lines}', told=told, lines=_lines(text) if text else "")
+
+
+def _count(lang: str, what: str, count: int, shown: int) -> str:
+    return say(lang, f"ui.log.{what}" if shown == count else f"ui.log.{what}_last", n=count, shown=shown)
 
 
 def _lines(text: str, *, scrolls: bool = False) -> Html:
