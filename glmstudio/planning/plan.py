@@ -21,6 +21,7 @@ from glmstudio.planning.memory import Need, WorstBatch, trained
 from glmstudio.planning.memory_fit import MARGIN, DeviceMemory, fit_memory, sharing_batch, too_big
 from glmstudio.planning.model_shape import ModelShape, shape_of
 from glmstudio.planning.probe import Probe, look_probe
+from glmstudio.units import memory_bytes, size
 
 MOST_PASSES = 10  # through the data: more wear a few answers in and everything else out
 _MOST_STEPS = 20_000  # that a number of passes becomes
@@ -66,9 +67,9 @@ class Plan:
             return too_big(self.need, self.place, self.remedy)
         host, free = self.need.host * self.place.processes, psutil.virtual_memory().available
         if host > free * MARGIN:
-            return StudioError("runs.host_small", need=host / 1e9, free=free / 1e9)
+            return StudioError("runs.host_small", need=memory_bytes(host), free=memory_bytes(free))
         if self.disk > self.disk_free:
-            return StudioError("runs.disk_small", need=self.disk / 1e9, free=self.disk_free / 1e9)
+            return StudioError("runs.disk_small", need=size(self.disk), free=size(self.disk_free))
         return None
 
     def to_json(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.form_state import presets_in_order, read_form, teaches_facts
 from glmstudio.ui.state.page_state import FinetuneState
+from glmstudio.units import memory_bytes
 from glmstudio.words import has, say
 
 # What a form shows first; the others follow in the order of the settings.
@@ -87,7 +88,7 @@ def _card(lang: str, preset: Preset, found: PresetFit, chosen: bool) -> Html:
 
 def _need(lang: str, found: PresetFit) -> Html:
     if found.problem is None and found.need is not None and found.place is not None:
-        values = {"need": found.need.total / 1e9, "total": found.place.total / 1e9}
+        values = {"need": memory_bytes(found.need.total), "total": memory_bytes(found.place.total)}
         text = say(lang, "ui.preset.needs", **values)
         return tag(
             '<span class="gs-small gs-number">{text}</span>{bar}',

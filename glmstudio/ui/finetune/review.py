@@ -13,7 +13,7 @@ from glmstudio.ui.framework.markup import Html, bar, busy, button, fold, go, pro
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import FormState, read_form
 from glmstudio.ui.state.page_state import FinetuneState
-from glmstudio.units import duration, number, size
+from glmstudio.units import duration, memory_bytes, number, size
 from glmstudio.words import say
 
 POLICIES = ("stop", "drop", "fix")
@@ -128,8 +128,8 @@ def _memory(lang: str, plan: Plan) -> Html:
     text = say(
         lang,
         "ui.plan.memory",
-        need=size(needed.total),
-        free=size(place.free),
+        need=memory_bytes(needed.total),
+        free=memory_bytes(place.free),
         device=place.name or say(lang, "ui.plan.cpu"),
     )
     shares = [(name, getattr(needed, name)) for name in _PARTS if getattr(needed, name)]
@@ -153,7 +153,7 @@ def _legend(lang: str, needed: Need) -> Html:
             '<span><i class="gs-swatch gs-need-{name}"></i>{label} {amount}</span>',
             name=name,
             label=say(lang, f"cli.need_{name}"),
-            amount=size(getattr(needed, name)),
+            amount=memory_bytes(getattr(needed, name)),
         )
         for name in _PARTS
         if getattr(needed, name)

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from glmstudio.files import read_table
-from glmstudio.rundir.record import RunFiles
 from glmstudio.runs.export import forms_of
 from glmstudio.ui.chat import score_view
 from glmstudio.ui.framework import tunnel
@@ -16,6 +14,7 @@ from glmstudio.ui.framework.markup import Html, button, copyable, fold, problem,
 from glmstudio.ui.runs.checkpoints_view import better_checkpoint, chat_button
 from glmstudio.ui.runs.downloads.export_file import ExportFolder, exports_of
 from glmstudio.ui.runs.downloads.run_link import download
+from glmstudio.ui.runs.versus import render_versus
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import size
@@ -46,44 +45,9 @@ def render_after(lang: str, known: RunSnapshot) -> Html:
     return tag(
         "{score}{versus}{export}",
         score=score_view.render(lang, known.name, about=known.name, run=known.run),
-        versus=_versus(lang, known),
+        versus=render_versus(lang, known),
         export=_export(lang, known),
     )
-
-
-def _versus(lang: str, known: RunSnapshot) -> Html:
-    task = TASKS.get(known.name, "versus")
-    busy = task is not None and task.running
-    parts: list[Html] = [
-        tag('<p class="gs-small">{form}</p>', form=say(lang, f"ui.run.versus_{_form(known)}")),
-        tag(
-            '<div data-scope class="gs-fields"><label class="gs-wide">{label}<input data-field="question"'
-            ' placeholder="{example}"></label>{ask}</div>',
-            label=say(lang, "ui.run.question"),
-            example=say(lang, "ui.run.question_example"),
-            ask=button("versus", say(lang, "ui.run.answering" if busy else "ui.run.ask_both"), run=known.name),
-        ),
-    ]
-    if task is not None and task.problem:
-        parts.append(problem(lang, task.problem))
-    if task is not None and isinstance(task.result, dict):
-        columns = [
-            tag(
-                "<div><h4>{head}</h4><p>{answer}</p></div>",
-                head=say(lang, f"ui.run.versus_{side}", name=known.name, model=known.model),
-                answer=str(task.result.get(side, "")),
-            )
-            for side in ("base", "tuned")
-        ]
-        question = tag('<p class="gs-sample-question">{text}</p>', text=str(task.result.get("question", "")))
-        parts += [question, tag('<div class="gs-versus">{columns}</div>', columns=columns)]
-    return fold(say(lang, "ui.run.versus"), parts, key="versus", unfolded=task is not None)
-
-
-def _form(known: RunSnapshot) -> str:
-    """The prompt format of both: as in the first conversation of the data, if that was recorded."""
-    opening = read_table(known.run.path / RunFiles.OPENING)
-    return {True: "tools", False: "plain"}.get(opening.get("tools", ""), "bare")
 
 
 def _export(lang: str, known: RunSnapshot) -> Html:

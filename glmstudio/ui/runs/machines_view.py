@@ -9,7 +9,7 @@ from glmstudio.cluster.view import ClusterView, MachineView, read_cluster
 from glmstudio.ui.framework.markup import Html, chip, copyable, fold, problem, tag
 from glmstudio.ui.framework.tables import table
 from glmstudio.ui.state.runwatch import RunSnapshot
-from glmstudio.units import duration, size
+from glmstudio.units import duration, memory_bytes
 from glmstudio.words import say
 
 _LOOKS = {
@@ -56,7 +56,7 @@ def _machine(lang: str, each: MachineView) -> list[Any]:
         tag('<span>{address}<br><span class="gs-small">{host}</span></span>', address=address, host=each.host),
         chip(_LOOKS[state], say(lang, f"cluster.state.{state}")),
         duration(lang, time.time() - heard) if heard else "–",
-        size(each.memory) if each.memory else "–",
+        memory_bytes(each.memory) if each.memory else "–",
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from glmstudio.ui.framework.markup import Html, fold, tag
 from glmstudio.ui.framework.tables import table
 from glmstudio.ui.state.runwatch import RunSnapshot
-from glmstudio.units import milliseconds, size
+from glmstudio.units import memory_bytes, milliseconds
 from glmstudio.words import say
 
 _COLUMNS = ("rank", "machine", "computing", "reading", "held")
@@ -32,5 +32,5 @@ def _rank(rank: int, each: dict[str, Any]) -> list[Any]:
         each["machine"],
         milliseconds(each.get("computing", 0.0)),
         milliseconds(each.get("reading", 0.0)),
-        size(each.get("memory", 0)),
+        memory_bytes(each.get("memory", 0)),
     ]

@@ -11,7 +11,7 @@ from glmstudio.ui.runs.checkpoints_view import render_overfitting
 from glmstudio.ui.runs.downloads.run_link import run_downloads
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.runwatch import Reading, RunSnapshot
-from glmstudio.units import duration, number, size
+from glmstudio.units import duration, memory_bytes, number, size
 from glmstudio.words import say
 
 
@@ -26,7 +26,7 @@ def render_figures(lang: str, known: RunSnapshot, reading: Reading) -> Html:
         ("validation", number(state.validation_loss) if state.validation_loss is not None else None),
         ("rate", number(last["learning_rate"]) if isinstance(last.get("learning_rate"), (int, float)) else None),
         ("speed", number(state.tokens_per_second) if state.tokens_per_second else None),
-        ("memory", size(last["memory"]) if isinstance(last.get("memory"), (int, float)) else None),
+        ("memory", memory_bytes(last["memory"]) if isinstance(last.get("memory"), (int, float)) else None),
         ("took", duration(lang, seconds) if isinstance(seconds, (int, float)) else None),
     ]
     cells = [
