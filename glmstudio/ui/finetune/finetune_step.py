@@ -59,7 +59,7 @@ def build(page: PageRenderer) -> None:
 
 
 def _ways(page: PageRenderer) -> Any:
-    """The choice of data, and the table of facts."""
+    """The choice of data, the own datasets, and the table of facts."""
     source = page.live(
         gr.Radio(
             elem_id="finetune-source", value="sample", choices=[(" " * at, each) for at, each in enumerate(SOURCES, 1)]
@@ -70,6 +70,10 @@ def _ways(page: PageRenderer) -> Any:
             "value": source_of(form),
         },
     )
+    page.panel("own", own_view.render_own, own_actions.act)
+    # Never seen: the page gives it what is dropped anywhere on this step.
+    files = gr.UploadButton("+", file_count="multiple", elem_id="finetune-files")
+    page.on(files.upload, own_actions.take_upload, inputs=[files])
     page.panel("facts", teach_view.render_facts, teach_actions.act)
     upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="facts-upload")
     page.live(upload, lambda lang, form: {"label": say(lang, "ui.teach.upload"), "visible": source_of(form) == "facts"})
@@ -78,10 +82,6 @@ def _ways(page: PageRenderer) -> Any:
 
 
 def _form(page: PageRenderer, source: Any) -> list[Any]:
-    page.panel("own", own_view.render_own, own_actions.act)
-    # Never seen: the page gives it what is dropped anywhere on this step.
-    files = gr.UploadButton("+", file_count="multiple", elem_id="finetune-files")
-    page.on(files.upload, own_actions.take_upload, inputs=[files])
     path = gr.Textbox(max_lines=1, visible=False, elem_id="finetune-path")
     page.live(
         path,
@@ -103,9 +103,26 @@ def _form(page: PageRenderer, source: Any) -> list[Any]:
     page.at_first(name, lambda form: form.name)
     fields = [source, path, name]
     # A box that was just made visible misses gradio's `input` for what is pasted into it; `change` hears everything.
-    for trigger in (source.input, path.change, name.change):
-        page.on(trigger, remember_form, inputs=fields, mode="always_last")
+    # Each tells of itself alone: what gradio sends of the others may be older than what the server chose for them.
+    page.on(source.input, remember_source, inputs=[source], mode="always_last")
+    page.on(path.change, remember_path, inputs=[path], mode="always_last")
+    page.on(name.change, remember_name, inputs=[name], mode="always_last")
     return fields
+
+
+def remember_source(form: FinetuneState, source: str) -> FinetuneState:
+    """Take over the kind of data."""
+    return remember_form(form, source, form.data, form.name)
+
+
+def remember_path(form: FinetuneState, data: str) -> FinetuneState:
+    """Take over the path of the data."""
+    return remember_form(form, form.source, data, form.name)
+
+
+def remember_name(form: FinetuneState, name: str) -> FinetuneState:
+    """Take over the name of the run."""
+    return remember_form(form, form.source, form.data, name)
 
 
 def remember_form(form: FinetuneState, source: str, data: str, name: str) -> FinetuneState:

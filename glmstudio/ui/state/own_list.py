@@ -11,6 +11,7 @@ from glmstudio.data.own.own_files import OwnData, delete, own_data
 from glmstudio.data.readers.sources import is_text_file, source_files
 from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
+from glmstudio.rundir.run import list_runs
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state import ways
 from glmstudio.ui.state.background import TASKS
@@ -32,6 +33,7 @@ class OwnItem:
     records: int | None
     counting: bool
     run: RunSnapshot | None
+    unknown: bool  # nobody knows the columns of a file of it
 
 
 @cached(0.9)
@@ -59,8 +61,8 @@ def choose(form: FinetuneState, path: Path, told: Sentence | None = None) -> Fin
 
 def refuse_used(data: OwnData) -> None:
     """Raise StudioError while a run that has not ended uses the dataset, for it would break."""
-    for run in newest_first():
-        if run.state.live and any(_is_in(each, data) for each in (run.data, run.run.settings.get("validation"))):
+    for run in list_runs():  # what the page saw a moment ago may have changed since
+        if any(_is_in(each, data) for each in (run.data, run.settings.get("validation"))) and run.read_state().live:
             raise StudioError("data.own_in_use", name=data.name, run=run.name)
 
 
@@ -85,7 +87,8 @@ def _unknown(source: Path, _: Stamps) -> UnknownColumns | None:
 
 def _item(data: OwnData, last: dict[str, RunSnapshot]) -> OwnItem:
     records, counting = _counted(data)
-    return OwnItem(data, records, counting, next((run for used, run in last.items() if _is_in(used, data)), None))
+    run = next((run for used, run in last.items() if _is_in(used, data)), None)
+    return OwnItem(data, records, counting, run, unknown_in(data.path) is not None)
 
 
 def _is_in(used: object, data: OwnData) -> bool:
@@ -95,14 +98,15 @@ def _is_in(used: object, data: OwnData) -> bool:
 
 def _counted(data: OwnData) -> tuple[int | None, bool]:
     """How many records there are, and whether they are still being counted. Running text has none."""
-    if data.size > _MOST_COUNTED or any(map(is_text_file, data.files)):
+    files = [file for file in data.files if not is_text_file(file)]
+    if data.size > _MOST_COUNTED or not files:
         return None, False
     try:
-        stamps = _stamps(data.files)
+        stamps = _stamps(files)
     except OSError:
         return None, False
     owner = repr(stamps)
-    if data.size <= _COUNTED_AT_ONCE and not any(file.suffix.lower() == ".xlsx" for file in data.files):
+    if data.size <= _COUNTED_AT_ONCE and not any(file.suffix.lower() == ".xlsx" for file in files):
         return _count(stamps), False
     task = TASKS.get(owner, "count")
     if task is None:

@@ -40,6 +40,7 @@ class OwnDataState:
     rows: str = ""  # the file whose rows are shown
     mark: str = ""  # the state of that file when they were shown first
     first: int = 0  # the first row that is shown
+    saves: int = 0  # how many times this page has saved rows
     uploads: int = 0  # how many times this page has sent files
     problem: StudioError | None = None
     told: Sentence | None = None
@@ -74,6 +75,7 @@ class RunsState:
 
     run: str | None = None  # None: the one in progress or the newest; "": none, somebody closed it
     compared: tuple[str, ...] = ()  # runs laid over each other
+    log_find: str = ""  # what the lines of the log that are shown have to hold
     all_runs: bool = False  # whether the list shows older ones, too
 
 
