@@ -110,7 +110,7 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         item = InventoryItem(HOSTILE, HOSTILE, Path(HOSTILE), status, entry, model, job)
         assert harmless(card(lang, item, ModelState(HOSTILE), used=False))
     for chat in (ChatState(), ChatState(edited=str(conversation.tip)), ChatState(taught=str(conversation.tip))):
-        assert harmless(chat_log.render_log(lang, chat, opened, {}, ready=True))
+        assert harmless(chat_log.render_log(lang, chat, opened, {}))
     assert harmless(stale_view.render_stale(lang, CheckupState(), (process,)))  # type: ignore[arg-type]
     assert harmless(markup.problem(lang, StudioError("ui.finetune.no_file", path=HOSTILE)))
     assert harmless(markup.terminal(lang, HOSTILE, key=HOSTILE))

@@ -23,6 +23,7 @@ from glmstudio.paths import DEMO, SAMPLE
 from glmstudio.rundir.record import RunRecord
 from glmstudio.rundir.run import find_run
 from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, preset_cards, review
+from glmstudio.ui.finetune.own import own_actions, own_view
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import runwatch, uploads
@@ -117,13 +118,13 @@ def test_a_form_without_data_starts_nothing(home: Path, source: str, data: str, 
 def test_an_upload_cannot_leave_its_folder(home: Path, tmp_path: Path) -> None:
     given = tmp_path / "..evil name $(x).jsonl"
     given.write_text("{}")
-    first, path = finetune_step.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
-    second, other = finetune_step.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
+    first = own_actions.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
+    given.write_text("{ }")
+    second = own_actions.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
 
-    assert Path(path) == home / "data" / "evil_name_x_.jsonl"
-    assert Path(other).parent == home / "data"
-    assert path != other
-    assert (first.source, first.data, second.data) == ("file", path, other)
+    assert Path(first.data) == home / "data" / "evil_name_x_.jsonl"
+    assert Path(second.data) == home / "data" / "evil_name_x_-2.jsonl"
+    assert (first.source, second.source) == ("file", "file")
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -136,19 +137,20 @@ def test_what_a_browser_sent_is_kept_once_or_not_at_all(
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     uploads.prepare()
-    given = home / "cache/uploads/a1b2/data.jsonl"
-    given.parent.mkdir()
-    given.write_text("{}")
+    given = [home / f"cache/uploads/{each}/data.jsonl" for each in ("a1b2", "c3d4")]
+    for each in given:
+        each.parent.mkdir()
+        each.write_text("{}")
     if broken:
         monkeypatch.setattr(uploads.shutil, "move", full)
-    finetune_step.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
+    own_actions.take_upload(FinetuneState(), [SimpleNamespace(name=str(each)) for each in given])
 
-    left = [str(each.relative_to(home)) for each in home.rglob("*") if each.is_file()]
-    assert left == ([] if broken else ["data/data.jsonl"])
+    left = [str(each.relative_to(home / "data")) for each in (home / "data").rglob("*") if each.is_file()]
+    assert sorted(left) == ([] if broken else ["data+1/data-2.jsonl", "data+1/data.jsonl"])
     assert list((home / "cache/uploads").iterdir()) == []
 
 
-def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
+def test_a_disk_that_is_full_is_told_beside_the_data_and_with_the_run(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: Any, target: Any) -> None:
@@ -158,9 +160,9 @@ def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
     given = tmp_path / "data.jsonl"
     given.write_text("half")
     monkeypatch.setattr(uploads.shutil, "copyfile", full)
-    view, path = finetune_step.take_upload(FinetuneState(data="before"), SimpleNamespace(name=str(given)))
-    assert (path, view.data, list((home / "data").iterdir())) == ("before", "before", [])
-    assert "No space left on device" in finetune_step.render_start("en", view)
+    view = own_actions.take_upload(FinetuneState(source="file", data="before"), SimpleNamespace(name=str(given)))
+    assert (view.data, list((home / "data").iterdir())) == ("before", [])
+    assert "No space left on device" in own_view.render_own("en", view)
 
     a_run(home, "kept")
     monkeypatch.setattr(run_actions, "write_note", lambda *_: full(0, tmp_path / "x"))

@@ -142,7 +142,7 @@ def test_after_the_end_export_compare_with_base_and_chat(running: Studio, chromi
         page.click("#panel-run [data-key=checkpoint-4] [data-act=chat]")
         page.wait_for_selector("#panel-server >> text=checkpoint-4", timeout=60_000)
         page.wait_for_selector("#panel-server .gs-good", timeout=60_000)
-        assert ModelServer.current().adapters == (str(run.path / "checkpoints/checkpoint-4"),)
+        assert ModelServer.current().chosen == str(run.path / "checkpoints/checkpoint-4")
 
         page.click(".gs-rail [data-go=finetune]")
         choose(page, "beside", steps="8")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,6 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.data.readers.sources import KINDS
-from glmstudio.errors import refused
-from glmstudio.paths import paths
 from glmstudio.ui.finetune import (
     cluster_form,
     form_actions,
@@ -22,6 +18,7 @@ from glmstudio.ui.finetune import (
     teach_actions,
     teach_view,
 )
+from glmstudio.ui.finetune.own import own_actions, own_view
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, button, icon, problem, tag
 from glmstudio.ui.runs import compare, run_actions, runs_view
@@ -74,6 +71,10 @@ def _ways(page: PageRenderer) -> Any:
 
 
 def _form(page: PageRenderer, source: Any) -> list[Any]:
+    page.panel("own", own_view.render_own, own_actions.act)
+    # Never seen: the page gives it what is dropped anywhere on this step.
+    files = gr.UploadButton("+", file_count="multiple", elem_id="finetune-files")
+    page.on(files.upload, own_actions.take_upload, inputs=[files])
     path = gr.Textbox(max_lines=1, visible=False, elem_id="finetune-path")
     page.live(
         path,
@@ -81,10 +82,10 @@ def _form(page: PageRenderer, source: Any) -> list[Any]:
             "label": say(lang, "ui.finetune.path"),
             "placeholder": say(lang, "ui.finetune.path_example"),
             "visible": form.source == "file",
+            # What is typed there is not sent back: more may have been typed meanwhile.
+            **({"value": form.data} if form.picked else {}),
         },
     )
-    upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="finetune-upload")
-    page.live(upload, lambda lang, form: {"label": say(lang, "ui.finetune.upload"), "visible": form.source == "file"})
     page.panel("data", review.render_data, form_actions.act)
     page.panel("presets", preset_cards.render_presets, form_actions.act)
     page.panel("cards", gpu_choice.render_cards, form_actions.act)
@@ -96,7 +97,6 @@ def _form(page: PageRenderer, source: Any) -> list[Any]:
     # A box that was just made visible misses gradio's `input` for what is pasted into it; `change` hears everything.
     for trigger in (source.input, path.change, name.change):
         page.on(trigger, remember_form, inputs=fields, mode="always_last")
-    page.on(upload.upload, take_upload, inputs=[upload], outputs=[path])
     return fields
 
 
@@ -107,22 +107,9 @@ def remember_form(form: FinetuneState, source: str, data: str, name: str) -> Fin
         form = replace(form, preset="", changes=(), settings_problem=None)
     if source != form.source:
         ways.remember(source)
-    return replace(form, source=source, data=data or "", name=name or "", record=record, form_problem=None)
-
-
-def take_upload(form: FinetuneState, upload: Any) -> tuple[FinetuneState, str]:
-    """Keep an uploaded file in the workspace and use it; the browser's name for it is never trusted as a path."""
-    given = Path(str(getattr(upload, "name", upload)))
-    name = re.sub(r"[^\w.-]+", "_", given.name).lstrip(".")[-80:] or "data.jsonl"
-    folder = paths().home / "data"
-    target = folder / name
-    if target.exists():
-        target = folder / f"{uuid.uuid4().hex[:6]}-{name}"
-    try:
-        uploads.take(given, target)
-    except OSError as error:
-        return replace(form, form_problem=refused(error)), form.data
-    return replace(form, source="file", data=str(target), record=0), str(target)
+    picked = form.picked and (data or "") == form.data
+    form = replace(form, source=source, data=data or "", picked=picked)
+    return replace(form, name=name or "", record=record, form_problem=None)
 
 
 def take_facts(form: FinetuneState, upload: Any) -> FinetuneState:

@@ -20,6 +20,7 @@ from glmstudio.planning.probe import end_probes, start_probe
 from glmstudio.rundir.occupancy import chat_on
 from glmstudio.runs.start import start as start_asked
 from glmstudio.ui.finetune import cluster_form, teach_actions
+from glmstudio.ui.finetune.own import own_actions
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state.form_state import read_form
 from glmstudio.ui.state.page_state import FinetuneState, PageState
@@ -92,6 +93,8 @@ def take_typed(form: FinetuneState, typed: str) -> FinetuneState:
     except StudioError as error:
         return replace(form, form_problem=error)
     fields = {name: value for name, value in fields.items() if not teach_actions.is_mine(str(name))}
+    if rows := {str(name): value for name, value in fields.items() if own_actions.is_mine(str(name))}:
+        return own_actions.save_typed(form, rows)
     if not fields:
         return form
     if not fields.keys() <= asdict(Settings()).keys():  # the other fields that Start takes along

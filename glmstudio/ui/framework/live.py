@@ -7,6 +7,7 @@ page its work shows up in, and a tick in which nothing happened moves nothing on
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -80,6 +81,7 @@ class PageRenderer:
     def __post_init__(self) -> None:
         self.state, self.seen = gr.State(self.first), gr.State({})
         self._open = gr.Textbox(visible=False)  # the step that the browser shows
+        self._kept = gr.Textbox(visible=False)  # what the browser kept of an earlier visit
 
     @contextmanager
     def step(self, name: str, part: str = "") -> Iterator[None]:
@@ -151,8 +153,9 @@ class PageRenderer:
         part = "" if whole else self._part
         self._bindings.append(_Binding(trigger, action, inputs, outputs, part=part, **options))
 
-    def connect(self, arrive: Callable[[], State], load: Callable[..., Any]) -> None:
-        """Wire everything registered, the clock, and the arrival of a browser, whose state `arrive` makes."""
+    def connect(self, arrive: Callable[[dict[str, Any]], State], load: Callable[..., Any]) -> None:
+        """Wire everything registered, the clock, and the arrival of a browser, whose state `arrive` makes of what the
+        browser kept: the values of `data-kept` by their `data-keep`."""
         looks, lives = [self.state, self.seen], [live.component for live in self._live]
 
         def ticked(state: State, seen: dict[int, int], step: str, request: gr.Request) -> Any:
@@ -180,11 +183,11 @@ class PageRenderer:
                     event.then(follower, inputs=[self.state], outputs=[panel], **_STREAM).then(**tick)
         gr.Timer(TICK_S).tick(**tick)
 
-        def arrived(request: gr.Request) -> Any:
-            state = arrive()
+        def arrived(kept: str, request: gr.Request) -> Any:
+            state = arrive(_table(kept))
             return [state, *self._refresh(self.speaks(request), state, {})]
 
-        load(_typed(arrived), outputs=[*looks, *lives], **_QUICK)
+        load(_typed(arrived), inputs=[self._kept], outputs=[*looks, *lives], js="() => [studio.kept()]", **_QUICK)
 
     def _refresh(self, lang: str, state: State, seen: dict[int, int], step: str = "") -> list[Any]:
         """Hashes of what the page has now, and the properties that changed.
@@ -255,6 +258,15 @@ def carried(value: Any) -> Any:
     if isinstance(value, dict):
         return {carried(name): carried(each) for name, each in value.items()}
     return type(value)(map(carried, value)) if type(value) in (list, tuple) else value
+
+
+def _table(text: str) -> dict[str, Any]:
+    """The JSON object that a browser sent; an empty one where it is none."""
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _is_whole(text: str) -> bool:

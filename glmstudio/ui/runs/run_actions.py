@@ -9,13 +9,9 @@ from typing import Any
 from glmstudio.chat.available_tools import toolless
 from glmstudio.chat.model_server import ModelServer
 from glmstudio.errors import StudioError, refused
-from glmstudio.jobs.json_child import ask
 from glmstudio.knowledge.scoring import of_run
-from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.rundir import queue_file
-from glmstudio.rundir.occupancy import chat_device, run_on
-from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run, find_run
 from glmstudio.runs.export import FORMS, export_run, learned
 from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
@@ -24,13 +20,12 @@ from glmstudio.runs.start import advance
 from glmstudio.ui.chat import chat_model, score_view
 from glmstudio.ui.chat.chat_side import shown_conversation
 from glmstudio.ui.runs import runs_view
+from glmstudio.ui.runs.versus import act_versus
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.choice import use_model
 from glmstudio.ui.state.conversations import CONVERSATIONS
 from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
 from glmstudio.ui.state.runwatch import WATCH
-
-_LONGEST_QUESTION = 2000
 
 
 def act(state: PageState, data: dict[str, Any]) -> PageState:
@@ -151,23 +146,8 @@ def _export(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
 
 
 def _versus(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
-    fields = data.get("fields")
-    asked = str(fields.get("question", "")).strip() if isinstance(fields, dict) else ""
-    samples = run.samples()[0]
-    question = asked[:_LONGEST_QUESTION] or str(samples[-1]["question"] if samples else "")
-    if question:
-        TASKS.start(run.name, "versus", lambda _: versus(run, question))
+    act_versus(run, data)
     return replace(state, run=run.name)
-
-
-def versus(run: Run, question: str) -> dict[str, str]:
-    """The same question, answered by the base and by what the run learned; greedily, one after the other."""
-    if other := run_on(chat_device()):
-        raise StudioError("ui.run.versus_busy", name=other.name)
-    model = ready_model(run.model)
-    arguments = (str(model.path), str(learned(run)), str(run.path / RunFiles.OPENING), question)
-    told: dict[str, str] = ask("glmstudio.serve.versus", *arguments, broke="ui.run.versus_broke")
-    return {"question": question, **told}
 
 
 def _rename(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
@@ -201,6 +181,9 @@ _ACTIONS: dict[str, Callable[[RunsState, Run, dict[str, Any]], RunsState]] = {
     "unload": _unload,
     "export": _export,
     "versus": _versus,
+    "versus-again": _versus,
+    "versus-all": _versus,
+    "versus-drop": _versus,
     "score": _score,
     "score-stop": _score,
     "facts-score": _facts_score,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glmstudio.config.devices import cards_of
-from glmstudio.files import read_json, read_table
+from glmstudio.files import read_json
 from glmstudio.rundir.checkpoints import Checkpoint, best, list_checkpoints
 from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.state import RunState
@@ -12,6 +12,7 @@ from glmstudio.runs.manage import read_note
 from glmstudio.ui.chat import score_view
 from glmstudio.ui.framework.charts import Series, curve
 from glmstudio.ui.framework.markup import Html, button, chip, copyable, fold, problem, tag
+from glmstudio.ui.runs.versus import render_versus
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.runwatch import Reading, RunSnapshot
@@ -174,44 +175,9 @@ def render_after(lang: str, known: RunSnapshot) -> Html:
     return tag(
         "{score}{versus}{export}",
         score=score_view.render(lang, known.name, about=known.name, run=known.run),
-        versus=_versus(lang, known),
+        versus=render_versus(lang, known),
         export=_export(lang, known),
     )
-
-
-def _versus(lang: str, known: RunSnapshot) -> Html:
-    task = TASKS.get(known.name, "versus")
-    busy = task is not None and task.running
-    parts: list[Html] = [
-        tag('<p class="gs-small">{form}</p>', form=say(lang, f"ui.run.versus_{_form(known)}")),
-        tag(
-            '<div data-scope class="gs-fields"><label class="gs-wide">{label}<input data-field="question"'
-            ' placeholder="{example}"></label>{ask}</div>',
-            label=say(lang, "ui.run.question"),
-            example=say(lang, "ui.run.question_example"),
-            ask=button("versus", say(lang, "ui.run.answering" if busy else "ui.run.ask_both"), run=known.name),
-        ),
-    ]
-    if task is not None and task.problem:
-        parts.append(problem(lang, task.problem))
-    if task is not None and isinstance(task.result, dict):
-        columns = [
-            tag(
-                "<div><h4>{head}</h4><p>{answer}</p></div>",
-                head=say(lang, f"ui.run.versus_{side}", name=known.name, model=known.model),
-                answer=str(task.result.get(side, "")),
-            )
-            for side in ("base", "tuned")
-        ]
-        question = tag('<p class="gs-sample-question">{text}</p>', text=str(task.result.get("question", "")))
-        parts += [question, tag('<div class="gs-versus">{columns}</div>', columns=columns)]
-    return fold(say(lang, "ui.run.versus"), parts, key="versus", unfolded=task is not None)
-
-
-def _form(known: RunSnapshot) -> str:
-    """The prompt format of both: as in the first conversation of the data, if that was recorded."""
-    opening = read_table(known.run.path / RunFiles.OPENING)
-    return {True: "tools", False: "plain"}.get(opening.get("tools", ""), "bare")
 
 
 def _export(lang: str, known: RunSnapshot) -> Html:

@@ -20,6 +20,14 @@ from glmstudio.unread import unread_files
 from glmstudio.words import say
 
 _MOST_UNREAD = 3
+_KEYS = (
+    (("?",), "list"),
+    (("Ctrl", "Enter"), "start"),
+    (("Enter",), "send"),
+    (("Shift", "Enter"), "line"),
+    (("Esc",), "stop"),
+    (("Tab",), "next"),
+)
 _LANGUAGE_NAMES = {"zh": "中文", "en": "English"}
 
 
@@ -62,11 +70,17 @@ def render_header(lang: str, _state: PageState) -> Html:
         for code, name in _LANGUAGE_NAMES.items()
     ]
     return tag(
+        '<a class="gs-skip" href="#step" data-skip>{skip}</a>'
         '<header class="gs-header"><h1 class="gs-name">{logo}GLM Studio</h1><div class="gs-machine">{machine}</div>'
         '<div class="gs-switches"><span class="gs-segment" role="group" aria-label="{language}">{languages}</span>'
+        '<button type="button" class="gs-iconbutton" data-list-keys aria-label="{keys}" title="{keys}">'
+        '<span aria-hidden="true">?</span></button>{listed}'
         '<button type="button" class="gs-iconbutton" data-theme-toggle aria-label="{look}" title="{look}">'
         '<span class="gs-when-light">{moon}</span><span class="gs-when-dark">{sun}</span></button></div></header>'
         '<p class="gs-lost" role="alert"><span>{lost}</span><span class="gs-anew">{renewed}</span></p>',
+        skip=say(lang, "ui.frame.skip"),
+        keys=say(lang, "ui.frame.keys"),
+        listed=_keys(lang),
         lost=say(lang, "ui.frame.lost"),
         renewed=say(lang, "ui.frame.renewed"),
         logo=Html(LOGO),
@@ -76,6 +90,24 @@ def render_header(lang: str, _state: PageState) -> Html:
         look=say(lang, "ui.frame.look"),
         moon=icon("moon"),
         sun=icon("sun"),
+    )
+
+
+def _keys(lang: str) -> Html:
+    """What the keyboard does, for the dialog that `?` opens."""
+    return tag(
+        '<template data-keys><h2 id="gs-keys-title">{title}</h2><dl>{rows}</dl>'
+        '<div><button type="button" class="gs-button gs-look-primary" autofocus>{close}</button></div></template>',
+        title=say(lang, "ui.frame.keys"),
+        rows=[
+            tag(
+                "<dt>{keys}</dt><dd>{does}</dd>",
+                keys=[tag("<kbd>{key}</kbd>", key=key) for key in keys],
+                does=say(lang, f"ui.frame.key_{does}"),
+            )
+            for keys, does in _KEYS
+        ],
+        close=say(lang, "ui.frame.close"),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from glmstudio.ui.chat import chat_step
@@ -12,6 +14,7 @@ from glmstudio.ui.model import model_step
 from glmstudio.ui.shell import frame
 from glmstudio.ui.state import ways
 from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.ui.state.kept_choice import kept_chat
 from glmstudio.ui.state.page_state import FinetuneState, PageState
 
 
@@ -31,10 +34,10 @@ def build_page() -> gr.Blocks:
     return blocks
 
 
-def arrive() -> PageState:
-    """The state of a page that was just opened; the first one starts the check-up."""
+def arrive(kept: dict[str, Any]) -> PageState:
+    """The state of a page that was just opened, with what its browser `kept`; the first one starts the check-up."""
     CHECKUP.start(unless_fresh=True)
-    return PageState(finetune=FinetuneState(source=ways.remembered()))
+    return PageState(finetune=FinetuneState(source=ways.remembered()), chat=kept_chat(kept.get("chat")))
 
 
 def speaks(request: gr.Request) -> str:

@@ -20,6 +20,7 @@ from glmstudio.planning import engines
 from glmstudio.planning.resolve import Resolved, RunRequest, resolve
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use
+from glmstudio.ui.state.own_list import unknown_in
 from glmstudio.ui.state.page_state import FinetuneState
 
 _FRESH_S = 0.9
@@ -94,11 +95,14 @@ def data_of(form: FinetuneState) -> Path:
         raise StudioError("ui.finetune.no_data")
     path = Path(form.data.strip()).expanduser()
     try:
-        if path.exists():
-            return path
+        there = path.exists()
     except (OSError, ValueError):  # too long, a zero byte
-        pass
-    raise StudioError("ui.finetune.no_file", path=str(path))
+        there = False
+    if not there:
+        raise StudioError("ui.finetune.no_file", path=str(path))
+    if (unknown := unknown_in(path)) is not None:
+        raise StudioError("ui.own.columns_first", name=unknown.file.name)
+    return path
 
 
 @cached(_ENGINE_S, lambda settings, device: (settings.engine, settings.method, settings.dtype, device))

@@ -34,11 +34,24 @@ class FactsState:
 
 
 @dataclass(frozen=True)
+class OwnDataState:
+    """The list of own datasets, and the rows of one."""
+
+    rows: str = ""  # the file whose rows are shown
+    mark: str = ""  # the state of that file when they were shown first
+    first: int = 0  # the first row that is shown
+    uploads: int = 0  # how many times this page has sent files
+    problem: StudioError | None = None
+    told: Sentence | None = None
+
+
+@dataclass(frozen=True)
 class FinetuneState:
     """The form of the Fine-tune step."""
 
     source: str = "sample"
     data: str = ""
+    picked: bool = False  # the data were chosen from a list: the box for the path has to follow
     preset: str = ""
     name: str = ""
     changes: tuple[tuple[str, str], ...] = ()  # settings that differ from the preset's
@@ -50,6 +63,7 @@ class FinetuneState:
     settings_problem: StudioError | None = None
     form_problem: StudioError | None = None
     facts: FactsState = field(default_factory=FactsState)
+    own: OwnDataState = field(default_factory=OwnDataState)
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,7 @@ class ChatState:
     edited: str = ""  # the turn whose question is being changed
     taught: str = ""  # the turn that is being kept for training, and which of its answers
     side: int = 0
+    returned: str = ""  # the mark of a question that could not be asked: its text goes back into the box
     told: Sentence | None = None
     problem: StudioError | None = None
 
