@@ -104,9 +104,9 @@ def test_a_leftover_is_ticked_ended_and_proven(
     left = orphan("-c", "import time; time.sleep(120)", TORCHELASTIC_RUN_ID="x")
     with visit(chromium, locale=locale) as visitor:
         page = visitor.open(running.url + "#doctor")
-        page.wait_for_selector("#panel-doctor [data-act=check]", timeout=20_000)
+        page.wait_for_selector("#panel-doctor [data-act=check]", timeout=60_000)
         page.click("#panel-doctor [data-act=check]")
-        page.wait_for_selector(f"[data-tick='{left.pid}']", timeout=20_000)
+        page.wait_for_selector(f"[data-tick='{left.pid}']", timeout=60_000)
         assert page.locator("#panel-doctor .gs-finding", has_text=str(left.pid)).count() == 0, (
             "listed once: in the table"
         )
@@ -118,7 +118,7 @@ def test_a_leftover_is_ticked_ended_and_proven(
         page.check(f"[data-tick='{left.pid}']")
         page.click(f"#panel-doctor >> text={end}")
         page.click(f".gs-dialog button >> text={end}")
-        page.wait_for_selector(f"#panel-doctor .gs-plain >> text={said}", timeout=20_000)
+        page.wait_for_selector(f"#panel-doctor .gs-plain >> text={said}", timeout=60_000)
 
         assert not alive(left)
         assert str(left.pid) in page.inner_text("#panel-doctor .gs-plain")
