@@ -90,7 +90,8 @@ def test_several_files_are_one_dataset_and_are_not_doubled(home: Path, tmp_path:
     assert said(Path(form.data)) == [("星城在哪？", "在北方。"), ("q", "a")]
     assert "the texts beside them are not" in shown(form)
     (item,) = own_items()
-    assert (item.data.origin, len(item.data.files)) == ("upload", 3)
+    assert (item.data.origin, len(item.data.files), item.records) == ("upload", 3, 2)
+    assert shown(form).count('data-act="own-rows"') == 2, "a text has no rows"
 
 
 def test_what_is_of_no_known_kind_leaves_nothing(home: Path, tmp_path: Path) -> None:
@@ -161,6 +162,7 @@ def test_unknown_columns_are_asked_and_become_records(home: Path, tmp_path: Path
     assert problem is not None
     assert problem.key == "ui.own.columns_first"
     page = shown(form, "zh")
+    assert "尚未选择列" in page
     assert "没有认出“facts." in page
     assert "第 2 列：客户的话" in page
     assert "林管。" in page
@@ -192,12 +194,14 @@ def test_a_file_elsewhere_stays_as_it_is(home: Path, tmp_path: Path) -> None:
         ("User question,Our reply,id", (0, 1)),
         ("回答,备注,提问内容", (2, 0)),
         ("c,d", (0, 1)),
+        ("no.,topic,e,f", (2, 3)),
         ("x,answer text", (0, 1)),
     ],
 )
 def test_the_columns_are_guessed_by_their_names(tmp_path: Path, header: str, guess: tuple[int, int]) -> None:
     file = tmp_path / "facts.csv"
-    file.write_text(f"{header}\n{','.join('1' for _ in header.split(','))}\n", encoding="utf-8")
+    cells = ["1" * (place + 1) for place, _ in enumerate(header.split(","))]
+    file.write_text(f"{header}\n{','.join(cells)}\n", encoding="utf-8")
     found = unknown_columns(file)
     assert found is not None
     assert found.guessed() == guess

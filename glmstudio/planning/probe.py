@@ -38,6 +38,7 @@ _IRRELEVANT = (
     "report_to",
     "validation",
     "validation_share",
+    "validation_auto",
     "seed",
 )
 

@@ -40,12 +40,15 @@ class UnknownColumns:
         return max(map(len, self.rows), default=0)
 
     def guessed(self) -> tuple[int, int]:
-        """The columns that are the question and the answer, as far as anybody can tell."""
+        """The columns that are the question and the answer, as far as anybody can tell: by their names, else those
+        with the longest texts."""
         sides = [side_of(name) for name in self.rows[0]]
-        question = sides.index("question") if "question" in sides else -1
-        answer = sides.index("answer") if "answer" in sides else -1
-        rest = [column for column in range(self.width) if column not in (question, answer)]
-        return (question if question >= 0 else rest.pop(0)), (answer if answer >= 0 else rest.pop(0))
+        named = [sides.index(side) if side in sides else None for side in ("question", "answer")]
+        rest = [column for column in range(self.width) if column not in named]
+        rest.sort(key=lambda column: -sum(len(row[column]) for row in self.rows[1:] if column < len(row)))
+        filling = iter(sorted(rest[: named.count(None)]))
+        question, answer = (next(filling) if column is None else column for column in named)
+        return question, answer
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ Move = Callable[[Path, Path], None]
 
 @dataclass(frozen=True)
 class OwnData:
-    """One dataset. `origin` is "upload", "chat", or "" where somebody put it there by hand; `files` are those that can
-    be read, and `changed` is when the newest of them was written."""
+    """One dataset. `origin` is "upload", "chat", or "" where somebody put it there or changed it by hand; `files` are
+    those that can be read, and `changed` is when the newest of them was written."""
 
     path: Path
     origin: str
@@ -160,7 +160,10 @@ def _one(path: Path, known: dict[str, Any]) -> OwnData | None:
     except OSError:
         return None
     told = known.get(path.name)
-    origin = str(told.get("origin", "")) if isinstance(told, dict) else ""
+    told = told if isinstance(told, dict) else {}
+    origin = str(told.get("origin", ""))
+    if origin == UPLOAD and not told.get("mark"):  # edited since
+        origin = ""
     size, changed = sum(each.st_size for each in stats), max(each.st_mtime for each in stats)
     return OwnData(path, origin if origin in (UPLOAD, CHAT) else "", files, size, changed)
 

@@ -218,12 +218,16 @@ window.studio = (() => {
 
   // ---- files: chosen by a button, or dropped anywhere on the Fine-tune step; gradio's own button sends them
   const filesOf = (event) => (root.dataset.step === "finetune" && event.dataTransfer && [...event.dataTransfer.types].includes("Files"));
+  function fileInput(id) {  // gradio puts it before its button
+    const before = document.getElementById(id)?.previousElementSibling;
+    return before && before.matches("input[type=file]") ? before : null;
+  }
   function sending() {
     document.querySelectorAll(".gs-drop").forEach((place) => { place.dataset.busy = place.dataset.sending; });
   }
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-pick]");
-    const input = button && document.querySelector("#" + button.dataset.pick + " input[type=file], input#" + button.dataset.pick);
+    const input = button && fileInput(button.dataset.pick);
     if (!input) return;
     input.value = "";  // the same file may be chosen again
     input.addEventListener("change", sending, { once: true });
@@ -239,7 +243,7 @@ window.studio = (() => {
     root.classList.remove("gs-dragging");
     if (!filesOf(event)) return;
     event.preventDefault();
-    const input = document.querySelector("#finetune-files input[type=file]");
+    const input = fileInput("finetune-files");
     if (!input || !event.dataTransfer.files.length) return;
     input.files = event.dataTransfer.files;
     sending();

@@ -32,6 +32,7 @@ class OwnItem:
     records: int | None
     counting: bool
     run: RunSnapshot | None
+    unknown: bool  # nobody knows the columns of a file of it
 
 
 @cached(0.9)
@@ -85,7 +86,8 @@ def _unknown(source: Path, _: Stamps) -> UnknownColumns | None:
 
 def _item(data: OwnData, last: dict[str, RunSnapshot]) -> OwnItem:
     records, counting = _counted(data)
-    return OwnItem(data, records, counting, next((run for used, run in last.items() if _is_in(used, data)), None))
+    run = next((run for used, run in last.items() if _is_in(used, data)), None)
+    return OwnItem(data, records, counting, run, unknown_in(data.path) is not None)
 
 
 def _is_in(used: object, data: OwnData) -> bool:
@@ -95,14 +97,15 @@ def _is_in(used: object, data: OwnData) -> bool:
 
 def _counted(data: OwnData) -> tuple[int | None, bool]:
     """How many records there are, and whether they are still being counted. Running text has none."""
-    if data.size > _MOST_COUNTED or any(map(is_text_file, data.files)):
+    files = [file for file in data.files if not is_text_file(file)]
+    if data.size > _MOST_COUNTED or not files:
         return None, False
     try:
-        stamps = _stamps(data.files)
+        stamps = _stamps(files)
     except OSError:
         return None, False
     owner = repr(stamps)
-    if data.size <= _COUNTED_AT_ONCE and not any(file.suffix.lower() == ".xlsx" for file in data.files):
+    if data.size <= _COUNTED_AT_ONCE and not any(file.suffix.lower() == ".xlsx" for file in files):
         return _count(stamps), False
     task = TASKS.get(owner, "count")
     if task is None:

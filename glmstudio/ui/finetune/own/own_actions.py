@@ -17,7 +17,7 @@ from glmstudio.ui.finetune.own.rows_view import first_shown
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state import uploads, ways
 from glmstudio.ui.state.own_list import choose, delete_item, find_item, refuse_used, unknown_in
-from glmstudio.ui.state.page_state import FinetuneState
+from glmstudio.ui.state.page_state import FinetuneState, Sentence
 
 Data = dict[str, Any]
 
@@ -151,8 +151,9 @@ def _saved(form: FinetuneState, data: Data) -> FinetuneState:
         return replace(form, own=replace(form.own, mark=read_rows(file).mark, problem=error))
     clear_caches()
     chosen = str(after) if form.data == str(file) else form.data
-    own_state = replace(form.own, rows=str(after), mark=read_rows(after).mark, told=("ui.own.row.saved", {}))
-    return replace(form, data=chosen, picked=form.picked or chosen != form.data, record=0, own=own_state)
+    told: Sentence = ("ui.own.row.saved", {})
+    kept = replace(form.own, rows=str(after), mark=read_rows(after).mark, saves=form.own.saves + 1, told=told)
+    return replace(form, data=chosen, picked=form.picked or chosen != form.data, record=0, own=kept)
 
 
 def _edit(fields: dict[str, str], deleted: frozenset[int]) -> RowEdit:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 from functools import lru_cache
+from pathlib import Path
 
 from glmstudio.data.own import template
+from glmstudio.data.readers.sources import is_text_file
 from glmstudio.errors import StudioError
 from glmstudio.knowledge.table import draft
 from glmstudio.knowledge.table.row_faults import learned
 from glmstudio.ui.finetune.own import columns_view, rows_view
 from glmstudio.ui.framework.markup import Html, button, chip, problem, tag
+from glmstudio.ui.state.form_state import source_of
 from glmstudio.ui.state.own_list import OwnItem, own_items
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import moment, size
@@ -19,12 +22,13 @@ from glmstudio.words import say
 
 def render_own(lang: str, form: FinetuneState) -> Html:
     """The own datasets with what can be done with them; nothing for another kind of data."""
-    if form.source != "file":
+    if source_of(form) != "file":
         return Html("")
     items = own_items()
     chosen = next((item for item in items if str(item.data.path) == form.data), None)
     return tag(
-        '<section class="gs-card gs-stack gs-own" data-scope data-changed>{drop}{said}{columns}{list}{rows}</section>',
+        '<section class="gs-card gs-stack gs-own" data-scope data-changed>{said}<div class="gs-ownparts">{drop}'
+        "{list}</div>{columns}{rows}</section>",
         drop=_drop(lang, form),
         said=_said(lang, form, chosen),
         columns=columns_view.render_columns(lang, form),
@@ -93,7 +97,7 @@ def _item(lang: str, form: FinetuneState, item: OwnItem) -> Html:
     is_chosen = str(item.data.path) == form.data
     use = button("own-use", say(lang, "ui.own.use"), name=name)
     several = item.data.path.is_dir()
-    files = [_file(lang, file.name, f"{name}/{file.name}") for file in item.data.files] if several and is_chosen else []
+    files = [_file(lang, file, f"{name}/{file.name}") for file in item.data.files] if several and is_chosen else []
     return tag(
         '<li data-key="own-{name}" class="gs-ownitem{on}"><div class="gs-row gs-spread"><div><b>{name}</b>'
         '<div class="gs-small">{about}</div></div><div class="gs-row">{use}{rows}{delete}</div></div>{files}</li>',
@@ -101,16 +105,22 @@ def _item(lang: str, form: FinetuneState, item: OwnItem) -> Html:
         on=" gs-on" if is_chosen else "",
         about=_about(lang, item),
         use=chip("good", say(lang, "ui.own.using")) if is_chosen else use,
-        rows="" if several else button("own-rows", say(lang, "ui.own.rows"), look="quiet", file=name),
+        rows="" if several or item.unknown else _rows(lang, item.data.path, name),
         delete=_delete(lang, item),
         files=tag("<ul>{files}</ul>", files=files) if files else "",
     )
 
 
-def _file(lang: str, name: str, file: str) -> Html:
+def _file(lang: str, file: Path, where: str) -> Html:
     """A file of a dataset of several."""
-    rows = button("own-rows", say(lang, "ui.own.rows"), look="quiet", file=file)
-    return tag('<li class="gs-row gs-spread"><span>{name}</span>{rows}</li>', name=name, rows=rows)
+    return tag(
+        '<li class="gs-row gs-spread"><span>{name}</span>{rows}</li>', name=file.name, rows=_rows(lang, file, where)
+    )
+
+
+def _rows(lang: str, file: Path, where: str) -> Html:
+    """The button that shows the rows; running text has none."""
+    return Html("") if is_text_file(file) else button("own-rows", say(lang, "ui.own.rows"), look="quiet", file=where)
 
 
 def _delete(lang: str, item: OwnItem) -> Html:
@@ -129,7 +139,10 @@ def _about(lang: str, item: OwnItem) -> str:
     """Records, files, size, where it came from, and its last use."""
     data = item.data
     said = [say(lang, "ui.own.counting")] if item.counting else []
-    said += [say(lang, "ui.own.records", n=item.records)] if item.records is not None else []
+    if item.unknown:
+        said.append(say(lang, "ui.own.unknown"))
+    elif item.records is not None:
+        said.append(say(lang, "ui.own.records", n=item.records))
     said += [say(lang, "ui.own.files", n=len(data.files))] if len(data.files) > 1 else []
     said.append(size(data.size))
     origin = f"from_{data.origin or 'hand'}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from glmstudio.data.own.record_rows import RecordRows, read_rows
 from glmstudio.errors import StudioError
 from glmstudio.ui.framework.markup import Html, button, problem, tag
-from glmstudio.ui.state.page_state import FinetuneState
+from glmstudio.ui.state.page_state import FinetuneState, OwnDataState
 from glmstudio.words import say
 
 SHOWN = 25
@@ -21,7 +21,7 @@ def render_rows(lang: str, form: FinetuneState) -> Html:
     file = Path(form.own.rows)
     close = button("own-close", say(lang, "ui.own.rows_close"), look="quiet")
     try:
-        body = _table(lang, read_rows(file), form.own.first)
+        body = _table(lang, read_rows(file), form.own)
     except StudioError as error:
         body = problem(lang, error, kind="attention")
     return tag(
@@ -38,12 +38,12 @@ def first_shown(count: int, first: int) -> int:
     return min(max(0, first), max(0, count - 1)) // SHOWN * SHOWN
 
 
-def _table(lang: str, rows: RecordRows, first: int) -> Html:
+def _table(lang: str, rows: RecordRows, own: OwnDataState) -> Html:
     count = len(rows.lines)
-    start = first_shown(count, first)
+    start = first_shown(count, own.first)
     end = min(start + SHOWN, count)
     body = [_row(lang, rows, number) for number in range(start, end)]
-    body += [_new(lang, count, place) for place in range(NEW)] if end == count else []
+    body += [_new(lang, own.saves, place) for place in range(NEW)] if end == count else []
     return tag(
         '<p class="gs-small">{hint}</p>{becomes}<table class="gs-table gs-factrows"><thead><tr><th></th><th>{question}'
         '</th><th>{answer}</th><th></th></tr></thead><tbody>{body}</tbody></table><div class="gs-row gs-spread">'
@@ -91,13 +91,13 @@ def _pair(lang: str, number: str, texts: tuple[str, str], place: int) -> Html:
     return tag("<td>{question}</td><td>{answer}</td>", question=boxes[0], answer=boxes[1])
 
 
-def _new(lang: str, count: int, place: int) -> Html:
-    """An empty row. Its key has the number of rows, so that it is empty again once there is one more."""
+def _new(lang: str, saves: int, place: int) -> Html:
+    """An empty row. Its key changes with each save, so that it is empty again then."""
     boxes = [_box(f"row.new{place}.{side}", "", say(lang, f"ui.own.row.new_{side}")) for side in ("question", "answer")]
     return tag(
-        '<tr data-key="new-{count}-{place}"><td class="gs-small">{new}</td><td>{question}</td><td>{answer}</td>'
-        "<td></td></tr>",
-        count=count,
+        '<tr data-key="new-{saves}-{place}"><td class="gs-number gs-small">{new}</td><td>{question}</td>'
+        "<td>{answer}</td><td></td></tr>",
+        saves=saves,
         place=place,
         new=say(lang, "ui.own.row.new"),
         question=boxes[0],
