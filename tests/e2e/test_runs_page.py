@@ -81,7 +81,7 @@ def test_a_chart_tells_values_zooms_and_survives_the_clock(
         page.locator(CHART).locator("input[type=checkbox]").check()
         ticks = plot.locator("text").all_text_contents()
         assert all(math.isfinite(float(each)) for each in ticks)
-        page.mouse.move(middle, box["y"] + 60)
+        page.mouse.move(middle, plot.bounding_box()["y"] + 60)
         with (folder / "metrics.jsonl").open("a") as metrics:
             metrics.write(json.dumps({"step": 201, "loss": 0.25}) + "\n")
         page.wait_for_function("document.querySelector('#panel-run gs-chart').dataset.chart.includes('0.25')")
