@@ -10,6 +10,10 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_table, read_text, short
 from glmstudio.models import manifest
 
+OTHER_KIND = {  # problems of folders that hold something else: no other problem of theirs is worth a word
+    "models.foreign", "models.ggml", "models.lookalike", "models.other_family", "models.quantised",
+    "models.quantised_by", "models.quantised_tensors",
+}  # fmt: skip
 _GLM4_ROWS = 151552  # of the embedding: no ChatGLM has as many
 _FIRST_ROWS = (130528, 150528)
 _LAYERS, _WIDTH = 1024, 10**6

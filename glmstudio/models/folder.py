@@ -17,7 +17,7 @@ from glmstudio.models import manifest
 from glmstudio.models.contents.torch_table import mentions
 from glmstudio.models.contents.vocabulary import check_vocabulary
 from glmstudio.models.contents.weight_file import check_weights, present, safetensors_header, tensor_headers
-from glmstudio.models.family import refuse_impossible, refuse_other_family
+from glmstudio.models.family import OTHER_KIND, refuse_impossible, refuse_other_family
 
 PREFIX = "prefix_encoder."
 _SCALES = "weight_scale"  # of ChatGLM's own 8- and 4-bit weights
@@ -46,12 +46,9 @@ def folder_problems(folder: Path) -> Iterator[StudioError]:
     """Everything that keeps `folder` from being a whole ChatGLM3 model, with the file and the remedy."""
     wrong = list(_problem(read_config, folder))
     yield from wrong
-    if not folder.is_dir():
+    if not folder.is_dir() or any(problem.key in OTHER_KIND for problem in wrong):
         return
-    named = any(problem.key == "models.lookalike" for problem in wrong)
-    for problem in _problem(check_vocabulary, folder / "tokenizer.model"):
-        if not named or problem.key != "models.lookalike":
-            yield problem
+    yield from _problem(check_vocabulary, folder / "tokenizer.model")
     try:
         files = weight_files(folder)
     except StudioError as problem:
@@ -132,8 +129,9 @@ def make_index(folder: Path) -> bool:
     if found is None:
         return False
     table = {name: file.name for file in found.files for name in tensor_headers(file)}
-    write_json(found.index, {"metadata": {}, "weight_map": table})
-    return True
+    if table:
+        write_json(found.index, {"metadata": {}, "weight_map": table})
+    return bool(table)
 
 
 def holds_prefix(folder: Path) -> bool:

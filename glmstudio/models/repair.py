@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from glmstudio.files import read_json
 from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import Entry, catalogue
 from glmstudio.models.family import refuse_other_family
-from glmstudio.models.folder import make_index, weight_files
+from glmstudio.models.folder import make_index, weight_files, weight_index
 from glmstudio.models.hub.download import DownloadProgress, Options, Tell, download, lock
 from glmstudio.models.verify import verify
 
@@ -49,7 +50,7 @@ def repair(model: Entry, folder: Path, options: Options, tell: Tell) -> None:
             return
         if not model.published:
             raise StudioError("models.no_origin", folder=str(folder))
-        broken = {Path(str(value)).name for problem in problems for value in _files_named(problem)}
+        broken = {name for problem in problems for name in _files_named(folder, problem)}
         converted = manifest.converted(folder)
         broken |= {name for name in converted if not (folder / name).is_file()}
         if broken & set(converted):
@@ -65,8 +66,14 @@ def repair(model: Entry, folder: Path, options: Options, tell: Tell) -> None:
         raise
 
 
-def _files_named(problem: StudioError) -> list[Any]:
-    return [problem.values[name] for name in ("file", "index") if name in problem.values]
+def _files_named(folder: Path, problem: StudioError) -> Iterator[str]:
+    """The files that may be to blame for a problem: the one that it names, and the index that names that one."""
+    file = Path(str(problem.values.get("file", "")))
+    yield file.name
+    if file.suffix in _LAYOUTS:
+        with contextlib.suppress(StudioError, OSError):
+            index = weight_index(folder)
+            yield index.name if index else file.name
 
 
 def origin(name: str, folder: Path) -> Entry:

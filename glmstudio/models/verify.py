@@ -20,17 +20,12 @@ from glmstudio.errors import StudioError
 from glmstudio.models import manifest, verification
 from glmstudio.models.contents.vocabulary import compare_vocabulary
 from glmstudio.models.contents.weight_file import tensor_headers
-from glmstudio.models.family import SECOND_FIRST_SHARD, refuse_other_sum
+from glmstudio.models.family import OTHER_KIND, SECOND_FIRST_SHARD, refuse_other_sum
 from glmstudio.models.folder import folder_problems, model_files, read_config, weight_files
 
 _BLOCK = 1 << 20
 # The last three are for members that are encrypted or packed in a way that weights never are.
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, lzma.LZMAError)
-
-_OTHER_KIND = {
-    "models.foreign", "models.ggml", "models.lookalike", "models.other_family", "models.quantised",
-    "models.quantised_by", "models.quantised_tensors",
-}  # fmt: skip
 
 Tell = Callable[[int, int], None]
 
@@ -41,7 +36,7 @@ def verify(folder: Path, *, full: bool = False, tell: Tell = lambda _done, _tota
     Quick takes a moment. Full reads every byte and tells (bytes done, bytes in all); it gives or takes the stamp.
     """
     problems = list(folder_problems(folder))
-    if not full or any(problem.key in _OTHER_KIND for problem in problems):  # another model's bytes tell nothing more
+    if not full or any(problem.key in OTHER_KIND for problem in problems):  # another model's bytes tell nothing more
         return problems + content_problems(folder, problems)
     before, files = verification.look(folder), _to_read(folder, problems)
     sums = manifest.known_sums(folder)
@@ -69,7 +64,7 @@ def content_problems(folder: Path, known: Sequence[StudioError] = ()) -> list[St
     whole = [file for file in files if str(file) not in wrong and file.is_file()]
     vocabulary = folder / "tokenizer.model"
     checks: list[Callable[[], None]] = [partial(_refuse_empty, file) for file in whole]
-    if str(vocabulary) not in wrong and not any(problem.key in _OTHER_KIND for problem in known):
+    if str(vocabulary) not in wrong and not any(problem.key in OTHER_KIND for problem in known):
         checks.append(partial(compare_vocabulary, vocabulary, config, whole))
     for check in checks:
         try:

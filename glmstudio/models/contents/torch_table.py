@@ -57,8 +57,7 @@ class _Stored:
 def read_table(file: Path) -> dict[str, TensorHeader]:
     """The tensors by their names, those of tables within the table by theirs alone. Raises OSError, ValueError."""
     if is_old_form(file):
-        with opened(file) as stream:
-            top, _ = _old_form(stream)
+        top, _ = _old_form(_start_of(file))
     else:
         top = _run(io.BytesIO(_table_of(file)))
     return dict(_tensors(top, _DEEPEST))
@@ -72,10 +71,10 @@ def is_old_form(file: Path) -> bool:
 
 def old_form_length(file: Path) -> int:
     """How many bytes a file of the old form must have by what it says of itself. Raises OSError, ValueError."""
-    with opened(file) as stream:
-        top, stored = _old_form(stream)
-        keys = _run(stream)
-        end = stream.tell()
+    stream = _start_of(file)
+    top, stored = _old_form(stream)
+    keys = _run(stream)
+    end = stream.tell()
     if not isinstance(top, dict) or not isinstance(keys, list):
         raise ValueError("no table of tensors")
     for key in keys:
@@ -103,6 +102,12 @@ def _table_of(file: Path) -> bytes:
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
         raise ValueError(str(error)) from error
     raise ValueError("no table")
+
+
+def _start_of(file: Path) -> IO[bytes]:
+    """The part of a file of the old form that can hold its table, in memory: a number in it may ask for any amount."""
+    with opened(file) as stream:
+        return io.BytesIO(stream.read(_LARGEST_TABLE))
 
 
 def _old_form(stream: IO[bytes]) -> tuple[Any, dict[str, _Stored]]:

@@ -25,6 +25,7 @@ _YES = {"1", "ON", "YES", "TRUE"}
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _ONLY_MODELSCOPE = ("socks4", "socks4a")  # what Hugging Face's client cannot use
+_ONE_SLASH = re.compile(r"\w:/(?!/)")  # "https:/host"
 _PLAIN = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -120,6 +121,8 @@ def _split(address: str) -> SplitResult | None:
     """The parts of an address; None where it names no host, or no possible port."""
     try:
         parts = urlsplit(address)
+        if _ONE_SLASH.search(address):
+            return None
         return parts if parts.hostname and (parts.port is None or parts.port > 0) and " " not in address else None
     except ValueError:
         return None

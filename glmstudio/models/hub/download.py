@@ -17,6 +17,7 @@ from glmstudio.errors import StudioError
 from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import SOURCES, Entry
 from glmstudio.models.contents.weight_file import check_weights, present
+from glmstudio.models.family import refuse_other_sum
 from glmstudio.models.folder import check_folder, read_config
 from glmstudio.models.hub.http_responses import Changed, Failure
 from glmstudio.models.hub.hubs import CONNECTIONS, TITLES, Listing, RemoteFile, list_files
@@ -182,6 +183,8 @@ def _from(model: Entry, source: str, folder: Path, options: Options, tell: Tell)
         # The hub said that a file is another, and lists the same: its list counts, and the sums prove what arrives.
         options = replace(options, tagged=before is None or before.files != listing.files)
         before = listing
+        for file in listing.files:
+            refuse_other_sum(folder, file.sha256)
         try:
             _fetch(listing, folder, options, tell)
         except Changed as changed:  # its files are others now: those that stayed the same are kept
