@@ -379,7 +379,7 @@ def test_a_survey_brings_the_problem_of_its_child(tmp_path: Path, monkeypatch: p
     until(lambda: survey.look(file, broken).problem)
     problem = survey.look(file, broken).problem
     assert problem is not None
-    assert problem.key == "data.tokenizer_broken"
+    assert problem.key == "models.vocabulary_broken"
     with pytest.raises(StudioError, match="There is no file"):
         survey.look(tmp_path / "none.jsonl", MODEL)
 

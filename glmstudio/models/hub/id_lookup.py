@@ -12,6 +12,7 @@ import sys
 from glmstudio.errors import StudioError
 from glmstudio.jobs.json_child import ask
 from glmstudio.models.catalogue import SOURCES, Entry, add_id, catalogue
+from glmstudio.models.family import refuse_id
 from glmstudio.models.hub.hubs import list_files
 
 _PAGE = re.compile(
@@ -33,8 +34,10 @@ def is_known(repo: str) -> bool:
 
 
 def add_from_hub(repo: str) -> Entry:
-    """Put an id into the catalogue that a hub has a whole model for. Raises StudioError where none has or answers."""
+    """Put an id into the catalogue that a hub has a whole model for. Raises StudioError where none has or answers, and
+    before anybody is asked where it names another family."""
     if not is_known(repo):
+        refuse_id(repo)
         ask(__name__, repo, broke="models.lookup_broke")
     return add_id(repo)
 
