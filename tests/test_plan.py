@@ -143,7 +143,7 @@ def test_a_full_disk_and_a_full_memory_are_told_before_the_start(home: Path, mon
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**7})())
     full = make_plan(SETTINGS, device_memory_of("cpu"), store, chosen)
     assert full.problem is not None
-    assert full.problem.what() == f"This run may take {size(full.disk)} of disk, and 0 B are free."
+    assert full.problem.what() == f"This run may take {size(full.disk)} of disk, and 10.0 MB are free."
     with pytest.raises(StudioError, match="of disk"):
         start_run(load_preset("demo/ptuning_v2"))
     assert not (home / "runs").exists()

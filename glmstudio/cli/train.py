@@ -161,7 +161,12 @@ def plan_rows(plan: Any) -> list[tuple[str, str]]:
         ("disk", f"{size(plan.disk)}; {t('cli.plan_free', free=size(plan.disk_free))}"),
     ]
     if plan.held_back:
-        rows.append(("held_back", t("cli.plan_held_back_text", count=plan.held_back)))
+        said = t("cli.plan_held_back_text", count=plan.held_back)
+        said += f"\n  {t('cli.plan_held_back_auto')}" if plan.auto_validation else ""
+        rows.append(("held_back", said))
+    if plan.sharing:
+        values = {"n": plan.sharing.alike, "of": plan.sharing.looked_at, "gain": plan.sharing.gain}
+        rows.append(("sharing", t("cli.plan_sharing_text", most=plan.sharing.most, **values)))
     if plan.twice:
         rows.append(("twice", str(plan.twice)))
     if plan.seconds is not None:

@@ -54,6 +54,7 @@ class PresetFit:
     need: Need | None
     place: DeviceMemory | None
     problem: StudioError | None
+    shape: ModelShape | None = None
 
 
 def fit(settings: Settings) -> PresetFit:
@@ -64,7 +65,11 @@ def fit(settings: Settings) -> PresetFit:
     except StudioError as error:
         return PresetFit(None, None, error)
     _, needed, changes = fit_memory(settings, shape, place, at_most)
-    return PresetFit(needed, place, None if place.holds(needed) else too_big(needed, place, changes))
+    problem = None if place.holds(needed) else too_big(needed, place, changes)
+    host, there = needed.host * place.processes, psutil.virtual_memory().total
+    if problem is None and host > there * MARGIN:
+        problem = StudioError("runs.host_small", need=host / 1e9, free=there / 1e9)
+    return PresetFit(needed, place, problem, shape)
 
 
 def device_memory_of(device: str, processes: int = 0, *, alone: bool = False) -> DeviceMemory:

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from glmstudio.data.formats.wording import ParsedConversation, conversation
+from glmstudio.data.formats.absent import is_absent, is_no_input
+from glmstudio.data.formats.wording import ParsedConversation, content_of, conversation
 from glmstudio.errors import StudioError
 
 PAIRS = (
@@ -72,10 +73,9 @@ def from_alpaca(record: dict[str, Any]) -> ParsedConversation:
         raise StudioError("data.field_missing", field="output")
     more = record.get("input")
     question = record["instruction"]
-    if isinstance(more, str) and more.strip():
+    if not is_no_input(more):
+        more = more if isinstance(more, str) else json.dumps(more, ensure_ascii=False)
         question = f"{question}\n{more}" if question else more
-    elif not isinstance(more, (str, type(None))):
-        question = f"{question}\n{json.dumps(more, ensure_ascii=False)}"
     return _asked(record, question, record["output"])
 
 
@@ -93,7 +93,9 @@ def _asked(record: dict[str, Any], question: Any, answer: Any) -> ParsedConversa
     turns = [{"role": "system", "content": record["system"]}] if record.get("system") else []
     for asked, said in _history(record.get("history")):
         turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-    turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    number = len(turns) + 1
+    turns.append({"role": "user", "content": content_of(question, "user", number)})
+    turns.append({"role": "assistant", "content": content_of(answer, "assistant", number + 1)})
     return conversation(turns)
 
 
@@ -107,4 +109,8 @@ def _history(value: Any) -> list[tuple[Any, Any]]:
         return []
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise StudioError("data.history")
-    return [(pair[0], pair[1]) for pair in value]
+    return [(_or_none(pair[0]), _or_none(pair[1])) for pair in value]
+
+
+def _or_none(value: Any) -> Any:
+    return None if is_absent(value) else value

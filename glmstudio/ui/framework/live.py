@@ -57,6 +57,7 @@ class _Binding:
     mode: str = "multiple"
     event: bool = False
     js: str | None = None
+    after_js: str | None = None  # what the browser does once the answer is there, or failed
     part: str = ""  # what it takes and returns; "" is the whole state
 
 
@@ -73,6 +74,7 @@ class PageRenderer:
     first: State
     _live: list[_Live] = field(default_factory=list)
     _bindings: list[_Binding] = field(default_factory=list)
+    _first: list[tuple[Component, Callable[[str, Any], Any]]] = field(default_factory=list)
     _followed: list[tuple[Component, Any, Any]] = field(default_factory=list)
     _visitors: Visitors = field(default_factory=Visitors)
     _step: str = ""
@@ -102,6 +104,10 @@ class PageRenderer:
         """Keep the properties of `component` as `render(lang, state)` says."""
         self._live.append(_Live(component, _of_part(self._part, render), self._step))
         return component
+
+    def at_first(self, component: Component, value: Callable[[Any], Any]) -> None:
+        """Give a field that people type in the `value(state)` of a page that has just arrived, and leave it alone."""
+        self._first.append((component, _of_part(self._part, lambda _, state: value(state))))
 
     def words(self, component: Any, **keys: str) -> Any:
         """Keep properties of `component` at texts in the language of the page."""
@@ -177,6 +183,8 @@ class PageRenderer:
                 js=binding.js,
                 **_QUICK,
             )
+            if binding.after_js:
+                event.then(None, js=binding.after_js)
             for panel, render, changes in self._followed:
                 if panel is binding.following:
                     follower = self._follower(render, changes)
@@ -185,9 +193,11 @@ class PageRenderer:
 
         def arrived(kept: str, request: gr.Request) -> Any:
             state = arrive(_table(kept))
-            return [state, *self._refresh(self.speaks(request), state, {})]
+            first = [gr.update(value=carried(value("", state))) for _, value in self._first]
+            return [state, *self._refresh(self.speaks(request), state, {}), *first]
 
-        load(_typed(arrived), inputs=[self._kept], outputs=[*looks, *lives], js="() => [studio.kept()]", **_QUICK)
+        outputs = [*looks, *lives, *(component for component, _ in self._first)]
+        load(_typed(arrived), inputs=[self._kept], outputs=outputs, js="() => [studio.kept()]", **_QUICK)
 
     def _refresh(self, lang: str, state: State, seen: dict[int, int], step: str = "") -> list[Any]:
         """Hashes of what the page has now, and the properties that changed.

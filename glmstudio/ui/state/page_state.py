@@ -50,7 +50,7 @@ class OwnDataState:
 class FinetuneState:
     """The form of the Fine-tune step."""
 
-    source: str = "sample"
+    source: str = ""  # the kind of data; "": nobody chose
     data: str = ""
     picked: bool = False  # the data were chosen from a list: the box for the path has to follow
     preset: str = ""
@@ -63,6 +63,8 @@ class FinetuneState:
     record: int = 0  # the record that is shown as the model sees it
     settings_problem: StudioError | None = None
     form_problem: StudioError | None = None
+    started: str = ""  # the run that this page started last
+    gone: tuple[Sentence, ...] = ()  # what the browser had kept of the form and is no more
     facts: FactsState = field(default_factory=FactsState)
     own: OwnDataState = field(default_factory=OwnDataState)
 
@@ -73,6 +75,7 @@ class RunsState:
 
     run: str | None = None  # None: the one in progress or the newest; "": none, somebody closed it
     compared: tuple[str, ...] = ()  # runs laid over each other
+    log_find: str = ""  # what the lines of the log that are shown have to hold
     all_runs: bool = False  # whether the list shows older ones, too
 
 

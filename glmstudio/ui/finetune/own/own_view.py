@@ -13,6 +13,7 @@ from glmstudio.knowledge.table import draft
 from glmstudio.knowledge.table.row_faults import learned
 from glmstudio.ui.finetune.own import columns_view, rows_view
 from glmstudio.ui.framework.markup import Html, button, chip, problem, tag
+from glmstudio.ui.state.form_state import source_of
 from glmstudio.ui.state.own_list import OwnItem, own_items
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import moment, size
@@ -21,7 +22,7 @@ from glmstudio.words import say
 
 def render_own(lang: str, form: FinetuneState) -> Html:
     """The own datasets with what can be done with them; nothing for another kind of data."""
-    if form.source != "file":
+    if source_of(form) != "file":
         return Html("")
     items = own_items()
     chosen = next((item for item in items if str(item.data.path) == form.data), None)
