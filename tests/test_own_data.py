@@ -187,6 +187,11 @@ def test_a_file_elsewhere_stays_as_it_is(home: Path, tmp_path: Path) -> None:
     assert file.read_text(encoding="utf-8") == UNKNOWN
 
 
+def test_what_is_known_in_another_way_is_not_asked_for_columns(home: Path) -> None:
+    for number, record in enumerate([*SHAPES, *OTHERS[-2:], {"text": {"nested": 1}}]):
+        assert unknown_columns(own_file(home, [record, record], f"{number}.jsonl")) is None
+
+
 @pytest.mark.parametrize(
     ("header", "guess"),
     [
@@ -217,6 +222,7 @@ OTHERS = [
     QA | {"rephrase": ["qq"]}, QA | {"system": "s"}, {"instruction": "q", "input": "more", "output": "a"},
     {"messages": [{"role": "system", "content": "s"}, *SHAPES[4]["messages"]]},
     {"tools": [], "conversations": SHAPES[5]["conversations"]}, {"other": 1},
+    {"question": "q", "choices": ["x", "y"], "answer": "x"}, {"prompt": "q", "chosen": "a", "rejected": "b"},
 ]  # fmt: skip
 
 
@@ -247,7 +253,7 @@ def test_what_is_more_than_that_is_shown_as_json_and_checked(home: Path, record:
     assert [json.loads(line) for line in read_rows(file).lines] == [QA, QA]
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.sampled_from([*SHAPES, *OTHERS]), min_size=1, max_size=8),
     st.dictionaries(st.integers(0, 9), st.text(max_size=9), max_size=3),
