@@ -99,6 +99,9 @@ def test_what_is_of_no_known_kind_leaves_nothing(home: Path, tmp_path: Path) -> 
     assert (form.data, names()) == ("before", [])
     assert form.own.problem is not None
     assert form.own.problem.values["file"] == "bad.exe"
+    many = upload(form, tmp_path, **{f"f{n}__csv": KNOWN for n in range(201)})
+    assert many.own.problem is not None
+    assert (many.own.problem.key, names()) == ("data.many_files", [])
 
 
 @pytest.mark.parametrize("name", ["..evil $(x).csv", ".hidden.csv", "x" * 200 + ".csv", "事实 表.csv"])
@@ -323,6 +326,15 @@ def test_every_button_saves_what_was_typed_and_long_sets_come_page_by_page(home:
     half = act(form, "own-close", fields={"row.new0.question": "only"})
     assert (half.own.rows, half.own.problem is not None) == (str(file), True)
     assert act(form, "own-close", fields={}).own.rows == ""
+
+
+def test_what_was_saved_stays_saved_where_the_action_itself_is_refused(home: Path) -> None:
+    file = own_file(home, [QA, QA | {"question": "second"}])
+    form = act(FinetuneState(source="file", data=str(file)), "own-rows", file="mine.jsonl")
+    refused = act(form, "own-use", name="gone", fields={"row.0.answer": "one"})
+    assert refused.own.problem is not None
+    again = act(refused, "row-save", fields={"row.0.answer": "two"})
+    assert (again.own.problem, said(file)[0]) == (None, ("q", "two"))
 
 
 def test_start_saves_the_rows_first_and_shows_the_plan_again(home: Path) -> None:
