@@ -37,6 +37,8 @@ def choose(page: Any, name: str, preset: str = "demo/smoke", **settings: str) ->
     if settings:
         if page.locator("#panel-settings details[open]").count() == 0:
             page.click("#panel-settings summary")
+        if page.locator("#panel-settings [data-key=advanced][open]").count() == 0:
+            page.click("#panel-settings [data-key=advanced] > summary")
         for field, value in settings.items():
             page.locator(f"#panel-settings [data-field={field}]").fill(value)
         page.wait_for_selector("#panel-settings tbody tr")
