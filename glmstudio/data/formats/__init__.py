@@ -27,7 +27,11 @@ from glmstudio.data.formats.wording import Fault, ParsedConversation, official
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 
-__all__ = ["Fault", "ParsedConversation", "conversations", "format_of", "has_record_columns", "official"]
+__all__ = ["Fault", "ParsedConversation", "conversations", "format_of", "has_record_columns", "official", "read_entry"]
+
+_USUAL = frozenset(
+    ("conversations", "messages", "tools", "system", "instruction", "input", "output", "history", "prompt", "response")
+)
 
 
 def format_of(value: Any) -> str:
@@ -39,6 +43,13 @@ def has_record_columns(names: Iterable[str]) -> bool:
     """Whether rows with these columns are records, good ones or such that their kind can be told."""
     known = list(names)
     return is_known(known) or is_preference(known)
+
+
+def read_entry(value: Any) -> tuple[str, Iterator[ParsedConversation | StudioError]]:
+    """The format of one entry of a data file, and its conversations."""
+    value = _tidy(value)
+    form = _form(value)
+    return form, _conversations(value, form)
 
 
 def _form(value: Any) -> str:
@@ -75,8 +86,10 @@ def _tidy(value: Any) -> Any:
 
 def conversations(value: Any) -> Iterator[ParsedConversation | StudioError]:
     """The conversations of one entry of a data file, mostly one; in the place of a bad one what is wrong with it."""
-    value = _tidy(value)
-    form = _form(value)
+    return read_entry(value)[1]
+
+
+def _conversations(value: Any, form: str) -> Iterator[ParsedConversation | StudioError]:
     if form == "toolalpaca":
         yield from from_toolalpaca(value)
         return
@@ -96,6 +109,8 @@ def conversations(value: Any) -> Iterator[ParsedConversation | StudioError]:
 
 def _told(record: dict[Any, Any]) -> tuple[Fault, ...]:
     """What a record is that is no conversation to learn as it stands."""
+    if record.keys() <= _USUAL:  # most are, and need no look at each name
+        return (Fault(StudioError("data.media")),) if has_media(record) else ()
     if has_media(record):
         return (Fault(StudioError("data.media")),)
     if is_preference(record):

@@ -308,7 +308,7 @@ def _is_foreign(turn: Turn) -> bool:
     ):
         return True
     if role == "assistant":
-        if any(turn.get(name) for name in ("metadata", "tool_calls", "function_call")):
+        if turn.get("metadata") or turn.get("tool_calls") or turn.get("function_call"):
             return True
-        return isinstance(content, str) and (has_trace(content) or written_calls(content) is not None)
+        return isinstance(content, str) and (written_calls(content) is not None or has_trace(content))
     return _is_silent(turn, role)

@@ -39,9 +39,10 @@ def render_data(lang: str, form: FinetuneState) -> Html:
     count = found.data.problem_count(limit)
     shown = found.data.problems(limit, data_view.SHOWN_PROBLEMS)
     return tag(
-        '<div class="gs-stack">{verdict}{policy}{more}</div>',
+        '<div class="gs-stack">{verdict}{policy}{remarks}{more}</div>',
         verdict=data_view.verdict(lang, found.data.records, shown, count, found.selection, _held_back(found)),
         policy=_policies(lang, settings) if count else "",
+        remarks=data_view.remarks(lang, found.data.notes),
         more=_closer(lang, form, found.data, settings),
     )
 
