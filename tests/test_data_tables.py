@@ -18,7 +18,7 @@ from tests.documents import sheet
 
 PAIRS = [
     ("问题", "答案"), ("问", "答"), ("提问", "回答"), ("指令", "输出"), ("Q", "A"), ("q", "a"), ("问题", "回答"),
-    ("Question", "Answer"), (" 问题 ", "答案"), ("\ufeff问题", "答案"), ("Ｑ", "Ａ"), ("Prompt", "Response"),
+    ("Question", "Answer"), ("Input", "Output"), ("输入", " 输出"), (" 问题 ", "答案"), ("\ufeff问题", "答案"), ("Ｑ", "Ａ"), ("Prompt", "Response"),
 ]  # fmt: skip
 SAID = (Message("user", "星城在哪？"), Message("assistant", "在北方。", trained=True))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from glmstudio.data.formats.absent import with_nulls
-from glmstudio.data.formats.benchmark import is_choice, is_programming_task, question_with_choices
+from glmstudio.data.formats.benchmark import benchmark_of, is_choice, is_programming_task, question_with_choices
 from glmstudio.data.formats.chat_turns import from_messages, from_official, from_sharegpt
 from glmstudio.data.formats.facts import is_fact, question_and_answer, read_fact
 from glmstudio.data.formats.media import has_media
@@ -119,7 +119,10 @@ def _told(record: dict[Any, Any]) -> tuple[Fault, ...]:
         return (Fault(StudioError("data.not_wanted")),)
     if is_programming_task(record):
         return (Fault(StudioError("data.programming_task")),)
-    return (Fault(StudioError("data.choices"), "choices"),) if is_choice(record) else ()
+    if is_choice(record):
+        return (Fault(StudioError("data.choices"), "choices"),)
+    name = benchmark_of(record)
+    return (Fault(StudioError("data.benchmark", name=name)),) if name else ()
 
 
 def _fixed(record: dict[Any, Any], told: tuple[Fault, ...]) -> ParsedConversation:
@@ -164,4 +167,14 @@ def _one(value: Any, form: str) -> ParsedConversation:
     if names is None:
         seen = ", ".join(short(name, 30) for name in list(value)[:12])
         raise StudioError("data.fields_unknown", fields=seen or "–", known=QUESTION_AND_ANSWER)
+    if (turns := _turns_of_pair(value, *names)) is not None:
+        return from_messages(value | {"messages": turns})
     return from_pair(value, *names)
+
+
+def _turns_of_pair(record: dict[Any, Any], question: str, answer: str) -> list[Any] | None:
+    """The turns of a question and an answer that are lists of messages, as TRL has them."""
+    both = (record[question], record[answer])
+    if all(isinstance(each, list) and each and isinstance(each[0], dict) and "role" in each[0] for each in both):
+        return [*both[0], *both[1]]
+    return None

@@ -47,6 +47,11 @@ class AdapterPool:
         """The adapters that can be used."""
         return [*self._prefixes, *self._loras]
 
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights take in memory."""
+        return sum(each.nbytes for each in self.model.parameters())
+
     def add(self, name: str, folder: Path) -> None:
         """Put the prefix or LoRA adapter of `folder` beside the weights. Raises StudioError, and adds nothing then.
 
