@@ -127,7 +127,7 @@ def test_after_the_end_export_compare_with_base_and_chat(running: Studio, chromi
         page.wait_for_function("document.title.startsWith('● done')", timeout=30_000)
         page.click("#panel-run details[data-key=export] > summary")
         page.click("#panel-run [data-act=export][data-form=bundle]")
-        page.wait_for_selector("#panel-run [data-key=exported]", timeout=30_000)
+        page.wait_for_selector("#panel-run [data-key=exported-done-bundle]", timeout=30_000)
         bundle = home / "exports/done-bundle"
         assert json.loads((bundle / "data.json").read_text())["sha256"]
         assert (bundle / "result/prefix.safetensors").is_file()
