@@ -307,22 +307,3 @@ def test_a_tick_draws_the_open_step_and_a_click_every_one() -> None:
     assert (drawn, [each.get("value") for each in hidden]) == (["rail", "doctor"], [None] * 3)
     _, *opened = page._refresh("en", changed, seen, "chat")
     assert [each.get("value") for each in opened] == [None, None, "other"], "what changed meanwhile is there at once"
-
-
-def test_what_was_drawn_before_a_click_never_covers_what_the_click_shows() -> None:
-    request: Any = SimpleNamespace(session_hash="one", cookies={}, headers={})
-    clicks = [lambda state: (replace(state, chat=ChatState("new")),)]
-
-    def slowly(_: str, state: PageState) -> markup.Html:
-        while clicks:  # the click comes while the tick is at work
-            page._visitors.turn(request, state, clicks.pop())
-        return markup.Html(state.chat.model)
-
-    with gr.Blocks():
-        page = live.PageRenderer(lambda _: "en", PageState(chat=ChatState("old")))
-        page.panel("log", slowly)
-    stale = page._drawn(request, page._visitors.latest(request, page.first), {})
-    _, fresh = page._drawn(request, page._visitors.latest(request, page.first), {})
-
-    assert [each.get("value") for each in stale] == [None, None]
-    assert fresh["value"] == "new"

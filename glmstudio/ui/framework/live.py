@@ -165,7 +165,7 @@ class PageRenderer:
         looks, lives = [self.state, self.seen], [live.component for live in self._live]
 
         def ticked(state: State, seen: dict[int, int], step: str, request: gr.Request) -> Any:
-            return self._drawn(request, self._visitors.latest(request, state), seen, step)
+            return self._refresh(self.speaks(request), self._visitors.latest(request, state), seen, step)
 
         tick = {
             "fn": _typed(ticked),
@@ -199,13 +199,6 @@ class PageRenderer:
         outputs = [*looks, *lives, *(component for component, _ in self._first)]
         load(_typed(arrived), inputs=[self._kept], outputs=outputs, js="() => [studio.kept()]", **_QUICK)
 
-    def _drawn(self, request: gr.Request, state: State, seen: dict[int, int], step: str = "") -> list[Any]:
-        """As `_refresh`; nothing where a click has changed the page meanwhile: what that one draws is newer, and this
-        would put the old page over it."""
-        drawn = self._refresh(self.speaks(request), state, seen, step)
-        is_newest = self._visitors.latest(request, state) is state
-        return drawn if is_newest else [gr.skip() for _ in drawn]
-
     def _refresh(self, lang: str, state: State, seen: dict[int, int], step: str = "") -> list[Any]:
         """Hashes of what the page has now, and the properties that changed.
 
@@ -227,14 +220,14 @@ class PageRenderer:
         def clicked(state: State, seen: dict[int, int], request: gr.Request, event: gr.EventData, *values: Any) -> Any:
             data = event._data if isinstance(event._data, dict) else {}  # noqa: SLF001  gradio offers it only there
             state, *_ = self._visitors.turn(request, state, partial(_acted, binding), data, *values)
-            return [state, *self._drawn(request, state, seen, str(data.get("go", "")))]
+            return [state, *self._refresh(self.speaks(request), state, seen, str(data.get("go", "")))]
 
         return _typed(clicked)
 
     def _called(self, binding: _Binding) -> Callable[..., Any]:
         def called(state: State, seen: dict[int, int], request: gr.Request, *values: Any) -> Any:
             state, *extras = self._visitors.turn(request, state, partial(_acted, binding), *values)
-            now, *updates = self._drawn(request, state, seen)
+            now, *updates = self._refresh(self.speaks(request), state, seen)
             return [state, now, *(extras or [gr.skip() for _ in binding.outputs]), *updates]
 
         return _typed(called)
