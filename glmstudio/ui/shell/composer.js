@@ -25,16 +25,16 @@
   }
 
   // What Send and Enter send instead of the box's text.
-  studio.compose = (state, seen, value) => {
+  studio.compose = (state, value) => {
     const text = box() ? box().value : value;
-    if (!text.trim()) return [state, seen, ""];
+    if (!text.trim()) return [state, ""];
     const mark = newMark();
     outbox[mark] = { text, at: Date.now() };
     save();
     write("");
     const log = document.querySelector(".gs-chatlog");
     if (log) log.scrollTop = log.scrollHeight;
-    return [state, seen, JSON.stringify({ mark, text })];
+    return [state, JSON.stringify({ mark, text })];
   };
 
   function giveBack(mark) {

@@ -243,15 +243,34 @@ window.studio = (() => {
     }
   }, true);
 
-  // ---- whether the studio still answers
-  let missed = 0;
-  setInterval(async () => {
-    let status = 0;
-    try { status = (await fetch("/health", { cache: "no-store" })).status; } catch {}
+  // ---- each second the studio is asked whether anything has changed, and drawn anew only then; a page that nobody
+  // sees asks every five seconds. This also tells whether the studio still answers.
+  const SECOND = 1000, UNSEEN = 5, PATIENCE = 8000;
+  let beat = () => {}, visit = "", asking = false, missed = 0, unseen = 0;
+  function clock(refresh, watch, props) {
+    const note = () => { visit = props.value || ""; };
+    beat = refresh;
+    note();
+    watch("value", note);
+  }
+  async function ask() {
+    if (asking) return;
+    asking = true;
+    let status = 0, changed = false;
+    try {
+      const about = new URLSearchParams({ visit, step: root.dataset.step });
+      const reply = await fetch("/changed?" + about, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+      status = reply.status;
+      changed = status === 200 && (await reply.text()) === "1";
+    } catch { /* away */ }
+    asking = false;
     missed = status === 200 ? 0 : missed + 1;
-    root.classList.toggle("gs-away", missed > 0);
+    root.classList.toggle("gs-away", missed > 1);
     root.classList.toggle("gs-renewed", status === 403);
-  }, 2000);
+    if (changed) beat();
+  }
+  setInterval(() => { if (!document.hidden || ++unseen % UNSEEN === 0) ask(); }, SECOND);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
 
   root.classList.add("gs-wait");
   root.dataset.step = steps.includes(location.hash.slice(1)) ? location.hash.slice(1) : "doctor";
@@ -263,5 +282,5 @@ window.studio = (() => {
   });
   // A page that never hears from its server must not stay hidden.
   setTimeout(() => root.classList.remove("gs-wait"), 8000);
-  return { panel, show, step: () => root.dataset.step, typed, kept, afterDraw: (look) => after.push(look) };
+  return { panel, show, step: () => root.dataset.step, typed, kept, clock, afterDraw: (look) => after.push(look) };
 })();
