@@ -18,6 +18,7 @@ from glmstudio.models.library import find_model
 from glmstudio.system.process import Identity, send
 from tests.downloads import NAME, PIECE, begin, flip, total, wait, wait_for_bytes
 from tests.fakes.hub import Faults, Hub
+from tests.fakes.published import make_model
 from tests.models import weights
 
 pytest_plugins = ["tests.downloads"]
@@ -278,7 +279,8 @@ def test_the_licence_comes_first(home: Path) -> None:
     assert not (home / "models").exists()
 
 
-def test_ids_are_added_and_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ids_are_added_and_removed(hub: Hub, home: Path, tmp_path: Path) -> None:
+    make_model(tmp_path / "hub", "somebody/my-glm", shard_bytes=1 << 16)
     assert main(["models", "add", "somebody/my-glm"]) == 0
     assert item("my-glm").state == "absent"
     assert main(["models", "remove", "my-glm"]) == 0

@@ -16,6 +16,7 @@ from glmstudio.errors import StudioError
 from glmstudio.models import add_folder, find_model
 from glmstudio.paths import SHIPPED_PRESETS
 from glmstudio.planning.memory_fit import fit
+from glmstudio.units import memory_bytes
 
 
 def test_every_shipped_preset_is_parsed() -> None:
@@ -95,7 +96,7 @@ def test_errors_in_a_file_name_their_lines(tmp_path: Path) -> None:
     assert "第 4 行：没有名为 wrong_name 的设置。" in caught.value.what("zh")
 
 
-CARDS = {"24": 23.5, "16": 15.7, "12": 11.8}  # what a card of that many GB has free, beside a desktop
+CARDS = {"24": 23.5, "16": 15.7, "12": 11.8}  # GiB that a card of that size has free, beside a desktop
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_preset_that_cannot_run_here_says_why_and_what_would(monkeypatch: pyte
     assert found.problem is not None
     assert found.need is not None
     assert found.problem.what() == (
-        f"This run needs about {found.need.total / 1e9:.1f} GB of memory, and 11.8 of 11.8 GB are free."
+        f"This run needs about {memory_bytes(found.need.total)} of memory, and 11.0 GiB of 11.0 GiB are free."
     )
     assert found.problem.fix() == "It would fit with: gradient_checkpointing=on, base_bits=8."
 

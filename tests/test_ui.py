@@ -236,13 +236,13 @@ def test_an_action_that_breaks_says_so_and_changes_nothing_else(caplog: pytest.L
         raise ZeroDivisionError
 
     before = PageState(chat=ChatState("kept"))
-    (state,) = live._acted(live._Binding(print, breaks, [], part="chat"), before)
+    (state,) = live._acted(live.Binding(print, breaks, [], part="chat"), before)
 
     assert state == replace(before, problem=state.problem)
     assert state.problem is not None
     assert state.problem.key == "ui.broken"
     assert "ZeroDivisionError" in caplog.text
-    taken = live._Binding(print, lambda chat: (replace(chat, adapter="one"), "extra"), [], part="chat")
+    taken = live.Binding(print, lambda chat: (replace(chat, adapter="one"), "extra"), [], part="chat")
     assert live._acted(taken, state) == (PageState(chat=ChatState("kept", "one")), "extra")
 
 

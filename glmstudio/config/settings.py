@@ -44,6 +44,7 @@ class Settings:
     rehearsal: float = _setting(0.0, least=0, most=0.95)
     validation: str = _setting("")
     validation_share: float = _setting(0.0, least=0, most=0.5)
+    validation_auto: bool = _setting(True)
     method: str = _setting("ptuning_v2", choices=("ptuning_v2", "lora", "full"))
     warm_start: str = _setting("")
     prefix_length: int = _setting(128, least=1, most=4096)

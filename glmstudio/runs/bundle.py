@@ -25,7 +25,9 @@ def write_bundle(run: Run, learned: Path, folder: Path) -> None:
         if (run.path / name).is_file():
             shutil.copyfile(run.path / name, folder / name)
     here = Path(settings.data).name
-    portable = dataclasses.replace(settings, data="", validation="", warm_start="", device="auto")
+    portable = dataclasses.replace(
+        settings, data="", validation="", warm_start="", device="auto", validation_auto=False
+    )
     write_text(folder / "preset.toml", render(portable, header=f"{run.name}\nThe data were {here}."))
     records = read_table(run.path / RunFiles.RECORDS)
     write_json(folder / "data.json", {"name": here, "sha256": records.get("sha256"), "records": records.get("used")})

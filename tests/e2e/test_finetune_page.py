@@ -39,7 +39,6 @@ def choose(page: Any, name: str, preset: str = "demo/smoke", **settings: str) ->
             page.click("#panel-settings summary")
         for field, value in settings.items():
             page.locator(f"#panel-settings [data-field={field}]").fill(value)
-        page.click("#panel-settings [data-act=settings]")
         page.wait_for_selector("#panel-settings tbody tr")
     page.locator("#finetune-name input, #finetune-name textarea").fill(name)
     page.wait_for_selector("#finetune-start:not([disabled])", timeout=30_000)
@@ -185,7 +184,6 @@ def test_a_preset_is_changed_saved_and_used(running: Studio, chromium: Any, home
         choose(page, "x", steps="33")
         page.locator("#panel-settings [data-field=steps]").fill("none")
         page.locator("#panel-settings [data-field=batch_size]").fill("0")
-        page.click("#panel-settings [data-act=settings]")
         page.wait_for_selector("#panel-settings [role=alert] :text('The setting “Batch size” cannot be 0')")
         assert "The setting “Steps” cannot be none" in page.inner_text("#panel-settings [role=alert]")
         page.locator("#panel-settings [data-field=preset_name]").fill("demo/mine")

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -20,9 +21,10 @@ from glmstudio.ui.chat.chat_empty import render_empty
 from glmstudio.ui.chat.chat_log import render_log
 from glmstudio.ui.chat.chat_side import shown_conversation
 from glmstudio.ui.framework.live import PageRenderer
-from glmstudio.ui.framework.markup import Html, join, problem, tag
+from glmstudio.ui.framework.markup import Html, button, join, problem, tag
 from glmstudio.ui.state.conversations import CONVERSATIONS
-from glmstudio.ui.state.page_state import ChatState
+from glmstudio.ui.state.own_list import choose
+from glmstudio.ui.state.page_state import ChatState, PageState
 from glmstudio.words import say
 
 MAX_QUESTION = 8000
@@ -52,7 +54,7 @@ def build(page: PageRenderer) -> None:
 def _composer(page: PageRenderer) -> tuple[gr.Textbox, gr.Button]:
     """The box and its buttons; returns the box and Send, which Enter presses, too (`composer.js`)."""
     page.panel("chat-form", chat_tools.render_form, chat_tools.act_tools)
-    page.panel("chat-problem", _render_problem)
+    page.panel("chat-problem", _render_problem, act_kept, whole=True)
     with gr.Row(elem_id="chat-composer"):
         box = gr.Textbox(lines=1, max_lines=6, max_length=MAX_QUESTION, elem_id="chat-input", scale=1, autofocus=False)
         page.words(box, label="ui.chat.question", placeholder="ui.chat.question_example")
@@ -93,6 +95,13 @@ def act_log(chat: ChatState, data: dict[str, Any]) -> ChatState:
         return do(chat, data)
     except StudioError as error:
         return replace(chat, problem=error)
+
+
+def act_kept(state: PageState, data: dict[str, Any]) -> PageState:
+    """Train on the dataset that an example was added to: it becomes the data of the Fine-tune step."""
+    if data.get("act") != "train-kept" or (kept := _kept(state.chat)) is None:
+        return state
+    return replace(state, chat=replace(state.chat, told=None), finetune=choose(state.finetune, kept))
 
 
 def stop_answer(chat: ChatState) -> ChatState:
@@ -237,8 +246,16 @@ def _told(lang: str, chat: ChatState) -> Html:
         return problem(lang, chat.problem)
     if chat.told:
         key, values = chat.told
-        return problem(lang, StudioError(key, **values), kind="good")
+        shown = problem(lang, StudioError(key, **values), kind="good")
+        train = button("train-kept", say(lang, "ui.chat.train_kept"), look="primary", go="finetune")
+        return tag('{shown}<div class="gs-row">{train}</div>', shown=shown, train=train) if _kept(chat) else shown
     return Html("")
+
+
+def _kept(chat: ChatState) -> Path | None:
+    """The dataset that an example was added to just now."""
+    key, values = chat.told or ("", {})
+    return Path(values["file"]) if key == "ui.chat.kept" else None
 
 
 def _send_button(lang: str, _: ChatState) -> dict[str, Any]:

@@ -117,11 +117,11 @@ def render_tool_file(lang: str, chat: ChatState) -> Html:
     act, words = ("tool-replace", "ui.chat.tool_replace") if found.is_known else ("tool-add", "ui.chat.tool_add")
     return tag(
         '<section class="gs-stack gs-toolfile" aria-label="{name}"><h3>{name}</h3>'
-        '<p class="gs-small">{text} {needs}</p>'
+        '<p class="gs-small">{text}</p><p class="gs-small">{needs}</p>'
         '<ul class="gs-tools">{tools}</ul>{known}<div class="gs-row">{yes}{no}</div></section>',
         name=found.name,
         text=say(lang, "ui.chat.tool_read"),
-        needs=" ".join(needs),
+        needs=[tag("<span>{need}</span> ", need=need) for need in needs],
         tools=[_signature(each) for each in found.tools],
         known=known,
         yes=button(act, say(lang, words), look="danger" if found.is_known else "primary"),

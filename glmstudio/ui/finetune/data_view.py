@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from glmstudio.data.protocol.pieces import Piece
     from glmstudio.data.records import Problem
     from glmstudio.data.selection import Selection
+    from glmstudio.planning.plan import Plan
 
 Bar = tuple[int, int, int]  # more than so many tokens, at most so many, records
 
@@ -29,13 +30,14 @@ def verdict(
     problems: Sequence[Problem],
     count: int,
     selection: Selection | None = None,
-    held_back: int = 0,
+    plan: Plan | None = None,
 ) -> Html:
     """What the doctor says of `records` records with `count` problems; `problems` are the first of these.
 
-    With a selection also what is trained on and what became of the rest; `held_back` of it are kept for validation.
+    With a selection also what is trained on and what became of the rest, as far as there is a plan after the split for
+    validation.
     """
-    chosen = _chosen(lang, selection, held_back) if selection is not None else Html("")
+    chosen = _chosen(lang, selection, plan) if selection is not None else Html("")
     if not count:
         fine = tag("<strong>{text}</strong>", text=say(lang, "ui.data.fine", records=records))
         return _box("good", fine, chosen)
@@ -103,11 +105,15 @@ def _line(lang: str, problem: Problem, several: bool) -> Html:
     )
 
 
-def _chosen(lang: str, chosen: Selection, held_back: int) -> Html:
+def _chosen(lang: str, chosen: Selection, plan: Plan | None) -> Html:
     """What is trained on, in sentences; zero counts are left out."""
+    used, tokens, learned = chosen.used, chosen.tokens, chosen.learned
+    held_back = plan.held_back if plan else 0
+    if plan and held_back:
+        used, tokens, learned = plan.learned_from, plan.trained_tokens, plan.trained_labels
     said = [
-        say(lang, "ui.data.trained_on", used=chosen.used, tokens=chosen.tokens, learned=chosen.learned),
-        *([say(lang, "ui.data.held_back", count=held_back, rest=chosen.used - held_back)] if held_back else []),
+        say(lang, "ui.data.trained_on", used=used, tokens=tokens, learned=learned),
+        *([say(lang, "ui.data.held_back", count=held_back)] if held_back else []),
         *(
             say(lang, f"ui.data.{name}", count=count)
             for name, count in (

@@ -19,6 +19,7 @@ from gradio.components import Component
 
 from glmstudio.errors import StudioError, refused
 from glmstudio.ui.framework.markup import Html, problem
+from glmstudio.ui.framework.registered import Action, Binding, Live, Renderer
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.framework.visitors import State, Visitors
 from glmstudio.ui.framework.wire import carried, table_of
@@ -33,30 +34,6 @@ _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibi
 _STREAM: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
-Renderer = Callable[[str, Any], dict[str, Any]]
-Action = Callable[..., Any]
-
-
-@dataclass
-class _Live:
-    component: Component
-    render: Renderer
-    step: str  # drawn while this step is open; "" is always
-
-
-@dataclass
-class _Binding:
-    trigger: Callable[..., Any]
-    action: Action
-    inputs: Sequence[Component]
-    outputs: Sequence[Component] = ()
-    following: Component | None = None
-    mode: str = "multiple"
-    event: bool = False
-    js: str | None = None
-    part: str = ""  # what it takes and returns; "" is the whole state
-
-
 @dataclass
 class PageRenderer:
     """The components of one page and their renderers. Build inside `gr.Blocks`, then `connect`.
@@ -68,8 +45,9 @@ class PageRenderer:
 
     speaks: Callable[[gr.Request], str]
     first: State
-    _live: list[_Live] = field(default_factory=list)
-    _bindings: list[_Binding] = field(default_factory=list)
+    _live: list[Live] = field(default_factory=list)
+    _bindings: list[Binding] = field(default_factory=list)
+    _first: list[tuple[Component, Callable[[str, Any], Any]]] = field(default_factory=list)
     _followed: list[tuple[Component, Any, Any]] = field(default_factory=list)
     _visitors: Visitors = field(default_factory=Visitors)
     _step: str = ""
@@ -104,8 +82,12 @@ class PageRenderer:
 
     def live(self, component: Any, render: Renderer) -> Any:
         """Keep the properties of `component` as `render(lang, state)` says."""
-        self._live.append(_Live(component, _of_part(self._part, render), self._step))
+        self._live.append(Live(component, _of_part(self._part, render), self._step))
         return component
+
+    def at_first(self, component: Component, value: Callable[[Any], Any]) -> None:
+        """Give a field that people type in the `value(state)` of a page that has just arrived, and leave it alone."""
+        self._first.append((component, _of_part(self._part, lambda _, state: value(state))))
 
     def words(self, component: Any, **keys: str) -> Any:
         """Keep properties of `component` at texts in the language of the page."""
@@ -155,7 +137,7 @@ class PageRenderer:
         It is called with its part of the state, or, where it reaches into others, with the `whole` one.
         """
         part = "" if whole else self._part
-        self._bindings.append(_Binding(trigger, action, inputs, outputs, part=part, **options))
+        self._bindings.append(Binding(trigger, action, inputs, outputs, part=part, **options))
 
     def connect(self, arrive: Callable[[dict[str, Any]], State], load: Callable[..., Any]) -> None:
         """Wire everything registered, the clock, and the arrival of a browser, whose state `arrive` makes of what the
@@ -181,18 +163,28 @@ class PageRenderer:
                 js=binding.js,
                 **_QUICK,
             )
+            if binding.after_js:
+                event.then(None, js=binding.after_js)
             for panel, render, changes in self._followed:
                 if panel is binding.following:
                     follower = self._follower(render, changes)
                     event.then(follower, inputs=[self.state], outputs=[panel], **_STREAM).then(**tick)
         self._clock.beat(**tick)
 
+        self._welcome(arrive, load, lives)
+
+    def _welcome(
+        self, arrive: Callable[[dict[str, Any]], State], load: Callable[..., Any], lives: list[Component]
+    ) -> None:
+        """Wire the arrival of a browser."""
+
         def arrived(kept: str, request: gr.Request) -> Any:
             state, *_ = self._visitors.turn(request, self.first, lambda _: (arrive(table_of(kept)),))
             self._visitors.visit(request).seen = {}
-            return [state, request.session_hash, *self._sent(request, state)]
+            first = [gr.update(value=carried(value("", state))) for _, value in self._first]
+            return [state, request.session_hash, *self._sent(request, state), *first]
 
-        outputs = [self.state, self._clock, *lives]
+        outputs = [self.state, self._clock, *lives, *(component for component, _ in self._first)]
         load(_typed(arrived), inputs=[self._kept], outputs=outputs, js="() => [studio.kept()]", **_QUICK)
 
     def has_changed(self, lang: str, mark: str, step: str) -> bool:
@@ -232,7 +224,7 @@ class PageRenderer:
             now[index] = mark
         return [now, *updates]
 
-    def _clicked(self, binding: _Binding) -> Callable[..., Any]:
+    def _clicked(self, binding: Binding) -> Callable[..., Any]:
         def clicked(state: State, request: gr.Request, event: gr.EventData, *values: Any) -> Any:
             data = event._data if isinstance(event._data, dict) else {}  # noqa: SLF001  gradio offers it only there
             state, *_ = self._visitors.turn(request, state, partial(_acted, binding), data, *values)
@@ -240,7 +232,7 @@ class PageRenderer:
 
         return _typed(clicked)
 
-    def _called(self, binding: _Binding) -> Callable[..., Any]:
+    def _called(self, binding: Binding) -> Callable[..., Any]:
         def called(state: State, request: gr.Request, *values: Any) -> Any:
             state, *extras = self._visitors.turn(request, state, partial(_acted, binding), *values)
             updates = self._sent(request, state)
@@ -257,7 +249,7 @@ class PageRenderer:
         return _typed(following)
 
 
-def _is_open(live: _Live, step: str) -> bool:
+def _is_open(live: Live, step: str) -> bool:
     """Whether it is drawn while that step is open; "" is all of them."""
     return not step or live.step in ("", step)
 
@@ -276,7 +268,7 @@ def _properties(render: Renderer, lang: str, state: State) -> dict[str, Any]:
         return {}
 
 
-def _acted(binding: _Binding, state: State, *values: Any) -> tuple[Any, ...]:
+def _acted(binding: Binding, state: State, *values: Any) -> tuple[Any, ...]:
     """The state after an action, and its other outputs; unexpected errors are shown, too."""
     part, extras = binding.part, []
     state = replace(state, problem=None)

@@ -15,10 +15,11 @@ from glmstudio.models.library import owned
 from glmstudio.models.manifest import origin
 from glmstudio.models.repair import layout_of
 from glmstudio.models.verification import is_verified
-from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, fold, join, problem, tag
+from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, fold, good, join, problem, tag
+from glmstudio.ui.model.adding import use_buttons
 from glmstudio.ui.model.model_form import download_form, download_options
 from glmstudio.ui.state.page_state import ModelState
-from glmstudio.units import duration, size
+from glmstudio.units import duration, memory_bytes, size
 from glmstudio.words import has, say
 
 LOOKS = {
@@ -92,7 +93,7 @@ def _facts(lang: str, item: InventoryItem) -> Html:
     if weight:
         rows.append(("size", size(weight), ""))
     if item.entry and item.entry.memory_bytes:
-        rows.append(("memory", say(lang, "ui.model.memory_text", size=size(item.entry.memory_bytes)), ""))
+        rows.append(("memory", say(lang, "ui.model.memory_text", size=memory_bytes(item.entry.memory_bytes)), ""))
     if item.entry and item.entry.context:
         rows.append(("context", say(lang, "ui.model.context_text", n=f"{item.entry.context:,}"), ""))
     source, repo = origin(item.folder) if item.model else ("", "")
@@ -179,6 +180,9 @@ def _files(lang: str, job: ModelJob) -> Html:
 
 def _trouble(lang: str, item: InventoryItem, state: ModelState) -> Html:
     parts = []
+    if state.folder_answer and state.named == item.name:
+        key, values = state.folder_answer
+        parts.append(good(say(lang, key, **values)))
     if state.problem and state.named == item.name:
         parts.append(problem(lang, state.problem))
     elif item.problem:
@@ -208,9 +212,14 @@ def _buttons(lang: str, item: InventoryItem, *, used: bool) -> Html:
             button("verify", say(lang, "ui.model.verify_again"), model=item.name),
         ]
     elif used:
-        made = [tag("<strong>{text}</strong>", text=say(lang, "ui.model.in_use"))]
+        made = [tag("<strong>{text}</strong>", text=say(lang, "ui.model.in_use")), *use_buttons(lang, item.name)]
+    elif item.job and (item.job.kind, item.job.state) == ("download", "done"):
+        return good(
+            say(lang, "ui.model.whats_next"),
+            [*use_buttons(lang, item.name), button("use", word["use"], look="quiet", model=item.name)],
+        )
     else:
-        made = [button("use", word["use"], model=item.name)]
+        made = [button("use", word["use"], model=item.name), *use_buttons(lang, item.name)]
     if item.state in ("downloading", "paused", "stopped"):
         made.append(_cancel(lang, item))
     waits = item.state in ("paused", "stopped") and item.job is not None and item.job.kind == "download"

@@ -7,7 +7,7 @@ import time
 from glmstudio.cluster.view import ClusterView, MachineView, read_cluster
 from glmstudio.ui.framework.markup import Html, chip, copyable, fold, problem, tag
 from glmstudio.ui.state.runwatch import RunSnapshot
-from glmstudio.units import duration, size
+from glmstudio.units import duration, memory_bytes
 from glmstudio.words import say
 
 _LOOKS = {
@@ -58,7 +58,7 @@ def _machine(lang: str, each: MachineView) -> Html:
         host=each.host,
         state=chip(_LOOKS[state], say(lang, f"cluster.state.{state}")),
         heard=duration(lang, time.time() - heard) if heard else "–",
-        memory=size(each.memory) if each.memory else "–",
+        memory=memory_bytes(each.memory) if each.memory else "–",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from glmstudio.ui.framework.markup import Html, fold, tag
 from glmstudio.ui.state.runwatch import RunSnapshot
-from glmstudio.units import milliseconds, size
+from glmstudio.units import memory_bytes, milliseconds
 from glmstudio.words import say
 
 _COLUMNS = ("rank", "machine", "computing", "reading", "held")
@@ -35,5 +35,5 @@ def _rank(rank: int, each: dict[str, Any]) -> Html:
         machine=each["machine"],
         computing=milliseconds(each.get("computing", 0.0)),
         reading=milliseconds(each.get("reading", 0.0)),
-        held=size(each.get("memory", 0)),
+        held=memory_bytes(each.get("memory", 0)),
     )

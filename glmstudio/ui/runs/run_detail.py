@@ -16,7 +16,7 @@ from glmstudio.ui.runs.versus import render_versus
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.runwatch import Reading, RunSnapshot
-from glmstudio.units import duration, moment, number, size
+from glmstudio.units import duration, memory_bytes, moment, number, size
 from glmstudio.words import say
 
 
@@ -31,7 +31,7 @@ def render_figures(lang: str, known: RunSnapshot, reading: Reading) -> Html:
         ("validation", number(state.validation_loss) if state.validation_loss is not None else None),
         ("rate", number(last["learning_rate"]) if isinstance(last.get("learning_rate"), (int, float)) else None),
         ("speed", number(state.tokens_per_second) if state.tokens_per_second else None),
-        ("memory", size(last["memory"]) if isinstance(last.get("memory"), (int, float)) else None),
+        ("memory", memory_bytes(last["memory"]) if isinstance(last.get("memory"), (int, float)) else None),
         ("gpu", _gpu_use(known)),
         ("took", duration(lang, seconds) if isinstance(seconds, (int, float)) else None),
     ]

@@ -216,6 +216,40 @@ window.studio = (() => {
     return new Promise((done) => box.addEventListener("close", () => { box.remove(); button.focus(); done(box.returnValue === "yes"); }));
   }
 
+  // ---- files: chosen by a button, or dropped anywhere on the Fine-tune step; gradio's own button sends them
+  const filesOf = (event) => (root.dataset.step === "finetune" && event.dataTransfer && [...event.dataTransfer.types].includes("Files"));
+  function fileInput(id) {  // gradio puts it before its button
+    const before = document.getElementById(id)?.previousElementSibling;
+    return before && before.matches("input[type=file]") ? before : null;
+  }
+  function sending() {
+    document.querySelectorAll(".gs-drop").forEach((place) => { place.dataset.busy = place.dataset.sending; });
+  }
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-pick]");
+    const input = button && fileInput(button.dataset.pick);
+    if (!input) return;
+    input.value = "";  // the same file may be chosen again
+    input.addEventListener("change", sending, { once: true });
+    input.click();
+  });
+  document.addEventListener("dragover", (event) => {
+    if (!filesOf(event)) return;
+    event.preventDefault();
+    root.classList.add("gs-dragging");
+  });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) root.classList.remove("gs-dragging"); });
+  document.addEventListener("drop", (event) => {
+    root.classList.remove("gs-dragging");
+    if (!filesOf(event)) return;
+    event.preventDefault();
+    const input = fileInput("finetune-files");
+    if (!input || !event.dataTransfer.files.length) return;
+    input.files = event.dataTransfer.files;
+    sending();
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+
   // ---- one listener for what needs no server
   document.addEventListener("click", (event) => {
     if (event.target.closest("#finetune-start") && "Notification" in window && Notification.permission === "default") {
