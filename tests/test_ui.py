@@ -305,3 +305,31 @@ def test_a_tick_draws_the_open_step_and_a_click_every_one() -> None:
     assert (drawn, [each.get("value") for each in hidden]) == (["rail", "doctor"], [None] * 3)
     _, *opened = page._refresh("en", changed, seen, "chat")
     assert [each.get("value") for each in opened] == [None, None, "other"], "what changed meanwhile is there at once"
+
+
+def test_a_page_is_asked_to_refresh_only_where_something_changed() -> None:
+    shown = {"rail": "one", "doctor": "calm", "chat": "quiet"}
+
+    with gr.Blocks():
+        page = live.PageRenderer(lambda _: "en", PageState())
+        page.panel("rail", lambda lang, _: markup.Html(f"{lang} {shown['rail']}"))
+        for step in ("doctor", "chat"):
+            with page.step(step):
+                page.panel(step, lambda lang, _, step=step: markup.Html(shown[step]))
+
+    def changed(step: str, lang: str = "en") -> bool:
+        return page.has_changed(lang, "visit", step)
+
+    request: Any = SimpleNamespace(session_hash="visit")
+    assert changed("doctor"), "this process has not drawn it: it was restarted"
+    assert not page.has_changed("en", "", "doctor"), "a page that has not arrived yet"
+    page._sent(request, page.first)
+    assert not changed("doctor")
+    assert changed("doctor", "zh")
+    shown["chat"] = "busy"
+    assert not changed("doctor"), "a step that nobody sees"
+    assert changed("chat")
+    shown["rail"] = "two"
+    assert changed("doctor")
+    page._sent(request, page.first, "chat")
+    assert not changed("chat")
