@@ -277,10 +277,14 @@ window.studio = (() => {
     }
   }, true);
 
-  // ---- each second the studio is asked whether anything has changed, and drawn anew only then; a page that nobody
-  // sees asks every five seconds. This also tells whether the studio still answers.
-  const SECOND = 1000, UNSEEN = 5, PATIENCE = 8000;
-  let beat = () => {}, visit = "", asking = false, missed = 0, unseen = 0;
+  // ---- each second the studio is asked whether anything has changed, and drawn anew only then. While nothing runs and
+  // nobody touches the page, it is asked every three seconds, and figures that waver, such as free memory, are drawn
+  // every nine; a page that nobody sees asks every five. This also tells whether the studio still answers.
+  const SECOND = 1000, UNSEEN = 5, CALM = 3, WAVERING = 9000, PATIENCE = 8000, AWAKE = 10_000;
+  let beat = () => {}, visit = "", asking = false, missed = 0, seconds = 0, touched = Date.now(), beaten = 0;
+  for (const kind of ["pointerdown", "keydown", "input"]) document.addEventListener(kind, () => { touched = Date.now(); }, true);
+  const lively = () => Date.now() - touched < AWAKE || Boolean(document.querySelector(
+    `.gs-rail .gs-chip.gs-running, #step-${root.dataset.step} :is(.gs-chip.gs-running, .gs-busy, .gs-run-progress, .gs-caret)`));
   function clock(refresh, watch, props) {
     const note = () => { visit = props.value || ""; };
     beat = refresh;
@@ -301,10 +305,10 @@ window.studio = (() => {
     missed = status === 200 ? 0 : missed + 1;
     root.classList.toggle("gs-away", missed > 1);
     root.classList.toggle("gs-renewed", status === 403);
-    if (changed) beat();
+    if (changed && (lively() || Date.now() - beaten >= WAVERING)) { beaten = Date.now(); beat(); }
   }
-  setInterval(() => { if (!document.hidden || ++unseen % UNSEEN === 0) ask(); }, SECOND);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
+  setInterval(() => { if (++seconds % (document.hidden ? UNSEEN : missed || lively() ? 1 : CALM) === 0) ask(); }, SECOND);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) { touched = Date.now(); ask(); } });
 
   root.classList.add("gs-wait");
   root.dataset.step = steps.includes(location.hash.slice(1)) ? location.hash.slice(1) : "doctor";
