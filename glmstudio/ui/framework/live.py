@@ -204,7 +204,8 @@ class PageRenderer:
     def _sent(self, request: gr.Request, state: State, step: str = "") -> list[Any]:
         """What a page is sent: the properties that changed since it was sent some last."""
         visit = self._visitors.visit(request)
-        visit.seen, *updates = self._refresh(self.speaks(request), state, visit.seen, step)
+        with visit.drawing:
+            visit.seen, *updates = self._refresh(self.speaks(request), state, visit.seen, step)
         return updates
 
     def _refresh(self, lang: str, state: State, seen: dict[int, int], step: str = "") -> list[Any]:

@@ -21,6 +21,7 @@ class Visit:
     states: list[State] = field(default_factory=list)
     seen: dict[int, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    drawing: threading.Lock = field(default_factory=threading.Lock)  # what is sent and what is marked as sent are one
 
 
 class Visitors:

@@ -267,13 +267,19 @@ window.studio = (() => {
     button.textContent = button.dataset.done;
     setTimeout(() => { button.textContent = label; }, 1500);
   }
+  // An answer that has just begun may be on the page before its Stop is.
+  function stopAnswer(tries = 50) {
+    const stop = document.querySelector("#chat-stop");
+    if (!stop || !stop.offsetParent) return;
+    if (!stop.disabled) stop.click();
+    else if (tries && document.querySelector("#panel-chat :is(.gs-allow, .gs-caret, .gs-chip.gs-running)")) setTimeout(() => stopAnswer(tries - 1), 100);
+  }
   document.addEventListener("keydown", (event) => {
     const composer = event.target.closest && event.target.closest("#chat-input");
     // Enter that ends the choice of a Chinese character is not Enter that sends.
     if (composer && event.key === "Enter" && (event.isComposing || event.keyCode === 229)) event.stopPropagation();
     if (event.key === "Escape" && root.dataset.step === "chat" && !document.querySelector("dialog[open]")) {
-      const stop = document.querySelector("#chat-stop");
-      if (stop && !stop.disabled && stop.offsetParent) stop.click();
+      stopAnswer();
     }
   }, true);
 
