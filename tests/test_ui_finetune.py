@@ -8,6 +8,7 @@ import json
 import re
 import threading
 import time
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -441,15 +442,21 @@ def test_a_background_task_is_run_once_and_its_failure_told() -> None:
     assert tasks.get("run", "export").problem.what() == "There is no run named x."  # type: ignore[union-attr]
 
 
+def charts(html: str) -> list[Any]:
+    """The data of each chart in it."""
+    return [json.loads(unescape(each)) for each in re.findall(r'data-chart="([^"]*)"', html)]
+
+
 def test_runs_are_compared_by_curve_and_by_what_differs(home: Path) -> None:
     a_run(home, "one", settings={"learning_rate": 0.1})
     a_run(home, "two", settings={"learning_rate": 0.2})
     view = run_actions.act(PageState(), {"act": "compare", "ticked": ["one", "two"]})
     html = compare.render_compare("en", view.runs)
 
-    assert html.count('class="gs-mean"') == 2
-    assert "<td>Learning rate</td><td>0.1</td><td>0.2</td>" in html
-    assert "<td>Steps</td>" not in html, "what is equal is not listed"
+    assert [name for name, *_ in charts(html)[0]["lines"]] == ["one", "two"]
+    assert '<td data-label="one">0.1</td><td data-label="two">0.2</td>' in html
+    assert "Learning rate" in html
+    assert "<b>Steps</b>" not in html, "what is equal is not listed"
     assert compare.render_compare("en", run_actions.act(view, {"act": "uncompare"}).runs) == ""
 
 

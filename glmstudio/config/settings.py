@@ -72,6 +72,7 @@ class Settings:
     early_stop: int = _setting(0, least=0, most=1000)
     checkpoint_form: str = _setting("whole", choices=("whole", "sharded"))
     sample_prompt: str = _setting("")
+    report_to: str = _setting("none", choices=("none", "wandb", "swanlab", "trackio"))
     device: str = _setting("auto")
     processes: int = _setting(0, least=0, most=64)
     engine: str = _setting("ddp", choices=("ddp", "fsdp", "zero2", "zero3", "zero3_offload"))

@@ -35,6 +35,7 @@ _IRRELEVANT = (
     "save_every",
     "keep_checkpoints",
     "sample_prompt",
+    "report_to",
     "validation",
     "validation_share",
     "validation_auto",

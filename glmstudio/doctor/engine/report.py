@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from glmstudio import __version__
-from glmstudio.doctor.engine.redact import redact
 from glmstudio.errors import LazyText, StudioError, worded
 from glmstudio.system.nvml import Gpu
 from glmstudio.system.process import Identity
+from glmstudio.system.redact import redact
 from glmstudio.units import duration, memory
 from glmstudio.words import has, say
 

@@ -8,8 +8,8 @@ from typing import Any
 from glmstudio.ui.chat.chat_model import server_state
 from glmstudio.ui.framework.icons import LOGO
 from glmstudio.ui.framework.markup import Html, bar, chip, icon, problem, tag
-from glmstudio.ui.model.model_cards import state_words
-from glmstudio.ui.runs.runs_view import share
+from glmstudio.ui.model import model_cards
+from glmstudio.ui.runs.runs_view import look, state_words
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.choice import items, model_in_use
 from glmstudio.ui.state.page_state import PageState
@@ -186,7 +186,7 @@ def _doctor(lang: str) -> Step:
 def _model(lang: str) -> Step:
     busy = next((item for item in items() if item.job and item.job.live), None)
     if busy:
-        return Step("model", "running", state_words(lang, busy))
+        return Step("model", "running", model_cards.state_words(lang, busy))
     used = model_in_use()
     if used is None or not used.ready:
         return Step("model", "attention", say(lang, "ui.frame.needs_you"))
@@ -194,14 +194,15 @@ def _model(lang: str) -> Step:
 
 
 def _finetune(lang: str) -> Step:
+    """The run in progress or else the newest one, in the words of its row."""
     runs = newest_first()
-    if live := live_run():
-        return Step("finetune", "running", say(lang, "ui.frame.running", percent=int(share(live.state) * 100)))
-    if any(known.has_result for known in runs):
-        return Step("finetune", "good", say(lang, "ui.frame.ready"))
-    if runs and runs[0].state.state in ("failed", "lost"):
-        return Step("finetune", "attention", say(lang, "ui.frame.needs_you"))
-    return Step("finetune", "waiting", say(lang, "ui.frame.not_yet"))
+    known = live_run() or next((each for each in runs if each.begun or each.state.live), None)
+    if known is None:
+        return Step("finetune", "waiting", say(lang, "ui.frame.not_yet"))
+    if known.state.live or known.state.state in ("failed", "lost"):
+        return Step("finetune", look(known), state_words(lang, known))
+    ready = any(each.has_result for each in runs)
+    return Step("finetune", "good" if ready else look(known), state_words(lang, known))
 
 
 def _chat(lang: str) -> Step:

@@ -14,7 +14,7 @@ from typing import Any
 from glmstudio.access.guard import App, Receive, Scope, Send
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("page.js", "keys.js", "form.js", "composer.js")
+_SCRIPTS = ("page.js", "keys.js", "form.js", "composer.js", "../runs/chart.js", "../runs/unfold.js")
 
 
 @cache

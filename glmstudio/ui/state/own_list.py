@@ -11,6 +11,7 @@ from glmstudio.data.own.own_files import OwnData, delete, own_data
 from glmstudio.data.readers.sources import is_text_file, source_files
 from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
+from glmstudio.rundir.run import list_runs
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state import ways
 from glmstudio.ui.state.background import TASKS
@@ -60,8 +61,8 @@ def choose(form: FinetuneState, path: Path, told: Sentence | None = None) -> Fin
 
 def refuse_used(data: OwnData) -> None:
     """Raise StudioError while a run that has not ended uses the dataset, for it would break."""
-    for run in newest_first():
-        if run.state.live and any(_is_in(each, data) for each in (run.data, run.run.settings.get("validation"))):
+    for run in list_runs():  # what the page saw a moment ago may have changed since
+        if any(_is_in(each, data) for each in (run.data, run.settings.get("validation"))) and run.read_state().live:
             raise StudioError("data.own_in_use", name=data.name, run=run.name)
 
 

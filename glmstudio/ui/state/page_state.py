@@ -75,6 +75,7 @@ class RunsState:
 
     run: str | None = None  # None: the one in progress or the newest; "": none, somebody closed it
     compared: tuple[str, ...] = ()  # runs laid over each other
+    log_find: str = ""  # what the lines of the log that are shown have to hold
     all_runs: bool = False  # whether the list shows older ones, too
 
 
