@@ -8,7 +8,7 @@ import pytest
 
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
-from glmstudio.tools.own_files import add_file, look_at
+from glmstudio.tools.added_file import add_file, look_at
 from glmstudio.tools.permissions import permission, set_permission
 from glmstudio.tools.toolbox import toolbox
 from glmstudio.ui.chat.chat_tools import act_tool_file, render_tool_file, take_tool_file

@@ -12,7 +12,7 @@ from glmstudio.chat.available_tools import toolless
 from glmstudio.errors import StudioError
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import paths
-from glmstudio.tools.own_files import OwnFile, add_file, look_at
+from glmstudio.tools.added_file import AddedFile, add_file, look_at
 from glmstudio.tools.permissions import folder, permission, set_folder, set_permission
 from glmstudio.tools.tool import PERMISSIONS
 from glmstudio.tools.toolbox import Tool, toolbox
@@ -130,7 +130,7 @@ def render_tool_file(lang: str, chat: ChatState) -> Html:
 
 
 @cached(2.0, lambda file: file)
-def _looked_at(file: str) -> OwnFile:
+def _looked_at(file: str) -> AddedFile:
     return look_at(Path(file))
 
 

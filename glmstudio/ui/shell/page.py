@@ -15,7 +15,7 @@ from glmstudio.ui.model import model_step
 from glmstudio.ui.shell import frame
 from glmstudio.ui.state import kept_form, ways
 from glmstudio.ui.state.checkup import CHECKUP
-from glmstudio.ui.state.kept_choice import kept_chat
+from glmstudio.ui.state.choice import kept_chat
 from glmstudio.ui.state.page_state import PageState
 
 

@@ -16,7 +16,7 @@ from glmstudio.tools.toolbox import toolbox
 
 
 @dataclass(frozen=True)
-class OwnFile:
+class AddedFile:
     """A file as it would be added: its tools, and whether one of that name is there already."""
 
     name: str
@@ -29,7 +29,7 @@ class OwnFile:
         return self.tools[0].needs
 
 
-def look_at(given: Path) -> OwnFile:
+def look_at(given: Path) -> AddedFile:
     """What a file offers. Raises StudioError where it cannot be used, or another source has a tool of that name."""
     tools = read_tools(given)
     present = toolbox().tools
@@ -37,10 +37,10 @@ def look_at(given: Path) -> OwnFile:
         other = present.get(tool.name)
         if other is not None and other.source != given.name:
             raise StudioError("tools.taken", file=given.name, name=tool.name, by=other.source)
-    return OwnFile(given.name, tuple(tools), os.path.lexists(paths().tools / given.name))
+    return AddedFile(given.name, tuple(tools), os.path.lexists(paths().tools / given.name))
 
 
-def add_file(given: Path, *, replacing: bool = False) -> OwnFile:
+def add_file(given: Path, *, replacing: bool = False) -> AddedFile:
     """Put the file into the tools folder; each of its tools asks first, whatever one of that name was allowed before.
 
     Raises StudioError, also where a file of that name is there and is not to be replaced.

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from glmstudio.ui.framework.live import PageRenderer
 
 
-class Clock:
+class PageClock:
     """The answers of one page's renderer."""
 
     def __init__(self, page: PageRenderer) -> None:
