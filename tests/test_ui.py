@@ -335,3 +335,22 @@ def test_a_page_is_asked_to_refresh_only_where_something_changed() -> None:
     assert changed("doctor")
     page._sent(request, page.first, "chat")
     assert not changed("chat")
+
+
+def test_what_was_drawn_before_a_click_never_covers_what_the_click_shows() -> None:
+    request: Any = SimpleNamespace(session_hash="one", cookies={}, headers={})
+    clicks = [lambda state: (replace(state, chat=ChatState("new")),)]
+
+    def slowly(_: str, state: PageState) -> markup.Html:
+        while clicks:  # the click comes while the tick is at work
+            page._visitors.turn(request, state, clicks.pop())
+        return markup.Html(state.chat.model)
+
+    with gr.Blocks():
+        page = live.PageRenderer(lambda _: "en", PageState(chat=ChatState("old")))
+        page.panel("log", slowly)
+    stale = page._sent(request, page._visitors.latest(request, page.first))
+    (fresh,) = page._sent(request, page._visitors.latest(request, page.first))
+
+    assert [each.get("value") for each in stale] == [None]
+    assert fresh["value"] == "new"

@@ -16,7 +16,7 @@ from pathlib import Path
 from glmstudio.data.readers.sources import on_disk
 from glmstudio.errors import StudioError
 from glmstudio.files import digest
-from glmstudio.models.family import refuse_other_vocabulary
+from glmstudio.models.contents.vocabulary import check_vocabulary
 from glmstudio.paths import paths
 from glmstudio.system.portable.locks import taken
 
@@ -45,7 +45,8 @@ def key_of(files: Sequence[Path], model_folder: Path, mark: str = "") -> str:
     except OSError as error:
         raise StudioError("data.file_unreadable", file=str(file), reason=error.strerror or str(error)) from error
     try:
-        refuse_other_vocabulary(vocabulary)
+        if vocabulary.is_file():
+            check_vocabulary(vocabulary)
         parts.append(sum_of(vocabulary))
     except OSError as error:
         raise StudioError("data.tokenizer_missing", file=str(vocabulary)) from error

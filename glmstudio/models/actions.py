@@ -10,6 +10,7 @@ from pathlib import Path
 from glmstudio.errors import StudioError
 from glmstudio.models import jobs, manifest
 from glmstudio.models.catalogue import SOURCES, Entry, accept_licence, catalogue, entry, is_id, licence_accepted
+from glmstudio.models.folder import lacks_index
 from glmstudio.models.hub.download import Options, discard, lock
 from glmstudio.models.hub.hubs import CONNECTIONS, MOST_CONNECTIONS
 from glmstudio.models.hub.id_lookup import id_in
@@ -77,7 +78,12 @@ def start_repair(name_or_dir: str, *, source: str = "auto", connections: int = C
     name, folder = name_and_folder(name_or_dir)
     if name == DEMO_NAME:
         raise StudioError("models.not_in_catalogue", name=name)
-    model = entry(known_as) if known_as else origin(name, folder)
+    try:
+        model = entry(known_as) if known_as else origin(name, folder)
+    except StudioError as problem:
+        if problem.key != "models.no_origin" or not lacks_index(folder):
+            raise
+        model = Entry(name, name)  # what it lacks is made from what it has
     options = replace(_options(source, connections, folder), replace=bool(known_as))
     jobs.start("repair", name, folder, options_of(model, options))
     return folder

@@ -21,6 +21,7 @@ from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.models import list_models, ready_model
+from glmstudio.models.folder import holds_prefix
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import FACTS, SAMPLE
 from glmstudio.planning import engines
@@ -59,6 +60,8 @@ class RunRequest:
         if settings.validation:
             settings = replace(settings, validation=str(Path(settings.validation).expanduser().resolve()))
         model = ready_model(settings.model)
+        if holds_prefix(model.path):
+            raise StudioError("models.holds_prefix", folder=str(model.path))
         if settings.model not in {known.name for known in list_models()}:
             settings = replace(settings, model=str(model.path))  # the run's folder is not where we stand
         if self.cluster:

@@ -96,6 +96,7 @@ def published_config(config: GlmConfig) -> dict[str, Any]:
 def native_tensors(name: str, tensor: torch.Tensor, config: GlmConfig) -> dict[str, torch.Tensor]:
     """The native tensors that one published tensor becomes: one, three (query, key, value are split by rows), or
     none (the rotary frequencies are computed). Raises KeyError for an unknown name."""
+    name = name.removeprefix("module.")  # what data-parallel trainers put before it
     if name in _PLAIN:
         return {_PLAIN[name]: tensor}
     if name == "transformer.rotary_pos_emb.inv_freq":

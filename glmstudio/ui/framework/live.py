@@ -202,10 +202,14 @@ class PageRenderer:
         return any(made and visit.seen.get(at) != hash(repr(made)) for at, made in drawn)
 
     def _sent(self, request: gr.Request, state: State, step: str = "") -> list[Any]:
-        """What a page is sent: the properties that changed since it was sent some last."""
+        """What a page is sent: the properties that changed since it was sent some last; nothing where a click has
+        changed it meanwhile: what that one draws is newer, and this would put the old page over it."""
         visit = self._visitors.visit(request)
         with visit.drawing:
-            visit.seen, *updates = self._refresh(self.speaks(request), state, visit.seen, step)
+            seen, *updates = self._refresh(self.speaks(request), state, visit.seen, step)
+            if next(iter(visit.states), state) is not state:
+                return [gr.skip() for _ in updates]
+            visit.seen = seen
         return updates
 
     def _refresh(self, lang: str, state: State, seen: dict[int, int], step: str = "") -> list[Any]:

@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+from glmstudio.models.family import OTHER_KIND
 from glmstudio.models.folder import weight_files
 from glmstudio.models.hub.hubs import TITLES
 from glmstudio.models.hub.partial_file import unfinished
@@ -57,7 +58,14 @@ def card(lang: str, item: InventoryItem, state: ModelState, *, used: bool) -> Ht
 
 def state_words(lang: str, item: InventoryItem) -> str:
     """The state of a model, with its percentage where it has one."""
+    if _of_another_kind(item):
+        return say(lang, "ui.model.unfit")
     return say(lang, f"ui.model.{item.state}", percent=percent(item.job))
+
+
+def _of_another_kind(item: InventoryItem) -> bool:
+    """Whether nothing is broken, but the folder holds another family's model, or quantized weights."""
+    return item.state == "broken" and item.problem is not None and item.problem.key in OTHER_KIND
 
 
 def percent(job: ModelJob | None) -> int:
@@ -76,6 +84,8 @@ def _about(lang: str, item: InventoryItem) -> str:
         return say(lang, f"catalogue.{item.name}.about")
     if item.entry:
         return say(lang, "ui.model.about_id", id=item.entry.modelscope)
+    if _of_another_kind(item):
+        return say(lang, "ui.model.about_other")
     return say(lang, f"ui.model.about_{item.model.kind if item.model else 'chatglm3'}")
 
 
@@ -207,10 +217,10 @@ def _buttons(lang: str, item: InventoryItem, *, used: bool) -> Html:
     elif item.state == "unverified":
         made = [button("verify", word["verify"], look="primary", model=item.name)]
     elif item.state == "broken":
-        made = [
-            button("repair", word["repair"], look="primary", model=item.name),
-            button("verify", say(lang, "ui.model.verify_again"), model=item.name),
-        ]
+        again = button("verify", say(lang, "ui.model.verify_again"), model=item.name)
+        made = [again]
+        if not _of_another_kind(item):  # to bring the same files again would not help
+            made.insert(0, button("repair", word["repair"], look="primary", model=item.name))
     elif used:
         made = [tag("<strong>{text}</strong>", text=say(lang, "ui.model.in_use")), *use_buttons(lang, item.name)]
     elif item.job and (item.job.kind, item.job.state) == ("download", "done"):
