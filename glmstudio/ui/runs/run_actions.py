@@ -18,9 +18,9 @@ from glmstudio.runs.resume import resume_run
 from glmstudio.runs.start import advance
 from glmstudio.ui.chat import chat_model, score_view
 from glmstudio.ui.chat.chat_side import shown_conversation
+from glmstudio.ui.chat.versus_view import act_versus
 from glmstudio.ui.runs import runs_view
 from glmstudio.ui.runs.downloads.export_file import free_folder
-from glmstudio.ui.runs.versus import act_versus
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.choice import use_model
 from glmstudio.ui.state.conversations import CONVERSATIONS
