@@ -45,6 +45,8 @@ window.studio = (() => {
     mark();
   }
   function mark() {
+    const skip = document.querySelector("[data-skip]");
+    if (skip) skip.setAttribute("href", "#step-" + root.dataset.step);
     document.querySelectorAll(".gs-rail [data-go]").forEach((button) => {
       if (button.dataset.go === root.dataset.step) button.setAttribute("aria-current", "step");
       else button.removeAttribute("aria-current");
