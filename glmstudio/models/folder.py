@@ -15,7 +15,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import opened, read_json, short
-from glmstudio.models import manifest
+from glmstudio.models import manifest, native_form
 from glmstudio.models.family import (
     named_in,
     refuse_impossible,
@@ -63,7 +63,10 @@ def folder_problems(folder: Path) -> Iterator[StudioError]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a ChatGLM3 folder. Raises StudioError where it is absent or of another model."""
+    """The `config.json` of a ChatGLM3 folder, in the words of the published layout whichever of the two it has.
+
+    Raises StudioError where it is absent or of another model.
+    """
     file = folder / "config.json"
     if not folder.is_dir():
         raise StudioError("models.no_folder", folder=str(folder))
@@ -72,6 +75,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(file)
     if not isinstance(config, dict):
         raise StudioError("models.bad_json", file=str(file))
+    if config.get("model_type") == native_form.MODEL_TYPE:
+        refuse_impossible(file, config)
+        config = native_form.published_form(config, file)
     if config.get("model_type") != "chatglm":
         raise StudioError("models.foreign", file=str(file), kind=short(config.get("model_type", "?")))
     refuse_other_family(folder, config)

@@ -26,7 +26,8 @@ from glmstudio.glm.weights.layout import lora_tensors
 
 FORMAT = "glmstudio-lora-1"
 ATTENTION = ("q_proj", "k_proj", "v_proj")
-EVERY = (*ATTENTION, "o_proj", "gate_up_proj", "down_proj")
+_IN_MLP = ("gate_up_proj", "down_proj")
+EVERY = (*ATTENTION, "o_proj", *_IN_MLP)
 _PUBLISHED = {
     "query_key_value": ATTENTION,
     "dense": ("o_proj",),
@@ -126,10 +127,7 @@ def drop_lora(model: GlmForCausalLM, name: str) -> None:
 
 def restore_lora(model: GlmForCausalLM, folder: Path, name: str = _NAME) -> None:
     """Put the numbers of `folder` into the adapter that `model` has. Raises StudioError."""
-    file = folder / "adapter_model.safetensors"
-    found = adapter_tensors(file if file.is_file() else folder / "adapter_model.bin")
-    given = {name.removeprefix("base_model.model."): tensor.float() for name, tensor in found.items()}
-    given = _native(given, model.config)
+    given = _given(folder, model.config)
     wanted = numbers(model, name)
     if given.keys() != wanted.keys() or any(given[each].shape != wanted[each].shape for each in wanted):
         raise StudioError("adapters.other_model", folder=str(folder))
@@ -138,6 +136,27 @@ def restore_lora(model: GlmForCausalLM, folder: Path, name: str = _NAME) -> None
     with torch.no_grad():
         for each, tensor in wanted.items():
             tensor.copy_(given[each])
+
+
+def read_lora(folder: Path, config: GlmConfig) -> tuple[Lora, dict[str, torch.Tensor]]:
+    """What the adapter in `folder` is, and its matrices, without a model to put them on: `<layer>.lora_A.weight`.
+
+    Raises StudioError where it is damaged or foreign.
+    """
+    lora, given = _described(read_json(folder / "adapter_config.json"), folder), _given(folder, config)
+    layers = [
+        f"model.layers.{number}.{'mlp' if target in _IN_MLP else 'self_attn'}.{target}"
+        for number in range(config.num_hidden_layers)
+        for target in lora.targets
+    ]
+    ranks = {f"{layer}.lora_{which}.weight": 0 if which == "A" else 1 for layer in layers for which in "AB"}
+    if given.keys() != ranks.keys() or any(given[each].dim() != 2 for each in ranks):
+        raise StudioError("adapters.other_model", folder=str(folder))
+    if any(given[each].shape[at] != lora.rank for each, at in ranks.items()):
+        raise StudioError("adapters.other_model", folder=str(folder))
+    if not all(torch.isfinite(tensor).all() for tensor in given.values()):
+        raise StudioError("adapters.not_finite", folder=str(folder))
+    return lora, given
 
 
 def merge_lora(model: GlmForCausalLM) -> None:
@@ -198,6 +217,14 @@ def _described(about: Any, folder: Path) -> Lora:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StudioError("adapters.kind", folder=str(folder), kind="LORA") from error
     return Lora(rank, alpha * scale, dropout, tuple(dict.fromkeys(targets)))
+
+
+def _given(folder: Path, config: GlmConfig) -> dict[str, torch.Tensor]:
+    """The numbers in `folder`, under the native model's names."""
+    file = folder / "adapter_model.safetensors"
+    found = adapter_tensors(file if file.is_file() else folder / "adapter_model.bin")
+    given = {name.removeprefix("base_model.model."): tensor.float() for name, tensor in found.items()}
+    return _native(given, config)
 
 
 def _native(given: dict[str, torch.Tensor], config: GlmConfig) -> dict[str, torch.Tensor]:
