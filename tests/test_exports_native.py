@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +173,15 @@ def test_another_glm_is_refused_by_what_differs(tmp_path: Path, change: dict[str
 
 def test_a_new_folder_is_whole_or_not_there(tmp_path: Path, home: Path) -> None:
     target = tmp_path / "a" / "b"
-    with pytest.raises(ZeroDivisionError), new_folder(target) as part:
-        part.mkdir()
-        (part / "half").write_text("x")
-        assert not target.exists()
-        raise ZeroDivisionError
+
+    def write(place: Path, then: Callable[[], Any]) -> None:
+        with new_folder(place) as part:
+            part.mkdir()
+            (part / "half").write_text("x")
+            then()
+
+    with pytest.raises(ZeroDivisionError):
+        write(target, lambda: 1 // 0)
     assert list(target.parent.iterdir()) == []
     with new_folder(target) as part:
         part.mkdir()
@@ -185,9 +190,8 @@ def test_a_new_folder_is_whole_or_not_there(tmp_path: Path, home: Path) -> None:
     assert target.is_dir()
     with pytest.raises(StudioError, match="already exists"), new_folder(target):
         pass
-    with pytest.raises(StudioError, match="already exists"), new_folder(tmp_path / "c") as part:
-        part.mkdir()
-        (tmp_path / "c").mkdir()  # meanwhile
+    with pytest.raises(StudioError, match="already exists"):
+        write(tmp_path / "c", (tmp_path / "c").mkdir)  # somebody else, meanwhile
     assert list((tmp_path / "c").iterdir()) == []
 
 

@@ -75,7 +75,7 @@ def texts(count: int, seed: int) -> list[str]:
 def assert_same_ids(pair: tuple[Tokenizer, PreTrainedTokenizerFast], given: list[str]) -> None:
     """Ids in both directions, of texts in which no special token's name counts: so as the template hands them on."""
     own, other = pair
-    hidden = [each for each in other.get_added_vocab()]
+    hidden = list(other.get_added_vocab())
     for each in given:
         typed = each
         for name in hidden:
@@ -118,7 +118,7 @@ def test_the_template_makes_the_prompts_of_the_original_code(real: tuple[Tokeniz
         tools = [tool for message in messages for tool in message.pop("tools", [])]
         assert prompt(other, messages[1:] if tools else messages, tools or None) == case["input_ids"]
     for case in golden["train"]:
-        turns = [turn for turn in case["item"]["conversations"]]
+        turns = list(case["item"]["conversations"])
         messages = []
         for number, turn in enumerate(turns):
             if turn["role"] != "tool":
