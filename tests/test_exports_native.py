@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from peft import PeftModel
@@ -35,6 +37,7 @@ from glmstudio.planning.model_shape import shape_of
 from glmstudio.rundir.run import wait_for_end
 from glmstudio.runs.start import start_run
 from tests import adapters
+from tests.namespaces import python_on_small_disk
 from tests.waiting import until
 
 MODEL = DEMO / "model"
@@ -220,6 +223,42 @@ def test_what_a_killed_export_left_goes_at_the_next(tmp_path: Path, home: Path) 
         part.mkdir()
     assert list(target.iterdir()) == []
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
+@pytest.mark.slow  # a real export is begun, 8 s
+def test_sigkill_ends_who_writes_and_leaves_no_folder(tmp_path: Path, home: Path) -> None:
+    target = tmp_path / "out"
+    command = [sys.executable, "-m", "glmstudio", "models", "export", "demo", "--to", "native", str(target)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as export:
+        until((tmp_path / ".out.part" / "model.safetensors").is_file)
+        writing = psutil.Process(export.pid).children(recursive=True)
+        assert writing
+        export.kill()
+    until(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in writing))
+    assert not target.exists()
+
+
+ON_A_FULL_DISK = """
+import json, os
+from pathlib import Path
+from glmstudio.errors import StudioError
+from glmstudio.models.model_export import export_model
+told, home = [], Path(os.environ["GLMSTUDIO_HOME"])
+for form in ("native", "gguf"):
+    try:
+        export_model("demo", form, home / "out", kind="f16" if form == "gguf" else "")
+    except StudioError as error:
+        told.append([error.what(), [each.name for each in home.iterdir() if each.name != "state"]])
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.slow  # two real exports are begun, 10 s
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs the right to mount a disk")
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    told = python_on_small_disk(ON_A_FULL_DISK, tmp_path / "home", size="3m")
+    assert [left for _, left in told] == [[], []]
+    assert all("No space left on device" in what for what, _ in told)
 
 
 @pytest.mark.slow  # a process with transformers reads it, 12 s

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
+import sys
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from glmstudio.chat.openai_messages import to_turns
+from glmstudio.chat.openai_messages import AnswerParser, to_turns
 from glmstudio.data.protocol.prompt import Message, chat_ids, training_example
 from glmstudio.data.protocol.tokenizer import EOS, SPECIAL_TOKENS, Tokenizer
+from glmstudio.data.protocol.tool_calls import render_call
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.glm.exports.chat_templates import RESPONSE_TEMPLATE, chat_template
@@ -20,7 +25,7 @@ from glmstudio.glm.exports.fast_tokenizer import HIDES, fast_tokenizer
 from glmstudio.glm.exports.reference_answers import CONVERSATIONS
 from glmstudio.glm.exports.sentencepiece_file import read_pieces
 from glmstudio.paths import DEMO
-from tests.conversations import conversation, text
+from tests.conversations import conversation, text, value
 from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
 
 MODEL = DEMO / "model"
@@ -196,6 +201,75 @@ def test_transformers_reads_answers_with_and_without_calls(demo: tuple[Tokenizer
         found = other.parse_response(answer, prefix=begun)
         assert (found.get("content") or None) == said
         assert [each["function"] for each in found.get("tool_calls", [])] == (calls or [])
+
+
+@pytest.fixture
+def parser(demo: tuple[Tokenizer, PreTrainedTokenizerFast]) -> Iterator[Callable[[], Any]]:
+    """vLLM's tool parser as exports have it, on stand-ins for the four classes of vLLM that it uses: vLLM itself is no part
+    of the tests' environment (`tests/bench/serve_elsewhere.py` runs it)."""
+    base = types.ModuleType("vllm.tool_parsers.abstract_tool_parser")
+    messages = types.ModuleType("vllm.entrypoints.openai.protocol")
+
+    class ToolParser:
+        def __init__(self, tokenizer: Any) -> None:
+            self.vocab, self.current_tool_id = tokenizer.get_vocab(), -1
+            self.prev_tool_call_arr: list[Any] = []
+            self.streamed_args_for_tool: list[str] = []
+
+    manager = types.SimpleNamespace(register_module=lambda _: lambda made: made)
+    vars(base).update(ToolParser=ToolParser, ToolParserManager=manager)
+    kinds = (
+        "DeltaToolCall",
+        "DeltaFunctionCall",
+        "DeltaMessage",
+        "ToolCall",
+        "FunctionCall",
+        "ExtractedToolCallInformation",
+    )
+    for name in kinds:
+        setattr(messages, name, lambda **given: types.SimpleNamespace(**{"content": None, "tool_calls": [], **given}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, base.__name__, base)
+        patch.setitem(sys.modules, messages.__name__, messages)
+        for name in ("vllm", "vllm.tool_parsers", "vllm.entrypoints", "vllm.entrypoints.openai"):
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        patch.delitem(sys.modules, "glmstudio.glm.exports.outside.chatglm3_tool_parser", raising=False)
+        made = importlib.import_module("glmstudio.glm.exports.outside.chatglm3_tool_parser")
+        yield lambda: made.ChatGLM3ToolParser(demo[1])
+
+
+def test_the_plugin_for_vllm_reads_what_our_server_reads(parser: Callable[[], Any]) -> None:
+    chance = random.Random(31)
+    for _ in range(150):
+        calls = [
+            {
+                name: value(chance)
+                for name in chance.sample(["x", "y", "from", "城市"], chance.randint(0, 3))
+                if name != "from"
+            }
+            for _ in range(chance.randint(0, 1))
+        ]
+        said = chance.choice(["", "Hello, people.", "Two\nlines and more", "I look it up."])
+        segments = [f"\n {said}"] if said or not calls else []
+        segments += [f"get_time\n {render_call(call)}" for call in calls]
+        own = AnswerParser()
+        for segment in segments:
+            own.push(segment)
+            own.end_segment()
+        wanted = [json.loads(each["function"]["arguments"]) for each in own.calls]
+        if any("`" in str(call) or "<|" in str(call) for call in calls):
+            continue  # a fence or a role's name inside of a value: read by our server alone
+        answer = "<|assistant|>".join(segments)
+        found = parser().extract_tool_calls(answer, None)
+        assert (found.content or "") == own.text
+        assert [json.loads(each.function.arguments) for each in found.tool_calls] == wanted
+        streamed, text_now, parts = parser(), "", []
+        for piece in [*(answer[at : at + 3] for at in range(0, len(answer), 3)), "<|user|>"]:
+            parts.append(streamed.extract_tool_calls_streaming(text_now, text_now + piece, piece, [], [], [], None))
+            text_now += piece
+        parts = [part for part in parts if part is not None]
+        assert "".join(part.content or "" for part in parts).strip() == own.text
+        assert [json.loads(call.function.arguments) for part in parts for call in part.tool_calls] == wanted
 
 
 def test_another_vocabulary_is_refused(tmp_path: Path) -> None:

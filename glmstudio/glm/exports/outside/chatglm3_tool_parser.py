@@ -28,7 +28,8 @@ def _protocol() -> Any:
 
 
 _messages = _protocol()
-_END = re.compile(r"<\|(?:user|observation|endoftext)\|>")
+_ENDS = ("<|user|>", "<|observation|>", "<|endoftext|>")
+_END = re.compile("|".join(map(re.escape, _ENDS)))
 _CALL = re.compile(
     r"(?:\A|<\|assistant\|>)[ ]*(?P<name>[^\s<>`]{1,64})[ ]*\n\s*```(?:python)?\s*(?P<call>.*?)\s*```[ ]*(?=<\||\Z)",
     re.DOTALL,
@@ -76,6 +77,7 @@ class ChatGLM3ToolParser(ToolParser):
     def __init__(self, tokenizer: Any, *more: Any, **others: Any) -> None:
         super().__init__(tokenizer, *more, **others)
         self._given = 0
+        self._end_ids = {self.vocab.get(name) for name in _ENDS}
 
     def adjust_request(self, request: Any) -> Any:
         """Keep the special tokens: `<|assistant|>` parts a thought from its call."""
@@ -116,15 +118,17 @@ class ChatGLM3ToolParser(ToolParser):
             if not getattr(call, "id", None):
                 call.id = f"call_{self.current_tool_id}_{id(call):x}"
             return _messages.DeltaMessage(tool_calls=[call])
-        ended = whole != current_text  # nothing follows, so what was held back is text
+        # Where nothing follows, what was held back is text.
+        ended = whole != current_text or not self._end_ids.isdisjoint(delta_token_ids)
         if calls or (not ended and _may_call(whole)):
             return None
-        new = whole[self._given :]
+        shown = whole if ended else _certain(whole)
+        new = shown[self._given :]
         if not self._given:
             new = new.lstrip()
         if not new:
             return None
-        self._given = len(whole)
+        self._given = len(shown)
         return _messages.DeltaMessage(content=new)
 
 
@@ -135,3 +139,10 @@ def _may_call(text: str) -> bool:
     if not line:
         return len(name.strip()) <= 64 and " " not in name.strip()
     return bool(name.strip()) and "```".startswith(rest.strip()[:3])
+
+
+def _certain(text: str) -> str:
+    """The text without the beginning of a special token's name at its end."""
+    at = text.rfind("<")
+    begins = at >= 0 and any(name.startswith(text[at:]) for name in (*_ENDS, "<|assistant|>"))
+    return text[:at] if begins else text
