@@ -9,7 +9,7 @@ from glmstudio.words import say
 
 
 def size(count: float) -> str:
-    """Bytes with the unit that fits: `11.6 GB`."""
+    """Bytes of a disk or a download with the unit that fits, as their makers count them: `11.6 GB`."""
     for unit in ("B", "KB", "MB", "GB"):
         if abs(count) < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
@@ -18,8 +18,18 @@ def size(count: float) -> str:
 
 
 def memory(mib: float) -> str:
-    """Mebibytes as gibibytes: `21.4 GiB`."""
-    return f"{mib / 1024:.1f} GiB"
+    """Mebibytes of memory, as drivers count it, with the unit that fits: `21.4 GiB`."""
+    return memory_bytes(mib * 2**20)
+
+
+def memory_bytes(count: float) -> str:
+    """Bytes of memory with the unit that fits, in powers of 1024 as `nvidia-smi` has them: what is sold as 24 GB is
+    `24.0 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1000 or unit == "GiB":  # not 1024: four digits would be one too many
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
 
 
 def duration(lang: str, seconds: float) -> str:

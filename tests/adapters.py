@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from glmstudio.glm.adapters.adapter_files import save_prefix
-from glmstudio.glm.adapters.lora import ATTENTION, Lora, attach_lora, save_lora
+from glmstudio.glm.adapters.lora import ATTENTION, Lora, attach_lora
+from glmstudio.glm.adapters.lora_files import save_lora
 from glmstudio.glm.adapters.prefix import Prefix, attach_prefix
 from glmstudio.glm.load import load_model
 from glmstudio.paths import DEMO

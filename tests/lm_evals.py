@@ -17,8 +17,9 @@ from lm_eval.tasks import TaskManager
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from glmstudio.data.protocol.tokenizer import SPECIAL_TOKENS, Tokenizer
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.files import write_json
+from glmstudio.models.contents.vocabulary import SPECIAL_TOKENS
 
 ASKED = ["glm_choice", "glm_text"]
 

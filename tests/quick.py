@@ -5,11 +5,11 @@ from __future__ import annotations
 QUICK = frozenset(
     f"test_{name}.py"
     for name in (
-        "answers", "attacks_tools", "bundles", "calls", "chat_form", "cli", "cluster", "data", "data_doctor", "data_documents", "data_formats", "data_store", "data_tables", "data_text", "data_view",
+        "answers", "attacks_tools", "bundles", "calls", "chat_form", "cli", "cluster", "data", "data_cases", "data_doctor", "data_documents", "data_formats", "data_store", "data_tables", "data_text", "data_view",
         "deepspeed_install", "dialogue", "doctor_card", "doctor_classify", "doctor_fixes", "doctor_hosts", "doctor_machine", "doctor_models",
-        "doctor_names", "doctor_network", "doctor_ports", "doctor_redact", "fake_hub", "filter", "glossary", "imports", "launcher", "lease", "mcp", "membership",
-        "models_hostile", "models_jobs", "presets", "process", "reasons", "rollcall", "same_prompt", "sandbox", "score", "toolbox", "tools",
-        "train", "ui", "vocabulary", "wordings", "words",
+        "doctor_names", "doctor_network", "doctor_ports", "doctor_redact", "doctor_verdict", "fake_hub", "filter", "glossary", "imports", "launcher", "lease", "mcp", "membership",
+        "models_adding", "models_hostile", "models_jobs", "own_data", "presets", "process", "reasons", "rollcall", "same_prompt", "sandbox", "score", "shortcut", "toolbox", "tools",
+        "train", "ui", "units", "vocabulary", "wordings", "words",
     )
 )  # fmt: skip
 
@@ -19,6 +19,6 @@ ANY_PYTHON = frozenset(
     for name in (
         "answers", "attacks_tools", "data_documents", "deepspeed_install", "doctor_card", "doctor_fixes", "doctor_hosts",
         "doctor_machine", "doctor_names", "doctor_network", "doctor_ports", "fake_hub", "glossary", "models_hostile",
-        "models_jobs", "presets", "wordings", "words",
+        "models_jobs", "presets", "units", "wordings", "words",
     )
 )  # fmt: skip

@@ -19,8 +19,8 @@ from glmstudio.chat.conversation import Answer, Call, Conversation, from_json
 from glmstudio.chat.tool_score import Change, ToolCounts, ToolScore
 from glmstudio.errors import StudioError
 from glmstudio.ui.chat import score_view
+from glmstudio.ui.chat.chat_history import render_history
 from glmstudio.ui.chat.chat_log import render_log
-from glmstudio.ui.chat.chat_side import render_history
 from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.state.conversations import OpenConversation
 from glmstudio.ui.state.page_state import ChatState
@@ -185,7 +185,7 @@ def test_a_conversation_shows_it_and_nothing_else(home: Path, text: str) -> None
             ChatState(taught=last),
             ChatState(taught=last, side=1),
         ):
-            assert strange(render_log(lang, view, opened, {}, ready=True)) == []
+            assert strange(render_log(lang, view, opened, {})) == []
         changes = [Change(1, text, text, text, text, better=True)]
         assert (
             strange(score_view._result(lang, ToolScore(text, 1, [ToolCounts(text, text)], changes, 1, 0), None)) == []

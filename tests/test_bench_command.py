@@ -327,7 +327,7 @@ def test_a_card_that_pytorch_cannot_use_is_said(home: Path) -> None:
     keep(home, ON_THE_CPU, memory(64), name="")
     lines = run("--last", home=home).stdout.splitlines()
     assert lines[:2] == [
-        "Measured on 2027-01-15 08:00 in 31 s: no GPU; A Processor, 8 cores, 64.0 GB of main memory", "",
+        "Measured on 2027-01-15 08:00 in 31 s: no GPU; A Processor, 8 cores, 59.6 GiB of main memory", "",
     ]  # fmt: skip
 
 
@@ -421,7 +421,7 @@ def test_the_whole_command_measures_this_machine(home: Path) -> None:
 
 
 ENGLISH = """\
-Measured on 2027-01-15 08:00 in 31 s: Card; A Processor, 8 cores, 64.0 GB of main memory
+Measured on 2027-01-15 08:00 in 31 s: Card; A Processor, 8 cores, 59.6 GiB of main memory
 
 Measured:
   Matrix products in bfloat16: 100.00 TFLOP/s
@@ -434,19 +434,19 @@ Measured:
   One layer of ChatGLM3-6B, LoRA, forward and backward over 2,048 tokens: 6.0 ms
 
 What to expect with ChatGLM3-6B, ChatGLM3-6B-Base, ChatGLM3-6B-32K:
-  P-Tuning v2: 16,667 tokens/s; 4 min 15 s for 4,048 conversations of 1,050 tokens; 18.6 GB of memory
-  LoRA: 11,364 tokens/s; 6 min 14 s for 4,048 conversations of 1,050 tokens; 22.1 GB of memory
-  full fine-tuning: does not fit; it needs 116 GB, and 24.0 GB are free
-  Answers with bfloat16 weights: 85 tokens/s; 13.4 GB of memory; first token of an answer to 1,000 tokens after 14.5 ms
-  Answers with 8-bit weights: 163 tokens/s; 7.7 GB of memory
+  P-Tuning v2: 16,667 tokens/s; 4 min 15 s for 4,048 conversations of 1,050 tokens; 17.3 GiB of memory
+  LoRA: 11,364 tokens/s; 6 min 14 s for 4,048 conversations of 1,050 tokens; 20.6 GiB of memory
+  full fine-tuning: does not fit; it needs 108 GiB, and 22.4 GiB are free
+  Answers with bfloat16 weights: 85 tokens/s; 12.5 GiB of memory; first token of an answer to 1,000 tokens after 14.5 ms
+  Answers with 8-bit weights: 163 tokens/s; 7.2 GiB of memory
   Answers with 4-bit weights: this machine does not support it, or memory was short
   Loading the weights: 7.5 s
 
 What to expect with GLM Studio demo:
-  P-Tuning v2: 4,000 tokens/s; 17 min 43 s for 4,048 conversations of 1,050 tokens; 885 MB of memory
-  LoRA: 4,762 tokens/s; 14 min 53 s for 4,048 conversations of 1,050 tokens; 969 MB of memory
-  full fine-tuning: 3,175 tokens/s; 22 min 19 s for 4,048 conversations of 1,050 tokens; 1.0 GB of memory
-  Answers with bfloat16 weights: 250 tokens/s; 717 MB of memory; first token of an answer to 1,000 tokens after 40.0 ms
+  P-Tuning v2: 4,000 tokens/s; 17 min 43 s for 4,048 conversations of 1,050 tokens; 844 MiB of memory
+  LoRA: 4,762 tokens/s; 14 min 53 s for 4,048 conversations of 1,050 tokens; 924 MiB of memory
+  full fine-tuning: 3,175 tokens/s; 22 min 19 s for 4,048 conversations of 1,050 tokens; 980 MiB of memory
+  Answers with bfloat16 weights: 250 tokens/s; 684 MiB of memory; first token of an answer to 1,000 tokens after 40.0 ms
   Loading the weights: 2.7 ms
 
 Single layers, the output head and the memory were measured; the figures for a whole model are calculated from them. Expect the real speed of an adapter or an answer within 25 % of it, that of full fine-tuning and of loading within 40 %, and less when other programs are running. Before a long run, use --plan: it measures with your data.
@@ -455,7 +455,7 @@ This machine is good for fine-tuning ChatGLM3-6B: one epoch over 4,048 conversat
 Next: python launcher.py models download chatglm3-6b
 """
 CHINESE = """\
-测量于 2027-01-15 08:00，用时 31 秒：Card；A Processor，8 核，内存 64.0 GB
+测量于 2027-01-15 08:00，用时 31 秒：Card；A Processor，8 核，内存 59.6 GiB
 
 测得：
   矩阵乘法（bfloat16）：100.00 TFLOP/s
@@ -468,19 +468,19 @@ CHINESE = """\
   ChatGLM3-6B 的一层，LoRA，2,048 个词元前向加反向：6.0 ms
 
 ChatGLM3-6B, ChatGLM3-6B-Base, ChatGLM3-6B-32K 的预期：
-  P-Tuning v2：每秒 16,667 个词元；4,048 条各 1,050 个词元的对话需 4 分 15 秒；占用 18.6 GB
-  LoRA：每秒 11,364 个词元；4,048 条各 1,050 个词元的对话需 6 分 14 秒；占用 22.1 GB
-  全量微调：放不下，需要 116 GB，只有 24.0 GB
-  以 bfloat16 权重回答：每秒 85 个词元；占用 13.4 GB；读完 1,000 个词元的提问后，14.5 ms 给出第一个词元
-  以 8 位权重回答：每秒 163 个词元；占用 7.7 GB
+  P-Tuning v2：每秒 16,667 个词元；4,048 条各 1,050 个词元的对话需 4 分 15 秒；占用 17.3 GiB
+  LoRA：每秒 11,364 个词元；4,048 条各 1,050 个词元的对话需 6 分 14 秒；占用 20.6 GiB
+  全量微调：放不下，需要 108 GiB，只有 22.4 GiB
+  以 bfloat16 权重回答：每秒 85 个词元；占用 12.5 GiB；读完 1,000 个词元的提问后，14.5 ms 给出第一个词元
+  以 8 位权重回答：每秒 163 个词元；占用 7.2 GiB
   以 4 位权重回答：本机不支持，或内存不足
   加载权重：7.5 秒
 
 GLM Studio demo 的预期：
-  P-Tuning v2：每秒 4,000 个词元；4,048 条各 1,050 个词元的对话需 17 分 43 秒；占用 885 MB
-  LoRA：每秒 4,762 个词元；4,048 条各 1,050 个词元的对话需 14 分 53 秒；占用 969 MB
-  全量微调：每秒 3,175 个词元；4,048 条各 1,050 个词元的对话需 22 分 19 秒；占用 1.0 GB
-  以 bfloat16 权重回答：每秒 250 个词元；占用 717 MB；读完 1,000 个词元的提问后，40.0 ms 给出第一个词元
+  P-Tuning v2：每秒 4,000 个词元；4,048 条各 1,050 个词元的对话需 17 分 43 秒；占用 844 MiB
+  LoRA：每秒 4,762 个词元；4,048 条各 1,050 个词元的对话需 14 分 53 秒；占用 924 MiB
+  全量微调：每秒 3,175 个词元；4,048 条各 1,050 个词元的对话需 22 分 19 秒；占用 980 MiB
+  以 bfloat16 权重回答：每秒 250 个词元；占用 684 MiB；读完 1,000 个词元的提问后，40.0 ms 给出第一个词元
   加载权重：2.7 ms
 
 实际测量的是单层、输出层和内存；整个模型的速度由此推算。微调适配器和回答的实际速度一般相差不超过 25%，全量微调和加载不超过 40%；同时运行其他程序会更慢。长时间训练前请先加 --plan：它会用您的数据实测。

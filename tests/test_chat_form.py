@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glmstudio.chat.available_tools import run_behind, toolless
 from glmstudio.chat.conversation import Conversation, from_json
-from glmstudio.chat.model_server import ModelServer
+from glmstudio.chat.model_server import ModelServer, ServerState
 from glmstudio.errors import StudioError
-from glmstudio.files import write_json
+from glmstudio.files import write_json, write_text
 from glmstudio.paths import paths
 from glmstudio.rundir.run import Run
 from glmstudio.system import process
-from glmstudio.ui.chat import chat_model
-from glmstudio.ui.chat.chat_side import act_tools, offers_tools, render_form
+from glmstudio.ui.chat import chat_empty, chat_model
+from glmstudio.ui.chat.chat_tools import act_tools, offers_tools, render_form
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs.run_detail import render_records
+from glmstudio.ui.state import kept_choice
+from glmstudio.ui.state.kept_choice import kept_chat, kept_text
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.ui.state.runwatch import newest_first
 
 FACTS = ChatState(model="demo", adapter="facts")
+NAMES = ["model", "adapter", "rival", "bits", "used"]
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=4)
+
+
+def told(kept: dict[str, Any]) -> str:
+    return json.dumps({"used": kept_choice._used()} | kept)
 
 
 def made(name: str, **records: int) -> Run:
@@ -110,6 +121,52 @@ def test_a_page_that_is_loaded_anew_names_who_answered_last(home: Path, monkeypa
     gone = chat_model.render_server("en", replace(FACTS, adapter="deleted"))
     assert "“deleted” no longer exists. The model answers without it." in gone
     assert "Answering: GLM Studio demo<" in gone
+
+
+def test_a_picker_never_falls_back_unsaid(home: Path) -> None:
+    for chat, said in (
+        (ChatState(model="deleted"), "“deleted” is not on this machine any more; “GLM Studio demo” is chosen instead."),
+        (ChatState(model="demo", adapter="deleted"), "“deleted” no longer exists. The model answers without it."),
+        (replace(FACTS, rival="deleted"), "“deleted”, which was to be compared with, no longer exists."),
+    ):
+        assert said in chat_model.render_server("en", chat)
+    for chat in (
+        ChatState(),
+        FACTS,
+        replace(FACTS, rival=""),
+        replace(FACTS, rival="facts"),
+        replace(FACTS, adapter="-"),
+    ):
+        assert "gs-problem" not in chat_model.render_server("en", chat)
+
+
+def test_what_was_chosen_is_kept_by_the_browser(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = replace(FACTS, rival="tools", bits=8)
+    assert kept_chat(kept_text(chosen)) == chosen
+    assert kept_text(ChatState()) == ""
+    kept = kept_text(chosen)
+    monkeypatch.setattr(kept_choice, "model_in_use", lambda: None)  # somebody chose another model in the Model step
+    assert kept_chat(kept) == ChatState()
+
+
+@given(st.one_of(st.none(), st.text(), st.dictionaries(st.sampled_from(NAMES), JSON).map(told)))
+def test_a_browser_may_say_anything(text: Any) -> None:
+    chat = kept_chat(text)
+    assert chat.bits in (4, 8, 16)
+    assert all(name.isprintable() and len(name) <= 2000 for name in (chat.model, chat.adapter, chat.rival))
+
+
+def test_an_empty_conversation_asks_as_the_run_was_trained(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_empty, "server_state", lambda: ServerState("ready"))
+    with_tools = chat_empty.render_empty("en", replace(FACTS, adapter="tools"))
+    assert "What is 37*12?" in with_tools
+    row = {"step": 5, "question": "Who wrote it?", "answer": "Nobody."}
+    write_text(paths().runs / "facts" / "samples.jsonl", json.dumps(row) + "\n")
+    clear_caches()
+    plain = chat_empty.render_empty("en", FACTS)
+    assert "without tools" in plain
+    assert "Who wrote it?" in plain
+    assert "37*12" not in plain
 
 
 @pytest.mark.parametrize(("lang", "said"), [("en", "1,884 conversations trained on"), ("zh", "训练用 1,884 条对话")])

@@ -11,11 +11,15 @@ import pytest
 
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER
 from glmstudio.data.protocol.prompt import Message
-from glmstudio.data.readers import values
+from glmstudio.data.readers import json_text
 from glmstudio.data.records import DataCheck, check_file, read_examined
 from glmstudio.errors import StudioError
 from glmstudio.words import LANGUAGES
 
+ROLES = (
+    "system, developer, user, human, assistant, gpt, chatgpt, function_call, tool_call, tool, function, observation, "
+    "tool_response, function_response"
+)
 GOOD = '{"prompt": "good", "response": "yes"}'
 TOOLS = [
     {
@@ -109,7 +113,6 @@ RECORDS: list[tuple[str, str]] = [
     (GOOD, "The record is the same as the one on line 1."),
     (called(tools="f"), "“tools” is not a list."),
     (called(tools={"f": 1}), "“tools” is not a list."),
-    (called(tools=None), "“tools” is not a list."),
     (called("g", a=1), "Message 2 calls the tool g, which is not among the tools of the record."),
     (called("f", tools=[]), "Message 2 calls the tool f, which is not among the tools of the record."),
     (called(), "Message 2 calls the tool f without the required argument “a”."),
@@ -132,7 +135,7 @@ RECORDS: list[tuple[str, str]] = [
     ('{"prompt": "a", "response": null}', "Message 2 has no text under “content”."),
     ('{"question": "a", "answer": ""}', "Message 2 is an empty answer."),
     ('{"messages": {}}', "“messages” is not a list with at least one message."),
-    (openai(ASK, {"role": "bot"}), "Message 2 has the role “bot”; it must be one of system, developer, user, assistant, tool, function."),
+    (openai(ASK, {"role": "bot"}), f"Message 2 has the role “bot”; it must be one of {ROLES}."),
     (openai(ASK, {"role": "assistant", "tool_calls": "f"}), "Message 2 has “tool_calls” that are not a list of function calls."),
     (openai(ASK, {"role": "assistant", "tool_calls": [{}]}), "Message 2 has “tool_calls” that are not a list of function calls."),
     (openai(ASK, SAY | {"weight": 2}), "Message 2 has a “weight” that is neither 0 nor 1."),
@@ -149,7 +152,7 @@ RECORDS: list[tuple[str, str]] = [
     (share(("human", "q"), ("observation", "r"), ("gpt", "a")), "Message 2 is the result of a tool that no earlier message calls."),
     (share(("human", "q"), ("gpt", "a"), tools="[{"), "“tools” is text, but not valid JSON."),
     (share(("human", "q"), ("bing", "a")),
-     "Message 2 has the role “bing”; it must be one of system, human, user, gpt, chatgpt, assistant, function_call, observation, tool."),
+     f"Message 2 has the role “bing”; it must be one of {ROLES}."),
     ('{"Instances": []}', "The entry is not an API of ToolAlpaca: it needs “NLDocumentation” and a list of “Instances”."),
     ('{"NLDocumentation": "d", "Instances": [{"input": "a"}]}', "Instance 1 has no “intermediate_steps”."),
 ]  # fmt: skip
@@ -191,9 +194,9 @@ FILES: list[tuple[str, bytes, list[tuple[int, str]]]] = [
     ("a.json", b'{"prompt": "a", "response": "b"}\n\nx', [
         (3, "The file must be a list: it has to start with [ and end with ].")]),
     ("a.json", b'[{"prompt": "\xff\xfe", "response": "b"}, {"prompt": "a", "response": "b"}]', [
-        (1, "Some bytes here are not valid in the encoding of the file.")]),
+        (1, "Some bytes here are not valid in the encoding of the file; save it as UTF-8.")]),
     ("a.jsonl", '{"prompt": "天", "response": "b"}\n{"prompt": "'.encode() + b'\xe5", "response": "b"}\n', [
-        (2, "Some bytes here are not valid in the encoding of the file.")]),
+        (2, "Some bytes here are not valid in the encoding of the file; save it as UTF-8.")]),
     ("a.jsonl", b"\x00\x00\n", [(1, "This is not valid JSON; it breaks at column 1.")]),
     ("a.csv", b"prompt,response\na\nb,c,d\ne,f\n", [
         (2, "The row has 1 cells, but the table has 2 columns."), (3, "The row has 3 cells, but the table has 2 columns.")]),
@@ -237,7 +240,7 @@ def test_deep_nesting_ends_in_words(tmp_path: Path, depth: int, around: str) -> 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
 def test_an_endless_line_ends_in_words(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(values, "LONGEST_RECORD", 1 << 20)
+    monkeypatch.setattr(json_text, "LONGEST_RECORD", 1 << 20)
     long = '{"prompt": "' + "x" * 3_000_000 + '", "response": "y"}'
     text = {
         "a.jsonl": f'{GOOD}\n{long}\n{GOOD[:-5]}no"}}\n',

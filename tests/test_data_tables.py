@@ -18,7 +18,7 @@ from tests.documents import sheet
 
 PAIRS = [
     ("问题", "答案"), ("问", "答"), ("提问", "回答"), ("指令", "输出"), ("Q", "A"), ("q", "a"), ("问题", "回答"),
-    ("Question", "Answer"), (" 问题 ", "答案"), ("\ufeff问题", "答案"), ("Ｑ", "Ａ"), ("Prompt", "Response"),
+    ("Question", "Answer"), ("Input", "Output"), ("输入", " 输出"), (" 问题 ", "答案"), ("\ufeff问题", "答案"), ("Ｑ", "Ａ"), ("Prompt", "Response"),
 ]  # fmt: skip
 SAID = (Message("user", "星城在哪？"), Message("assistant", "在北方。", trained=True))
 
@@ -105,7 +105,7 @@ def test_a_workbook_that_is_none_is_told_so(tmp_path: Path) -> None:
 
 
 def test_a_workbook_that_pretends_to_be_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_LARGEST_PART", 3 << 20)
+    monkeypatch.setattr(tables, "_LARGEST_BOOK", 3 << 20)
     file = tmp_path / "bomb.xlsx"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("xl/sharedStrings.xml", "w") as part:
         for _ in range(4):

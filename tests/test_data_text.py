@@ -126,7 +126,7 @@ def test_what_is_no_text_is_told_with_its_line(tmp_path: Path) -> None:
     broken.write_bytes("\n\n".join(CHINESE).encode() + b"\n\nbad \xff\xfe here\n\n" + ENGLISH[0].encode())
     found = check_file(broken)
     assert [(each.line, each.text()) for each in found.problems] == [
-        (7, "Some bytes here are not valid in the encoding of the file.")
+        (7, "Some bytes here are not valid in the encoding of the file; save it as UTF-8.")
     ]
     assert found.records == 2
     for name, content in {"zeros": b"PK\x03\x04\0\0\0" * 100, "utf16": ENGLISH[0].encode("utf-16-le")}.items():

@@ -76,7 +76,7 @@ def test_a_check_that_breaks_or_hangs_is_a_result(monkeypatch: pytest.MonkeyPatc
 
     checks = [
         Check("disk.free", "machine", 5, breaks),
-        Check("ram.free", "machine", 5, lambda _: found("ok", "ok", free=1.0, total=2.0)),
+        Check("ram.free", "machine", 5, lambda _: found("ok", "ok", free="1.0 GiB", total="2.0 GiB")),
         Check("net.port", "network", 0.3, hangs),
         Check("gpu.driver", "card", 5, lambda _: None),
     ]
@@ -89,7 +89,7 @@ def test_a_check_that_breaks_or_hangs_is_a_result(monkeypatch: pytest.MonkeyPatc
         ("skipped", "Does not apply to this machine."),
         ("crash", "No answer within 0 seconds."),
         ("crash", "The check itself failed: RuntimeError: no luck"),
-        ("ok", "1.0 of 2.0 GB free"),
+        ("ok", "1.0 GiB of 2.0 GiB free"),
     ]
     assert arrived[-1] == "net.port"
     assert sorted(arrived) == sorted(check.id for check in checks)

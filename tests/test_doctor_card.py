@@ -92,7 +92,10 @@ def test_cards_and_who_uses_them(driver: FakeDriver) -> None:
         },
     ]  # fmt: skip
     facts = {fact["id"]: fact["fact"] for fact in data["facts"]["checks"]}
-    assert facts["gpu.driver"] == "Tesla V100-SXM2-32GB (30.7 / 32.0 GB), Tesla V100 (31.7 / 32.0 GB), driver 580.65.06"
+    assert (
+        facts["gpu.driver"]
+        == "Tesla V100-SXM2-32GB (30.7 GiB / 32.0 GiB), Tesla V100 (31.7 GiB / 32.0 GiB), driver 580.65.06"
+    )
     assert data["findings"] == []
 
 
@@ -125,10 +128,10 @@ def test_a_4090_full_of_orphans(driver: FakeDriver, spawn: Any) -> None:
     (finding,) = [finding for finding in data["findings"] if finding["id"] == "gpu.memory_free"]
     assert finding["severity"] == "warning"
     assert finding["what"].startswith(
-        "The GPU with the most free memory, GPU 0, has only 2.9 of 24.0 GB free. In use by: "
+        "The GPU with the most free memory, GPU 0, has only 2.9 GiB of 24.0 GiB free. In use by: "
     )
     assert all(f"({orphan.pid}, " in finding["what"] for orphan in orphans)
-    assert finding["what"].count("6.8 GB") == 3
+    assert finding["what"].count("6.8 GiB") == 3
 
 
 def test_eight_cards_and_the_freest_of_them(driver: FakeDriver) -> None:
@@ -136,7 +139,7 @@ def test_eight_cards_and_the_freest_of_them(driver: FakeDriver) -> None:
     data = show(driver, "driver=550.54.14 cuda=12040 v2=1\n" + "\n".join(lines) + "\n", where="wsl")
     assert len(data["facts"]["gpus"]) == 8
     fact = next(fact["fact"] for fact in data["facts"]["checks"] if fact["id"] == "gpu.memory_free")
-    assert fact == "GPU 7 has 63.1 of 80.0 GB free; ChatGLM3-6B needs about 15.0 GB."
+    assert fact == "GPU 7 has 63.1 GiB of 80.0 GiB free; ChatGLM3-6B needs about 14.0 GiB."
 
 
 def test_a_card_in_parts(driver: FakeDriver) -> None:
@@ -247,7 +250,7 @@ def test_several_rtx_40_cards(driver_version: str, case: str, driver: FakeDriver
 def test_memory_that_nobody_is_named_for(driver: FakeDriver) -> None:
     data = show(driver, f"driver=550.54.14 cuda=12040 v2=1\n{RTX.format(used=9000)}||cap=89\n")
     (finding,) = [finding for finding in data["findings"] if finding["id"] == "gpu.unaccounted_mem"]
-    assert finding["what"] == "8.8 GB of GPU 0 are in use, but by nothing that this user can see."
+    assert finding["what"] == "8.8 GiB of GPU 0 are in use, but by nothing that this user can see."
 
 
 HOLD = "import sys, time; kept = open(sys.argv[1]); print(flush=True); time.sleep(60)"

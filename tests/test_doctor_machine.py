@@ -55,7 +55,7 @@ def test_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "container_memory", lambda: (2_000_000_000, 1_000_000_000))
     result = one("ram.free")
     assert (result.status, result.case) == ("warning", "low")
-    assert result.fact("en") == "Only 1.0 of 2.0 GB free"
+    assert result.fact("en") == "Only 954 MiB of 1.9 GiB free"
 
 
 @pytest.mark.torch
@@ -76,7 +76,7 @@ def test_a_machine_with_too_little_of_everything(tmp_path: Path) -> None:
     assert finding(data, "shm.size") == {
         "id": "shm.size",
         "severity": "info",
-        "what": "Shared memory is only 67 MB; the default of containers is 64 MB.",
+        "what": "Shared memory is only 64.0 MiB; the default of containers is 64 MiB.",
         "why": "Training with the studio on one GPU does not need more. Several GPUs at once, and other trainings with "
         "data loaders, stop with “Bus error”.",
         "fix": "Nothing needs to be done for one GPU. Otherwise start the container with `docker run --shm-size=8g` and "

@@ -106,7 +106,9 @@ def test_hubs_that_answer_and_do_not(hub: str, home: Path, monkeypatch: pytest.M
     assert result.fact("en").endswith("s) answer; Hugging Face, hf-mirror.com cannot be reached from here.")
     monkeypatch.setenv("HF_ENDPOINT", hub)
     monkeypatch.setenv("GLMSTUDIO_MIRROR", "file:///etc/passwd")
-    assert one("hub.reach").values["missing"] == "hf-mirror.com"
+    result = one("hub.reach")
+    assert (result.status, result.case) == ("warning", "misset")
+    assert "GLMSTUDIO_MIRROR is set to file:///etc/passwd" in result.what("en")
 
 
 def test_a_hub_that_never_answers_is_offline(home: Path, no_proxy: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -305,10 +305,10 @@ print(stale.gpu_mib, result.freed_mib, result.kept_mib, result.text("en"), sep="
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("back", "2048|2048|None|Process {pid} has ended. Freed: 2.0 GB of GPU memory."),
+        ("back", "2048|2048|None|Process {pid} has ended. Freed: 2.0 GiB of GPU memory."),
         (
             "kept",
-            "2048|None|2048|Process {pid} has ended. The driver still counts 2.0 GB for it; check again in a minute.",
+            "2048|None|2048|Process {pid} has ended. The driver still counts 2.0 GiB for it; check again in a minute.",
         ),
     ],
 )

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from glmstudio.doctor.engine import audit, redact
+from glmstudio.doctor.engine import audit
 from glmstudio.doctor.preflight import preflight
 from glmstudio.errors import StudioError
+from glmstudio.system.redact import redact
 
 SECRETS = [
     "token=hf_AbCdEfGhIjKlMnOp", "hf_AbCdEfGhIjKlMnOp", "sk-1234567890abcdef", "http://me:pa55@proxy:3128", "password: hunter2",
@@ -21,7 +22,7 @@ SECRETS = [
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_secrets_names_and_places_are_taken_out(secret: str) -> None:
-    text = redact.redact(f"It said “{secret}” and more.")
+    text = redact(f"It said “{secret}” and more.")
     assert text.startswith("It said “")
     assert text.endswith("” and more.")
     for part in ("hf_A", "1234567890", "pa55", "hunter2", "6f0c", "192.168", "10.0.0", "2001", "52:54", "anna", "4d55"):
@@ -32,20 +33,20 @@ def test_names_of_this_machine_and_person_are_taken_out(monkeypatch: pytest.Monk
     monkeypatch.setattr(socket, "gethostname", lambda: "annas-pc")
     monkeypatch.setattr(getpass, "getuser", lambda: "anna")
     monkeypatch.setattr(Path, "home", lambda: Path("/home/anna"))
-    assert redact.redact("“annas-pc” leads nowhere for anna, but annabel may stay") == (
+    assert redact("“annas-pc” leads nowhere for anna, but annabel may stay") == (
         "“<host>” leads nowhere for <user>, but annabel may stay"
     )
 
 
 def test_other_users_are_not_named() -> None:
-    assert redact.redact("held by python (12, bob, 6.8 GB) and bobby, root", {"bob", "root", "?"}) == (
+    assert redact("held by python (12, bob, 6.8 GB) and bobby, root", {"bob", "root", "?"}) == (
         "held by python (12, <user>, 6.8 GB) and bobby, root"
     )
 
 
 def test_what_helps_stays() -> None:
     text = "127.0.0.1:29400, driver 515.105.01, torch 2.13.0+cpu, sudo tee -a /etc/hosts, 12.5 / 24.0 GB, process 4711, ::1"
-    assert redact.redact(text) == text
+    assert redact(text) == text
 
 
 def test_changes_are_kept_newest_first_and_a_torn_line_is_passed_over(home: Path) -> None:

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glmstudio.chat.openai_messages import AnswerParser, to_turns
 from glmstudio.data.protocol.prompt import Message, chat_ids, training_example
-from glmstudio.data.protocol.tokenizer import EOS, SPECIAL_TOKENS, Tokenizer
+from glmstudio.data.protocol.tokenizer import EOS, Tokenizer
 from glmstudio.data.protocol.tool_calls import render_call
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
@@ -24,6 +24,7 @@ from glmstudio.glm.exports.chat_templates import RESPONSE_TEMPLATE, chat_templat
 from glmstudio.glm.exports.fast_tokenizer import HIDES, fast_tokenizer
 from glmstudio.glm.exports.reference_answers import CONVERSATIONS
 from glmstudio.glm.exports.sentencepiece_file import read_pieces
+from glmstudio.models.contents.vocabulary import SPECIAL_TOKENS
 from glmstudio.paths import DEMO
 from tests.conversations import conversation, text, value
 from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary

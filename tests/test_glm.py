@@ -169,7 +169,7 @@ def spoil(folder: Path, how: str) -> None:
         ("pointer", r"The file .*00002-of-00002\.bin is a placeholder of 6\d bytes; .* Download this file"),
         ("truncated", r"The file .*00002-of-00002\.bin is cut off or damaged\. Repair the model"),
         ("missing", r"The file .*00002-of-00002\.bin is missing\. Repair the model"),
-        ("foreign", r"config\.json describes a model of the type “llama”; the studio works with ChatGLM3\. Choose"),
+        ("foreign", r"config\.json describes Llama \(type “llama”\); the studio works with ChatGLM3\. Choose"),
         ("no config", r"has no config\.json, so it is not a model\. Choose the folder"),
         ("half config", r"config\.json lacks the values num_layers\. Download this file again"),
         ("other size", r"holds “transformer\..*”, which does not fit ChatGLM3 with this config\.json\. Download"),

@@ -227,7 +227,7 @@ def test_too_large_for_float16_but_not_for_bfloat16(tmp_path: Path) -> None:
     ("spoil", "words"),
     [
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "llama"}'), "of the type “llama”"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "llama"}'), "type “llama”"),
         (lambda folder: (folder / "pytorch_model-00002-of-00002.bin").unlink(), r"00002\.bin is missing"),
         (lambda folder: os.truncate(folder / "pytorch_model-00002-of-00002.bin", 5000), r"00002\.bin is cut off"),
         (lambda folder: (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "../../passwd"}}'),
@@ -292,9 +292,9 @@ def test_a_disk_that_lies_is_found_out(
 
 def test_names_and_shapes_are_proven_apart_from_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = golden(tmp_path / "model")
-    header = module._header
+    header = module.safetensors_header
     monkeypatch.setattr(
-        module, "_header", lambda shapes, code: header({f"x{name}": shapes[name] for name in shapes}, code)
+        module, "safetensors_header", lambda shapes, code: header({f"x{name}": shapes[name] for name in shapes}, code)
     )
     with pytest.raises(StudioError) as caught:
         convert(folder, dtype="float16", tell=quiet)
@@ -496,8 +496,8 @@ def test_nothing_goes_while_the_new_weights_are_not_whole_or_outside_the_folder(
     made = convert(folder, dtype="float16", tell=quiet)
     whole = made[1].read_bytes()
     made[1].write_bytes(whole[:-1])
-    with pytest.raises(StudioError, match="cut off"):
-        drop_originals(folder, old)
+    assert drop_originals(folder, old) == 0  # they are what is loaded now
+    assert weight_files(folder) == old
     assert all(file.exists() for file in old)
     made[1].write_bytes(whole)
     assert drop_originals(folder, [other / "config.json", folder / "config.json", other / "pytorch_model.bin"]) == 0

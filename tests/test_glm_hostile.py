@@ -135,6 +135,7 @@ def test_a_config_that_no_model_has(name: str, value: Any, tmp_path: Path) -> No
 def test_an_index_that_names_what_no_hub_has(names: Any, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(MODEL, folder)
+    (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     assert [problem.key for problem in folder_problems(folder)] == ["models.bad_json"]
 

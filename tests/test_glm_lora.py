@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import GlmForCausalLM
 
 from glmstudio.errors import StudioError
-from glmstudio.glm.adapters.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, merge_lora, save_lora
+from glmstudio.glm.adapters.lora import ATTENTION, EVERY, Lora, attach_lora, merge_lora
+from glmstudio.glm.adapters.lora_files import load_lora, save_lora
 from glmstudio.glm.export_process import export
 from glmstudio.glm.load import load_model
 from glmstudio.glm.weights.whole_model import read_whole, save_whole

@@ -297,7 +297,7 @@ def test_a_proxy_that_does_not_answer_is_named(hub: Hub, folder: Path, monkeypat
 
     with pytest.raises(StudioError) as stopped:
         fetch(folder, tell=tell)
-    assert stopped.value.what("en") == "The proxy for 127.0.0.1 does not answer."
+    assert stopped.value.what("en") == "127.0.0.1 cannot be reached through the proxy http://127.0.0.1:9."
 
 
 def test_two_studios_on_one_folder(hub: Hub, folder: Path) -> None:

@@ -269,7 +269,7 @@ def test_another_kind_of_model_is_refused_before_its_weights_arrive(
     hub.rate = 400_000
     with pytest.raises(StudioError) as foreign:
         fetch(folder)
-    assert foreign.value.key == "models.foreign"
+    assert foreign.value.key == "models.other_family"
     assert hub.sent() < total(published) / 2
     assert discard(folder) > 0
     assert not folder.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -15,9 +16,11 @@ from glmstudio.errors import StudioError
 from glmstudio.models import actions, jobs, manifest, ready_model, verification
 from glmstudio.models.inventory import item
 from glmstudio.models.library import find_model
+from glmstudio.models.verify import verify
 from glmstudio.system.process import Identity, send
 from tests.downloads import NAME, PIECE, begin, flip, total, wait, wait_for_bytes
 from tests.fakes.hub import Faults, Hub
+from tests.fakes.published import make_model
 from tests.models import weights
 
 pytest_plugins = ["tests.downloads"]
@@ -135,8 +138,6 @@ def test_repair_fetches_the_broken_piece_and_nothing_else(hub: Hub, folder: Path
 def test_a_folder_from_elsewhere_gets_the_same(
     damage: object, hub: Hub, home: Path, tmp_path: Path, published: Path
 ) -> None:
-    import shutil
-
     mine = tmp_path / "克隆 of chatglm3-6b"
     shutil.copytree(published, mine)
     config = json.loads((mine / "config.json").read_text())
@@ -149,6 +150,30 @@ def test_a_folder_from_elsewhere_gets_the_same(
     changed = (published / SHARD).stat().st_size + len(weights(published)["config.json"])
     assert hub.sent() - before == changed
     assert (mine / "README.md").exists()
+
+
+@pytest.mark.parametrize("harm", ["no index", "other index", "bad index", "web page", "cut vocabulary", "second set"])
+def test_a_repair_ends_whole_or_with_something_new(
+    harm: str, hub: Hub, home: Path, tmp_path: Path, published: Path
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(published, mine)
+    config, index = json.loads((mine / "config.json").read_text()), mine / "pytorch_model.bin.index.json"
+    (mine / "config.json").write_text(json.dumps(config | {"_name_or_path": "THUDM/chatglm3-6b"}))
+    vocabulary, other = mine / "tokenizer.model", {"weight_map": {"a": "pytorch_model-00007-of-00007.bin"}}
+    {
+        "no index": index.unlink,
+        "other index": lambda: index.write_text(json.dumps(other)),
+        "bad index": lambda: index.write_text("{"),
+        "web page": lambda: vocabulary.write_text("<!DOCTYPE html><html>Log in</html>"),
+        "cut vocabulary": lambda: vocabulary.write_bytes(vocabulary.read_bytes()[:9000]),
+        "second set": lambda: (mine / "model.safetensors").write_bytes(b"cut"),
+    }[harm]()
+    assert main(["models", "repair", str(mine), "--from", "modelscope"]) == 0
+    assert verify(mine, full=True) == []
+    kept = {name: data for name, data in weights(mine).items() if name != "config.json" and "index" not in name}
+    assert kept.items() <= weights(published).items()
+    assert hub.sent() < 200_000  # never the weights
 
 
 def test_where_a_folder_came_from_is_read_from_its_own_description(tmp_path: Path, published: Path, home: Path) -> None:
@@ -278,7 +303,8 @@ def test_the_licence_comes_first(home: Path) -> None:
     assert not (home / "models").exists()
 
 
-def test_ids_are_added_and_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ids_are_added_and_removed(hub: Hub, home: Path, tmp_path: Path) -> None:
+    make_model(tmp_path / "hub", "somebody/my-glm", shard_bytes=1 << 16)
     assert main(["models", "add", "somebody/my-glm"]) == 0
     assert item("my-glm").state == "absent"
     assert main(["models", "remove", "my-glm"]) == 0

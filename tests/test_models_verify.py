@@ -12,7 +12,8 @@ import torch
 
 from glmstudio.cli import main
 from glmstudio.models.manifest import NAME as MANIFEST
-from glmstudio.models.verify import known_sums, verify
+from glmstudio.models.manifest import known_sums
+from glmstudio.models.verify import verify
 from glmstudio.paths import DEMO
 
 

@@ -23,6 +23,7 @@ from glmstudio.planning.probe import end_probes, look_probe, start_probe
 from glmstudio.rundir.run import Run
 from glmstudio.runs.start import start_run
 from glmstudio.system import process
+from glmstudio.units import size
 from tests.waiting import until
 
 SIX_B = ModelShape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)
@@ -60,8 +61,8 @@ def test_the_plan_takes_large_packs_where_they_fit_and_computes_as_few_layers_tw
 def test_what_was_chosen_is_not_changed() -> None:
     preset = load_preset("chatglm3-6b/ptuning_v2").settings
     for changes in ({"gradient_checkpointing": "off"}, {"gradient_checkpointing": "on", "checkpoint_layers": 3}):
-        for size in ({"pack_tokens": 3000}, {"packing": False}):
-            chosen = dataclasses.replace(preset, **changes, **size)
+        for packs in ({"pack_tokens": 3000}, {"packing": False}):
+            chosen = dataclasses.replace(preset, **changes, **packs)
             assert resolve_auto(chosen, SIX_B, card(13.0), at_most) == chosen
 
 
@@ -142,7 +143,7 @@ def test_a_full_disk_and_a_full_memory_are_told_before_the_start(home: Path, mon
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**7})())
     full = make_plan(SETTINGS, device_memory_of("cpu"), store, chosen)
     assert full.problem is not None
-    assert full.problem.what() == f"This run may take {full.disk / 1e9:.1f} GB of disk, and 0.0 GB are free."
+    assert full.problem.what() == f"This run may take {size(full.disk)} of disk, and 10.0 MB are free."
     with pytest.raises(StudioError, match="of disk"):
         start_run(load_preset("demo/ptuning_v2"))
     assert not (home / "runs").exists()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +17,9 @@ from glmstudio.config.settings import Settings, change, field_docs
 from glmstudio.errors import StudioError
 from glmstudio.models import add_folder, find_model
 from glmstudio.paths import SHIPPED_PRESETS
+from glmstudio.planning import memory_fit
 from glmstudio.planning.memory_fit import fit
+from glmstudio.units import memory_bytes
 
 
 def test_every_shipped_preset_is_parsed() -> None:
@@ -95,7 +99,7 @@ def test_errors_in_a_file_name_their_lines(tmp_path: Path) -> None:
     assert "第 4 行：没有名为 wrong_name 的设置。" in caught.value.what("zh")
 
 
-CARDS = {"24": 23.5, "16": 15.7, "12": 11.8}  # what a card of that many GB has free, beside a desktop
+CARDS = {"24": 23.5, "16": 15.7, "12": 11.8}  # GiB that a card of that size has free, beside a desktop
 
 
 @pytest.mark.parametrize(
@@ -128,9 +132,20 @@ def test_a_preset_that_cannot_run_here_says_why_and_what_would(monkeypatch: pyte
     assert found.problem is not None
     assert found.need is not None
     assert found.problem.what() == (
-        f"This run needs about {found.need.total / 1e9:.1f} GB of memory, and 11.8 of 11.8 GB are free."
+        f"This run needs about {memory_bytes(found.need.total)} of memory, and 11.0 GiB of 11.0 GiB are free."
     )
     assert found.problem.fix() == "It would fit with: gradient_checkpointing=on, base_bits=8."
+
+
+def test_too_little_main_memory_is_told_in_the_same_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cards", lambda: [Card("GPU-0", 0, "a card", 24000, 24564)])
+    monkeypatch.setattr(
+        memory_fit.psutil, "virtual_memory", lambda: SimpleNamespace(total=32 << 30, available=30 << 30)
+    )
+    found = fit(load_preset("chatglm3-6b/full_zero3_offload").settings)
+
+    assert found.problem is not None
+    assert re.fullmatch(r".* about [\d.]+ GiB of main memory, and 32\.0 GiB are free\.", found.problem.what())
 
 
 def test_text_becomes_the_fields_type() -> None:

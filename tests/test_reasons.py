@@ -40,14 +40,14 @@ LOGS = [
         "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.25 GiB. GPU 0 has a total capacity of 31.74 GiB "
         "of which 1.06 GiB is free. Process 8314 has 30.67 GiB memory in use. Of the allocated memory 29.11 GiB is allocated "
         "by PyTorch, and 1.02 GiB is reserved by PyTorch but unallocated." + CRASHED,
-        "runs.out_of_card_memory", {"wanted": "2.4 GB", "free": "1.1 GB", "total": "34.1 GB"},
+        "runs.out_of_card_memory", {"wanted": "2.2 GiB", "free": "1.1 GiB", "total": "31.7 GiB"},
     ),
     # PyTorch 2.0, as ChatGLM3's own requirements install it.
     (
         "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 214.00 MiB (GPU 0; 31.75 GiB total capacity; "
         "30.25 GiB already allocated; 155.75 MiB free; 30.68 GiB reserved in total by PyTorch) If reserved memory is >> "
         "allocated memory try setting max_split_size_mb to avoid fragmentation." + CRASHED,
-        "runs.out_of_card_memory", {"wanted": "224 MB", "free": "163 MB", "total": "34.1 GB"},
+        "runs.out_of_card_memory", {"wanted": "214 MiB", "free": "156 MiB", "total": "31.8 GiB"},
     ),
     (
         "RuntimeError: [enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "

@@ -22,7 +22,7 @@ from glmstudio.runs.manage import delete_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system.process import COOKIE, identify
 from glmstudio.train.worker import train
-from glmstudio.ui.finetune import finetune_step
+from glmstudio.ui.finetune import start_bar
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, runs_view
 from glmstudio.ui.state.page_state import FinetuneState, RunsState
@@ -83,7 +83,7 @@ def test_a_damaged_run_breaks_no_part_of_the_page(files: dict[str, Any], home: P
         assert 'data-run="good"' in runs_view.render_list(lang, RunsState())
         assert "<h2>odd</h2>" in runs_view.render_open(lang, RunsState(run="odd"))
         compare.render_compare(lang, RunsState(compared=("odd", "good")))
-        finetune_step.render_start(lang, FinetuneState())
+        start_bar.render_bar(lang, FinetuneState())
     assert {run.name for run in list_runs()} == {"odd", "good"}
 
 

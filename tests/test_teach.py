@@ -81,7 +81,7 @@ def test_what_was_typed_survives_a_restart_and_is_saved_by_start_itself(home: Pa
     after = finetune_step.start_from_form(PageState(finetune=FACTS_WAY), "facts", "", "", typed)
     assert key(after.finetune.form_problem) == "ui.teach.saved_now"
     assert read_facts(draft.saved_file() or "")[0].answer == "Ann Lee."
-    assert ways.remembered() == "sample", "nothing was switched"
+    assert ways.remembered() == "", "nothing was switched"
     finetune_step.remember_form(FinetuneState(preset="demo/lora"), "facts", "", "")
     assert ways.remembered() == "facts"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glmstudio.ui.shell import tunnel
+from glmstudio.ui.framework import tunnel
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import re
 import threading
 import time
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 
 from glmstudio.config import presets
 from glmstudio.config.presets import load_preset, save_preset
-from glmstudio.config.settings import change
+from glmstudio.config.settings import Settings, change
 from glmstudio.data import survey
 from glmstudio.data.store import prepare
 from glmstudio.errors import StudioError
@@ -22,7 +25,16 @@ from glmstudio.files import write_json
 from glmstudio.paths import DEMO, SAMPLE
 from glmstudio.rundir.record import RunRecord
 from glmstudio.rundir.run import find_run
-from glmstudio.ui.finetune import cluster_form, finetune_step, form_actions, preset_cards, review
+from glmstudio.ui.finetune import (
+    cluster_form,
+    finetune_step,
+    form_actions,
+    preset_cards,
+    review,
+    settings_form,
+    start_bar,
+)
+from glmstudio.ui.finetune.own import own_actions, own_view
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import runwatch, uploads
@@ -117,13 +129,13 @@ def test_a_form_without_data_starts_nothing(home: Path, source: str, data: str, 
 def test_an_upload_cannot_leave_its_folder(home: Path, tmp_path: Path) -> None:
     given = tmp_path / "..evil name $(x).jsonl"
     given.write_text("{}")
-    first, path = finetune_step.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
-    second, other = finetune_step.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
+    first = own_actions.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
+    given.write_text("{ }")
+    second = own_actions.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
 
-    assert Path(path) == home / "data" / "evil_name_x_.jsonl"
-    assert Path(other).parent == home / "data"
-    assert path != other
-    assert (first.source, first.data, second.data) == ("file", path, other)
+    assert Path(first.data) == home / "data" / "evil_name_x_.jsonl"
+    assert Path(second.data) == home / "data" / "evil_name_x_-2.jsonl"
+    assert (first.source, second.source) == ("file", "file")
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -136,19 +148,20 @@ def test_what_a_browser_sent_is_kept_once_or_not_at_all(
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     uploads.prepare()
-    given = home / "cache/uploads/a1b2/data.jsonl"
-    given.parent.mkdir()
-    given.write_text("{}")
+    given = [home / f"cache/uploads/{each}/data.jsonl" for each in ("a1b2", "c3d4")]
+    for each in given:
+        each.parent.mkdir()
+        each.write_text("{}")
     if broken:
         monkeypatch.setattr(uploads.shutil, "move", full)
-    finetune_step.take_upload(FinetuneState(), SimpleNamespace(name=str(given)))
+    own_actions.take_upload(FinetuneState(), [SimpleNamespace(name=str(each)) for each in given])
 
-    left = [str(each.relative_to(home)) for each in home.rglob("*") if each.is_file()]
-    assert left == ([] if broken else ["data/data.jsonl"])
+    left = [str(each.relative_to(home / "data")) for each in (home / "data").rglob("*") if each.is_file()]
+    assert sorted(left) == ([] if broken else ["data+1/data-2.jsonl", "data+1/data.jsonl"])
     assert list((home / "cache/uploads").iterdir()) == []
 
 
-def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
+def test_a_disk_that_is_full_is_told_beside_the_data_and_with_the_run(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: Any, target: Any) -> None:
@@ -158,9 +171,9 @@ def test_a_disk_that_is_full_is_told_beside_the_form_and_with_the_run(
     given = tmp_path / "data.jsonl"
     given.write_text("half")
     monkeypatch.setattr(uploads.shutil, "copyfile", full)
-    view, path = finetune_step.take_upload(FinetuneState(data="before"), SimpleNamespace(name=str(given)))
-    assert (path, view.data, list((home / "data").iterdir())) == ("before", "before", [])
-    assert "No space left on device" in finetune_step.render_start("en", view)
+    view = own_actions.take_upload(FinetuneState(source="file", data="before"), SimpleNamespace(name=str(given)))
+    assert (view.data, list((home / "data").iterdir())) == ("before", [])
+    assert "No space left on device" in own_view.render_own("en", view)
 
     a_run(home, "kept")
     monkeypatch.setattr(run_actions, "write_note", lambda *_: full(0, tmp_path / "x"))
@@ -225,13 +238,13 @@ def test_settings_are_taken_over_all_or_not_at_all(read: None) -> None:
     wrong = form_actions.act(view, {"act": "settings", "fields": {"steps": "0", "dtype": "int7", "nonsense": "1"}})
     assert wrong.changes == view.changes
     assert wrong.settings_problem is not None
-    html = preset_cards.render_settings("en", wrong)
+    html = settings_form.render_settings("en", wrong)
     assert (
         "These values cannot be used. The setting “Steps” cannot be 0; it must be between 1 and 10000000. The "
         "setting “Data type (dtype)” cannot be int7; it must be one of auto, float32, bfloat16, float16. There is no "
         "setting nonsense."
     ) in html
-    assert "这些值不能采用。设置 “" in preset_cards.render_settings("zh", wrong)
+    assert "这些值不能采用。设置 “" in settings_form.render_settings("zh", wrong)
     assert "<td>Steps</td><td>1450</td><td>7</td>" in html
 
 
@@ -265,7 +278,7 @@ def test_any_text_survives_in_a_preset_and_nothing_else_comes_in(text: str, home
     save_preset("mine", settings)
     assert load_preset("mine").settings == settings
     # A form that was drawn and sent back unchanged changes nothing.
-    drawn = preset_cards.render_settings("en", FinetuneState(preset="mine"))
+    drawn = settings_form.render_settings("en", FinetuneState(preset="mine"))
     assert 'value="0.000123456789"' in drawn
 
 
@@ -327,7 +340,7 @@ def test_what_does_not_fit_says_so_and_offers_what_does(read: None, monkeypatch:
 
     assert found.problem is not None
     assert found.problem.key == "runs.does_not_fit"
-    assert 'data-act="remedy"' in review.render_plan("en", view)
+    assert 'data-act="remedy"' in start_bar.render_bar("en", view)
     fitting = form_actions.act(view, {"act": "remedy"})
     assert read_form(fitting).problem is None
     assert dict(fitting.changes)["gradient_checkpointing"] == "on"
@@ -429,15 +442,21 @@ def test_a_background_task_is_run_once_and_its_failure_told() -> None:
     assert tasks.get("run", "export").problem.what() == "There is no run named x."  # type: ignore[union-attr]
 
 
+def charts(html: str) -> list[Any]:
+    """The data of each chart in it."""
+    return [json.loads(unescape(each)) for each in re.findall(r'data-chart="([^"]*)"', html)]
+
+
 def test_runs_are_compared_by_curve_and_by_what_differs(home: Path) -> None:
     a_run(home, "one", settings={"learning_rate": 0.1})
     a_run(home, "two", settings={"learning_rate": 0.2})
     view = run_actions.act(PageState(), {"act": "compare", "ticked": ["one", "two"]})
     html = compare.render_compare("en", view.runs)
 
-    assert html.count('class="gs-mean"') == 2
-    assert "<td>Learning rate</td><td>0.1</td><td>0.2</td>" in html
-    assert "<td>Steps</td>" not in html, "what is equal is not listed"
+    assert [name for name, *_ in charts(html)[0]["lines"]] == ["one", "two"]
+    assert '<td data-label="one">0.1</td><td data-label="two">0.2</td>' in html
+    assert "Learning rate" in html
+    assert "<b>Steps</b>" not in html, "what is equal is not listed"
     assert compare.render_compare("en", run_actions.act(view, {"act": "uncompare"}).runs) == ""
 
 
@@ -545,3 +564,34 @@ def test_a_form_of_machines_tells_everything_that_is_wrong_and_keeps_what_was_ty
     assert harmless(html)
     more = cluster_form.act_add(after, machines_form(typed))
     assert more.machines == (*typed, ("", "x"))
+
+
+def test_every_setting_has_one_place_and_what_differs_is_marked_and_can_go_back(read: None) -> None:
+    grouped = [*settings_form.BASIC, *(name for names in settings_form.GROUPS.values() for name in names)]
+    names = {field.name for field in dataclasses.fields(Settings)} - set(settings_form.PLACED_ELSEWHERE)
+    assert sorted(grouped) == sorted(names)
+    view = form_actions.act(FinetuneState(), {"act": "settings", "fields": {"steps": "7", "seed": "3"}})
+    for lang, title, was in (("en", "Settings (changed: 2)", "Preset: 1450"), ("zh", "改动 2 处", "预设值：1450")):
+        html = settings_form.render_settings(lang, view)
+        assert html.count("gs-marked") == 2
+        assert title in html
+        assert was in html
+        assert re.search(r'data-key="advanced"\s+open', html), "a mark is not hidden"
+    back = form_actions.act(view, {"act": "reset-one", "setting": "steps"})
+    assert back.changes == (("seed", "3"),)
+    assert form_actions.act(back, {"act": "reset"}).changes == ()
+    wrong = form_actions.act(back, {"act": "settings", "fields": {"steps": "0"}})
+    html = settings_form.render_settings("en", wrong)
+    assert re.search(r'data-field="steps"[^>]* aria-invalid="true"', html)
+    assert "The setting “Steps” cannot be 0" in start_bar.render_bar("en", wrong)
+
+
+def test_start_a_moment_too_early_waits_for_the_data(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(form_actions, "start_asked", lambda *_, **__: SimpleNamespace(name="run-1"))
+    clear_caches()
+    state = PageState(finetune=FinetuneState(preset="demo/lora"))
+    problem = read_form(state.finetune).problem
+    assert problem is not None
+    assert problem.key == "ui.finetune.reading"
+    after = form_actions.start(state)
+    assert (after.finetune.form_problem, after.finetune.started, after.runs.run) == (None, "run-1", "run-1")

@@ -10,6 +10,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import list_models
 from glmstudio.models.catalogue import catalogue
+from glmstudio.models.family import refuse_other_adapter
 from glmstudio.paths import paths
 from glmstudio.rundir.run import find_run
 
@@ -53,6 +54,8 @@ def named_folders(adapters: Sequence[str], base: str) -> dict[str, Path]:
 def check_base(model: str, folder: Path | None) -> None:
     """Raise StudioError where the adapter says that it was made on another model: the sizes of 6B, Base and 32K are
     equal, so nothing else would notice."""
+    if folder:
+        refuse_other_adapter(folder)
     about = read_json(folder / "adapter.json", {}) if folder else {}
     base = about.get("base") if isinstance(about, dict) else None
     known = {each.name for each in list_models()} | set(catalogue())

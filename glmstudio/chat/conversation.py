@@ -108,9 +108,10 @@ class Conversation:
             last = self.turns[last].parent
         return found[::-1]
 
-    def ask(self, question: str, parent: str | None, seed: int | None = None) -> Turn:
-        """A new turn after `parent`, looked at from now on."""
-        turn = Turn(uuid.uuid4().hex[:12], parent, question, seed)
+    def ask(self, question: str, parent: str | None, seed: int | None = None, name: str = "") -> Turn:
+        """A new turn after `parent`, looked at from now on; its id is `name` where no other one has it."""
+        free = name if name and name not in self.turns else uuid.uuid4().hex[:12]
+        turn = Turn(free, parent, question, seed)
         self.turns[turn.id] = turn
         self.tip = turn.id
         self.title = self.title or " ".join(question.split())[:LONGEST_TITLE]

@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from glmstudio.data.protocol.prompt import INTERPRETER, Message, listed_tool, tools_intro, tools_message
-from glmstudio.data.protocol.tool_calls import CallError, call_content, fenced, parse_call, read_arguments
+from glmstudio.data.protocol.tool_calls import (
+    CallError,
+    call_content,
+    fenced,
+    json_arguments,
+    parse_call,
+    read_arguments,
+)
 from glmstudio.files import whole_text
 
 MOST_CALLS = 128
+_TOOL_NAME = re.compile(r"[A-Za-z_][\w.:/-]{0,63}", re.ASCII)  # as far as a name alone tells a tool from a sentence
 _NAME = re.compile(r"[^\s\x00-\x1f]{1,64}")
 
 
@@ -73,11 +81,13 @@ Piece = str | Begun | Filled
 class AnswerParser:
     """One answer while it arrives: text that may be shown at once, and calls that must be whole first.
 
-    The model writes segments; each begins with `metadata` and a newline. Empty metadata means text, a name means a
-    call of that tool, if the request offered any (`may_call`); else it is text too.
+    The model writes segments; each begins with `metadata` and a newline. Empty metadata means text, the name of a tool
+    that the request offered (`tools`; None where they are not known: any name) means a call of it, if it offered any
+    (`may_call`). Anything else is the first line of a text, as after other trainers' templates.
     """
 
     may_call: bool = True
+    tools: Collection[str] | None = None
     text: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
     _segment: str = ""
@@ -93,8 +103,10 @@ class AnswerParser:
             if not newline:
                 return []
             self._name = ""
-            if self.may_call:
-                self._name, self._segment = name.strip(), rest
+            if self.may_call and self._is_tool(name.strip()):
+                self._name = name.strip()
+            if self._name or (self.may_call and not name.strip()):
+                self._segment = rest
             if self._name:
                 known.append(self._begin(self._name))
         if self._name:
@@ -121,6 +133,9 @@ class AnswerParser:
         self._segment, self._name, self._given = "", None, 0
         return held
 
+    def _is_tool(self, line: str) -> bool:
+        return bool(_TOOL_NAME.fullmatch(line)) if self.tools is None else line in self.tools
+
     def _begin(self, name: str) -> Begun:
         made = f"call_{uuid.uuid4().hex[:16]}"
         self.calls.append({"id": made, "type": "function", "function": {"name": name, "arguments": ""}})
@@ -140,9 +155,11 @@ def _arguments(name: str, content: str) -> str:
     try:
         arguments = parse_call(content)
     except CallError:
-        if name != INTERPRETER:
+        bare = name == INTERPRETER
+        read = None if bare else json_arguments(content)
+        if read is None and not bare:
             return content.strip()
-        arguments = {"code": fenced(content).strip("\n")}
+        arguments = {"code": fenced(content).strip("\n")} if read is None else read
     try:
         # A model that escapes an emoji writes it as two halves.
         return whole_text(json.dumps(arguments, ensure_ascii=False))

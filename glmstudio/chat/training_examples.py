@@ -11,10 +11,10 @@ from typing import Any
 
 from glmstudio.chat.conversation import Conversation
 from glmstudio.data.formats import conversations
+from glmstudio.data.own.own_files import CHAT, changing, note, replaced
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.errors import StudioError
 from glmstudio.paths import paths
-from glmstudio.system.portable.locks import alone
 
 DEFAULT = "chat"
 _NAME = re.compile(r"\w[\w.-]{0,63}")
@@ -65,8 +65,14 @@ def keep(made: dict[str, Any], name: str) -> Path:
     file = folder / f"{name}.jsonl"
     if file.is_symlink():
         raise StudioError("chat.data_name", name=name)
-    with alone(folder), file.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(made, ensure_ascii=False) + "\n")
+    with changing():
+        fresh = not file.exists()
+        with file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(made, ensure_ascii=False) + "\n")
+        if fresh:
+            note(file, CHAT)
+        else:
+            replaced(file, file, edited=True)
     return file
 
 

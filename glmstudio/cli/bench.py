@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from glmstudio.cli.terminal import command, json_flag, language, print_json, t
-from glmstudio.units import duration, milliseconds, size
+from glmstudio.units import duration, memory_bytes, milliseconds
 
 if TYPE_CHECKING:
     from glmstudio.planning.expectation import Chatting, Expectation, Tuning
@@ -93,6 +93,7 @@ def report(result: Bench) -> list[str]:
         lines += ["", t("bench.not_kept")]
     chosen = result.verdict
     said = chosen.values | {"time": duration(language(), chosen.values.get("hours", 0.0) * 3600)}
+    said |= {"need": memory_bytes(chosen.values.get("need", 0.0) * 1e9)}
     return [
         *lines,
         "",
@@ -120,7 +121,7 @@ def _machine(result: Bench) -> str:
         card=machine.card or t("bench.no_card"),
         processor=machine.processor,
         cores=machine.cores,
-        memory=size(machine.memory),
+        memory=memory_bytes(machine.memory),
     )
 
 
@@ -155,11 +156,11 @@ def _expected(result: Bench, model: Expectation) -> list[str]:
 def _tuning(each: Tuning, free: int) -> str:
     method = t(f"settings.choice.{each.method}")
     if not each.fits:
-        return t("bench.no_room", what=method, need=size(each.need), free=size(free))
+        return t("bench.no_room", what=method, need=memory_bytes(each.need), free=memory_bytes(free))
     if each.tokens_per_second is None or each.hours is None:
-        return t("bench.fits", what=method, need=size(each.need))
-    passed = duration(language(), each.hours * 3600)
-    text = t("bench.tuning", method=method, speed=_speed(each.tokens_per_second), time=passed, need=size(each.need))
+        return t("bench.fits", what=method, need=memory_bytes(each.need))
+    passed, need = duration(language(), each.hours * 3600), memory_bytes(each.need)
+    text = t("bench.tuning", method=method, speed=_speed(each.tokens_per_second), time=passed, need=need)
     if each.remedy:
         changes = " ".join(f"--set {name}={value}" for name, value in each.remedy.items())
         text += t("bench.with", changes=changes)
@@ -172,10 +173,10 @@ def _chatting(each: Chatting, result: Bench) -> str:
     whole = each.bits == "16"
     what = t("bench.answers_whole", dtype=result.found["dtype"]) if whole else t("bench.answers", bits=each.bits)
     if not each.fits:
-        return t("bench.no_room", what=what, need=size(each.need), free=size(result.place.free))
+        return t("bench.no_room", what=what, need=memory_bytes(each.need), free=memory_bytes(result.place.free))
     if each.tokens_per_second is None:
         return t("bench.no_way", what=what)
-    text = t("bench.chatting", what=what, speed=_speed(each.tokens_per_second), need=size(each.need))
+    text = t("bench.chatting", what=what, speed=_speed(each.tokens_per_second), need=memory_bytes(each.need))
     return text + (t("bench.first_token", time=_short(each.first_token_s)) if each.first_token_s else "")
 
 

@@ -234,12 +234,14 @@ def _cancel(options: argparse.Namespace) -> int:
 
 def _add(options: argparse.Namespace) -> int:
     from glmstudio.models import add_folder
-    from glmstudio.models.catalogue import add_id, is_id
+    from glmstudio.models.actions import names_id, typed
+    from glmstudio.models.hub.id_lookup import add_from_hub
 
-    if is_id(options.model) and not Path(options.model).is_dir():
-        print(t("cli.models_added_id", name=add_id(options.model).name))
+    told = typed(options.model)
+    if names_id(told):
+        print(t("cli.models_added_id", name=add_from_hub(told).name))
         return 0
-    model = add_folder(options.model)
+    model = add_folder(told)
     print(t("cli.models_added", name=model.name, folder=model.path))
     if model.unverified:
         print(t("cli.models_verify_next", name=shlex.quote(model.name)))

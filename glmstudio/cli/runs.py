@@ -1,4 +1,4 @@
-"""Fine-tuning runs: list, show, stop, resume, export, rename, delete, and the queue."""
+"""Fine-tuning runs: list, show, stop, resume, export, metrics, report, rename, delete, and the queue."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ def add(commands: Any) -> None:
     export.add_argument("--type", dest="kind", default="", metavar="TYPE", help=t("cli.export_type"))
     export.add_argument("--step", type=int, metavar="STEP", help=t("cli.export_step"))
     export.add_argument("out", metavar="OUT", type=Path, help=t("cli.export_out"))
+    metrics = _named(parts, "metrics", _metrics)
+    metrics.add_argument("--to", required=True, choices=("csv", "tensorboard"), help=t("cli.metrics_to"))
+    metrics.add_argument("out", metavar="OUT", type=Path, help=t("cli.metrics_out"))
+    report = _named(parts, "report", _report)
+    report.add_argument("--to", default="markdown", choices=("markdown", "html"), help=t("cli.report_to"))
+    report.add_argument("out", metavar="OUT", type=Path, help=t("cli.report_out"))
     rename = _named(parts, "rename", _rename)
     rename.add_argument("new", metavar="NEW_NAME")
     note = _named(parts, "note", _note)
@@ -124,6 +130,28 @@ def _export(options: argparse.Namespace) -> int:
 
     folder = export_run(find_run(options.name), options.to, options.out, step=options.step, kind=options.kind)
     print(t("cli.exported", folder=folder))
+    return 0
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from glmstudio.rundir.run import find_run
+    from glmstudio.runs.metrics_export import export_metrics
+
+    target = export_metrics(find_run(options.name), options.to, options.out)
+    print(t("cli.exported", folder=target))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from glmstudio.knowledge.score_report import rows
+    from glmstudio.knowledge.scoring import last_score
+    from glmstudio.rundir.run import find_run
+    from glmstudio.runs.run_report import export_report
+
+    run = find_run(options.name)
+    score = last_score(run)
+    scores = list(rows(language(), score)) if score else ()
+    print(t("cli.exported", folder=export_report(run, options.to, options.out, language(), scores)))
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from glmstudio.cli.run_output import after_start
 from glmstudio.cli.terminal import command, complain, json_flag, language, print_json, t
 from glmstudio.errors import StudioError
-from glmstudio.units import duration, size
+from glmstudio.units import duration, memory_bytes, size
 
 
 def add(commands: Any) -> None:
@@ -152,16 +152,21 @@ def plan_rows(plan: Any) -> list[tuple[str, str]]:
     """A plan as names and figures."""
     need = plan.need
     parts = [(name, getattr(need, name)) for name in need.__dataclass_fields__]
-    said = ", ".join(f"{t(f'cli.need_{name}')} {size(amount)}" for name, amount in parts if amount)
+    said = ", ".join(f"{t(f'cli.need_{name}')} {memory_bytes(amount)}" for name, amount in parts if amount)
     rows = [
         ("device", plan.place.name or plan.place.device),
-        ("memory", f"{size(need.total)} ({said}); {t('cli.plan_free', free=size(plan.place.free))}"),
+        ("memory", f"{memory_bytes(need.total)} ({said}); {t('cli.plan_free', free=memory_bytes(plan.place.free))}"),
         ("steps", _steps(plan)),
         ("at_once", t("cli.plan_at_once_text", tokens=plan.at_once)),
         ("disk", f"{size(plan.disk)}; {t('cli.plan_free', free=size(plan.disk_free))}"),
     ]
     if plan.held_back:
-        rows.append(("held_back", t("cli.plan_held_back_text", count=plan.held_back)))
+        said = t("cli.plan_held_back_text", count=plan.held_back)
+        said += f"\n  {t('cli.plan_held_back_auto')}" if plan.auto_validation else ""
+        rows.append(("held_back", said))
+    if plan.sharing:
+        values = {"n": plan.sharing.alike, "of": plan.sharing.looked_at, "gain": plan.sharing.gain}
+        rows.append(("sharing", t("cli.plan_sharing_text", most=plan.sharing.most, **values)))
     if plan.twice:
         rows.append(("twice", str(plan.twice)))
     if plan.seconds is not None:

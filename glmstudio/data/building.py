@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from glmstudio.data.mixture import PLAIN, REHEARSAL, Mixture, read_examined
+from glmstudio.data.notes import NoteCounter
 from glmstudio.data.prepared import VERSION
 from glmstudio.data.protocol.prompt import Message, spelled
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.readers.cutting import Cutter
+from glmstudio.data.readers.sources import on_disk, sheet_name
 from glmstudio.data.records import DuplicateFinder, Problem, message_hash, one_form, problem_of
 from glmstudio.data.table import EXTRA, GENERAL, MAY_REPEAT, MENDED, PROSE, REPEATED, ROW, TOOLS
 from glmstudio.data.watch import ProgressWatch
@@ -37,12 +39,14 @@ def build(
         index.setdefault(Path(mixture.file), len(names))
         names.append(mixture.file)
     about: dict[str, Any] = {"version": VERSION, "files": names, "sha256": _digest(source, files, mixture)}
-    forms = set[str]()
+    forms, noted = set[str](), NoteCounter()
     with ExitStack() as stack:
         writer = _Writer(stack, folder, cutter.tokenizer, names)
         for file, line, examined in read_examined(source, watch.moved, mixture, cutter):
             watch.look(source)
             forms |= {examined.form} if examined.mended is not None else set()
+            if not examined.extra:
+                noted.add(names[index[file]], line, examined.notes)
             problem = problem_of(file, line, examined)
             messages = examined.mended
             if messages is not None:
@@ -56,6 +60,7 @@ def build(
             writer.number += 1
             watch.records = writer.number
         about["form"] = one_form(forms - {REHEARSAL})
+        about["notes"] = [note.to_json() for note in noted.notes]
         about |= {"records": writer.number, "unusable": writer.unusable, "problems": writer.problems}
     if watch.tell is not None:
         watch.tell(1.0, watch.records)
@@ -65,7 +70,8 @@ def build(
 def source_digest(source: Path, files: Sequence[Path]) -> str:
     """The sha256 of a file's bytes; for a folder, of its files' names and sums."""
     if len(files) == 1 and files[0] == source:
-        return digest(source)
+        whole, sheet = digest(on_disk(source)), sheet_name(source)
+        return hashlib.sha256(f"{whole} {sheet}".encode()).hexdigest() if sheet else whole
     listed = "".join(f"{digest(file)}  {_name(source, file)}\n" for file in files)
     return hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
 

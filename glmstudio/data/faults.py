@@ -6,35 +6,32 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from glmstudio.data.formats import ParsedConversation
+from glmstudio.data.formats import Fault, ParsedConversation
+from glmstudio.data.formats.media import asks_about_media
 from glmstudio.data.formats.text import Document
+from glmstudio.data.notes import noticed
 from glmstudio.data.protocol.prompt import Message
-from glmstudio.data.protocol.tool_schema import wrong_calls
+from glmstudio.data.protocol.tool_schema import without_null_arguments, wrong_calls
 from glmstudio.data.protocol.turns import number_of, record_messages
 from glmstudio.errors import StudioError
+from glmstudio.files import short
 
 _TEXTS = ("system", "user", "assistant", "observation")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong; `fix` names its fix (text, joined, end, duplicate, fit), None where it has none."""
-
-    reason: StudioError
-    fix: str | None = None
 
 
 @dataclass(frozen=True)
 class ExaminedRecord:
     """One conversation as it stands (None where it cannot be written down), its faults, and what it is when fixed.
 
-    `tools`: whether it tells the model of tools. `form`: the format that it came in, "rehearsal" for a general record.
+    `notes`: what was noticed about it that is no fault, by kind, each with a sample. `tools`: whether it tells the
+    model of tools. `form`: the format that it came in, "rehearsal" for a general record.
     `extra`: it was mixed in, and may say what another one says.
     """
 
     messages: tuple[Message, ...] | None
     faults: tuple[Fault, ...] = ()
     mended: tuple[Message, ...] | None = None
+    notes: tuple[tuple[str, str], ...] = ()
     tools: bool = False
     form: str = ""
     extra: bool = False
@@ -48,11 +45,15 @@ class ExaminedRecord:
 def examine(conversation: ParsedConversation) -> ExaminedRecord:
     """Look at a conversation. Nothing is raised, whatever it holds."""
     if isinstance(conversation.record, Document):
-        return ExaminedRecord(conversation.record.messages, mended=conversation.record.messages)
+        messages = conversation.record.messages
+        return ExaminedRecord(messages, mended=messages, notes=noticed(messages))
     try:
-        return replace(_examine(conversation), tools=bool(conversation.record.get("tools")))
+        found = _examine(conversation)
+        notes = noticed(found.mended or found.messages or (), calls_read=conversation.calls_read)
+        return replace(found, notes=notes, tools=bool(conversation.record.get("tools")))
     except StudioError as reason:
-        return ExaminedRecord(None, (Fault(reason),))
+        worst = next((fault for fault in conversation.faults if fault.fix is None), Fault(reason))
+        return ExaminedRecord(None, (worst,))
     except RecursionError:
         return ExaminedRecord(None, (Fault(StudioError("data.record_deep")),))
 
@@ -60,19 +61,35 @@ def examine(conversation: ParsedConversation) -> ExaminedRecord:
 def _examine(conversation: ParsedConversation) -> ExaminedRecord:
     record, faults = _with_texts(conversation.record)
     messages = record_messages(record, conversation.intro)
-    as_it_stands = None if faults else messages
+    as_it_stands = None if faults or conversation.only_fixed else messages
     turns, found = _ordered(record["conversations"])
-    faults += found
-    faults += [Fault(reason) for reason in wrong_calls(record)]
+    turns, nulls = _without_nulls(turns, record.get("tools"))
+    fixed = record | {"conversations": turns}
+    faults = [*conversation.faults, *faults, *found, *nulls, *map(Fault, wrong_calls(fixed)), *_about_media(turns)]
     if not all(fault.fix for fault in faults):
         return ExaminedRecord(as_it_stands, tuple(faults))
-    if not found:
+    if not found and not nulls:
         return ExaminedRecord(as_it_stands, tuple(faults), messages)
     try:
-        mended = record_messages(record | {"conversations": turns}, conversation.intro)
+        mended = record_messages(fixed, conversation.intro)
     except StudioError:  # without its end, the record has nothing left to learn
         return ExaminedRecord(as_it_stands, tuple(replace(fault, fix=None) for fault in faults))
     return ExaminedRecord(as_it_stands, tuple(faults), mended)
+
+
+def _without_nulls(turns: list[dict[Any, Any]], tools: Any) -> tuple[list[dict[Any, Any]], list[Fault]]:
+    """The turns without arguments that are null for no reason: one fault for all of them, because it has one cause."""
+    kept, places = without_null_arguments(turns, tools)
+    if not places:
+        return turns, []
+    turn = turns[places[0]]
+    reason = StudioError("data.call_nulls", number=number_of(turn, places[0] + 1), name=short(turn["name"]))
+    return kept, [Fault(reason, "nulls")]
+
+
+def _about_media(turns: list[dict[Any, Any]]) -> list[Fault]:
+    asked = any(turn["role"] == "user" and asks_about_media(turn["content"]) for turn in turns)
+    return [Fault(StudioError("data.media"))] if asked else []
 
 
 def _with_texts(record: Any) -> tuple[Any, list[Fault]]:

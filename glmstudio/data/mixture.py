@@ -15,8 +15,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.faults import ExaminedRecord, Fault, examine
-from glmstudio.data.formats import ParsedConversation, conversations, format_of
+from glmstudio.data.faults import ExaminedRecord, examine
+from glmstudio.data.formats import Fault, ParsedConversation, conversations, read_entry
 from glmstudio.data.formats.facts import FactConflicts
 from glmstudio.data.formats.wording import conversation
 from glmstudio.data.prepared import sum_of
@@ -74,14 +74,16 @@ def read_examined(
     known, forms, usable = FactConflicts(), _PromptForms(mixture), 0
     for file in source_files(path):
         for line, value in cut(read_values(file, moved)):
-            form = format_of(value)
-            for found in [value] if isinstance(value, StudioError) else conversations(value):
+            column = getattr(value, "nameless", 0)
+            noted = (("nameless_column", str(column)),) if column else ()
+            form, entry = ("", iter([value])) if isinstance(value, StudioError) else read_entry(value)
+            for found in entry:
                 wrong = (
                     known.contradiction(found, line) if isinstance(found, ParsedConversation) and found.fact else None
                 )
                 for examined in forms.of(wrong or found):
                     usable += examined.mended is not None
-                    yield file, line, replace(examined, form=form)
+                    yield file, line, replace(examined, form=form, notes=(*examined.notes, *noted))
     if mixture.rehearsal and usable:
         count = round(usable * mixture.rehearsal / (1 - mixture.rehearsal))
         for line, examined in islice(cycle(_rehearsed(Path(mixture.file))), count):
@@ -123,7 +125,7 @@ class _PromptForms:
         place, wordings = found.fact
         plain_ones = max(wordings, math.ceil(self._least / (1 + self._more) - 1e-9))  # of the whole fact
         times = plain_ones // wordings + (place < plain_ones % wordings)
-        yield from (replace(plain, extra=True) for _ in range(times - 1))
+        yield from (replace(plain, extra=True, notes=()) for _ in range(times - 1))
         before, self._seen = self._seen, self._seen + times
         for _ in range(int(self._seen * self._more + 1e-9) - int(before * self._more + 1e-9)):
             yield replace(examine(conversation(found.record["conversations"], self._listed())), extra=True)

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from glmstudio.data.readers.sources import on_disk
 from glmstudio.errors import StudioError
 from glmstudio.files import digest
-from glmstudio.models.family import refuse_other_vocabulary
+from glmstudio.models.contents.vocabulary import check_vocabulary
 from glmstudio.paths import paths
 from glmstudio.system.portable.locks import taken
 
-VERSION = 4  # of the files of a prepared dataset, and of what the examination finds
+VERSION = 5  # of the files of a prepared dataset, and of what the examination finds
 KEPT = 5
 _WEEK_S = 7 * 24 * 3600.0
 _DAY_S = 24 * 3600.0
@@ -39,12 +40,13 @@ def key_of(files: Sequence[Path], model_folder: Path, mark: str = "") -> str:
     parts = [f"glm studio data {VERSION} {mark}"]
     try:
         for file in files:
-            state = file.stat()
+            state = on_disk(file).stat()
             parts.append(f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}")
     except OSError as error:
         raise StudioError("data.file_unreadable", file=str(file), reason=error.strerror or str(error)) from error
     try:
-        refuse_other_vocabulary(vocabulary)
+        if vocabulary.is_file():
+            check_vocabulary(vocabulary)
         parts.append(sum_of(vocabulary))
     except OSError as error:
         raise StudioError("data.tokenizer_missing", file=str(vocabulary)) from error

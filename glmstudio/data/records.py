@@ -12,14 +12,18 @@ from typing import Any
 from glmstudio.data.faults import ExaminedRecord
 from glmstudio.data.formats import format_of
 from glmstudio.data.mixture import read_examined
+from glmstudio.data.notes import Note, NoteCounter
 from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.data.readers.sources import source_files, total_size
 from glmstudio.data.readers.values import read_values
+from glmstudio.data.seen import SeenTable
 from glmstudio.data.watch import ProgressWatch, Tell
 from glmstudio.errors import StudioError
 
 __all__ = ["DataCheck", "Problem", "Record", "check_file", "read_examined", "read_records", "record_messages"]
+
+_LINES = 1 << 40  # more than a file has
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,13 @@ class Record:
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What a source holds: how many usable records, what is wrong with the others, and in which format all of them
-    are ("mixed" where there are several)."""
+    """What a source holds: how many usable records, what is wrong with the others, in which format all of them are
+    ("mixed" where there are several), and what there is to note about them that is no problem."""
 
     records: int
     problems: tuple[Problem, ...]
     form: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 def check_file(path: str | Path, *, tell: Tell | None = None) -> DataCheck:
@@ -66,10 +71,12 @@ def check_file(path: str | Path, *, tell: Tell | None = None) -> DataCheck:
     """
     records, problems = 0, list[Problem]()
     seen, watch, forms = DuplicateFinder(), ProgressWatch(tell, total=total_size(path)), set[str]()
+    noted = NoteCounter()
     for file, line, examined in read_examined(path, watch.moved):
         watch.records = records + len(problems)
         watch.look(Path(path))
         forms |= {examined.form} if examined.mended is not None else set()
+        noted.add(str(file), line, examined.notes)
         problem = problem_of(file, line, examined)
         if problem is None and examined.messages is not None and examined.form != "text":
             problem = seen.again(str(file), line, message_hash(examined.messages))
@@ -77,7 +84,7 @@ def check_file(path: str | Path, *, tell: Tell | None = None) -> DataCheck:
             records += 1
         else:
             problems.append(problem)
-    return DataCheck(records, tuple(problems), one_form(forms))
+    return DataCheck(records, tuple(problems), one_form(forms), noted.notes)
 
 
 def one_form(forms: set[str]) -> str:
@@ -129,15 +136,17 @@ class DuplicateFinder:
     """The records that came before, to know one that comes again."""
 
     def __init__(self) -> None:
-        self._first: dict[int, tuple[str, int]] = {}
+        self._seen, self._files = SeenTable(), list[str]()
 
     def again(self, file: str, line: int, mark: int) -> Problem | None:
         """The problem of a record that was there before; a new one is remembered."""
-        first = self._first.get(mark)
+        if not self._files or self._files[-1] != file:
+            self._files.append(file)
+        first = self._seen.first(mark, (len(self._files) - 1) * _LINES + min(line, _LINES - 1))
         if first is None:
-            self._first[mark] = (file, line)
             return None
-        if first[0] == file:
-            return Problem(file, line, StudioError("data.duplicate", line=first[1]), "duplicate")
-        reason = StudioError("data.duplicate_elsewhere", line=first[1], file=Path(first[0]).name)
+        before, line_before = self._files[first // _LINES], first % _LINES
+        if before == file:
+            return Problem(file, line, StudioError("data.duplicate", line=line_before), "duplicate")
+        reason = StudioError("data.duplicate_elsewhere", line=line_before, file=Path(before).name)
         return Problem(file, line, reason, "duplicate")

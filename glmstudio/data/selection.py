@@ -15,7 +15,8 @@ POLICIES = ("stop", "drop", "fix")
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows that are kept and the length of each. `used` + `dropped` is every record of the source.
+    """The rows that are kept, the length of each, and how many of its tokens are learned (`labels`). `used` + `dropped`
+    is every record of the source.
 
     `mended` counts kept records whose content was fixed, `cut` kept ones that are shorter than they were; of the
     dropped, `lost` were left out for the limit and `duplicates` because they were there before. `with_tools` counts
@@ -26,6 +27,7 @@ class Selection:
     max_length: int
     rows: Numbers
     ends: Numbers
+    labels: Numbers
     used: int
     mended: int
     dropped: int
@@ -85,6 +87,7 @@ def _counted(
         max_length=limit,
         rows=rows,
         ends=ends[rows],
+        labels=learned[rows],
         used=len(rows),
         mended=int(np.count_nonzero(table.flagged(MENDED)[rows])),
         dropped=table.records - len(rows),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from heapq import merge
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from glmstudio.data import prepared
 from glmstudio.data.building import build
 from glmstudio.data.mixture import PLAIN, Mixture
+from glmstudio.data.notes import Note
 from glmstudio.data.protocol.pieces import Piece, pieces
 from glmstudio.data.protocol.prompt import IGNORED
 from glmstudio.data.protocol.tokenizer import Tokenizer
@@ -96,6 +98,10 @@ class Store:
         self.records: int = about["records"]  # all of them, with those that no fix helps
         self.form: str = about["form"]
         self.files = [str(source / name) if name else str(source) for name in about["files"]]
+        self.notes = tuple(
+            replace(note, file=self.files[about["files"].index(note.file)])
+            for note in map(Note.from_json, about["notes"])
+        )
         self.table = TokenTable.open(folder, self.records)
         self.rows, self.lengths = self.table.rows, self.table.lengths
         self._told: int = about["problems"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.glm.adapters.adapter_files import attach_adapter
+from glmstudio.glm.adapters.adapter_files import attach_adapter, load_prefix
+from glmstudio.glm.adapters.prefix import attach_prefix
 from glmstudio.glm.quantization import quantize
 from glmstudio.glm.weights.base_weights import in_words, load_base
 
@@ -46,6 +47,8 @@ def _loaded(
         quantize(model, bits, place, kind)
     else:
         model = load_base(path, dtype=kind, device=place)
+    if model.holds_prefix:  # a checkpoint of P-Tuning with the whole model: without its prefix it would be another
+        attach_prefix(model, load_prefix(path, model).eval())
     if adapter is not None:
         with in_words(adapter):
             attach_adapter(model, adapter)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmstudio.chat.available_tools import run_behind
-from glmstudio.data.readers.sources import source_files
+from glmstudio.data.readers.sources import on_disk, sheet_name, source_files
 from glmstudio.errors import StudioError
 from glmstudio.files import digest, read_table, write_json
 from glmstudio.knowledge.asking import Asking, AskingProgress, ModelUnderTest, QuestionToAsk
@@ -105,7 +105,7 @@ def last_score(run: Run) -> FactsScore | None:
 
 
 def _key(file: Path, parts: Sequence[ModelUnderTest], most: int) -> str:
-    sums = [digest(each) for each in source_files(file)]
+    sums = [digest(on_disk(each)) + sheet_name(each) for each in source_files(file)]
     return hashlib.sha256(repr([sums, [part.mark for part in parts], most]).encode()).hexdigest()[:16]
 
 

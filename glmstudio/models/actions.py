@@ -9,14 +9,18 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.models import jobs, manifest
-from glmstudio.models.catalogue import SOURCES, Entry, accept_licence, catalogue, entry, licence_accepted
+from glmstudio.models.catalogue import SOURCES, Entry, accept_licence, catalogue, entry, is_id, licence_accepted
+from glmstudio.models.folder import lacks_index
 from glmstudio.models.hub.download import Options, discard, lock
 from glmstudio.models.hub.hubs import CONNECTIONS, MOST_CONNECTIONS
+from glmstudio.models.hub.id_lookup import id_in
 from glmstudio.models.hub.partial_file import unfinished
 from glmstudio.models.job_process import options_of
 from glmstudio.models.library import DEMO_NAME, check_owned, delete_files, find_model, place_of, set_place
 from glmstudio.models.repair import layout_of, origin
 from glmstudio.paths import paths
+from glmstudio.system.environment import in_wsl
+from glmstudio.system.typed_path import bare_path, from_windows
 from glmstudio.units import size
 
 
@@ -42,6 +46,26 @@ def start_download(
     return folder
 
 
+def typed(text: str) -> str:
+    """The id or the folder that a person typed or pasted, as it is meant. Raises StudioError for nothing, a file, and
+    a path of Windows that leads nowhere here."""
+    told = bare_path(text)
+    if not told:
+        raise StudioError("models.nothing_typed")
+    repo = id_in(told)
+    if repo != told or names_id(repo):
+        return repo
+    folder = _here(told)
+    if _is_file(folder):
+        raise StudioError("models.not_a_folder", file=folder, folder=str(Path(folder).parent))
+    return folder
+
+
+def names_id(told: str) -> bool:
+    """Whether it is a hub's id, and no folder beside us that happens to be called so."""
+    return is_id(told) and not Path(told).is_dir()
+
+
 def start_verify(name_or_dir: str) -> Path:
     """Read every byte of a model and compare it."""
     model = find_model(name_or_dir)
@@ -54,7 +78,12 @@ def start_repair(name_or_dir: str, *, source: str = "auto", connections: int = C
     name, folder = name_and_folder(name_or_dir)
     if name == DEMO_NAME:
         raise StudioError("models.not_in_catalogue", name=name)
-    model = entry(known_as) if known_as else origin(name, folder)
+    try:
+        model = entry(known_as) if known_as else origin(name, folder)
+    except StudioError as problem:
+        if problem.key != "models.no_origin" or not lacks_index(folder):
+            raise
+        model = Entry(name, name)  # what it lacks is made from what it has
     options = replace(_options(source, connections, folder), replace=bool(known_as))
     jobs.start("repair", name, folder, options_of(model, options))
     return folder
@@ -145,12 +174,27 @@ def _is_converted(folder: Path) -> bool:
 def _target(to: str, name: str) -> Path:
     """The folder for a model: the one that was named, or one in it where it holds other things."""
     try:
-        folder = Path(to).expanduser().resolve()
+        folder = Path(_here(bare_path(to))).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise StudioError("models.unwritable", folder=to, reason=str(error)) from error
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file() and folder.name != name:
         return folder / name
     return folder
+
+
+def _here(path: str) -> str:
+    """A path as this machine has it. Raises StudioError for one of Windows that leads nowhere here."""
+    found = from_windows(path)
+    if found == "":
+        raise StudioError("models.windows_elsewhere" if in_wsl() else "models.windows_path", path=path)
+    return path if found is None else found
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):  # no path at all: the folder is looked for, and not found
+        return False
 
 
 def _check_room(model: Entry, folder: Path) -> None:

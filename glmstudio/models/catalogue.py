@@ -11,6 +11,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, read_toml, write_json
+from glmstudio.models.family import refuse_id
 from glmstudio.paths import paths
 
 SOURCES = ("modelscope", "huggingface", "mirror")  # in the order in which they are tried
@@ -35,6 +36,11 @@ class Entry:
     def repo(self, source: str) -> str:
         """The model's id at `source`; empty where it is not there."""
         return self.modelscope if source == "modelscope" else self.huggingface
+
+    @property
+    def published(self) -> bool:
+        """Whether a hub has it."""
+        return bool(self.modelscope or self.huggingface)
 
     @property
     def added(self) -> bool:
@@ -64,12 +70,13 @@ def is_id(text: str) -> bool:
 
 
 def add_id(repo: str) -> Entry:
-    """Put a hub's id (OWNER/NAME) into the catalogue. Raises StudioError for what is none."""
+    """Put a hub's id (OWNER/NAME) into the catalogue. Raises StudioError for what is none, or names another family."""
     if not is_id(repo):
         raise StudioError("models.no_id", id=repo)
     for known in catalogue().values():
         if repo in (known.modelscope, known.huggingface):
             return known
+    refuse_id(repo)
     name = repo.partition("/")[2]
     if name in catalogue() or name == "demo":
         name = repo.replace("/", "--")

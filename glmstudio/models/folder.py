@@ -5,35 +5,35 @@ Takes milliseconds for 12 GB: names, sizes, headers and the index are read, neve
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import opened, read_json, short
+from glmstudio.files import read_json, write_json
 from glmstudio.models import manifest, native_form
-from glmstudio.models.family import (
-    named_in,
-    refuse_impossible,
-    refuse_other_family,
-    refuse_other_vocabulary,
-    refuse_prefix,
-)
+from glmstudio.models.contents.torch_table import mentions
+from glmstudio.models.contents.vocabulary import check_vocabulary
+from glmstudio.models.contents.weight_file import check_weights, present, safetensors_header, tensor_headers
+from glmstudio.models.family import OTHER_KIND, refuse_impossible, refuse_other_family
 
-_POINTER = b"version https://git-lfs"
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_SINGLES = ("model.safetensors", "pytorch_model.bin")
-_LONGEST_HEADER = 100_000_000
+PREFIX = "prefix_encoder."
+_SCALES = "weight_scale"  # of ChatGLM's own 8- and 4-bit weights
+_STEMS = (("model", "safetensors"), ("pytorch_model", "bin"))
+_SHARDS = re.compile(r"(model|pytorch_model)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 _MOST_SHARDS = 1000
-_BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32,
-    "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64,
-}  # fmt: skip
 _SHARD = re.compile(r"\w[\w.-]{0,199}")
+_GGML = ("*.gguf", "*ggml*.bin")
+
+
+@dataclass(frozen=True)
+class WeightSet:
+    """One set of weights in a folder: its files, and the file that says in which of them each tensor is."""
+
+    files: tuple[Path, ...]
+    index: Path | None = None
 
 
 def check_folder(folder: Path) -> None:
@@ -44,8 +44,9 @@ def check_folder(folder: Path) -> None:
 
 def folder_problems(folder: Path) -> Iterator[StudioError]:
     """Everything that keeps `folder` from being a whole ChatGLM3 model, with the file and the remedy."""
-    yield from _problem(read_config, folder)
-    if not folder.is_dir():
+    wrong = list(_problem(read_config, folder))
+    yield from wrong
+    if not folder.is_dir() or any(problem.key in OTHER_KIND for problem in wrong):
         return
     yield from _problem(check_vocabulary, folder / "tokenizer.model")
     try:
@@ -57,7 +58,8 @@ def folder_problems(folder: Path) -> Iterator[StudioError]:
     yield from broken
     if not broken:
         yield from _problem(_check_index, folder)
-        yield from _problem(refuse_whole_with_prefix, folder)
+        if not wrong:
+            yield from _problem(_refuse_quantised, folder)
     if manifest.read(folder).get("whole") is False:
         yield StudioError("models.unfinished", folder=str(folder))
 
@@ -75,82 +77,133 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(file)
     if not isinstance(config, dict):
         raise StudioError("models.bad_json", file=str(file))
-    if config.get("model_type") == native_form.MODEL_TYPE:
-        refuse_impossible(file, config)
-        config = native_form.published_form(config, file)
-    if config.get("model_type") != "chatglm":
-        raise StudioError("models.foreign", file=str(file), kind=short(config.get("model_type", "?")))
+    config = native_form.published_form(config, file)
     refuse_other_family(folder, config)
     refuse_impossible(file, config)
     return config
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights, safetensors first where both are there. Raises StudioError for none."""
-    index = weight_index(folder)
-    if index:
-        return [folder / shard for shard in sorted(set(_weight_map(index).values()))]
-    for name in _SINGLES:
-        if (folder / name).is_file():
-            return [folder / name]
+def weights_in_use(folder: Path) -> WeightSet:
+    """The weights that are loaded: of several sets the first whole one, safetensors before the others; where none is
+    whole, the first. Raises StudioError for none."""
+    heads, unlisted = _heads(folder), _unlisted(folder)
+    if len(heads) > 1 or unlisted:
+        whole = next(filter(_is_whole, heads), None)
+        if whole is not None:
+            return _set_of(whole)
+    if unlisted and (not heads or unlisted.whole):
+        raise StudioError("models.no_index", file=str(unlisted.index), count=len(unlisted.files), total=unlisted.total)
+    if heads:
+        return _set_of(heads[0])
+    for file in (each for pattern in _GGML for each in sorted(folder.glob(pattern))):
+        raise StudioError("models.ggml", file=str(file))
     raise StudioError("models.no_weights", folder=str(folder))
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights in use. Raises StudioError for none."""
+    return list(weights_in_use(folder).files)
+
+
 def weight_index(folder: Path) -> Path | None:
-    """The file that says in which shard each tensor is; None where the weights are one file."""
-    return next((folder / name for name in _INDEXES if (folder / name).is_file()), None)
+    """The file that says in which shard each tensor is; None where the weights in use are one file."""
+    return weights_in_use(folder).index
 
 
 def model_files(folder: Path) -> list[Path]:
     """The files that make the model: config, tokenizer, the weights in use and their index. Raises StudioError."""
-    index = weight_index(folder)
-    return [folder / "config.json", folder / "tokenizer.model", *([index] if index else []), *weight_files(folder)]
+    held = weights_in_use(folder)
+    index = [held.index] if held.index else []
+    return [folder / "config.json", folder / "tokenizer.model", *index, *held.files]
 
 
-def check_weights(file: Path) -> None:
-    """Raise StudioError unless `file` is there, is no placeholder, and ends where its own header says."""
-    present(file)
-    if file.suffix == ".safetensors":
-        _check_safetensors(file)
-    elif not _is_stored(file):
-        raise StudioError("models.truncated", file=str(file))
-
-
-def _is_stored(file: Path) -> bool:
-    """Whether it is PyTorch's zip, whose members are never packed: a packed one can unpack to any size."""
+def lacks_index(folder: Path) -> bool:
+    """Whether all that keeps the weights from being used is that no index lists their shards."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            return all(each.compress_type == zipfile.ZIP_STORED for each in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        weights_in_use(folder)
+    except StudioError as problem:
+        found = _unlisted(folder)
+        return problem.key == "models.no_index" and found is not None and found.whole
+    return False
+
+
+def make_index(folder: Path) -> bool:
+    """Write the index that shards lack, from their own headers. Raises StudioError where these cannot be read."""
+    found = _unlisted(folder) if lacks_index(folder) else None
+    if found is None:
         return False
+    table = {name: file.name for file in found.files for name in tensor_headers(file)}
+    if table:
+        write_json(found.index, {"metadata": {}, "weight_map": table})
+    return bool(table)
 
 
-def check_vocabulary(file: Path) -> None:
-    """Raise StudioError unless `file` is there and is no other family's."""
-    present(file)
-    refuse_other_vocabulary(file)
+def holds_prefix(folder: Path) -> bool:
+    """Whether the weights in use hold a P-Tuning prefix beside the model. Raises StudioError."""
+    return _names(folder, PREFIX)
 
 
-def refuse_whole_with_prefix(folder: Path) -> None:
-    """Raise StudioError where the weights in use hold a P-Tuning prefix beside the model."""
-    index = weight_index(folder)
-    if index:
-        refuse_prefix(folder, _weight_map(index))
-        return
-    for file in weight_files(folder):
-        refuse_prefix(folder, _header(file) if file.suffix == ".safetensors" else named_in(file))
+def _heads(folder: Path) -> list[Path]:
+    """The file that decides of each set of weights: its index, or the one file that it is."""
+    names = [f"{stem}.{end}.index.json" for stem, end in _STEMS] + [f"{stem}.{end}" for stem, end in _STEMS]
+    return [folder / name for name in names if (folder / name).is_file()]
 
 
-def present(file: Path) -> None:
-    """Raise StudioError unless `file` is there, has bytes, and is no placeholder."""
-    if not file.is_file():
-        raise StudioError("models.missing_file", file=str(file))
-    with opened(file) as stream:
-        start = stream.read(len(_POINTER))
-    if start == _POINTER:
-        raise StudioError("models.pointer", file=str(file), size=file.stat().st_size)
-    if not start:
-        raise StudioError("models.truncated", file=str(file))
+def _set_of(head: Path) -> WeightSet:
+    if head.suffix != ".json":
+        return WeightSet((head,))
+    return WeightSet(tuple(head.with_name(shard) for shard in sorted(set(_weight_map(head).values()))), head)
+
+
+def _is_whole(head: Path) -> bool:
+    try:
+        held = _set_of(head)
+        for file in held.files:
+            check_weights(file)
+        _check_listed(held)
+    except (StudioError, OSError):
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Unlisted:
+    """Shards that no index lists: those that are there, and how many there should be by their names."""
+
+    index: Path
+    files: tuple[Path, ...]
+    total: int
+
+    @property
+    def whole(self) -> bool:
+        return len(self.files) == self.total and all(not list(_problem(check_weights, file)) for file in self.files)
+
+
+def _unlisted(folder: Path) -> _Unlisted | None:
+    for stem, end in _STEMS:
+        index = folder / f"{stem}.{end}.index.json"
+        found = [match for file in folder.glob(f"{stem}-*-of-*.{end}") if (match := _SHARDS.fullmatch(file.name))]
+        if found and not index.exists():
+            total = int(found[0][3])
+            files = sorted(folder / match[0] for match in found if int(match[3]) == total)
+            return _Unlisted(index, tuple(files), total)
+    return None
+
+
+def _names(folder: Path, part: str) -> bool:
+    """Whether a tensor of the weights in use has this in its name."""
+    held = weights_in_use(folder)
+    if held.index:
+        return any(part in name for name in _weight_map(held.index))
+    file = held.files[0]
+    if file.suffix == ".safetensors":
+        return any(part in name for name in safetensors_header(file))
+    return mentions(file, part)
+
+
+def _refuse_quantised(folder: Path) -> None:
+    if _names(folder, _SCALES):
+        raise StudioError("models.quantised_tensors", folder=str(folder))
 
 
 def _problem(check: Callable[[Path], Any], path: Path) -> Iterator[StudioError]:
@@ -177,59 +230,17 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 def _check_index(folder: Path) -> None:
     """Raise StudioError where the shards are whole, but not those that the index or the download speaks of."""
-    index = weight_index(folder)
-    wanted, known = _weight_map(index) if index else {}, manifest.files(folder)
-    for file in weight_files(folder):
+    held, known = weights_in_use(folder), manifest.files(folder)
+    for file in held.files:
         size, noted = file.stat().st_size, known.get(file.name, {}).get("size")
         if noted not in (None, size):
             raise StudioError("models.other_size", file=str(file), size=size, wanted=noted)
+    _check_listed(held)
+
+
+def _check_listed(held: WeightSet) -> None:
+    wanted = _weight_map(held.index) if held.index else {}
+    for file in held.files:
         tensors = {tensor for tensor, shard in wanted.items() if shard == file.name}
-        if file.suffix == ".safetensors" and not tensors <= _header(file).keys():
-            raise StudioError("models.other_index", file=str(file), index=str(index))
-
-
-def _check_safetensors(file: Path) -> None:
-    header, size = _header(file), file.stat().st_size
-    try:
-        spans = sorted(_span(entry) for name, entry in header.items() if name != "__metadata__")
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise StudioError("models.truncated", file=str(file)) from error
-    end = 0
-    for first, last in spans:  # one after the other, without a gap
-        if first != end:
-            raise StudioError("models.truncated", file=str(file))
-        end = last
-    if size != 8 + _header_length(file) + end:
-        raise StudioError("models.truncated", file=str(file))
-
-
-def _span(entry: Any) -> tuple[int, int]:
-    """Where a tensor's bytes lie. Raises ValueError where they are not as many as its shape and type say."""
-    first, last = entry["data_offsets"]
-    bits = _BITS.get(entry["dtype"])
-    if bits is not None and (last - first) * 8 != math.prod(entry["shape"]) * bits:
-        raise ValueError(entry)
-    return int(first), int(last)
-
-
-def _header(file: Path) -> dict[str, Any]:
-    """The table at the start of a safetensors file: name -> type, shape, place."""
-    length = _header_length(file)
-    try:
-        with opened(file) as stream:
-            stream.seek(8)
-            header = json.loads(stream.read(length))
-    except (ValueError, RecursionError) as error:
-        raise StudioError("models.truncated", file=str(file)) from error
-    if not isinstance(header, dict):
-        raise StudioError("models.truncated", file=str(file))
-    return header
-
-
-def _header_length(file: Path) -> int:
-    with opened(file) as stream:
-        start = stream.read(8)
-    length = int.from_bytes(start, "little")
-    if len(start) < 8 or not 2 <= length <= min(_LONGEST_HEADER, file.stat().st_size - 8):
-        raise StudioError("models.truncated", file=str(file))
-    return length
+        if file.suffix == ".safetensors" and not tensors <= safetensors_header(file).keys():
+            raise StudioError("models.other_index", file=str(file), index=str(held.index))

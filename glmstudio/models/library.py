@@ -14,7 +14,7 @@ from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import catalogue, remove_id
 from glmstudio.models.folder import check_folder, model_files
 from glmstudio.models.hub.partial_file import WORK
-from glmstudio.models.verify import verify
+from glmstudio.models.verify import content_problems, verify
 from glmstudio.paths import DEMO, paths
 
 log = logging.getLogger(__name__)
@@ -105,6 +105,8 @@ def add_folder(path: str) -> Model:
     found = _model(folder.name, folder)
     if found.problem and not found.unverified:
         raise found.problem
+    for problem in content_problems(folder):
+        raise problem
     added = _added()
     for model in list_models():
         if model.path == folder:

@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from glmstudio.files import read_json, write_json
+from glmstudio.files import read_json, read_text, write_json
 
 NAME = "glmstudio.json"
+_HUB_NOTES = Path(".cache/huggingface/download")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -42,6 +43,27 @@ def origin(folder: Path) -> tuple[str, str]:
     """The hub and the id that the files came from; empty where nobody wrote it down."""
     about = read(folder)
     return str(about.get("source", "")), str(about.get("repo", ""))
+
+
+def known_sums(folder: Path) -> dict[str, str]:
+    """The sha256 sums of the folder's files, as far as somebody wrote them down: our own download or conversion, or
+    Hugging Face's client, in notes beside the files or in the names that its cache links to."""
+    sums = {name: str(about["sha256"]) for name, about in files(folder).items()}
+    for note in sorted((folder / _HUB_NOTES).glob("*.metadata")):
+        # Three lines: the commit, the etag (the sha256 of a large file), the time.
+        try:
+            lines = read_text(note, errors="replace").splitlines()
+        except OSError:
+            continue
+        found = lines[1].strip('" ').lower() if len(lines) > 1 else ""
+        if _SHA256.fullmatch(found):
+            sums.setdefault(note.name.removesuffix(".metadata"), found)
+    for pattern in ("*.bin", "*.safetensors", "tokenizer.model"):
+        for link in filter(Path.is_symlink, folder.glob(pattern)):
+            target = link.readlink().name
+            if _SHA256.fullmatch(target):
+                sums.setdefault(link.name, target)
+    return sums
 
 
 def note(folder: Path, **head: Any) -> None:

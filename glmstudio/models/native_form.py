@@ -12,6 +12,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import short
+from glmstudio.models.family import refuse_impossible
 
 MODEL_TYPE = "glm"
 _NAMES = {
@@ -26,11 +27,19 @@ _NAMES = {
     "max_position_embeddings": "seq_length",
 }
 _FIXED = {"hidden_act": "silu", "attention_bias": True, "tie_word_embeddings": False, "partial_rotary_factor": 0.5}
+_KEPT = ("_name_or_path", "quantization_config")  # by which a folder of another kind is told
+_TOKENS = 65024
 _THETA = 10000.0
 
 
 def published_form(config: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The same configuration as a published folder has it. Raises StudioError where this is no ChatGLM3."""
+    """The configuration as a published folder has it, if it is a native one of ChatGLM3's; any other as it is.
+
+    Raises StudioError where a ChatGLM3 says something of itself that none has.
+    """
+    if config.get("model_type") != MODEL_TYPE or not _may_be_ours(config, file.parent):
+        return config
+    refuse_impossible(file, config)
     missing = [name for name in _NAMES if not isinstance(config.get(name), (int, float))]
     if missing:
         raise StudioError("models.config_incomplete", file=str(file), names=", ".join(missing))
@@ -40,7 +49,6 @@ def published_form(config: dict[str, Any], file: Path) -> dict[str, Any]:
     for name, wanted, found in (
         *((name, wanted, rope.get(name, config.get(name, wanted))) for name, wanted in _FIXED.items()),
         ("rope_type", "default", kind),
-        ("quantization_config", None, config.get("quantization_config")),
     ):
         if found != wanted:
             raise StudioError("models.native_other", file=str(file), name=name, value=short(found, 40))
@@ -48,4 +56,12 @@ def published_form(config: dict[str, Any], file: Path) -> dict[str, Any]:
     if not isinstance(theta, (int, float)) or not (math.isfinite(theta) and theta > 0):
         raise StudioError("models.native_other", file=str(file), name="rope_theta", value=short(theta, 40))
     fixed = {"model_type": "chatglm", "multi_query_attention": True, "rope_ratio": theta / _THETA}
-    return fixed | {published: config[name] for name, published in _NAMES.items()}
+    kept = {name: config[name] for name in _KEPT if name in config}
+    return fixed | kept | {published: config[name] for name, published in _NAMES.items()}
+
+
+def _may_be_ours(config: dict[str, Any], folder: Path) -> bool:
+    """Whether it has as many tokens as ChatGLM3, or a vocabulary of sentencepiece, which other families of that type
+    do not have."""
+    tokens = config.get("vocab_size")
+    return tokens == _TOKENS or (isinstance(tokens, int) and (folder / "tokenizer.model").is_file())

@@ -7,7 +7,9 @@ unless the user names what the folder should hold.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,24 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import Entry, catalogue
+from glmstudio.models.family import refuse_other_family
+from glmstudio.models.folder import make_index, weight_files, weight_index
 from glmstudio.models.hub.download import DownloadProgress, Options, Tell, download, lock
 from glmstudio.models.verify import verify
 
+_SAY_REPAIR = {  # problems whose remedy is a repair
+    "models.missing_file", "models.no_index", "models.other_index", "models.other_size", "models.truncated",
+    "models.unfinished", "models.vocabulary_broken", "models.vocabulary_other", "models.vocabulary_size",
+    "models.web_page", "models.wrong_bytes",
+}  # fmt: skip
 _LAYOUTS = {".bin": "bin", ".safetensors": "safetensors"}
 
 
 def repair(model: Entry, folder: Path, options: Options, tell: Tell) -> None:
-    """Make the model in `folder` whole, from where it came from. Raises StudioError; nothing that is right is lost."""
+    """Make the model in `folder` whole, from where it came from. Raises StudioError; nothing that is right is lost.
+
+    A model that is at no hub is made whole from what is there, which can be enough: an index lists its shards.
+    """
     progress = DownloadProgress("checking")
 
     def reading(done: int, total: int) -> None:
@@ -32,8 +44,13 @@ def repair(model: Entry, folder: Path, options: Options, tell: Tell) -> None:
 
     with lock(folder):
         verification.forget(folder)
+        indexed = not options.replace and make_index(folder)
         problems = verify(folder, full=True, tell=reading) if folder.is_dir() else []
-        broken = {Path(str(problem.values.get("file", ""))).name for problem in problems}
+        if indexed and not problems:
+            return
+        if not model.published:
+            raise StudioError("models.no_origin", folder=str(folder))
+        broken = {name for problem in problems for name in _files_named(folder, problem)}
         converted = manifest.converted(folder)
         broken |= {name for name in converted if not (folder / name).is_file()}
         if broken & set(converted):
@@ -41,7 +58,22 @@ def repair(model: Entry, folder: Path, options: Options, tell: Tell) -> None:
             converted = []
     # Converted weights that are right stay in use; at a hub there are only the published ones.
     layout = "none" if converted else layout_of(folder)
-    download(model, folder, replace(options, layout=layout, broken=tuple(broken)), tell)
+    try:
+        download(model, folder, replace(options, layout=layout, broken=tuple(broken)), tell)
+    except StudioError as problem:
+        if problem.key in _SAY_REPAIR:  # what was just done
+            raise StudioError("models.repair_failed", problem=problem) from problem
+        raise
+
+
+def _files_named(folder: Path, problem: StudioError) -> Iterator[str]:
+    """The files that may be to blame for a problem: the one that it names, and the index that names that one."""
+    file = Path(str(problem.values.get("file", "")))
+    yield file.name
+    if file.suffix in _LAYOUTS:
+        with contextlib.suppress(StudioError, OSError):
+            index = weight_index(folder)
+            yield index.name if index else file.name
 
 
 def origin(name: str, folder: Path) -> Entry:
@@ -63,11 +95,15 @@ def origin(name: str, folder: Path) -> Entry:
     for part in (said.rsplit("/", 1)[-1].lower(), folder.name.lower()):
         if part in known:
             return known[part]
+    if isinstance(config, dict) and config:
+        refuse_other_family(folder, config)
     raise StudioError("models.no_origin", folder=str(folder))
 
 
 def layout_of(folder: Path) -> str:
     """The form of the weights that the folder has ("bin", "safetensors"); empty where there are none."""
+    with contextlib.suppress(StudioError, OSError):
+        return _LAYOUTS.get(weight_files(folder)[0].suffix, "")
     for file in sorted(folder.glob("*")):
         if re.fullmatch(r"(pytorch_)?model[\w.-]*\.(bin|safetensors)", file.name):
             return _LAYOUTS[file.suffix]

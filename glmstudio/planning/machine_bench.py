@@ -187,6 +187,11 @@ def candidates() -> tuple[Candidate, ...]:
     return (*made, Candidate(demo.name, demo.title, demo.ready, demo.size_bytes, shape_of(demo.path), demo.name))
 
 
+def cores() -> int:
+    """How many cores a child may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _ask(device: str) -> BenchRequest:
     models = list_models()
     folder = paths().models
@@ -256,8 +261,7 @@ def _made(kept: dict[str, Any]) -> Bench:
 
 
 def _machine(card: str) -> MeasuredMachine:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return MeasuredMachine(card, processor_name(), cores, int(psutil.virtual_memory().total))
+    return MeasuredMachine(card, processor_name(), cores(), int(psutil.virtual_memory().total))
 
 
 def _file() -> Path:

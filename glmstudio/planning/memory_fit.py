@@ -17,6 +17,7 @@ from glmstudio.errors import StudioError
 from glmstudio.models import find_model
 from glmstudio.planning.memory import BYTES, Computing, Need, WorstBatch, need
 from glmstudio.planning.model_shape import ModelShape, shape_of
+from glmstudio.units import memory_bytes
 
 MARGIN = 0.96  # of the memory that is free: the rest is what the estimate may miss
 _PACKS = (8192, 4096, 2048, 1024, 1)  # tokens of a pack; the last one: each conversation by itself
@@ -53,6 +54,7 @@ class PresetFit:
     need: Need | None
     place: DeviceMemory | None
     problem: StudioError | None
+    shape: ModelShape | None = None
 
 
 def fit(settings: Settings) -> PresetFit:
@@ -63,7 +65,11 @@ def fit(settings: Settings) -> PresetFit:
     except StudioError as error:
         return PresetFit(None, None, error)
     _, needed, changes = fit_memory(settings, shape, place, at_most)
-    return PresetFit(needed, place, None if place.holds(needed) else too_big(needed, place, changes))
+    problem = None if place.holds(needed) else too_big(needed, place, changes)
+    host, there = needed.host * place.processes, psutil.virtual_memory().total
+    if problem is None and host > there * MARGIN:
+        problem = StudioError("runs.host_small", need=memory_bytes(host), free=memory_bytes(there))
+    return PresetFit(needed, place, problem, shape)
 
 
 def device_memory_of(device: str, processes: int = 0, *, alone: bool = False) -> DeviceMemory:
@@ -162,7 +168,8 @@ def too_big(needed: Need, place: DeviceMemory, changes: dict[str, Any]) -> Studi
     """Why it does not fit, and what would help."""
     key = "runs.does_not_fit" if changes else "runs.never_fits"
     said = ", ".join(f"{name}={value}" for name, value in changes.items())
-    return StudioError(key, need=needed.total / 1e9, free=place.free / 1e9, total=place.total / 1e9, changes=said)
+    need, free, total = (memory_bytes(each) for each in (needed.total, place.free, place.total))
+    return StudioError(key, need=need, free=free, total=total, changes=said)
 
 
 def _gentle(settings: Settings, device: str) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,8 @@ from glmstudio.planning.memory import Need, WorstBatch, trained
 from glmstudio.planning.memory_fit import MARGIN, DeviceMemory, fit_memory, sharing_batch, too_big
 from glmstudio.planning.model_shape import ModelShape, shape_of
 from glmstudio.planning.probe import Probe, look_probe
+from glmstudio.planning.sharing import Sharing, propose_sharing
+from glmstudio.units import memory_bytes, size
 
 MOST_PASSES = 10  # through the data: more wear a few answers in and everything else out
 _MOST_STEPS = 20_000  # that a number of passes becomes
@@ -33,15 +35,20 @@ class Plan:
     """What a run needs and gives. Sizes in bytes; `seconds` is for all steps, where a probe has measured.
 
     `remedy` holds the settings that would make it fit, the least harmful first; empty where it fits or nothing helps.
-    `learned_from` and `held_back` count conversations; `epochs` are the passes through those learned from, and where
+    `learned_from` and `held_back` count conversations, `trained_tokens` and `trained_labels` the tokens of the former;
+    `auto_validation`: nobody asked for those held back. `epochs` are the passes through those learned from, and where
     these are too many and nobody asked for passes, `fewer_steps` makes `MOST_PASSES` of them. `mixed` of those learned
     from are general records.
     """
 
     settings: Settings
+    shape: ModelShape
     place: DeviceMemory
     need: Need
+    tokens: int  # of all steps
     learned_from: int
+    trained_tokens: int
+    trained_labels: int
     held_back: int
     mixed: int
     epochs: float
@@ -54,6 +61,8 @@ class Plan:
     remedy: dict[str, Any]
     at_once: int  # tokens that are computed at once at most, padding included
     twice: int  # layers that are computed twice
+    sharing: Sharing | None = None  # what it would gain to compute common beginnings once
+    auto_validation: bool = False
 
     def passes_of(self, steps: int) -> int:
         """How often so many steps go through the data, roughly."""
@@ -66,9 +75,9 @@ class Plan:
             return too_big(self.need, self.place, self.remedy)
         host, free = self.need.host * self.place.processes, psutil.virtual_memory().available
         if host > free * MARGIN:
-            return StudioError("runs.host_small", need=host / 1e9, free=free / 1e9)
+            return StudioError("runs.host_small", need=memory_bytes(host), free=memory_bytes(free))
         if self.disk > self.disk_free:
-            return StudioError("runs.disk_small", need=self.disk / 1e9, free=self.disk_free / 1e9)
+            return StudioError("runs.disk_small", need=size(self.disk), free=size(self.disk_free))
         return None
 
     def to_json(self) -> dict[str, Any]:
@@ -99,11 +108,10 @@ class Plan:
 
 def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Selection) -> Plan:
     """The plan for data that are read. Raises StudioError for a model that cannot be used."""
-    shape = shape_of(ready_model(settings.model).path)
-    held = 0
-    if settings.validation_share and not settings.validation:
-        held = int(held_back(store.table, chosen, settings.validation_share, settings.seed).sum())
-    learned_from = max(1, chosen.used - held)
+    model = ready_model(settings.model).path
+    shape = shape_of(model)
+    learned = ~held_back(store.table, chosen, 0.0 if settings.validation else settings.validation_share, settings.seed)
+    learned_from, trained_tokens = max(1, int(learned.sum())), int(chosen.ends[learned].sum())
     settings = in_steps(settings, learned_from, facts=store.form == "facts")
 
     def largest(other: Settings) -> WorstBatch:
@@ -112,19 +120,25 @@ def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Sel
     planned, needed, changes = fit_memory(settings, shape, place, largest)
     again = (planned.checkpoint_layers or shape.layers) if planned.gradient_checkpointing == "on" else 0
     probe = look_probe(planned, place.device, store.key)
-    per_step = settings.batch_size * settings.accumulation
-    tokens = settings.steps * per_step * chosen.tokens / chosen.used
-    epochs = settings.steps * per_step / learned_from
-    fewer = max(1, MOST_PASSES * learned_from // per_step)
+    sharing = propose_sharing(planned, model, store, chosen)
+    if sharing:
+        other, _, _ = fit_memory(dataclasses.replace(settings, shared_prompts=sharing.most), shape, place, largest)
+        sharing = dataclasses.replace(sharing, settings=other, probe=look_probe(other, place.device, store.key))
+    epochs = settings.steps * settings.batch_size * settings.accumulation / learned_from
+    tokens = round(epochs * trained_tokens)
     return Plan(
         settings=planned,
+        shape=shape,
         place=place,
         need=needed,
+        tokens=tokens,
         learned_from=learned_from,
-        held_back=held,
+        trained_tokens=trained_tokens,
+        trained_labels=int(chosen.labels[learned].sum()),
+        held_back=int((~learned).sum()),
         mixed=chosen.mixed,
         epochs=epochs,
-        fewer_steps=fewer if epochs > MOST_PASSES and fewer < settings.steps and not settings.epochs else None,
+        fewer_steps=_fewer_steps(settings, epochs, learned_from),
         longest=int(chosen.ends.max()),
         probe=probe,
         seconds=tokens / probe.tokens_per_second if probe.tokens_per_second else None,
@@ -133,7 +147,14 @@ def make_plan(settings: Settings, place: DeviceMemory, store: Store, chosen: Sel
         remedy=changes,
         at_once=largest(planned).tokens,
         twice=min(again, shape.layers),
+        sharing=sharing,
     )
+
+
+def _fewer_steps(settings: Settings, epochs: float, learned_from: int) -> int | None:
+    """The steps of `MOST_PASSES`, where there are more and nobody asked for passes."""
+    fewer = max(1, MOST_PASSES * learned_from // (settings.batch_size * settings.accumulation))
+    return fewer if epochs > MOST_PASSES and fewer < settings.steps and not settings.epochs else None
 
 
 def in_steps(settings: Settings, conversations: int, *, facts: bool) -> Settings:

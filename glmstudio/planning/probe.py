@@ -30,7 +30,17 @@ from glmstudio.system.portable.signals import KILL
 
 STEPS = 3
 _GRACE = 5.0
-_IRRELEVANT = ("steps", "save_every", "keep_checkpoints", "sample_prompt", "validation", "validation_share", "seed")
+_IRRELEVANT = (
+    "steps",
+    "save_every",
+    "keep_checkpoints",
+    "sample_prompt",
+    "report_to",
+    "validation",
+    "validation_share",
+    "validation_auto",
+    "seed",
+)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.models import list_models, ready_model
+from glmstudio.models.folder import holds_prefix
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import FACTS, SAMPLE
 from glmstudio.planning import engines
@@ -32,6 +33,9 @@ from glmstudio.rundir.run import find_run
 
 EngineProblem = Callable[[Settings, str], StudioError | None]
 READ_NOW = reader()
+ENOUGH_TO_VALIDATE = 50  # conversations
+_VALIDATED = 0.05  # of them
+_MOST_VALIDATED = 200  # more cost time at each checkpoint and say little more
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class RunRequest:
         if settings.validation:
             settings = replace(settings, validation=str(Path(settings.validation).expanduser().resolve()))
         model = ready_model(settings.model)
+        if holds_prefix(model.path):
+            raise StudioError("models.holds_prefix", folder=str(model.path))
         if settings.model not in {known.name for known in list_models()}:
             settings = replace(settings, model=str(model.path))  # the run's folder is not where we stand
         if self.cluster:
@@ -85,7 +91,7 @@ class Resolved:
     """A request as far as it could be worked out; `problem` is the first thing that stands in the way.
 
     `settings` are complete, with absolute paths; those of the `plan` have "auto" decided. `warm_start` is the folder
-    that the training goes on from.
+    that the training goes on from. `auto_validation`: conversations are held out although nobody asked for it.
     """
 
     request: RunRequest | None = None
@@ -94,6 +100,7 @@ class Resolved:
     data: Store | None = None
     selection: Selection | None = None
     warm_start: Path | None = None
+    auto_validation: bool = False
     plan: Plan | None = None
     problem: StudioError | None = None
 
@@ -105,6 +112,7 @@ class Resolved:
         warm_start = _warm_start(self.settings)
         memory = device_memory_of(self.device, self.settings.processes, alone=alone)
         plan = make_plan(self.settings, memory, self.data, self.selection)
+        plan = replace(plan, auto_validation=self.auto_validation)
         problem = engine_problem(self.settings, self.device) or plan.problem
         return replace(self, warm_start=warm_start, plan=plan, problem=problem)
 
@@ -132,10 +140,22 @@ def resolve(
         known = replace(known, data=data)
         if settings.validation:
             read(Path(settings.validation), model, PLAIN, settings.max_length).select("drop", settings.max_length)
-        known = replace(known, selection=data.select(settings.bad_records, settings.max_length))
+        chosen = data.select(settings.bad_records, settings.max_length)
+        validated = with_validation(settings, data, chosen)
+        known = replace(known, settings=validated, selection=chosen, auto_validation=validated != settings)
         return known.planned(engine_problem=engine_problem)
     except StudioError as problem:
         return replace(known, problem=problem)
+
+
+def with_validation(settings: Settings, data: Store, chosen: Selection) -> Settings:
+    """The settings with a share to validate, where nobody said how, and the data are enough; facts are all learned."""
+    said = settings.validation or settings.validation_share or not settings.validation_auto
+    facts = "facts" in (data.form, settings.best_by)
+    if said or facts or chosen.used < ENOUGH_TO_VALIDATE:
+        return settings
+    share = min(_VALIDATED, _MOST_VALIDATED / chosen.used)
+    return replace(settings, validation_share=round(share, 6))
 
 
 def _data(settings: Settings, data: Path | None) -> Path:

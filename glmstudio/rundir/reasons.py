@@ -10,7 +10,7 @@ from pathlib import Path
 from glmstudio.errors import StudioError
 from glmstudio.files import opened
 from glmstudio.system.portable.signals import KILL
-from glmstudio.units import size
+from glmstudio.units import memory_bytes
 
 _TAIL = 40_000
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -52,7 +52,8 @@ def out_of_memory(text: str, *, free: int | None = None, total: int | None = Non
     freed, whole = freed if freed is not None else free, whole if whole is not None else total
     if wanted is None or freed is None or whole is None:
         return StudioError("runs.out_of_memory")
-    return StudioError("runs.out_of_card_memory", wanted=size(wanted), free=size(freed), total=size(whole))
+    said = {"wanted": wanted, "free": freed, "total": whole}
+    return StudioError("runs.out_of_card_memory", **{name: memory_bytes(count) for name, count in said.items()})
 
 
 def _of_a_process(cause: StudioError, text: str) -> StudioError:

@@ -32,6 +32,8 @@ class RunFiles:
     EXAM = "exam.json"  # of a run that is taught facts, what it must keep                   (trainer)
     SCORE = "score"  # a folder: what was asked of the result, and what it answered          (knowledge)
     SCORE_LOG = "score.log"  # what the process printed that asked                           (supervisor)
+    TRACKER = "tracker.json"  # why W&B, SwanLab or trackio do not get the figures           (tracking)
+    PROMPTS = "prompts.json"  # its owner's test questions, with the last answers             (chat)
     NOTES = "notes.json"  # what its owner wrote about it                                    (manage)
     LOG = "train.log"  # what the processes printed
     STOP = "stop.json"  # a wish to stop                                                     (stop)

@@ -24,7 +24,7 @@ from glmstudio.runs.manage import leave_queue
 from glmstudio.runs.start import advance
 from glmstudio.system import process
 from glmstudio.system.portable.signals import CONTINUE, KILL, TERMINATE
-from glmstudio.units import size
+from glmstudio.units import memory_bytes
 from glmstudio.untrusted import table
 
 AGENT_GRACE = 34.0  # torchrun itself waits 30 s for workers that ignore its SIGTERM
@@ -119,7 +119,7 @@ class _Stop:
             port = (attempt if same else self._attempt).port  # of several machines; those of one have none
             free = port is None or _becomes_free(port)
             key = "runs.stage.gone" if free else "runs.stage.gone_port"
-            stage = _with_machines(self._run, LazyText(key, {"port": str(port or "–"), "memory": size(held)}))
+            stage = _with_machines(self._run, LazyText(key, {"port": str(port or "–"), "memory": memory_bytes(held)}))
             if same:
                 proof = {"processes": 0, "port": port, "port_free": free, "memory": held, "time": time.time()}
                 said = {"run_id": self._id, "key": stage.key, "values": stage.values}

@@ -27,6 +27,7 @@ from glmstudio.rundir.reasons import by_signal, reason
 from glmstudio.rundir.record import RunFiles, RunRecord
 from glmstudio.rundir.run import last_word
 from glmstudio.runs.start import advance
+from glmstudio.runs.tracking import end_tracker, start_tracker
 from glmstudio.system import process
 from glmstudio.system.portable.limits import raise_open_files
 from glmstudio.system.portable.signals import HANG_UP, KILL, ignore
@@ -77,11 +78,13 @@ class Supervisor:
         """Train, and write down how it ended once nothing of it is left."""
         last_word(_HERE, RunFiles.RECORD, self._record.to_json())
         code, begin = 1, _log_size()
+        tracker = self._tracker()
         try:
             self._head = Coordinator.of(self._folder, self._record.to_json())
             code = self._with_others(self._head) if self._head else self._alone()
         except StudioError as problem:
             self._problem = problem
+        end_tracker(tracker)
         self._sweep()
         ending = self._ending(code, begin)
         if self._head:
@@ -90,6 +93,11 @@ class Supervisor:
             last_word(_HERE, RunFiles.STATUS, ending)
             notify(self._folder.name, ending)
         return code
+
+    def _tracker(self) -> subprocess.Popen[bytes] | None:
+        with contextlib.suppress(OSError), Path(RunFiles.LOG).open("ab") as log:
+            return start_tracker(self._record, self._folder, log)
+        return None
 
     def _alone(self) -> int:
         """Train on this machine."""

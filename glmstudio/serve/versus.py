@@ -1,7 +1,7 @@
-"""One question to the base and to what was learned, with the tools and the system text that the data had:
-`python -m glmstudio.serve.versus MODEL LEARNED OPENING QUESTION`, where OPENING is a run's `opening.json`.
+"""A base model and a whole model that a run made of it: `python -m glmstudio.serve.versus MODEL LEARNED`.
 
-The base answers before anything is put on it, so its column cannot show the tuned model by mistake.
+Each line of the input is a prompt, `{"ids": […]}`; each line of the output has the two answers, or a problem. It ends
+with its input. Both models stay in memory where there is room; else each answer loads its own, and `in_turn` says so.
 """
 
 from __future__ import annotations
@@ -12,46 +12,70 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
+
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.protocol.prompt import Message, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
-from glmstudio.files import read_table
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
+from glmstudio.jobs.presence import serving
 from glmstudio.serve.engine import Engine
 
-_LONGEST = 256  # tokens of an answer
+LONGEST = 256  # tokens of an answer
+_ROOM = 0.8  # of the free memory, the rest is for the answers
 
 
-def main(model: Path, learned: Path, opening: Path, question: str) -> int:
-    """Print the two answers as JSON: `base` and `tuned`; a problem instead of them where there is one."""
-    try:
-        answers = ask_both(model, learned, question, read_table(opening).get("ids", ()))
-    except StudioError as problem:
-        answers = {"problem": problem.to_json()}
-    sys.stdout.write(json.dumps(answers) + "\n")
+def main(model: Path, learned: Path) -> int:
+    """Answer every line."""
+    with serving():
+        pair: _Pair | None = None
+        for line in sys.stdin:
+            try:
+                pair = pair or _Pair(model, learned)
+                told = pair.ask(json.loads(line)["ids"])
+            except StudioError as problem:
+                told = {"problem": problem.to_json()}
+            sys.stdout.write(json.dumps(told) + "\n")
+            sys.stdout.flush()
     return 0
 
 
-def ask_both(model: Path, learned: Path, question: str, opening: Sequence[int] = ()) -> dict[str, Any]:
-    """The answer of the base, then of the tuned model, both without chance. Raises StudioError."""
-    tokenizer = Tokenizer(model)
-    prompt = chat_ids(tokenizer, [Message("user", question)], opening)
-    engine = Engine(AdapterPool(load_model(model)), tokenizer.stop_ids)
-    base = _answer(engine, tokenizer, prompt)
-    if (learned / "adapter.json").is_file():
-        engine.add("tuned", learned)
-        return {"base": base, "tuned": _answer(engine, tokenizer, prompt, "tuned")}
-    engine.end()
-    whole = Engine(AdapterPool(load_model(learned)), tokenizer.stop_ids)
-    return {"base": base, "tuned": _answer(whole, tokenizer, prompt)}
+class _Pair:
+    """The two models: `base` and `tuned`."""
+
+    def __init__(self, model: Path, learned: Path) -> None:
+        self._tokenizer = Tokenizer(model)
+        self._folders = {"base": model, "tuned": learned}
+        self._engines: dict[str, Engine] = {}
+
+    def ask(self, prompt: Sequence[int]) -> dict[str, Any]:
+        """The answer of each without chance. Raises StudioError."""
+        told: dict[str, Any] = {"in_turn": False}
+        for side in self._folders:
+            told["in_turn"] |= self._load(side)
+            ids = self._engines[side].generate(prompt, Sampling(temperature=0.0, max_tokens=LONGEST))
+            told[side] = self._tokenizer.decode(ids).strip()
+        return told
+
+    def _load(self, side: str) -> bool:
+        """Load one of them if it is not there; returns whether the other one had to leave for it."""
+        if side in self._engines:
+            return False
+        leaves = any(each.adapters.weight_bytes > _ROOM * _free() for each in self._engines.values())
+        if leaves:
+            for each in self._engines.values():
+                each.end()
+            self._engines.clear()
+        self._engines[side] = Engine(AdapterPool(load_model(self._folders[side])), self._tokenizer.stop_ids)
+        return leaves
 
 
-def _answer(engine: Engine, tokenizer: Tokenizer, prompt: list[int], adapter: str = "") -> str:
-    sampling = Sampling(temperature=0.0, max_tokens=_LONGEST)
-    return tokenizer.decode(engine.generate(prompt, sampling, adapter)).strip()
+def _free() -> int:
+    """Bytes of memory where a model is loaded to."""
+    return torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]))
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -13,7 +13,8 @@ from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.glm.adapters.adapter_files import load_prefix, save_official, save_prefix
-from glmstudio.glm.adapters.lora import ATTENTION, EVERY, Lora, attach_lora, load_lora, restore_lora, save_lora
+from glmstudio.glm.adapters.lora import ATTENTION, EVERY, Lora, attach_lora
+from glmstudio.glm.adapters.lora_files import load_lora, restore_lora, save_lora
 from glmstudio.glm.adapters.prefix import Prefix, attach_prefix
 from glmstudio.glm.layers import compile_layers
 from glmstudio.models.library import Model

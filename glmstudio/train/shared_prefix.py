@@ -5,16 +5,12 @@ Such a part has the same hidden states in all of them: a pack computes it once, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from glmstudio.data.openings import openings_of
 from glmstudio.data.store import Store
 from glmstudio.data.table import Numbers
-
-_LEAST = 16  # tokens; less is not worth a place of its own
 
 
 @dataclass(frozen=True)
@@ -47,15 +43,5 @@ class Prompts:
 def prompts_of(store: Store, rows: Numbers, ends: Numbers, user: int, most: int) -> Prompts:
     """The prompts of chosen rows up to their ends: all that stands before the first turn of the user, whose special
     token is `user`."""
-    families: dict[bytes, int] = {}
-    family, length = np.empty(len(rows), np.int64), np.zeros(len(rows), np.int64)
-    for at, (row, end) in enumerate(zip(rows.tolist(), ends.tolist(), strict=True)):
-        ids = store.ids(row, end)
-        turns = np.flatnonzero(ids == user)
-        before = int(turns[0]) if len(turns) else 0
-        if before < _LEAST or store.learned(row, before + 1).any():
-            family[at] = -1 - at
-            continue
-        length[at] = before
-        family[at] = families.setdefault(hashlib.sha256(ids[:before].tobytes()).digest(), len(families))
-    return Prompts(family, length, most)
+    found = openings_of(store, rows, ends, user)
+    return Prompts(found.family, found.length, most)

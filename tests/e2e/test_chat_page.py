@@ -127,6 +127,10 @@ def teach(page: Any, running: Studio) -> None:
     *_, record = read_records(running.home / "data" / "taught.jsonl")
     assert isinstance(record, Record)
     assert record.messages[-1].content == "It is 444."
+    page.click("#panel-chat-problem [data-act=train-kept]")
+    page.wait_for_selector("#panel-own [data-key='own-taught.jsonl'] .gs-good")
+    assert page.evaluate("location.hash") == "#finetune"
+    page.click(".gs-rail [data-go=chat]")
 
 
 def export(page: Any) -> None:

@@ -37,9 +37,10 @@ def choose(page: Any, name: str, preset: str = "demo/smoke", **settings: str) ->
     if settings:
         if page.locator("#panel-settings details[open]").count() == 0:
             page.click("#panel-settings summary")
+        if page.locator("#panel-settings [data-key=advanced][open]").count() == 0:
+            page.click("#panel-settings [data-key=advanced] > summary")
         for field, value in settings.items():
             page.locator(f"#panel-settings [data-field={field}]").fill(value)
-        page.click("#panel-settings [data-act=settings]")
         page.wait_for_selector("#panel-settings tbody tr")
     page.locator("#finetune-name input, #finetune-name textarea").fill(name)
     page.wait_for_selector("#finetune-start:not([disabled])", timeout=30_000)
@@ -128,7 +129,7 @@ def test_after_the_end_export_compare_with_base_and_chat(running: Studio, chromi
         page.wait_for_function("document.title.startsWith('● done')", timeout=30_000)
         page.click("#panel-run details[data-key=export] > summary")
         page.click("#panel-run [data-act=export][data-form=bundle]")
-        page.wait_for_selector("#panel-run [data-key=exported]", timeout=30_000)
+        page.wait_for_selector("#panel-run [data-key=exported-done-bundle]", timeout=30_000)
         bundle = home / "exports/done-bundle"
         assert json.loads((bundle / "data.json").read_text())["sha256"]
         assert (bundle / "result/prefix.safetensors").is_file()
@@ -142,7 +143,7 @@ def test_after_the_end_export_compare_with_base_and_chat(running: Studio, chromi
         page.click("#panel-run [data-key=checkpoint-4] [data-act=chat]")
         page.wait_for_selector("#panel-server >> text=checkpoint-4", timeout=60_000)
         page.wait_for_selector("#panel-server .gs-good", timeout=60_000)
-        assert ModelServer.current().adapters == (str(run.path / "checkpoints/checkpoint-4"),)
+        assert ModelServer.current().chosen == str(run.path / "checkpoints/checkpoint-4")
 
         page.click(".gs-rail [data-go=finetune]")
         choose(page, "beside", steps="8")
@@ -185,7 +186,6 @@ def test_a_preset_is_changed_saved_and_used(running: Studio, chromium: Any, home
         choose(page, "x", steps="33")
         page.locator("#panel-settings [data-field=steps]").fill("none")
         page.locator("#panel-settings [data-field=batch_size]").fill("0")
-        page.click("#panel-settings [data-act=settings]")
         page.wait_for_selector("#panel-settings [role=alert] :text('The setting “Batch size” cannot be 0')")
         assert "The setting “Steps” cannot be none" in page.inner_text("#panel-settings [role=alert]")
         page.locator("#panel-settings [data-field=preset_name]").fill("demo/mine")

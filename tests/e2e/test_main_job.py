@@ -80,7 +80,6 @@ def test_the_same_by_clicking(home: Path) -> None:
             page = visitor.open(first.url + "#finetune")
             page.click("#panel-settings summary")
             page.locator("#panel-settings [data-field=steps]").fill("500")  # enough for one tool
-            page.click("#panel-settings [data-act=settings]")
             page.locator("#finetune-name").locator("input, textarea").fill("clicked")
             page.click("#finetune-start:not([disabled])", timeout=60_000)
             page.wait_for_selector("#panel-run .gs-curve", timeout=180_000)

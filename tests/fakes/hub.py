@@ -7,6 +7,7 @@ The real clients work against it (`tests/test_fake_hub.py`). As a command:
 from __future__ import annotations
 
 import argparse
+import base64
 import bisect
 import fcntl
 import hashlib
@@ -22,7 +23,7 @@ import termios
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,6 +56,21 @@ class Faults:
     signature_uses: int = 0  # after so many uses an address answers 403; 0: never
     truncated: int = 0  # so many bodies end in their middle, without an error
     html: int = 0  # so many bodies are a login page
+    sums: str = ""  # how listings write checksums: see SPELLED
+    tags: str = ""  # and how answers tag files
+
+
+SPELLED: dict[str, Callable[[str], str]] = {  # how hubs and what stands before them write a checksum
+    "": str,
+    "upper": str.upper,
+    "prefix": lambda text: f"sha256:{text}",
+    "quoted": lambda text: f'"{text}"',
+    "weak": lambda text: f'W/"{text}"',
+    "base64": lambda text: base64.b64encode(bytes.fromhex(text)).decode(),
+    "short": lambda text: text[:32],
+    "none": lambda text: "",
+    "other": lambda text: hashlib.sha256(text.encode()).hexdigest(),
+}
 
 
 @dataclass(frozen=True)
@@ -338,7 +354,8 @@ class _Handler(BaseHTTPRequestHandler):
         if file is None:
             return {**named, "Type": "tree", "Size": 0, "Sha256": "", "IsLFS": False}
         size = file.stat().st_size
-        return {**named, "Type": "blob", "Size": size, "Sha256": self.hub.sums(file)[0], "IsLFS": _large(file)}
+        sha256 = SPELLED[self.hub.faults.sums](self.hub.sums(file)[0])
+        return {**named, "Type": "blob", "Size": size, "Sha256": sha256, "IsLFS": _large(file)}
 
     def _hugging_face(self, repo: str, rest: list[str], query: dict[str, str]) -> None:
         self.kind, files = "list", self.hub.files(repo)
@@ -368,7 +385,8 @@ class _Handler(BaseHTTPRequestHandler):
         if _large(file):  # git has only a note about it
             note = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
             git = hashlib.sha1(b"blob %d\0" % len(note) + note, usedforsecurity=False).hexdigest()
-            more["lfs"] = {"oid" if tree else "sha256": sha256, "size": size, "pointerSize": len(note)}
+            spelled = SPELLED[self.hub.faults.sums](sha256)
+            more["lfs"] = {"oid" if tree else "sha256": spelled, "size": size, "pointerSize": len(note)}
         named = {"type": "file", "oid": git} if tree else {"blobId": git}
         return {**named, "size": size, **more}
 
@@ -391,6 +409,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _about(self, protocol: str, repo: str, file: Path) -> dict[str, str]:
         """Headers that a hub gives with a file."""
+        about, tags = self._tags(protocol, repo, file), self.hub.faults.tags
+        return {
+            name: SPELLED[tags](text.strip('"')) if tags and "ETag" in name else text for name, text in about.items()
+        }
+
+    def _tags(self, protocol: str, repo: str, file: Path) -> dict[str, str]:
         sha256, git = self.hub.sums(file)
         if protocol == "modelscope":  # its store has tags of its own that say nothing about the content
             return {"ETag": f'"{sha256[:32].upper()}"', "X-Linked-ETag": sha256}

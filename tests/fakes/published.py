@@ -9,6 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
+from glmstudio.paths import DEMO
+
 CONFIG = Path(__file__).parents[1] / "golden" / "model" / "config.json"
 
 
@@ -24,8 +26,9 @@ def make_model(
     """A repository that looks like ChatGLM3's: random weights in whole files, and some that nobody needs."""
     folder, chance = root / repo, Random(seed)
     (folder / "notes").mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_bytes(CONFIG.read_bytes())
-    (folder / "tokenizer.model").write_bytes(chance.randbytes(30_000))
+    vocabulary = {"padded_vocab_size": 1600}  # a real one, as downloads read it
+    (folder / "config.json").write_text(json.dumps(json.loads(CONFIG.read_bytes()) | vocabulary, indent=2))
+    (folder / "tokenizer.model").write_bytes((DEMO / "model" / "tokenizer.model").read_bytes())
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ChatGLMTokenizer"}')
     (folder / "MODEL_LICENSE").write_text("A licence.\n")
     for name in ("modeling_chatglm.py", "README.md", "notes/more.txt"):
@@ -44,7 +47,8 @@ def _weights(folder: Path, kind: str, shards: int, shard_bytes: int, chance: Ran
         data = chance.randbytes(shard_bytes)
         if kind == "bin":
             with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_STORED) as archive:
-                archive.writestr(zipfile.ZipInfo(f"archive/data/{number}"), data)  # without the time of day
+                for name, held in (("data.pkl", b"\x80\x02}."), (f"data/{number}", data)):  # an empty table
+                    archive.writestr(zipfile.ZipInfo(f"archive/{name}"), held)  # without the time of day
             continue
         head = {f"tensor.{number}": {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}
         text = json.dumps(head).encode()

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from glmstudio.data.formats.absent import is_absent
 from glmstudio.data.formats.plain import normal_name
 from glmstudio.data.formats.wording import ParsedConversation
+from glmstudio.data.seen import SeenTable
 from glmstudio.errors import StudioError
 
 PAIRS = (
@@ -140,13 +143,22 @@ class FactConflicts:
     """The facts that came before, to know a question that comes again with another answer."""
 
     def __init__(self) -> None:
-        self._first: dict[str, tuple[int, str]] = {}
+        self._seen, self._lines, self._said = SeenTable(), array("Q"), array("Q")
 
     def contradiction(self, found: ParsedConversation, line: int) -> StudioError | None:
         """The problem of a fact whose question was answered otherwise before; what is new is remembered."""
-        asked, said = (same(turn["content"]) for turn in found.record["conversations"])
-        first, before = self._first.setdefault(asked, (line, said))
-        return None if said == before else StudioError("data.fact_two_answers", line=first)
+        asked, said = (_mark(same(turn["content"])) for turn in found.record["conversations"])
+        first = self._seen.first(asked, len(self._lines))
+        if first is None:
+            self._lines.append(line)
+            self._said.append(said)
+            return None
+        return None if said == self._said[first] else StudioError("data.fact_two_answers", line=self._lines[first])
+
+
+def _mark(text: str) -> int:
+    """The same for the same text, and in practice for no other."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _named(record: dict[Any, Any]) -> dict[str, Any]:
@@ -210,6 +222,6 @@ def _parts(text: str, signs: str) -> Iterator[str]:
 
 def _text(value: Any) -> str:
     """A plain value as text; anything else is none."""
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool) or is_absent(value):
         return ""
     return str(value).strip() if isinstance(value, (str, int, float)) else ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from glmstudio.data.formats.wording import ParsedConversation, conversation
+from glmstudio.data.formats.absent import is_absent, is_no_input
+from glmstudio.data.formats.wording import ParsedConversation, content_of, conversation
 from glmstudio.errors import StudioError
 
 PAIRS = (
@@ -15,14 +16,21 @@ PAIRS = (
     ("prompt", "completion"),
     ("question", "answer"),
     ("query", "response"),
+    ("input", "output"),
     ("content", "summary"),  # AdvertiseGen
     ("问题", "答案"),
     ("问题", "回答"),
     ("提问", "回答"),
     ("问", "答"),
+    ("输入", "输出"),
     ("q", "a"),
 )
 ALPACA = {"指令": "instruction", "输入": "input", "输出": "output", "系统": "system"}
+COLUMN_PAIRS = (*PAIRS, ("instruction", "output"), ("指令", "输出"))  # names of two columns of a table
+_SIDES = {  # what is in the name of a column that is mostly one of the two
+    "question": ("question", "prompt", "instruction", "query", "input", "问", "指令", "输入"),
+    "answer": ("answer", "response", "reply", "completion", "output", "summary", "答", "回复", "输出"),
+}
 QUESTION_AND_ANSWER = " · ".join(["instruction, output", "指令, 输出", *(", ".join(pair) for pair in PAIRS)])
 
 
@@ -31,10 +39,17 @@ def normal_name(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip("\ufeff \t\r\n").lower()
 
 
-def pair_of(record: dict[str, Any]) -> tuple[str, str] | None:
+def pair_of(record: dict[str, Any], pairs: Sequence[tuple[str, str]] = PAIRS) -> tuple[str, str] | None:
     """The names of the question and the answer in this record; None where it has no such pair."""
     names = {normal_name(name): name for name in record if isinstance(name, str)}
-    return next(((names[one], names[other]) for one, other in PAIRS if one in names and other in names), None)
+    return next(((names[one], names[other]) for one, other in pairs if one in names and other in names), None)
+
+
+def side_of(name: str) -> str:
+    """Whether a column is "question" or "answer", as far as its name tells; "" where it does not."""
+    plain = normal_name(name)
+    exact = next((side for pair in COLUMN_PAIRS for side, each in zip(_SIDES, pair, strict=True) if each == plain), "")
+    return exact or next((side for side, parts in _SIDES.items() if any(part in plain for part in parts)), "")
 
 
 def in_alpaca_words(record: dict[str, Any]) -> dict[str, Any] | None:
@@ -58,10 +73,9 @@ def from_alpaca(record: dict[str, Any]) -> ParsedConversation:
         raise StudioError("data.field_missing", field="output")
     more = record.get("input")
     question = record["instruction"]
-    if isinstance(more, str) and more.strip():
+    if not is_no_input(more):
+        more = more if isinstance(more, str) else json.dumps(more, ensure_ascii=False)
         question = f"{question}\n{more}" if question else more
-    elif not isinstance(more, (str, type(None))):
-        question = f"{question}\n{json.dumps(more, ensure_ascii=False)}"
     return _asked(record, question, record["output"])
 
 
@@ -79,7 +93,9 @@ def _asked(record: dict[str, Any], question: Any, answer: Any) -> ParsedConversa
     turns = [{"role": "system", "content": record["system"]}] if record.get("system") else []
     for asked, said in _history(record.get("history")):
         turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-    turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    number = len(turns) + 1
+    turns.append({"role": "user", "content": content_of(question, "user", number)})
+    turns.append({"role": "assistant", "content": content_of(answer, "assistant", number + 1)})
     return conversation(turns)
 
 
@@ -93,4 +109,8 @@ def _history(value: Any) -> list[tuple[Any, Any]]:
         return []
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise StudioError("data.history")
-    return [(pair[0], pair[1]) for pair in value]
+    return [(_or_none(pair[0]), _or_none(pair[1])) for pair in value]
+
+
+def _or_none(value: Any) -> Any:
+    return None if is_absent(value) else value

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from glmstudio.errors import StudioError
-from glmstudio.models.family import refuse_other_vocabulary
+from glmstudio.files import read_table
+from glmstudio.models.contents.vocabulary import SPECIAL_TOKENS, read_vocabulary, refuse_other_size
 
-SPECIAL_TOKENS = (
-    "[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>",
-)  # fmt: skip
 PAD, BOS, EOS = 0, 1, 2
 
 
@@ -22,19 +20,13 @@ class Tokenizer:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Read `folder/tokenizer.model`. Raises StudioError where it is absent or not a vocabulary."""
-        from sentencepiece import SentencePieceProcessor
-
+        """Read `folder/tokenizer.model`. Raises StudioError where it is absent, no vocabulary, or not the model's."""
         file = Path(folder) / "tokenizer.model"
         if not file.is_file():
             raise StudioError("data.tokenizer_missing", file=str(file))
-        try:
-            refuse_other_vocabulary(file)
-            self._pieces = SentencePieceProcessor(model_file=str(file))
-            self.pieces: int = self._pieces.vocab_size()
-            self._pieces.decode(self._pieces.encode("A b 你好 🙂\n"))  # a broken one breaks here
-        except (RuntimeError, OSError, ValueError, IndexError) as error:
-            raise StudioError("data.tokenizer_broken", file=str(file)) from error
+        self._pieces = read_vocabulary(file)
+        self.pieces: int = self._pieces.vocab_size()
+        refuse_other_size(file, self.pieces, read_table(file.with_name("config.json")).get("padded_vocab_size"))
         self.special: dict[str, int] = {name: self.pieces + index for index, name in enumerate(SPECIAL_TOKENS)}
         self._names = {index: name for name, index in self.special.items()}
 

@@ -50,13 +50,33 @@ def call_content(name: str, arguments: dict[str, Any]) -> str:
 
 def read_arguments(value: Any) -> dict[str, Any] | None:
     """A call's arguments, given as an object or as its JSON text; None where they are neither."""
+    return arguments_of(value)[0]
+
+
+def arguments_of(value: Any) -> tuple[dict[str, Any] | None, bool]:
+    """The same, and whether they were encoded twice: the JSON text of a JSON text."""
     if value is None or (isinstance(value, str) and not value.strip()):
-        return {}
+        return {}, False
+    twice = False
     try:
-        value = json.loads(value) if isinstance(value, str) else value
+        read = json.loads(value) if isinstance(value, str) else value
+        if isinstance(read, str):
+            read, twice = json.loads(read), True
+    except (ValueError, RecursionError):
+        return None, False
+    return (read, twice) if isinstance(read, dict) else (None, False)
+
+
+def json_arguments(text: str) -> dict[str, Any] | None:
+    """The arguments that a body is as JSON, bare or in a fence; None where it is none."""
+    inside = fenced(text).strip().removeprefix("json").strip()
+    if not inside.startswith("{") or len(inside) > LONGEST_CALL:
+        return None
+    try:
+        read = json.loads(inside)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return read if isinstance(read, dict) else None
 
 
 def parse_call(text: str) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from glmstudio.data.protocol.tool_calls import CallError, parse_call, render_call
-from glmstudio.data.protocol.turns import number_of
+from glmstudio.data.protocol.tool_calls import CallError, call_content, parse_call, render_call
+from glmstudio.data.protocol.turns import WRITTEN, number_of
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 
@@ -39,6 +40,25 @@ def wrong_calls(record: dict[str, Any]) -> Iterator[StudioError]:
         yield from _arguments(tools[name] if tools else None, turn["parameters"], number, name)
 
 
+def without_null_arguments(turns: list[dict[Any, Any]], tools: Any) -> tuple[list[dict[Any, Any]], list[int]]:
+    """The turns whose calls have no nulls that their tool does not ask for, and the places of those that had some.
+
+    Who unites the columns of several tools, as `datasets` does, gives each call the arguments of all of them.
+    """
+    named = _by_name(tools) or {}
+    out, places = [], []
+    for place, turn in enumerate(turns):
+        schema = named.get(turn["name"]) if turn["role"] == "tool" else None
+        kept = _wanted(schema, turn["parameters"]) if schema is not None else None
+        if kept is None or kept == turn["parameters"]:
+            out.append(turn)
+            continue
+        places.append(place)
+        written = {WRITTEN: call_content(turn["name"], kept)} if WRITTEN in turn else {}
+        out.append(turn | {"parameters": kept} | written)
+    return out, places
+
+
 def _arguments(schema: Any, arguments: dict[str, Any], number: int, name: str) -> Iterator[StudioError]:
     about = {"number": number, "name": short(name)}
     try:
@@ -66,6 +86,40 @@ def _by_name(tools: Any) -> dict[str, Any] | None:
     return named
 
 
+def _wanted(schema: Any, value: Any, depth: int = 0) -> Any:
+    """A value without the nulls in its objects that the schema neither requires nor allows."""
+    if not isinstance(schema, dict) or depth > _DEEPEST:
+        return value
+    if isinstance(value, list):
+        return [_wanted(schema.get("items"), each, depth + 1) for each in value]
+    known = schema.get("properties")
+    if not isinstance(value, dict) or not isinstance(known, dict):
+        return value
+    required = schema.get("required")
+    required = required if isinstance(required, list) else ()
+    kept = {}
+    for name, inner in value.items():
+        if not _is_nothing(inner) or name in required or _may_be_null(schema, known.get(name)):
+            kept[name] = _wanted(known.get(name), inner, depth + 1)
+    return kept
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _may_be_null(schema: Any, inner: Any) -> bool:
+    """Whether null is a value of this property of a schema; of one that is not known, where others are welcome."""
+    if inner is None:
+        return _open_to_more(schema)
+    return next(_differences(inner, None, ""), None) is None
+
+
+def _open_to_more(schema: Any) -> bool:
+    more = schema.get("additionalProperties")
+    return more is True or isinstance(more, dict) or "patternProperties" in schema
+
+
 def _differences(schema: Any, value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Where a value breaks its schema: the place, the key of what is wrong there, and what was expected."""
     if not isinstance(schema, dict) or depth > _DEEPEST:
@@ -90,14 +144,13 @@ def _differences(schema: Any, value: Any, place: str, depth: int = 0) -> Iterato
 
 def _inside(schema: Any, value: dict[str, Any], place: str, depth: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
     known = schema["properties"]
-    more = schema.get("additionalProperties")
-    open_to_more = more is True or isinstance(more, dict) or "patternProperties" in schema
+    open_to_more = _open_to_more(schema)
     required = schema.get("required")
     for name in required if isinstance(required, list) else ():
         if isinstance(name, str) and name not in value:
             yield _joined(place, name), "data.call_missing", {}
     for name, inner in value.items():
-        if name in known:
+        if known.get(name) is not None:
             yield from _differences(known[name], inner, _joined(place, name), depth + 1)
         elif not open_to_more:
             yield _joined(place, name), "data.call_extra", {}

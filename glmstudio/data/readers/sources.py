@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
 import importlib.util
 import io
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from glmstudio.data.readers.encodings import encoding_of
 from glmstudio.errors import StudioError
 
 RECORDS = (".json", ".jsonl", ".csv", ".xlsx")
@@ -23,6 +23,8 @@ MOST = 10_000  # files and folders in a folder of data: whoever types a path pas
 _HEAD = 1 << 20
 _CHUNK = 1 << 18
 _BROKEN = re.compile("[\udc80-\udcff]")
+
+_SHEET = re.compile(r"(.+\.xlsx)#([^#/\\]+)", re.IGNORECASE)
 
 Moved = Callable[[int], None]
 
@@ -36,7 +38,7 @@ def source_files(path: str | Path) -> list[Path]:
     """
     source = Path(path)
     try:
-        if not source.is_dir() or source.suffix.lower() in KINDS:
+        if not source.is_dir() or kind_of(source) in KINDS:
             _check_file(source)
             return _readable([source])
         found = sorted(_walk(source))
@@ -49,14 +51,29 @@ def source_files(path: str | Path) -> list[Path]:
     return [file for file in found if not is_text_file(file)] or _readable(found)
 
 
+def on_disk(file: Path) -> Path:
+    """The file itself, where a sheet of it is named: `answers.xlsx#Sheet2`."""
+    return file if (named := _named_sheet(file)) is None else named[0]
+
+
+def sheet_name(file: Path) -> str:
+    """The sheet that is named; "" for the first one."""
+    return "" if (named := _named_sheet(file)) is None else named[1]
+
+
+def kind_of(file: Path) -> str:
+    """How a data file's name ends, which says what it is."""
+    return on_disk(file).suffix.lower()
+
+
 def is_text_file(file: Path) -> bool:
     """Whether a data file holds running text instead of records."""
-    return file.suffix.lower() in TEXTS
+    return kind_of(file) in TEXTS
 
 
 def total_size(path: str | Path) -> int:
     """The bytes of a source's files. Raises StudioError where it cannot be read."""
-    return sum(file.stat().st_size for file in source_files(path))
+    return sum(on_disk(file).stat().st_size for file in source_files(path))
 
 
 @contextmanager
@@ -70,7 +87,9 @@ def open_text(file: Path, *, newline: str | None = None, moved: Moved | None = N
             encoding = encoding_of(raw.read(_HEAD))
             raw.seek(0)
             counted = io.BufferedReader(_Counted(raw, moved), _CHUNK)
-            errors = "strict" if encoding == "utf-16" else "surrogateescape"  # half of two bytes has no sign
+            errors = (
+                "strict" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+            )  # half of two bytes has no sign
             with io.TextIOWrapper(counted, encoding=encoding, errors=errors, newline=newline) as text:
                 yield text
     except FileNotFoundError as error:
@@ -79,22 +98,6 @@ def open_text(file: Path, *, newline: str | None = None, moved: Moved | None = N
         raise StudioError("data.file_encoding", file=str(file)) from error
     except OSError as error:
         raise _unreadable(file, error) from error
-
-
-def encoding_of(head: bytes) -> str:
-    """UTF-16 where a mark says so; GB18030 where the bytes are that and are not UTF-8 with a slip; else UTF-8."""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    as_utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(head)
-    broken = len(_BROKEN.findall(as_utf8))
-    whole = sum(character > "\x7f" for character in as_utf8) - broken if broken else 0
-    if broken > whole:
-        try:
-            codecs.getincrementaldecoder("gb18030")("strict").decode(head)
-        except UnicodeDecodeError:
-            return "utf-8-sig"
-        return "gb18030"
-    return "utf-8-sig"
 
 
 def is_broken(text: str) -> bool:
@@ -120,15 +123,21 @@ class _Counted(io.RawIOBase):
 
 def _readable(files: list[Path]) -> list[Path]:
     """The same files. Raises StudioError where what reads them is not installed."""
-    one = next((file for file in files if file.suffix.lower() == ".pdf"), None)
+    one = next((file for file in files if kind_of(file) == ".pdf"), None)
     if one is not None and importlib.util.find_spec(PDF_READER) is None:
         raise StudioError("data.no_pdf_reader", file=str(one))
     return files
 
 
+def _named_sheet(file: Path) -> tuple[Path, str] | None:
+    found = _SHEET.fullmatch(file.name)
+    return None if found is None or os.path.lexists(file) else (file.with_name(found[1]), found[2])
+
+
 def _check_file(file: Path) -> None:
-    if file.suffix.lower() not in KINDS:
+    if kind_of(file) not in KINDS:
         raise StudioError("data.file_kind", file=str(file), kinds=", ".join(KINDS))
+    file = on_disk(file)
     if file.exists() and not file.is_file() and not file.is_dir():  # a pipe would be waited for
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     with file.open("rb"):  # says why it cannot be read before anything is built on it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,36 +13,40 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from glmstudio.data.formats import has_record_columns
 from glmstudio.data.formats.facts import several_of
-from glmstudio.data.formats.plain import QUESTION_AND_ANSWER, is_known, normal_name
-from glmstudio.data.readers.sources import Moved, is_broken, open_text
+from glmstudio.data.formats.plain import QUESTION_AND_ANSWER, normal_name
+from glmstudio.data.readers.sources import Moved, is_broken, kind_of, on_disk, open_text, sheet_name
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 
 _DELIMITERS = ",;\t"
+_BLANK = " \t\r\n\ufeff"
+_HINT = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_ERRORS = frozenset(("#N/A", "#VALUE!", "#REF!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#SPILL!", "#CALC!"))
 _LONGEST_CELL = 1 << 24
 _HEAD = 1 << 16
-_LARGEST_PART = 1 << 30  # bytes of a workbook's part when unpacked: a small file can pretend to any size
+_LARGEST_BOOK = 1 << 30  # bytes of a workbook when unpacked: a small file can pretend to any size
 
 Placed = tuple[int, Any]
 Known = Callable[[Iterable[str]], bool]
 
 
-def csv_rows(text: io.TextIOWrapper, longest: int, known: Known = is_known) -> Iterator[Placed]:
+def csv_rows(text: io.TextIOWrapper, longest: int, known: Known = has_record_columns) -> Iterator[Placed]:
     """Line number and row of a CSV table with comma, semicolon or tab; a StudioError where a row cannot be used, and
     where a line is longer than so many characters. `known` says whether its columns are those of records."""
     csv.field_size_limit(longest)
     lines = _Lines(text, longest)
     try:
-        header = next(lines, "")
+        header, delimiter, passed = _header(lines)
     except csv.Error:
         yield 1, too_long(longest)
         return
-    delimiter = max(_DELIMITERS, key=header.count)
     rows = csv.reader(_again(header, lines), delimiter=delimiter, strict=True)
     names: list[str] = []
     while True:
-        line = rows.line_num + 1
+        line = passed + rows.line_num + 1
         try:
             cells = next(rows, None)
         except csv.Error:
@@ -56,11 +61,24 @@ def csv_rows(text: io.TextIOWrapper, longest: int, known: Known = is_known) -> I
                 return
         elif any(is_broken(cell) for cell in cells):
             yield line, StudioError("data.line_encoding")
-        elif any(cells):
+        elif any(cell.strip() for cell in cells):
             yield line, _row(names, cells)
 
 
-def sheet_rows(file: Path, moved: Moved | None = None, known: Known = is_known) -> Iterator[Placed]:
+def _header(lines: Iterator[str]) -> tuple[str, str, int]:
+    """The first line that says something, the delimiter, and how many lines stand before it: empty ones, and Excel's
+    hint at the delimiter."""
+    passed, hinted = 0, ""
+    for line in lines:
+        if hint := _HINT.fullmatch(line.strip(_BLANK)):
+            hinted = hint[1]
+        elif line.strip(_BLANK + _DELIMITERS + '"'):
+            return line, hinted or max(_DELIMITERS, key=_QUOTED.sub("", line).count), passed
+        passed += 1
+    return "", ",", passed
+
+
+def sheet_rows(file: Path, moved: Moved | None = None, known: Known = has_record_columns) -> Iterator[Placed]:
     """Row number and row of the first sheet of an Excel workbook; a StudioError where a row cannot be used.
 
     Raises StudioError for a file that is no workbook. `moved` hears of the file's bytes, all at once.
@@ -76,23 +94,21 @@ def sheet_rows(file: Path, moved: Moved | None = None, known: Known = is_known) 
                 yield line, wrong
                 return
             continue
-        more = texts[len(names) :]
-        whole = texts if any(more) else [*texts, *[""] * (len(names) - len(texts))][: len(names)]
-        yield line, _row(names, whole)
+        yield line, _row(names, [*texts, *[""] * (len(names) - len(texts))])
     if moved is not None:
-        moved(file.stat().st_size)
+        moved(on_disk(file).stat().st_size)
 
 
 def raw_rows(file: Path, most: int) -> list[list[str]]:
     """The first rows of a table as they stand, without looking for names. Raises StudioError for what is no table."""
-    if file.suffix.lower() == ".xlsx":
+    if kind_of(file) == ".xlsx":
         cells = ([_text(cell) for cell in row] for _, row in _sheet(file))
         return list(islice((row for row in cells if any(cell.strip() for cell in row)), most))
     with open_text(file, newline="") as text:
         csv.field_size_limit(_LONGEST_CELL)
-        head = text.read(_HEAD)
-        delimiter = max(_DELIMITERS, key=head.partition("\n")[0].count)
-        rows = csv.reader(chain(io.StringIO(head, newline=""), text), delimiter=delimiter)
+        head = io.StringIO(text.read(_HEAD), newline="")
+        header, delimiter, _ = _header(head)
+        rows = csv.reader(chain([header], head, text), delimiter=delimiter)
         try:
             return list(islice((row for row in rows if any(cell.strip() for cell in row)), most))
         except csv.Error as error:
@@ -100,18 +116,19 @@ def raw_rows(file: Path, most: int) -> list[list[str]]:
 
 
 def _sheet(file: Path) -> Iterator[tuple[int, Sequence[Any]]]:
-    """Number and values of each row of the first sheet. Formulas count as what they were worth when it was saved."""
+    """Number and values of each row of the first sheet, or of the one that is named. Formulas count as what they were
+    worth when it was saved. Rows and columns that are hidden are read, too."""
     from openpyxl import load_workbook
 
     try:
-        with zipfile.ZipFile(file) as parts, warnings.catch_warnings():
-            if any(part.file_size > _LARGEST_PART for part in parts.infolist()):
+        with zipfile.ZipFile(on_disk(file)) as parts, warnings.catch_warnings():
+            if sum(part.file_size for part in parts.infolist()) > _LARGEST_BOOK:
                 raise StudioError("data.sheet_large", file=str(file))
             warnings.simplefilter("ignore")  # about fonts and the like
-            book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
+            book = load_workbook(on_disk(file), read_only=True, data_only=True, keep_links=False)
             if not book.worksheets:
                 return
-            sheet = book.worksheets[0]
+            sheet = _chosen(book, file)
             sheet.reset_dimensions()  # what the file says of its size can be anything
             yield from enumerate(sheet.iter_rows(values_only=True), 1)
             book.close()
@@ -123,9 +140,20 @@ def _sheet(file: Path) -> Iterator[tuple[int, Sequence[Any]]]:
         raise StudioError("data.sheet_unreadable", file=str(file)) from error
 
 
+def _chosen(book: Any, file: Path) -> Any:
+    """The sheet to read. Raises StudioError where the named one is not there."""
+    wanted, names = sheet_name(file), [sheet.title for sheet in book.worksheets]
+    if not wanted:
+        return book.worksheets[0]
+    if wanted not in names:
+        shown = ", ".join(short(name, 31) for name in names[:20])
+        raise StudioError("data.sheet_missing", file=str(on_disk(file)), sheet=short(wanted, 31), sheets=shown)
+    return book.worksheets[names.index(wanted)]
+
+
 def _text(cell: Any) -> str:
-    """A cell as it reads in the sheet: whole numbers without a point, days without a time."""
-    if cell is None:
+    """A cell as it reads in the sheet: whole numbers without a point, days without a time; a failed formula is none."""
+    if cell is None or (isinstance(cell, str) and cell in _ERRORS):
         return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
@@ -145,13 +173,24 @@ def _wrong_names(names: list[str], known: Known) -> StudioError | None:
     return StudioError("data.csv_columns", columns=seen or "–", known=QUESTION_AND_ANSWER)
 
 
+class Row(dict[str, Any]):
+    """A row by the names of its columns; `nameless` is the number of a column without a name that says something."""
+
+    nameless = 0
+
+
 def _row(names: list[str], cells: Sequence[str]) -> Any:
-    if len(cells) != len(names):
+    """Cells beyond the named columns are left out where they are empty: Excel writes some for each row, or for the
+    first rows alone."""
+    more = [place for place, cell in enumerate(cells) if cell.strip() and not (place < len(names) and names[place])]
+    named = max((place for place, name in enumerate(names, 1) if name), default=0)
+    if len(cells) < named or any(place >= len(names) for place in more):
         return StudioError("data.csv_cells", cells=len(cells), columns=len(names))
-    row: dict[str, Any] = {}
-    for name, cell in zip(names, cells, strict=True):
+    row = Row()
+    for name, cell in zip(names, cells, strict=False):
         if name:
             row[name] = [*row.get(name, []), cell] if several_of(name) else cell
+    row.nameless = more[0] + 1 if more else 0
     return row
 
 

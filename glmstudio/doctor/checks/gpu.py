@@ -12,8 +12,9 @@ from glmstudio.doctor.stale.stale_processes import list_stale
 from glmstudio.system.environment import in_container, in_wsl
 from glmstudio.system.nvml import Gpu, GpuReading, read_cards
 from glmstudio.system.portable.open_files import all_open_files
+from glmstudio.units import memory
 
-_NEED_MIB = 15 * 1024  # ChatGLM3-6B with P-Tuning, as the shipped preset has it, on a GPU of 16 GB
+_NEED_MIB = 14 * 1024  # ChatGLM3-6B with P-Tuning and gradient checkpointing, as the shipped preset for 16 GiB has it
 _UNNAMED_MIB = 500  # below that it is what programs and driver round
 _P2P_FIXED = (550, 40, 7)  # from this driver on, RTX 40 GPUs say themselves that they cannot reach each other
 _DEVICE = re.compile(r"/dev/nvidia\d+")
@@ -39,7 +40,7 @@ def driver(probes: Probes) -> Finding | list[Finding]:
 
 def _listed(cards: GpuReading) -> list[Finding]:
     lost = [found("error", "lost", subject=f"GPU {index}", index=index) for index in cards.lost]
-    names = ", ".join(f"{gpu.name} ({_gb(gpu.free_mib)} / {_gb(gpu.total_mib)} GB)" for gpu in cards.gpus)
+    names = ", ".join(f"{gpu.name} ({memory(gpu.free_mib)} / {memory(gpu.total_mib)})" for gpu in cards.gpus)
     return [*lost, found("ok", "ok", cards=names, count=len(cards.gpus), driver=cards.driver)] if cards.gpus else lost
 
 
@@ -50,7 +51,8 @@ def memory_free(probes: Probes) -> Finding | None:
     if not gpus:
         return None
     best = max(gpus, key=lambda gpu: gpu.free_mib)
-    values = {"index": best.index, "free": _gb(best.free_mib), "total": _gb(best.total_mib), "need": _gb(_NEED_MIB)}
+    free, total, need = memory(best.free_mib), memory(best.total_mib), memory(_NEED_MIB)
+    values = {"index": best.index, "free": free, "total": total, "need": need}
     if best.free_mib >= _NEED_MIB:
         return Finding("ok", "ok", values)
     if best.total_mib < _NEED_MIB:
@@ -62,7 +64,7 @@ def _holders(gpu: Gpu) -> str:
     by_size = sorted(gpu.processes, key=lambda process: -(process.used_mib or 0))
     named = [
         f"{process.name or '?'} ({process.pid}{', ' + process.user if process.user else ''}"
-        f"{', ' + _gb(process.used_mib) + ' GB' if process.used_mib is not None else ''})"
+        f"{', ' + memory(process.used_mib) if process.used_mib is not None else ''})"
         for process in by_size[:5]
     ]
     return ", ".join(named) or "?"
@@ -84,7 +86,7 @@ def unaccounted(probes: Probes) -> list[Finding] | None:
         Finding(
             "warning",
             case,
-            {"index": gpu.index, "unnamed": _gb(gpu.unnamed_mib or 0), "pids": pids},
+            {"index": gpu.index, "unnamed": memory(gpu.unnamed_mib or 0), "pids": pids},
             f"GPU {gpu.index}",
         )
         for gpu in gpus
@@ -142,10 +144,6 @@ def precision(probes: Probes) -> list[Finding] | None:
 def version(text: str) -> tuple[int, ...]:
     """A driver's version as numbers; empty for what is none."""
     return tuple(int(part) for part in re.findall(r"\d+", text))
-
-
-def _gb(mib: int) -> str:
-    return f"{mib / 1024:.1f}"
 
 
 def _card_on_bus() -> bool:

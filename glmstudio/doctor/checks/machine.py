@@ -18,8 +18,10 @@ from glmstudio.paths import paths
 from glmstudio.system.environment import in_container, in_wsl
 from glmstudio.system.portable import limits
 from glmstudio.system.portable.file_access import DISK_FULL
+from glmstudio.units import memory_bytes
 
-_GB = 1e9
+_GB = 1e9  # of a disk; memory is told in GiB
+_GIB = 2**30
 
 
 @check("disk.free", family="machine", before_start=True)
@@ -60,8 +62,8 @@ def memory(_: Probes) -> Finding:
     limited = limit is not None and limit < total
     if limit is not None and limited:
         total, free = limit, min(free, max(0, limit - used))
-    values = {"total": total / _GB, "free": free / _GB}
-    if free < 1.5 * _GB:
+    values = {"total": memory_bytes(total), "free": memory_bytes(free)}
+    if free < 1.5 * _GIB:
         return found("warning", "low", **values)
     return found("ok", "limited" if limited else "ok", **values)
 
@@ -72,9 +74,9 @@ def shared_memory(_: Probes) -> Finding | None:
     folder = Path("/dev/shm")  # noqa: S108  the place itself is looked at
     if not folder.is_dir():
         return None
-    total = shutil.disk_usage(folder).total / _GB
-    small = total < 1
-    return found("info" if small else "ok", "small" if small else "ok", megabytes=total * 1000)
+    total = shutil.disk_usage(folder).total
+    small = total < 1e9
+    return found("info" if small else "ok", "small" if small else "ok", size=memory_bytes(total))
 
 
 @check("sys.limits", family="machine")

@@ -22,6 +22,7 @@ _CHECKS = {
     "models.pointer": "model.lfs_pointer",
     "models.truncated": "model.shards",
     "models.missing_file": "model.shards",
+    "models.no_index": "model.shards",
 }
 _SAFE_TORCH = Version("2.6")  # before it, reading .bin files could run what was hidden in them (CVE-2025-32434)
 _UNFINISHED = (".incomplete", ".aria2", ".part", ".lock")

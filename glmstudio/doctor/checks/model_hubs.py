@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import urllib.error
-import urllib.request
+
+import requests
 
 from glmstudio.doctor.engine.check import Probes, check, found
 from glmstudio.doctor.engine.report import Finding
+from glmstudio.errors import StudioError
 from glmstudio.models import list_models
-from glmstudio.models.hub.hubs import TITLES, endpoint
+from glmstudio.models.hub.connection import endpoint, told_offline, use_proxies
+from glmstudio.models.hub.hubs import TITLES
 
 _LIMIT = 3.0
 
@@ -21,9 +22,13 @@ def reach(_: Probes) -> Finding:
     """Which hubs answer. Nobody is asked where a model is on this machine already."""
     if any(model.kind != "demo" and model.ready for model in list_models()):
         return found("ok", "local")
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return found("ok", "told_offline")
-    places = hubs()
+    if name := told_offline():
+        return found("ok", "told_offline", name=name)
+    try:
+        use_proxies()
+        places = hubs()
+    except StudioError as problem:
+        return found("warning", "misset", problem=problem)
     answered = _ask(places)
     if not answered:
         return found("info", "offline", names=", ".join(places))
@@ -57,16 +62,10 @@ def _ask(places: dict[str, str]) -> dict[str, float]:
 
 
 def _answer_time(address: str) -> float | None:
-    """Seconds until this address answered anything at all; None if it did not."""
+    """Seconds until this address answered anything at all, on the way that downloads take; None if it did not."""
     begun = time.monotonic()
     try:
-        request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "glm-studio"})  # noqa: S310  checked below
-        if request.type not in ("http", "https"):
-            return None
-        with urllib.request.urlopen(request, timeout=_LIMIT):  # noqa: S310
-            pass
-    except urllib.error.HTTPError:
-        pass  # it answered
-    except (OSError, ValueError):
+        requests.head(address, headers={"User-Agent": "glm-studio"}, timeout=_LIMIT, allow_redirects=False).close()
+    except (OSError, ValueError):  # the first is every error of requests
         return None
     return time.monotonic() - begun

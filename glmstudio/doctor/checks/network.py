@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from importlib.util import find_spec
 from urllib.request import getproxies, proxy_bypass
 
 import psutil
 
 from glmstudio.doctor.engine.check import Probes, check, found
 from glmstudio.doctor.engine.report import Finding
+from glmstudio.errors import StudioError
 from glmstudio.files import read_json
+from glmstudio.models.hub.connection import use_proxies
 from glmstudio.paths import paths
 from glmstudio.system.process import belongs_to_a_training
 
@@ -18,13 +21,17 @@ from glmstudio.system.process import belongs_to_a_training
 @check("proxy.localhost", family="network")
 def proxy(_: Probes) -> Finding:
     """Whether a proxy would catch requests to this machine itself. The studio goes past it in any case."""
+    try:
+        use_proxies()
+    except StudioError as problem:
+        return found("warning", "misset", problem=problem)
     proxies = {kind: address for kind, address in getproxies().items() if kind in ("http", "https", "all")}
     if not proxies:
         return found("ok", "ok")
     caught = [host for host in ("localhost", "127.0.0.1") if not proxy_bypass(host)]
     kinds = ", ".join(sorted(f"{kind}_proxy" for kind in proxies))
     if any(address.lower().startswith("socks") for address in proxies.values()):
-        return found("info", "socks", kinds=kinds)
+        return found("info", "socks" if all(map(find_spec, ("socks", "socksio"))) else "no_socks", kinds=kinds)
     return (
         found("info", "caught", kinds=kinds, hosts=", ".join(caught)) if caught else found("ok", "exempt", kinds=kinds)
     )

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from glmstudio import __version__
-from glmstudio.doctor.engine.redact import redact
 from glmstudio.errors import LazyText, StudioError, worded
 from glmstudio.system.nvml import Gpu
 from glmstudio.system.process import Identity
-from glmstudio.units import duration
+from glmstudio.system.redact import redact
+from glmstudio.units import duration, memory
 from glmstudio.words import has, say
 
 SCHEMA = 2  # rises when a key of `doctor --json` changes its meaning; 1 was a flat list of results
@@ -144,7 +144,7 @@ class StaleProcess:
         """Whose it is, and whether it still does something: what a person decides by."""
         facts = [self.user]
         if self.gpu_mib:
-            facts.append(say(lang, "doctor.stale.holds", gb=f"{self.gpu_mib / 1024:.1f}"))
+            facts.append(say(lang, "doctor.stale.holds", memory=memory(self.gpu_mib)))
         if self.busy:
             facts.append(say(lang, "doctor.stale.busy"))
         if self.silent_s is not None:
@@ -220,7 +220,7 @@ class EndResult:
         for case, ports in (("ports", self.freed_ports), ("kept_ports", self.kept_ports)):
             parts += [say(lang, f"doctor.end.{case}", ports=", ".join(map(str, ports)))] if ports else []
         for case, mib in (("memory", self.freed_mib), ("kept_memory", self.kept_mib)):
-            parts += [say(lang, f"doctor.end.{case}", gb=f"{mib / 1024:.1f}")] if mib else []
+            parts += [say(lang, f"doctor.end.{case}", memory=memory(mib))] if mib else []
         return _sentences(lang, parts)
 
 

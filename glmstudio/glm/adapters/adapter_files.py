@@ -1,7 +1,8 @@
 """What was learned, on disk: a LoRA adapter (`glmstudio.glm.adapters.lora`), or a prefix in one of three forms.
 
 - ours: `prefix.safetensors` and `adapter.json`;
-- official: `pytorch_model.bin` and a `config.json` with `pre_seq_len`, as the original scripts write and read them;
+- official: `pytorch_model.bin` and a `config.json` with `pre_seq_len`, as the original scripts write and read them, and
+  what other trainers make of it (`glmstudio.glm.adapters.prefix_search`);
 - PEFT: `adapter_config.json` and `adapter_model.safetensors`. PEFT counts the real tokens from P, not from 0, so the
   prefix's keys are turned by the rotary angle of position P on the way out and back on the way in.
 """
@@ -18,10 +19,13 @@ from transformers.models.glm.modeling_glm import GlmRotaryEmbedding, apply_rotar
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.glm.adapters.lora import load_lora
+from glmstudio.glm.adapters.adapter_words import in_adapter_words
+from glmstudio.glm.adapters.lora_files import load_lora
 from glmstudio.glm.adapters.prefix import Prefix, attach_prefix
+from glmstudio.glm.adapters.prefix_search import prefix_tensors
 from glmstudio.glm.weights.base_weights import adapter_tensors
 from glmstudio.glm.weights.layout import PREFIX_ENCODER, published_config
+from glmstudio.models.family import refuse_other_adapter
 
 FORMAT = "glmstudio-prefix-1"
 
@@ -29,6 +33,7 @@ FORMAT = "glmstudio-prefix-1"
 def attach_adapter(model: GlmForCausalLM, folder: Path) -> None:
     """Put the prefix or the LoRA adapter in `folder` on `model`, for answering. Raises StudioError."""
     if is_lora(folder):
+        refuse_other_adapter(folder)
         load_lora(folder, model)
     else:
         attach_prefix(model, load_prefix(folder, model))
@@ -48,19 +53,14 @@ def load_prefix(folder: Path, model: GlmForCausalLM) -> Prefix:
     """
     if not folder.is_dir():
         raise StudioError("adapters.missing", folder=str(folder))
+    refuse_other_adapter(folder)
     if (folder / "adapter.json").is_file():
-        tensors = adapter_tensors(folder / "prefix.safetensors")
+        with in_adapter_words():
+            tensors = adapter_tensors(folder / "prefix.safetensors")
     elif (folder / "adapter_config.json").is_file():
         tensors = _from_peft(folder, model.config)
-    elif (folder / "pytorch_model.bin").is_file():
-        found = adapter_tensors(folder / "pytorch_model.bin")
-        tensors = {
-            name.removeprefix(PREFIX_ENCODER): tensor
-            for name, tensor in found.items()
-            if name.startswith(PREFIX_ENCODER)
-        }
     else:
-        raise StudioError("adapters.none", folder=str(folder))
+        tensors = prefix_tensors(folder)
     return _build(tensors, model, folder)
 
 
@@ -113,6 +113,8 @@ def save_peft(model: GlmForCausalLM, folder: Path, *, base: str) -> None:
 def _build(tensors: dict[str, torch.Tensor], model: GlmForCausalLM, folder: Path) -> Prefix:
     """A prefix of the tensors' own size; nobody has to say its length or whether it has a projection."""
     table = tensors.get("embedding.weight")
+    if any(not tensor.numel() for tensor in tensors.values()):
+        raise StudioError("adapters.empty", file=str(folder))
     if table is None or table.dim() != 2:
         raise StudioError("adapters.none", folder=str(folder))
     inner = tensors.get("trans.0.weight")
@@ -132,7 +134,8 @@ def _from_peft(folder: Path, config: GlmConfig) -> dict[str, torch.Tensor]:
     if kind != "PREFIX_TUNING":
         raise StudioError("adapters.kind", folder=str(folder), kind=str(kind))
     file = folder / "adapter_model.safetensors"
-    table = adapter_tensors(file if file.is_file() else folder / "adapter_model.bin").get("prompt_embeddings")
+    with in_adapter_words():
+        table = adapter_tensors(file if file.is_file() else folder / "adapter_model.bin").get("prompt_embeddings")
     width = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     if table is None or table.dim() != 2 or table.shape[1] != width:
         raise StudioError("adapters.other_model", folder=str(folder))

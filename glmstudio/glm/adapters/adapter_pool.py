@@ -10,9 +10,11 @@ import torch
 from transformers import GlmForCausalLM
 
 from glmstudio.glm.adapters.adapter_files import is_lora, load_prefix
-from glmstudio.glm.adapters.lora import drop_lora, load_lora, numbers, use_lora
+from glmstudio.glm.adapters.lora import drop_lora, numbers, use_lora
+from glmstudio.glm.adapters.lora_files import load_lora
 from glmstudio.glm.adapters.prefix import Prefix, attach_prefix
 from glmstudio.glm.weights.base_weights import in_words
+from glmstudio.models.family import refuse_other_adapter
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class AdapterPool:
     def __init__(self, model: GlmForCausalLM) -> None:
         self.model = model.eval()
         self.in_use = ""
+        self._own = getattr(model, "prefix", None)  # of a checkpoint with the whole model: it belongs to the base
         self._prefixes: dict[str, Prefix] = {}
         self._loras: dict[str, int] = {}
         self._folders: dict[str, Path] = {}
@@ -46,6 +49,11 @@ class AdapterPool:
     def names(self) -> list[str]:
         """The adapters that can be used."""
         return [*self._prefixes, *self._loras]
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights take in memory."""
+        return sum(each.nbytes for each in self.model.parameters())
 
     def add(self, name: str, folder: Path) -> None:
         """Put the prefix or LoRA adapter of `folder` beside the weights. Raises StudioError, and adds nothing then.
@@ -59,6 +67,7 @@ class AdapterPool:
 
     def _add(self, name: str, folder: Path) -> None:
         if is_lora(folder):
+            refuse_other_adapter(folder)
             try:
                 self._loras[name] = load_lora(folder, self.model, name=_inner(name)).rank
             except Exception:
@@ -83,7 +92,7 @@ class AdapterPool:
         """Answer with this adapter from now on."""
         if name == self.in_use:
             return
-        attach_prefix(self.model, self._prefixes.get(name))
+        attach_prefix(self.model, self._prefixes.get(name, self._own))
         use_lora(self.model, _inner(name) if name in self._loras else None)
         self.model.eval()
         self.in_use = name

@@ -10,7 +10,8 @@ from gguf import GGUFWriter
 from gguf.constants import Keys
 
 from glmstudio.errors import StudioError
-from glmstudio.glm.adapters.lora import Lora, read_lora
+from glmstudio.glm.adapters.lora import Lora
+from glmstudio.glm.adapters.lora_files import read_lora
 from glmstudio.glm.exports.gguf_file import ARCHITECTURE, gguf_name
 from glmstudio.glm.exports.self_check import OUTSIDE, outside_place, run_outside
 from glmstudio.glm.weights.base_weights import empty_base

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmstudio.data.protocol.tokenizer import SPECIAL_TOKENS
 from glmstudio.errors import StudioError
 from glmstudio.files import read_bytes
-from glmstudio.models.folder import check_vocabulary
+from glmstudio.models.contents.vocabulary import SPECIAL_TOKENS, check_vocabulary
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 _BPE = 2
@@ -40,7 +39,7 @@ def read_pieces(folder: Path) -> list[TokenPiece]:
     try:
         pieces, known = _read(read_bytes(file))
     except (ValueError, IndexError, struct.error, UnicodeDecodeError) as error:
-        raise StudioError("data.tokenizer_broken", file=str(file)) from error
+        raise StudioError("models.vocabulary_broken", file=str(file)) from error
     texts = {piece.text for piece in pieces}
     kinds = [piece.kind for piece in pieces[:3]]
     scores = [piece.score for piece in pieces if piece.kind == NORMAL]

@@ -14,11 +14,11 @@ from safetensors import safe_open
 from transformers import GlmConfig
 
 from glmstudio.errors import StudioError
-from glmstudio.glm.adapters.lora import read_lora
+from glmstudio.glm.adapters.lora_files import read_lora
 from glmstudio.glm.weights.base_weights import empty_base, read_tensors
 from glmstudio.glm.weights.layout import native_tensors
-from glmstudio.models.family import refuse_prefix
-from glmstudio.models.folder import check_weights, weight_files
+from glmstudio.models.contents.weight_file import check_weights
+from glmstudio.models.folder import PREFIX, weight_files
 
 _SLICE = 1 << 20  # numbers
 
@@ -66,7 +66,8 @@ class WeightStream:
         for file in weight_files(self.folder):
             check_weights(file)
             for source, tensor in read_tensors(file).items():
-                refuse_prefix(self.folder, [source])
+                if PREFIX in source:  # what other programs have no place for
+                    raise StudioError("exports.holds_prefix", folder=str(self.folder))
                 try:
                     pieces = native_tensors(source, tensor, self.config)
                 except (KeyError, RuntimeError, ValueError) as error:

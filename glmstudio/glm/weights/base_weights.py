@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,23 +20,30 @@ from glmstudio.errors import StudioError
 from glmstudio.glm.attention import ATTENTION
 from glmstudio.glm.layers import Angles, use_own_layers
 from glmstudio.glm.weights.layout import native_config, native_tensors
-from glmstudio.models.family import refuse_prefix
-from glmstudio.models.folder import check_weights, read_config, weight_files
+from glmstudio.models.contents.torch_table import is_old_form
+from glmstudio.models.contents.weight_file import check_weights
+from glmstudio.models.folder import PREFIX, read_config, weight_files
 
 
 def load_base(folder: Path, *, dtype: torch.dtype | None, device: torch.device) -> GlmForCausalLM:
-    """The model of a published folder, in evaluation mode; without a `dtype` in the types of its files.
+    """The model of a published folder, in evaluation mode; without a `dtype` in the types of its files. Its
+    `holds_prefix` says whether there is a prefix among them, which it does not have yet.
 
     Raises StudioError, naming the file and the remedy, for a folder that is wrong, cut off, foreign or not whole.
     """
     model = empty_base(folder)
+    model.holds_prefix = False
     config = model.config
     wanted = dict(model.named_parameters())
     for file in weight_files(folder):
         check_weights(file)
         state: dict[str, torch.Tensor] = {}
         for name, tensor in _tensors(file):
-            refuse_prefix(folder, [name])
+            if PREFIX in name:  # no part of the base: whoever loads it attaches it
+                model.holds_prefix = True
+                continue
+            if isinstance(tensor, torch.Tensor) and not tensor.numel():
+                raise StudioError("models.empty_tensors", file=str(file))
             try:
                 pieces = native_tensors(name, tensor, config)
             except (KeyError, RuntimeError, ValueError) as error:
@@ -98,15 +106,39 @@ def in_words(folder: Path) -> Iterator[None]:
 def adapter_tensors(file: Path) -> dict[str, torch.Tensor]:
     """As `read_tensors`, of an adapter: each tensor has all its numbers in the file. A small one can describe a tensor
     that would fill the memory, and an adapter's size is not known before. Raises StudioError."""
-    found = read_tensors(file)
+    check_weights(file)
+    found = dict(_tensors(file, nested=True))
     for name, tensor in found.items():
-        plain = isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided
-        if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise StudioError("models.damaged", file=str(file))
+        refuse_odd_tensor(file, name, tensor)
     return found
 
 
-def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def refuse_odd_tensor(file: Path, name: object, tensor: object) -> None:
+    """Raise StudioError unless it is a plain tensor with all its numbers in the file, under a name."""
+    plain = isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided
+    if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():  # type: ignore[attr-defined]
+        raise StudioError("models.damaged", file=str(file))
+
+
+def named_tensors(file: Path, wanted: Collection[str]) -> dict[str, torch.Tensor]:
+    """As `adapter_tensors`, but only those of these names: the rest of a whole checkpoint is not touched."""
+    check_weights(file)
+    found = {name: tensor for name, tensor in _tensors(file, nested=True) if name in wanted}
+    for name, tensor in found.items():
+        refuse_odd_tensor(file, name, tensor)
+    return found
+
+
+def _flat(table: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a table, and of tables in it, such as the "state_dict" that some trainers write."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value)
+        else:
+            yield name, value
+
+
+def _tensors(file: Path, *, nested: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as shard:
@@ -115,9 +147,9 @@ def _tensors(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                shard = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-            for name, tensor in shard.items():
-                yield name, tensor
+                mapped = not is_old_form(file)
+                shard = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+            yield from _flat(shard) if nested else shard.items()
     except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError, EOFError) as error:
         raise StudioError("models.damaged", file=str(file)) from error
     except Exception as error:  # torch's unpickler raises a class of its own for anything but plain tensors

@@ -27,8 +27,9 @@ import torch
 from glmstudio.errors import StudioError
 from glmstudio.glm.weights.base_weights import read_tensors
 from glmstudio.glm.weights.safetensors_header import safetensors_header
-from glmstudio.models.folder import check_weights, read_config, weight_files, weight_index
-from glmstudio.models.verify import known_sums
+from glmstudio.models.contents.weight_file import check_weights
+from glmstudio.models.folder import read_config, weight_files, weight_index
+from glmstudio.models.manifest import known_sums
 from glmstudio.system.portable.file_access import drop_from_memory
 
 WORK = ".convert"

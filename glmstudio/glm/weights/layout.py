@@ -98,6 +98,7 @@ def published_config(config: GlmConfig) -> dict[str, Any]:
 def native_tensors(name: str, tensor: torch.Tensor, config: GlmConfig) -> dict[str, torch.Tensor]:
     """The native tensors that one tensor of a folder becomes: one, three (query, key, value are split by rows), or
     none (the rotary frequencies are computed). A native name stays. Raises KeyError for an unknown one."""
+    name = name.removeprefix("module.")  # what data-parallel trainers put before it
     if name in _PLAIN:
         return {_PLAIN[name]: tensor}
     if name.endswith(_COMPUTED):

@@ -15,8 +15,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.glm.weights.base_weights import read_tensors
 from glmstudio.glm.weights.layout import native_tensors, published_config, published_tensors
-from glmstudio.models.family import refuse_prefix
-from glmstudio.models.folder import weight_files
+from glmstudio.models.folder import PREFIX, weight_files
 
 _SHARD = "2GB"
 _BESIDE = ("tokenizer.model", "tokenizer_config.json")
@@ -59,7 +58,8 @@ def read_whole(folder: Path, shapes: Mapping[str, torch.Size], config: GlmConfig
     wanted = dict(shapes)
     for file in weight_files(folder):
         for name, tensor in read_tensors(file).items():
-            refuse_prefix(folder, [name])
+            if PREFIX in name:
+                raise StudioError("models.holds_prefix", folder=str(folder))
             for native, piece in native_tensors(name, tensor, config).items():
                 if wanted.pop(native, None) != piece.shape:
                     raise StudioError("models.foreign_tensor", file=str(file), name=name)

@@ -14,7 +14,7 @@ from typing import Any
 from glmstudio.data.formats import format_of
 from glmstudio.data.formats.facts import COLUMNS as NAMES
 from glmstudio.data.formats.facts import PAIRS, Fact, read_fact
-from glmstudio.data.formats.plain import normal_name
+from glmstudio.data.formats.plain import COLUMN_PAIRS, normal_name
 from glmstudio.data.readers.tables import raw_rows
 from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
@@ -24,7 +24,7 @@ from glmstudio.paths import paths
 
 _MOST_COLUMNS = 30
 _TABLES = (".csv", ".xlsx")
-_BY_NAME = {name: pair[place] for pair in PAIRS for place, name in enumerate(pair)}
+_BY_NAME = {name: side for pair in (*PAIRS, *COLUMN_PAIRS) for side, name in zip(COLUMNS, pair, strict=False)}
 _OPTIONAL = {"rephrase": "wordings", "neighbour": "neighbours"}
 
 
@@ -78,7 +78,7 @@ def column_named(name: str) -> str:
     """The column of the table that a name stands for; "" where it stands for none."""
     plain = normal_name(name)
     if plain in _BY_NAME:
-        return "question" if any(plain == one for one, _ in PAIRS) else "answer"
+        return _BY_NAME[plain]
     return next((_OPTIONAL.get(column, column) for column, names in NAMES.items() if plain in names), "")
 
 

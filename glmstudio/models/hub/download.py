@@ -16,12 +16,14 @@ from pathlib import Path
 from glmstudio.errors import StudioError
 from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import SOURCES, Entry
-from glmstudio.models.folder import check_folder, check_weights, present, read_config
+from glmstudio.models.contents.weight_file import check_weights, present
+from glmstudio.models.family import refuse_other_sum
+from glmstudio.models.folder import check_folder, read_config
 from glmstudio.models.hub.http_responses import Changed, Failure
 from glmstudio.models.hub.hubs import CONNECTIONS, TITLES, Listing, RemoteFile, list_files
 from glmstudio.models.hub.partial_file import PIECE, WORK, Checksum, PartialFile, on_disk, sum_of, take_over, unfinished
 from glmstudio.models.hub.transfer import Patience, Transfer, disk_problem
-from glmstudio.models.verify import verify
+from glmstudio.models.verify import content_problems, verify
 from glmstudio.system.portable.locks import taken
 from glmstudio.units import size
 
@@ -49,6 +51,7 @@ class Options:
     replace: bool = False  # sound files that are not the hub's may be replaced, though we did not bring them
     broken: tuple[str, ...] = ()  # files that a full check found wrong, so that they may be replaced in any case
     piece: int = PIECE
+    tagged: bool = True  # whether a tag that differs from the list counts, before the list was asked for again
     patience: Patience = field(default_factory=Patience)
 
 
@@ -97,6 +100,8 @@ def _stamp(folder: Path, listing: Listing) -> None:
     if others := sorted(name for name in state if name not in known):
         raise StudioError("models.other_weights", file=str(folder / others[0]))
     if all(verification.noted(folder, name) for name in state):
+        for problem in content_problems(folder):
+            raise problem
         verification.record(folder, state)
         return
     for problem in verify(folder, full=True):
@@ -171,9 +176,15 @@ def _from(model: Entry, source: str, folder: Path, options: Options, tell: Tell)
     reason: BaseException | None = None
     if manifest.origin(folder)[1] in (model.modelscope, model.huggingface):  # we brought what is there
         options = replace(options, replace=True)
+    before: Listing | None = None
     for _ in range(_CHANGES):
         tell(DownloadProgress("listing", source))
         listing = list_files(model, source, layout=options.layout)
+        # The hub said that a file is another, and lists the same: its list counts, and the sums prove what arrives.
+        options = replace(options, tagged=before is None or before.files != listing.files)
+        before = listing
+        for file in listing.files:
+            refuse_other_sum(folder, file.sha256)
         try:
             _fetch(listing, folder, options, tell)
         except Changed as changed:  # its files are others now: those that stayed the same are kept
@@ -238,7 +249,7 @@ def _transfer(
         tick()
 
     progress.phase = "fetching"
-    transfer = Transfer(listing, parts, tick, proven, options.connections, options.patience)
+    transfer = Transfer(listing, parts, tick, proven, options.connections, options.tagged, options.patience)
     transfer.run()
 
 

@@ -10,10 +10,12 @@ import requests
 import urllib3
 
 from glmstudio.errors import StudioError
+from glmstudio.models.hub.connection import failure
 from glmstudio.models.hub.hubs import RemoteFile
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
+_UNSATISFIED = re.compile(r"bytes \*/(\d+)")
+_SHA256 = re.compile(r'(?:W/)?"?([0-9a-fA-F]{64})"?')
 _GONE = (401, 403, 404, 410)
 
 
@@ -45,25 +47,35 @@ class NoRanges(Failure):
         self.certain = certain
 
 
+class Missing(Failure):
+    """A file that is on the hub's list seems not to be there: for once, or because the list is old."""
+
+
 class OddLength(Failure):
     """The server announces another length than it listed: for once, or because the file is another one now."""
 
 
-def classify(response: requests.Response, file: RemoteFile, start: int, *, host: str, signed: bool) -> None:
+def classify(
+    response: requests.Response, file: RemoteFile, start: int, *, host: str, signed: bool, tagged: bool = True
+) -> None:
     """Return if the body is `file` from byte `start` on (or the whole file, where all of it was asked for).
 
     Raises Failure where trying again may help, Changed where the list is old, StudioError where nothing helps. `signed`
-    says that the address came from an earlier redirect.
+    says that the address came from an earlier redirect, `tagged` whether a tag that is another sum counts.
     """
     status, ranged = response.status_code, response.request.headers.get("Range", "")
     if status in (200, 206):
-        _same_file(response, file, start, host, signed=signed)
+        _same_file(response, file, start, host, tagged=tagged and not signed)
         if status == 200 and ranged and ranged != f"bytes=0-{file.size - 1}":
             raise NoRanges(StudioError("models.hub_no_ranges", host=host), certain=True)
     elif status in _GONE and signed:
         raise Expired(StudioError("models.hub_refused", host=host, id=file.name))
+    elif status == 416 and (length := _UNSATISFIED.fullmatch(response.headers.get("Content-Range", ""))):
+        if int(length[1]) != file.size:
+            raise Changed
+        raise Failure(StudioError("models.hub_busy", host=host, status=status))
     elif status in (404, 410, 416):
-        raise Changed
+        raise Missing(StudioError("models.hub_lost", host=host, file=file.name, status=status))
     elif status == 403 and ranged:
         raise NoRanges(StudioError("models.hub_no_ranges", host=host), certain=False)
     elif status in (401, 403):
@@ -87,25 +99,22 @@ _ASTRAY = (
 
 
 @contextmanager
-def named(host: str) -> Iterator[None]:
+def named(host: str, address: str) -> Iterator[None]:
     """Whatever the network throws, as a Failure in words; StudioError where trying again cannot help."""
     try:
         yield
     except _ASTRAY as error:
-        raise StudioError("models.hub_nonsense", host=host) from error
-    except requests.exceptions.ProxyError as error:
-        raise Failure(StudioError("models.proxy", host=host)) from error
-    except requests.exceptions.SSLError as error:
-        raise Failure(StudioError("models.tls", host=host)) from error
+        known = failure(error, host, address)
+        raise known or StudioError("models.hub_nonsense", host=host) from error
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
-        raise Failure(StudioError("models.hub_unreachable", host=host)) from error
+        raise Failure(failure(error, host, address) or StudioError("models.hub_cut", host=host)) from error
     except urllib3.exceptions.ReadTimeoutError as error:
         raise Failure(StudioError("models.hub_stalled", host=host)) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
         raise Failure(StudioError("models.hub_cut", host=host)) from error
 
 
-def _same_file(response: requests.Response, file: RemoteFile, start: int, host: str, *, signed: bool) -> None:
+def _same_file(response: requests.Response, file: RemoteFile, start: int, host: str, *, tagged: bool) -> None:
     """Whether the answer is of the file that was listed, and begins where it was asked to."""
     headers = response.headers
     if headers.get("Content-Type", "").startswith("text/html"):  # the login page of a network, or of a proxy
@@ -113,7 +122,7 @@ def _same_file(response: requests.Response, file: RemoteFile, start: int, host: 
     # Behind a redirect is the store of the hub, whose own tags are of another kind.
     first = (*response.history, response)[0].headers
     tag = _SHA256.fullmatch(first.get("X-Linked-ETag", first.get("ETag", "")))
-    if tag and file.sha256 and tag[1] != file.sha256 and not signed:
+    if tag and file.sha256 and tag[1].lower() != file.sha256 and tagged:
         raise Changed
     if response.status_code == 206:
         announced = _RANGE.fullmatch(headers.get("Content-Range", ""))

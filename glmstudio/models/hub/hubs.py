@@ -7,16 +7,18 @@ ChatGLM3 needs are left out.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from glmstudio.errors import StudioError
 from glmstudio.models.catalogue import Entry
+from glmstudio.models.hub.connection import endpoint, failure, refuse_offline, use_proxies
 
 _TOKENS = {"modelscope": "MODELSCOPE_API_TOKEN", "huggingface": "HF_TOKEN", "mirror": "GLMSTUDIO_MIRROR_TOKEN"}
 TITLES = {"modelscope": "ModelScope", "huggingface": "Hugging Face", "mirror": "hf-mirror.com"}
@@ -29,6 +31,7 @@ _SAFETENSORS = re.compile(r"model\.safetensors|model-\d{5}-of-(\d{5})\.safetenso
 _BIN = re.compile(r"pytorch_model\.bin|pytorch_model-\d{5}-of-(\d{5})\.bin")
 _SMALL = ("config.json", "tokenizer.model")
 _WELCOME = ("tokenizer_config.json", "MODEL_LICENSE", "LICENSE")
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _LARGEST = 1 << 40
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -66,24 +69,12 @@ class Listing:
         """Where a file is."""
         if self.source == "modelscope":
             return str(_modelscope().legacy.get_download_url(self.repo, "model", name, self.revision))
-        from huggingface_hub import hf_hub_url
-
-        return str(hf_hub_url(self.repo, name, revision=self.revision, endpoint=endpoint(self.source)))
+        return f"{endpoint(self.source)}/{self.repo}/resolve/{quote(self.revision, safe='')}/{quote(name)}"
 
     def headers(self) -> dict[str, str]:
         """What a request for a file says besides; a token only where the user set one up for this hub."""
         token = _token(self.source)
         return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def endpoint(source: str) -> str:
-    """The address of a hub, moved by the variable that its own client obeys."""
-    variable, usual = {
-        "modelscope": ("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn"),
-        "huggingface": ("HF_ENDPOINT", "https://huggingface.co"),
-        "mirror": ("GLMSTUDIO_MIRROR", "https://hf-mirror.com"),
-    }[source]
-    return (os.environ.get(variable) or usual).rstrip("/")
 
 
 def list_files(model: Entry, source: str, *, layout: str = "") -> Listing:
@@ -95,8 +86,12 @@ def list_files(model: Entry, source: str, *, layout: str = "") -> Listing:
     repo = model.repo(source)
     if not repo:
         raise StudioError("models.hub_no_model", source=TITLES[source], id=model.title)
+    refuse_offline(source)
+    use_proxies(source)
     found, revision = _ask(repo, source)
-    return Listing(source, repo, revision, needed(found, repo, layout=layout))
+    listing = Listing(source, repo, revision, ())
+    known = (file if file.sha256 or file.git_sha1 else _tagged(file, listing) for file in found)
+    return replace(listing, files=needed(known, repo, layout=layout))
 
 
 def needed(files: Iterable[RemoteFile], repo: str, *, layout: str = "") -> tuple[RemoteFile, ...]:
@@ -104,8 +99,8 @@ def needed(files: Iterable[RemoteFile], repo: str, *, layout: str = "") -> tuple
     is whole or `layout` says otherwise). Raises StudioError where there is no whole set."""
     known = {file.name: file for file in files if 0 <= file.size <= _LARGEST and (file.sha256 or file.git_sha1)}
     sets = {
-        "safetensors": _weights(known, _SAFETENSORS, "model.safetensors.index.json"),
-        "bin": _weights(known, _BIN, "pytorch_model.bin.index.json"),
+        "safetensors": _weights(known, _SAFETENSORS, _INDEXES[0]),
+        "bin": _weights(known, _BIN, _INDEXES[1]),
     }
     weights = sets.get(layout) or sets["safetensors"] or sets["bin"]
     missing = [name for name in _SMALL if name not in known]
@@ -125,6 +120,24 @@ def _weights(known: dict[str, RemoteFile], pattern: re.Pattern[str], index: str)
     if index not in known or counts != {len(shards)}:
         return []
     return [known[index], *(known[name] for name in shards)]
+
+
+def _tagged(file: RemoteFile, listing: Listing) -> RemoteFile:
+    """The same with the checksum that the hub gives with the file itself, where its list has none that can be read."""
+    if file.name not in (*_SMALL, *_WELCOME, *_INDEXES) and not (
+        _SAFETENSORS.fullmatch(file.name) or _BIN.fullmatch(file.name)
+    ):
+        return file
+    import requests
+
+    try:
+        url, headers = listing.url(file.name), listing.headers()
+        with requests.head(url, headers=headers, timeout=TIMEOUT_S, allow_redirects=False) as answer:
+            said = [answer.headers.get(name, "") for name in ("X-Linked-ETag", "ETag")]
+    except (requests.RequestException, ValueError):
+        return file
+    sha256 = next(filter(None, (_hex(each, 64) for each in said)), "")
+    return replace(file, sha256=sha256, git_sha1="" if sha256 else _hex(said[1], 40))
 
 
 def _ask(repo: str, source: str, *, again: bool = True) -> tuple[list[RemoteFile], str]:
@@ -152,8 +165,9 @@ def _ask_modelscope(repo: str, _source: str) -> tuple[list[RemoteFile], str]:
 
 
 def _ask_hugging_face(repo: str, source: str) -> tuple[list[RemoteFile], str]:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, close_session
 
+    close_session()  # one that is left has the proxies of the time when it was made
     client = HfApi(endpoint=endpoint(source), token=_token(source) or False)
     info = client.model_info(repo, files_metadata=True, timeout=TIMEOUT_S)
     files = []
@@ -182,16 +196,18 @@ def _refusal(error: Exception, source: str, repo: str) -> StudioError:
     """Why a hub gave no list, in words, from whatever its client raised."""
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-    host = urlsplit(endpoint(source)).hostname or source
+    address = endpoint(source)
+    host = urlsplit(address).hostname or source
     if status == 404:
         return StudioError("models.hub_no_model", source=TITLES[source], id=repo)
     if status in (401, 403):
         return StudioError("models.hub_refused", host=host, id=repo)
     if status == 429 or (isinstance(status, int) and status >= 500):
         return StudioError("models.hub_busy", host=host, status=status)
-    if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)) and not isinstance(error, OSError):
+    known = failure(error, host, address)
+    if known is None and isinstance(error, (KeyError, TypeError, ValueError, AttributeError)):
         return StudioError("models.hub_nonsense", host=host)
-    return StudioError("models.hub_unreachable", host=host)
+    return known or StudioError("models.hub_unreachable", host=host)
 
 
 def _whole(value: Any) -> int:
@@ -199,4 +215,13 @@ def _whole(value: Any) -> int:
 
 
 def _hex(value: Any, length: int) -> str:
-    return value if isinstance(value, str) and len(value) == length and _HEX.fullmatch(value) else ""
+    """A checksum in hexadecimal digits, from any of the ways in which hubs write one; empty where it is none."""
+    text = value.strip().removeprefix("W/").strip("\"' \t\r\n") if isinstance(value, str) else ""
+    bare = re.sub(r"^(sha(256|1)|git)[:=-]", "", text, flags=re.IGNORECASE)
+    if len(bare) == length and _HEX.fullmatch(bare.lower()):
+        return bare.lower()
+    try:
+        data = base64.b64decode(bare, validate=True)
+    except ValueError:
+        return ""
+    return data.hex() if 2 * len(data) == length else ""

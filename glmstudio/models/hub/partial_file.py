@@ -164,6 +164,7 @@ class Checksum:
     """The sum of a file while it is read from start to end: sha256, and git's sha1 where only that is known."""
 
     def __init__(self, size: int) -> None:
+        self._size = size
         self.sha256 = hashlib.sha256()
         self._git = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
@@ -177,7 +178,12 @@ class Checksum:
         """Whether these are the bytes that the hub published."""
         if file.sha256:
             return self.sha256.hexdigest() == file.sha256
-        return self._git.hexdigest() == file.git_sha1
+        return file.git_sha1 in (self._git.hexdigest(), self._note())
+
+    def _note(self) -> str:
+        """The sha1 that git gives to its note about a file that is kept apart from it: it holds the sha256."""
+        note = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256.hexdigest()}\nsize {self._size}\n"
+        return hashlib.sha1(b"blob %d\0%s" % (len(note), note.encode()), usedforsecurity=False).hexdigest()
 
 
 def sum_of(path: Path, file: RemoteFile, tell: Callable[[int], None] = lambda _: None) -> Checksum:

@@ -24,6 +24,7 @@ from glmstudio.models.hub.http_responses import (
     Changed,
     Expired,
     Failure,
+    Missing,
     NoRanges,
     OddLength,
     RateLimited,
@@ -77,6 +78,7 @@ class Transfer:
     tick: Callable[[], None]
     proven: Callable[[PartialFile, Checksum], None]
     connections: int = 4
+    tagged: bool = True  # whether an answer whose tag is another sum means that the file is another
     patience: Patience = field(default_factory=Patience)
 
     received: int = 0  # bytes from the network, those that were thrown away included
@@ -221,7 +223,8 @@ class Transfer:
         part = span.part
         start = 0 if span.whole else span.at * part.piece
         last = min(span.end * part.piece, part.file.size) - 1
-        with named(self._host), self._open(session, span, start, last) as response:
+        address = self._moved.get(part.file.name) or self._told[part.file.name]
+        with named(self._host, address), self._open(session, span, start, last) as response:
             self._stream(response.raw, span, start)
 
     def _open(self, session: requests.Session, span: _Span, start: int, last: int) -> requests.Response:
@@ -236,7 +239,7 @@ class Transfer:
         timeout = (connect_s, self.patience.stall_s)
         response = session.get(address or self._told[name], headers=headers, stream=True, timeout=timeout)
         try:
-            classify(response, span.part.file, start, host=self._host, signed=bool(address))
+            classify(response, span.part.file, start, host=self._host, signed=bool(address), tagged=self.tagged)
         except BaseException as error:
             response.close()
             self._learn(error, name)
@@ -296,7 +299,7 @@ class Transfer:
                 self.limit, self._objected = max(1, min(self.limit, self.active) // 2), time.monotonic()
             waited = time.monotonic() - self._progress
             if waited > self.patience.total_s and times > 2:
-                self._fatal = self._fatal or failure.problem
+                self._fatal = self._fatal or _last(failure)
         ours = min(0.1 * 2 ** min(times, 10), _LONGEST_PAUSE_S, self.patience.total_s / 4 + 0.1)
         return max(ours, min(failure.pause, _LONGEST_WISH_S))
 
@@ -310,6 +313,15 @@ class Transfer:
         with self._lock:
             while not self._over and not self._fatal and time.monotonic() < end:
                 self._lock.wait(end - time.monotonic())
+
+
+def _last(failure: Failure) -> Exception:
+    """What a failure that does not pass comes to: what is missing for so long may have another name by now."""
+    if not isinstance(failure, Missing):
+        return failure.problem
+    changed = Changed()
+    changed.__cause__ = failure
+    return changed
 
 
 def _write(part: PartialFile, block: bytes, offset: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.chat.openai_messages import AnswerParser, Begun, Filled, assistant_message
+from glmstudio.chat.openai_messages import AnswerParser, Begun, Filled, assistant_message, tool_names
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
 from glmstudio.serve.engine import GenerationJob
 from glmstudio.serve.events import Event, NewToken, PrefixHit
@@ -31,7 +31,7 @@ class Writer:
     def __init__(self, tokenizer: Tokenizer, asked: Request, job: GenerationJob) -> None:
         self._tokenizer, self._asked, self._job = tokenizer, asked, job
         self._between = tokenizer.special["<|assistant|>"]
-        self._answer = AnswerParser(may_call=bool(asked.tools))
+        self._answer = AnswerParser(may_call=bool(asked.tools), tools=tool_names(asked.tools))
         self._stops = Stops(asked.stops)
         self._stream = TextStream(tokenizer)
         self._said = ""

@@ -28,13 +28,18 @@ def render_call(lang: str, key: str, call: Call) -> Html:
     rows = [_fact(name or say(lang, "ui.chat.call_written"), _shown(value)) for name, value in call.arguments.items()]
     if call.content is not None:
         rows.append(_fact(say(lang, "ui.chat.call_result"), call.content))
+    name = tool.title(lang) if tool else call.name
+    waits = tag(
+        ' tabindex="-1" role="group" aria-label="{name}: {ask}"', name=name, ask=say(lang, "ui.chat.call_asked")
+    )
     return tag(
-        '<div class="gs-call gs-{look}" data-key="{key}"><div class="gs-row">{icon}<b>{title}</b>{state}</div>'
+        '<div class="gs-call gs-{look}" data-key="{key}"{waits}><div class="gs-row">{icon}<b>{title}</b>{state}</div>'
         '<dl class="gs-facts">{rows}</dl>{stopped}{choice}</div>',
         look=_LOOKS.get(call.state, "waiting"),
         key=key,
         icon=icon("tool"),
-        title=tool.title(lang) if tool else call.name,
+        waits=waits if call.state == "asked" else "",
+        title=name,
         state=chip(
             _LOOKS.get(call.state, "waiting"),
             say(

@@ -9,22 +9,21 @@ from glmstudio.chat.model_server import LoadedModel
 from glmstudio.chat.training_examples import DEFAULT, data_sets, lines
 from glmstudio.ui.chat.chat_call import render_call
 from glmstudio.ui.framework.markdown import formatted
-from glmstudio.ui.framework.markup import Html, button, chip, empty, join, problem, tag
-from glmstudio.ui.state.conversations import OpenConversation
+from glmstudio.ui.framework.markup import Html, button, chip, join, problem, tag
+from glmstudio.ui.state.conversations import OpenConversation, WaitingQuestion
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.words import say
 
-EXAMPLES = 4
-
 
 def render_log(
-    lang: str, chat: ChatState, opened: OpenConversation, loaded: dict[str, LoadedModel], *, ready: bool
+    lang: str, chat: ChatState, opened: OpenConversation, loaded: dict[str, LoadedModel], nothing: Html | str = ""
 ) -> Html:
-    """The shown branch, or what to do before there is one. `loaded` is what the model server serves."""
+    """The shown branch, or `nothing` before there is one. `loaded` is what the model server serves."""
     turns = opened.conversation.branch()
-    body: Any = _nothing_yet(lang, ready=ready, tuned=len(loaded) > 1)
+    body: Any = nothing
     if turns:
         body = [_turn(lang, chat, opened, turn, loaded, last=turn is turns[-1]) for turn in turns]
+        body += [_queued(lang, each) for each in [*opened.waiting]]
     return tag(
         '<div class="gs-chatlog" data-scroll role="log" aria-live="polite" aria-label="{label}" tabindex="0">{body}'
         "</div>",
@@ -36,19 +35,6 @@ def render_log(
 def named(lang: str, model: str) -> str:
     """The display name of an adapter, or of the base."""
     return model.rsplit("/runs/", 1)[-1].replace("/", " · ") if model else say(lang, "ui.chat.base")
-
-
-def _nothing_yet(lang: str, *, ready: bool, tuned: bool) -> Html:
-    if not ready:
-        return empty(say(lang, "ui.chat.load_first"), say(lang, "ui.chat.load_first_text"), icon_name="chat")
-    # What the shipped sample teaches comes first where a fine-tuned model is loaded.
-    numbers = ([EXAMPLES + 1] if tuned else []) + list(range(1, EXAMPLES + 1))
-    questions = [say(lang, f"ui.chat.example_{number}") for number in numbers]
-    examples = tag(
-        '<div class="gs-examples">{buttons}</div>',
-        buttons=[button("ask", question, question=question) for question in questions],
-    )
-    return empty(say(lang, "ui.chat.empty"), say(lang, "ui.chat.empty_text"), icon_name="chat", action=examples)
 
 
 def _turn(
@@ -97,6 +83,18 @@ def _question(lang: str, chat: ChatState, opened: OpenConversation, turn: Turn) 
         id=turn.id,
         text=turn.question,
         steps=steps,
+    )
+
+
+def _queued(lang: str, waiting: WaitingQuestion) -> Html:
+    """A question that is asked once the answer before it is there."""
+    return tag(
+        '<div class="gs-asked gs-queued" data-key="w{mark}"><div class="gs-said gs-user">{text}</div>'
+        '<div class="gs-steps">{state}{back}</div></div>',
+        mark=waiting.mark,
+        text=waiting.question,
+        state=chip("waiting", say(lang, "ui.chat.queued")),
+        back=button("take-back", say(lang, "ui.chat.take_back"), look="quiet", mark=waiting.mark),
     )
 
 

@@ -22,6 +22,7 @@ from glmstudio.ui.framework.markup import Html, busy, button, chip, problem, tag
 from glmstudio.ui.framework.ttl_cache import cached, clear_caches
 from glmstudio.ui.state.choice import model_in_use, models
 from glmstudio.ui.state.conversations import CONVERSATIONS
+from glmstudio.ui.state.kept_choice import BITS, kept_text
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.ui.state.runwatch import newest_first
 from glmstudio.units import literal
@@ -29,7 +30,6 @@ from glmstudio.words import say
 
 SERVER = ModelServer()
 ALONE = "-"  # nothing to compare with; "" is the base
-BITS = (16, 8, 4)
 _MOST_OFFERED = 100
 
 
@@ -155,18 +155,31 @@ def render_server(lang: str, chat: ChatState) -> Html:
         buttons = [button("load-anyway", say(lang, "ui.chat.load_anyway"))]
     if state.state in ("ready", "loading"):
         buttons.append(button("unload", say(lang, "ui.chat.unload")))
-    named = chat.adapter if chat.adapter != ALONE else ""
-    gone = StudioError("ui.chat.adapter_gone", name=_short(named)) if named and not chosen_adapter(chat) else None
     rows = [tag("<dt>{name}</dt><dd>{about}</dd>", name=each.id, about=about(lang, each)) for each in loaded().values()]
     return tag(
-        '<div class="gs-stack"><div>{chip}</div>{busy}{problem}<dl class="gs-facts gs-loaded">{rows}</dl>'
+        '<div class="gs-stack" data-keep="chat" data-kept="{kept}"><div>{chip}</div>{busy}{problems}'
+        '<dl class="gs-facts gs-loaded">{rows}</dl>'
         '<div class="gs-row">{buttons}</div></div>',
+        kept=kept_text(chat),
         chip=chip(look, words),
         busy=busy(words) if state.state == "loading" else "",
-        problem=problem(lang, state.problem or gone) if state.problem or gone else "",
+        problems=[problem(lang, each) for each in ([state.problem] if state.problem else _gone(chat))],
         rows=rows,
         buttons=buttons,
     )
+
+
+def _gone(chat: ChatState) -> list[StudioError]:
+    """What was chosen and is not there any more, and what stands in its place: no picker falls back unsaid."""
+    now = picked(chat)
+    if chat.model and chat.model != now.model:
+        other = _title(now.model) if now.model else "–"
+        return [StudioError("ui.chat.model_gone", name=_short(chat.model), other=other)]
+    if chat.adapter not in ("", ALONE, now.adapter):
+        return [StudioError("ui.chat.adapter_gone", name=_short(chat.adapter))]
+    if chat.rival not in ("", ALONE, now.rival) and chat.rival != now.adapter:
+        return [StudioError("ui.chat.rival_gone", name=_short(chat.rival))]
+    return []
 
 
 def _loaded_words(lang: str, chat: ChatState, state: ServerState) -> str:

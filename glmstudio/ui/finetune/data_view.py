@@ -10,13 +10,16 @@ from glmstudio.ui.framework.markup import Html, button, fold, icon, join, tag
 from glmstudio.words import say
 
 if TYPE_CHECKING:
+    from glmstudio.data.notes import Note
     from glmstudio.data.protocol.pieces import Piece
     from glmstudio.data.records import Problem
     from glmstudio.data.selection import Selection
+    from glmstudio.planning.plan import Plan
 
 Bar = tuple[int, int, int]  # more than so many tokens, at most so many, records
 
 SHOWN_PROBLEMS = 5
+SHOWN_NOTES = 6
 _WIDTH, _HEIGHT = 640, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 26, 30
 _MARKS = {"trained": "u", "plain": "span", "cut": "s"}
@@ -29,13 +32,14 @@ def verdict(
     problems: Sequence[Problem],
     count: int,
     selection: Selection | None = None,
-    held_back: int = 0,
+    plan: Plan | None = None,
 ) -> Html:
     """What the doctor says of `records` records with `count` problems; `problems` are the first of these.
 
-    With a selection also what is trained on and what became of the rest; `held_back` of it are kept for validation.
+    With a selection also what is trained on and what became of the rest, as far as there is a plan after the split for
+    validation.
     """
-    chosen = _chosen(lang, selection, held_back) if selection is not None else Html("")
+    chosen = _chosen(lang, selection, plan) if selection is not None else Html("")
     if not count:
         fine = tag("<strong>{text}</strong>", text=say(lang, "ui.data.fine", records=records))
         return _box("good", fine, chosen)
@@ -46,6 +50,21 @@ def verdict(
         lines.append(tag("<li>{text}</li>", text=say(lang, "ui.data.more", count=more)))
     listed = tag('<ul class="gs-badlines">{lines}</ul>', lines=lines)
     return _box("attention", title, chosen, fold(say(lang, "ui.data.lines"), listed, key="data-lines", unfolded=True))
+
+
+def remarks(lang: str, notes: Sequence[Note]) -> Html:
+    """What is no problem and yet worth knowing about the records; nothing where there is no such thing."""
+    if not notes:
+        return Html("")
+    several = len({note.file for note in notes}) > 1
+    lines = [
+        tag("<li>{file}{text}</li>", file=_file_name(note.file) if several else "", text=note.text(lang))
+        for note in notes[:SHOWN_NOTES]
+    ]
+    if more := len(notes) - len(lines):
+        lines.append(tag("<li>{text}</li>", text=say(lang, "ui.data.more_notes", count=more)))
+    title = tag("<strong>{text}</strong>", text=say(lang, "ui.data.notes"))
+    return _box("note", title, tag('<ul class="gs-badlines">{lines}</ul>', lines=lines))
 
 
 def histogram(lang: str, bars: Sequence[Bar], limit: int | None = None) -> Html:
@@ -92,6 +111,10 @@ def _box(look: str, *parts: Html) -> Html:
     )
 
 
+def _file_name(file: str) -> Html:
+    return tag("<b>{name}</b> ", name=Path(file).name)
+
+
 def _line(lang: str, problem: Problem, several: bool) -> Html:
     place = say(lang, "ui.data.line", line=problem.line)
     fixable = tag(' <span class="gs-small">({text})</span>', text=say(lang, "ui.data.can_mend")) if problem.fix else ""
@@ -103,11 +126,15 @@ def _line(lang: str, problem: Problem, several: bool) -> Html:
     )
 
 
-def _chosen(lang: str, chosen: Selection, held_back: int) -> Html:
+def _chosen(lang: str, chosen: Selection, plan: Plan | None) -> Html:
     """What is trained on, in sentences; zero counts are left out."""
+    used, tokens, learned = chosen.used, chosen.tokens, chosen.learned
+    held_back = plan.held_back if plan else 0
+    if plan and held_back:
+        used, tokens, learned = plan.learned_from, plan.trained_tokens, plan.trained_labels
     said = [
-        say(lang, "ui.data.trained_on", used=chosen.used, tokens=chosen.tokens, learned=chosen.learned),
-        *([say(lang, "ui.data.held_back", count=held_back, rest=chosen.used - held_back)] if held_back else []),
+        say(lang, "ui.data.trained_on", used=used, tokens=tokens, learned=learned),
+        *([say(lang, "ui.data.held_back", count=held_back)] if held_back else []),
         *(
             say(lang, f"ui.data.{name}", count=count)
             for name, count in (

@@ -1,9 +1,7 @@
-"""The Fine-tune step: kind of data, form, review and Start on the left; the runs on the right."""
+"""The Fine-tune step: kind of data, form and review on the left, the runs on the right, the bar with Start below."""
 
 from __future__ import annotations
 
-import re
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,27 +9,25 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.data.readers.sources import KINDS
-from glmstudio.errors import refused
-from glmstudio.paths import paths
 from glmstudio.ui.finetune import (
     cluster_form,
     form_actions,
     gpu_choice,
     preset_cards,
     review,
+    settings_form,
+    start_bar,
     teach_actions,
     teach_view,
 )
+from glmstudio.ui.finetune.own import own_actions, own_view
 from glmstudio.ui.framework.live import PageRenderer
-from glmstudio.ui.framework.markup import Html, button, icon, problem, tag
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import uploads, ways
-from glmstudio.ui.state.form_state import read_form
+from glmstudio.ui.state.form_state import source_of
+from glmstudio.ui.state.kept_form import SOURCES
 from glmstudio.ui.state.page_state import FinetuneState, PageState
-from glmstudio.ui.state.runwatch import live_run
 from glmstudio.words import say
-
-SOURCES = ("sample", "file", "facts")
 
 
 def build(page: PageRenderer) -> None:
@@ -42,20 +38,28 @@ def build(page: PageRenderer) -> None:
             with gr.Column(scale=5, min_width=340, elem_classes="gs-form"):
                 fields = _form(page, source)
                 page.panel("plan", review.render_plan, form_actions.act)
-                start = gr.Button(variant="primary", elem_id="finetune-start")
-                page.live(start, _start_button)
-                page.panel("start", render_start, form_actions.act_start, whole=True)
             with gr.Column(scale=7, min_width=380), page.part("runs"):
                 page.panel("compare", compare.render_compare, run_actions.act, whole=True)
                 page.panel("run", runs_view.render_open, run_actions.act, whole=True)
                 page.panel("runs", runs_view.render_list, run_actions.act, whole=True)
+        with gr.Row(elem_id="finetune-bar"):
+            page.panel("start", start_bar.render_bar, form_actions.act_bar, whole=True)
+            start = gr.Button(variant="primary", interactive=False, elem_id="finetune-start", elem_classes="gs-start")
+            page.live(start, start_bar.start_button)
         typed = gr.Textbox(visible=False)
-        take_along = "(...values) => [...values.slice(0, -1), studio.typed()]"
-        page.on(start.click, start_from_form, inputs=[*fields, typed], js=take_along, whole=True)
+        take_along = "(...values) => [...values.slice(0, -1), studioForm.starting()]"
+        page.on(
+            start.click,
+            start_from_form,
+            inputs=[*fields, typed],
+            js=take_along,
+            after_js="() => studioForm.started()",
+            whole=True,
+        )
 
 
 def _ways(page: PageRenderer) -> Any:
-    """The choice of data, and the table of facts."""
+    """The choice of data, the own datasets, and the table of facts."""
     source = page.live(
         gr.Radio(
             elem_id="finetune-source", value="sample", choices=[(" " * at, each) for at, each in enumerate(SOURCES, 1)]
@@ -63,12 +67,16 @@ def _ways(page: PageRenderer) -> Any:
         lambda lang, form: {
             "label": say(lang, "ui.finetune.data"),
             "choices": [(say(lang, f"ui.finetune.source_{name}"), name) for name in SOURCES],
-            "value": form.source,
+            "value": source_of(form),
         },
     )
+    page.panel("own", own_view.render_own, own_actions.act)
+    # Never seen: the page gives it what is dropped anywhere on this step.
+    files = gr.UploadButton("+", file_count="multiple", elem_id="finetune-files")
+    page.on(files.upload, own_actions.take_upload, inputs=[files])
     page.panel("facts", teach_view.render_facts, teach_actions.act)
     upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="facts-upload")
-    page.live(upload, lambda lang, form: {"label": say(lang, "ui.teach.upload"), "visible": form.source == "facts"})
+    page.live(upload, lambda lang, form: {"label": say(lang, "ui.teach.upload"), "visible": source_of(form) == "facts"})
     page.on(upload.upload, take_facts, inputs=[upload])
     return source
 
@@ -80,49 +88,55 @@ def _form(page: PageRenderer, source: Any) -> list[Any]:
         lambda lang, form: {
             "label": say(lang, "ui.finetune.path"),
             "placeholder": say(lang, "ui.finetune.path_example"),
-            "visible": form.source == "file",
+            "visible": source_of(form) == "file",
+            # What is typed there is not sent back: more may have been typed meanwhile.
+            **({"value": form.data} if form.picked else {}),
         },
     )
-    upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="finetune-upload")
-    page.live(upload, lambda lang, form: {"label": say(lang, "ui.finetune.upload"), "visible": form.source == "file"})
     page.panel("data", review.render_data, form_actions.act)
     page.panel("presets", preset_cards.render_presets, form_actions.act)
     page.panel("cards", gpu_choice.render_cards, form_actions.act)
-    page.panel("settings", preset_cards.render_settings, form_actions.act)
+    page.panel("settings", settings_form.render_settings, form_actions.act)
     page.panel("machines", cluster_form.render_machines, form_actions.act)
     name = gr.Textbox(max_lines=1, max_length=60, elem_id="finetune-name")
     page.words(name, label="ui.finetune.name", placeholder="ui.finetune.name_example", info="ui.finetune.name_info")
+    page.at_first(name, lambda form: form.name)
     fields = [source, path, name]
     # A box that was just made visible misses gradio's `input` for what is pasted into it; `change` hears everything.
-    for trigger in (source.input, path.change, name.change):
-        page.on(trigger, remember_form, inputs=fields, mode="always_last")
-    page.on(upload.upload, take_upload, inputs=[upload], outputs=[path])
+    # Each tells of itself alone: what gradio sends of the others may be older than what the server chose for them.
+    page.on(source.input, remember_source, inputs=[source], mode="always_last")
+    page.on(path.change, remember_path, inputs=[path], mode="always_last")
+    page.on(name.change, remember_name, inputs=[name], mode="always_last")
     return fields
+
+
+def remember_source(form: FinetuneState, source: str) -> FinetuneState:
+    """Take over the kind of data."""
+    return remember_form(form, source, form.data, form.name)
+
+
+def remember_path(form: FinetuneState, data: str) -> FinetuneState:
+    """Take over the path of the data."""
+    return remember_form(form, form.source, data, form.name)
+
+
+def remember_name(form: FinetuneState, name: str) -> FinetuneState:
+    """Take over the name of the run."""
+    return remember_form(form, form.source, form.data, name)
 
 
 def remember_form(form: FinetuneState, source: str, data: str, name: str) -> FinetuneState:
     """Take over the fields of the form, so that the review can be drawn."""
+    source = form.source if source == source_of(form) else source  # what nobody chose follows the model in use
     record = form.record if (source, data or "") == (form.source, form.data) else 0
     if (source == "facts") != (form.source == "facts"):  # facts have presets of their own
         form = replace(form, preset="", changes=(), settings_problem=None)
     if source != form.source:
         ways.remember(source)
-    return replace(form, source=source, data=data or "", name=name or "", record=record, form_problem=None)
-
-
-def take_upload(form: FinetuneState, upload: Any) -> tuple[FinetuneState, str]:
-    """Keep an uploaded file in the workspace and use it; the browser's name for it is never trusted as a path."""
-    given = Path(str(getattr(upload, "name", upload)))
-    name = re.sub(r"[^\w.-]+", "_", given.name).lstrip(".")[-80:] or "data.jsonl"
-    folder = paths().home / "data"
-    target = folder / name
-    if target.exists():
-        target = folder / f"{uuid.uuid4().hex[:6]}-{name}"
-    try:
-        uploads.take(given, target)
-    except OSError as error:
-        return replace(form, form_problem=refused(error)), form.data
-    return replace(form, source="file", data=str(target), record=0), str(target)
+    picked = form.picked and (data or "") == form.data
+    after = replace(form, source=source, data=data or "", picked=picked)
+    after = replace(after, name=name or "", record=record, form_problem=None)
+    return after if after == form else replace(after, gone=())
 
 
 def take_facts(form: FinetuneState, upload: Any) -> FinetuneState:
@@ -143,30 +157,3 @@ def start_from_form(state: PageState, source: str, data: str, name: str, typed: 
     form = form if form.form_problem else teach_actions.before_start(form)
     state = replace(state, finetune=form)
     return state if form.form_problem else form_actions.start(state)
-
-
-def render_start(lang: str, form: FinetuneState) -> Html:
-    """Below Start: what went wrong, or that the page may be closed."""
-    if form.form_problem:
-        shown = problem(lang, preset_cards.labelled(lang, form.form_problem))
-        if form.form_problem.key != "runs.chat_loaded":
-            return shown
-        return tag(
-            '{shown}<div class="gs-row">{unload}{beside}</div>',
-            shown=shown,
-            unload=button("unload-start", say(lang, "ui.finetune.unload_start"), look="primary"),
-            beside=button("beside-start", say(lang, "ui.finetune.beside_start")),
-        )
-    if live_run():
-        return tag(
-            '<div class="gs-problem gs-good" role="status">{icon}<strong>{text}</strong></div>',
-            icon=icon("good"),
-            text=say(lang, "ui.finetune.close"),
-        )
-    return Html("")
-
-
-def _start_button(lang: str, form: FinetuneState) -> dict[str, Any]:
-    found = read_form(form)
-    key = "ui.finetune.enqueue" if live_run() else "ui.finetune.start"
-    return {"value": say(lang, key), "interactive": found.problem is None}

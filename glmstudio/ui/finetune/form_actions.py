@@ -20,14 +20,16 @@ from glmstudio.planning.probe import end_probes, start_probe
 from glmstudio.rundir.occupancy import chat_on
 from glmstudio.runs.start import start as start_asked
 from glmstudio.ui.finetune import cluster_form, teach_actions
+from glmstudio.ui.finetune.own import own_actions
 from glmstudio.ui.framework.ttl_cache import clear_caches
-from glmstudio.ui.state.form_state import read_form
+from glmstudio.ui.state.form_state import FormState, read_form, source_of
 from glmstudio.ui.state.page_state import FinetuneState, PageState
 from glmstudio.ui.state.runwatch import live_run
 
 _starting = threading.Lock()
 _started: dict[tuple[object, ...], tuple[str, float]] = {}
 _MOMENT_S = 3.0
+_READING_S, _LOOK_S = 60.0, 0.2
 
 
 def act(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
@@ -41,21 +43,21 @@ def act(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
         return replace(form, form_problem=refused(error))
 
 
-def act_start(state: PageState, data: dict[str, Any]) -> PageState:
-    """Start although a chat holds the GPU: instead of it, or beside it."""
+def act_bar(state: PageState, data: dict[str, Any]) -> PageState:
+    """A button of the bar; two of them start although a chat holds the GPU: instead of it, or beside it."""
     if data.get("act") in ("unload-start", "beside-start"):
         return start(state, unload=data["act"] == "unload-start", beside=data["act"] == "beside-start")
-    return state
+    return replace(state, finetune=act(state.finetune, data))
 
 
 def start(state: PageState, *, unload: bool = False, beside: bool = False) -> PageState:
     """Start the run that the form describes; a second click on the same form within a moment starts nothing."""
     form = state.finetune
-    key = (form.source, form.data, form.preset, form.name, form.changes, form.cluster)
+    key = (source_of(form), form.data, form.preset, form.name, form.changes, form.cluster)
     with _starting:
         last = _started.get(key)
         if last and time.monotonic() - last[1] < _MOMENT_S:
-            return replace(state, runs=replace(state.runs, run=last[0]))
+            return _opened(state, last[0])
         try:
             clear_caches()
             run = _started_run(form, unload=unload, beside=beside)
@@ -63,11 +65,16 @@ def start(state: PageState, *, unload: bool = False, beside: bool = False) -> Pa
             return replace(state, finetune=replace(form, form_problem=error))
         _started.clear()
         _started[key] = run, time.monotonic()
-    return replace(state, runs=replace(state.runs, run=run), finetune=replace(form, form_problem=None))
+    return _opened(state, run)
+
+
+def _opened(state: PageState, run: str) -> PageState:
+    form = replace(state.finetune, form_problem=None, started=run)
+    return replace(state, runs=replace(state.runs, run=run), finetune=form)
 
 
 def _started_run(form: FinetuneState, *, unload: bool, beside: bool) -> str:
-    found = read_form(form)
+    found = _read_to_the_end(form)
     if found.problem:
         raise found.problem
     if found.request is None:
@@ -77,6 +84,17 @@ def _started_run(form: FinetuneState, *, unload: bool, beside: bool) -> str:
     if unload:
         ModelServer.stop()
     return start_asked(found.request, wait=True, beside_chat=beside).name
+
+
+def _read_to_the_end(form: FinetuneState) -> FormState:
+    """The form once its data are read: whoever presses Start a moment too early need not press it again."""
+    end = time.monotonic() + _READING_S
+    while True:
+        found = read_form(form)
+        if found.problem is None or found.problem.key != "ui.finetune.reading" or time.monotonic() > end:
+            return found
+        time.sleep(_LOOK_S)
+        clear_caches()
 
 
 def take_typed(form: FinetuneState, typed: str) -> FinetuneState:
@@ -92,6 +110,8 @@ def take_typed(form: FinetuneState, typed: str) -> FinetuneState:
     except StudioError as error:
         return replace(form, form_problem=error)
     fields = {name: value for name, value in fields.items() if not teach_actions.is_mine(str(name))}
+    if rows := {str(name): value for name, value in fields.items() if own_actions.is_mine(str(name))}:
+        return own_actions.save_typed(form, rows)
     if not fields:
         return form
     if not fields.keys() <= asdict(Settings()).keys():  # the other fields that Start takes along
@@ -127,8 +147,18 @@ def _reset(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
     return replace(form, changes=(), settings_problem=None, form_problem=None)
 
 
+def _reset_one(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
+    """A setting as in the preset; what else was wrong was not taken over and is told again when it is typed."""
+    kept = tuple(pair for pair in form.changes if pair[0] != data.get("setting"))
+    return replace(form, changes=kept, settings_problem=None, form_problem=None)
+
+
 def _policy(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
     return _changed(form, {"bad_records": data.get("policy")})
+
+
+def _train_on_all(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
+    return _changed(form, {"validation_auto": False})
 
 
 def _card(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
@@ -165,15 +195,24 @@ def _fewer_steps(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
     return _changed(form, {"steps": plan.fewer_steps}) if plan and plan.fewer_steps else form
 
 
-def _measure(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
+def _share_prompts(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
+    plan = read_form(form).plan
+    return _changed(form, {"shared_prompts": plan.sharing.most}) if plan and plan.sharing else form
+
+
+def _measure(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
+    """Measure a few steps of the plan, or of what it proposes."""
     found = read_form(form)
     if found.plan is None or found.data is None:
         return form
+    settings = found.plan.settings
+    if data.get("act") == "measure-sharing" and found.plan.sharing and found.plan.sharing.settings:
+        settings = found.plan.sharing.settings
     if running := live_run():
         raise StudioError("runs.device_busy", name=running.name)
     if model := chat_on(found.device):
         raise StudioError("ui.finetune.chat_measures", model=model)
-    start_probe(found.plan.settings, found.device, found.data.key)
+    start_probe(settings, found.device, found.data.key)
     return form
 
 
@@ -200,12 +239,16 @@ _ACTIONS: dict[str, Callable[[FinetuneState, dict[str, Any]], FinetuneState]] = 
     "record": _record,
     "settings": _settings,
     "reset": _reset,
+    "reset-one": _reset_one,
     "policy": _policy,
+    "train-on-all": _train_on_all,
     "save-preset": _save_preset,
     "delete-preset": _delete_preset,
     "remedy": _remedy,
     "fewer-steps": _fewer_steps,
     "measure": _measure,
+    "measure-sharing": _measure,
+    "share-prompts": _share_prompts,
     "card": _card,
     "install-deepspeed": _install,
     "install-documents": _install,

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from glmstudio.config.optional_packages import DEEPSPEED, DOCUMENTS, OptionalPackage
+from glmstudio.config.optional_packages import DOCUMENTS, OptionalPackage
 from glmstudio.config.settings import Settings
 from glmstudio.data.store import Store
 from glmstudio.errors import StudioError
 from glmstudio.planning.memory import Need
 from glmstudio.planning.plan import Plan
 from glmstudio.ui.finetune import data_view
-from glmstudio.ui.framework.markup import Html, bar, busy, button, fold, go, problem, tag, terminal
-from glmstudio.ui.state.checkup import CHECKUP
+from glmstudio.ui.finetune.start_bar import install, passes, told_by_data
+from glmstudio.ui.framework.markup import Html, bar, button, fold, icon, problem, tag, terminal
 from glmstudio.ui.state.form_state import FormState, read_form
 from glmstudio.ui.state.page_state import FinetuneState
-from glmstudio.units import duration, number, size
+from glmstudio.ui.state.presets_here import time_here
+from glmstudio.units import duration, memory_bytes, size
 from glmstudio.words import say
 
 POLICIES = ("stop", "drop", "fix")
-_NEEDS_DEEPSPEED = ("engines.no_deepspeed", "engines.deepspeed_broken")
 _PARTS = ("weights", "adapter", "optimizer", "gradients", "activations", "logits", "fixed")
 
 
@@ -27,7 +27,8 @@ def render_data(lang: str, form: FinetuneState) -> Html:
     if found.look is None and found.problem and found.problem.key == "data.no_pdf_reader":
         return _missing(lang, found.problem, DOCUMENTS)
     if found.look is None:
-        return problem(lang, found.problem, kind="attention") if found.problem else Html("")
+        mine = found.problem is not None and told_by_data(found)
+        return problem(lang, found.problem, kind="attention") if mine else Html("")
     if found.data is None:
         return _reading(lang, found)
     settings = found.settings
@@ -39,38 +40,25 @@ def render_data(lang: str, form: FinetuneState) -> Html:
     count = found.data.problem_count(limit)
     shown = found.data.problems(limit, data_view.SHOWN_PROBLEMS)
     return tag(
-        '<div class="gs-stack">{verdict}{policy}{more}</div>',
-        verdict=data_view.verdict(lang, found.data.records, shown, count, found.selection, _held_back(found)),
+        '<div class="gs-stack">{verdict}{split}{policy}{remarks}{more}</div>',
+        verdict=data_view.verdict(lang, found.data.records, shown, count, found.selection, found.plan),
+        split=_split(lang) if found.plan and found.plan.auto_validation else "",
         policy=_policies(lang, settings) if count else "",
+        remarks=data_view.remarks(lang, found.data.notes),
         more=_closer(lang, form, found.data, settings),
     )
 
 
 def render_plan(lang: str, form: FinetuneState) -> Html:
-    """Memory, time, disk and the command; where it does not fit, what would make it fit, one click away."""
+    """Memory, time, disk and the command. What stands in the way is told in the bar beside Start."""
     found = read_form(form)
-    parts: list[Html] = _doctor(lang)
+    parts: list[Html] = []
     if found.plan is not None:
-        parts += [_memory(lang, found.plan), _figures(lang, found.plan), _passes(lang, found.plan)]
-        if found.plan.probe.problem:
-            parts.append(problem(lang, found.plan.probe.problem))
-    if found.problem and found.data is not None:
-        parts.append(_trouble(lang, found))
-    elif found.problem and found.look is None and found.settings is not None:
-        parts.append(problem(lang, found.problem, kind="attention"))
+        plan = found.plan
+        parts += [_memory(lang, plan), _figures(lang, plan), _passes(lang, plan), _sharing(lang, plan)]
     if found.request is not None:
         parts.append(terminal(lang, found.request.command(), f"{found.request.command()} --plan", key="train"))
     return tag('<div class="gs-stack gs-review">{parts}</div>', parts=parts)
-
-
-def _doctor(lang: str) -> list[Html]:
-    """What the doctor found that would make a start fail; it looks again when Start is pressed."""
-    report = CHECKUP.state.report
-    worst = next((finding for finding in report.findings if finding.status == "error"), None) if report else None
-    if worst is None:
-        return []
-    look = go("doctor", say(lang, "ui.plan.doctor"), look="plain")
-    return [tag("{what}<div>{look}</div>", what=problem(lang, worst.to_error(), kind="attention"), look=look)]
 
 
 def _reading(lang: str, found: FormState) -> Html:
@@ -82,6 +70,15 @@ def _reading(lang: str, found: FormState) -> Html:
         '<div class="gs-run-progress"><span class="gs-small">{text}</span>{bar}</div>',
         text=text,
         bar=bar(look.share, label=text),
+    )
+
+
+def _split(lang: str) -> Html:
+    """Why some are held out, and the click that has them trained on."""
+    return tag(
+        '<div class="gs-row gs-small"><span>{why}</span>{all}</div>',
+        why=say(lang, "ui.data.auto_validation"),
+        all=button("train-on-all", say(lang, "ui.data.train_on_all"), look="quiet"),
     )
 
 
@@ -128,8 +125,8 @@ def _memory(lang: str, plan: Plan) -> Html:
     text = say(
         lang,
         "ui.plan.memory",
-        need=size(needed.total),
-        free=size(place.free),
+        need=memory_bytes(needed.total),
+        free=memory_bytes(place.free),
         device=place.name or say(lang, "ui.plan.cpu"),
     )
     shares = [(name, getattr(needed, name)) for name in _PARTS if getattr(needed, name)]
@@ -153,7 +150,7 @@ def _legend(lang: str, needed: Need) -> Html:
             '<span><i class="gs-swatch gs-need-{name}"></i>{label} {amount}</span>',
             name=name,
             label=say(lang, f"cli.need_{name}"),
-            amount=size(getattr(needed, name)),
+            amount=memory_bytes(getattr(needed, name)),
         )
         for name in _PARTS
         if getattr(needed, name)
@@ -164,8 +161,8 @@ def _legend(lang: str, needed: Need) -> Html:
 def _figures(lang: str, plan: Plan) -> Html:
     figures = [
         ("steps", f"{plan.settings.steps:,}"),
-        ("epochs", _count(plan.epochs)),
-        ("time", duration(lang, plan.seconds) if plan.seconds is not None else _measure(lang, plan)),
+        ("epochs", passes(plan.epochs)),
+        ("time", _time(lang, plan)),
         ("disk", size(plan.disk)),
         ("at_once", f"{plan.at_once:,}"),
     ]
@@ -181,17 +178,8 @@ def _through(lang: str, plan: Plan) -> Html:
     """Steps and passes as a sentence, where general conversations are mixed in."""
     if not plan.mixed:
         return Html("")
-    values = {"steps": plan.settings.steps, "passes": _count(plan.epochs), "n": plan.learned_from, "m": plan.mixed}
+    values = {"steps": plan.settings.steps, "passes": passes(plan.epochs), "n": plan.learned_from, "m": plan.mixed}
     return tag("<p>{text}</p>", text=say(lang, "ui.plan.through", **values))
-
-
-def _count(passes: float) -> str:
-    """Passes as one counts them: whole steps hardly ever make whole passes."""
-    return number(round(passes, 1) if passes >= 1 else passes)
-
-
-def _held_back(found: FormState) -> int:
-    return found.plan.held_back if found.plan else 0
 
 
 def _passes(lang: str, plan: Plan) -> Html:
@@ -207,6 +195,37 @@ def _passes(lang: str, plan: Plan) -> Html:
     )
 
 
+def _sharing(lang: str, plan: Plan) -> Html:
+    """That conversations begin alike, what it gains to compute that once, and the click for it."""
+    sharing = plan.sharing
+    if sharing is None:
+        return Html("")
+    measured = sharing.measured_gain(plan.probe)
+    parts = [say(lang, "ui.plan.alike", n=sharing.alike, of=sharing.looked_at)]
+    if measured is None:
+        parts.append(say(lang, "ui.plan.sharing", gain=sharing.gain))
+    else:
+        parts.append(say(lang, "ui.plan.sharing_measured", gain=measured))
+    buttons = [button("share-prompts", say(lang, "ui.plan.share", n=sharing.most))]
+    if sharing.probe and sharing.probe.state == "running":
+        buttons.append(tag('<span class="gs-small">{text}</span>', text=say(lang, "ui.plan.measuring")))
+    elif plan.probe.state == "done" and measured is None:
+        buttons.append(button("measure-sharing", say(lang, "ui.plan.measure_sharing"), look="quiet"))
+    return tag(
+        '<div class="gs-problem gs-note">{icon}<div>{text}<div class="gs-row">{buttons}</div></div></div>',
+        icon=icon("note"),
+        text=("" if lang == "zh" else " ").join(parts),
+        buttons=buttons,
+    )
+
+
+def _time(lang: str, plan: Plan) -> Html:
+    """What this machine measured; this very plan can be measured with a click."""
+    known = time_here(plan)
+    said = duration(lang, known.seconds) if known and known.measured else ""
+    return tag("{said} {measure}", said=said, measure="" if plan.seconds is not None else _measure(lang, plan))
+
+
 def _measure(lang: str, plan: Plan) -> Html:
     """Time is measured, not guessed: a few steps on the longest batch, where somebody asks for it."""
     if plan.probe.state == "running":
@@ -214,39 +233,6 @@ def _measure(lang: str, plan: Plan) -> Html:
     return button("measure", say(lang, "ui.plan.measure"), look="quiet")
 
 
-def _trouble(lang: str, found: FormState) -> Html:
-    """What stands in the way, with the one click that helps where there is one."""
-    plan = found.plan
-    buttons: list[Html] = []
-    if plan is not None and plan.remedy:
-        buttons.append(button("remedy", say(lang, "ui.plan.remedy"), look="primary"))
-    if found.problem and found.problem.key in _NEEDS_DEEPSPEED:
-        return _missing(lang, found.problem, DEEPSPEED)
-    return tag(
-        '{what}<div class="gs-row">{buttons}</div>' if buttons else "{what}",
-        what=problem(lang, found.problem, kind="attention"),
-        buttons=buttons,
-    )
-
-
 def _missing(lang: str, what: StudioError, extra: OptionalPackage) -> Html:
-    """What needs an optional part; it is installed by a click, and what pip says last, or why it failed, is shown."""
-    return tag("{what}{install}", what=problem(lang, what, kind="attention"), install=_install(lang, extra))
-
-
-def _install(lang: str, extra: OptionalPackage) -> Html:
-    last = extra.installation()
-    if last.state == "running":
-        label = say(lang, "ui.plan.installing", name=extra.title)
-        return tag(
-            '<div class="gs-run-progress"><span class="gs-small">{label}</span>{bar}<span class="gs-path">{line}</span>'
-            "</div>",
-            label=label,
-            bar=busy(label),
-            line=last.line[-120:],
-        )
-    return tag(
-        '{failed}<div class="gs-row">{install}</div>',
-        failed=problem(lang, last.problem) if last.problem else "",
-        install=button(f"install-{extra.name}", say(lang, "ui.plan.install", name=extra.title), look="primary"),
-    )
+    """What needs an optional part, and the click that installs it."""
+    return tag("{what}{install}", what=problem(lang, what, kind="attention"), install=install(lang, extra))

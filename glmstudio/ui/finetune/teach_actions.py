@@ -16,6 +16,7 @@ from glmstudio.knowledge.wordings.paraphrase import AT_ONCE, WRITING, Writer, lo
 from glmstudio.models import Model
 from glmstudio.paths import FACTS
 from glmstudio.ui.finetune.teach_view import model_of
+from glmstudio.ui.state.form_state import source_of
 from glmstudio.ui.state.page_state import FactsState, FinetuneState
 
 _FIELDS = ("fact", "proposed", "due", "column", "find")
@@ -71,7 +72,7 @@ def take(fields: Any) -> None:
 def before_start(form: FinetuneState) -> FinetuneState:
     """End the questions to the model, which hold the GPU, and save what was changed since the facts were saved: a
     plan must be seen before it is started."""
-    if form.source != "facts":
+    if source_of(form) != "facts":
         return form
     if (model := model_of(form)) is not None:
         known.asking(model).cancel()

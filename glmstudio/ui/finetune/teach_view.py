@@ -12,7 +12,7 @@ from glmstudio.knowledge.wordings.paraphrase import WRITING, wants
 from glmstudio.models import Model, ready_model
 from glmstudio.ui.finetune import teach_rows
 from glmstudio.ui.framework.markup import Html, bar, button, chip, problem, tag
-from glmstudio.ui.state.form_state import settings_of
+from glmstudio.ui.state.form_state import settings_of, source_of
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import duration
 from glmstudio.words import say
@@ -22,7 +22,7 @@ SHOWN = 25  # rows at a time
 
 def render_facts(lang: str, form: FinetuneState) -> Html:
     """The table, or the question which column of a file is which; nothing for another kind of data."""
-    if form.source != "facts":
+    if source_of(form) != "facts":
         return Html("")
     waiting = sheet.waiting()
     return tag(

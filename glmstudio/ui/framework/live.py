@@ -7,6 +7,7 @@ page its work shows up in, and a tick in which nothing happened moves nothing on
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +57,7 @@ class _Binding:
     mode: str = "multiple"
     event: bool = False
     js: str | None = None
+    after_js: str | None = None  # what the browser does once the answer is there, or failed
     part: str = ""  # what it takes and returns; "" is the whole state
 
 
@@ -72,6 +74,7 @@ class PageRenderer:
     first: State
     _live: list[_Live] = field(default_factory=list)
     _bindings: list[_Binding] = field(default_factory=list)
+    _first: list[tuple[Component, Callable[[str, Any], Any]]] = field(default_factory=list)
     _followed: list[tuple[Component, Any, Any]] = field(default_factory=list)
     _visitors: Visitors = field(default_factory=Visitors)
     _step: str = ""
@@ -80,6 +83,7 @@ class PageRenderer:
     def __post_init__(self) -> None:
         self.state, self.seen = gr.State(self.first), gr.State({})
         self._open = gr.Textbox(visible=False)  # the step that the browser shows
+        self._kept = gr.Textbox(visible=False)  # what the browser kept of an earlier visit
 
     @contextmanager
     def step(self, name: str, part: str = "") -> Iterator[None]:
@@ -100,6 +104,10 @@ class PageRenderer:
         """Keep the properties of `component` as `render(lang, state)` says."""
         self._live.append(_Live(component, _of_part(self._part, render), self._step))
         return component
+
+    def at_first(self, component: Component, value: Callable[[Any], Any]) -> None:
+        """Give a field that people type in the `value(state)` of a page that has just arrived, and leave it alone."""
+        self._first.append((component, _of_part(self._part, lambda _, state: value(state))))
 
     def words(self, component: Any, **keys: str) -> Any:
         """Keep properties of `component` at texts in the language of the page."""
@@ -151,12 +159,13 @@ class PageRenderer:
         part = "" if whole else self._part
         self._bindings.append(_Binding(trigger, action, inputs, outputs, part=part, **options))
 
-    def connect(self, arrive: Callable[[], State], load: Callable[..., Any]) -> None:
-        """Wire everything registered, the clock, and the arrival of a browser, whose state `arrive` makes."""
+    def connect(self, arrive: Callable[[dict[str, Any]], State], load: Callable[..., Any]) -> None:
+        """Wire everything registered, the clock, and the arrival of a browser, whose state `arrive` makes of what the
+        browser kept: the values of `data-kept` by their `data-keep`."""
         looks, lives = [self.state, self.seen], [live.component for live in self._live]
 
         def ticked(state: State, seen: dict[int, int], step: str, request: gr.Request) -> Any:
-            return self._refresh(self.speaks(request), self._visitors.latest(request, state), seen, step)
+            return self._drawn(request, self._visitors.latest(request, state), seen, step)
 
         tick = {
             "fn": _typed(ticked),
@@ -174,17 +183,28 @@ class PageRenderer:
                 js=binding.js,
                 **_QUICK,
             )
+            if binding.after_js:
+                event.then(None, js=binding.after_js)
             for panel, render, changes in self._followed:
                 if panel is binding.following:
                     follower = self._follower(render, changes)
                     event.then(follower, inputs=[self.state], outputs=[panel], **_STREAM).then(**tick)
         gr.Timer(TICK_S).tick(**tick)
 
-        def arrived(request: gr.Request) -> Any:
-            state = arrive()
-            return [state, *self._refresh(self.speaks(request), state, {})]
+        def arrived(kept: str, request: gr.Request) -> Any:
+            state = arrive(_table(kept))
+            first = [gr.update(value=carried(value("", state))) for _, value in self._first]
+            return [state, *self._refresh(self.speaks(request), state, {}), *first]
 
-        load(_typed(arrived), outputs=[*looks, *lives], **_QUICK)
+        outputs = [*looks, *lives, *(component for component, _ in self._first)]
+        load(_typed(arrived), inputs=[self._kept], outputs=outputs, js="() => [studio.kept()]", **_QUICK)
+
+    def _drawn(self, request: gr.Request, state: State, seen: dict[int, int], step: str = "") -> list[Any]:
+        """As `_refresh`; nothing where a click has changed the page meanwhile: what that one draws is newer, and this
+        would put the old page over it."""
+        drawn = self._refresh(self.speaks(request), state, seen, step)
+        is_newest = self._visitors.latest(request, state) is state
+        return drawn if is_newest else [gr.skip() for _ in drawn]
 
     def _refresh(self, lang: str, state: State, seen: dict[int, int], step: str = "") -> list[Any]:
         """Hashes of what the page has now, and the properties that changed.
@@ -207,14 +227,14 @@ class PageRenderer:
         def clicked(state: State, seen: dict[int, int], request: gr.Request, event: gr.EventData, *values: Any) -> Any:
             data = event._data if isinstance(event._data, dict) else {}  # noqa: SLF001  gradio offers it only there
             state, *_ = self._visitors.turn(request, state, partial(_acted, binding), data, *values)
-            return [state, *self._refresh(self.speaks(request), state, seen, str(data.get("go", "")))]
+            return [state, *self._drawn(request, state, seen, str(data.get("go", "")))]
 
         return _typed(clicked)
 
     def _called(self, binding: _Binding) -> Callable[..., Any]:
         def called(state: State, seen: dict[int, int], request: gr.Request, *values: Any) -> Any:
             state, *extras = self._visitors.turn(request, state, partial(_acted, binding), *values)
-            now, *updates = self._refresh(self.speaks(request), state, seen)
+            now, *updates = self._drawn(request, state, seen)
             return [state, now, *(extras or [gr.skip() for _ in binding.outputs]), *updates]
 
         return _typed(called)
@@ -255,6 +275,15 @@ def carried(value: Any) -> Any:
     if isinstance(value, dict):
         return {carried(name): carried(each) for name, each in value.items()}
     return type(value)(map(carried, value)) if type(value) in (list, tuple) else value
+
+
+def _table(text: str) -> dict[str, Any]:
+    """The JSON object that a browser sent; an empty one where it is none."""
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _is_whole(text: str) -> bool:

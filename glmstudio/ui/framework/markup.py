@@ -173,6 +173,16 @@ def problem(lang: str, error: Any, *, kind: str = "bad") -> Html:
     )
 
 
+def good(text: Any, actions: Iterable[Any] = ()) -> Html:
+    """What went well, with the buttons of what can be done next."""
+    return tag(
+        '<div class="gs-problem gs-good" role="status">{icon}<div><strong>{text}</strong>{actions}</div></div>',
+        icon=icon("good"),
+        text=text,
+        actions=[tag('<div class="gs-row">{made}</div>', made=made) for made in [list(actions)] if made],
+    )
+
+
 def empty(title: Any, text: Any, *, icon_name: str, action: Any = "") -> Html:
     """An empty state: what belongs here, and what to do next."""
     return tag(

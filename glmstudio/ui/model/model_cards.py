@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+from glmstudio.models.family import OTHER_KIND
 from glmstudio.models.folder import weight_files
 from glmstudio.models.hub.hubs import TITLES
 from glmstudio.models.hub.partial_file import unfinished
@@ -15,10 +16,11 @@ from glmstudio.models.library import owned
 from glmstudio.models.manifest import origin
 from glmstudio.models.repair import layout_of
 from glmstudio.models.verification import is_verified
-from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, fold, join, problem, tag
+from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, fold, good, join, problem, tag
+from glmstudio.ui.model.adding import use_buttons
 from glmstudio.ui.model.model_form import download_form, download_options
 from glmstudio.ui.state.page_state import ModelState
-from glmstudio.units import duration, size
+from glmstudio.units import duration, memory_bytes, size
 from glmstudio.words import has, say
 
 LOOKS = {
@@ -56,7 +58,14 @@ def card(lang: str, item: InventoryItem, state: ModelState, *, used: bool) -> Ht
 
 def state_words(lang: str, item: InventoryItem) -> str:
     """The state of a model, with its percentage where it has one."""
+    if _of_another_kind(item):
+        return say(lang, "ui.model.unfit")
     return say(lang, f"ui.model.{item.state}", percent=percent(item.job))
+
+
+def _of_another_kind(item: InventoryItem) -> bool:
+    """Whether nothing is broken, but the folder holds another family's model, or quantized weights."""
+    return item.state == "broken" and item.problem is not None and item.problem.key in OTHER_KIND
 
 
 def percent(job: ModelJob | None) -> int:
@@ -75,6 +84,8 @@ def _about(lang: str, item: InventoryItem) -> str:
         return say(lang, f"catalogue.{item.name}.about")
     if item.entry:
         return say(lang, "ui.model.about_id", id=item.entry.modelscope)
+    if _of_another_kind(item):
+        return say(lang, "ui.model.about_other")
     return say(lang, f"ui.model.about_{item.model.kind if item.model else 'chatglm3'}")
 
 
@@ -92,7 +103,7 @@ def _facts(lang: str, item: InventoryItem) -> Html:
     if weight:
         rows.append(("size", size(weight), ""))
     if item.entry and item.entry.memory_bytes:
-        rows.append(("memory", say(lang, "ui.model.memory_text", size=size(item.entry.memory_bytes)), ""))
+        rows.append(("memory", say(lang, "ui.model.memory_text", size=memory_bytes(item.entry.memory_bytes)), ""))
     if item.entry and item.entry.context:
         rows.append(("context", say(lang, "ui.model.context_text", n=f"{item.entry.context:,}"), ""))
     source, repo = origin(item.folder) if item.model else ("", "")
@@ -179,6 +190,9 @@ def _files(lang: str, job: ModelJob) -> Html:
 
 def _trouble(lang: str, item: InventoryItem, state: ModelState) -> Html:
     parts = []
+    if state.folder_answer and state.named == item.name:
+        key, values = state.folder_answer
+        parts.append(good(say(lang, key, **values)))
     if state.problem and state.named == item.name:
         parts.append(problem(lang, state.problem))
     elif item.problem:
@@ -203,14 +217,19 @@ def _buttons(lang: str, item: InventoryItem, *, used: bool) -> Html:
     elif item.state == "unverified":
         made = [button("verify", word["verify"], look="primary", model=item.name)]
     elif item.state == "broken":
-        made = [
-            button("repair", word["repair"], look="primary", model=item.name),
-            button("verify", say(lang, "ui.model.verify_again"), model=item.name),
-        ]
+        again = button("verify", say(lang, "ui.model.verify_again"), model=item.name)
+        made = [again]
+        if not _of_another_kind(item):  # to bring the same files again would not help
+            made.insert(0, button("repair", word["repair"], look="primary", model=item.name))
     elif used:
-        made = [tag("<strong>{text}</strong>", text=say(lang, "ui.model.in_use"))]
+        made = [tag("<strong>{text}</strong>", text=say(lang, "ui.model.in_use")), *use_buttons(lang, item.name)]
+    elif item.job and (item.job.kind, item.job.state) == ("download", "done"):
+        return good(
+            say(lang, "ui.model.whats_next"),
+            [*use_buttons(lang, item.name), button("use", word["use"], look="quiet", model=item.name)],
+        )
     else:
-        made = [button("use", word["use"], model=item.name)]
+        made = [button("use", word["use"], model=item.name), *use_buttons(lang, item.name)]
     if item.state in ("downloading", "paused", "stopped"):
         made.append(_cancel(lang, item))
     waits = item.state in ("paused", "stopped") and item.job is not None and item.job.kind == "download"

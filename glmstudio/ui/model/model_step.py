@@ -11,14 +11,14 @@ from typing import Any
 import gradio as gr
 
 from glmstudio.errors import StudioError
-from glmstudio.models import actions, add_folder, remove_folder
-from glmstudio.models.catalogue import add_id, is_id
+from glmstudio.models import actions, remove_folder
 from glmstudio.models.hub.hubs import CONNECTIONS
 from glmstudio.models.inventory import InventoryItem
 from glmstudio.paths import paths
 from glmstudio.rundir.occupancy import refuse_in_use
 from glmstudio.ui.framework.live import PageRenderer
-from glmstudio.ui.framework.markup import Html, bar, go, icon, problem, tag, terminal
+from glmstudio.ui.framework.markup import Html, bar, go, icon, tag, terminal
+from glmstudio.ui.model.adding import add_from_path, render_answer
 from glmstudio.ui.model.model_cards import card
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.choice import items, model_in_use, use_model
@@ -39,26 +39,10 @@ def build(page: PageRenderer) -> None:
                 )
                 add = gr.Button(elem_id="model-add")
                 page.words(add, value="ui.model.add")
-            page.panel("folder", render_answer)
+            page.panel("folder", render_answer, act, whole=True)
         page.panel("models-foot", render_foot)
         for trigger in (add.click, path.submit):
             page.on(trigger, add_from_path, inputs=[path], outputs=[path])
-
-
-def add_from_path(state: ModelState, path: str) -> tuple[ModelState, str]:
-    """Add the folder or hub id that was typed; the box keeps its text if that is refused."""
-    told = path.strip()
-    try:
-        if is_id(told) and not Path(told).is_dir():
-            answer = ("ui.model.added_id", {"name": add_id(told).name})
-        else:
-            model = add_folder(told)
-            if model.unverified:
-                actions.start_verify(model.name)
-            answer = ("ui.model.added", {"name": model.name})
-    except StudioError as error:
-        return replace(state, folder_problem=error, folder_answer=None), path
-    return replace(state, folder_problem=None, folder_answer=answer), ""
 
 
 def act(state: PageState, data: dict[str, Any]) -> PageState:
@@ -155,20 +139,6 @@ def _first_step(lang: str, found: list[InventoryItem]) -> Html:
         what=say(lang, f"ui.model.{case}"),
         text=say(lang, f"ui.model.{case}_text"),
     )
-
-
-def render_answer(lang: str, state: ModelState) -> Html:
-    """The result of adding a folder or deleting a model."""
-    if state.folder_problem:
-        return problem(lang, state.folder_problem)
-    if state.folder_answer:
-        key, values = state.folder_answer
-        return tag(
-            '<div class="gs-problem gs-good" role="status">{icon}<strong>{text}</strong></div>',
-            icon=icon("good"),
-            text=say(lang, key, **values),
-        )
-    return Html("")
 
 
 def render_foot(lang: str, _state: ModelState) -> Html:

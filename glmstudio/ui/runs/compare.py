@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from glmstudio.config.settings import Settings, choice_words, field_docs
-from glmstudio.ui.framework.charts import Series, curve
+from glmstudio.ui.framework.charts import Series, chart
 from glmstudio.ui.framework.markup import Html, button, tag
+from glmstudio.ui.framework.tables import table
 from glmstudio.ui.state.page_state import RunsState
 from glmstudio.ui.state.runwatch import WATCH, RunSnapshot, newest_first
 from glmstudio.units import number
@@ -32,8 +33,8 @@ def render_compare(lang: str, runs_state: RunsState) -> Html:
         "</div>{curve}{kept}{table}</section>",
         title=say(lang, "ui.compare.title"),
         close=button("uncompare", say(lang, "ui.compare.close"), look="quiet"),
-        curve=curve(lines, label=say(lang, "ui.run.loss"), x_label=x_label),
-        kept=curve(kept, label=say(lang, "ui.run.figure_validation"), x_label=x_label),
+        curve=chart(lang, lines, label=say(lang, "ui.run.loss"), x_label=x_label),
+        kept=chart(lang, kept, label=say(lang, "ui.run.figure_validation"), x_label=x_label),
         table=_differences(lang, runs),
     )
 
@@ -48,20 +49,8 @@ def _differences(lang: str, runs: list[RunSnapshot]) -> Html:
         values = [choice_words(lang, each.get(doc.name, "–")) for each in settings]
         if len(set(values)) > 1:
             rows.append((doc.label, values))
-    return tag(
-        '<div class="gs-wide-table"><table class="gs-table"><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}'
-        "</tbody></table></div>",
-        heads=[tag("<th>{name}</th>", name=known.name) for known in runs],
-        rows=[
-            tag(
-                "<tr><td>{label}</td>{values}</tr>",
-                label=label,
-                values=[tag("<td>{value}</td>", value=value) for value in values],
-            )
-            for label, values in rows
-            if any(value != "–" for value in values)
-        ],
-    )
+    shown = [[tag("<b>{label}</b>", label=label), *values] for label, values in rows if any(v != "–" for v in values)]
+    return table(["", *(known.name for known in runs)], shown)
 
 
 def _loss(value: Any) -> str:

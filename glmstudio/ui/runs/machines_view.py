@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from glmstudio.cluster.view import ClusterView, MachineView, read_cluster
 from glmstudio.ui.framework.markup import Html, chip, copyable, fold, problem, tag
+from glmstudio.ui.framework.tables import table
 from glmstudio.ui.state.runwatch import RunSnapshot
-from glmstudio.units import duration, size
+from glmstudio.units import duration, memory_bytes
 from glmstudio.words import say
 
 _LOOKS = {
@@ -22,17 +24,15 @@ def render_joined(lang: str, known: RunSnapshot) -> Html:
     found = read_cluster(known.run)
     if found is None:
         return Html("")
-    heads = [tag("<th>{text}</th>", text=say(lang, f"ui.machines.column_{name}")) for name in _COLUMNS]
-    table = tag(
-        '{waits}<div class="gs-wide-table"><table class="gs-table"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>'
-        "</table></div>{problems}{commands}",
-        waits=_waits(lang, found),
-        heads=heads,
-        rows=[_machine(lang, each) for each in found.machines],
-        problems=[problem(lang, each.problem, kind="attention") for each in found.machines if each.problem],
-        commands=[_command(lang, each) for each in found.machines if each.command] if known.state.live else "",
-    )
-    return fold(say(lang, "ui.machines.used", n=len(found.machines)), table, key="joined", unfolded=known.state.live)
+    shown = [
+        _waits(lang, found),
+        table(
+            [say(lang, f"ui.machines.column_{name}") for name in _COLUMNS], [_machine(lang, m) for m in found.machines]
+        ),
+        *(problem(lang, each.problem, kind="attention") for each in found.machines if each.problem),
+        *(_command(lang, each) for each in found.machines if each.command and known.state.live),
+    ]
+    return fold(say(lang, "ui.machines.used", n=len(found.machines)), shown, key="joined", unfolded=known.state.live)
 
 
 def _waits(lang: str, found: ClusterView) -> Html:
@@ -47,19 +47,17 @@ def _waits(lang: str, found: ClusterView) -> Html:
     return tag('<p class="gs-small">{text}</p>', text=text) if text else Html("")
 
 
-def _machine(lang: str, each: MachineView) -> Html:
+def _machine(lang: str, each: MachineView) -> list[Any]:
     state = each.state if each.number > 1 or each.state != "missing" else "joined"
     heard = each.heard if state in ("joined", "training", "lost") else None
-    return tag(
-        "<tr><td>{number}</td><td>{address}<br><span class='gs-small'>{host}</span></td>"
-        "<td>{state}</td><td>{heard}</td><td>{memory}</td></tr>",
-        number=each.number,
-        address=f"{each.address} × {each.processes}",
-        host=each.host,
-        state=chip(_LOOKS[state], say(lang, f"cluster.state.{state}")),
-        heard=duration(lang, time.time() - heard) if heard else "–",
-        memory=size(each.memory) if each.memory else "–",
-    )
+    address = f"{each.address} × {each.processes}"
+    return [
+        each.number,
+        tag('<span>{address}<br><span class="gs-small">{host}</span></span>', address=address, host=each.host),
+        chip(_LOOKS[state], say(lang, f"cluster.state.{state}")),
+        duration(lang, time.time() - heard) if heard else "–",
+        memory_bytes(each.memory) if each.memory else "–",
+    ]
 
 
 def _command(lang: str, each: MachineView) -> Html:

@@ -9,13 +9,8 @@ from typing import Any
 from glmstudio.chat.available_tools import toolless
 from glmstudio.chat.model_server import ModelServer
 from glmstudio.errors import StudioError, refused
-from glmstudio.jobs.json_child import ask
 from glmstudio.knowledge.scoring import of_run
-from glmstudio.models import ready_model
-from glmstudio.paths import paths
 from glmstudio.rundir import queue_file
-from glmstudio.rundir.occupancy import chat_device, run_on
-from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run, find_run
 from glmstudio.runs.export import FORMS, export_run, learned
 from glmstudio.runs.manage import delete_run, rename_run, size_of, write_note
@@ -24,13 +19,14 @@ from glmstudio.runs.start import advance
 from glmstudio.ui.chat import chat_model, score_view
 from glmstudio.ui.chat.chat_side import shown_conversation
 from glmstudio.ui.runs import runs_view
+from glmstudio.ui.runs.downloads.export_file import free_folder
+from glmstudio.ui.runs.versus import act_versus
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.choice import use_model
 from glmstudio.ui.state.conversations import CONVERSATIONS
+from glmstudio.ui.state.log_search import LONGEST_NEEDLE
 from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
 from glmstudio.ui.state.runwatch import WATCH
-
-_LONGEST_QUESTION = 2000
 
 
 def act(state: PageState, data: dict[str, Any]) -> PageState:
@@ -63,6 +59,13 @@ def _step(run: Run, data: dict[str, Any]) -> int | None:
 def _ticked(data: dict[str, Any]) -> tuple[str, ...]:
     ticked = data.get("ticked")
     return tuple(str(name) for name in ticked) if isinstance(ticked, list) else ()
+
+
+def _find(state: RunsState, data: dict[str, Any]) -> RunsState:
+    """Search the log for what was typed."""
+    fields = data.get("fields")
+    asked = str(fields.get("find", "")) if isinstance(fields, dict) else ""
+    return replace(state, log_find=asked[:LONGEST_NEEDLE])
 
 
 def _open(state: RunsState, run: Run, _: dict[str, Any]) -> RunsState:
@@ -140,34 +143,16 @@ def _facts_score(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
 
 
 def _export(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
-    form = str(data.get("form"))
+    form, step = str(data.get("form")), _step(run, data)
     if form in FORMS:
-        folder = paths().home / "exports"
-        name, number = f"{run.name}-{form}", 2
-        while (folder / name).exists():
-            name, number = f"{run.name}-{form}-{number}", number + 1
-        TASKS.start(run.name, "export", lambda _: str(export_run(run, form, folder / name)))
+        folder = free_folder(run.name, form, step)
+        TASKS.start(run.name, "export", lambda _: str(export_run(run, form, folder, step=step)))
     return replace(state, run=run.name)
 
 
 def _versus(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
-    fields = data.get("fields")
-    asked = str(fields.get("question", "")).strip() if isinstance(fields, dict) else ""
-    samples = run.samples()[0]
-    question = asked[:_LONGEST_QUESTION] or str(samples[-1]["question"] if samples else "")
-    if question:
-        TASKS.start(run.name, "versus", lambda _: versus(run, question))
+    act_versus(run, data)
     return replace(state, run=run.name)
-
-
-def versus(run: Run, question: str) -> dict[str, str]:
-    """The same question, answered by the base and by what the run learned; greedily, one after the other."""
-    if other := run_on(chat_device()):
-        raise StudioError("ui.run.versus_busy", name=other.name)
-    model = ready_model(run.model)
-    arguments = (str(model.path), str(learned(run)), str(run.path / RunFiles.OPENING), question)
-    told: dict[str, str] = ask("glmstudio.serve.versus", *arguments, broke="ui.run.versus_broke")
-    return {"question": question, **told}
 
 
 def _rename(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:
@@ -201,6 +186,9 @@ _ACTIONS: dict[str, Callable[[RunsState, Run, dict[str, Any]], RunsState]] = {
     "unload": _unload,
     "export": _export,
     "versus": _versus,
+    "versus-again": _versus,
+    "versus-all": _versus,
+    "versus-drop": _versus,
     "score": _score,
     "score-stop": _score,
     "facts-score": _facts_score,
@@ -214,5 +202,6 @@ _ACTIONS: dict[str, Callable[[RunsState, Run, dict[str, Any]], RunsState]] = {
 _OF_LIST: dict[str, Callable[[RunsState, dict[str, Any]], RunsState]] = {
     "compare": lambda state, data: replace(state, compared=_ticked(data)),
     "uncompare": lambda state, _: replace(state, compared=()),
+    "log-find": _find,
     "all-runs": lambda state, _: replace(state, all_runs=True),
 }

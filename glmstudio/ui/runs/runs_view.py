@@ -10,11 +10,21 @@ from glmstudio.rundir.queue_file import waiting
 from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run
 from glmstudio.rundir.state import RunState
+from glmstudio.runs.tracking import TRACKERS, tracking_problem
 from glmstudio.ui.framework.charts import sparkline
-from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, empty, fold, problem, tag, terminal
-from glmstudio.ui.runs import facts_view, machines_view, ranks_view, run_detail
+from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, empty, problem, tag, terminal
+from glmstudio.ui.runs import (
+    after_view,
+    checkpoints_view,
+    facts_view,
+    hardware_strip,
+    log_view,
+    machines_view,
+    ranks_view,
+    run_detail,
+)
 from glmstudio.ui.state.page_state import RunsState
-from glmstudio.ui.state.runwatch import WATCH, Reading, RunSnapshot, live_run, newest_first
+from glmstudio.ui.state.runwatch import WATCH, RunSnapshot, live_run, newest_first
 from glmstudio.units import duration, moment
 from glmstudio.words import say
 
@@ -43,7 +53,10 @@ def render_list(lang: str, runs_state: RunsState) -> Html:
     places = {name: place for place, name in enumerate(queue, 1)}
     older = [each for each in runs[_FIRST:] if runs_state.all_runs or each.name in (name, *places)]
     seen = [*runs[:_FIRST], *older]
-    rows = [_row(lang, known, known.name == name, places.get(known.name, 0), len(queue)) for known in seen]
+    rows = [
+        _row(lang, known, state_words(lang, known), known.name == name, (places.get(known.name, 0), len(queue)))
+        for known in seen
+    ]
     compare = button("compare", say(lang, "ui.compare.button"), look="quiet", needs_ticks="") if len(runs) > 1 else ""
     return tag(
         '<div class="gs-stack" data-scope><div class="gs-row gs-spread"><h3>{title}</h3>{compare}</div>'
@@ -67,18 +80,20 @@ def render_open(lang: str, runs_state: RunsState) -> Html:
     commands = [f"python launcher.py runs {action} {quoted}" for action in ("show", "stop", "resume")]
     parts = [
         _head(lang, known),
-        _progress(lang, run, state),
+        _progress(lang, known),
         _trouble(lang, run, state),
+        after_view.render_next(lang, known),
+        hardware_strip.render_hardware(lang, known),
         facts_view.render(lang, known),
         run_detail.render_figures(lang, known, reading),
         run_detail.render_records(lang, known),
         machines_view.render_joined(lang, known),
         ranks_view.render_ranks(lang, known),
-        run_detail.render_curves(lang, state, reading),
+        run_detail.render_curves(lang, known, reading),
         run_detail.render_samples(lang, reading),
-        run_detail.render_after(lang, known),
-        run_detail.render_checkpoints(lang, known),
-        _log(lang, state, reading),
+        after_view.render_after(lang, known),
+        checkpoints_view.render_checkpoints(lang, known),
+        log_view.render_log(lang, known, reading, runs_state.log_find),
         run_detail.render_keeping(lang, known),
         terminal(lang, *commands, key="run"),
     ]
@@ -102,15 +117,24 @@ def share(state: RunState) -> float:
     return min(1.0, state.step / state.steps) if state.steps else 0.0
 
 
-def state_words(lang: str, state: RunState) -> str:
-    """The state of a run, with its percentage while it runs."""
-    key = f"ui.run.state_{state.state}"
-    return say(lang, key, percent=int(share(state) * 100))
+def look(known: RunSnapshot) -> str:
+    """The shape of its state, as `chip` knows it."""
+    return LOOKS[known.state.state] if known.begun or known.state.live else "waiting"
+
+
+def state_words(lang: str, known: RunSnapshot) -> str:
+    """The state of a run, with its percentage while it runs: the same in its row, in the rail and in the title."""
+    state = known.state
+    if state.live and WATCH.stopping(known.name):
+        return say(lang, "ui.run.state_stopping")
+    if not (known.begun or state.live):
+        return say(lang, "ui.run.state_unbegun")
+    return say(lang, f"ui.run.state_{state.state}", percent=int(share(state) * 100))
 
 
 @lru_cache(maxsize=4000)  # of a run whose files are as they were, the row is, too
-def _row(lang: str, known: RunSnapshot, opened: bool, place: int, of: int) -> Html:
-    state, reading = known.state, WATCH.reading(known)
+def _row(lang: str, known: RunSnapshot, words: str, opened: bool, queued: tuple[int, int]) -> Html:
+    state, reading, (place, of) = known.state, WATCH.reading(known), queued
     return tag(
         '<div class="gs-runrow" data-key="row-{name}"><input type="checkbox" data-tick="{name}" value="{name}"'
         ' aria-label="{tick}"><button type="button" class="gs-run" data-act="open" data-run="{name}"'
@@ -120,7 +144,7 @@ def _row(lang: str, known: RunSnapshot, opened: bool, place: int, of: int) -> Ht
         tick=say(lang, "ui.compare.tick", name=known.name),
         opened="true" if opened else "false",
         spark=sparkline(reading.points, label=say(lang, "ui.run.loss")),
-        chip=chip(LOOKS[state.state], state_words(lang, state)),
+        chip=chip(look(known), words),
         steps=say(lang, "ui.run.steps", step=state.step, steps=state.steps) if state.steps else "",
         when=moment(state.started),
         bar=bar(share(state), label=say(lang, "ui.run.progress")) if state.holds_device else "",
@@ -178,16 +202,12 @@ def _buttons(lang: str, known: RunSnapshot) -> list[Html]:
         found = latest(known.run.path / RunFiles.CHECKPOINTS)
         words_ = say(lang, "ui.run.resume", step=found.step) if found else say(lang, "ui.run.resume_start")
         made.append(button("resume", words_, look="plain" if known.has_result else "primary", run=known.name))
-    if known.has_result:
-        made.append(run_detail.chat_button(lang, known))
     return made
 
 
-def _progress(lang: str, run: Run, state: RunState) -> Html:
-    words = state_words(lang, state)
-    if WATCH.stopping(run.name):
-        stage = WATCH.stage(run.name)
-        words = stage.text(lang) if stage else say(lang, "ui.run.stopping")
+def _progress(lang: str, known: RunSnapshot) -> Html:
+    run, state = known.run, known.state
+    stage = WATCH.stage(run.name) if WATCH.stopping(run.name) else None
     left = ""
     if state.validating is not None:
         left = say(lang, "ui.run.validating", percent=int(state.validating * 100))
@@ -198,9 +218,9 @@ def _progress(lang: str, run: Run, state: RunState) -> Html:
     return tag(
         '<div class="gs-run-progress"><div class="gs-row gs-spread">'
         '{chip}<span class="gs-small gs-number">{left}</span></div>{bar}{proof}</div>',
-        chip=chip(LOOKS[state.state], words),
-        left=left,
-        bar=busy(label) if moving else bar(share(state), label=label, kind=LOOKS[state.state]),
+        chip=chip(look(known), state_words(lang, known)),
+        left=stage.text(lang) if stage else left,
+        bar=busy(label) if moving else bar(share(state), label=label, kind=look(known)),
         proof=_proof(lang, run, state),
     )
 
@@ -213,23 +233,16 @@ def _proof(lang: str, run: Run, state: RunState) -> Html:
 
 def _trouble(lang: str, run: Run, state: RunState) -> Html:
     found = [error for error in (state.problem, WATCH.problem(run.name), state.silence, state.slow) if error]
+    tracker = tracking_problem(run) if str(run.settings.get("report_to")) in TRACKERS else None
     held = WATCH.held(run) if state.state == "queued" else None
     chat_there = [error for error in (WATCH.problem(run.name), held) if error and error.key in _CHAT_THERE]
     unload = {"run": run.name, "unload": "yes"}
     return tag(
-        "{found}{held}{unload}",
+        "{found}{tracker}{held}{unload}",
+        tracker=problem(lang, tracker, kind="attention") if tracker else "",
         found=[problem(lang, error) for error in found],
         held=problem(lang, held, kind="note") if held else "",
         unload=button("unload" if held else "resume", say(lang, "ui.finetune.unload_start"), look="primary", **unload)
         if chat_there
         else "",
     )
-
-
-def _log(lang: str, state: RunState, reading: Reading) -> Html:
-    text = reading.log_tail()
-    if not text.strip():
-        return Html("")
-    pinned = tag('<pre class="gs-log gs-pinned">{text}</pre>', text="\n".join(reading.pinned)) if reading.pinned else ""
-    body = tag('{pinned}<pre class="gs-log" data-scroll tabindex="0">{text}</pre>', pinned=pinned, text=text)
-    return fold(say(lang, "ui.run.log"), body, key="log", unfolded=state.state == "failed")

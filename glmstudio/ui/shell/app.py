@@ -20,7 +20,7 @@ from glmstudio.access.connection_limits import limited
 from glmstudio.access.door import Door, address, ticket
 from glmstudio.access.peer import noting
 from glmstudio.errors import StudioError
-from glmstudio.ui.shell import tunnel
+from glmstudio.ui.framework import tunnel
 from glmstudio.ui.shell.instance import Claim, Running, answers, claim, health
 from glmstudio.ui.shell.quiet_import import quiet_import
 from glmstudio.ui.state import uploads
@@ -117,7 +117,9 @@ def build(port: int, key: str) -> Any:
     from glmstudio.ui.chat.answers_file import answers_file
     from glmstudio.ui.chat.chat_file import chat_file
     from glmstudio.ui.framework.theme import theme
-    from glmstudio.ui.runs.score_file import score_file
+    from glmstudio.ui.runs.downloads.export_file import export_file
+    from glmstudio.ui.runs.downloads.run_file import run_file
+    from glmstudio.ui.runs.downloads.score_file import score_file
     from glmstudio.ui.shell.head_injection import HeadInjection
     from glmstudio.ui.shell.page import build_page
     from glmstudio.ui.shell.refusal import refusal, stranger
@@ -127,6 +129,8 @@ def build(port: int, key: str) -> Any:
     outer.add_route("/chats/{file}", chat_file, methods=["GET"])
     outer.add_route("/answers/{file}", answers_file, methods=["GET"])
     outer.add_route("/scores/{file}", score_file, methods=["GET"])
+    outer.add_route("/runs/{name}/{file}", run_file, methods=["GET"])
+    outer.add_route("/exports/{file}", export_file, methods=["GET"])
     gr.mount_gradio_app(
         outer,
         build_page(),
@@ -171,7 +175,7 @@ def _greet(said: str, there: Running, options: argparse.Namespace) -> None:
     """Print the address and open it in a browser, or print how to reach it over ssh."""
     _tell(said, url=address(there.port, there.key))
     if tunnel.over_ssh():
-        _tell("ui.terminal.tunnel", line=tunnel.line_from_here(there.port))
+        _tell("ui.terminal.tunnel", line=tunnel.line_from_here(there.port), port=there.port)
     _open(address(there.port, ticket(there.key)), options)
 
 

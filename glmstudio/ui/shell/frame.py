@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmstudio.ui.chat.chat_model import server_state
+from glmstudio.ui.doctor.verdict import judge
 from glmstudio.ui.framework.icons import LOGO
 from glmstudio.ui.framework.markup import Html, bar, chip, icon, problem, tag
-from glmstudio.ui.model.model_cards import state_words
-from glmstudio.ui.runs.runs_view import share
+from glmstudio.ui.model import model_cards
+from glmstudio.ui.runs.runs_view import look, state_words
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.choice import items, model_in_use
 from glmstudio.ui.state.page_state import PageState
@@ -19,6 +20,14 @@ from glmstudio.unread import unread_files
 from glmstudio.words import say
 
 _MOST_UNREAD = 3
+_KEYS = (
+    (("?",), "list"),
+    (("Ctrl", "Enter"), "start"),
+    (("Enter",), "send"),
+    (("Shift", "Enter"), "line"),
+    (("Esc",), "stop"),
+    (("Tab",), "next"),
+)
 _LANGUAGE_NAMES = {"zh": "中文", "en": "English"}
 
 
@@ -61,11 +70,17 @@ def render_header(lang: str, _state: PageState) -> Html:
         for code, name in _LANGUAGE_NAMES.items()
     ]
     return tag(
+        '<a class="gs-skip" href="#step" data-skip>{skip}</a>'
         '<header class="gs-header"><h1 class="gs-name">{logo}GLM Studio</h1><div class="gs-machine">{machine}</div>'
         '<div class="gs-switches"><span class="gs-segment" role="group" aria-label="{language}">{languages}</span>'
+        '<button type="button" class="gs-iconbutton" data-list-keys aria-label="{keys}" title="{keys}">'
+        '<span aria-hidden="true">?</span></button>{listed}'
         '<button type="button" class="gs-iconbutton" data-theme-toggle aria-label="{look}" title="{look}">'
         '<span class="gs-when-light">{moon}</span><span class="gs-when-dark">{sun}</span></button></div></header>'
         '<p class="gs-lost" role="alert"><span>{lost}</span><span class="gs-anew">{renewed}</span></p>',
+        skip=say(lang, "ui.frame.skip"),
+        keys=say(lang, "ui.frame.keys"),
+        listed=_keys(lang),
         lost=say(lang, "ui.frame.lost"),
         renewed=say(lang, "ui.frame.renewed"),
         logo=Html(LOGO),
@@ -75,6 +90,24 @@ def render_header(lang: str, _state: PageState) -> Html:
         look=say(lang, "ui.frame.look"),
         moon=icon("moon"),
         sun=icon("sun"),
+    )
+
+
+def _keys(lang: str) -> Html:
+    """What the keyboard does, for the dialog that `?` opens."""
+    return tag(
+        '<template data-keys><h2 id="gs-keys-title">{title}</h2><dl>{rows}</dl>'
+        '<div><button type="button" class="gs-button gs-look-primary" autofocus>{close}</button></div></template>',
+        title=say(lang, "ui.frame.keys"),
+        rows=[
+            tag(
+                "<dt>{keys}</dt><dd>{does}</dd>",
+                keys=[tag("<kbd>{key}</kbd>", key=key) for key in keys],
+                does=say(lang, f"ui.frame.key_{does}"),
+            )
+            for keys, does in _KEYS
+        ],
+        close=say(lang, "ui.frame.close"),
     )
 
 
@@ -145,16 +178,14 @@ def _doctor(lang: str) -> Step:
         return Step("doctor", "running", say(lang, "ui.frame.checking"))
     if now.report is None or now.failed:
         return Step("doctor", "waiting", say(lang, "ui.frame.not_yet"))
-    found = now.report.problems
-    if now.report.status == "error":
-        return Step("doctor", "attention", say(lang, "ui.frame.needs_you"))
-    return Step("doctor", "good", say(lang, "ui.frame.ready_notes" if found else "ui.frame.ready", n=len(found)))
+    verdict = judge(now.report)
+    return Step("doctor", "good" if verdict.look == "good" else "attention", verdict.words(lang))
 
 
 def _model(lang: str) -> Step:
     busy = next((item for item in items() if item.job and item.job.live), None)
     if busy:
-        return Step("model", "running", state_words(lang, busy))
+        return Step("model", "running", model_cards.state_words(lang, busy))
     used = model_in_use()
     if used is None or not used.ready:
         return Step("model", "attention", say(lang, "ui.frame.needs_you"))
@@ -162,14 +193,15 @@ def _model(lang: str) -> Step:
 
 
 def _finetune(lang: str) -> Step:
+    """The run in progress or else the newest one, in the words of its row."""
     runs = newest_first()
-    if live := live_run():
-        return Step("finetune", "running", say(lang, "ui.frame.running", percent=int(share(live.state) * 100)))
-    if any(known.has_result for known in runs):
-        return Step("finetune", "good", say(lang, "ui.frame.ready"))
-    if runs and runs[0].state.state in ("failed", "lost"):
-        return Step("finetune", "attention", say(lang, "ui.frame.needs_you"))
-    return Step("finetune", "waiting", say(lang, "ui.frame.not_yet"))
+    known = live_run() or next((each for each in runs if each.begun or each.state.live), None)
+    if known is None:
+        return Step("finetune", "waiting", say(lang, "ui.frame.not_yet"))
+    if known.state.live or known.state.state in ("failed", "lost"):
+        return Step("finetune", look(known), state_words(lang, known))
+    ready = any(each.has_result for each in runs)
+    return Step("finetune", "good" if ready else look(known), state_words(lang, known))
 
 
 def _chat(lang: str) -> Step:

@@ -14,13 +14,15 @@ from typing import Any
 from glmstudio.access.guard import App, Receive, Scope, Send
 
 _HERE = Path(__file__).parent
+_SCRIPTS = ("page.js", "keys.js", "form.js", "composer.js", "../runs/chart.js", "../runs/unfold.js")
 
 
 @cache
 def head_elements() -> bytes:
     """The first elements of the page's head."""
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
-    return f'<style id="studio-style">{style}</style><script>{script}</script>'.encode()
+    style, *scripts = ((_HERE / name).read_text(encoding="utf-8") for name in ("style.css", *_SCRIPTS))
+    run = "".join(f"<script>{script}</script>" for script in scripts)
+    return f'<style id="studio-style">{style}</style>{run}'.encode()
 
 
 class HeadInjection:

@@ -6,6 +6,23 @@ window.studio = (() => {
   const remembered = (name) => { try { return localStorage.getItem("glmstudio." + name); } catch { return null; } };
   const remember = (name, value) => { try { localStorage.setItem("glmstudio." + name, value); } catch { /* private window */ } };
 
+  // ---- what the next visit begins with: a part of the page says what is to be kept
+  const KEEP = "kept.";
+  function keep(slot) {
+    for (const each of slot.querySelectorAll("[data-keep]")) {
+      if (remembered(KEEP + each.dataset.keep) !== each.dataset.kept) remember(KEEP + each.dataset.keep, each.dataset.kept);
+    }
+  }
+  function kept() {
+    const found = {};
+    try {
+      for (const name of Object.keys(localStorage)) {
+        if (name.startsWith("glmstudio." + KEEP)) found[name.slice(10 + KEEP.length)] = localStorage.getItem(name);
+      }
+    } catch { /* private window */ }
+    return JSON.stringify(found);
+  }
+
   // ---- light and dark
   const darkSystem = matchMedia("(prefers-color-scheme: dark)");
   const theme = () => remembered("theme") || (darkSystem.matches ? "dark" : "light");
@@ -101,8 +118,10 @@ window.studio = (() => {
     }
     if (!have.isEqualNode(wanted)) morph(have, wanted);
   }
+  const after = [];  // who looks at a panel once it is drawn
   function panel(element, trigger, watch, props) {
     const slot = element.querySelector(".gs-slot");
+    let told = "";  // the answer that was brought into view last
     const draw = () => {
       const parsed = document.createElement("template");
       parsed.innerHTML = props.value || "";
@@ -111,9 +130,16 @@ window.studio = (() => {
       morph(slot, parsed.content);
       const now = slot.querySelector("[data-scroll]");
       if (now && follow) now.scrollTop = now.scrollHeight;
+      const answer = slot.querySelector("[data-in-view]");
+      const text = answer ? answer.textContent : "";
+      // Other panels of the same answer may still push it away.
+      if (text && text !== told) setTimeout(() => answer.scrollIntoView({ block: "nearest" }), 80);
+      told = text;
       const frame = slot.querySelector("[data-landing]");
       if (frame) { redraw = (go) => trigger({ go }); arrive(frame.dataset.landing, frame.dataset.lang); tell(frame.dataset); }
+      if (arrived) keep(slot);
       mark();
+      after.forEach((look) => look(slot));
     };
     draw();
     watch("value", draw);
@@ -196,17 +222,57 @@ window.studio = (() => {
     return new Promise((done) => box.addEventListener("close", () => { box.remove(); button.focus(); done(box.returnValue === "yes"); }));
   }
 
+  // ---- files: chosen by a button, or dropped anywhere on the Fine-tune step; gradio's own button sends them
+  const filesOf = (event) => (root.dataset.step === "finetune" && event.dataTransfer && [...event.dataTransfer.types].includes("Files"));
+  function fileInput(id) {  // gradio puts it before its button
+    const before = document.getElementById(id)?.previousElementSibling;
+    return before && before.matches("input[type=file]") ? before : null;
+  }
+  function sending() {
+    document.querySelectorAll(".gs-drop").forEach((place) => { place.dataset.busy = place.dataset.sending; });
+  }
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-pick]");
+    const input = button && fileInput(button.dataset.pick);
+    if (!input) return;
+    input.value = "";  // the same file may be chosen again
+    input.addEventListener("change", sending, { once: true });
+    input.click();
+  });
+  document.addEventListener("dragover", (event) => {
+    if (!filesOf(event)) return;
+    event.preventDefault();
+    root.classList.add("gs-dragging");
+  });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) root.classList.remove("gs-dragging"); });
+  document.addEventListener("drop", (event) => {
+    root.classList.remove("gs-dragging");
+    if (!filesOf(event)) return;
+    event.preventDefault();
+    const input = fileInput("finetune-files");
+    if (!input || !event.dataTransfer.files.length) return;
+    input.files = event.dataTransfer.files;
+    sending();
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+
   // ---- one listener for what needs no server
   document.addEventListener("click", (event) => {
     if (event.target.closest("#finetune-start") && "Notification" in window && Notification.permission === "default") {
       Notification.requestPermission();  // only a click may ask
     }
-    const target = event.target.closest("[data-go], [data-theme-toggle], [data-copy], [data-say]");
+    const target = event.target.closest("[data-go], [data-theme-toggle], [data-copy], [data-say], [data-tick-all]");
     if (!target) return;
     if (target.dataset.go) { show(target.dataset.go); scrollTo({ top: 0 }); }
     if ("themeToggle" in target.dataset) { remember("theme", theme() === "dark" ? "light" : "dark"); paint(); }
     if ("copy" in target.dataset) copy(target);
+    if ("tickAll" in target.dataset) tickAll(target);
   });
+  function tickAll(button) {  // and a second time: none
+    const boxes = [...button.closest("section").querySelectorAll("input[data-tick]")];
+    const on = boxes.some((box) => !box.checked);
+    boxes.forEach((box) => { box.checked = on; });
+  }
   async function copy(button) {
     const label = button.textContent;
     await navigator.clipboard.writeText(button.parentElement.querySelector("code, pre").textContent);
@@ -243,5 +309,5 @@ window.studio = (() => {
   });
   // A page that never hears from its server must not stay hidden.
   setTimeout(() => root.classList.remove("gs-wait"), 8000);
-  return { panel, show, step: () => root.dataset.step, typed };
+  return { panel, show, step: () => root.dataset.step, typed, kept, afterDraw: (look) => after.push(look) };
 })();

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import gradio as gr
 
 from glmstudio.ui.chat import chat_step
@@ -10,9 +13,10 @@ from glmstudio.ui.finetune import finetune_step
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.model import model_step
 from glmstudio.ui.shell import frame
-from glmstudio.ui.state import ways
+from glmstudio.ui.state import kept_form, ways
 from glmstudio.ui.state.checkup import CHECKUP
-from glmstudio.ui.state.page_state import FinetuneState, PageState
+from glmstudio.ui.state.kept_choice import kept_chat
+from glmstudio.ui.state.page_state import PageState
 
 
 def build_page() -> gr.Blocks:
@@ -31,10 +35,12 @@ def build_page() -> gr.Blocks:
     return blocks
 
 
-def arrive() -> PageState:
-    """The state of a page that was just opened; the first one starts the check-up."""
+def arrive(kept: dict[str, Any]) -> PageState:
+    """The state of a page that was just opened, with what its browser `kept`; the first one starts the check-up."""
     CHECKUP.start(unless_fresh=True)
-    return PageState(finetune=FinetuneState(source=ways.remembered()))
+    form = kept_form.bring_back(kept.get("form"))
+    form = form if form.source else replace(form, source=ways.remembered())
+    return PageState(finetune=form, chat=kept_chat(kept.get("chat")))
 
 
 def speaks(request: gr.Request) -> str:

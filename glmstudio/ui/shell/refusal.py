@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from glmstudio.access.guard import Refusal
+from glmstudio.ui.framework import tunnel
 from glmstudio.ui.framework.markup import Html, prose, tag
-from glmstudio.ui.shell import tunnel
 from glmstudio.words import LANGUAGES, say
 
 _STYLE = Html(

@@ -6,9 +6,10 @@ import logging
 import queue
 import random
 import threading
-from collections import OrderedDict
+import uuid
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from glmstudio.chat import history
@@ -33,6 +34,17 @@ from glmstudio.tools.tool import Tool
 log = logging.getLogger(__name__)
 
 _MOST_KEPT = 30
+_MARKS = 60
+_MOST_WAITING = 20  # questions that a conversation holds until the answer before is there
+
+
+@dataclass(frozen=True)
+class WaitingQuestion:
+    """A question that was sent while another one is answered; the browser knows it by its `mark`."""
+
+    mark: str
+    question: str
+    adapters: tuple[str, ...]
 
 
 class OpenConversation:
@@ -42,6 +54,7 @@ class OpenConversation:
         self.conversation = conversation
         self.before: dict[int, int] = {}  # by answer: how many others the model serves first
         self.forgotten = False
+        self.waiting: list[WaitingQuestion] = []
         self._changed = changed
         self._going: list[Answer] = []
         self._cancel = threading.Event()
@@ -56,17 +69,29 @@ class OpenConversation:
         """Whether this answer is being written."""
         return any(each is answer for each in self._going)
 
-    def ask(self, question: str, adapters: Sequence[str], port: int, parent: str | None) -> None:
-        """Ask the loaded model with each of the `adapters` ("" is the base), side by side; not where it is busy."""
+    def ask(self, question: str, adapters: Sequence[str], port: int, parent: str | None, mark: str = "") -> None:
+        """Ask the loaded model with each of the `adapters` ("" is the base), side by side. Where it is busy, the
+        question waits, and is asked after what is there then. What has the `mark` of an earlier one is that one.
+
+        Raises StudioError where too many wait.
+        """
         with self._changed:
-            if self.busy:
+            if mark and (mark in CONVERSATIONS.asked or any(each.mark == mark for each in self.waiting)):
                 return
+            if self.busy:
+                if len(self.waiting) >= _MOST_WAITING:
+                    raise StudioError("ui.chat.too_many_waiting", most=_MOST_WAITING)
+                self.waiting.append(WaitingQuestion(mark or uuid.uuid4().hex[:12], question, tuple(adapters)))
+                self._notify()
+                return
+            if mark:
+                CONVERSATIONS.asked.append(mark)
             self._cancel = threading.Event()
             sampling = self.conversation.settings.sampling
             seed = sampling.seed
             if seed is None and len(adapters) > 1:
                 seed = random.randrange(2**31)  # two models are compared under the same luck
-            turn = self.conversation.ask(question, parent, seed)
+            turn = self.conversation.ask(question, parent, seed, mark)
             turn.answers = [Answer(adapter) for adapter in adapters]
             self._going = [*turn.answers]
         self.keep()
@@ -78,6 +103,24 @@ class OpenConversation:
     def stop(self) -> None:
         """Stop the answers that are being written; their text stays."""
         self._cancel.set()
+
+    def take_back(self, mark: str = "") -> None:
+        """Do not ask a question that waits, or any of them: the browser puts its text back into the box."""
+        with self._changed:
+            CONVERSATIONS.returned.extend(each.mark for each in self.waiting if mark in ("", each.mark))
+            self.waiting = [each for each in self.waiting if mark not in ("", each.mark)]
+        self._notify()
+
+    def _ask_next(self) -> None:
+        """Ask what has waited longest, if nothing is being answered."""
+        if not self.waiting:
+            return
+        port = ModelServer.current().port
+        with self._changed:
+            if self.busy or not self.waiting or self.forgotten:
+                return
+            first = self.waiting.pop(0)
+            self.ask(first.question, first.adapters, port, self.conversation.tip, first.mark)
 
     def keep(self) -> None:
         """Save the conversation, unless it is empty."""
@@ -114,6 +157,7 @@ class OpenConversation:
             with self._changed:
                 self._going = [each for each in self._going if each is not answer]
                 self.before.pop(id(answer), None)
+            self._ask_next()
             self._notify()
 
     def _asking(self, turn: Turn, side: int, answer: Answer, port: int) -> ChatRequest:
@@ -192,6 +236,8 @@ class OpenConversations:
 
     def __init__(self) -> None:
         self.version = 0
+        self.asked: deque[str] = deque(maxlen=_MARKS)  # marks of questions that are in a conversation
+        self.returned: deque[str] = deque(maxlen=_MARKS)  # and of those that waited and were taken back
         self._open: OrderedDict[str, OpenConversation] = OrderedDict()
         self._blank: OpenConversation | None = None
         self._changed = threading.Condition(threading.RLock())
@@ -224,21 +270,27 @@ class OpenConversations:
         with self._changed:
             opened = self._open.pop(name, None)
             if opened is not None:
+                opened.take_back()
                 opened.forgotten = True
                 opened.stop()
         history.delete(name)
 
     def stop_all(self) -> None:
-        """Stop every answer: the model is about to be unloaded."""
+        """Stop every answer: the model is about to be unloaded. What waits goes back into the box."""
         for opened in [*self._open.values()]:
+            opened.take_back()
             opened.stop()
+
+    def waiting(self) -> list[str]:
+        """The marks of all questions that wait."""
+        return [each.mark for opened in [*self._open.values()] for each in [*opened.waiting]]
 
     def follow(self, every: float = 0.08) -> Iterator[None]:
         """Yield whenever something changed, at most once in `every` seconds, until no answer is being written."""
         seen = -1
         while True:
             with self._changed:
-                going = any(opened.busy for opened in self._open.values())
+                going = any(opened.busy or opened.waiting for opened in self._open.values())
                 if going and self.version == seen:
                     self._changed.wait(timeout=1.0)
                 seen = self.version

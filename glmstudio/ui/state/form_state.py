@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from glmstudio.config.presets import Preset, find_preset, list_presets
+from glmstudio.config.presets import Preset, find_preset
 from glmstudio.config.settings import Settings, change
 from glmstudio.data import survey
 from glmstudio.data.mixture import Mixture
@@ -20,11 +20,12 @@ from glmstudio.planning import engines
 from glmstudio.planning.resolve import Resolved, RunRequest, resolve
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use
+from glmstudio.ui.state.own_list import unknown_in
 from glmstudio.ui.state.page_state import FinetuneState
+from glmstudio.ui.state.preset_list import first_that_fits, presets_in_order, teaches_facts
 
 _FRESH_S = 0.9
 _ENGINE_S = 20.0
-_USUAL = ("ptuning_v2", "lora", "full", "smoke")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class _Survey:
         raise look.problem or StudioError("ui.finetune.reading", percent=round(look.share * 100))
 
 
-@cached(_FRESH_S, lambda form: (form.source, form.data, form.preset, form.name, form.changes, form.cluster))
+@cached(_FRESH_S, lambda form: (source_of(form), form.data, form.preset, form.name, form.changes, form.cluster))
 def read_form(form: FinetuneState) -> FormState:
     """What the form of this page asks for."""
     preset = None
@@ -64,41 +65,34 @@ def read_form(form: FinetuneState) -> FormState:
     return FormState(**vars(resolve(request, read, engine_problem=_engine_problem)), preset=preset, look=read.look)
 
 
-@cached(3.0)
-def presets_in_order() -> list[Preset]:
-    """Every preset, those for the model in use first, and of these the usual ones."""
+def source_of(form: FinetuneState) -> str:
+    """The kind of data: as chosen, or else one's own; for the demo model, its sample."""
+    if form.source:
+        return form.source
     used = model_in_use()
-
-    def place(preset: Preset) -> tuple[bool, str, bool, int, str]:
-        kind = preset.name.rpartition("/")[2]
-        usual = next((at for at, name in enumerate(_USUAL) if kind.startswith(name)), len(_USUAL))
-        return preset.model != (used.name if used else "demo"), preset.model, preset.own, usual, kind
-
-    return sorted(list_presets(), key=place)
-
-
-def teaches_facts(preset: Preset) -> bool:
-    """Whether it is made for facts."""
-    return preset.settings.best_by == "facts"
+    return "sample" if used is None or used.kind == "demo" else "file"
 
 
 def data_of(form: FinetuneState) -> Path:
     """The file or folder that the form names. Raises StudioError where there is none."""
-    if form.source == "facts":
+    if source_of(form) == "facts":
         if (facts := draft.saved_file()) is None:
             raise StudioError("ui.teach.none_saved")
         return facts
-    if form.source != "file":
+    if source_of(form) != "file":
         return SAMPLE
     if not form.data.strip():
         raise StudioError("ui.finetune.no_data")
     path = Path(form.data.strip()).expanduser()
     try:
-        if path.exists():
-            return path
+        there = path.exists()
     except (OSError, ValueError):  # too long, a zero byte
-        pass
-    raise StudioError("ui.finetune.no_file", path=str(path))
+        there = False
+    if not there:
+        raise StudioError("ui.finetune.no_file", path=str(path))
+    if (unknown := unknown_in(path)) is not None:
+        raise StudioError("ui.own.columns_first", name=unknown.file.name)
+    return path
 
 
 @cached(_ENGINE_S, lambda settings, device: (settings.engine, settings.method, settings.dtype, device))
@@ -110,8 +104,7 @@ def _engine_problem(settings: Settings, device: str) -> StudioError | None:
 def _preset(form: FinetuneState) -> Preset:
     if form.preset:
         return find_preset(form.preset)
-    every = presets_in_order()
-    first = _for_facts(every) if form.source == "facts" else next(iter(every), None)
+    first = _for_facts(presets_in_order()) if source_of(form) == "facts" else first_that_fits()
     if first is None:
         raise StudioError("ui.finetune.no_preset")
     return first
@@ -130,7 +123,7 @@ def _for_facts(every: list[Preset]) -> Preset | None:
 def changes_of(form: FinetuneState, preset: Preset) -> dict[str, str]:
     """What the page changed of the preset's settings. Facts are taught to the model in use where nobody chose."""
     changes, used = dict(form.changes), model_in_use()
-    if form.source == "facts" and not form.preset and used is not None and preset.model != used.name:
+    if source_of(form) == "facts" and not form.preset and used is not None and preset.model != used.name:
         changes.setdefault("model", used.name)
     return changes
 

@@ -19,6 +19,7 @@ class ModelState:
     problem: StudioError | None = None
     folder_problem: StudioError | None = None
     folder_answer: Sentence | None = None
+    asked: str = ""  # the id that a hub is asked for
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,25 @@ class FactsState:
 
 
 @dataclass(frozen=True)
+class OwnDataState:
+    """The list of own datasets, and the rows of one."""
+
+    rows: str = ""  # the file whose rows are shown
+    mark: str = ""  # the state of that file when they were shown first
+    first: int = 0  # the first row that is shown
+    saves: int = 0  # how many times this page has saved rows
+    uploads: int = 0  # how many times this page has sent files
+    problem: StudioError | None = None
+    told: Sentence | None = None
+
+
+@dataclass(frozen=True)
 class FinetuneState:
     """The form of the Fine-tune step."""
 
-    source: str = "sample"
+    source: str = ""  # the kind of data; "": nobody chose
     data: str = ""
+    picked: bool = False  # the data were chosen from a list: the box for the path has to follow
     preset: str = ""
     name: str = ""
     changes: tuple[tuple[str, str], ...] = ()  # settings that differ from the preset's
@@ -48,7 +63,10 @@ class FinetuneState:
     record: int = 0  # the record that is shown as the model sees it
     settings_problem: StudioError | None = None
     form_problem: StudioError | None = None
+    started: str = ""  # the run that this page started last
+    gone: tuple[Sentence, ...] = ()  # what the browser had kept of the form and is no more
     facts: FactsState = field(default_factory=FactsState)
+    own: OwnDataState = field(default_factory=OwnDataState)
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,7 @@ class RunsState:
 
     run: str | None = None  # None: the one in progress or the newest; "": none, somebody closed it
     compared: tuple[str, ...] = ()  # runs laid over each other
+    log_find: str = ""  # what the lines of the log that are shown have to hold
     all_runs: bool = False  # whether the list shows older ones, too
 
 
@@ -72,6 +91,7 @@ class ChatState:
     edited: str = ""  # the turn whose question is being changed
     taught: str = ""  # the turn that is being kept for training, and which of its answers
     side: int = 0
+    returned: str = ""  # the mark of a question that could not be asked: its text goes back into the box
     told: Sentence | None = None
     problem: StudioError | None = None
 

@@ -28,10 +28,16 @@ log = logging.getLogger(__name__)
 
 LOG_LINES = 200
 PINNED = 8
+LONGEST_LINE = 2000
 SAMPLES = 6
 _ERROR = re.compile(r"(Error|Exception|error)\b|\bKilled\b|out of memory|exitcode")
 MOST_POINTS = 4000
 _TELLING = (RunFiles.RECORD, RunFiles.STATUS, RunFiles.PROGRESS, RunFiles.METRICS, RunFiles.RESULT)
+
+
+def shown_line(line: str) -> str:
+    """A line of a log as it is shown: of a progress bar that rewrites itself the last state, and no endless one."""
+    return line.rstrip("\r").rsplit("\r", 1)[-1][:LONGEST_LINE]
 
 
 @dataclass
@@ -46,6 +52,7 @@ class Reading:
     samples: deque[dict[str, Any]] = field(default_factory=partial(deque, maxlen=SAMPLES))
     lines: deque[str] = field(default_factory=partial(deque, maxlen=LOG_LINES))
     pinned: deque[str] = field(default_factory=partial(deque, maxlen=PINNED))
+    errors: int = 0  # of which `pinned` are the last
     tail: str = ""
     last: dict[str, float] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)
@@ -80,12 +87,14 @@ class Reading:
         text, self.offsets["log"] = run.log(self.offsets.get("log", 0))
         if not text:
             return
-        *whole, self.tail = (self.tail + text).split("\n")
+        *whole, tail = (self.tail + text).split("\n")
+        self.tail = tail[-LONGEST_LINE:]
         for line in whole:
-            shown = line.rstrip("\r").rsplit("\r", 1)[-1]
+            shown = shown_line(line)
             self.lines.append(shown)
             if _ERROR.search(shown):
                 self.pinned.append(shown)
+                self.errors += 1
 
     def log_tail(self) -> str:
         """The last lines of the log."""
@@ -193,6 +202,7 @@ class RunSnapshot:
     has_result: bool
     whole: bool = False
     attempts: int = 1
+    begun: bool = True  # it has trained, or tried to: one that was taken out of the queue has not
     stamps: tuple[Any, ...] = ()
 
     @property
@@ -206,14 +216,15 @@ _ended: dict[str, RunSnapshot] = {}  # runs that are over, by folder: read again
 
 @cached(0.5)
 def newest_first() -> list[RunSnapshot]:
-    """Every run with its state, the newest on top. Whoever looks also starts what waits and has its turn."""
+    """Every run with its state, the newest on top, what never began at the end. Whoever looks also starts what waits
+    and has its turn."""
     WATCH.advance()
     folder = paths().runs
     named = ((name, f"{folder}/{name}") for name in run_names())
     found = [known for name, path in named if (known := _known(name, path)) is not None]
     for gone in _ended.keys() - {str(known.run.path) for known in found}:
         del _ended[gone]
-    return sorted(found, key=lambda known: known.state.started, reverse=True)
+    return sorted(found, key=lambda known: (known.begun or known.state.live, known.state.started), reverse=True)
 
 
 def _known(name: str, path: str) -> RunSnapshot | None:
@@ -237,6 +248,7 @@ def _known(name: str, path: str) -> RunSnapshot | None:
         has_result=has_result,
         whole=has_result and settings.get("method") == "full",
         attempts=1 + len(record.resumed),
+        begun=state.state != "stopped" or record.attempt.launched is not None or any(stamps[2:]),
         stamps=stamps,
     )
     if not state.live:

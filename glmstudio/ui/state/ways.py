@@ -12,5 +12,5 @@ def remember(source: str) -> None:
 
 
 def remembered() -> str:
-    """The last choice if it was facts, else the sample."""
-    return "facts" if read_table(paths().state / "way.json").get("source") == "facts" else "sample"
+    """The last choice if it was facts, else none."""
+    return "facts" if read_table(paths().state / "way.json").get("source") == "facts" else ""

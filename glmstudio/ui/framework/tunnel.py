@@ -1,11 +1,13 @@
-"""The ssh tunnel to a studio on a remote machine."""
+"""The ssh commands that reach a studio on a remote machine, and copy from there."""
 
 from __future__ import annotations
 
 import getpass
 import ipaddress
 import os
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 _MARKS = ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")  # sshd sets them for what it starts
 _SSH_PORT = "22"
@@ -23,11 +25,24 @@ def line(port: int, where: str = "user@server") -> str:
 
 def line_from_here(port: int, environ: Mapping[str, str] = os.environ) -> str:
     """The command with the user and the address of this machine, as far as they are known."""
+    where, door = _address_from_here(environ)
+    return line(port, f"-p {door} {where}" if door else where)
+
+
+def copy_line(folder: Path, environ: Mapping[str, str] = os.environ) -> str:
+    """The command that copies a folder of this machine to the other one, and goes on where it was interrupted."""
+    where, door = _address_from_here(environ)
+    option = f"-e 'ssh -p {door}' " if door else ""
+    return f"rsync -av --partial {option}{shlex.quote(f'{where}:{shlex.quote(str(folder))}')} ."
+
+
+def _address_from_here(environ: Mapping[str, str]) -> tuple[str, str]:
+    """User and address of this machine, and its port where it is an unusual one, as far as they are known."""
     client, _, server, door = (*environ.get("SSH_CONNECTION", "").split(), "", "", "", "")[:4]
     # Where both ends are this machine, the connection came through something else, and the address leads nowhere.
     known = _is_elsewhere(server) and client != server
-    option = f"-p {door} " if known and door.isdecimal() and door != _SSH_PORT else ""
-    return line(port, f"{option}{_user()}@{server if known else 'server'}")
+    unusual = known and door.isdecimal() and door != _SSH_PORT
+    return f"{_user()}@{server if known else 'server'}", door if unusual else ""
 
 
 def _is_elsewhere(address: str) -> bool:

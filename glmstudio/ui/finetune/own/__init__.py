@@ -1,0 +1,1 @@
+"""My data on the Fine-tune step: upload, list, columns and rows."""

@@ -1,0 +1,1 @@
+"""What the browser can take away from a run: metrics, log, report, exports."""
