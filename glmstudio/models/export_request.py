@@ -9,6 +9,7 @@ from typing import Any
 from glmstudio.errors import StudioError
 
 NATIVE, GGUF, GGUF_LORA, PEFT = "native", "gguf", "gguf-lora", "peft"
+TOOL_PARSER = "chatglm3_tool_parser.py"  # vLLM's plugin, in a native folder
 K_QUANTS = ("q4_k_m", "q5_k_m", "q6_k")  # llama.cpp's own program makes those
 TYPES = {NATIVE: ("float16", "bfloat16", "float32"), GGUF: ("q8_0", "f16", *K_QUANTS)}  # the first is taken unasked
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from glmstudio.glm.exports.gguf_file import TOOLS_TEMPLATE
-from glmstudio.glm.exports.native_folder import TOOL_PARSER
 from glmstudio.glm.exports.self_check import CheckResult
-from glmstudio.models.export_request import GGUF, K_QUANTS, NATIVE, PEFT, ExportRequest
+from glmstudio.models.export_request import GGUF, K_QUANTS, NATIVE, PEFT, TOOL_PARSER, ExportRequest
 from glmstudio.words import LANGUAGES, say
 
 

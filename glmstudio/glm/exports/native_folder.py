@@ -24,9 +24,9 @@ from glmstudio.glm.exports.fast_tokenizer import fast_tokenizer
 from glmstudio.glm.exports.sentencepiece_file import CONTROL_NAMES, read_pieces
 from glmstudio.glm.exports.weight_stream import Shape, WeightStream
 from glmstudio.glm.weights.safetensors_header import safetensors_header
+from glmstudio.models.export_request import TOOL_PARSER
 
 TYPES = {"float16": (torch.float16, "F16"), "bfloat16": (torch.bfloat16, "BF16"), "float32": (torch.float32, "F32")}
-TOOL_PARSER = "chatglm3_tool_parser.py"
 _SHARD = 2_000_000_000  # bytes
 _OUTSIDE = Path(__file__).parent / "outside"
 
