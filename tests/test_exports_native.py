@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,19 @@ def test_an_export_is_checked_by_a_stranger_and_remembered(tmp_path: Path, home:
         export_model("demo", "native", target)
     with pytest.raises(StudioError, match="cannot have the type “int4”"):
         export_model("demo", "native", tmp_path / "x", kind="int4")
+
+
+@pytest.mark.slow  # a process with transformers reads it, 10 s
+def test_where_memory_is_short_less_is_compared_and_the_card_says_so(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=1 << 20))
+    learned = adapters.lora(tmp_path / "lora", 3)
+    out = tmp_path / "out"
+    export(ExportRequest("native", str(MODEL), "demo", str(out), "mine", learned=str(learned), kind="float16"))
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    assert "the token ids of 20 prompts are equal; after 3 of them the logits" in readme
+    assert "computed in float16" in readme
 
 
 @pytest.mark.slow  # a process with transformers and PEFT reads each, 20 s
