@@ -23,7 +23,7 @@ PRESET = "demo/ptuning_v2"
 STEPS = 80  # more than two epochs
 SMALL: dict[str, Any] = {
     "steps": STEPS, "batch_size": 2, "prefix_length": 4, "max_length": 256, "save_every": 5, "keep_checkpoints": 2,
-    "prefix_dropout": 0.1,
+    "prefix_dropout": 0.1, "validation_auto": False,
 }  # fmt: skip
 LONG = {"steps": 100_000, "save_every": 50_000}
 

@@ -10,12 +10,12 @@ from urllib.parse import quote
 from glmstudio.models.export_request import GGUF, GGUF_LORA, NATIVE, TOOL_PARSER
 from glmstudio.runs.export import forms_of
 from glmstudio.ui.chat import score_view
+from glmstudio.ui.chat.versus_view import render_versus
 from glmstudio.ui.framework import tunnel
 from glmstudio.ui.framework.markup import Html, button, copyable, fold, problem, prose, tag
 from glmstudio.ui.runs.checkpoints_view import better_checkpoint, chat_button
 from glmstudio.ui.runs.downloads.export_file import ExportFolder, exports_of
 from glmstudio.ui.runs.downloads.run_link import download
-from glmstudio.ui.runs.versus import render_versus
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import size

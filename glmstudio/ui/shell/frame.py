@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmstudio.ui.chat.chat_model import server_state
-from glmstudio.ui.doctor.verdict import judge
 from glmstudio.ui.framework.icons import LOGO
 from glmstudio.ui.framework.markup import Html, bar, chip, icon, problem, tag
 from glmstudio.ui.model import model_cards
@@ -70,7 +69,7 @@ def render_header(lang: str, _state: PageState) -> Html:
         for code, name in _LANGUAGE_NAMES.items()
     ]
     return tag(
-        '<a class="gs-skip" href="#step" data-skip>{skip}</a>'
+        '<a class="gs-skip" href="#step-doctor" data-skip>{skip}</a>'
         '<header class="gs-header"><h1 class="gs-name">{logo}GLM Studio</h1><div class="gs-machine">{machine}</div>'
         '<div class="gs-switches"><span class="gs-segment" role="group" aria-label="{language}">{languages}</span>'
         '<button type="button" class="gs-iconbutton" data-list-keys aria-label="{keys}" title="{keys}">'
@@ -127,7 +126,7 @@ def render_rail(lang: str, _state: PageState) -> Html:
     ]
     return tag(
         '<nav class="gs-rail" aria-label="{label}" data-landing="{landing}" data-lang="{lang}" data-busy="{busy}"'
-        ' data-news="{mark}" data-news-text="{news}">{buttons}</nav>',
+        ' data-news="{mark}" data-news-text="{news}"><h2 class="gs-unseen">{label}</h2>{buttons}</nav>',
         busy=found[2].words if found[2].look == "running" else "",
         mark=mark,
         news=news,
@@ -178,8 +177,10 @@ def _doctor(lang: str) -> Step:
         return Step("doctor", "running", say(lang, "ui.frame.checking"))
     if now.report is None or now.failed:
         return Step("doctor", "waiting", say(lang, "ui.frame.not_yet"))
-    verdict = judge(now.report)
-    return Step("doctor", "good" if verdict.look == "good" else "attention", verdict.words(lang))
+    found = now.report.problems
+    if now.report.status == "error":
+        return Step("doctor", "attention", say(lang, "ui.frame.needs_you"))
+    return Step("doctor", "good", say(lang, "ui.frame.ready_notes" if found else "ui.frame.ready", n=len(found)))
 
 
 def _model(lang: str) -> Step:
