@@ -31,11 +31,11 @@ from glmstudio.glm.exports.reference_answers import ExportSource, reference_answ
 from glmstudio.glm.exports.self_check import TRANSFORMERS, check_with
 from glmstudio.glm.exports.weight_stream import WeightStream
 from glmstudio.glm.load import load_model
-from glmstudio.models.export_request import ExportRequest
+from glmstudio.models.exports.export_request import ExportRequest
+from glmstudio.models.exports.model_export import export_model, native_base
+from glmstudio.models.exports.new_folder import new_folder
 from glmstudio.models.folder import check_folder
 from glmstudio.models.library import add_folder, ready_model
-from glmstudio.models.model_export import export_model, native_base
-from glmstudio.models.new_folder import new_folder
 from glmstudio.models.verify import verify
 from glmstudio.paths import DEMO, ROOT
 from glmstudio.planning.model_shape import shape_of
@@ -207,7 +207,7 @@ def test_a_new_folder_is_whole_or_not_there(tmp_path: Path, home: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from glmstudio.models.new_folder import new_folder
+from glmstudio.models.exports.new_folder import new_folder
 with new_folder(Path(sys.argv[1])) as part:
     part.mkdir()
     (part / "half").write_text("x")
@@ -248,7 +248,7 @@ ON_A_FULL_DISK = """
 import json, os
 from pathlib import Path
 from glmstudio.errors import StudioError
-from glmstudio.models.model_export import export_model
+from glmstudio.models.exports.model_export import export_model
 told, home = [], Path(os.environ["GLMSTUDIO_HOME"])
 for form in ("native", "gguf"):
     try:
@@ -334,7 +334,7 @@ def test_a_difference_keeps_nothing(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, problem: str
 ) -> None:
     """Written wrongly in one place, as a mistake of ours would: the stranger finds it."""
-    import glmstudio.models.model_export as asking
+    import glmstudio.models.exports.model_export as asking
     from glmstudio.glm import export_process
 
     def in_this_process(_: str, request: str, *, broke: str) -> dict[str, Any]:

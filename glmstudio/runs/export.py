@@ -10,9 +10,9 @@ from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.models import ready_model
-from glmstudio.models.export_request import GGUF, GGUF_LORA, NATIVE, PEFT, ExportRequest, checked_type
-from glmstudio.models.model_export import base_card, carry_out, native_base
-from glmstudio.models.new_folder import absolute, new_folder, refuse_existing
+from glmstudio.models.exports.export_request import GGUF, GGUF_LORA, NATIVE, PEFT, ExportRequest, checked_type
+from glmstudio.models.exports.model_export import base_card, carry_out, native_base
+from glmstudio.models.exports.new_folder import absolute, new_folder, refuse_existing
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run

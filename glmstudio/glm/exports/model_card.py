@@ -9,7 +9,7 @@ from typing import Any
 
 from glmstudio.glm.exports.gguf_file import TOOLS_TEMPLATE
 from glmstudio.glm.exports.self_check import CheckResult
-from glmstudio.models.export_request import GGUF, K_QUANTS, NATIVE, PEFT, TOOL_PARSER, ExportRequest
+from glmstudio.models.exports.export_request import GGUF, K_QUANTS, NATIVE, PEFT, TOOL_PARSER, ExportRequest
 from glmstudio.words import LANGUAGES, say
 
 
