@@ -93,7 +93,9 @@ def test_a_check_that_breaks_or_hangs_is_a_result(monkeypatch: pytest.MonkeyPatc
     ]
     assert arrived[-1] == "net.port"
     assert sorted(arrived) == sorted(check.id for check in checks)
-    assert report.results[2].what("en") == "A check could not be finished: RuntimeError: no luck"
+    assert report.results[2].what("en") == "The check “Disk” could not be finished: RuntimeError: no luck"
+    assert report.results[1].what("en") == "The check “Port” gave no answer within 0 seconds."
+    assert report.results[1].what("zh") == "检查“端口”在 0 秒内没有结果。"
     assert report.status == "crash"
     assert report.summary("en") == "2 things need you. 3 checks were made."
     data = report.to_json()
@@ -130,7 +132,7 @@ def test_results_of_one_check_are_told_apart_by_their_subject() -> None:
 
 
 def test_every_check_has_a_title_and_every_family_a_name() -> None:
-    assert [check.id for check in CHECKS if not has(f"doctor.{check.id}.title")] == []
+    assert [check.id for check in CHECKS for part in ("title", "about") if not has(f"doctor.{check.id}.{part}")] == []
     assert {check.family for check in CHECKS} <= set(FAMILIES)
     assert [family for family in FAMILIES if not has(f"doctor.family.{family}")] == []
 

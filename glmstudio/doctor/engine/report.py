@@ -254,7 +254,10 @@ class Report:
         """The report in one sentence."""
         count = len(self.problems)
         made = sum(result.status != "skipped" for result in self.results)
-        case = "healthy" if not count else "one" if count == 1 else "many"
+        if count == 0:
+            case = {0: "none", 1: "healthy_one"}.get(made, "healthy")
+        else:
+            case = "only" if made == 1 else "one" if count == 1 else "many"
         return say(lang, f"doctor.summary.{case}", count=count, checks=made)
 
     def to_text(self, lang: str) -> str:
