@@ -25,7 +25,7 @@ from glmstudio.doctor.checks import (  # noqa: F401  importing a file of checks 
 )
 from glmstudio.doctor.engine.check import CHECKS, FAMILIES, Check, Probes
 from glmstudio.doctor.engine.report import Finding, Report
-from glmstudio.doctor.stale import stale_processes
+from glmstudio.doctor.stale import stale_checks, stale_processes  # noqa: F401
 from glmstudio.errors import LazyText, StudioError
 from glmstudio.system import nvml
 

@@ -111,7 +111,7 @@ class StaleProcess:
 
     token: str
     identity: Identity
-    kind: str  # ours_orphan, ours_ended, ours_suspended, foreign_orphan, foreign_loader, foreign_suspended
+    kind: str  # ours_ or foreign_, and: orphan, ended, loader, rank (without torchrun), suspended, idle (a launcher)
     command: str
     age_s: float
     ticked: bool = False
@@ -123,11 +123,17 @@ class StaleProcess:
     in_terminal: bool = False
     suspended_s: float | None = None  # for how long, where the kernel tells
     running: int = 0  # of a suspended launcher: its processes that go on
+    over: int = 0  # of a launcher all of whose workers have ended: those that it has not heard of
 
     @property
     def suspended(self) -> bool:
         """Whether it was suspended, and its training may well be wanted."""
         return self.kind.endswith("_suspended")
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is a launcher without workers, which may well wait for some."""
+        return self.kind == "foreign_idle"
 
     def why(self, lang: str) -> str:
         """Why this process counts as left behind; of a suspended one, also how it goes on."""
@@ -138,6 +144,9 @@ class StaleProcess:
             how = "by_terminal" if self.in_terminal else "by_signal"
             parts.append(say(lang, f"doctor.stale.{how}", ago=ago, pid=self.identity.pid))
         parts += [say(lang, "doctor.stale.running", count=self.running)] if self.running else []
+        parts += [say(lang, "doctor.stale.over", count=self.over)] if self.over else []
+        if "meeting" in self.values:
+            parts.append(say(lang, "doctor.stale.plain", rank=self.values["rank"], meeting=self.values["meeting"]))
         return _sentences(lang, parts)
 
     def facts(self, lang: str) -> str:
@@ -171,8 +180,9 @@ class StaleProcess:
 
 @dataclass(frozen=True)
 class OtherTraining:
-    """A training of another program: `kind` is healthy, hung (it seems to), suspended or other_user. None is offered
-    as a whole; what of it is suspended is among the leftovers.
+    """A training of another program: `kind` is healthy, plain (without torchrun), hung (it seems to), suspended, idle
+    (a launcher without workers) or other_user. None is offered as a whole; what of it is suspended or idle is among
+    the leftovers.
     """
 
     kind: str
