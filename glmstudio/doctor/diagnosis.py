@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from glmstudio.doctor.checks import (  # noqa: F401  importing a file of checks registers them
     gpu,
     gpu_health,
+    gpu_links,
     hostname,
     machine,
     model_folders,
