@@ -8,7 +8,7 @@ QUICK = frozenset(
         "answers", "attacks_tools", "bundles", "calls", "chat_form", "cli", "cluster", "data", "data_doctor", "data_documents", "data_formats", "data_store", "data_tables", "data_text", "data_view",
         "deepspeed_install", "dialogue", "doctor_card", "doctor_classify", "doctor_fixes", "doctor_hosts", "doctor_machine", "doctor_models",
         "doctor_names", "doctor_network", "doctor_ports", "doctor_redact", "fake_hub", "filter", "glossary", "imports", "launcher", "lease", "mcp", "membership",
-        "models_adding", "models_hostile", "models_jobs", "own_data", "presets", "process", "reasons", "rollcall", "same_prompt", "sandbox", "score", "toolbox", "tools",
+        "models_adding", "models_hostile", "models_jobs", "models_network", "own_data", "presets", "process", "reasons", "rollcall", "same_prompt", "sandbox", "score", "toolbox", "tools",
         "train", "ui", "units", "vocabulary", "wordings", "words",
     )
 )  # fmt: skip

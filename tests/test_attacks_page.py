@@ -114,14 +114,14 @@ ALLOWED = {
     "header", "dl", "dt", "dd", "svg", "path", "circle", "g", "details", "summary", "select", "a",
 }  # fmt: skip
 ACTS = {
-    "ask", "edit", "edit-send", "retry", "branch", "look", "teach", "teach-keep", "leave", "run", "always", "refuse", "answer",
+    "rename", "pin", "take-back", "ask", "edit", "edit-send", "retry", "branch", "look", "teach", "teach-keep", "leave", "run", "always", "refuse", "answer",
     "open", "delete", "score", "score-stop",
 }  # fmt: skip
 ATTRIBUTES = {
     "class", "role", "rows", "aria-label", "aria-live", "aria-hidden", "aria-current", "aria-valuemin", "aria-valuemax", "aria-valuenow",
     "tabindex", "title", "type", "value", "placeholder", "list", "id", "open", "hidden", "focusable", "viewbox", "width", "height", "d",
     "cx", "cy", "r", "fill", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "start",
-    "scope", "download", "style",
+    "scope", "download", "style", "maxlength",
 }  # fmt: skip
 
 

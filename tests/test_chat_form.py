@@ -24,8 +24,8 @@ from glmstudio.ui.chat import chat_empty, chat_model
 from glmstudio.ui.chat.chat_tools import act_tools, offers_tools, render_form
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs.run_detail import render_records
-from glmstudio.ui.state import kept_choice
-from glmstudio.ui.state.kept_choice import kept_chat, kept_text
+from glmstudio.ui.state import choice
+from glmstudio.ui.state.choice import kept_chat, kept_text
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.ui.state.runwatch import newest_first
 
@@ -35,7 +35,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambd
 
 
 def told(kept: dict[str, Any]) -> str:
-    return json.dumps({"used": kept_choice._used()} | kept)
+    return json.dumps({"used": choice._used()} | kept)
 
 
 def made(name: str, **records: int) -> Run:
@@ -145,7 +145,7 @@ def test_what_was_chosen_is_kept_by_the_browser(home: Path, monkeypatch: pytest.
     assert kept_chat(kept_text(chosen)) == chosen
     assert kept_text(ChatState()) == ""
     kept = kept_text(chosen)
-    monkeypatch.setattr(kept_choice, "model_in_use", lambda: None)  # somebody chose another model in the Model step
+    monkeypatch.setattr(choice, "model_in_use", lambda: None)  # somebody chose another model in the Model step
     assert kept_chat(kept) == ChatState()
 
 

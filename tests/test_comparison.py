@@ -23,7 +23,7 @@ from glmstudio.models import ready_model
 from glmstudio.paths import paths
 from glmstudio.rundir.run import Run
 from glmstudio.serve import versus
-from glmstudio.ui.runs.versus import act_versus, render_versus
+from glmstudio.ui.chat.versus_view import act_versus, render_versus
 from glmstudio.ui.state.comparisons import COMPARISONS, Comparisons
 from glmstudio.ui.state.runwatch import newest_first
 from tests.adapters import prefix

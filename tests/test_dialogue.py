@@ -12,6 +12,8 @@ from glmstudio.chat import history, training_examples
 from glmstudio.chat.conversation import Answer, Call, Conversation, from_json
 from glmstudio.data.records import Record, read_records
 from glmstudio.errors import StudioError
+from glmstudio.ui.chat.chat_history import act_history, render_history
+from glmstudio.ui.state.page_state import ChatState
 
 TOOL = {
     "name": "add",
@@ -71,6 +73,39 @@ def test_a_conversation_survives_the_disk(home: Path) -> None:
     assert (heading.id, heading.title, heading.turns) == (dialogue.id, "One?", 2)
     history.delete(dialogue.id)
     assert history.headings() == []
+
+
+def test_conversations_are_named_pinned_and_searched(home: Path) -> None:
+    talks = {}
+    for number, question in enumerate(("Where is Paris?", "Wie spät ist es?", "巴黎在哪里？")):
+        dialogue = Conversation(changed=float(number))
+        turn = dialogue.ask(question, None)
+        dialogue.changed = float(number)
+        turn.answers = [said(f"Answer {number}")]
+        history.write(dialogue)
+        talks[dialogue.id] = question
+    first, middle, last = talks
+    assert [each.id for each in history.headings()] == [last, middle, first]
+    chat = act_history(ChatState(), {"act": "pin", "chat": first})
+    chat = act_history(chat, {"act": "rename", "chat": first, "fields": {"title": "  About <Paris> "}})
+    assert chat.conversation == first
+    assert [each.id for each in history.headings()] == [first, last, middle]
+    shown = render_history("en", chat)
+    assert "About &lt;Paris&gt;" in shown
+    assert shown.count("gs-pin") == 1
+    assert (history.read(first).title, history.read(first).pinned) == ("About <Paris>", True)
+    for find, found in (
+        ("PARIS about", [first]),
+        ("巴黎", [last]),
+        ("answer 1", [middle]),
+        ("", [first, last, middle]),
+    ):
+        assert [each.id for each in history.headings(find)] == found
+    nothing = render_history("zh", act_history(chat, {"act": "find", "fields": {"find": "Rom"}}))
+    assert "没有包含这些文字的对话。" in nothing
+    act_history(chat, {"act": "pin", "chat": first})
+    act_history(chat, {"act": "rename", "chat": first, "fields": {"title": " "}})
+    assert (history.read(first).title, history.read(first).pinned) == ("About <Paris>", False)
 
 
 @pytest.mark.parametrize(

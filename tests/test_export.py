@@ -52,8 +52,8 @@ def files(folder: Path) -> list[str]:
     ("name", "form", "expected"),
     [
         ("ptuning_v2", "official", ["config.json", "pytorch_model.bin"]),
-        ("ptuning_v2", "peft", ["adapter_config.json", "adapter_model.safetensors"]),
-        ("lora", "peft", ["adapter_config.json", "adapter_model.safetensors"]),
+        ("ptuning_v2", "peft", ["README.md", "adapter_config.json", "adapter_model.safetensors"]),
+        ("lora", "peft", ["README.md", "adapter_config.json", "adapter_model.safetensors"]),
         ("lora", "merged", ["config.json", "model.safetensors", "tokenizer.model"]),
         ("full", "merged", ["config.json", "model.safetensors", "tokenizer.model"]),
     ],
@@ -71,14 +71,16 @@ def test_each_form_of_each_method(runs: Path, tmp_path: Path, name: str, form: s
 def test_forms_and_steps_that_there_are_not(runs: Path, tmp_path: Path) -> None:
     assert [forms_of(find_run(name)) for name in ("ptuning_v2", "lora", "full")] == [
         ("official", "peft", "bundle"),
-        ("peft", "merged", "bundle"),
-        ("merged", "bundle"),
+        ("native", "gguf", "peft", "gguf-lora", "merged", "bundle"),
+        ("native", "gguf", "merged", "bundle"),
     ]
     with pytest.raises(StudioError) as caught:
         export_run(find_run("ptuning_v2"), "merged", tmp_path / "x")
     assert caught.value.what() == (
         "The result of the run ptuning_v2 cannot be exported as “merged”; available: official, peft, bundle."
     )
+    with pytest.raises(StudioError, match=r"learned a prefix .*, which cannot be exported as native.* Train with LoRA"):
+        export_run(find_run("ptuning_v2"), "native", tmp_path / "x")
     with pytest.raises(StudioError, match="has no complete checkpoint at step 3; available: 2, 4"):
         export_run(find_run("lora"), "peft", tmp_path / "x", step=3)
     assert not (tmp_path / "x").exists()

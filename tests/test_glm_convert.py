@@ -292,9 +292,9 @@ def test_a_disk_that_lies_is_found_out(
 
 def test_names_and_shapes_are_proven_apart_from_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = golden(tmp_path / "model")
-    header = module._header
+    header = module.safetensors_header
     monkeypatch.setattr(
-        module, "_header", lambda shapes, code: header({f"x{name}": shapes[name] for name in shapes}, code)
+        module, "safetensors_header", lambda shapes, code: header({f"x{name}": shapes[name] for name in shapes}, code)
     )
     with pytest.raises(StudioError) as caught:
         convert(folder, dtype="float16", tell=quiet)

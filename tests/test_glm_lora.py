@@ -18,6 +18,7 @@ from glmstudio.glm.adapters.lora_files import load_lora, save_lora
 from glmstudio.glm.export_process import export
 from glmstudio.glm.load import load_model
 from glmstudio.glm.weights.whole_model import read_whole, save_whole
+from glmstudio.models.export_request import ExportRequest
 from glmstudio.models.folder import check_folder
 
 MODEL = Path(__file__).parent / "golden/model"
@@ -106,10 +107,11 @@ def test_an_export_writes_each_form(tmp_path: Path) -> None:
     source = tmp_path / "source"
     model = taught()
     save_lora(model, source, base="golden")
-    export(MODEL, "golden", source, "peft", tmp_path / "peft")
-    export(MODEL, "golden", source, "merged", tmp_path / "merged")
+    for form in ("peft", "merged"):
+        export(ExportRequest(form, str(MODEL), "golden", str(tmp_path / form), form, learned=str(source)))
 
     assert sorted(file.name for file in (tmp_path / "peft").iterdir()) == [
+        "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
     ]

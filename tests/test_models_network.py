@@ -228,14 +228,17 @@ def test_a_file_that_stays_missing_is_named(hub: Hub, folder: Path) -> None:
     assert stopped(folder, "modelscope").key == "models.hub_lost"
 
 
-@pytest.mark.parametrize("tags", ["", "upper", "weak", "short", "none", "other"])
-@pytest.mark.parametrize("sums", ["", "upper", "prefix", "quoted", "base64", "short", "none"])
+@pytest.mark.parametrize(
+    ("sums", "tags"),
+    [
+        ("upper", ""), ("prefix", ""), ("quoted", ""), ("base64", ""), ("short", ""), ("none", "upper"),
+        ("", "upper"), ("", "weak"), ("", "short"), ("", "none"), ("", "other"), ("base64", "other"),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("source", SOURCES)
 def test_strange_checksums_never_end_a_download_that_the_published_one_proves(
     source: str, sums: str, tags: str, hub: Hub, folder: Path, published: Path
 ) -> None:
-    if sums in ("short", "none") and tags in ("short", "none", "other") and source == "modelscope":
-        pytest.skip("nobody says what the right bytes are")
     hub.faults = Faults(sums=sums, tags=tags)
     fetch(folder, source)
     assert weights(folder) == weights(published)

@@ -28,6 +28,7 @@ from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state.form_state import read_form
 from glmstudio.ui.state.own_list import own_items, unknown_in
 from glmstudio.ui.state.page_state import ChatState, FinetuneState, OwnDataState, PageState
+from glmstudio.ui.state.runwatch import WATCH
 from tests.documents import sheet
 from tests.hostile_text import HOSTILE, harmless
 from tests.waiting import until
@@ -111,7 +112,10 @@ def test_a_hostile_name_stays_in_its_folder(home: Path, tmp_path: Path, name: st
     assert said(found.path) == [("星城在哪？", "在北方。")]
 
 
-def test_the_list_tells_records_origin_and_last_use_and_what_a_run_uses_stays(home: Path, tmp_path: Path) -> None:
+def test_the_list_tells_records_origin_and_last_use_and_what_a_run_uses_stays(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WATCH, "advance", lambda: None)  # it would start what waits, which is no whole run here
     form = upload(FinetuneState(), tmp_path, facts__csv=KNOWN)
     keep({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}, "")
     run = home / "runs/mine"

@@ -33,7 +33,7 @@ from glmstudio.ui.runs import runs_view
 from glmstudio.ui.runs.downloads import export_file as exports
 from glmstudio.ui.runs.downloads.export_file import export_file, exports_of, free_folder
 from glmstudio.ui.runs.downloads.run_file import run_file
-from glmstudio.ui.state.log_search import search_log
+from glmstudio.ui.runs.log_search import search_log
 from glmstudio.ui.state.page_state import RunsState
 from tests.hostile_text import HOSTILE, harmless
 

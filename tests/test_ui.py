@@ -238,13 +238,13 @@ def test_an_action_that_breaks_says_so_and_changes_nothing_else(caplog: pytest.L
         raise ZeroDivisionError
 
     before = PageState(chat=ChatState("kept"))
-    (state,) = live._acted(live._Binding(print, breaks, [], part="chat"), before)
+    (state,) = live._acted(live.Binding(print, breaks, [], part="chat"), before)
 
     assert state == replace(before, problem=state.problem)
     assert state.problem is not None
     assert state.problem.key == "ui.broken"
     assert "ZeroDivisionError" in caplog.text
-    taken = live._Binding(print, lambda chat: (replace(chat, adapter="one"), "extra"), [], part="chat")
+    taken = live.Binding(print, lambda chat: (replace(chat, adapter="one"), "extra"), [], part="chat")
     assert live._acted(taken, state) == (PageState(chat=ChatState("kept", "one")), "extra")
 
 
@@ -307,3 +307,50 @@ def test_a_tick_draws_the_open_step_and_a_click_every_one() -> None:
     assert (drawn, [each.get("value") for each in hidden]) == (["rail", "doctor"], [None] * 3)
     _, *opened = page._refresh("en", changed, seen, "chat")
     assert [each.get("value") for each in opened] == [None, None, "other"], "what changed meanwhile is there at once"
+
+
+def test_a_page_is_asked_to_refresh_only_where_something_changed() -> None:
+    shown = {"rail": "one", "doctor": "calm", "chat": "quiet"}
+
+    with gr.Blocks():
+        page = live.PageRenderer(lambda _: "en", PageState())
+        page.panel("rail", lambda lang, _: markup.Html(f"{lang} {shown['rail']}"))
+        for step in ("doctor", "chat"):
+            with page.step(step):
+                page.panel(step, lambda lang, _, step=step: markup.Html(shown[step]))
+
+    def changed(step: str, lang: str = "en") -> bool:
+        return page.has_changed(lang, "visit", step)
+
+    request: Any = SimpleNamespace(session_hash="visit")
+    assert changed("doctor"), "this process has not drawn it: it was restarted"
+    assert not page.has_changed("en", "", "doctor"), "a page that has not arrived yet"
+    page._sent(request, page.first)
+    assert not changed("doctor")
+    assert changed("doctor", "zh")
+    shown["chat"] = "busy"
+    assert not changed("doctor"), "a step that nobody sees"
+    assert changed("chat")
+    shown["rail"] = "two"
+    assert changed("doctor")
+    page._sent(request, page.first, "chat")
+    assert not changed("chat")
+
+
+def test_what_was_drawn_before_a_click_never_covers_what_the_click_shows() -> None:
+    request: Any = SimpleNamespace(session_hash="one", cookies={}, headers={})
+    clicks = [lambda state: (replace(state, chat=ChatState("new")),)]
+
+    def slowly(_: str, state: PageState) -> markup.Html:
+        while clicks:  # the click comes while the tick is at work
+            page._visitors.turn(request, state, clicks.pop())
+        return markup.Html(state.chat.model)
+
+    with gr.Blocks():
+        page = live.PageRenderer(lambda _: "en", PageState(chat=ChatState("old")))
+        page.panel("log", slowly)
+    stale = page._sent(request, page._visitors.latest(request, page.first))
+    (fresh,) = page._sent(request, page._visitors.latest(request, page.first))
+
+    assert [each.get("value") for each in stale] == [None]
+    assert fresh["value"] == "new"

@@ -34,8 +34,16 @@ def test_health_says_whose_studio_it_is(running: Studio) -> None:
     assert (answer["studio"], answer["home"], answer["pid"]) == ("glmstudio", str(running.home), running.process.pid)
 
 
+def test_a_page_of_before_is_told_to_refresh(running: Studio) -> None:
+    answers = [
+        ask(running, "GET", f"/changed?visit={mark}&step={step}").text for mark in ("", "x") for step in ("", "?")
+    ]
+
+    assert answers == ["0", "0", "1", "1"]
+
+
 @pytest.mark.parametrize(
-    "path", ["/", "/config", "/health", "/gradio_api/info", "/gradio_api/queue/data?session_hash=x"]
+    "path", ["/", "/config", "/health", "/changed?visit=x", "/gradio_api/info", "/gradio_api/queue/data?session_hash=x"]
 )
 @pytest.mark.parametrize(
     "host",

@@ -91,6 +91,7 @@ class Conversation:
 
     id: str = field(default_factory=lambda: f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}")
     title: str = ""
+    pinned: bool = False
     changed: float = field(default_factory=time.time)
     settings: ChatSettings = field(default_factory=ChatSettings)
     turns: dict[str, Turn] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from glmstudio.chat.conversation import MOST_TURNS, Answer, Call, ChatSettings, Conversation, from_json
@@ -16,6 +16,7 @@ from glmstudio.paths import paths
 
 MOST_LISTED = 200
 LARGEST_IMPORT = 20_000_000  # bytes
+_LONGEST_SEARCHED = 50_000  # characters of a conversation
 _NAME = re.compile(r"[0-9a-z-]{1,64}")
 _heads: dict[str, tuple[int, Heading]] = {}
 
@@ -28,10 +29,14 @@ class Heading:
     title: str
     changed: float
     turns: int
+    pinned: bool = False
+    text: str = field(default="", repr=False, compare=False)  # what a search looks through, in small letters
 
 
-def headings() -> list[Heading]:
-    """The conversations, the one changed last first; files that are none are left out."""
+def headings(find: str = "") -> list[Heading]:
+    """The conversations that hold each word of `find`, the pinned ones first, then the one changed last; files that
+    are none are left out."""
+    words = find.lower().split()
     found = []
     for name, path in _files():
         try:
@@ -39,12 +44,21 @@ def headings() -> list[Heading]:
             known = _heads.get(name)
             if known is None or known[0] != state:
                 dialogue = read(name)
-                known = (state, Heading(dialogue.id, dialogue.title, dialogue.changed, len(dialogue.branch())))
+                known = (state, _heading(dialogue))
                 _heads[name] = known
         except (OSError, StudioError):
             continue
-        found.append(known[1])
-    return sorted(found, key=lambda each: -each.changed)[:MOST_LISTED]
+        if all(word in known[1].text for word in words):
+            found.append(known[1])
+    return sorted(found, key=lambda each: (not each.pinned, -each.changed))[:MOST_LISTED]
+
+
+def _heading(dialogue: Conversation) -> Heading:
+    said = [dialogue.title]
+    for turn in dialogue.turns.values():
+        said += [turn.question, *(part for each in turn.answers for part in each.parts if isinstance(part, str))]
+    text = "\n".join(said)[:_LONGEST_SEARCHED].lower()
+    return Heading(dialogue.id, dialogue.title, dialogue.changed, len(dialogue.branch()), dialogue.pinned, text)
 
 
 def read(name: str) -> Conversation:

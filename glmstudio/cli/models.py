@@ -1,4 +1,4 @@
-"""The models: list, download, verify, repair, convert, add, remove; and pause or give up what is under way."""
+"""The models: list, download, verify, repair, convert, export, add, remove; and pause or give up what is under way."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ def add(commands: Any) -> None:
     convert.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help=t("cli.models_dtype"))
     convert.add_argument("--replace", action="store_true", help=t("cli.models_replace"))
     _background(convert)
+    export = _named(parts, "export", _export, "NAME_OR_DIR")
+    export.add_argument("--to", required=True, choices=("native", "gguf"), help=t("cli.models_export_to"))
+    export.add_argument("--type", dest="kind", default="", metavar="TYPE", help=t("cli.export_type"))
+    export.add_argument("out", metavar="OUT", type=Path, help=t("cli.export_out"))
     _named(parts, "pause", _pause)
     _named(parts, "cancel", _cancel)
     _named(parts, "add", _add, "DIR_OR_ID")
@@ -159,6 +163,13 @@ def _convert(options: argparse.Namespace) -> int:
         refuse_in_use(*name_and_folder(options.model))
     folder = start_convert(options.model, dtype=options.dtype, drop_originals=options.replace)
     return _follow(folder, options, t("cli.models_converted", folder=folder))
+
+
+def _export(options: argparse.Namespace) -> int:
+    from glmstudio.models.model_export import export_model
+
+    print(t("cli.exported", folder=export_model(options.model, options.to, options.out, kind=options.kind)))
+    return 0
 
 
 def _follow(folder: Path, options: argparse.Namespace, done: str) -> int:

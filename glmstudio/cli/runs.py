@@ -30,9 +30,9 @@ def add(commands: Any) -> None:
     holding(resume)
     json_flag(resume)
     export = _named(parts, "export", _export)
-    export.add_argument(
-        "--to", required=True, choices=("official", "peft", "merged", "bundle"), help=t("cli.export_to")
-    )
+    forms = ("native", "gguf", "peft", "gguf-lora", "official", "merged", "bundle")
+    export.add_argument("--to", required=True, choices=forms, help=t("cli.export_to"))
+    export.add_argument("--type", dest="kind", default="", metavar="TYPE", help=t("cli.export_type"))
     export.add_argument("--step", type=int, metavar="STEP", help=t("cli.export_step"))
     export.add_argument("out", metavar="OUT", type=Path, help=t("cli.export_out"))
     metrics = _named(parts, "metrics", _metrics)
@@ -128,7 +128,7 @@ def _export(options: argparse.Namespace) -> int:
     from glmstudio.rundir.run import find_run
     from glmstudio.runs.export import export_run
 
-    folder = export_run(find_run(options.name), options.to, options.out, step=options.step)
+    folder = export_run(find_run(options.name), options.to, options.out, step=options.step, kind=options.kind)
     print(t("cli.exported", folder=folder))
     return 0
 

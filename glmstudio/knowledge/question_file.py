@@ -19,7 +19,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import whole_text
 
 KINDS = (*RECORDS, ".txt")
-_PAIRS = dict.fromkeys([*facts_format.PAIRS, *plain_format.PAIRS, ("instruction", "output"), ("指令", "输出")])
+_PAIRS = dict.fromkeys([*facts_format.PAIRS, *plain_format.COLUMN_PAIRS])
 _COLUMNS = list(dict.fromkeys(question for question, _ in _PAIRS))
 _SHOWN = ("question", "prompt", "query", "instruction", "问题", "提问", "指令")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.models import manifest
+from glmstudio.models import manifest, native_form
 from glmstudio.models.contents.torch_table import mentions
 from glmstudio.models.contents.vocabulary import check_vocabulary
 from glmstudio.models.contents.weight_file import check_weights, present, safetensors_header, tensor_headers
@@ -65,7 +65,10 @@ def folder_problems(folder: Path) -> Iterator[StudioError]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a ChatGLM3 folder. Raises StudioError where it is absent or of another model."""
+    """The `config.json` of a ChatGLM3 folder, in the words of the published layout whichever of the two it has.
+
+    Raises StudioError where it is absent or of another model.
+    """
     file = folder / "config.json"
     if not folder.is_dir():
         raise StudioError("models.no_folder", folder=str(folder))
@@ -74,6 +77,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(file)
     if not isinstance(config, dict):
         raise StudioError("models.bad_json", file=str(file))
+    config = native_form.published_form(config, file)
     refuse_other_family(folder, config)
     refuse_impossible(file, config)
     return config

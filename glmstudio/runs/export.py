@@ -1,56 +1,72 @@
-"""What was learned, for use elsewhere: official prefix, PEFT adapter, merged model, or a bundle to repeat the run."""
+"""What was learned, for use elsewhere: in the forms that other programs read, or a bundle to repeat the run."""
 
 from __future__ import annotations
 
-import os
-import shutil
+import contextlib
 from pathlib import Path
+from typing import Any
 
+from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
-from glmstudio.jobs.json_child import ask
+from glmstudio.files import read_table
 from glmstudio.models import ready_model
+from glmstudio.models.export_request import GGUF, GGUF_LORA, NATIVE, PEFT, ExportRequest, checked_type
+from glmstudio.models.model_export import base_card, carry_out, native_base
+from glmstudio.models.new_folder import absolute, new_folder, refuse_existing
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run
 from glmstudio.runs.bundle import write_bundle
 
-FORMS = ("official", "peft", "merged", "bundle")
+_BY_METHOD = {
+    "ptuning_v2": ("official", PEFT, "bundle"),
+    "lora": (NATIVE, GGUF, PEFT, GGUF_LORA, "merged", "bundle"),
+    "full": (NATIVE, GGUF, "merged", "bundle"),
+}
+FORMS = (NATIVE, GGUF, PEFT, GGUF_LORA, "official", "merged", "bundle")
+_SHOWN = (
+    "method",
+    "learning_rate",
+    "steps",
+    "epochs",
+    "batch_size",
+    "accumulation",
+    "max_tokens",
+    "lora_rank",
+    "lora_alpha",
+)
 
 
 def forms_of(run: Run) -> tuple[str, ...]:
-    """The forms that what this run learned can have."""
-    method = run.settings.get("method")
-    return {"ptuning_v2": ("official", "peft", "bundle"), "lora": ("peft", "merged", "bundle")}.get(
-        str(method), ("merged", "bundle")
-    )
+    """The forms that what this run learned can have, those for the most programs first."""
+    return _BY_METHOD.get(str(run.settings.get("method")), _BY_METHOD["full"])
 
 
-def export_run(run: Run, form: str, target: Path, *, step: int | None = None) -> Path:
+def export_run(run: Run, form: str, target: Path, *, step: int | None = None, kind: str = "") -> Path:
     """Write the result, or the checkpoint of `step`, in `form` to the new folder `target`, whole or not at all.
+
+    `kind` is the type of the weights, where the form has several.
 
     Raises StudioError for a form that this kind of result cannot have, a folder that exists, and no result.
     """
     if form not in forms_of(run):
+        if run.settings.get("method") == "ptuning_v2" and form in (NATIVE, GGUF, GGUF_LORA):
+            raise StudioError("exports.prefix", name=run.name, form=form)
         raise StudioError("runs.no_such_form", name=run.name, form=form, forms=", ".join(forms_of(run)))
-    target = target.expanduser().absolute()
-    if os.path.lexists(target):
-        raise StudioError("runs.target_exists", folder=str(target))
+    kind, target = checked_type(form, kind), absolute(target)
+    refuse_existing(target)
     source = learned(run, step)
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(target) as part:
         if form == "bundle":
             write_bundle(run, source, part)
         else:
-            _convert(run, source, form, part)
-        for file in part.rglob("*.safetensors"):
-            file.chmod(0o644)  # its writer makes it the owner's alone
-        part.rename(target)
-    except OSError as error:
-        raise StudioError("runs.no_folder", folder=str(target), reason=error.strerror or str(error)) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            model = ready_model(run.model)
+            card = base_card(model) | _card(run, step)
+            request = ExportRequest(
+                form, str(model.path), model.name, str(part), target.name,
+                learned=str(source), kind=kind, native_base=native_base(model), card=card,
+            )  # fmt: skip
+            carry_out(request)
     return target
 
 
@@ -68,7 +84,37 @@ def learned(run: Run, step: int | None = None) -> Path:
     return found
 
 
-def _convert(run: Run, source: Path, form: str, part: Path) -> None:
-    model = ready_model(run.model)
-    arguments = (str(model.path), model.name, str(source), form, str(part))
-    ask("glmstudio.glm.export_process", *arguments, broke="runs.export_broke")
+def _card(run: Run, step: int | None) -> dict[str, Any]:
+    """What a model card says of the run: settings that differ from the usual ones, data by name and number, losses, and
+    the newest score of facts. No path of this machine."""
+    usual = Settings()
+    settings = {
+        name: value
+        for name, value in run.settings.items()
+        if name in _SHOWN
+        or (value != getattr(usual, name, value) and name not in ("data", "model", "validation", "warm_start"))
+    }
+    records = read_table(run.path / RunFiles.RECORDS)
+    state = run.read_state()
+    return {
+        "run": run.name,
+        "step": state.step if step is None else step,
+        "settings": {name: value for name, value in settings.items() if isinstance(value, (str, int, float, bool))},
+        "data": Path(run.data).name,
+        "records": records.get("used"),
+        "sha256": records.get("sha256"),
+        "loss": state.loss if step is None else None,
+        "validation_loss": state.validation_loss if step is None else None,
+        "score": _score(run),
+    }
+
+
+def _score(run: Run) -> dict[str, dict[str, int]]:
+    """Lines of the newest score of facts: how many of how many, by the base and fine-tuned."""
+    files = sorted((run.path / RunFiles.SCORE).glob("*/result.json"), key=lambda file: file.stat().st_mtime)
+    lines: dict[str, dict[str, int]] = {}
+    with contextlib.suppress(IndexError, AttributeError):
+        for name, count in read_table(files[-1]).items():
+            if isinstance(count, dict) and isinstance(count.get("of"), int) and isinstance(count.get("tuned"), int):
+                lines[name] = {key: value for key, value in count.items() if isinstance(value, int)}
+    return lines

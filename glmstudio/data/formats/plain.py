@@ -26,7 +26,8 @@ PAIRS = (
     ("q", "a"),
 )
 ALPACA = {"指令": "instruction", "输入": "input", "输出": "output", "系统": "system"}
-COLUMN_PAIRS = (*PAIRS, ("instruction", "output"), ("指令", "输出"))  # names of two columns of a table
+# Names of two columns of a table. Alpaca's come first: beside an instruction, the input belongs to the question.
+COLUMN_PAIRS = (("instruction", "output"), ("指令", "输出"), *PAIRS)
 _SIDES = {  # what is in the name of a column that is mostly one of the two
     "question": ("question", "prompt", "instruction", "query", "input", "问", "指令", "输入"),
     "answer": ("answer", "response", "reply", "completion", "output", "summary", "答", "回复", "输出"),

@@ -82,6 +82,25 @@ def load_lora(folder: Path, model: GlmForCausalLM, *, dropout: float = 0.0, name
     return lora
 
 
+def read_lora(folder: Path, config: GlmConfig) -> tuple[Lora, dict[str, torch.Tensor]]:
+    """What the adapter in `folder` is, and its matrices, without a model to put them on: `<layer>.lora_A.weight`.
+
+    Raises StudioError where it is damaged or foreign.
+    """
+    about = _described(read_json(folder / "adapter_config.json"), folder)
+    given = _read(folder, config)
+    lora = about.fitted(given, config, folder)
+    for name in {name.partition(".lora_")[0] for name in given}:
+        down, up = (given.get(f"{name}.lora_{which}.weight") for which in "AB")
+        if down is None or up is None:
+            raise StudioError("adapters.not_as_described", folder=str(folder), name=name)
+        if down.dim() != 2 or up.dim() != 2 or {down.shape[0], up.shape[1]} != {lora.rank}:
+            raise StudioError("adapters.other_model", folder=str(folder))
+    if not all(torch.isfinite(tensor).all() for tensor in given.values()):
+        raise StudioError("adapters.not_finite", folder=str(folder))
+    return lora, given
+
+
 def restore_lora(model: GlmForCausalLM, folder: Path, name: str = NAME) -> None:
     """Put the numbers of `folder` into the adapter that `model` has. Raises StudioError."""
     _fill(model, _read(folder, model.config), folder, name)

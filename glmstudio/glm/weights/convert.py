@@ -15,11 +15,9 @@ import errno
 import hashlib
 import itertools
 import json
-import math
 import os
 import shutil
 import stat
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ import torch
 
 from glmstudio.errors import StudioError
 from glmstudio.glm.weights.base_weights import read_tensors
+from glmstudio.glm.weights.safetensors_header import safetensors_header
 from glmstudio.models.contents.weight_file import check_weights
 from glmstudio.models.folder import read_config, weight_files, weight_index
 from glmstudio.models.manifest import known_sums
@@ -113,7 +112,7 @@ def _plan(folder: Path, dtype: str) -> list[_Shard]:
         tensors = _tensors(source)
         same = same and all(tensor.dtype == kind for tensor in tensors.values())
         shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-        shards.append(_Shard(source, name, shapes, *_header(shapes, code)))
+        shards.append(_Shard(source, name, shapes, *safetensors_header(shapes, code)))
     if same:
         raise StudioError("models.already_converted", folder=str(folder), dtype=dtype)
     return shards
@@ -142,18 +141,6 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
         if not named or not plain or tensor.device.type != "cpu":
             raise StudioError("models.foreign_tensor", file=str(file), name=str(name))
     return tensors
-
-
-def _header(shapes: dict[str, tuple[int, ...]], code: str) -> tuple[bytes, int]:
-    """How a safetensors file with these tensors begins, and the bytes of the tensors that follow."""
-    table: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        start, end = end, end + 2 * math.prod(shape)
-        table[name] = {"dtype": code, "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(table, separators=(",", ":")).encode("ascii")
-    text += b" " * (-len(text) % 8)  # so that the tensors begin where a processor reads them well
-    return struct.pack("<Q", len(text)) + text, end
 
 
 def _write(shard: _Shard, work: Path, kind: torch.dtype) -> Iterator[int]:

@@ -28,6 +28,8 @@ _IN_LAYER = {
     "mlp.dense_h_to_4h.weight": "mlp.gate_up_proj.weight",
     "mlp.dense_4h_to_h.weight": "mlp.down_proj.weight",
 }
+_NATIVE = ("model.layers.", "model.embed_tokens.", "model.norm.", "lm_head.")
+_COMPUTED = ("rotary_pos_emb.inv_freq", "rotary_emb.inv_freq")
 _REQUIRED = (
     "padded_vocab_size", "hidden_size", "ffn_hidden_size", "num_layers", "num_attention_heads", "kv_channels",
     "layernorm_epsilon", "seq_length",
@@ -94,13 +96,15 @@ def published_config(config: GlmConfig) -> dict[str, Any]:
 
 
 def native_tensors(name: str, tensor: torch.Tensor, config: GlmConfig) -> dict[str, torch.Tensor]:
-    """The native tensors that one published tensor becomes: one, three (query, key, value are split by rows), or
-    none (the rotary frequencies are computed). Raises KeyError for an unknown name."""
+    """The native tensors that one tensor of a folder becomes: one, three (query, key, value are split by rows), or
+    none (the rotary frequencies are computed). A native name stays. Raises KeyError for an unknown one."""
     name = name.removeprefix("module.")  # what data-parallel trainers put before it
     if name in _PLAIN:
         return {_PLAIN[name]: tensor}
-    if name == "transformer.rotary_pos_emb.inv_freq":
+    if name.endswith(_COMPUTED):
         return {}
+    if name.startswith(_NATIVE):
+        return {name: tensor}
     match = _LAYER.fullmatch(name)
     if match is None:
         raise KeyError(name)

@@ -20,9 +20,8 @@ from glmstudio.ui.chat.chat_log import about
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, busy, button, chip, problem, tag, terminal
 from glmstudio.ui.framework.ttl_cache import cached, clear_caches
-from glmstudio.ui.state.choice import model_in_use, models
+from glmstudio.ui.state.choice import BITS, kept_text, model_in_use, models
 from glmstudio.ui.state.conversations import CONVERSATIONS
-from glmstudio.ui.state.kept_choice import BITS, kept_text
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.ui.state.runwatch import newest_first
 from glmstudio.units import literal

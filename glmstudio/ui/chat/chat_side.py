@@ -12,6 +12,7 @@ from glmstudio.chat.conversation import ChatSettings
 from glmstudio.chat.sampling import PRESETS, Sampling
 from glmstudio.errors import StudioError
 from glmstudio.ui.framework.live import PageRenderer
+from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.conversations import CONVERSATIONS, OpenConversation
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.words import say
@@ -28,11 +29,18 @@ def shown_conversation(chat: ChatState) -> OpenConversation:
             return CONVERSATIONS.get(chat.conversation)
         except StudioError:
             pass  # somebody deleted it; another one is shown
-    latest = next(iter(history.headings()), None)
+    latest = _latest()
     try:
-        return CONVERSATIONS.get(latest.id) if latest else CONVERSATIONS.blank()
+        return CONVERSATIONS.get(latest) if latest else CONVERSATIONS.blank()
     except StudioError:
         return CONVERSATIONS.blank()
+
+
+@cached(0.5)
+def _latest() -> str:
+    """The conversation that was changed last; "" where there is none. Many parts of the page ask in a tick."""
+    found = max(history.headings(), key=lambda each: each.changed, default=None)
+    return found.id if found else ""
 
 
 def build_answering(page: PageRenderer) -> None:

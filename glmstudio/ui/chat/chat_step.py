@@ -37,12 +37,10 @@ def build(page: PageRenderer) -> None:
     with page.step("chat", part="chat"), gr.Row(elem_id="chat-columns"):
         with gr.Column(scale=8, min_width=380, elem_id="chat-main"):
             # The box comes first, so that the keyboard reaches it at once; the stylesheet puts it below the log.
-            send_triggers = _composer(page)
+            box, send = _composer(page)
             log = page.panel("chat", _render_log, act_log)
             page.follow(log, _render_log, CONVERSATIONS.follow)
-            for trigger, box in send_triggers:
-                compose = "(...values) => studio.compose(...values)"
-                page.on(trigger, send_question, inputs=[box], following=log, js=compose)
+            page.on(send.click, send_question, inputs=[box], following=log, js="(state) => studio.compose(state)")
             page.panel("chat-score", score_view.render_score, score_view.act_score)
             page.panel("chat-answers", answers_view.render, answers_view.act)
         with gr.Column(scale=3, min_width=260, elem_id="chat-side", elem_classes="gs-form"):
@@ -53,8 +51,8 @@ def build(page: PageRenderer) -> None:
             page.panel("chat-command", chat_model.render_command)
 
 
-def _composer(page: PageRenderer) -> list[tuple[Any, gr.Textbox]]:
-    """The box and its buttons; returns what sends, with the box that is sent."""
+def _composer(page: PageRenderer) -> tuple[gr.Textbox, gr.Button]:
+    """The box and its buttons; returns the box and Send, which Enter presses, too (`composer.js`)."""
     page.panel("chat-form", chat_tools.render_form, chat_tools.act_tools)
     page.panel("chat-problem", _render_problem, act_kept, whole=True)
     with gr.Row(elem_id="chat-composer"):
@@ -69,7 +67,7 @@ def _composer(page: PageRenderer) -> list[tuple[Any, gr.Textbox]]:
         page.live(clear, _clear_button)
     page.on(stop.click, stop_answer)
     page.on(clear.click, begin_anew)
-    return [(send.click, box), (box.submit, box)]
+    return box, send
 
 
 def send_question(chat: ChatState, sent: str) -> ChatState:

@@ -18,7 +18,7 @@ def render_facts_score(lang: str, name: str, result: FactsScore, files: Sequence
     lines = [_line(lang, line, count) for line, count in result.counts.items() if count is not None]
     return tag(
         '<p class="gs-verdict-said">{verdict}</p>'
-        '<div class="gs-wide-table"><table class="gs-table gs-score"><thead><tr><th></th><th>{base}</th>'
+        '<div class="gs-wide-table"><table class="gs-table gs-score"><thead><tr><td></td><th>{base}</th>'
         '<th>{tuned}</th></tr></thead><tbody>{lines}</tbody></table></div><p class="gs-small">{note}</p>'
         '<div class="gs-row">{copy}{files}</div>{flips}',
         verdict=verdict(lang, result),

@@ -105,7 +105,7 @@ def _result(lang: str, result: ToolScore, run: Run | None) -> Html:
     ]
     known = run is not None and Path(str(run.settings.get("data") or SAMPLE)).resolve() == Path(result.file).resolve()
     return tag(
-        '<div class="gs-wide-table"><table class="gs-table gs-score"><thead><tr><th></th>{heads}</tr></thead>'
+        '<div class="gs-wide-table"><table class="gs-table gs-score"><thead><tr><td></td>{heads}</tr></thead>'
         '<tbody>{rows}</tbody></table></div><p class="gs-small">{questions}{learned}</p>{changes}',
         heads=[_head(lang, each, number) for number, each in enumerate(result.marks)],
         rows=rows,

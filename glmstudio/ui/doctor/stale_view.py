@@ -29,7 +29,7 @@ def render_stale(lang: str, now: CheckupState, stale: tuple[StaleProcess, ...]) 
     ]
     return tag(
         '<section class="gs-card gs-stack" data-key="stale"><h3>{title}</h3><p class="gs-muted">{text}</p>'
-        '<table class="gs-table"><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>{done}'
+        '<table class="gs-table"><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>{done}'
         '<div class="gs-row">{confirm}</div></section>',
         title=say(lang, "ui.doctor.stale"),
         text=say(lang, "ui.doctor.stale_text"),

@@ -34,7 +34,7 @@ def holds(row: Row, wanted: str) -> bool:
 def head(lang: str) -> Html:
     """The names of the columns."""
     names = [tag("<th>{name}</th>", name=say(lang, f"ui.teach.column_{column}")) for column in MAIN]
-    return tag("<thead><tr><th></th>{names}<th></th></tr></thead>", names=names)
+    return tag("<thead><tr><td></td>{names}<td></td></tr></thead>", names=names)
 
 
 def row(lang: str, each: Row, place: int, marks: RowMarks) -> list[Html]:

@@ -7,9 +7,7 @@ page its work shows up in, and a tick in which nothing happened moves nothing on
 from __future__ import annotations
 
 import inspect
-import json
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,45 +18,20 @@ import gradio as gr
 from gradio.components import Component
 
 from glmstudio.errors import StudioError, refused
-from glmstudio.files import whole_text
 from glmstudio.ui.framework.markup import Html, problem
+from glmstudio.ui.framework.registered import Action, Binding, Live, Renderer
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.framework.visitors import State, Visitors
+from glmstudio.ui.framework.wire import carried, table_of
 from glmstudio.words import say
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TICK_S = 1.0
 # Quick handlers never wait behind a stream in gradio's queue, and nothing on the page flickers while they run.
 _QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 _STREAM: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-
-
-Renderer = Callable[[str, Any], dict[str, Any]]
-Action = Callable[..., Any]
-
-
-@dataclass
-class _Live:
-    component: Component
-    render: Renderer
-    step: str  # drawn while this step is open; "" is always
-
-
-@dataclass
-class _Binding:
-    trigger: Callable[..., Any]
-    action: Action
-    inputs: Sequence[Component]
-    outputs: Sequence[Component] = ()
-    following: Component | None = None
-    mode: str = "multiple"
-    event: bool = False
-    js: str | None = None
-    after_js: str | None = None  # what the browser does once the answer is there, or failed
-    part: str = ""  # what it takes and returns; "" is the whole state
 
 
 @dataclass
@@ -72,8 +45,8 @@ class PageRenderer:
 
     speaks: Callable[[gr.Request], str]
     first: State
-    _live: list[_Live] = field(default_factory=list)
-    _bindings: list[_Binding] = field(default_factory=list)
+    _live: list[Live] = field(default_factory=list)
+    _bindings: list[Binding] = field(default_factory=list)
     _first: list[tuple[Component, Callable[[str, Any], Any]]] = field(default_factory=list)
     _followed: list[tuple[Component, Any, Any]] = field(default_factory=list)
     _visitors: Visitors = field(default_factory=Visitors)
@@ -81,7 +54,14 @@ class PageRenderer:
     _part: str = ""
 
     def __post_init__(self) -> None:
-        self.state, self.seen = gr.State(self.first), gr.State({})
+        self.state = gr.State(self.first)
+        self._clock = gr.HTML(
+            "",
+            html_template="<div hidden></div>",
+            js_on_load='studio.clock(() => trigger("beat", {}), watch, props);',
+            apply_default_css=False,
+            elem_id="gs-clock",
+        )
         self._open = gr.Textbox(visible=False)  # the step that the browser shows
         self._kept = gr.Textbox(visible=False)  # what the browser kept of an earlier visit
 
@@ -102,7 +82,7 @@ class PageRenderer:
 
     def live(self, component: Any, render: Renderer) -> Any:
         """Keep the properties of `component` as `render(lang, state)` says."""
-        self._live.append(_Live(component, _of_part(self._part, render), self._step))
+        self._live.append(Live(component, _of_part(self._part, render), self._step))
         return component
 
     def at_first(self, component: Component, value: Callable[[Any], Any]) -> None:
@@ -157,28 +137,28 @@ class PageRenderer:
         It is called with its part of the state, or, where it reaches into others, with the `whole` one.
         """
         part = "" if whole else self._part
-        self._bindings.append(_Binding(trigger, action, inputs, outputs, part=part, **options))
+        self._bindings.append(Binding(trigger, action, inputs, outputs, part=part, **options))
 
     def connect(self, arrive: Callable[[dict[str, Any]], State], load: Callable[..., Any]) -> None:
         """Wire everything registered, the clock, and the arrival of a browser, whose state `arrive` makes of what the
         browser kept: the values of `data-kept` by their `data-keep`."""
-        looks, lives = [self.state, self.seen], [live.component for live in self._live]
+        lives = [live.component for live in self._live]
 
-        def ticked(state: State, seen: dict[int, int], step: str, request: gr.Request) -> Any:
-            return self._refresh(self.speaks(request), self._visitors.latest(request, state), seen, step)
+        def ticked(state: State, step: str, request: gr.Request) -> Any:
+            return self._sent(request, self._visitors.latest(request, state), step)
 
         tick = {
             "fn": _typed(ticked),
-            "inputs": [*looks, self._open],
-            "outputs": [self.seen, *lives],
-            "js": "(state, seen) => [state, seen, studio.step()]",
+            "inputs": [self.state, self._open],
+            "outputs": lives,
+            "js": "(state) => [state, studio.step()]",
             **_QUICK,
         }
         for binding in self._bindings:
             event = binding.trigger(
                 self._clicked(binding) if binding.event else self._called(binding),
-                inputs=[*looks, *binding.inputs],
-                outputs=[*looks, *binding.outputs, *lives],
+                inputs=[self.state, *binding.inputs],
+                outputs=[self.state, *binding.outputs, *lives],
                 trigger_mode=binding.mode,
                 js=binding.js,
                 **_QUICK,
@@ -189,15 +169,48 @@ class PageRenderer:
                 if panel is binding.following:
                     follower = self._follower(render, changes)
                     event.then(follower, inputs=[self.state], outputs=[panel], **_STREAM).then(**tick)
-        gr.Timer(TICK_S).tick(**tick)
+        self._clock.beat(**tick)
+
+        self._welcome(arrive, load, lives)
+
+    def _welcome(
+        self, arrive: Callable[[dict[str, Any]], State], load: Callable[..., Any], lives: list[Component]
+    ) -> None:
+        """Wire the arrival of a browser."""
 
         def arrived(kept: str, request: gr.Request) -> Any:
-            state = arrive(_table(kept))
+            state, *_ = self._visitors.turn(request, self.first, lambda _: (arrive(table_of(kept)),))
+            self._visitors.visit(request).seen = {}
             first = [gr.update(value=carried(value("", state))) for _, value in self._first]
-            return [state, *self._refresh(self.speaks(request), state, {}), *first]
+            return [state, request.session_hash, *self._sent(request, state), *first]
 
-        outputs = [*looks, *lives, *(component for component, _ in self._first)]
+        outputs = [self.state, self._clock, *lives, *(component for component, _ in self._first)]
         load(_typed(arrived), inputs=[self._kept], outputs=outputs, js="() => [studio.kept()]", **_QUICK)
+
+    def has_changed(self, lang: str, mark: str, step: str) -> bool:
+        """Whether a refresh would move anything on the page of the session `mark`.
+
+        gradio rebuilds every component that a refresh leaves alone; so it is asked for one only where this says yes.
+        """
+        visit = self._visitors.known(mark)
+        if visit is None:
+            return bool(mark)
+        state = next(iter(visit.states), self.first)
+        drawn = (
+            (at, _properties(live.render, lang, state)) for at, live in enumerate(self._live) if _is_open(live, step)
+        )
+        return any(made and visit.seen.get(at) != hash(repr(made)) for at, made in drawn)
+
+    def _sent(self, request: gr.Request, state: State, step: str = "") -> list[Any]:
+        """What a page is sent: the properties that changed since it was sent some last; nothing where a click has
+        changed it meanwhile: what that one draws is newer, and this would put the old page over it."""
+        visit = self._visitors.visit(request)
+        with visit.drawing:
+            seen, *updates = self._refresh(self.speaks(request), state, visit.seen, step)
+            if next(iter(visit.states), state) is not state:
+                return [gr.skip() for _ in updates]
+            visit.seen = seen
+        return updates
 
     def _refresh(self, lang: str, state: State, seen: dict[int, int], step: str = "") -> list[Any]:
         """Hashes of what the page has now, and the properties that changed.
@@ -206,7 +219,7 @@ class PageRenderer:
         """
         now, updates = dict(seen), []
         for index, live in enumerate(self._live):
-            if step and live.step not in ("", step):
+            if not _is_open(live, step):
                 updates.append(gr.skip())
                 continue
             properties = _properties(live.render, lang, state)
@@ -216,19 +229,19 @@ class PageRenderer:
             now[index] = mark
         return [now, *updates]
 
-    def _clicked(self, binding: _Binding) -> Callable[..., Any]:
-        def clicked(state: State, seen: dict[int, int], request: gr.Request, event: gr.EventData, *values: Any) -> Any:
+    def _clicked(self, binding: Binding) -> Callable[..., Any]:
+        def clicked(state: State, request: gr.Request, event: gr.EventData, *values: Any) -> Any:
             data = event._data if isinstance(event._data, dict) else {}  # noqa: SLF001  gradio offers it only there
             state, *_ = self._visitors.turn(request, state, partial(_acted, binding), data, *values)
-            return [state, *self._refresh(self.speaks(request), state, seen, str(data.get("go", "")))]
+            return [state, *self._sent(request, state, str(data.get("go", "")))]
 
         return _typed(clicked)
 
-    def _called(self, binding: _Binding) -> Callable[..., Any]:
-        def called(state: State, seen: dict[int, int], request: gr.Request, *values: Any) -> Any:
+    def _called(self, binding: Binding) -> Callable[..., Any]:
+        def called(state: State, request: gr.Request, *values: Any) -> Any:
             state, *extras = self._visitors.turn(request, state, partial(_acted, binding), *values)
-            now, *updates = self._refresh(self.speaks(request), state, seen)
-            return [state, now, *(extras or [gr.skip() for _ in binding.outputs]), *updates]
+            updates = self._sent(request, state)
+            return [state, *(extras or [gr.skip() for _ in binding.outputs]), *updates]
 
         return _typed(called)
 
@@ -239,6 +252,11 @@ class PageRenderer:
                 yield render(lang, state)
 
         return _typed(following)
+
+
+def _is_open(live: Live, step: str) -> bool:
+    """Whether it is drawn while that step is open; "" is all of them."""
+    return not step or live.step in ("", step)
 
 
 def _of_part(part: str, render: Callable[[str, Any], T]) -> Callable[[str, State], T]:
@@ -255,41 +273,7 @@ def _properties(render: Renderer, lang: str, state: State) -> dict[str, Any]:
         return {}
 
 
-def carried(value: Any) -> Any:
-    """A value that gradio can send as JSON: valid Unicode, integers of 64 bits, finite numbers."""
-    if isinstance(value, str):
-        return value if _is_whole(value) else type(value)(whole_text(value))
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return value if abs(value) < 2**63 else None
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {carried(name): carried(each) for name, each in value.items()}
-    return type(value)(map(carried, value)) if type(value) in (list, tuple) else value
-
-
-def _table(text: str) -> dict[str, Any]:
-    """The JSON object that a browser sent; an empty one where it is none."""
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _is_whole(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _acted(binding: _Binding, state: State, *values: Any) -> tuple[Any, ...]:
+def _acted(binding: Binding, state: State, *values: Any) -> tuple[Any, ...]:
     """The state after an action, and its other outputs; unexpected errors are shown, too."""
     part, extras = binding.part, []
     state = replace(state, problem=None)

@@ -15,7 +15,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], *, keys: Sequence
     return tag(
         '<div class="gs-tablebox"><table class="gs-table gs-stacking"><thead><tr>{heads}</tr></thead>'
         "<tbody>{rows}</tbody></table></div>",
-        heads=[tag("<th{mark}>{head}</th>", mark=_mark(head), head=head) for head in heads],
+        heads=[
+            tag("<th{mark}>{head}</th>", mark=_mark(head), head=head) if head else Html("<td></td>") for head in heads
+        ],
         rows=[_row(heads, row, keys[at] if keys else str(at)) for at, row in enumerate(rows)],
     )
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from glmstudio.models.export_request import GGUF, GGUF_LORA, NATIVE, TOOL_PARSER
 from glmstudio.runs.export import forms_of
 from glmstudio.ui.chat import score_view
+from glmstudio.ui.chat.versus_view import render_versus
 from glmstudio.ui.framework import tunnel
 from glmstudio.ui.framework.markup import Html, button, copyable, fold, problem, prose, tag
 from glmstudio.ui.runs.checkpoints_view import better_checkpoint, chat_button
 from glmstudio.ui.runs.downloads.export_file import ExportFolder, exports_of
 from glmstudio.ui.runs.downloads.run_link import download
-from glmstudio.ui.runs.versus import render_versus
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import size
@@ -57,6 +58,8 @@ def _export(lang: str, known: RunSnapshot) -> Html:
         tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.run.export_text")),
         _forms(lang, known, None),
     ]
+    if known.run.settings.get("method") == "ptuning_v2":
+        parts.append(tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.next.prefix")))
     if good is not None:
         text = say(lang, "ui.next.export_best", step=good.step)
         parts += [tag('<p class="gs-small">{text}</p>', text=text), _forms(lang, known, good.step)]
@@ -98,9 +101,26 @@ def _exported(lang: str, known: RunSnapshot, each: ExportFolder) -> Html:
     )
 
 
+def _engine_lines(each: ExportFolder, folder: str) -> list[str]:
+    """How programs of others serve it."""
+    if each.form == NATIVE:
+        plugin = f"--tool-parser-plugin {folder}/{TOOL_PARSER} --tool-call-parser chatglm3"
+        return [
+            f"vllm serve {folder} --enable-auto-tool-choice {plugin}",
+            f"python launcher.py chat --model {folder}",
+        ]
+    file = next((shlex.quote(str(file)) for file in sorted(each.path.glob("*.gguf"))), f"{folder}/*.gguf")
+    if each.form == GGUF_LORA:
+        return [f"llama-server --jinja -m BASE.gguf --lora {file}"]
+    name = shlex.quote(each.path.name.lower())
+    return [f"llama-server --jinja -m {file}", f"cd {folder} && ollama create {name} -f Modelfile"]
+
+
 def _lines(known: RunSnapshot, each: ExportFolder) -> list[str]:
     """How to use an export: in the studio, and where the field has a line for it, without."""
     folder, model = shlex.quote(str(each.path)), shlex.quote(known.model)
+    if each.form in (NATIVE, GGUF, GGUF_LORA):
+        return _engine_lines(each, folder)
     if each.form == "bundle":
         data = shlex.quote(Path(known.data).name or "DATA")
         return [f"python launcher.py train {shlex.quote(str(each.path / 'preset.toml'))} --data {data}"]

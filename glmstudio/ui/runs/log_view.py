@@ -5,7 +5,7 @@ from __future__ import annotations
 from glmstudio.rundir.run import Run
 from glmstudio.ui.framework.markup import Html, fold, tag
 from glmstudio.ui.runs.downloads.run_link import run_link
-from glmstudio.ui.state.log_search import LONGEST_NEEDLE, search_log
+from glmstudio.ui.runs.log_search import LONGEST_NEEDLE, search_log
 from glmstudio.ui.state.runwatch import Reading, RunSnapshot
 from glmstudio.words import say
 

@@ -18,13 +18,13 @@ from glmstudio.runs.resume import resume_run
 from glmstudio.runs.start import advance
 from glmstudio.ui.chat import chat_model, score_view
 from glmstudio.ui.chat.chat_side import shown_conversation
+from glmstudio.ui.chat.versus_view import act_versus
 from glmstudio.ui.runs import runs_view
 from glmstudio.ui.runs.downloads.export_file import free_folder
-from glmstudio.ui.runs.versus import act_versus
+from glmstudio.ui.runs.log_search import LONGEST_NEEDLE
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.choice import use_model
 from glmstudio.ui.state.conversations import CONVERSATIONS
-from glmstudio.ui.state.log_search import LONGEST_NEEDLE
 from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
 from glmstudio.ui.state.runwatch import WATCH
 

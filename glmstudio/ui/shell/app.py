@@ -116,6 +116,7 @@ def build(port: int, key: str) -> Any:
     from glmstudio.access.guard import Guard
     from glmstudio.ui.chat.answers_file import answers_file
     from glmstudio.ui.chat.chat_file import chat_file
+    from glmstudio.ui.framework.page_clock import PageClock
     from glmstudio.ui.framework.theme import theme
     from glmstudio.ui.runs.downloads.export_file import export_file
     from glmstudio.ui.runs.downloads.run_file import run_file
@@ -125,7 +126,9 @@ def build(port: int, key: str) -> Any:
     from glmstudio.ui.shell.refusal import refusal, stranger
 
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    blocks, page = build_page()
     outer.add_api_route("/health", health, methods=["GET"])
+    outer.add_route("/changed", PageClock(page).changed, methods=["GET"])
     outer.add_route("/chats/{file}", chat_file, methods=["GET"])
     outer.add_route("/answers/{file}", answers_file, methods=["GET"])
     outer.add_route("/scores/{file}", score_file, methods=["GET"])
@@ -133,7 +136,7 @@ def build(port: int, key: str) -> Any:
     outer.add_route("/exports/{file}", export_file, methods=["GET"])
     gr.mount_gradio_app(
         outer,
-        build_page(),
+        blocks,
         path="/",
         server_name="127.0.0.1",
         server_port=port,

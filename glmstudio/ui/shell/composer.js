@@ -1,7 +1,7 @@
 // The composer: the text leaves the box at once, what is typed meanwhile stays, and no question is lost on its way.
 "use strict";
 (() => {
-  const KEPT = "glmstudio.outbox", SLOW = 10_000, LOST = 3_000;  // milliseconds
+  const KEPT = "glmstudio.outbox", DRAFT = "glmstudio.draft", SLOW = 10_000, LOST = 3_000;  // milliseconds
   const box = () => document.querySelector("#chat-input textarea");
   const marks = (name) => {
     const told = document.querySelector("[data-asked]");
@@ -24,18 +24,47 @@
     return [...crypto.getRandomValues(new Uint8Array(6))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
-  // What Send and Enter send instead of the box's text.
-  studio.compose = (state, seen, value) => {
-    const text = box() ? box().value : value;
-    if (!text.trim()) return [state, seen, ""];
+  // gradio loads the page anew once a lost connection is back: what stands in the box survives that.
+  let restored = false;
+  document.addEventListener("input", (event) => {
+    if (!event.target.closest || !event.target.closest("#chat-input")) return;
+    try { sessionStorage.setItem(DRAFT, event.target.value); } catch { /* private window */ }
+  });
+  function restore() {
+    if (restored || !box()) return;
+    restored = true;
+    let draft = "";
+    try { draft = sessionStorage.getItem(DRAFT) || ""; } catch { /* private window */ }
+    if (draft && !box().value) write(draft);
+  }
+
+  // Send and Enter take the text before gradio hears of them; what it then calls hands on what was taken.
+  const taken = [];
+  function take() {
+    const text = box() ? box().value : "";
+    if (!text.trim()) return;
     const mark = newMark();
     outbox[mark] = { text, at: Date.now() };
     save();
+    taken.push(mark);
     write("");
     const log = document.querySelector(".gs-chatlog");
     if (log) log.scrollTop = log.scrollHeight;
-    return [state, seen, JSON.stringify({ mark, text })];
+  }
+  studio.compose = (state) => {
+    const mark = taken.shift();
+    return [state, outbox[mark] ? JSON.stringify({ mark, text: outbox[mark].text }) : ""];
   };
+  document.addEventListener("click", (event) => {
+    if (event.target.closest && event.target.closest("#chat-send")) take();
+  }, true);
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !event.target.closest || !event.target.closest("#chat-input")) return;
+    if (event.shiftKey || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.keyCode === 229) return;
+    event.preventDefault();
+    event.stopPropagation();
+    document.querySelector("#chat-send").click();
+  }, true);
 
   function giveBack(mark) {
     const { text } = outbox[mark];
@@ -55,9 +84,9 @@
     const waiting = marks("waiting"), back = marks("returned");
     const away = document.documentElement.classList.contains("gs-away");
     for (const mark of ids) {
-      const age = Date.now() - Math.max(outbox[mark].at, began);
+      const age = Date.now() - Math.max(outbox[mark].at, began), soon = away || outbox[mark].at < began;
       if (asked.has(mark)) delete outbox[mark];
-      else if (back.has(mark) || (!waiting.has(mark) && age > (away ? LOST : SLOW))) giveBack(mark);
+      else if (back.has(mark) || (!waiting.has(mark) && age > (soon ? LOST : SLOW))) giveBack(mark);
     }
     save();
   }
@@ -79,6 +108,7 @@
   }
   studio.afterDraw((slot) => {
     if (!slot.closest("#panel-chat, #panel-chat-problem")) return;
+    restore();
     settle();
     attend();
   });

@@ -69,7 +69,7 @@ def render_header(lang: str, _state: PageState) -> Html:
         for code, name in _LANGUAGE_NAMES.items()
     ]
     return tag(
-        '<a class="gs-skip" href="#step" data-skip>{skip}</a>'
+        '<a class="gs-skip" href="#step-doctor" data-skip>{skip}</a>'
         '<header class="gs-header"><h1 class="gs-name">{logo}GLM Studio</h1><div class="gs-machine">{machine}</div>'
         '<div class="gs-switches"><span class="gs-segment" role="group" aria-label="{language}">{languages}</span>'
         '<button type="button" class="gs-iconbutton" data-list-keys aria-label="{keys}" title="{keys}">'
@@ -126,7 +126,7 @@ def render_rail(lang: str, _state: PageState) -> Html:
     ]
     return tag(
         '<nav class="gs-rail" aria-label="{label}" data-landing="{landing}" data-lang="{lang}" data-busy="{busy}"'
-        ' data-news="{mark}" data-news-text="{news}">{buttons}</nav>',
+        ' data-news="{mark}" data-news-text="{news}"><h2 class="gs-unseen">{label}</h2>{buttons}</nav>',
         busy=found[2].words if found[2].look == "running" else "",
         mark=mark,
         news=news,

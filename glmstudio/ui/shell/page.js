@@ -45,6 +45,8 @@ window.studio = (() => {
     mark();
   }
   function mark() {
+    const skip = document.querySelector("[data-skip]");
+    if (skip) skip.setAttribute("href", "#step-" + root.dataset.step);
     document.querySelectorAll(".gs-rail [data-go]").forEach((button) => {
       if (button.dataset.go === root.dataset.step) button.setAttribute("aria-current", "step");
       else button.removeAttribute("aria-current");
@@ -267,25 +269,54 @@ window.studio = (() => {
     button.textContent = button.dataset.done;
     setTimeout(() => { button.textContent = label; }, 1500);
   }
+  // An answer that has just begun may be on the page before its Stop is.
+  function stopAnswer(tries = 50) {
+    const stop = document.querySelector("#chat-stop");
+    if (!stop || !stop.offsetParent) return;
+    if (!stop.disabled) stop.click();
+    else if (tries && document.querySelector("#panel-chat :is(.gs-allow, .gs-caret, .gs-chip.gs-running)")) setTimeout(() => stopAnswer(tries - 1), 100);
+  }
   document.addEventListener("keydown", (event) => {
     const composer = event.target.closest && event.target.closest("#chat-input");
     // Enter that ends the choice of a Chinese character is not Enter that sends.
     if (composer && event.key === "Enter" && (event.isComposing || event.keyCode === 229)) event.stopPropagation();
     if (event.key === "Escape" && root.dataset.step === "chat" && !document.querySelector("dialog[open]")) {
-      const stop = document.querySelector("#chat-stop");
-      if (stop && !stop.disabled && stop.offsetParent) stop.click();
+      stopAnswer();
     }
   }, true);
 
-  // ---- whether the studio still answers
-  let missed = 0;
-  setInterval(async () => {
-    let status = 0;
-    try { status = (await fetch("/health", { cache: "no-store" })).status; } catch {}
+  // ---- each second the studio is asked whether anything has changed, and drawn anew only then. While nothing runs and
+  // nobody touches the page, it is asked every three seconds, and figures that waver, such as free memory, are drawn
+  // every nine; a page that nobody sees asks every five. This also tells whether the studio still answers.
+  const SECOND = 1000, UNSEEN = 5, CALM = 3, WAVERING = 9000, PATIENCE = 8000, AWAKE = 10_000;
+  let beat = () => {}, visit = "", asking = false, missed = 0, seconds = 0, touched = Date.now(), beaten = 0;
+  for (const kind of ["pointerdown", "keydown", "input"]) document.addEventListener(kind, () => { touched = Date.now(); }, true);
+  const lively = () => Date.now() - touched < AWAKE || Boolean(document.querySelector(
+    `.gs-rail .gs-chip.gs-running, #step-${root.dataset.step} :is(.gs-chip.gs-running, .gs-busy, .gs-run-progress, .gs-caret)`));
+  function clock(refresh, watch, props) {
+    const note = () => { visit = props.value || ""; };
+    beat = refresh;
+    note();
+    watch("value", note);
+  }
+  async function ask() {
+    if (asking) return;
+    asking = true;
+    let status = 0, changed = false;
+    try {
+      const about = new URLSearchParams({ visit, step: root.dataset.step });
+      const reply = await fetch("/changed?" + about, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+      status = reply.status;
+      changed = status === 200 && (await reply.text()) === "1";
+    } catch { /* away */ }
+    asking = false;
     missed = status === 200 ? 0 : missed + 1;
-    root.classList.toggle("gs-away", missed > 0);
+    root.classList.toggle("gs-away", missed > 1);
     root.classList.toggle("gs-renewed", status === 403);
-  }, 2000);
+    if (changed && (lively() || Date.now() - beaten >= WAVERING)) { beaten = Date.now(); beat(); }
+  }
+  setInterval(() => { if (++seconds % (document.hidden ? UNSEEN : missed || lively() ? 1 : CALM) === 0) ask(); }, SECOND);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) { touched = Date.now(); ask(); } });
 
   root.classList.add("gs-wait");
   root.dataset.step = steps.includes(location.hash.slice(1)) ? location.hash.slice(1) : "doctor";
@@ -297,5 +328,5 @@ window.studio = (() => {
   });
   // A page that never hears from its server must not stay hidden.
   setTimeout(() => root.classList.remove("gs-wait"), 8000);
-  return { panel, show, step: () => root.dataset.step, typed, kept, afterDraw: (look) => after.push(look) };
+  return { panel, show, step: () => root.dataset.step, typed, kept, clock, afterDraw: (look) => after.push(look) };
 })();

@@ -15,11 +15,11 @@ from glmstudio.ui.model import model_step
 from glmstudio.ui.shell import frame
 from glmstudio.ui.state import kept_form, ways
 from glmstudio.ui.state.checkup import CHECKUP
-from glmstudio.ui.state.kept_choice import kept_chat
+from glmstudio.ui.state.choice import kept_chat
 from glmstudio.ui.state.page_state import PageState
 
 
-def build_page() -> gr.Blocks:
+def build_page() -> tuple[gr.Blocks, PageRenderer]:
     """The whole page, wired."""
     with gr.Blocks(title="GLM Studio", analytics_enabled=False, fill_width=True) as blocks:
         page = PageRenderer(speaks, PageState())
@@ -32,7 +32,7 @@ def build_page() -> gr.Blocks:
         chat_step.build(page)
         page.connect(arrive, blocks.load)
     blocks.queue(default_concurrency_limit=None, api_open=False)
-    return blocks
+    return blocks, page
 
 
 def arrive(kept: dict[str, Any]) -> PageState:

@@ -91,6 +91,8 @@ class ChatState:
     edited: str = ""  # the turn whose question is being changed
     taught: str = ""  # the turn that is being kept for training, and which of its answers
     side: int = 0
+    find: str = ""  # what the conversations that are listed have to hold
+    tool_file: str = ""  # a file of tools that was sent and is shown before it is added
     returned: str = ""  # the mark of a question that could not be asked: its text goes back into the box
     told: Sentence | None = None
     problem: StudioError | None = None

@@ -54,8 +54,10 @@ def _picker(lang: str, unknown: UnknownColumns, side: str, chosen: int) -> Html:
 
 
 def _row(cells: tuple[str, ...], *, head: bool) -> Html:
-    cell = "<th>{text}</th>" if head else "<td>{text}</td>"
-    return tag("<tr>{cells}</tr>", cells=[tag(cell, text=short(text, _CELL)) for text in cells])
+    kinds = ["<th>{text}</th>" if head and text else "<td>{text}</td>" for text in cells]
+    return tag(
+        "<tr>{cells}</tr>", cells=[tag(kind, text=short(text, _CELL)) for kind, text in zip(kinds, cells, strict=True)]
+    )
 
 
 def _named(lang: str) -> Html:

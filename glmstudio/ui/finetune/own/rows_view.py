@@ -45,8 +45,8 @@ def _table(lang: str, rows: RecordRows, own: OwnDataState) -> Html:
     body = [_row(lang, rows, number) for number in range(start, end)]
     body += [_new(lang, own.saves, place) for place in range(NEW)] if end == count else []
     return tag(
-        '<p class="gs-small">{hint}</p>{becomes}<table class="gs-table gs-factrows"><thead><tr><th></th><th>{question}'
-        '</th><th>{answer}</th><th></th></tr></thead><tbody>{body}</tbody></table><div class="gs-row gs-spread">'
+        '<p class="gs-small">{hint}</p>{becomes}<table class="gs-table gs-factrows"><thead><tr><td></td><th>{question}'
+        '</th><th>{answer}</th><td></td></tr></thead><tbody>{body}</tbody></table><div class="gs-row gs-spread">'
         '<div class="gs-row">{save}</div><div class="gs-row">{pages}</div></div>',
         hint=say(lang, "ui.own.row.hint"),
         becomes=_becomes(lang, rows.file),

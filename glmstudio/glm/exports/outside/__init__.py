@@ -1,0 +1,1 @@
+"""Programs that run outside of the studio, beside what was exported: they import nothing of it."""

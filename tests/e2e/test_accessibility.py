@@ -1,0 +1,69 @@
+"""axe-core on every step of the page, with all folds open and a run live: no violation of any impact; and the main job by
+the keyboard alone."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from glmstudio.chat.model_server import ModelServer
+from glmstudio.rundir.run import find_run
+from glmstudio.runs.stop import stop_run
+from tests.e2e.browser import CHROMIUM, visit
+from tests.e2e.studio import Studio
+from tests.marks import rare
+from tests.run_helpers import begin
+
+pytest.importorskip("playwright")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")]
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+STEPS = ("doctor", "model", "finetune", "chat")
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core finds: the rule, and the elements that break it."""
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{each['id']} ({each['impact']}): {node['html'][:300]} | {node.get('failureSummary', '')[:300]}"
+        for each in found["violations"]
+        for node in each["nodes"]
+    ]
+
+
+def open_folds(page: Any) -> None:
+    """Open what is folded, as far as it can be seen, until nothing more comes to light."""
+    for _ in range(4):
+        opened = page.evaluate(
+            "() => [...document.querySelectorAll('details:not([open])')].filter((each) => each.checkVisibility())"
+            ".map((each) => { each.open = true; }).length"
+        )
+        if not opened:
+            return
+        page.wait_for_timeout(1500)  # a fold may ask the studio for what it shows
+
+
+@pytest.mark.parametrize(
+    ("locale", "scheme"), [("en-US", "light"), ("zh-CN", "dark"), rare("en-US", "dark"), rare("zh-CN", "light")]
+)
+def test_no_step_breaks_a_rule(running: Studio, chromium: Any, tmp_path: Any, locale: str, scheme: str) -> None:
+    begin(tmp_path, "live", steps=5000)
+    ModelServer.start("demo", [])
+    try:
+        with visit(chromium, locale=locale, scheme=scheme) as visitor:
+            page = visitor.open(running.url + "#finetune")
+            page.wait_for_selector("#panel-run .gs-curve", timeout=90_000)
+            broken: dict[str, list[str]] = {}
+            for step in STEPS:
+                page.click(f".gs-rail [data-go={step}]")
+                page.wait_for_timeout(2500)
+                open_folds(page)
+                broken[step] = violations(page)
+            assert not any(broken.values()), "\n".join(
+                f"{step}: {each}" for step, found in broken.items() for each in found
+            )
+    finally:
+        list(stop_run(find_run("live"), now=True))
+        ModelServer.stop()
