@@ -108,3 +108,10 @@ def test_only_two_or_more_gpus_have_links(
     (result,) = diagnose(only=["dist.links"]).results
     assert (result.status, len(measured)) == ("ok" if asked else "skipped", asked)
     assert measured[1:] == ([(2, gpu_links.P2P_OFF)] if asked else [])
+
+
+def test_gpus_that_pytorch_does_not_see_are_not_measured(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_links, "read_cards", lambda: SimpleNamespace(gpus=(object(),) * 2))
+    monkeypatch.setattr(gpu_links, "measure", lambda *how: Links("", "gloo", (), 1.0))
+    (result,) = diagnose(only=["dist.links"]).results
+    assert result.fact("en") == "Not measured: PyTorch does not see all of the 2 GPUs."
