@@ -4,6 +4,7 @@
     python launcher.py                 start the studio in the browser
     python launcher.py COMMAND ...     doctor, bench, models, data, train, runs, chat, serve; each has its own --help
     python launcher.py test ...        run the tests; what follows goes to pytest
+    python launcher.py --install-shortcut    put the studio into the desktop's menu; --remove-shortcut takes it out
     python launcher.py --torch BUILD   choose the PyTorch build first: 2.7.1+cu118, cu126, cpu, or auto again
 
 The first start makes `.venv` beside this file and installs what `requirements.txt` names; every later one hands over to
@@ -24,6 +25,8 @@ def main(argv: list[str]) -> int:
     """Set up if anything changed, then become the studio (or pytest)."""
     try:
         check_python()
+        if argv in (["--install-shortcut"], ["--remove-shortcut"]):
+            return change_menu(argv[0])
         build, argv = take_build(argv)
         testing = argv[:1] == ["test"]
         ready = is_ready(build, testing)
@@ -48,6 +51,14 @@ def check_python() -> None:
     fitting = [name for name in ("python3.11", "python3.12", "python3.13", "python3.10") if shutil.which(name)]
     remedy = say("python_other", command=fitting[0] + " launcher.py") if fitting else say("python_none")
     raise Stop(say("python", version="{}.{}".format(*sys.version_info)) + " " + remedy)
+
+
+def change_menu(wish: str) -> int:
+    """Put the studio into the desktop's menu, or take it out; neither needs an environment."""
+    from glmstudio.setup import shortcut
+
+    print(shortcut.install() if wish == "--install-shortcut" else shortcut.remove())
+    return 0
 
 
 def take_build(argv: list[str]) -> tuple[str | None, list[str]]:

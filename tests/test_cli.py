@@ -45,6 +45,22 @@ def test_data_check_prints_its_contract(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
+def test_data_check_says_once_what_many_records_have(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    record = {"prompt": "x", "response": "I am <NAME>.", "label": False}
+    file.write_text("".join(json.dumps(record | {"prompt": str(number)}) + "\n" for number in range(40)))
+    done = run("data", "check", str(file))
+    lines = done.stdout.splitlines()
+    assert len(lines) == 10 + 1 + 1 + 1  # ten of them, the others, the note, and the sum
+    assert "30 more, on lines 11, 12, 13" in lines[10]
+    assert lines[11].startswith(
+        f"{file}: Placeholders that nobody filled in (<NAME>) stand in the answers of 40 records"
+    )
+    listed = run("data", "check", str(file), "--json")
+    assert len(json.loads(listed.stdout)["problems"]) == 40
+    assert "Placeholders" in listed.stderr
+
+
 def test_data_convert_counts(tmp_path: Path) -> None:
     source, target = tmp_path / "in.json", tmp_path / "out.jsonl"
     good = {"input": "a", "intermediate_steps": [], "Final Thought": "b", "output": "c"}

@@ -556,3 +556,69 @@ def test_a_line_that_names_no_offered_tool_is_text() -> None:
     answer = AnswerParser(tools=["rain"])
     assert answer.push("Sunny\nTake a hat.") == ["Sunny\nTake a hat."]
     assert (answer.text, answer.calls) == ("Sunny\nTake a hat.", [])
+
+
+@FEW
+@given(
+    st.one_of(st.binary(max_size=200), st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))),
+    st.sampled_from([".csv", ".json", ".jsonl", ".txt"]),
+    st.sampled_from(
+        [
+            b"",
+            b"prompt,response\n",
+            b'{"prompt": "',
+            b"[",
+            b"{\n",
+            b"\xff\xfe",
+            b"\x00\x00\xfe\xff",
+            b"sep=;\n",
+            b"\x1b$B",
+        ]
+    ),
+)
+def test_whatever_a_file_holds_it_is_read_or_told(
+    tmp_path_factory: pytest.TempPathFactory, raw: bytes, kind: str, head: bytes
+) -> None:
+    file = tmp_path_factory.mktemp("any") / f"data{kind}"
+    file.write_bytes(head + raw)
+    with contextlib.suppress(StudioError):  # of the whole file, as for bytes that are none of its encoding
+        assert all(problem.text("zh") for problem in check_file(file).problems)
+
+
+NAMES = st.sampled_from([
+    "conversations", "messages", "role", "from", "content", "value", "tools", "tool_calls", "function", "name", "arguments",
+    "parameters", "observation", "metadata", "weight", "loss", "system", "history", "prompt", "response", "instruction",
+    "input", "output", "chosen", "rejected", "rejected_response", "images", "label", "question", "answer", "choices", "a", "b", "c",
+    "task_id", "test", "code", "responses", "scores", "type", "text", "properties", "required",
+])  # fmt: skip
+WORDS = st.sampled_from([
+    "", "user", "assistant", "tool", "observation", "human", "gpt", "tool_call", "f", "[]", "{}", '"{}"', "[{}]", "null", "NaN",
+    'f\n{"a": 1}', '{"name": "f", "arguments": {}}', "<image>x", "f\ntool_call(a=1)", "Human: x", "\n\nHuman: a\n\nAssistant: b",
+    "{{name}}", "<|user|>", "A",
+])  # fmt: skip
+ANY = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.just(float("nan")), WORDS),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(NAMES, inner, max_size=6)),
+    max_leaves=25,
+)
+TURN = st.dictionaries(
+    st.sampled_from(["role", "from", "content", "value", "tool_calls", "name", "parameters", "tools", "metadata", "loss"]),
+    st.one_of(WORDS, ANY), max_size=5,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.one_of(
+    ANY, st.dictionaries(NAMES, ANY, max_size=8),
+    st.fixed_dictionaries({"messages": st.lists(TURN, max_size=5), "tools": ANY}),
+    st.fixed_dictionaries({"conversations": st.lists(TURN, max_size=5), "tools": ANY}),
+))  # fmt: skip
+def test_whatever_a_record_holds_it_is_read_or_told(value: Any) -> None:
+    for found in conversations(value):
+        if isinstance(found, ParsedConversation):
+            examined = examine(found)
+            assert examined.mended is not None or examined.faults
+            for fault in examined.faults:
+                assert fault.reason.what("zh")
+        else:
+            assert found.what("en")

@@ -27,6 +27,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import digest
 from glmstudio.paths import DEMO
 from tests.bench.data_check import measure, write
+from tests.documents import sheet
 from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
 from tests.waiting import until
 
@@ -40,6 +41,19 @@ def _own_home(home: Path) -> None:
 
 def pair(question: str, answer: str) -> dict[str, Any]:
     return {"prompt": question, "response": answer}
+
+
+def test_a_store_keeps_the_notes_and_reads_a_named_sheet(tmp_path: Path) -> None:
+    file = jsonl(
+        tmp_path / "a.jsonl", pair("Who?", "I am <NAME>."), pair("Who?", "I am <NAME>."), pair("x", "y<|user|>")
+    )
+    assert prepare(file, MODEL).notes == check_file(file).notes
+    assert prepare(tmp_path, MODEL).notes == check_file(tmp_path).notes
+    book = sheet(tmp_path / "a.xlsx", ("prompt", "response"), ("a", "b"))
+    named = tmp_path / "a.xlsx#Sheet"
+    store = prepare(named, MODEL)
+    assert (store.records, store.place(0)) == (1, (str(named), 2))
+    assert store.key != prepare(book, MODEL).key
 
 
 def chat(*said: str) -> dict[str, Any]:

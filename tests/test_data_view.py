@@ -7,10 +7,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from glmstudio.data.notes import Note
 from glmstudio.data.protocol.pieces import Piece
 from glmstudio.data.records import Problem
 from glmstudio.errors import StudioError
-from glmstudio.ui.finetune.data_view import SHOWN_PROBLEMS, histogram, record, verdict
+from glmstudio.ui.finetune.data_view import SHOWN_NOTES, SHOWN_PROBLEMS, histogram, record, remarks, verdict
 from glmstudio.words import LANGUAGES
 
 
@@ -40,9 +41,25 @@ def test_the_verdict_opens_on_the_first_bad_lines(lang: str) -> None:
     assert "gs-good" in verdict(lang, 100, [], 0)
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_notes_are_said_once_a_file_and_keep_nobody(lang: str) -> None:
+    assert remarks(lang, ()) == ""
+    notes = [Note("placeholders", "/x/a.jsonl", 1234, (1, 5), ("<NAME>", "{{author}}"))]
+    tree = drawn(remarks(lang, notes))
+    (line,) = ["".join(item.itertext()) for item in tree.iter("li")]
+    assert all(part in line for part in ("1,234", "1, 5, …", "<NAME>, {{author}}"))
+    assert "a.jsonl" not in line
+    many = [Note("calls_read", f"/x/{number}.jsonl", 1, (1,)) for number in range(SHOWN_NOTES + 3)]
+    lines = ["".join(item.itertext()) for item in drawn(remarks(lang, many)).iter("li")]
+    assert len(lines) == SHOWN_NOTES + 1
+    assert lines[0].startswith("0.jsonl")
+    assert "3" in lines[-1]
+
+
 def test_hostile_text_stays_text() -> None:
     reason = StudioError("data.turn_role", number=1, role="<script>{x}${y}`", roles="a")
     html = verdict("en", 1, [Problem("<b>.jsonl", 1, reason), bad(2)], 2)
+    html += remarks("en", [Note("placeholders", "a", 1, (1,), ("<script>${x}",))])
     html += record("en", [Piece("</p><script>alert(1)</script>${a}", "trained")], 0, 1)
     assert "<script" not in html
     assert "<b>.jsonl" not in html

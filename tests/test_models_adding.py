@@ -163,7 +163,7 @@ def test_the_page_asks_a_hub_and_says_so(hub: Hub, home: Path, tmp_path: Path) -
 
     assert "No hub has a model ann/invented" in answered("ann/invented")
     told = answered("ann/mine")
-    assert "“mine” is now in the catalogue" in told
+    assert "“mine” is in the catalogue and can be downloaded" in told
     assert 'data-act="download" data-model="mine"' in told, "the next step stands beside the answer"
     assert add_from_path(ModelState(), "ann/mine")[0].folder_answer == ("ui.model.added_id", {"name": "mine"})
 

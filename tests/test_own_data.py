@@ -100,6 +100,9 @@ def test_what_is_of_no_known_kind_leaves_nothing(home: Path, tmp_path: Path) -> 
     assert (form.data, names()) == ("before", [])
     assert form.own.problem is not None
     assert form.own.problem.values["file"] == "bad.exe"
+    many = upload(form, tmp_path, **{f"f{n}__csv": KNOWN for n in range(201)})
+    assert many.own.problem is not None
+    assert (many.own.problem.key, names()) == ("data.many_files", [])
 
 
 @pytest.mark.parametrize("name", ["..evil $(x).csv", ".hidden.csv", "x" * 200 + ".csv", "事实 表.csv"])
@@ -191,6 +194,11 @@ def test_a_file_elsewhere_stays_as_it_is(home: Path, tmp_path: Path) -> None:
     assert file.read_text(encoding="utf-8") == UNKNOWN
 
 
+def test_what_is_known_in_another_way_is_not_asked_for_columns(home: Path) -> None:
+    for number, record in enumerate([*SHAPES, *OTHERS[-2:], {"text": {"nested": 1}}]):
+        assert unknown_columns(own_file(home, [record, record], f"{number}.jsonl")) is None
+
+
 @pytest.mark.parametrize(
     ("header", "guess"),
     [
@@ -221,6 +229,7 @@ OTHERS = [
     QA | {"rephrase": ["qq"]}, QA | {"system": "s"}, {"instruction": "q", "input": "more", "output": "a"},
     {"messages": [{"role": "system", "content": "s"}, *SHAPES[4]["messages"]]},
     {"tools": [], "conversations": SHAPES[5]["conversations"]}, {"other": 1},
+    {"question": "q", "choices": ["x", "y"], "answer": "x"}, {"prompt": "q", "chosen": "a", "rejected": "b"},
 ]  # fmt: skip
 
 
@@ -251,7 +260,7 @@ def test_what_is_more_than_that_is_shown_as_json_and_checked(home: Path, record:
     assert [json.loads(line) for line in read_rows(file).lines] == [QA, QA]
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.sampled_from([*SHAPES, *OTHERS]), min_size=1, max_size=8),
     st.dictionaries(st.integers(0, 9), st.text(max_size=9), max_size=3),
@@ -321,6 +330,15 @@ def test_every_button_saves_what_was_typed_and_long_sets_come_page_by_page(home:
     half = act(form, "own-close", fields={"row.new0.question": "only"})
     assert (half.own.rows, half.own.problem is not None) == (str(file), True)
     assert act(form, "own-close", fields={}).own.rows == ""
+
+
+def test_what_was_saved_stays_saved_where_the_action_itself_is_refused(home: Path) -> None:
+    file = own_file(home, [QA, QA | {"question": "second"}])
+    form = act(FinetuneState(source="file", data=str(file)), "own-rows", file="mine.jsonl")
+    refused = act(form, "own-use", name="gone", fields={"row.0.answer": "one"})
+    assert refused.own.problem is not None
+    again = act(refused, "row-save", fields={"row.0.answer": "two"})
+    assert (again.own.problem, said(file)[0]) == (None, ("q", "two"))
 
 
 def test_start_saves_the_rows_first_and_shows_the_plan_again(home: Path) -> None:

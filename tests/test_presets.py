@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,7 @@ from glmstudio.config.settings import Settings, change, field_docs
 from glmstudio.errors import StudioError
 from glmstudio.models import add_folder, find_model
 from glmstudio.paths import SHIPPED_PRESETS
+from glmstudio.planning import memory_fit
 from glmstudio.planning.memory_fit import fit
 from glmstudio.units import memory_bytes
 
@@ -132,6 +135,17 @@ def test_a_preset_that_cannot_run_here_says_why_and_what_would(monkeypatch: pyte
         f"This run needs about {memory_bytes(found.need.total)} of memory, and 11.0 GiB of 11.0 GiB are free."
     )
     assert found.problem.fix() == "It would fit with: gradient_checkpointing=on, base_bits=8."
+
+
+def test_too_little_main_memory_is_told_in_the_same_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cards", lambda: [Card("GPU-0", 0, "a card", 24000, 24564)])
+    monkeypatch.setattr(
+        memory_fit.psutil, "virtual_memory", lambda: SimpleNamespace(total=32 << 30, available=30 << 30)
+    )
+    found = fit(load_preset("chatglm3-6b/full_zero3_offload").settings)
+
+    assert found.problem is not None
+    assert re.fullmatch(r".* about [\d.]+ GiB of main memory, and 32\.0 GiB are free\.", found.problem.what())
 
 
 def test_text_becomes_the_fields_type() -> None:

@@ -104,12 +104,21 @@ def test_a_leftover_is_ticked_ended_and_proven(
     left = orphan("-c", "import time; time.sleep(120)", TORCHELASTIC_RUN_ID="x")
     with visit(chromium, locale=locale) as visitor:
         page = visitor.open(running.url + "#doctor")
-        page.wait_for_selector("#panel-doctor [data-act=check]", timeout=20_000)
+        page.wait_for_selector("#panel-doctor [data-act=check]", timeout=60_000)
         page.click("#panel-doctor [data-act=check]")
-        page.check(f"[data-tick='{left.pid}']", timeout=20_000)
+        page.wait_for_selector(f"[data-tick='{left.pid}']", timeout=60_000)
+        assert page.locator("#panel-doctor .gs-finding", has_text=str(left.pid)).count() == 0, (
+            "listed once: in the table"
+        )
+        assert page.is_visible("#panel-doctor [data-go=model]"), "a warning keeps nobody from going on"
+        assert page.inner_text(".gs-rail [data-go=doctor] .gs-chip") == page.inner_text("#panel-doctor .gs-verdict h2")
+        page.click("#panel-doctor [data-tick-all]")
+        assert page.is_checked(f"[data-tick='{left.pid}']")
+        page.click("#panel-doctor [data-tick-all]")  # others on this machine stay as they are
+        page.check(f"[data-tick='{left.pid}']")
         page.click(f"#panel-doctor >> text={end}")
         page.click(f".gs-dialog button >> text={end}")
-        page.wait_for_selector(f"#panel-doctor .gs-plain >> text={said}", timeout=20_000)
+        page.wait_for_selector(f"#panel-doctor .gs-plain >> text={said}", timeout=60_000)
 
         assert not alive(left)
         assert str(left.pid) in page.inner_text("#panel-doctor .gs-plain")
@@ -197,6 +206,7 @@ def test_each_gpu_has_a_bar_and_a_card(chromium: Any, tmp_path: Path) -> None:
         page = visitor.open(running.url + "#doctor")
         page.wait_for_selector(".gs-machine .gs-bar", timeout=20_000)
         assert page.inner_text(".gs-machine").split("\n") == ["GPU 0", "18.7 GiB / 24.0 GiB"]
+        assert page.inner_text("details[data-key=gpus] > summary") == "GPUs: NVIDIA GeForce RTX 4090"
         assert "67 °C" in page.inner_text("[data-key=gpu-0]")
 
         driver.environment(cards.replace("|18810|", "|2048|"))

@@ -584,3 +584,14 @@ def test_every_setting_has_one_place_and_what_differs_is_marked_and_can_go_back(
     html = settings_form.render_settings("en", wrong)
     assert re.search(r'data-field="steps"[^>]* aria-invalid="true"', html)
     assert "The setting “Steps” cannot be 0" in start_bar.render_bar("en", wrong)
+
+
+def test_start_a_moment_too_early_waits_for_the_data(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(form_actions, "start_asked", lambda *_, **__: SimpleNamespace(name="run-1"))
+    clear_caches()
+    state = PageState(finetune=FinetuneState(preset="demo/lora"))
+    problem = read_form(state.finetune).problem
+    assert problem is not None
+    assert problem.key == "ui.finetune.reading"
+    after = form_actions.start(state)
+    assert (after.finetune.form_problem, after.finetune.started, after.runs.run) == (None, "run-1", "run-1")

@@ -48,7 +48,8 @@ def a_run(home: Path, name: str, state: str, created: float = 1.0, **more: Any) 
     clear_caches()
 
 
-def test_a_run_that_left_the_queue_is_neither_on_top_nor_open(home: Path) -> None:
+def test_a_run_that_left_the_queue_is_neither_on_top_nor_open(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WATCH, "advance", lambda: None)  # whoever looks would start it
     a_run(home, "older", "finished", 5.0)
     a_run(home, "queued", "queued", 9.0)
     write_json(home / "state/queue.json", ["queued"])

@@ -164,6 +164,7 @@ def test_over_ssh_the_start_tells_the_way_in_and_opens_nothing(
     assert start.returncode == 0, start.stderr
     assert start.stdout.startswith(said.format(url=running.url))
     assert f"\n    ssh -L {running.port}:127.0.0.1:{running.port} -p 2222 ann@203.0.113.5\n" in start.stdout
+    assert "`:127.0.0.1`" in start.stdout  # where another port may stand
     assert not opened.exists()
     subprocess.run(line, env=environment(running.home, **shown), capture_output=True, check=True, timeout=60)
     assert opened.exists()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.data.faults import ExaminedRecord, examine
-from glmstudio.data.formats import Fault, ParsedConversation, conversations, format_of
+from glmstudio.data.formats import Fault, ParsedConversation, conversations, read_entry
 from glmstudio.data.formats.facts import FactConflicts
 from glmstudio.data.formats.wording import conversation
 from glmstudio.data.prepared import sum_of
@@ -74,9 +74,10 @@ def read_examined(
     known, forms, usable = FactConflicts(), _PromptForms(mixture), 0
     for file in source_files(path):
         for line, value in cut(read_values(file, moved)):
-            form, column = format_of(value), getattr(value, "nameless", 0)
+            column = getattr(value, "nameless", 0)
             noted = (("nameless_column", str(column)),) if column else ()
-            for found in [value] if isinstance(value, StudioError) else conversations(value):
+            form, entry = ("", iter([value])) if isinstance(value, StudioError) else read_entry(value)
+            for found in entry:
                 wrong = (
                     known.contradiction(found, line) if isinstance(found, ParsedConversation) and found.fact else None
                 )

@@ -32,7 +32,6 @@ HTML HEAD BODY DIV SPAN TABLE TBODY THEAD FORM INPUT IMG LINK META TITLE SCRIPT 
 CENTER STRONG CODE PRE MASK PAD UNK CLS SEP BOS EOS NULL
 """
 _HTML = frozenset(_HTML_TAGS.split())
-_SPEAKERS = ("Human: ", "Assistant: ", "USER: ", "ASSISTANT: ")
 _PROGRAM = ("```", "{%", "{{ ", "</")
 
 
@@ -111,7 +110,8 @@ def noticed(messages: Sequence[Message], *, calls_read: bool = False) -> tuple[t
 
 def _special(text: str) -> str:
     """A special token, or a sign of a role, that is written out."""
-    if "<" not in text and "[" not in text and "### " not in text and not any(sign in text for sign in _SPEAKERS):
+    hints = "<" in text or "[" in text or "### " in text or "Human: " in text or "USER: " in text
+    if not hints and "Assistant: " not in text and "ASSISTANT: " not in text:
         return ""
     sign = _SPECIAL.search(text)
     return short(sign[0].strip(), 30) if sign else ""

@@ -68,7 +68,7 @@ def fit(settings: Settings) -> PresetFit:
     problem = None if place.holds(needed) else too_big(needed, place, changes)
     host, there = needed.host * place.processes, psutil.virtual_memory().total
     if problem is None and host > there * MARGIN:
-        problem = StudioError("runs.host_small", need=host / 1e9, free=there / 1e9)
+        problem = StudioError("runs.host_small", need=memory_bytes(host), free=memory_bytes(there))
     return PresetFit(needed, place, problem, shape)
 
 

@@ -76,6 +76,25 @@ _TEXT = {
     "unpacking": ("unpacking package {count} of {total}", "正在解压第 {count}/{total} 个包"),
     "done": ("done", "完成"),
     "ready": ("GLM Studio is set up ({time}).", "GLM Studio 安装完成（用时 {time}）。"),
+    # The entry in the desktop's menu
+    "shortcut_made": ("GLM Studio is now in the desktop's menu: {place}", "GLM Studio 已加入桌面的菜单：{place}"),
+    "shortcut_removed": (
+        "GLM Studio is no longer in the desktop's menu: {place}",
+        "GLM Studio 已从桌面的菜单中移除：{place}",
+    ),
+    "shortcut_absent": ("This GLM Studio is not in the desktop's menu.", "桌面的菜单里没有这个 GLM Studio。"),
+    "shortcut_other": (
+        "{place} starts the GLM Studio in {folder}. Run “python launcher.py --remove-shortcut” there first.",
+        "{place} 启动的是 {folder} 中的 GLM Studio。请先在那里运行“python launcher.py --remove-shortcut”。",
+    ),
+    "shortcut_taken": (
+        "{place} was not made by GLM Studio, so it is left alone. Rename it, and try again.",
+        "{place} 不是 GLM Studio 创建的，没有改动它。请给它改名后再试。",
+    ),
+    "shortcut_failed": (
+        "The desktop's menu could not be changed ({hint}).",
+        "无法修改桌面的菜单（{hint}）。",
+    ),
     # What went wrong while installing
     "interrupted": (
         "Stopped. Start again to continue from here.",

@@ -37,6 +37,8 @@ def choose(page: Any, name: str, preset: str = "demo/smoke", **settings: str) ->
     if settings:
         if page.locator("#panel-settings details[open]").count() == 0:
             page.click("#panel-settings summary")
+        if page.locator("#panel-settings [data-key=advanced][open]").count() == 0:
+            page.click("#panel-settings [data-key=advanced] > summary")
         for field, value in settings.items():
             page.locator(f"#panel-settings [data-field={field}]").fill(value)
         page.wait_for_selector("#panel-settings tbody tr")
@@ -127,7 +129,7 @@ def test_after_the_end_export_compare_with_base_and_chat(running: Studio, chromi
         page.wait_for_function("document.title.startsWith('● done')", timeout=30_000)
         page.click("#panel-run details[data-key=export] > summary")
         page.click("#panel-run [data-act=export][data-form=bundle]")
-        page.wait_for_selector("#panel-run [data-key=exported]", timeout=30_000)
+        page.wait_for_selector("#panel-run [data-key=exported-done-bundle]", timeout=30_000)
         bundle = home / "exports/done-bundle"
         assert json.loads((bundle / "data.json").read_text())["sha256"]
         assert (bundle / "result/prefix.safetensors").is_file()

@@ -93,3 +93,42 @@ def test_start_pause_restart_resume_corrupt_verify_repair(
             page.wait_for_selector(f"{CARD} [data-act=download]")
             assert not folder.exists()
             assert visitor.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("locale", "unknown", "what_next"),
+    [("en-US", "No hub has a model ann/invented", "What next?"), rare("zh-CN", "没有你能访问的模型 ann/invented", "接下来做什么？")],
+)  # fmt: skip
+@pytest.mark.slow
+def test_an_id_is_asked_for_added_downloaded_and_used(
+    locale: str, unknown: str, what_next: str, hub: Hub, tmp_path: Path
+) -> None:
+    """Each answer is on the screen without scrolling, and the next step beside it."""
+    make_model(tmp_path / "hub", "ann/mine", shard_bytes=1 << 20)
+    hub.rate = 0
+    hubs = dict.fromkeys(("MODELSCOPE_ENDPOINT", "HF_ENDPOINT", "GLMSTUDIO_MIRROR"), hub.url)
+    with studio(tmp_path / "home", **hubs) as running, browser() as chromium, visit(chromium, locale=locale) as visitor:
+        page = visitor.open(running.url + "#model")
+        page.set_viewport_size({"width": 1280, "height": 800})
+
+        def add(text: str, look: str) -> Any:
+            page.fill("#model-folder textarea, #model-folder input", text)
+            page.click("#model-add")
+            answer = page.locator(f"#panel-folder .gs-problem.gs-{look}")
+            answer.wait_for(timeout=60_000)
+            page.wait_for_function(
+                "() => { const box = document.querySelector('#panel-folder .gs-problem').getBoundingClientRect();"
+                " return box.top >= 0 && box.bottom <= innerHeight; }"
+            )
+            return answer
+
+        assert unknown in add("ann/invented", "bad").inner_text()
+        assert page.locator("[data-key=model-invented]").count() == 0
+        add(" 'ann/mine' ", "good").locator("[data-act=download]").click()
+        done = page.locator("[data-key=model-mine] .gs-problem.gs-good")
+        done.wait_for(timeout=60_000)
+        assert what_next in done.inner_text()
+        done.locator("[data-go=finetune]").click()
+        page.wait_for_selector(".gs-rail [data-go=model] .gs-chip:has-text('ann/mine')", timeout=20_000)
+        assert page.evaluate("document.documentElement.dataset.step") == "finetune"
+        assert visitor.complaints == []

@@ -101,7 +101,7 @@ def test_a_dropped_table_of_unknown_columns_is_in_training_after_three_clicks(
         page.wait_for_selector("#finetune-source")
         page.evaluate(DROP, ["灯塔.csv", text])
         page.wait_for_selector("[data-key=own-columns] select")
-        page.wait_for_selector("#panel-data >> text=还不知道“灯塔.csv”各列的含义")
+        page.wait_for_selector("#panel-start >> text=还不知道“灯塔.csv”各列的含义")
         picture(page, "own-columns-zh")
         page.select_option("#panel-own [data-field=question]", "1")
         page.select_option("#panel-own [data-field=answer]", "2")

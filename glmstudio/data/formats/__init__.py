@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from glmstudio.data.formats.absent import with_nulls
-from glmstudio.data.formats.benchmark import is_choice, is_programming_task, question_with_choices
+from glmstudio.data.formats.benchmark import benchmark_of, is_choice, is_programming_task, question_with_choices
 from glmstudio.data.formats.chat_turns import from_messages, from_official, from_sharegpt
 from glmstudio.data.formats.facts import is_fact, question_and_answer, read_fact
 from glmstudio.data.formats.media import has_media
@@ -27,7 +27,11 @@ from glmstudio.data.formats.wording import Fault, ParsedConversation, official
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 
-__all__ = ["Fault", "ParsedConversation", "conversations", "format_of", "has_record_columns", "official"]
+__all__ = ["Fault", "ParsedConversation", "conversations", "format_of", "has_record_columns", "official", "read_entry"]
+
+_USUAL = frozenset(
+    ("conversations", "messages", "tools", "system", "instruction", "input", "output", "history", "prompt", "response")
+)
 
 
 def format_of(value: Any) -> str:
@@ -39,6 +43,13 @@ def has_record_columns(names: Iterable[str]) -> bool:
     """Whether rows with these columns are records, good ones or such that their kind can be told."""
     known = list(names)
     return is_known(known) or is_preference(known)
+
+
+def read_entry(value: Any) -> tuple[str, Iterator[ParsedConversation | StudioError]]:
+    """The format of one entry of a data file, and its conversations."""
+    value = _tidy(value)
+    form = _form(value)
+    return form, _conversations(value, form)
 
 
 def _form(value: Any) -> str:
@@ -75,8 +86,10 @@ def _tidy(value: Any) -> Any:
 
 def conversations(value: Any) -> Iterator[ParsedConversation | StudioError]:
     """The conversations of one entry of a data file, mostly one; in the place of a bad one what is wrong with it."""
-    value = _tidy(value)
-    form = _form(value)
+    return read_entry(value)[1]
+
+
+def _conversations(value: Any, form: str) -> Iterator[ParsedConversation | StudioError]:
     if form == "toolalpaca":
         yield from from_toolalpaca(value)
         return
@@ -96,6 +109,8 @@ def conversations(value: Any) -> Iterator[ParsedConversation | StudioError]:
 
 def _told(record: dict[Any, Any]) -> tuple[Fault, ...]:
     """What a record is that is no conversation to learn as it stands."""
+    if record.keys() <= _USUAL:  # most are, and need no look at each name
+        return (Fault(StudioError("data.media")),) if has_media(record) else ()
     if has_media(record):
         return (Fault(StudioError("data.media")),)
     if is_preference(record):
@@ -104,7 +119,10 @@ def _told(record: dict[Any, Any]) -> tuple[Fault, ...]:
         return (Fault(StudioError("data.not_wanted")),)
     if is_programming_task(record):
         return (Fault(StudioError("data.programming_task")),)
-    return (Fault(StudioError("data.choices"), "choices"),) if is_choice(record) else ()
+    if is_choice(record):
+        return (Fault(StudioError("data.choices"), "choices"),)
+    name = benchmark_of(record)
+    return (Fault(StudioError("data.benchmark", name=name)),) if name else ()
 
 
 def _fixed(record: dict[Any, Any], told: tuple[Fault, ...]) -> ParsedConversation:
@@ -149,4 +167,14 @@ def _one(value: Any, form: str) -> ParsedConversation:
     if names is None:
         seen = ", ".join(short(name, 30) for name in list(value)[:12])
         raise StudioError("data.fields_unknown", fields=seen or "–", known=QUESTION_AND_ANSWER)
+    if (turns := _turns_of_pair(value, *names)) is not None:
+        return from_messages(value | {"messages": turns})
     return from_pair(value, *names)
+
+
+def _turns_of_pair(record: dict[Any, Any], question: str, answer: str) -> list[Any] | None:
+    """The turns of a question and an answer that are lists of messages, as TRL has them."""
+    both = (record[question], record[answer])
+    if all(isinstance(each, list) and each and isinstance(each[0], dict) and "role" in each[0] for each in both):
+        return [*both[0], *both[1]]
+    return None

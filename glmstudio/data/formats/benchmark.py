@@ -13,6 +13,13 @@ _LETTERS = "ABCDEFGH"
 _TESTS = ("test", "tests", "test_list", "test_cases")
 _PROGRAMS = ("canonical_solution", "code", "solution")
 
+_OTHERS = {
+    "TruthfulQA": ("question", "best_answer", "incorrect_answers"),
+    "SQuAD": ("context", "question", "answers"),
+    "PIQA": ("goal", "sol1", "sol2"),
+    "MT-Bench": ("question_id", "turns"),
+}
+
 Named = dict[str, Any]
 
 
@@ -24,6 +31,12 @@ def is_programming_task(record: dict[Any, Any]) -> bool:
     """Whether it is a task of HumanEval's or MBPP's kind: a program, and the tests that it must pass."""
     named = _named(record)
     return "task_id" in named and any(map(named.get, _PROGRAMS)) and any(map(named.get, _TESTS))
+
+
+def benchmark_of(record: dict[Any, Any]) -> str:
+    """The name of another benchmark whose fields these are; "" where they are of none."""
+    named = _named(record)
+    return next((name for name, fields in _OTHERS.items() if all(field in named for field in fields)), "")
 
 
 def is_choice(record: dict[Any, Any]) -> bool:

@@ -3,12 +3,12 @@ tools in the system message, and official records with something of these in the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from glmstudio.data.formats.absent import is_absent
+from glmstudio.data.formats.turn_calls import Call, call_list, openai_calls, result_list
 from glmstudio.data.formats.wording import (
     Fault,
     ParsedConversation,
@@ -42,7 +42,6 @@ ROLES = {
     "function_response": "result",
 }
 Turn = dict[Any, Any]
-Call = tuple[Any, Any, Any]  # id, name, arguments
 _UNREADABLE = "?"  # no arguments
 
 
@@ -63,6 +62,9 @@ def from_official(record: dict[str, Any]) -> ParsedConversation:
     """A record in the official format; what others write into it is read as in theirs. Raises StudioError."""
     record = _with_listed_tools(record)
     turns = record.get("conversations")
+    if isinstance(turns, list):
+        turns = [_with_parameters(turn) for turn in turns]
+        record = record | {"conversations": turns}
     if not isinstance(turns, list) or not _has_more(turns):
         return official(record)
     reader = TurnReader(_names(record.get("tools")) | _names(_system_tools(turns)))
@@ -119,11 +121,11 @@ class TurnReader:
     def _calls(self, turn: Turn, role: str, number: int, *, followed: bool) -> tuple[list[Call], Any]:
         """Id, name and arguments of each call that a turn makes, and what it says besides."""
         if role == "call":
-            return [(None, *each) for each in _call_list(_content(turn), number)], None
+            return [(None, *each) for each in call_list(_content(turn), number)], None
         content = content_of(_content(turn), role, number)
         if role != "assistant":
             return [], content
-        if calls := _openai_calls(turn, number):
+        if calls := openai_calls(turn, number):
             return calls, content
         if isinstance(name := turn.get("metadata"), str) and name.strip():
             made = written_calls(f"{name.strip()}\n{content}")
@@ -164,7 +166,7 @@ class TurnReader:
         if place is None:
             raise StudioError("data.result_no_call", number=number)
         said = content_of(_content(turn), "result", number)
-        each = _result_list(said, len(self._waiting)) if last and named is None and not self._answered else None
+        each = result_list(said, len(self._waiting)) if last and named is None and not self._answered else None
         if each is not None:
             for (_, _, asked), result in zip(self._waiting, each, strict=True):
                 asked["observation"] = result
@@ -179,10 +181,15 @@ def _role(turn: Any, number: int) -> str:
     if not isinstance(turn, dict):
         raise StudioError("data.turn_not_object", number=number)
     given = turn.get("role", turn.get("from"))
-    role = ROLES.get(given) if isinstance(given, str) else None
+    role = _known(given)
     if role is None:
         raise StudioError("data.turn_role", number=number, role=short(given), roles=", ".join(ROLES))
     return "official" if role == "result" and _is_official_call(turn) else role
+
+
+def _known(given: Any) -> str | None:
+    """What a role means, in whatever case it is written."""
+    return ROLES.get(given.strip().lower()) if isinstance(given, str) else None
 
 
 def _is_official_call(turn: Turn) -> bool:
@@ -192,60 +199,15 @@ def _is_official_call(turn: Turn) -> bool:
     return "parameters" in turn or "observation" in turn or ("name" in turn and "content" not in turn)
 
 
+def _with_parameters(turn: Any) -> Any:
+    """An official call as it is; one without arguments has none."""
+    if isinstance(turn, dict) and _is_official_call(turn) and "parameters" not in turn and "name" in turn:
+        return turn | {"parameters": {}}
+    return turn
+
+
 def _content(turn: Turn) -> Any:
     return turn.get("content", turn.get("value"))
-
-
-def _call_list(value: Any, number: int) -> tuple[tuple[Any, Any], ...]:
-    """Names and arguments of a turn that is a call, or a list of calls."""
-    for _ in range(2):
-        if not isinstance(value, str):
-            break
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            made = written_calls(value)
-            if made is None:
-                raise StudioError("data.call_text", number=number) from error
-            return made.calls
-    each = value if isinstance(value, list) else [value]
-    if not each or not all(isinstance(one, dict) for one in each):
-        raise StudioError("data.call_text", number=number)
-    each = [one["function"] if isinstance(one.get("function"), dict) else one for one in each]
-    return tuple((one.get("name"), one.get("arguments", one.get("parameters"))) for one in each)
-
-
-def _openai_calls(turn: Turn, number: int) -> list[tuple[Any, Any, Any]]:
-    given = turn.get("tool_calls")
-    if isinstance(given, str) and given.strip():
-        given = _json(given)
-    calls = given or []
-    if turn.get("function_call"):
-        calls = [{"id": None, "function": _json(turn["function_call"])}]
-    if not isinstance(calls, list):
-        raise StudioError("data.openai_calls", number=number)
-    found = []
-    for each in calls:
-        asked = each.get("function") if isinstance(each, dict) else None
-        if not isinstance(asked, dict):
-            raise StudioError("data.openai_calls", number=number)
-        found.append((each.get("id"), asked.get("name"), asked.get("arguments", {})))
-    return found
-
-
-def _json(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        return value
-
-
-def _result_list(said: Any, count: int) -> list[str] | None:
-    """The results of so many calls, where they stand in one list."""
-    value = _json(said) if isinstance(said, str) and said.lstrip().startswith("[") else said
-    if count < 2 or not isinstance(value, list) or len(value) != count:
-        return None
-    return [each if isinstance(each, str) else json.dumps(each, ensure_ascii=False) for each in value]
 
 
 def _is_silent(turn: Turn, role: str) -> bool:
@@ -264,7 +226,7 @@ def _system_tools(turns: Sequence[Any]) -> list[Any]:
     """The tools that stand in system messages, as GLM-4's records have them."""
     own: list[Any] = []
     for turn in turns:
-        if isinstance(turn, dict) and ROLES.get(str(turn.get("role", turn.get("from")))) == "system":
+        if isinstance(turn, dict) and _known(turn.get("role", turn.get("from"))) == "system":
             given = tools_given(turn.get("tools"))
             own += given if isinstance(given, list) else [] if given is None else [given]
     return own
@@ -295,7 +257,7 @@ def _has_more(turns: list[Any]) -> bool:
     """Whether official turns hold what only other formats have, and all of it is known."""
     if not all(isinstance(turn, dict) and isinstance(turn.get("role"), str) for turn in turns):
         return False
-    return all(turn["role"] in ROLES for turn in turns) and any(map(_is_foreign, turns))
+    return all(_known(turn["role"]) for turn in turns) and any(map(_is_foreign, turns))
 
 
 def _is_foreign(turn: Turn) -> bool:
@@ -308,7 +270,7 @@ def _is_foreign(turn: Turn) -> bool:
     ):
         return True
     if role == "assistant":
-        if any(turn.get(name) for name in ("metadata", "tool_calls", "function_call")):
+        if turn.get("metadata") or turn.get("tool_calls") or turn.get("function_call"):
             return True
-        return isinstance(content, str) and (has_trace(content) or written_calls(content) is not None)
+        return isinstance(content, str) and (written_calls(content) is not None or has_trace(content))
     return _is_silent(turn, role)

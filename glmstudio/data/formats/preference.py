@@ -24,6 +24,12 @@ _LEFT_OUT = (
     "rejected_responses",
     "rejected_messages",
 )  # beside a conversation that is the chosen one
+_NUMBERED = (
+    ("response_0", "response_1"),
+    ("response_a", "response_b"),
+    ("answer_a", "answer_b"),
+    ("responses", "scores"),
+)
 _MARKS = ("label", "kto_tag", "desirable")
 _QUESTIONS = ("prompt", "question", "query", "instruction", "问题", "提问")
 _SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?")
@@ -33,7 +39,9 @@ _TURNS = ("messages", "conversations")
 def is_preference(names: Iterable[Any]) -> bool:
     """Whether a record of these fields holds a better and a worse answer."""
     named = {normal_name(name) for name in names if isinstance(name, str)}
-    return _pair(named) is not None or any(name in named for name in _LEFT_OUT)
+    if _pair(named) is not None or any(name in named for name in _LEFT_OUT):
+        return True
+    return any(one in named and other in named for one, other in _NUMBERED)
 
 
 def is_unwanted(record: dict[Any, Any]) -> bool:
@@ -51,7 +59,7 @@ def chosen_record(record: dict[Any, Any]) -> dict[Any, Any] | None:
     given = set(pair or ()) | set(_LEFT_OUT)
     rest = {name: value for name, value in record.items() if normal_name(str(name)) not in given}
     if pair is None:
-        return rest
+        return rest if any(isinstance(rest.get(name), list) for name in _TURNS) else None
     chosen = record[names[pair[0]]]
     asked = rest.get("input")
     if isinstance(asked, dict) and isinstance(asked.get("messages"), list) and isinstance(chosen, list):

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.formats import format_of
-from glmstudio.data.formats.plain import is_known, side_of
+from glmstudio.data.formats import conversations
+from glmstudio.data.formats.plain import side_of
 from glmstudio.data.own.own_files import UPLOAD, changing, find_own, free_path, note, replaced
 from glmstudio.data.readers.sources import RECORDS, is_broken, source_files
 from glmstudio.data.readers.tables import raw_rows
@@ -118,8 +118,10 @@ def _unknown(file: Path) -> UnknownColumns | None:
 
 
 def _is_unknown(record: dict[str, Any]) -> bool:
-    """Whether it is an object of plain values, of which no two are known to be a question and its answer."""
-    return format_of(record) == "pairs" and not is_known(map(str, record)) and any(map(_text, record.values()))
+    """Whether nobody knows its fields, and there are plain values in them."""
+    first = next(conversations(record), None)
+    unknown = isinstance(first, StudioError) and first.key == "data.fields_unknown"
+    return unknown and any(map(_text, record.values()))
 
 
 def _all_rows(found: UnknownColumns, *, named: bool) -> list[tuple[str, ...]]:

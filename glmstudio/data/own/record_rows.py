@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.formats import facts, format_of, plain
+from glmstudio.data.formats import conversations, facts, format_of, plain
 from glmstudio.data.formats.plain import normal_name, pair_of
 from glmstudio.data.own.own_files import changing, find_own, free_path, replaced
 from glmstudio.data.readers.sources import RECORDS, is_broken, open_text
@@ -153,7 +153,21 @@ def _places(record: Any) -> tuple[Where, Where] | None:
         places = _turn_places(record, "messages" if form == "openai" else "conversations")
     else:
         places = _named_places(record, form)
-    return places if places and all(isinstance(_at(record, each), str) for each in places) else None
+    if places is None or not all(isinstance(_at(record, each), str) for each in places):
+        return None
+    return places if _is_all_that_is_read(record, places) else None
+
+
+def _is_all_that_is_read(record: dict[str, Any], places: tuple[Where, Where]) -> bool:
+    """Whether these texts are what the record is read as; so may be one of them that is still empty."""
+    texts = [_at(record, each).strip() for each in places]
+    if not all(texts):
+        return True
+    found = list(conversations(record))
+    if len(found) != 1 or isinstance(found[0], StudioError):
+        return False
+    turns = found[0].record.get("conversations") if isinstance(found[0].record, dict) else None
+    return isinstance(turns, list) and [str(turn.get("content")).strip() for turn in turns] == texts
 
 
 def _turn_places(record: dict[str, Any], name: str) -> tuple[Where, Where] | None:

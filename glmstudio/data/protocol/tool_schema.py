@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -98,9 +99,13 @@ def _wanted(schema: Any, value: Any, depth: int = 0) -> Any:
     required = required if isinstance(required, list) else ()
     kept = {}
     for name, inner in value.items():
-        if inner is not None or name in required or _may_be_null(schema, known.get(name)):
+        if not _is_nothing(inner) or name in required or _may_be_null(schema, known.get(name)):
             kept[name] = _wanted(known.get(name), inner, depth + 1)
     return kept
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _may_be_null(schema: Any, inner: Any) -> bool:

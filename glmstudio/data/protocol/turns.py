@@ -62,7 +62,7 @@ def number_of(turn: dict[Any, Any], index: int) -> int:
 
 
 def _tool_messages(turn: dict[Any, Any], number: int, loss: bool) -> list[Message]:
-    name, arguments = turn.get("name"), turn.get("parameters", {})
+    name, arguments = turn.get("name"), turn.get("parameters")
     if not isinstance(name, str) or not name or "\n" in name:
         raise StudioError("data.tool_name", number=number)
     if not isinstance(arguments, dict):

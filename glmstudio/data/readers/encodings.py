@@ -17,6 +17,7 @@ _SURE, _CLEAR = 0.42, 0.6  # what reads so well is known, if nothing else reads 
 _MOST_BROKEN = 0.02  # of what is not ASCII may be a slip
 _WHOLE = 0.95  # of what is not ASCII: nearly all of it
 _UNLIKELY = 0.25
+_GUESSES = 3
 _ASCII_ZEROS = 0.4  # of the bytes of UTF-16, at least, where the text is ASCII
 _MIXED = re.compile("[A-Za-z][Ѐ-ӿ]|[Ѐ-ӿ][A-Za-z]")
 _FEW = 8  # bytes that are no text: so few may be slips in a text that is ASCII
@@ -93,7 +94,7 @@ def encoding_of(head: bytes) -> str:
             return codec
     if codec := _by_zeros(head):
         return codec
-    if b"\x1b$" in head:
+    if b"\x1b$" in head and head.isascii() and _decoded("iso2022_jp", head) is not None:
         return "iso2022_jp"
     as_utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(head)
     broken = len(_BROKEN.findall(as_utf8))
@@ -184,10 +185,8 @@ def _guessed(sample: bytes, known: list[str]) -> list[str]:
     """What a detector takes it for, to help who has to say it."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample[: 1 << 14], steps=3).best()
-    if best is None or best.encoding.startswith("utf") or codecs.lookup(best.encoding).name in known:
-        return []
-    return [best.encoding]
+    found = [match.encoding for match in from_bytes(sample[: 1 << 14])]
+    return [name for name in found if not name.startswith("utf") and codecs.lookup(name).name not in known][:_GUESSES]
 
 
 def _share(expected: frozenset[str]) -> Callable[[str], float]:

@@ -1,10 +1,16 @@
-"""Whether a hub has the model of an id that a person typed, before it is offered for download."""
+"""Whether a hub has the model of an id that a person typed, before it is offered for download.
+
+A child process asks: the page's own imported Hugging Face's client in its offline form, together with gradio.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 
 from glmstudio.errors import StudioError
+from glmstudio.jobs.json_child import ask
 from glmstudio.models.catalogue import SOURCES, Entry, add_id, catalogue
 from glmstudio.models.family import refuse_id
 from glmstudio.models.hub.hubs import list_files
@@ -32,11 +38,23 @@ def add_from_hub(repo: str) -> Entry:
     before anybody is asked where it names another family."""
     if not is_known(repo):
         refuse_id(repo)
-        _ask_hubs(repo)
+        ask(__name__, repo, broke="models.lookup_broke")
     return add_id(repo)
 
 
-def _ask_hubs(repo: str) -> None:
+def main(repo: str) -> None:
+    """Print whether a hub has it, or why not, as `glmstudio.jobs.json_child.ask` wants to be told."""
+    try:
+        ask_hubs(repo)
+    except StudioError as problem:
+        told = {"problem": problem.to_json()}
+    else:
+        told = {}
+    sys.stdout.write(json.dumps(told))
+
+
+def ask_hubs(repo: str) -> None:
+    """Raise StudioError unless a hub has a whole model under this id."""
     problems: dict[str, StudioError] = {}
     for source in SOURCES:
         try:
@@ -52,3 +70,7 @@ def _ask_hubs(repo: str) -> None:
     if "modelscope" in absent and len(absent) > 1:
         raise StudioError("models.hub_none", id=repo)
     raise next(problem for source, problem in problems.items() if source not in absent)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -11,6 +11,7 @@ from glmstudio.doctor.engine.check import FAMILIES
 from glmstudio.doctor.fixes.fixes import FixOffer
 from glmstudio.ui.doctor.gpu_cards import render_gpus
 from glmstudio.ui.doctor.stale_view import render_jobs, render_stale
+from glmstudio.ui.doctor.verdict import judge
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import (
     Html,
@@ -65,10 +66,11 @@ def render(lang: str, _state: PageState) -> Html:
     report = now.report
     parts = [_verdict(lang, now), _fixed(lang, now)]
     if report:
-        parts += [_finding(lang, now, result) for result in report.problems]
-        parts += [render_stale(lang, now, CHECKUP.stale()), render_gpus(lang), render_jobs(lang, report.jobs)]
-        parts += [_finding(lang, now, result) for result in report.findings if result.status == "info"]
-        parts += [_all_checks(lang, report, running=now.running), _changes(lang, now)]
+        notes = [result for result in report.findings if result.status == "info"]
+        offered = [result for result in notes if result.key in now.offers]  # what has a button is no mere fact
+        parts += [_finding(lang, now, result) for result in (*judge(report).cards, *offered)]
+        parts += [render_stale(lang, now, CHECKUP.stale()), render_jobs(lang, report.jobs)]
+        parts += [_details(lang, now, report, [note for note in notes if note not in offered])]
     elif now.running:
         parts += [_finding(lang, now, result) for result in now.arrived if result.is_finding]
     parts.append(
@@ -77,14 +79,24 @@ def render(lang: str, _state: PageState) -> Html:
     return tag('<div class="gs-stack">{parts}</div>', parts=[part for part in parts if part])
 
 
+def _details(lang: str, now: CheckupState, report: Report, notes: list[Finding]) -> Html:
+    """The facts, folded: the GPUs, notes that ask for nothing, all checks, and what was changed."""
+    folds = [render_gpus(lang, unfolded=any(each.family == "card" for each in report.problems))]
+    if notes:
+        body = tag('<div class="gs-stack">{notes}</div>', notes=[_finding(lang, now, note) for note in notes])
+        folds.append(fold(say(lang, "ui.doctor.notes", n=len(notes)), body, key="notes"))
+    folds += [_all_checks(lang, report, running=now.running), _changes(lang, now)]
+    return tag('<section class="gs-card">{folds}</section>', folds=[each for each in folds if each])
+
+
 def _verdict(lang: str, now: CheckupState) -> Html:
     look, title, text = _sentence(lang, now)
     good = look == "good"
     buttons = [button("check", say(lang, "ui.doctor.again"), look="plain" if good else "primary")]
     if now.report:
-        buttons.insert(0, _copy_report(lang, now.report))
-    if good:
-        buttons += [go("model", say(lang, "ui.doctor.next"))]
+        # What is wrong may be nothing that the demo model needs, so nobody is kept from going on.
+        following = go("model", say(lang, "ui.doctor.next"), look="primary" if good else "plain")
+        buttons = [_copy_report(lang, now.report), *buttons, following]
     return tag(
         '<section class="gs-card gs-verdict gs-{look}">{icon}<div class="gs-grow"><h2>{title}</h2>'
         '<p class="gs-muted">{text}</p>{busy}</div><div class="gs-row">{buttons}</div></section>',
@@ -111,9 +123,9 @@ def _sentence(lang: str, now: CheckupState) -> tuple[str, str, str]:
         return "attention", say(lang, "ui.doctor.broken"), say(lang, "ui.doctor.broken_text")
     made = sum(result.status != "skipped" for result in report.results)
     summary = say(lang, "ui.doctor.summary", checks=made, seconds=f"{report.seconds:.1f}")
-    if count := len(report.problems):
-        worst = "bad" if report.status == "error" else "attention"
-        return worst, say(lang, "ui.doctor.needs_one" if count == 1 else "ui.doctor.needs_many", n=count), summary
+    verdict = judge(report)
+    if verdict.count:
+        return verdict.look, verdict.words(lang), summary
     if report.gpus:
         best = max(report.gpus, key=lambda gpu: gpu.free_mib)
         return "good", say(lang, "ui.doctor.ready_gpu", index=best.index), summary
@@ -198,10 +210,7 @@ def _all_checks(lang: str, report: Report, *, running: bool) -> Html:
         deep = button("deep", say(lang, "ui.doctor.deep"), look="quiet")
         body.append(tag('<div class="gs-row">{deep}</div>', deep=deep))
     count = sum(map(len, families.values()))
-    return tag(
-        '<section class="gs-card">{fold}</section>',
-        fold=fold(say(lang, "ui.doctor.all", n=count), join(body), key="all-checks", unfolded=not report.problems),
-    )
+    return fold(say(lang, "ui.doctor.all", n=count), join(body), key="all-checks")
 
 
 def _check(lang: str, result: Finding) -> Html:
@@ -235,5 +244,4 @@ def _changes(lang: str, now: CheckupState) -> Html:
     ]
     offers = [] if now.running else [_offer(lang, *pair) for pair in undo.items()]
     body = [tag('<ul class="gs-plain">{lines}</ul>', lines=lines), *offers]
-    title = say(lang, "ui.doctor.changes", n=len(told))
-    return tag('<section class="gs-card">{fold}</section>', fold=fold(title, body, key="changes"))
+    return fold(say(lang, "ui.doctor.changes", n=len(told)), body, key="changes")

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from glmstudio.doctor import Gpu, GpuProcess
-from glmstudio.ui.framework.markup import Html, icon, tag
+from glmstudio.ui.framework.markup import Html, fold, tag
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.units import memory
 from glmstudio.words import say
 
 
-def render_gpus(lang: str) -> Html:
-    """A card for each GPU, or what works without one."""
+def render_gpus(lang: str, *, unfolded: bool) -> Html:
+    """A card for each GPU, or what works without one; folded under what there is."""
     gpus = CHECKUP.gpus()
     if not gpus:
-        return tag(
-            '<section class="gs-card gs-finding gs-note">{icon}<div><h3>{title}</h3>'
-            '<p class="gs-muted">{text}</p></div></section>',
-            icon=icon("note"),
-            title=say(lang, "ui.doctor.no_gpu"),
-            text=say(lang, "ui.doctor.no_gpu_text"),
-        )
-    return tag('<div class="gs-cards">{cards}</div>', cards=[_gpu(lang, gpu) for gpu in gpus])
+        text = tag('<p class="gs-muted">{text}</p>', text=say(lang, "ui.doctor.no_gpu_text"))
+        return fold(say(lang, "ui.doctor.no_gpu"), text, key="gpus")
+    names = [
+        f"{number} × {name}" if number > 1 else name for name, number in Counter(each.name for each in gpus).items()
+    ]
+    cards = tag('<div class="gs-cards">{cards}</div>', cards=[_gpu(lang, gpu) for gpu in gpus])
+    return fold(say(lang, "ui.doctor.gpus", names=" + ".join(names)), cards, key="gpus", unfolded=unfolded)
 
 
 def _gpu(lang: str, gpu: Gpu) -> Html:

@@ -15,7 +15,25 @@ def render_stale(lang: str, now: CheckupState, stale: tuple[StaleProcess, ...]) 
     done = tag('<ul class="gs-plain" role="status">{items}</ul>', items=ended) if ended else Html("")
     if not stale:
         return tag('<section class="gs-card">{done}</section>', done=done) if ended else Html("")
-    confirm = button(
+    heads = [
+        tag("<th>{name}</th>", name=say(lang, f"ui.doctor.column_{name}")) for name in ("command", "age", "reason")
+    ]
+    return tag(
+        '<section class="gs-card gs-stack" data-key="stale"><h3>{title}</h3><p class="gs-muted">{text}</p>'
+        '<div class="gs-row">{buttons}</div>{done}<table class="gs-table gs-stale"><thead><tr><td></td>{heads}</tr>'
+        "</thead><tbody>{rows}</tbody></table></section>",
+        title=say(lang, "ui.doctor.stale"),
+        text=say(lang, "ui.doctor.stale_text"),
+        heads=heads,
+        rows=[_stale_row(lang, process) for process in stale],
+        done=done,
+        buttons=[] if now.running else _buttons(lang, stale),
+    )
+
+
+def _buttons(lang: str, stale: tuple[StaleProcess, ...]) -> list[Html]:
+    """Tick all, and end what is ticked."""
+    end = button(
         "end",
         say(lang, "ui.doctor.end"),
         look="danger",
@@ -24,20 +42,11 @@ def render_stale(lang: str, now: CheckupState, stale: tuple[StaleProcess, ...]) 
         yes=say(lang, "ui.doctor.end"),
         no=say(lang, "ui.common.cancel"),
     )
-    heads = [
-        tag("<th>{name}</th>", name=say(lang, f"ui.doctor.column_{name}")) for name in ("command", "age", "reason")
-    ]
-    return tag(
-        '<section class="gs-card gs-stack" data-key="stale"><h3>{title}</h3><p class="gs-muted">{text}</p>'
-        '<table class="gs-table"><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>{done}'
-        '<div class="gs-row">{confirm}</div></section>',
-        title=say(lang, "ui.doctor.stale"),
-        text=say(lang, "ui.doctor.stale_text"),
-        heads=heads,
-        rows=[_stale_row(lang, process) for process in stale],
-        done=done,
-        confirm="" if now.running else confirm,
+    every = tag(
+        '<button type="button" class="gs-button gs-look-plain" data-tick-all>{label}</button>',
+        label=say(lang, "ui.doctor.tick_all", n=len(stale)),
     )
+    return [every, end]
 
 
 def _question(lang: str, stale: tuple[StaleProcess, ...]) -> str:
@@ -49,16 +58,17 @@ def _question(lang: str, stale: tuple[StaleProcess, ...]) -> str:
 
 def _stale_row(lang: str, process: StaleProcess) -> Html:
     return tag(
-        '<tr data-key="stale-{pid}"><td>'
-        '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked} aria-label="{label}"></td>'
+        '<tr data-key="stale-{pid}"><td><label class="gs-tick">'
+        '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked} aria-label="{label}"></label></td>'
         '<td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'
-        '<p class="gs-small">{facts}</p></td><td>{age}</td><td>{why}</td></tr>',
+        '<p class="gs-small">{facts}</p></td><td data-label="{age_word}">{age}</td><td>{why}</td></tr>',
         token=process.token,
         ticked=Html(" checked") if process.ticked else "",
         label=say(lang, "ui.doctor.tick", pid=process.identity.pid),
         pid=process.identity.pid,
         command=process.command[:160],
         facts=process.facts(lang),
+        age_word=say(lang, "ui.doctor.column_age"),
         age=duration(lang, process.age_s),
         why=prose(process.why(lang)),
     )
@@ -71,10 +81,11 @@ def render_jobs(lang: str, jobs: tuple[OtherTraining, ...]) -> Html:
     rows = [
         tag(
             '<tr data-key="job-{pid}"><td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'
-            '<p class="gs-small">{facts}</p></td><td>{age}</td><td>{why}</td></tr>',
+            '<p class="gs-small">{facts}</p></td><td data-label="{age_word}">{age}</td><td>{why}</td></tr>',
             pid=job.pid,
             command=job.command[:160],
             facts=f"{job.user} · {say(lang, 'ui.doctor.workers', n=job.workers)}",
+            age_word=say(lang, "ui.doctor.column_age"),
             age=duration(lang, job.age_s),
             why=job.why(lang),
         )

@@ -10,6 +10,7 @@ from glmstudio.ui.framework.markup import Html, button, fold, icon, join, tag
 from glmstudio.words import say
 
 if TYPE_CHECKING:
+    from glmstudio.data.notes import Note
     from glmstudio.data.protocol.pieces import Piece
     from glmstudio.data.records import Problem
     from glmstudio.data.selection import Selection
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Bar = tuple[int, int, int]  # more than so many tokens, at most so many, records
 
 SHOWN_PROBLEMS = 5
+SHOWN_NOTES = 6
 _WIDTH, _HEIGHT = 640, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 26, 30
 _MARKS = {"trained": "u", "plain": "span", "cut": "s"}
@@ -48,6 +50,21 @@ def verdict(
         lines.append(tag("<li>{text}</li>", text=say(lang, "ui.data.more", count=more)))
     listed = tag('<ul class="gs-badlines">{lines}</ul>', lines=lines)
     return _box("attention", title, chosen, fold(say(lang, "ui.data.lines"), listed, key="data-lines", unfolded=True))
+
+
+def remarks(lang: str, notes: Sequence[Note]) -> Html:
+    """What is no problem and yet worth knowing about the records; nothing where there is no such thing."""
+    if not notes:
+        return Html("")
+    several = len({note.file for note in notes}) > 1
+    lines = [
+        tag("<li>{file}{text}</li>", file=_file_name(note.file) if several else "", text=note.text(lang))
+        for note in notes[:SHOWN_NOTES]
+    ]
+    if more := len(notes) - len(lines):
+        lines.append(tag("<li>{text}</li>", text=say(lang, "ui.data.more_notes", count=more)))
+    title = tag("<strong>{text}</strong>", text=say(lang, "ui.data.notes"))
+    return _box("note", title, tag('<ul class="gs-badlines">{lines}</ul>', lines=lines))
 
 
 def histogram(lang: str, bars: Sequence[Bar], limit: int | None = None) -> Html:
@@ -92,6 +109,10 @@ def _box(look: str, *parts: Html) -> Html:
         icon=icon(look),
         parts=list(parts),
     )
+
+
+def _file_name(file: str) -> Html:
+    return tag("<b>{name}</b> ", name=Path(file).name)
 
 
 def _line(lang: str, problem: Problem, several: bool) -> Html:

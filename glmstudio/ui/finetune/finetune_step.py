@@ -44,7 +44,7 @@ def build(page: PageRenderer) -> None:
                 page.panel("runs", runs_view.render_list, run_actions.act, whole=True)
         with gr.Row(elem_id="finetune-bar"):
             page.panel("start", start_bar.render_bar, form_actions.act_bar, whole=True)
-            start = gr.Button(variant="primary", elem_id="finetune-start", elem_classes="gs-start")
+            start = gr.Button(variant="primary", interactive=False, elem_id="finetune-start", elem_classes="gs-start")
             page.live(start, start_bar.start_button)
         typed = gr.Textbox(visible=False)
         take_along = "(...values) => [...values.slice(0, -1), studioForm.starting()]"

@@ -22,13 +22,14 @@ from glmstudio.runs.start import start as start_asked
 from glmstudio.ui.finetune import cluster_form, teach_actions
 from glmstudio.ui.finetune.own import own_actions
 from glmstudio.ui.framework.ttl_cache import clear_caches
-from glmstudio.ui.state.form_state import read_form, source_of
+from glmstudio.ui.state.form_state import FormState, read_form, source_of
 from glmstudio.ui.state.page_state import FinetuneState, PageState
 from glmstudio.ui.state.runwatch import live_run
 
 _starting = threading.Lock()
 _started: dict[tuple[object, ...], tuple[str, float]] = {}
 _MOMENT_S = 3.0
+_READING_S, _LOOK_S = 60.0, 0.2
 
 
 def act(form: FinetuneState, data: dict[str, Any]) -> FinetuneState:
@@ -73,7 +74,7 @@ def _opened(state: PageState, run: str) -> PageState:
 
 
 def _started_run(form: FinetuneState, *, unload: bool, beside: bool) -> str:
-    found = read_form(form)
+    found = _read_to_the_end(form)
     if found.problem:
         raise found.problem
     if found.request is None:
@@ -83,6 +84,17 @@ def _started_run(form: FinetuneState, *, unload: bool, beside: bool) -> str:
     if unload:
         ModelServer.stop()
     return start_asked(found.request, wait=True, beside_chat=beside).name
+
+
+def _read_to_the_end(form: FinetuneState) -> FormState:
+    """The form once its data are read: whoever presses Start a moment too early need not press it again."""
+    end = time.monotonic() + _READING_S
+    while True:
+        found = read_form(form)
+        if found.problem is None or found.problem.key != "ui.finetune.reading" or time.monotonic() > end:
+            return found
+        time.sleep(_LOOK_S)
+        clear_caches()
 
 
 def take_typed(form: FinetuneState, typed: str) -> FinetuneState:

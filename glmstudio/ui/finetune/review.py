@@ -40,10 +40,11 @@ def render_data(lang: str, form: FinetuneState) -> Html:
     count = found.data.problem_count(limit)
     shown = found.data.problems(limit, data_view.SHOWN_PROBLEMS)
     return tag(
-        '<div class="gs-stack">{verdict}{split}{policy}{more}</div>',
+        '<div class="gs-stack">{verdict}{split}{policy}{remarks}{more}</div>',
         verdict=data_view.verdict(lang, found.data.records, shown, count, found.selection, found.plan),
         split=_split(lang) if found.plan and found.plan.auto_validation else "",
         policy=_policies(lang, settings) if count else "",
+        remarks=data_view.remarks(lang, found.data.notes),
         more=_closer(lang, form, found.data, settings),
     )
 

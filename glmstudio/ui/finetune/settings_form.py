@@ -22,7 +22,7 @@ GROUPS = {
         "warm_start", "lora_alpha", "lora_dropout", "lora_targets", "prefix_projection", "prefix_std", "prefix_dropout",
     ),
     "step": ("accumulation", "packing", "pack_tokens", "shared_prompts", "warmup_steps", "max_grad_norm"),
-    "keeping": ("save_every", "keep_checkpoints", "best_by", "early_stop", "checkpoint_form"),
+    "keeping": ("save_every", "keep_checkpoints", "best_by", "early_stop", "checkpoint_form", "report_to"),
     "machine": (
         "device", "processes", "engine", "dtype", "base_bits", "gradient_checkpointing", "checkpoint_layers", "compile",
         "loader_processes",

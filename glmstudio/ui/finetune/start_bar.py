@@ -49,7 +49,7 @@ def start_button(lang: str, form: FinetuneState) -> dict[str, Any]:
 
 def passes(count: float) -> str:
     """Passes as one counts them: whole steps hardly ever make whole passes."""
-    return number(round(count, 1) if count >= 1 else count)
+    return number(round(count, 1) if count >= 1 else float(f"{count:.2g}"))
 
 
 def takes(lang: str, time: ExpectedTime | None) -> str:

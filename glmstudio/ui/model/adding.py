@@ -42,14 +42,19 @@ def add_from_path(state: ModelState, path: str) -> tuple[ModelState, str]:
 
 
 def render_answer(lang: str, state: ModelState) -> Html:
-    """What came of adding a model, or of deleting one that has no card any more."""
+    """What came of adding a model, or of deleting one that has no card any more; it is brought into view."""
+    answer = _answer(lang, state)
+    return tag("<div data-in-view>{answer}</div>", answer=answer) if answer else answer
+
+
+def _answer(lang: str, state: ModelState) -> Html:
     if state.folder_problem:
         return problem(lang, state.folder_problem)
     if state.asked and (task := TASKS.get(state.asked, _TASK)):
         return _asked(lang, state.asked, task)
     if state.folder_answer and not _has_card(state.named):
         key, values = state.folder_answer
-        return _added(lang, key, str(values["name"]), say(lang, key, **values))
+        return good(say(lang, key, **values)) if key == "ui.model.deleted" else _added(lang, str(values["name"]))
     return Html("")
 
 
@@ -59,13 +64,15 @@ def _asked(lang: str, repo: str, task: BackgroundTask) -> Html:
     if task.running or not isinstance(task.result, str):
         text = say(lang, "ui.model.asking", id=repo)
         return tag('<div role="status" class="gs-stack"><span>{text}</span>{bar}</div>', text=text, bar=busy(text))
-    return _added(lang, "ui.model.added_id", task.result, say(lang, "ui.model.added_id", name=task.result))
+    return _added(lang, task.result)
 
 
-def _added(lang: str, key: str, name: str, text: str) -> Html:
-    """The answer, with what can be done next beside it."""
+def _added(lang: str, name: str) -> Html:
+    """What the model's card says, too, with what can be done next beside it."""
     item = next((each for each in items() if each.name == name), None)
-    return good(text, _next(lang, item) if item and key != "ui.model.deleted" else ())
+    absent = item is not None and item.state == "absent"
+    text = say(lang, "ui.model.added_id" if absent else "ui.model.added", name=name)
+    return good(text, _next(lang, item) if item else ())
 
 
 def _next(lang: str, item: InventoryItem) -> list[Html]:

@@ -178,7 +178,7 @@ def _greet(said: str, there: Running, options: argparse.Namespace) -> None:
     """Print the address and open it in a browser, or print how to reach it over ssh."""
     _tell(said, url=address(there.port, there.key))
     if tunnel.over_ssh():
-        _tell("ui.terminal.tunnel", line=tunnel.line_from_here(there.port))
+        _tell("ui.terminal.tunnel", line=tunnel.line_from_here(there.port), port=there.port)
     _open(address(there.port, ticket(there.key)), options)
 
 

@@ -3,7 +3,7 @@
 "use strict";
 window.studioForm = (() => {
   const root = document.documentElement;
-  const PATIENCE_MS = 30_000, LOOKS = 60;
+  const PATIENCE_MS = 120_000, LOOKS = 60;
 
   // ---- Start
   let calm = 0;

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glmstudio.ui.chat.chat_model import server_state
+from glmstudio.ui.doctor.verdict import judge
 from glmstudio.ui.framework.icons import LOGO
 from glmstudio.ui.framework.markup import Html, bar, chip, icon, problem, tag
 from glmstudio.ui.model import model_cards
@@ -177,10 +178,8 @@ def _doctor(lang: str) -> Step:
         return Step("doctor", "running", say(lang, "ui.frame.checking"))
     if now.report is None or now.failed:
         return Step("doctor", "waiting", say(lang, "ui.frame.not_yet"))
-    found = now.report.problems
-    if now.report.status == "error":
-        return Step("doctor", "attention", say(lang, "ui.frame.needs_you"))
-    return Step("doctor", "good", say(lang, "ui.frame.ready_notes" if found else "ui.frame.ready", n=len(found)))
+    verdict = judge(now.report)
+    return Step("doctor", "good" if verdict.look == "good" else "attention", verdict.words(lang))
 
 
 def _model(lang: str) -> Step:

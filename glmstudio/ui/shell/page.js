@@ -123,6 +123,7 @@ window.studio = (() => {
   const after = [];  // who looks at a panel once it is drawn
   function panel(element, trigger, watch, props) {
     const slot = element.querySelector(".gs-slot");
+    let told = "";  // the answer that was brought into view last
     const draw = () => {
       const parsed = document.createElement("template");
       parsed.innerHTML = props.value || "";
@@ -131,6 +132,11 @@ window.studio = (() => {
       morph(slot, parsed.content);
       const now = slot.querySelector("[data-scroll]");
       if (now && follow) now.scrollTop = now.scrollHeight;
+      const answer = slot.querySelector("[data-in-view]");
+      const text = answer ? answer.textContent : "";
+      // Other panels of the same answer may still push it away.
+      if (text && text !== told) setTimeout(() => answer.scrollIntoView({ block: "nearest" }), 80);
+      told = text;
       const frame = slot.querySelector("[data-landing]");
       if (frame) { redraw = (go) => trigger({ go }); arrive(frame.dataset.landing, frame.dataset.lang); tell(frame.dataset); }
       if (arrived) keep(slot);
@@ -257,12 +263,18 @@ window.studio = (() => {
     if (event.target.closest("#finetune-start") && "Notification" in window && Notification.permission === "default") {
       Notification.requestPermission();  // only a click may ask
     }
-    const target = event.target.closest("[data-go], [data-theme-toggle], [data-copy], [data-say]");
+    const target = event.target.closest("[data-go], [data-theme-toggle], [data-copy], [data-say], [data-tick-all]");
     if (!target) return;
     if (target.dataset.go) { show(target.dataset.go); scrollTo({ top: 0 }); }
     if ("themeToggle" in target.dataset) { remember("theme", theme() === "dark" ? "light" : "dark"); paint(); }
     if ("copy" in target.dataset) copy(target);
+    if ("tickAll" in target.dataset) tickAll(target);
   });
+  function tickAll(button) {  // and a second time: none
+    const boxes = [...button.closest("section").querySelectorAll("input[data-tick]")];
+    const on = boxes.some((box) => !box.checked);
+    boxes.forEach((box) => { box.checked = on; });
+  }
   async function copy(button) {
     const label = button.textContent;
     await navigator.clipboard.writeText(button.parentElement.querySelector("code, pre").textContent);

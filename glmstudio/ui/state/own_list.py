@@ -80,7 +80,7 @@ def unknown_in(source: Path) -> UnknownColumns | None:
         return None
 
 
-@lru_cache(8)
+@lru_cache(200)
 def _unknown(source: Path, _: Stamps) -> UnknownColumns | None:
     return unknown_columns(source)
 

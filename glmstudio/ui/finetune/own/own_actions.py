@@ -31,20 +31,17 @@ def act(form: FinetuneState, data: Data) -> FinetuneState:
     name = str(data.get("act"))
     if name not in _ACTIONS:
         return form
-
-    def do(form: FinetuneState) -> FinetuneState:
-        form = form if name == "own-delete" else _saved(form, data)
-        return form if form.own.problem else _ACTIONS[name](form, data)
-
-    return _told(form, do)
+    form = _silent(form)
+    form = form if name == "own-delete" else _tried(form, lambda form: _saved(form, data))
+    return form if form.own.problem else _tried(form, lambda form: _ACTIONS[name](form, data))
 
 
 def take_upload(form: FinetuneState, upload: Any) -> FinetuneState:
     """Keep uploaded files in the workspace and use them; the browser's names for them are never trusted as paths."""
     sent = upload if isinstance(upload, list) else [upload]
-    given = [Path(str(getattr(each, "name", each))) for each in sent if each][:_MOST_FILES]
-    form = replace(form, own=replace(form.own, uploads=form.own.uploads + 1))
-    return _told(form, lambda form: _taken(form, given)) if given else form
+    given = [Path(str(getattr(each, "name", each))) for each in sent if each]
+    form = _silent(replace(form, own=replace(form.own, uploads=form.own.uploads + 1)))
+    return _tried(form, lambda form: _taken(form, given)) if given else form
 
 
 def is_mine(name: str) -> bool:
@@ -54,13 +51,17 @@ def is_mine(name: str) -> bool:
 
 def save_typed(form: FinetuneState, fields: dict[str, Any]) -> FinetuneState:
     """Save what was typed into the rows before a start: a plan must be seen before it is started."""
-    form = _told(form, lambda form: _saved(form, {"fields": fields}))
+    form = _tried(_silent(form), lambda form: _saved(form, {"fields": fields}))
     return replace(form, form_problem=form.own.problem or StudioError("ui.own.rows_saved"))
 
 
-def _told(form: FinetuneState, do: Callable[[FinetuneState], FinetuneState]) -> FinetuneState:
+def _silent(form: FinetuneState) -> FinetuneState:
+    """The form without what the last action said."""
+    return replace(form, own=replace(form.own, problem=None, told=None))
+
+
+def _tried(form: FinetuneState, do: Callable[[FinetuneState], FinetuneState]) -> FinetuneState:
     """The form after an action; an error is shown beside the datasets."""
-    form = replace(form, own=replace(form.own, problem=None, told=None))
     try:
         return do(form)
     except StudioError as error:
@@ -72,6 +73,8 @@ def _told(form: FinetuneState, do: Callable[[FinetuneState], FinetuneState]) -> 
 
 def _taken(form: FinetuneState, given: list[Path]) -> FinetuneState:
     try:
+        if len(given) > _MOST_FILES:
+            raise StudioError("data.many_files", most=_MOST_FILES)
         found = own_files.add(given, uploads.take)
     finally:
         for each in given:

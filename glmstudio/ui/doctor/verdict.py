@@ -1,0 +1,36 @@
+"""What a report comes to, in one sentence: the same on the page and in the rail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from glmstudio.doctor import Finding, Report
+from glmstudio.words import say
+
+_IN_THE_TABLE = ("proc.stale", "proc.suspended")  # the table of leftover processes says it, process by process
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`look` is good or bad; `cards` are the problems that are shown one by one."""
+
+    look: str
+    text: str  # the key of its sentence
+    count: int  # of what needs somebody, or of notes
+    cards: tuple[Finding, ...]
+
+    def words(self, lang: str) -> str:
+        """The sentence."""
+        return say(lang, f"ui.doctor.{self.text}", n=self.count)
+
+
+def judge(report: Report) -> Verdict:
+    """Errors need somebody; with nothing but warnings one can go on, and they are notes."""
+    cards = tuple(each for each in report.problems if not (report.stale and each.id in _IN_THE_TABLE))
+    errors = sum(each.status == "error" for each in cards)
+    notes = len(cards) + bool(report.stale)
+    if errors:
+        return Verdict("bad", "needs_one" if errors == 1 else "needs_many", errors, cards)
+    if notes:
+        return Verdict("good", "ready_note" if notes == 1 else "ready_notes", notes, cards)
+    return Verdict("good", "ready", 0, ())
