@@ -15,7 +15,8 @@ import pytest
 from glmstudio.doctor import diagnose, diagnosis
 from glmstudio.doctor.checks import pytorch
 from glmstudio.doctor.engine.check import CHECKS, FAMILIES, Check, Probes, found
-from glmstudio.doctor.engine.report import Finding
+from glmstudio.doctor.engine.report import Finding, Report, StaleProcess
+from glmstudio.system.process import Identity
 from glmstudio.words import has, words
 from tests.namespaces import doctor_in
 
@@ -93,15 +94,41 @@ def test_a_check_that_breaks_or_hangs_is_a_result(monkeypatch: pytest.MonkeyPatc
     ]
     assert arrived[-1] == "net.port"
     assert sorted(arrived) == sorted(check.id for check in checks)
-    assert report.results[2].what("en") == "A check could not be finished: RuntimeError: no luck"
+    assert report.results[2].what("en") == "The check “Disk” could not be finished: RuntimeError: no luck"
+    assert report.results[1].what("en") == "The check “Port” gave no answer within 0 seconds."
+    assert report.results[1].what("zh") == "检查“端口”在 0 秒内没有结果。"
     assert report.status == "crash"
-    assert report.summary("en") == "2 things need you. 3 checks were made."
+    assert report.summary("en") == "Ready, with 2 notes. Checks made: 3."
     data = report.to_json()
     assert data["summary"]["status"] == "warning"
     assert [(finding["id"], finding["severity"]) for finding in data["findings"]] == [
         ("net.port", "warning"),
         ("disk.free", "warning"),
     ]
+
+
+LOW = Finding("warning", "low", {"folder": "/tmp", "free": 0.1}, id="tmp.free", family="machine")
+FULL = Finding("error", "full", {"folder": "/home", "free": 0.1}, id="disk.free", family="machine")
+LEFT = Finding("warning", "foreign", {"count": 1, "pids": "9"}, id="proc.stale", family="leftovers")
+FINE = Finding("ok", "ok", {"free": "1.0 GiB", "total": "2.0 GiB"}, id="ram.free", family="machine")
+PROCESS = StaleProcess("", Identity("", 9, 1), "foreign_orphan", "", 60.0, values={"folder": "/srv"})
+
+
+@pytest.mark.parametrize(
+    ("results", "stale", "en", "zh"),
+    [
+        ((FINE,), (), "Everything is fine: one check", "一切正常"),
+        ((FINE, LOW), (), "Ready, with 1 note.", "就绪，有 1 条提示。"),
+        ((LOW, LEFT), (PROCESS,), "Ready, with 2 notes.", "就绪，有 2 条提示。"),
+        ((LEFT,), (PROCESS,), "Ready, with 1 note.", "就绪，有 1 条提示。"),
+        ((LOW, FULL), (PROCESS,), "1 thing needs you.", "有 1 个问题需要处理。"),
+        ((FULL, FULL), (), "2 things need you.", "有 2 个问题需要处理。"),
+    ],
+)
+def test_only_errors_need_somebody(results: Any, stale: Any, en: str, zh: str) -> None:
+    report = Report(results, (), stale, 1.0)
+    assert report.summary("en").startswith(en)
+    assert report.to_json("zh")["summary"]["text"].startswith(zh)
 
 
 def test_checks_share_what_they_find_out() -> None:
@@ -130,7 +157,7 @@ def test_results_of_one_check_are_told_apart_by_their_subject() -> None:
 
 
 def test_every_check_has_a_title_and_every_family_a_name() -> None:
-    assert [check.id for check in CHECKS if not has(f"doctor.{check.id}.title")] == []
+    assert [check.id for check in CHECKS for part in ("title", "about") if not has(f"doctor.{check.id}.{part}")] == []
     assert {check.family for check in CHECKS} <= set(FAMILIES)
     assert [family for family in FAMILIES if not has(f"doctor.family.{family}")] == []
 

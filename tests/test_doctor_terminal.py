@@ -19,6 +19,8 @@ import pytest
 
 from glmstudio.cli.leftovers import ask_for_each
 from glmstudio.doctor import StaleProcess, diagnose, end_again
+from glmstudio.doctor.diagnosis import chosen
+from glmstudio.doctor.engine.check import CHECKS
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.paths import paths
@@ -70,6 +72,57 @@ def our_orphan(spawn: Spawn, name: str = "mine") -> Identity:
     write_json(paths().runs / name / "run.json", {"run_id": cookie, "supervisor": gone.to_json()})
     write_json(paths().runs / name / "status.json", {"state": "running"})
     return left
+
+
+# --- doctor --list, doctor CHECK ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lang", ["C.UTF-8", "zh_CN.UTF-8"])
+def test_all_checks_are_listed_with_what_they_look_at(home: Path, lang: str) -> None:
+    data = json.loads(doctor("--list", "--json", lang=lang).stdout)
+    assert {each["name"] for each in data} == {check.id for check in CHECKS}
+    assert all(set(each) == {"name", "title", "about", "family", "before_start", "deep"} for each in data)
+    text = doctor("--list", lang=lang)
+    assert (text.returncode, text.stderr) == (0, "")
+    lines = [line.split(maxsplit=1) for line in text.stdout.splitlines() if line.startswith("  ")]
+    assert [line[0] for line in lines] == [each["name"] for each in data]
+    assert all(line[1].startswith(each["about"]) for line, each in zip(lines, data, strict=True))
+    assert [each["name"] for each in json.loads(doctor("--list", "net", "--json").stdout)] == [
+        "net.hostname", "net.localhost", "net.port",
+    ]  # fmt: skip
+
+
+def test_some_checks_are_made_by_name_and_each_is_told(home: Path) -> None:
+    report = json.loads(doctor("py.version", "net.port", "--json").stdout)
+    assert [fact["id"] for fact in report["facts"]["checks"]] == ["py.version", "net.port", "net.port"]
+    assert set(report) == {"schema", "summary", "findings", "facts"}
+    done = doctor("py.version", lang="zh_CN.UTF-8")
+    assert done.stdout.startswith("一切正常：检查了 1 项，无需处理。\n\n  Python: ")
+    none = doctor("model.code").stdout
+    assert none.startswith("None of these checks applies to this machine.\n")
+    assert none.endswith(": Does not apply to this machine.\n")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"), [("net.prot", "net.port"), ("proc.stail", "proc.stale"), ("nett", "net")]
+)
+@pytest.mark.parametrize("more", [(), ("--list",), ("--json",)])
+def test_a_check_that_there_is_not_names_the_nearest(
+    home: Path, wrong: str, nearest: str, more: tuple[str, ...]
+) -> None:
+    done = doctor("py.version", wrong, *more)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: The doctor has no check {wrong}; the nearest is {nearest}.\n")
+    assert f"`python launcher.py doctor {nearest}`" in done.stderr
+
+
+def test_what_takes_long_is_made_only_where_it_is_named() -> None:
+    deep = {check.id for check in CHECKS if check.deep}
+    assert deep
+    for check in (check for check in CHECKS if check.deep):
+        assert check in chosen([check.id])
+        assert check in chosen([check.family], deep=True)
+        assert check not in chosen([check.family])
 
 
 # --- doctor --end ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ def add(commands: Any) -> None:
     """`doctor`."""
     doctor = command(commands, "doctor", _doctor)
     json_flag(doctor)
+    doctor.add_argument("checks", nargs="*", metavar="CHECK", help=t("cli.doctor_checks"))
+    doctor.add_argument("--list", action="store_true", help=t("cli.doctor_list"))
     doctor.add_argument("--deep", action="store_true", help=t("cli.doctor_deep"))
     doctor.add_argument("--all", action="store_true", help=t("cli.doctor_all"))
     doctor.add_argument("--report", action="store_true", help=t("cli.doctor_report"))
@@ -30,38 +32,67 @@ def add(commands: Any) -> None:
 
 def _doctor(options: argparse.Namespace) -> int:
     from glmstudio.doctor import diagnose
+    from glmstudio.doctor.diagnosis import refuse_unknown
 
+    refuse_unknown(options.checks)
+    if options.list:
+        return _list(options)
     if options.changes:
         return _changes(options)
     if options.undo:
         return _undo(options)
     if options.end:
         return end(options)
-    report = diagnose(deep=options.deep)
+    only = options.checks or None
+    report = diagnose(only=only, deep=options.deep)
     if options.json:
         print_json(report.to_json(language()))
     elif options.report:
         print(report.to_text(language()))
     else:
-        _show(report, every=options.all)
+        _show(report, every=options.all, chosen=bool(only))
     if options.fix:
         _fix(report, options)
-        report = diagnose()
+        report = diagnose(only=only)
     return 1 if report.status == "error" else 0
 
 
-def _show(report: Report, *, every: bool) -> None:
-    """Findings first, worst first; facts only where somebody asked, or where there is nothing else to say."""
+def _list(options: argparse.Namespace) -> int:
+    """What can be checked; nothing is."""
+    from glmstudio.doctor.diagnosis import chosen
+
+    lang = language()
+    checks = chosen(options.checks or None, deep=True)
+    if options.json:
+        print_json([check.to_json(lang) for check in checks])
+        return 0
+    width = max((len(check.id) for check in checks), default=0)
+    family = ""
+    for check in checks:
+        if check.family != family:
+            family = check.family
+            print(f"\n{t(f'doctor.family.{family}')}")
+        about = check.about(lang)
+        print(f"  {check.id:{width}}  {t('cli.doctor_list_slow', about=about) if check.deep else about}")
+    return 0
+
+
+def _show(report: Report, *, every: bool, chosen: bool) -> None:
+    """Findings first, worst first; facts only where somebody asked, or where there is nothing else to say.
+
+    Whoever chose the checks hears of each, and of one that does not apply here, too.
+    """
     print(report.summary(language()))
     for finding in report.findings:
         _show_finding(finding)
     show_leftovers(report.stale)
     told = {result.key for result in report.findings}
-    facts = [result for result in report.results if result.key not in told and result.status != "skipped"]
+    facts = [r for r in report.results if r.key not in told and (chosen or r.status != "skipped")]
+    every = every or chosen or not report.problems
     print()
-    for result in facts if every or not report.problems else []:
+    for result in facts if every else []:
         print(f"  {result.title(language())}: {result.fact(language())}")
-    if report.problems and not every:
+    if not every:
         print(t("cli.doctor_more", count=len(facts)))
 
 

@@ -6,7 +6,8 @@ with `@check(...)` in the file of its subject, import that file in `diagnosis`, 
 """
 
 from glmstudio.doctor.diagnosis import diagnose
-from glmstudio.doctor.engine.report import EndResult, Finding, OtherTraining, Report, StaleProcess
+from glmstudio.doctor.engine.end_result import EndResult
+from glmstudio.doctor.engine.report import Finding, OtherTraining, Report, StaleProcess
 from glmstudio.doctor.stale.by_number import end_again, end_numbers
 from glmstudio.doctor.stale.ending import end_stale
 from glmstudio.system.nvml import Gpu, GpuProcess

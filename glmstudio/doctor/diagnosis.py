@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import queue
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable
 from glmstudio.doctor.checks import (  # noqa: F401  importing a file of checks registers them
     gpu,
     gpu_health,
+    gpu_links,
     hostname,
     machine,
     model_folders,
@@ -24,7 +26,8 @@ from glmstudio.doctor.checks import (  # noqa: F401  importing a file of checks 
 )
 from glmstudio.doctor.engine.check import CHECKS, FAMILIES, Check, Probes
 from glmstudio.doctor.engine.report import Finding, Report
-from glmstudio.doctor.stale import stale_processes
+from glmstudio.doctor.stale import stale_checks, stale_processes  # noqa: F401
+from glmstudio.errors import LazyText, StudioError
 from glmstudio.system import nvml
 
 Tell = Callable[[list[Finding]], None]
@@ -35,7 +38,8 @@ def diagnose(*, only: Iterable[str] | None = None, deep: bool = False, tell: Tel
     """Look at the machine and change nothing.
 
     `only` names the checks to make: by id ("net.port"), by group ("net") or by family ("network"). `deep` adds those
-    that take long. `tell` is called with the results of each check as soon as it has finished.
+    that take long; whoever names one by its id or group has asked for it. `tell` is called with the results of each
+    check as soon as it has finished.
     """
     begun = time.monotonic()
     probes = Probes()
@@ -62,10 +66,19 @@ def diagnose(*, only: Iterable[str] | None = None, deep: bool = False, tell: Tel
 def chosen(only: Iterable[str] | None = None, *, deep: bool = False) -> list[Check]:
     """The checks that `diagnose` would make; those that take long only if they are asked for."""
     checks = sorted(CHECKS, key=lambda check: FAMILIES.index(check.family))
-    if only is None:
-        return [check for check in checks if deep or not check.deep]
-    wanted = set(only)
-    return [check for check in checks if wanted & {check.id, check.id.partition(".")[0], check.family}]
+    wanted = set(FAMILIES if only is None else only)
+    quick = [check for check in checks if check.family in wanted and (deep or not check.deep)]
+    return [check for check in checks if check in quick or wanted & {check.id, check.id.partition(".")[0]}]
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Raise StudioError for the first name that is no check, group or family, with the one that comes nearest."""
+    known = {name for check in CHECKS for name in (check.id, check.id.partition(".")[0], check.family)}
+    for name in names:
+        if name not in known:
+            # Checks are told by their whole name, so that one letter too few names no group of them.
+            (nearest,) = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0)
+            raise StudioError("doctor.unknown_check", name=name, nearest=nearest)
 
 
 def _start(check: Check, probes: Probes, arrivals: _Arrivals) -> None:
@@ -91,4 +104,5 @@ def _next(waiting: list[Check], arrivals: _Arrivals, begun: float) -> list[tuple
 
 
 def _broken(check: Check, case: str, **values: object) -> Finding:
+    values["check"] = LazyText(f"doctor.{check.id}.title")
     return Finding("crash", case, values, id=check.id, family=check.family)

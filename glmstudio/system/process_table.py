@@ -18,7 +18,10 @@ JOB = "TORCHELASTIC_RUN_ID"  # torchrun sets it for its workers, and they for al
 LOADER = "pt_data_worker"  # how torch 2.5 and later name the processes that load data
 _DEEPSPEED = "CROSS_RANK"  # DeepSpeed's launcher gives no job id, but it alone sets this
 _RANK = ("MASTER_PORT", "RANK", "TORCHELASTIC_RESTART_COUNT")  # with the job, which worker of it
-_KEPT = (COOKIE, JOB, _DEEPSPEED, *_RANK)
+_BY_MPI = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
+_MEETING = "MASTER_ADDR"  # where the workers of scripts that start them without torchrun meet
+_KEPT = (COOKIE, JOB, _DEEPSPEED, *_RANK, _MEETING, "WORLD_SIZE", *(name for pair in _BY_MPI for name in pair))
+_RANKS, _SIZES = ("RANK", *(rank for rank, _ in _BY_MPI)), ("WORLD_SIZE", *(size for _, size in _BY_MPI))
 _AGENT_NAME = "pt_elastic"  # and how they name torchrun itself
 _AGENT_PROGRAMS = ("torchrun", "accelerate", "accelerate-launch", "deepspeed")
 _AGENT_MODULES = re.compile(
@@ -53,6 +56,7 @@ class ProcessInfo:
     program: str = ""  # the file that runs, whatever the command line says
     in_terminal: bool = False
     stopped: bool = False  # by Ctrl+Z or SIGSTOP; one that a debugger holds is in another state
+    dead: bool = False  # it has ended, and only waits for its parent to hear of it
 
     @property
     def command(self) -> str:
@@ -74,6 +78,8 @@ class ProcessInfo:
     @property
     def is_agent(self) -> bool:
         """Whether it is torchrun or its like: by the program that runs, never by a word somewhere in its command."""
+        if self.dead:
+            return False
         if self.name == _AGENT_NAME or _base(*self.argv[:1]) in _AGENT_PROGRAMS:
             return True
         if not _PYTHON.fullmatch(_base(*self.argv[:1])):
@@ -86,7 +92,31 @@ class ProcessInfo:
     @property
     def job(self) -> str:
         """The training that it was started for, "" if for none."""
-        return self.variables.get(JOB) or ("DeepSpeed" if _DEEPSPEED in self.variables else "")
+        launched = self.variables.get(JOB) or ("DeepSpeed" if _DEEPSPEED in self.variables else "")
+        return launched or (self.meeting if self.number is not None else "")
+
+    @property
+    def meeting(self) -> str:
+        """Where it meets the other workers, as its environment says."""
+        address = self.variables.get(_MEETING, "")
+        return f"{address}:{self.variables.get('MASTER_PORT', '')}" if address else ""
+
+    @property
+    def number(self) -> int | None:
+        """Which worker it is, where only RANK (or MPI's word for it) and MASTER_ADDR say so: no torchrun started it."""
+        if self.variables.get(JOB) or _DEEPSPEED in self.variables or not self.variables.get(_MEETING):
+            return None
+        return _number(next((self.variables[name] for name in _RANKS if name in self.variables), ""))
+
+    @property
+    def workers(self) -> int | None:
+        """How many workers that training has, where the environment says it."""
+        return _number(next((self.variables[name] for name in _SIZES if name in self.variables), ""))
+
+    @property
+    def is_by_mpi(self) -> bool:
+        """Whether mpirun or its like started it, which stays as long as its workers do."""
+        return self.number is not None and any(rank in self.variables for rank, _ in _BY_MPI)
 
     @property
     def rank(self) -> tuple[str, ...] | None:
@@ -139,10 +169,26 @@ class ProcessTable:
 
     def is_of_a_training(self, process: ProcessInfo) -> bool:
         """Whether it is a launcher, or what one that is still there started; a terminal makes no training."""
-        if process.is_agent:
+        if process.is_agent or self.is_plain_rank(process):
             return True
         is_part = process.name == LOADER or (process.is_python and bool(process.job))
-        return is_part and (self.has_agent_above(process) or (bool(process.job) and self._has_python_launcher(process)))
+        launched = bool(process.job) and process.number is None and self._has_python_launcher(process)
+        return is_part and (launched or self.has_agent_above(process))
+
+    def is_plain_rank(self, process: ProcessInfo) -> bool:
+        """Whether it is a worker that no torchrun started: a program in Python that has RANK and MASTER_ADDR.
+
+        What process 1 has, everything in a container has, and it says nothing.
+        """
+        if process.number is None or process.is_agent or not process.is_python or self.has_agent_above(process):
+            return False
+        first = self.processes.get(1)
+        prompt = bool(process.argv) and _runs_nothing(process.argv)
+        return not prompt and (first is None or first.job != process.job)
+
+    def living_below(self, pid: int) -> list[ProcessInfo]:
+        """What it started, and what they started, and still runs or is suspended."""
+        return [each for each in self.below(pid) if not each.dead]
 
     def training_of(self, process: ProcessInfo) -> set[int]:
         """The numbers of all that belongs to the same training, itself among them."""
@@ -154,6 +200,7 @@ class ProcessTable:
             each.pid
             for each in self.processes.values()
             if (run and each.variables.get(COOKIE) == run)
+            or (process.number is not None and each.job == process.job)
             or (job and (each.job, each.parent) == (process.job, process.parent))
         )
         return {process.pid, *kin}
@@ -219,7 +266,17 @@ def _seen(info: dict[str, Any], own: int | None) -> ProcessInfo:
         program=info["exe"] or "",
         in_terminal=_has_terminal(info["pid"]),
         stopped=info["status"] == psutil.STATUS_STOPPED,
+        dead=info["status"] in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD),
     )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else None
+
+
+def _runs_nothing(argv: tuple[str, ...]) -> bool:
+    """Whether somebody types into it: Python without a program."""
+    return bool(_PYTHON.fullmatch(_base(argv[0]))) and _told_to_run(argv[1:])[0] == "-i"
 
 
 def _has_terminal(pid: int) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from glmstudio.doctor.engine.check import Probes, check, found
 from glmstudio.doctor.engine.report import Finding, OtherTraining
-from glmstudio.doctor.stale.stale_processes import silence
-from glmstudio.system.process import COOKIE
+from glmstudio.doctor.stale.plain_ranks import PlainTraining, by_training, running_ranks
+from glmstudio.doctor.stale.stale_processes import is_idle, is_of_a_studio, silence
+from glmstudio.system.process import COOKIE, ancestors
 from glmstudio.system.process_table import ProcessInfo, ProcessTable, read_table
 
 _SILENT = 15 * 60.0  # seconds without a word in its log
@@ -25,7 +27,7 @@ def jobs(probes: Probes) -> list[Finding] | None:
         if job.kind == "hung"
     ]
     facts = []
-    for kind in ("healthy", "other_user"):
+    for kind in ("healthy", "plain", "other_user"):
         of_kind = [job for job in found_jobs if job.kind == kind]
         pids = ", ".join(f"{job.pid} ({job.user})" for job in of_kind[:10])
         facts += [found("ok", kind, subject=kind, count=len(of_kind), pids=pids)] if of_kind else []
@@ -33,16 +35,29 @@ def jobs(probes: Probes) -> list[Finding] | None:
 
 
 def find_jobs(probes: Probes) -> tuple[OtherTraining, ...]:
-    """Every torchrun that is nobody's child of our runs, with its workers."""
+    """Every torchrun that is nobody's child of our runs, with its workers; and workers that no torchrun started."""
     table = probes.ask(read_table)
     agents = [each for each in table.processes.values() if each.is_agent and COOKIE not in each.variables]
     outermost = [agent for agent in agents if not table.has_agent_above(agent)]
-    return tuple(
+    launched = (
         OtherTraining(
-            _kind(agent, table), agent.pid, agent.user, agent.command, len(table.below(agent.pid)), agent.age_s
+            _kind(agent, table), agent.pid, agent.user, agent.command, len(table.living_below(agent.pid)), agent.age_s
         )
         for agent in outermost
     )
+    ranks = (each for each in running_ranks(table) if not _is_ours(each, table))
+    return (*launched, *map(_plain, by_training(ranks)))
+
+
+def _plain(training: PlainTraining) -> OtherTraining:
+    kind = "suspended" if any(rank.stopped for rank in training.ranks) else "plain"
+    first = training.first
+    return OtherTraining(kind, first.pid, first.user, first.command, training.count, first.age_s)
+
+
+def _is_ours(rank: ProcessInfo, table: ProcessTable) -> bool:
+    """Whether a studio started it, or it looks itself: variables that were exported in a shell make no training."""
+    return rank.pid in {os.getpid(), *ancestors()} or COOKIE in rank.variables or is_of_a_studio(rank, table)
 
 
 def _kind(agent: ProcessInfo, table: ProcessTable) -> str:
@@ -51,6 +66,8 @@ def _kind(agent: ProcessInfo, table: ProcessTable) -> str:
     family = [agent, *table.below(agent.pid)]
     if any(each.stopped and table.is_of_a_training(each) for each in family):
         return "suspended"
+    if is_idle(agent, table):
+        return "idle"
     quiet = silence(agent.pid)
     if quiet is None or quiet < _SILENT or agent.age_s < _SILENT:
         return "healthy"

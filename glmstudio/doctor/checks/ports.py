@@ -53,7 +53,8 @@ def _port(number: int, probes: Probes) -> Finding:
 
 
 def _is_job(owner: ProcessInfo, table: ProcessTable) -> bool:
-    return owner.is_agent or bool(owner.job) or table.has_agent_above(owner)
+    launched = bool(owner.job) and owner.number is None
+    return owner.is_agent or launched or table.is_plain_rank(owner) or table.has_agent_above(owner)
 
 
 def _named(pids: list[int], table: ProcessTable) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from glmstudio.doctor.engine.report import Finding, Status
+from glmstudio.words import say
 
 Fact = TypeVar("Fact")
 
@@ -70,6 +71,16 @@ class Check:
     function: Function
     before_start: bool = False
     deep: bool = False
+
+    def about(self, lang: str) -> str:
+        """What it looks at, in a line."""
+        return say(lang, f"doctor.{self.id}.about")
+
+    def to_json(self, lang: str) -> dict[str, Any]:
+        """The check for other programs; `name` is what `doctor CHECK` takes."""
+        title = say(lang, f"doctor.{self.id}.title")
+        facts = {"family": self.family, "before_start": self.before_start, "deep": self.deep}
+        return {"name": self.id, "title": title, "about": self.about(lang), **facts}
 
     def run(self, probes: Probes) -> list[Finding]:
         """What the function found; one finding that says so where the check does not apply to this machine."""

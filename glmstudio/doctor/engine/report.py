@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from glmstudio import __version__
+from glmstudio.doctor.engine.end_result import sentences
 from glmstudio.errors import LazyText, StudioError, worded
 from glmstudio.system.nvml import Gpu
 from glmstudio.system.process import Identity
@@ -15,12 +16,9 @@ from glmstudio.words import has, say
 
 SCHEMA = 2  # rises when a key of `doctor --json` changes its meaning; 1 was a flat list of results
 Status = Literal["skipped", "ok", "info", "warning", "crash", "error"]
-Outcome = Literal[
-    "ended", "gone", "changed", "expired", "stuck", "shared",
-    "nobody", "other_user", "run", "training", "no_leftover",  # what was asked for by number and never listed
-]  # fmt: skip
 RISING: tuple[Status, ...] = ("skipped", "ok", "info", "warning", "crash", "error")
 _SUMMARY: dict[Status, Status] = {"skipped": "ok", "info": "ok", "crash": "warning"}
+_LISTED = ("proc.stale", "proc.suspended")  # what the list of leftover processes says
 _COMMON = ("skipped", "crash", "late")  # cases that every check may have, in the same words
 
 
@@ -111,7 +109,7 @@ class StaleProcess:
 
     token: str
     identity: Identity
-    kind: str  # ours_orphan, ours_ended, ours_suspended, foreign_orphan, foreign_loader, foreign_suspended
+    kind: str  # ours_ or foreign_, and: orphan, ended, loader, rank (without torchrun), suspended, idle (a launcher)
     command: str
     age_s: float
     ticked: bool = False
@@ -123,11 +121,17 @@ class StaleProcess:
     in_terminal: bool = False
     suspended_s: float | None = None  # for how long, where the kernel tells
     running: int = 0  # of a suspended launcher: its processes that go on
+    over: int = 0  # of a launcher all of whose workers have ended: those that it has not heard of
 
     @property
     def suspended(self) -> bool:
         """Whether it was suspended, and its training may well be wanted."""
         return self.kind.endswith("_suspended")
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is a launcher without workers, which may well wait for some."""
+        return self.kind == "foreign_idle"
 
     def why(self, lang: str) -> str:
         """Why this process counts as left behind; of a suspended one, also how it goes on."""
@@ -138,7 +142,10 @@ class StaleProcess:
             how = "by_terminal" if self.in_terminal else "by_signal"
             parts.append(say(lang, f"doctor.stale.{how}", ago=ago, pid=self.identity.pid))
         parts += [say(lang, "doctor.stale.running", count=self.running)] if self.running else []
-        return _sentences(lang, parts)
+        parts += [say(lang, "doctor.stale.over", count=self.over)] if self.over else []
+        if "meeting" in self.values:
+            parts.append(say(lang, "doctor.stale.plain", rank=self.values["rank"], meeting=self.values["meeting"]))
+        return sentences(lang, parts)
 
     def facts(self, lang: str) -> str:
         """Whose it is, and whether it still does something: what a person decides by."""
@@ -171,8 +178,9 @@ class StaleProcess:
 
 @dataclass(frozen=True)
 class OtherTraining:
-    """A training of another program: `kind` is healthy, hung (it seems to), suspended or other_user. None is offered
-    as a whole; what of it is suspended is among the leftovers.
+    """A training of another program: `kind` is healthy, plain (without torchrun), hung (it seems to), suspended, idle
+    (a launcher without workers) or other_user. None is offered as a whole; what of it is suspended or idle is among
+    the leftovers.
     """
 
     kind: str
@@ -189,39 +197,6 @@ class OtherTraining:
     def to_json(self, lang: str) -> dict[str, Any]:
         """The job for other programs."""
         return {**asdict(self), "age_s": round(self.age_s, 1), "why": self.why(lang)}
-
-
-@dataclass(frozen=True)
-class EndResult:
-    """What became of one process that was to be ended."""
-
-    token: str
-    pid: int | None
-    outcome: Outcome
-    freed_ports: tuple[int, ...] = ()
-    kept_ports: tuple[int, ...] = ()  # at which another process listens, too
-    freed_mib: int | None = None  # of the GPUs' memory; None where it held none, or where nobody can tell
-    kept_mib: int | None = None  # that the driver still counts as its own
-    values: dict[str, Any] = field(default_factory=dict)  # what else fills in the sentence
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the process is no more."""
-        return self.outcome in ("ended", "gone")
-
-    def to_json(self, lang: str) -> dict[str, Any]:
-        """All but the token."""
-        facts = {name: value for name, value in asdict(self).items() if name not in ("token", "values")}
-        return facts | {"text": self.text(lang)}
-
-    def text(self, lang: str) -> str:
-        """The outcome as a sentence, with the proof of what is free again and what is not."""
-        parts = [say(lang, f"doctor.end.{self.outcome}", pid=self.pid, **self.values)]
-        for case, ports in (("ports", self.freed_ports), ("kept_ports", self.kept_ports)):
-            parts += [say(lang, f"doctor.end.{case}", ports=", ".join(map(str, ports)))] if ports else []
-        for case, mib in (("memory", self.freed_mib), ("kept_memory", self.kept_mib)):
-            parts += [say(lang, f"doctor.end.{case}", memory=memory(mib))] if mib else []
-        return _sentences(lang, parts)
 
 
 @dataclass(frozen=True)
@@ -251,10 +226,15 @@ class Report:
         return [result for result in self.findings if result.status != "info"]
 
     def summary(self, lang: str) -> str:
-        """The report in one sentence."""
-        count = len(self.problems)
+        """The report in one sentence, as the page says it: errors need somebody, with mere warnings one goes on."""
         made = sum(result.status != "skipped" for result in self.results)
-        case = "healthy" if not count else "one" if count == 1 else "many"
+        errors = sum(result.status == "error" for result in self.results)
+        # The list of leftover processes says each of them: that they are there is one thing.
+        told = [each for each in self.problems if not (self.stale and each.id in _LISTED)]
+        if count := errors or len(told) + bool(self.stale):
+            case = ("one" if count == 1 else "many") if errors else ("note" if count == 1 else "notes")
+        else:
+            case = {0: "none", 1: "healthy_one"}.get(made, "healthy")
         return say(lang, f"doctor.summary.{case}", count=count, checks=made)
 
     def to_text(self, lang: str) -> str:
@@ -294,7 +274,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, LazyText):
         return value.text()
     return value.to_json() if isinstance(value, StudioError) else value
-
-
-def _sentences(lang: str, parts: list[str]) -> str:
-    return (" " if lang == "en" else "").join(parts)

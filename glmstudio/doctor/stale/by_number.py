@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from glmstudio.doctor.engine.check import Probes
-from glmstudio.doctor.engine.report import EndResult, StaleProcess
+from glmstudio.doctor.engine.end_result import EndResult
+from glmstudio.doctor.engine.report import StaleProcess
 from glmstudio.doctor.stale.ending import StopRun, Tell, end_stale
 from glmstudio.doctor.stale.stale_processes import list_stale, runs_by_id
 from glmstudio.system.process import COOKIE, Identity, alive

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from glmstudio.doctor.engine import audit
-from glmstudio.doctor.engine.report import EndResult
+from glmstudio.doctor.engine.end_result import EndResult
 from glmstudio.doctor.stale.stale_processes import Listed, find_stale, take
 from glmstudio.errors import StudioError
 from glmstudio.system.gpu_memory import held_mib

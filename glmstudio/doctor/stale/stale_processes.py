@@ -17,8 +17,9 @@ from typing import Any
 import psutil
 
 from glmstudio import files
-from glmstudio.doctor.engine.check import Probes, check, found
-from glmstudio.doctor.engine.report import Finding, StaleProcess
+from glmstudio.doctor.engine.check import Probes
+from glmstudio.doctor.engine.report import StaleProcess
+from glmstudio.doctor.stale import plain_ranks
 from glmstudio.jobs.presence import is_held_by
 from glmstudio.paths import paths
 from glmstudio.rundir.copies import is_copy
@@ -32,6 +33,7 @@ from glmstudio.system.suspension import paused_s
 
 SETTLING = 30.0  # seconds in which a run that ended may still tidy up
 NOTHING: tuple[StaleProcess, ...] = ()
+_NAMED = 8  # workers that are named
 _GLANCE = 0.3  # seconds between two looks at what a process computes
 
 
@@ -41,32 +43,6 @@ class Listed:
 
     process: StaleProcess
     cookie: str | None
-
-
-@check("proc.stale", family="leftovers", before_start=True)
-def processes(probes: Probes) -> Finding:
-    """Leftovers of trainings that still run."""
-    stale = [process for process in probes.ask_with_probes(list_stale) if not process.suspended]
-    if not stale:
-        return found("ok", "ok")
-    pids = ", ".join(str(process.identity.pid) for process in stale)
-    case = "ours" if any(process.ticked for process in stale) else "foreign"
-    return found("warning", case, action="proc.end", count=len(stale), pids=pids)
-
-
-@check("proc.suspended", family="leftovers", before_start=True)
-def suspended(probes: Probes) -> Finding | list[Finding]:
-    """Trainings that somebody suspended: deliberate, but easily forgotten, and all that they hold stays held."""
-    by_run: dict[str, list[str]] = {}
-    for process in probes.ask_with_probes(list_stale):
-        if process.suspended:
-            by_run.setdefault(process.values.get("run", ""), []).append(str(process.identity.pid))
-    return [_suspended(run, pids) for run, pids in sorted(by_run.items())] or found("ok", "ok")
-
-
-def _suspended(run: str, pids: list[str]) -> Finding:
-    values = {"run": run, "pids": ", ".join(pids), "words": " ".join(pids)}
-    return Finding("warning", "ours" if run else "foreign", values, subject=run, action="proc.end")
 
 
 def list_stale(probes: Probes) -> tuple[StaleProcess, ...]:
@@ -92,7 +68,7 @@ def find_stale(table: ProcessTable) -> list[Listed]:
 def classify(process: ProcessInfo, table: ProcessTable, runs: dict[str, RunFacts]) -> str:
     """The kind of stale process that this one is, or "" if it is none."""
     run = runs.get(process.variables.get(COOKIE, ""))
-    if run is None and process.job and _is_of_a_studio(process, table):
+    if run is None and process.job and is_of_a_studio(process, table):
         return ""
     kind = run.kind if run is not None else _foreign_kind(process, table)
     if kind or not process.stopped:
@@ -102,7 +78,21 @@ def classify(process: ProcessInfo, table: ProcessTable, runs: dict[str, RunFacts
     return "foreign_suspended" if table.is_of_a_training(process) else ""
 
 
-def _is_of_a_studio(process: ProcessInfo, table: ProcessTable) -> bool:
+def is_idle(agent: ProcessInfo, table: ProcessTable) -> bool:
+    """Whether it is a launcher that goes on without a worker: all have ended, or none has come yet."""
+    if not agent.is_agent or agent.stopped or COOKIE in agent.variables or agent.age_s < plain_ranks.GATHERING:
+        return False
+    below = table.below(agent.pid)
+    return all(each.dead and _unheard(each.pid) for each in below)
+
+
+def _unheard(pid: int) -> bool:
+    """Whether it ended so long ago that a launcher that is well would have heard of it."""
+    since = paused_s(pid)
+    return since is None or since > SETTLING
+
+
+def is_of_a_studio(process: ProcessInfo, table: ProcessTable) -> bool:
     """Whether it is a studio or a model server of this user, or what one started: where torchrun's variables are
     exported in a shell, all that is started there carries them."""
     return any(each.mine and is_held_by(each.pid) for each in (process, *table.above(process)))
@@ -111,10 +101,16 @@ def _is_of_a_studio(process: ProcessInfo, table: ProcessTable) -> bool:
 def _foreign_kind(process: ProcessInfo, table: ProcessTable) -> str:
     if process.name == LOADER:
         return "foreign_loader" if _lost_its_rank(process, table) else ""
+    if is_idle(process, table):
+        return "foreign_idle"
+    if table.is_plain_rank(process) and plain_ranks.missing(process, table):
+        return "foreign_rank" if _is_orphan(process, table) else ""
     return "foreign_orphan" if _is_orphan(process, table) and not table.helps_a_worker(process) else ""
 
 
 def _is_orphan(process: ProcessInfo, table: ProcessTable) -> bool:
+    if process.number is not None:
+        return plain_ranks.is_leftover(process, table)
     return bool(process.job) and process.is_python and not process.is_agent and not table.is_looked_after(process)
 
 
@@ -138,15 +134,25 @@ def _listed(process: ProcessInfo, kind: str, table: ProcessTable, runs: dict[str
         kind=kind,
         command=process.command,
         age_s=process.age_s,
-        values={"run": run.name} if run else {"folder": _folder(process.pid)},
+        values={"run": run.name} if run else _values(process, table),
         user=process.user,
         in_terminal=process.in_terminal,
     )
     # Whoever suspended a run did so on purpose.
     stale = replace(stale, ticked=run is not None and not stale.suspended)
-    if stale.suspended and process.is_agent:
-        stale = replace(stale, running=sum(bool(each.job) and not each.stopped for each in table.below(process.pid)))
+    if process.is_agent and not run:
+        below = table.below(process.pid)
+        running = sum(bool(each.job) and not each.stopped for each in below) if stale.suspended else 0
+        stale = replace(stale, running=running, over=len(below) if all(each.dead for each in below) else 0)
     return Listed(stale, cookie if run else None)
+
+
+def _values(process: ProcessInfo, table: ProcessTable) -> dict[str, Any]:
+    values: dict[str, Any] = {"folder": _folder(process.pid)}
+    if table.is_plain_rank(process):
+        gone = ", ".join(map(str, plain_ranks.missing(process, table)[:_NAMED]))
+        values |= {"rank": process.number, "meeting": clean(process.meeting, 80), "gone": gone}
+    return values
 
 
 def _described(process: StaleProcess, busy: set[int], held: dict[int, int]) -> StaleProcess:
