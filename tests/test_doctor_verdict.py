@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from glmstudio.doctor import Finding, Report, StaleProcess
@@ -48,6 +50,8 @@ def test_page_and_rail_say_the_same(
     assert (verdict.look, verdict.words("en")) == (look, words)
     monkeypatch.setattr(CHECKUP, "state", CheckupState(report=report))
     assert frame.steps("en")[0].words == words
+    for lang in ("en", "zh") if verdict.count else ():  # and so does the terminal, which says how much was checked, too
+        assert re.match(re.escape(verdict.words(lang)) + "[.。]", report.summary(lang))
     page = render("en", PageState())
     title = "Ready to fine-tune the demo model on the CPU" if words == "Ready" else words
     assert f"<h2>{title}</h2>" in page
