@@ -22,7 +22,7 @@ from glmstudio.glm.exports.outside.gguf_reader import Model, Vocabulary, prompt_
 from glmstudio.glm.exports.sentencepiece_file import EVERY_NAME, SPECIAL_NAMES, read_pieces
 from glmstudio.glm.exports.weight_stream import WeightStream
 from glmstudio.glm.load import load_model
-from glmstudio.models.model_export import export_model
+from glmstudio.models.exports.model_export import export_model
 from glmstudio.paths import DEMO
 from tests import adapters
 from tests.conversations import conversation, text

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,17 @@ from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.glm.adapters.adapter_files import save_peft
+from glmstudio.glm.export_process import export
 from glmstudio.glm.exports.native_folder import write_native
+from glmstudio.glm.exports.reference_answers import ExportSource, reference_answers
+from glmstudio.glm.exports.self_check import TRANSFORMERS, check_with
 from glmstudio.glm.exports.weight_stream import WeightStream
 from glmstudio.glm.load import load_model
+from glmstudio.models.exports.export_request import ExportRequest
+from glmstudio.models.exports.model_export import export_model, native_base
+from glmstudio.models.exports.new_folder import new_folder
 from glmstudio.models.folder import check_folder
 from glmstudio.models.library import add_folder, ready_model
-from glmstudio.models.model_export import export_model, native_base
-from glmstudio.models.new_folder import new_folder
 from glmstudio.models.verify import verify
 from glmstudio.paths import DEMO, ROOT
 from glmstudio.planning.model_shape import shape_of
@@ -202,7 +207,7 @@ def test_a_new_folder_is_whole_or_not_there(tmp_path: Path, home: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from glmstudio.models.new_folder import new_folder
+from glmstudio.models.exports.new_folder import new_folder
 with new_folder(Path(sys.argv[1])) as part:
     part.mkdir()
     (part / "half").write_text("x")
@@ -243,7 +248,7 @@ ON_A_FULL_DISK = """
 import json, os
 from pathlib import Path
 from glmstudio.errors import StudioError
-from glmstudio.models.model_export import export_model
+from glmstudio.models.exports.model_export import export_model
 told, home = [], Path(os.environ["GLMSTUDIO_HOME"])
 for form in ("native", "gguf"):
     try:
@@ -280,6 +285,43 @@ def test_an_export_is_checked_by_a_stranger_and_remembered(tmp_path: Path, home:
         export_model("demo", "native", tmp_path / "x", kind="int4")
 
 
+@pytest.mark.slow  # a process with transformers reads it, 10 s
+def test_where_memory_is_short_less_is_compared_and_the_card_says_so(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=1 << 20))
+    learned = adapters.lora(tmp_path / "lora", 3)
+    out = tmp_path / "out"
+    export(ExportRequest("native", str(MODEL), "demo", str(out), "mine", learned=str(learned), kind="float16"))
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    assert "the token ids of 20 prompts are equal; after 3 of them the logits" in readme
+    assert "computed in float16" in readme
+
+
+@pytest.mark.slow  # a process with transformers and PEFT reads each, 20 s
+@pytest.mark.parametrize("kind", ["lora", "prefix"])
+def test_an_adapter_names_the_exported_base_and_is_checked_on_it(tmp_path: Path, home: Path, kind: str) -> None:
+    base = native(tmp_path / "base", dtype="float16")
+    learned = getattr(adapters, kind)(tmp_path / kind, 3)
+    request = ExportRequest(
+        "peft", str(MODEL), "demo", str(tmp_path / "out"), "mine", learned=str(learned), native_base=str(base)
+    )
+    export(request)
+    assert read_json(tmp_path / "out/adapter_config.json")["base_model_name_or_path"] == str(base)
+    readme = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "the token ids of 20 prompts are equal; after 20 of them the logits" in readme
+    assert "greedy answers" not in readme, "only logits were compared"
+    assert str(tmp_path) not in readme
+    tensors = load_file(tmp_path / "out/adapter_model.safetensors")
+    if kind == "lora":  # another adapter than the one that the studio answers with
+        shutil.copytree(tmp_path / "out", tmp_path / "wrong")
+        more = {name: each + 0.5 for name, each in tensors.items()}
+        save_file(more, tmp_path / "wrong/adapter_model.safetensors")
+        reference = reference_answers(ExportSource(MODEL, tmp_path / "out"), None, merge=False)
+        with pytest.raises(StudioError, match="computes other values"):
+            check_with(TRANSFORMERS, base, reference, adapter=tmp_path / "wrong")
+
+
 @pytest.mark.slow  # two processes with transformers read what is wrong, 25 s
 @pytest.mark.parametrize(
     ("module", "name", "problem"),
@@ -292,9 +334,8 @@ def test_a_difference_keeps_nothing(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, problem: str
 ) -> None:
     """Written wrongly in one place, as a mistake of ours would: the stranger finds it."""
-    import glmstudio.models.model_export as asking
+    import glmstudio.models.exports.model_export as asking
     from glmstudio.glm import export_process
-    from glmstudio.models.export_request import ExportRequest
 
     def in_this_process(_: str, request: str, *, broke: str) -> dict[str, Any]:
         export_process.export(ExportRequest.from_json(request))

@@ -18,7 +18,7 @@ from glmstudio.glm.adapters.lora_files import load_lora, save_lora
 from glmstudio.glm.export_process import export
 from glmstudio.glm.load import load_model
 from glmstudio.glm.weights.whole_model import read_whole, save_whole
-from glmstudio.models.export_request import ExportRequest
+from glmstudio.models.exports.export_request import ExportRequest
 from glmstudio.models.folder import check_folder
 
 MODEL = Path(__file__).parent / "golden/model"

@@ -166,7 +166,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from glmstudio.models.model_export import export_model
+    from glmstudio.models.exports.model_export import export_model
 
     print(t("cli.exported", folder=export_model(options.model, options.to, options.out, kind=options.kind)))
     return 0

@@ -18,7 +18,7 @@ from glmstudio.glm.adapters.lora import merge_lora
 from glmstudio.glm.exports.for_engines import export_gguf, export_gguf_adapter, export_native, finish_peft
 from glmstudio.glm.load import load_model
 from glmstudio.glm.weights.whole_model import save_whole
-from glmstudio.models.export_request import GGUF, GGUF_LORA, NATIVE, PEFT, ExportRequest
+from glmstudio.models.exports.export_request import GGUF, GGUF_LORA, NATIVE, PEFT, ExportRequest
 from glmstudio.system.die_with_parent import tie
 
 _FOR_ENGINES: dict[str, Callable[[ExportRequest], None]] = {

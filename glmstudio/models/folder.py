@@ -13,7 +13,8 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
-from glmstudio.models import manifest, native_form
+from glmstudio.models import manifest
+from glmstudio.models.contents import native_form
 from glmstudio.models.contents.torch_table import mentions
 from glmstudio.models.contents.vocabulary import check_vocabulary
 from glmstudio.models.contents.weight_file import check_weights, present, safetensors_header, tensor_headers

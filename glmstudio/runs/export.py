@@ -10,9 +10,9 @@ from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.models import ready_model
-from glmstudio.models.export_request import GGUF, GGUF_LORA, NATIVE, PEFT, ExportRequest, checked_type
-from glmstudio.models.model_export import base_card, carry_out, native_base
-from glmstudio.models.new_folder import absolute, new_folder, refuse_existing
+from glmstudio.models.exports.export_request import GGUF, GGUF_LORA, NATIVE, PEFT, ExportRequest, checked_type
+from glmstudio.models.exports.model_export import base_card, carry_out, native_base
+from glmstudio.models.exports.new_folder import absolute, new_folder, refuse_existing
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.rundir.record import RunFiles
 from glmstudio.rundir.run import Run
@@ -24,17 +24,9 @@ _BY_METHOD = {
     "full": (NATIVE, GGUF, "merged", "bundle"),
 }
 FORMS = (NATIVE, GGUF, PEFT, GGUF_LORA, "official", "merged", "bundle")
-_SHOWN = (
-    "method",
-    "learning_rate",
-    "steps",
-    "epochs",
-    "batch_size",
-    "accumulation",
-    "max_tokens",
-    "lora_rank",
-    "lora_alpha",
-)
+_SHOWN = ("method", "learning_rate", "steps", "epochs", "batch_size", "accumulation")
+_HERE = ("data", "model", "validation", "warm_start", "device", "processes", "save_every", "keep_checkpoints")
+_STARTS = {"ptuning_v2": "prefix_", "lora": "lora_"}  # of settings that count for one method alone
 
 
 def forms_of(run: Run) -> tuple[str, ...]:
@@ -87,12 +79,13 @@ def learned(run: Run, step: int | None = None) -> Path:
 def _card(run: Run, step: int | None) -> dict[str, Any]:
     """What a model card says of the run: settings that differ from the usual ones, data by name and number, losses, and
     the newest score of facts. No path of this machine."""
-    usual = Settings()
+    usual, method = Settings(), str(run.settings.get("method"))
+    others = [start for own, start in _STARTS.items() if own != method]
     settings = {
         name: value
         for name, value in run.settings.items()
         if name in _SHOWN
-        or (value != getattr(usual, name, value) and name not in ("data", "model", "validation", "warm_start"))
+        or (value != getattr(usual, name, value) and name not in _HERE and not name.startswith(tuple(others)))
     }
     records = read_table(run.path / RunFiles.RECORDS)
     state = run.read_state()

@@ -16,7 +16,7 @@ from glmstudio.files import read_text
 from glmstudio.glm.exports.fast_tokenizer import HIDES
 from glmstudio.glm.exports.sentencepiece_file import EVERY_NAME
 
-_HERE = Path(__file__).parent
+_TEXTS = Path(__file__).parent / "texts"
 # Signs that nobody sees and that Python, whose way to write a value the model learned, writes as an escape. There are
 # more; these are what texts and emojis have: wide and narrow spaces, joiners, marks of direction.
 _UNSEEN = "\xa0\xad\u2002\u2003\u2009\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202f\u3000\ufeff\x00\x1b\x7f"
@@ -53,7 +53,7 @@ def chat_template(*, tools: bool = True, hides: str = HIDES, lead: str = "") -> 
 
     `hides` keeps a typed name apart; `lead` stands after a role's token (a vocabulary with pieces of a user's in GGUF).
     """
-    text = read_text(_HERE / ("chat_template.jinja" if tools else "chat_template_plain.jinja"))
+    text = read_text(_TEXTS / ("chat_template.jinja" if tools else "chat_template_plain.jinja"))
     hide = "".join(f" | replace({_quoted(name)}, {_quoted(_split(name, hides))})" for name in EVERY_NAME)
     escapes = "".join(f" | replace({_quoted(sign)}, {_quoted(repr(sign)[1:-1])})" for sign in _UNSEEN)
     filled = {"HIDE": hide, "REPR": escapes, "LEAD": lead, "TOOLS": TOOL_PROMPT, "INTERPRETER": INTERPRETER_PROMPT}

@@ -20,7 +20,7 @@ from glmstudio.glm.exports.native_folder import write_native
 from glmstudio.glm.exports.reference_answers import ExportSource, reference_answers
 from glmstudio.glm.exports.self_check import GGUF, TRANSFORMERS, check_with
 from glmstudio.glm.exports.weight_stream import WeightStream
-from glmstudio.models.export_request import K_QUANTS, ExportRequest
+from glmstudio.models.exports.export_request import K_QUANTS, ExportRequest
 
 QUANTIZER = "llama-quantize"
 

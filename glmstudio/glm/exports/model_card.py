@@ -9,7 +9,7 @@ from typing import Any
 
 from glmstudio.glm.exports.gguf_file import TOOLS_TEMPLATE
 from glmstudio.glm.exports.self_check import CheckResult
-from glmstudio.models.export_request import GGUF, K_QUANTS, NATIVE, PEFT, TOOL_PARSER, ExportRequest
+from glmstudio.models.exports.export_request import GGUF, K_QUANTS, NATIVE, PEFT, TOOL_PARSER, ExportRequest
 from glmstudio.words import LANGUAGES, say
 
 
@@ -26,8 +26,8 @@ def model_card(
     parts = [_head(request), f"# {request.title}"]
     for lang in LANGUAGES:
         parts += _told(lang, request)
-    parts += [_both("card.check_head"), *_checks(request, checked, kind, difference)]
-    parts += [_both("card.use_head"), *_lines(request, file)]
+    parts += [_facts(request), f"## {_said_both('check_head')}", *_checks(request, checked, kind, difference)]
+    parts += [f"## {_said_both('use_head')}", *_lines(request, file)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -54,18 +54,24 @@ def _told(lang: str, request: ExportRequest) -> Iterator[str]:
         about += " " + say(lang, "exports.card.tuned", method=settings.get("method", "–"), step=card.get("step"))
     yield about
     yield say(lang, "exports.card.licence", licence=card.get("licence", "–"), link=card.get("licence_link", "")).strip()
-    rows = [(name, str(value)) for name, value in settings.items()]
+
+
+def _facts(request: ExportRequest) -> str:
+    """Settings, data, losses and scores as a table."""
+    card = request.card
+    rows = [(name, str(value)) for name, value in (card.get("settings") or {}).items()]
     if card.get("data"):
-        found = {name: card.get(name) or "–" for name in ("data", "records", "sha256")}
-        rows.append((say(lang, "exports.card.data"), say(lang, "exports.card.data_is", **found)))
+        rows += [(_said_both("data"), str(card["data"])), (_said_both("records"), str(card.get("records") or "–"))]
+        rows.append(("SHA-256", str(card.get("sha256") or "–")))
     if card.get("loss") is not None:
         losses = [card.get(name) for name in ("loss", "validation_loss")]
-        rows.append((say(lang, "exports.card.loss"), ", ".join("–" if x is None else f"{x:.4f}" for x in losses)))
+        rows.append((_said_both("loss"), ", ".join("–" if x is None else f"{x:.4f}" for x in losses)))
     for line, count in (card.get("score") or {}).items():
-        name = f"{say(lang, 'exports.card.score')}: {line}"
+        name = f"{_said_both('score')}: {line}"
         rows.append((name, f"{count.get('base', '–')}, {count['tuned']} / {count['of']}"))
-    if rows:
-        yield "\n".join(["| | |", "|---|---|", *(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows)])
+    if not rows:
+        return ""
+    return "\n".join(["| | |", "|---|---|", *(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows)])
 
 
 def _checks(request: ExportRequest, checked: CheckResult | None, kind: str, difference: float | None) -> Iterator[str]:
@@ -138,8 +144,8 @@ def _said(key: str) -> Iterator[str]:
     yield "\n\n".join(say(lang, f"exports.card.{key}") for lang in LANGUAGES)
 
 
-def _both(key: str) -> str:
-    return "## " + " · ".join(say(lang, f"exports.{key}") for lang in LANGUAGES)
+def _said_both(key: str) -> str:
+    return " · ".join(say(lang, f"exports.card.{key}") for lang in LANGUAGES)
 
 
 def _code(text: str, kind: str = "") -> str:

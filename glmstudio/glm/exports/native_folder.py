@@ -24,7 +24,7 @@ from glmstudio.glm.exports.fast_tokenizer import fast_tokenizer
 from glmstudio.glm.exports.sentencepiece_file import CONTROL_NAMES, read_pieces
 from glmstudio.glm.exports.weight_stream import Shape, WeightStream
 from glmstudio.glm.weights.safetensors_header import safetensors_header
-from glmstudio.models.export_request import TOOL_PARSER
+from glmstudio.models.exports.export_request import TOOL_PARSER
 
 TYPES = {"float16": (torch.float16, "F16"), "bfloat16": (torch.bfloat16, "BF16"), "float32": (torch.float32, "F32")}
 _SHARD = 2_000_000_000  # bytes

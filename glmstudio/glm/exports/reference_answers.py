@@ -24,7 +24,7 @@ from glmstudio.glm.exports.outside.transformers_check import answers
 from glmstudio.glm.load import load_model
 from glmstudio.glm.weights.base_weights import empty_base
 
-CONVERSATIONS = Path(__file__).parent / "check_conversations.json"
+CONVERSATIONS = Path(__file__).parent / "texts" / "check_conversations.json"
 _LENGTH, _SHORT_LENGTH, _SHORT_ASKED = 16, 4, 3
 _ROOM = 1.15  # of the weights in float32, for all that is not weights
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from glmstudio.models.export_request import GGUF, GGUF_LORA, NATIVE, TOOL_PARSER
+from glmstudio.models.exports.export_request import GGUF, GGUF_LORA, NATIVE, TOOL_PARSER
 from glmstudio.runs.export import forms_of
 from glmstudio.ui.chat import score_view
 from glmstudio.ui.chat.versus_view import render_versus

@@ -13,10 +13,10 @@ from glmstudio.files import read_table, write_json
 from glmstudio.jobs.json_child import ask
 from glmstudio.models import manifest
 from glmstudio.models.catalogue import catalogue
-from glmstudio.models.export_request import GGUF, NATIVE, ExportRequest, checked_type
+from glmstudio.models.contents.native_form import MODEL_TYPE
+from glmstudio.models.exports.export_request import GGUF, NATIVE, ExportRequest, checked_type
+from glmstudio.models.exports.new_folder import absolute, new_folder
 from glmstudio.models.library import DEMO_NAME, Model, ready_model
-from glmstudio.models.native_form import MODEL_TYPE
-from glmstudio.models.new_folder import absolute, new_folder
 from glmstudio.paths import paths
 
 _LICENCE = "https://github.com/zai-org/ChatGLM3/blob/main/MODEL_LICENSE"
