@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from glmstudio.doctor import Finding, Report, StaleProcess
@@ -48,6 +51,8 @@ def test_page_and_rail_say_the_same(
     assert (verdict.look, verdict.words("en")) == (look, words)
     monkeypatch.setattr(CHECKUP, "state", CheckupState(report=report))
     assert frame.steps("en")[0].words == words
+    for lang in ("en", "zh") if verdict.count else ():  # and so does the terminal, which says how much was checked, too
+        assert re.match(re.escape(verdict.words(lang)) + "[.。]", report.summary(lang))
     page = render("en", PageState())
     title = "Ready to fine-tune the demo model on the CPU" if words == "Ready" else words
     assert f"<h2>{title}</h2>" in page
@@ -74,3 +79,14 @@ def test_leftovers_are_listed_once_with_their_buttons_above(monkeypatch: pytest.
     assert "finding-proc.stale" not in page
     assert shown.index("data-tick-all") < shown.index('data-act="end"') < shown.index("<table")
     assert "Select all of mine (1)" in shown
+
+
+def test_a_launcher_that_may_wait_for_workers_is_ticked_by_hand_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = replace(LEFT, kind="foreign_idle", identity=Identity("boot", 4712, 1))
+    monkeypatch.setattr(CHECKUP, "_renew", lambda *_: None)
+    for stale, every in (((LEFT, waits), "Select all of mine (1)"), ((waits,), "")):
+        monkeypatch.setattr(CHECKUP, "state", CheckupState(report=Report((STALE,), (), stale, 1.0)))
+        page = render("en", PageState())
+        assert page.count("data-by-hand") == 1
+        assert every in page
+        assert ("data-tick-all" in page) == bool(every)

@@ -225,14 +225,26 @@ class Report:
         """The findings that need somebody to do something; the rest are notes."""
         return [result for result in self.findings if result.status != "info"]
 
+    @property
+    def errors(self) -> int:
+        """How many things need somebody: with mere warnings one can go on."""
+        return sum(result.status == "error" for result in self.results)
+
+    @property
+    def told(self) -> tuple[Finding, ...]:
+        """The problems but for those that the list of leftover processes says, process by process."""
+        return tuple(each for each in self.problems if not (self.stale and each.id in _LISTED))
+
+    @property
+    def notes(self) -> int:
+        """How many things are worth a look: the list of leftover processes is one."""
+        return len(self.told) + bool(self.stale)
+
     def summary(self, lang: str) -> str:
-        """The report in one sentence, as the page says it: errors need somebody, with mere warnings one goes on."""
+        """The report in one sentence, which counts as the page does."""
         made = sum(result.status != "skipped" for result in self.results)
-        errors = sum(result.status == "error" for result in self.results)
-        # The list of leftover processes says each of them: that they are there is one thing.
-        told = [each for each in self.problems if not (self.stale and each.id in _LISTED)]
-        if count := errors or len(told) + bool(self.stale):
-            case = ("one" if count == 1 else "many") if errors else ("note" if count == 1 else "notes")
+        if count := self.errors or self.notes:
+            case = ("one" if count == 1 else "many") if self.errors else ("note" if count == 1 else "notes")
         else:
             case = {0: "none", 1: "healthy_one"}.get(made, "healthy")
         return say(lang, f"doctor.summary.{case}", count=count, checks=made)

@@ -32,7 +32,7 @@ def render_stale(lang: str, now: CheckupState, stale: tuple[StaleProcess, ...]) 
 
 
 def _buttons(lang: str, stale: tuple[StaleProcess, ...]) -> list[Html]:
-    """Tick all, and end what is ticked."""
+    """Tick all, and end what is ticked. A launcher without workers may wait for some: that is ticked by hand."""
     end = button(
         "end",
         say(lang, "ui.doctor.end"),
@@ -42,11 +42,12 @@ def _buttons(lang: str, stale: tuple[StaleProcess, ...]) -> list[Html]:
         yes=say(lang, "ui.doctor.end"),
         no=say(lang, "ui.common.cancel"),
     )
+    count = sum(not process.idle for process in stale)
     every = tag(
         '<button type="button" class="gs-button gs-look-plain" data-tick-all>{label}</button>',
-        label=say(lang, "ui.doctor.tick_all", n=len(stale)),
+        label=say(lang, "ui.doctor.tick_all", n=count),
     )
-    return [every, end]
+    return [every, end] if count else [end]
 
 
 def _question(lang: str, stale: tuple[StaleProcess, ...]) -> str:
@@ -59,11 +60,12 @@ def _question(lang: str, stale: tuple[StaleProcess, ...]) -> str:
 def _stale_row(lang: str, process: StaleProcess) -> Html:
     return tag(
         '<tr data-key="stale-{pid}"><td><label class="gs-tick">'
-        '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked} aria-label="{label}"></label></td>'
+        '<input type="checkbox" data-tick="{pid}" value="{token}"{ticked}{by_hand} aria-label="{label}"></label></td>'
         '<td><span class="gs-path">{pid}</span> <span class="gs-path">{command}</span>'
         '<p class="gs-small">{facts}</p></td><td data-label="{age_word}">{age}</td><td>{why}</td></tr>',
         token=process.token,
         ticked=Html(" checked") if process.ticked else "",
+        by_hand=Html(" data-by-hand") if process.idle else "",
         label=say(lang, "ui.doctor.tick", pid=process.identity.pid),
         pid=process.identity.pid,
         command=process.command[:160],

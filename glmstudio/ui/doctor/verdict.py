@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from glmstudio.doctor import Finding, Report
 from glmstudio.words import say
 
-_IN_THE_TABLE = ("proc.stale", "proc.suspended")  # the table of leftover processes says it, process by process
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -26,9 +24,7 @@ class Verdict:
 
 def judge(report: Report) -> Verdict:
     """Errors need somebody; with nothing but warnings one can go on, and they are notes."""
-    cards = tuple(each for each in report.problems if not (report.stale and each.id in _IN_THE_TABLE))
-    errors = sum(each.status == "error" for each in cards)
-    notes = len(cards) + bool(report.stale)
+    cards, errors, notes = report.told, report.errors, report.notes
     if errors:
         return Verdict("bad", "needs_one" if errors == 1 else "needs_many", errors, cards)
     if notes:

@@ -271,7 +271,7 @@ window.studio = (() => {
     if ("tickAll" in target.dataset) tickAll(target);
   });
   function tickAll(button) {  // and a second time: none
-    const boxes = [...button.closest("section").querySelectorAll("input[data-tick]")];
+    const boxes = [...button.closest("section").querySelectorAll("input[data-tick]:not([data-by-hand])")];
     const on = boxes.some((box) => !box.checked);
     boxes.forEach((box) => { box.checked = on; });
   }
