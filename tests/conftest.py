@@ -50,12 +50,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Without a file, a debugger or a word of its own on that, a session tests in two processes beside each other."""
+    """Without a file, a debugger or a word of its own on that, a session tests in three processes beside each other: each waits
+    for a third of its time (a page, a server, a run), so that two cores are busy."""
     option = config.option
     alone = option.usepdb or option.collectonly or option.capture == "no" or "PYTEST_XDIST_WORKER" in os.environ
     everything = config.args_source == pytest.Config.ArgsSource.TESTPATHS
     if everything and not alone and getattr(option, "numprocesses", 0) is None:
-        option.numprocesses, option.loadscopereorder = 2, False
+        option.numprocesses, option.loadscopereorder = 3, False
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -164,11 +164,12 @@ def test_names_do_not_steer_a_terminal(home: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_full_disk_is_told_as_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from glmstudio.ui.framework.live import _acted, _Binding
+    from glmstudio.ui.framework.live import _acted
+    from glmstudio.ui.framework.registered import Binding
     from glmstudio.ui.state.page_state import PageState
 
     def full(*_: Any) -> None:
         raise OSError(28, os.strerror(28), "/there")
 
-    (view,) = _acted(_Binding(print, full, []), PageState())
+    (view,) = _acted(Binding(print, full, []), PageState())
     assert view.problem.what() == "The system refused an operation: No space left on device. /there"
