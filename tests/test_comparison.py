@@ -100,6 +100,7 @@ def test_two_questions_at_once_from_one_server_and_again_by_a_click() -> None:
     assert [each.question for each in kept_prompts(run)] == [SUM]
 
 
+@pytest.mark.slow
 def test_two_whole_models_stay_loaded_until_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     run = made("whole", "full")
     first = ask_both(run, PLAIN)
@@ -121,6 +122,7 @@ def test_models_that_do_not_fit_beside_each_other_take_turns(monkeypatch: pytest
     assert list(turned._engines) == ["tuned"]
 
 
+@pytest.mark.slow
 def test_a_pair_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     pair = WholePair()
     with pytest.raises(StudioError) as told:

@@ -367,6 +367,7 @@ def test_a_survey_prepares_in_a_child_and_is_joined(tmp_path: Path) -> None:
     assert len(list((prepared.place().parents[1] / "state/surveys").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_survey_says_so_and_begins_again(tmp_path: Path) -> None:
     file = tmp_path / "big.jsonl"
     write(file, 8000)

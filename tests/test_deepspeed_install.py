@@ -49,6 +49,7 @@ def click(clone: Path, home: Path, wheels: Path) -> list[Any]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_it_is_installed_once_and_a_failure_is_told_with_a_way_out(tmp_path: Path) -> None:
     clone, wheels = tmp_path / "clone", tmp_path / "wheels"
     shutil.copytree(ROOT / "glmstudio", clone / "glmstudio", ignore=shutil.ignore_patterns("demo", "__pycache__"))

@@ -363,6 +363,7 @@ def test_a_damaged_checkpoint_is_refused_and_an_older_one_works(clean: Path, int
     finish(other, reference)
 
 
+@pytest.mark.slow
 def test_a_model_that_vanished_is_named(clean: Path, interrupted: Path, tmp_path: Path) -> None:
     run = copy_of(interrupted, clean)
     about = about_of(run)

@@ -20,6 +20,7 @@ from glmstudio.models.hub.download import WORK, Options, discard, download, lock
 from glmstudio.models.jobs import Stopped
 from tests.fakes.hub import Faults, Hub
 from tests.fakes.published import make_model
+from tests.marks import slow
 from tests.models import MODEL, NEEDED, PIECE, QUICK, REPO, fetch, weights
 
 SHARD = "pytorch_model-00001-of-00002.bin"
@@ -189,7 +190,7 @@ def check_plan(seed: int, hub: Hub, folder: Path, published: Path, tmp_path: Pat
     assert verification.is_verified(folder) is not None, seed
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(6), *map(slow, range(6, 12))])
 def test_random_plans_of_faults(seed: int, hub: Hub, folder: Path, published: Path, tmp_path: Path) -> None:
     check_plan(seed, hub, folder, published, tmp_path)
 

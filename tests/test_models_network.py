@@ -223,6 +223,7 @@ def test_files_that_are_missing_for_once_arrive_from_the_same_list(
     assert sum(request.kind == "list" for request in hub.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_file_that_stays_missing_is_named(hub: Hub, folder: Path) -> None:
     hub.faults = Faults(errors=(404,) * 2000)
     assert stopped(folder, "modelscope").key == "models.hub_lost"

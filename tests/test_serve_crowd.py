@@ -209,6 +209,7 @@ async def one_beside_a_flood(server: Server) -> tuple[list[str], list[str]]:
     return order, read
 
 
+@pytest.mark.slow
 def test_one_is_served_beside_another_ones_flood_and_told_how_long_it_waits(server: Server) -> None:
     order, read = asyncio.run(one_beside_a_flood(server))
     assert sorted(order) == ["flood"] * 12 + ["patient"]

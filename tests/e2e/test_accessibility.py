@@ -61,6 +61,9 @@ def test_no_step_breaks_a_rule(running: Studio, chromium: Any, tmp_path: Any, lo
                 page.wait_for_timeout(2500)
                 open_folds(page)
                 broken[step] = violations(page)
+            page.click("[data-list-keys]")
+            page.wait_for_selector("dialog[open]")
+            broken["shortcuts"] = violations(page)
             assert not any(broken.values()), "\n".join(
                 f"{step}: {each}" for step, found in broken.items() for each in found
             )

@@ -1,0 +1,69 @@
+"""How soon a click shows on the page: `python -m tests.bench.click`.
+
+Milliseconds from the click to the first frame in which the page shows what was chosen, in headless Chromium on this
+machine: median and worst of ten. `starting` is the word that Start shows before anything has begun.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from glmstudio.rundir.run import Run
+from glmstudio.runs.stop import stop_run
+from tests.e2e.browser import browser, visit
+from tests.e2e.studio import studio
+
+ROUNDS = 10
+_FEEDBACK = """([click, shows]) => new Promise((done) => {
+  const began = performance.now();
+  const look = () => document.querySelector(shows) ? done(performance.now() - began) : requestAnimationFrame(look);
+  document.querySelector(click).click();
+  requestAnimationFrame(look);
+})"""
+_PRESET = "[data-preset='demo/{name}']"
+_DATA = "#finetune-source label:nth-child({n}) input"
+
+
+def main() -> None:
+    """Print a line for each kind of click."""
+    with tempfile.TemporaryDirectory() as folder, studio(Path(folder) / "home") as ours, browser() as chromium:
+        with visit(chromium) as visitor:
+            page = visitor.open(ours.url + "#finetune")
+            page.wait_for_selector("#finetune-start:not([disabled])", timeout=60_000)
+            presets = [_PRESET.format(name=name) for name in ("lora", "ptuning_v2")]
+            tell("preset", page, [(each, f"{each}[aria-pressed=true]") for each in presets])
+            kinds = [
+                (_DATA.format(n=3), ".gs-own"),
+                (_DATA.format(n=2), "#panel-data .gs-good, #panel-data .gs-record"),
+            ]
+            tell("kind of data", page, kinds)
+            tell(
+                "step",
+                page,
+                [(f".gs-rail [data-go={each}]", f"html[data-step={each}]") for each in ("chat", "finetune")],
+            )
+            print(f"{'starting':14} {once(page, '#finetune-start', 'html.gs-is-starting'):6.0f} ms")
+        for run in (Path(folder) / "home/runs").glob("*"):
+            list(stop_run(Run(run.name, run), now=True))
+
+
+def tell(name: str, page: Any, ways: list[tuple[str, str]]) -> None:
+    """Click there and back."""
+    took = []
+    for number in range(ROUNDS):
+        took.append(once(page, *ways[number % len(ways)]))
+        time.sleep(2)
+    print(f"{name:14} {statistics.median(took):6.0f} ms, at most {max(took):.0f} ms", flush=True)
+
+
+def once(page: Any, click: str, shows: str) -> float:
+    """Milliseconds until `shows` is there."""
+    return float(page.evaluate(_FEEDBACK, [click, shows]))
+
+
+if __name__ == "__main__":
+    main()
