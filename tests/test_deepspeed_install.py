@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from glmstudio.config.optional_packages import DEEPSPEED
 from glmstudio.files import write_json
