@@ -14,7 +14,7 @@ from glmstudio.files import write_json
 from glmstudio.rundir.run import find_run
 from glmstudio.runs.manage import leave_queue
 from glmstudio.system import process
-from glmstudio.ui.framework.tables import table
+from glmstudio.ui.framework.stacking_table import table
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.runs import runs_view
 from glmstudio.ui.shell import frame

@@ -25,7 +25,7 @@ _SVG = ROOT / "glmstudio" / "ui" / "shell" / "icon.svg"
 _MARK = "X-GLMStudio-Folder"  # in a .desktop file
 
 
-class Entry(Protocol):
+class MenuEntry(Protocol):
     """An entry of the menu; `place` is what a person can look for."""
 
     place: Path
@@ -70,8 +70,8 @@ def remove() -> str:
     return say("shortcut_removed", place=entry.place)
 
 
-def _entry() -> Entry:
-    kinds: dict[str, type[Entry]] = {"win32": StartMenu, "darwin": Application}
+def _entry() -> MenuEntry:
+    kinds: dict[str, type[MenuEntry]] = {"win32": StartMenu, "darwin": Application}
     return kinds.get(sys.platform, DesktopFile)()
 
 

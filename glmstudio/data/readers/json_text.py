@@ -25,11 +25,11 @@ def json_lines(text: io.TextIOWrapper) -> Iterator[Placed]:
     """Line and value of a `.jsonl` file: each line by itself, so that a bad one spoils no other. Where the file begins
     as a list, or with an object of several lines, it is read as `json_values` reads it."""
     head = text.read(_CHUNK)
-    source = _Text(head, text)
+    source = _JsonText(head, text)
     yield from _lines(source) if _is_lines(head) else json_values(source)
 
 
-class _Text:
+class _JsonText:
     """A text of which the beginning was read already."""
 
     def __init__(self, head: str, text: io.TextIOWrapper) -> None:
@@ -73,7 +73,7 @@ def _value(line: str) -> Any:
         return None
 
 
-def _lines(text: _Text) -> Iterator[Placed]:
+def _lines(text: _JsonText) -> Iterator[Placed]:
     number = 0
     while line := text.readline(LONGEST_RECORD + 1):
         number += 1
@@ -93,7 +93,7 @@ def _lines(text: _Text) -> Iterator[Placed]:
                 yield number, _not_json(error) if value is None else value
 
 
-def json_values(text: io.TextIOWrapper | _Text) -> Iterator[Placed]:
+def json_values(text: io.TextIOWrapper | _JsonText) -> Iterator[Placed]:
     """The elements of a JSON array, or objects one after the other, with commas or without; stops at the first place
     that is not JSON."""
     window = _Window(text)
@@ -130,7 +130,7 @@ def _after_space(text: str, place: int) -> int:
 class _Window:
     """The part of a JSON text that is being read, and the line where it stands."""
 
-    def __init__(self, text: io.TextIOWrapper | _Text) -> None:
+    def __init__(self, text: io.TextIOWrapper | _JsonText) -> None:
         self._text, self._buffer, self._place, self._ended = text, "", 0, False
         self._decoder = json.JSONDecoder()
         self.line = 1

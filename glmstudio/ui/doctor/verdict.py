@@ -9,7 +9,7 @@ from glmstudio.words import say
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckupVerdict:
     """`look` is good or bad; `cards` are the problems that are shown one by one."""
 
     look: str
@@ -22,11 +22,11 @@ class Verdict:
         return say(lang, f"ui.doctor.{self.text}", n=self.count)
 
 
-def judge(report: Report) -> Verdict:
+def judge(report: Report) -> CheckupVerdict:
     """Errors need somebody; with nothing but warnings one can go on, and they are notes."""
     cards, errors, notes = report.told, report.errors, report.notes
     if errors:
-        return Verdict("bad", "needs_one" if errors == 1 else "needs_many", errors, cards)
+        return CheckupVerdict("bad", "needs_one" if errors == 1 else "needs_many", errors, cards)
     if notes:
-        return Verdict("good", "ready_note" if notes == 1 else "ready_notes", notes, cards)
-    return Verdict("good", "ready", 0, ())
+        return CheckupVerdict("good", "ready_note" if notes == 1 else "ready_notes", notes, cards)
+    return CheckupVerdict("good", "ready", 0, ())

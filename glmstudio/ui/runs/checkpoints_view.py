@@ -8,7 +8,7 @@ from glmstudio.rundir.overfitting import overfitting
 from glmstudio.rundir.record import RunFiles
 from glmstudio.runs.run_report import overfitting_words
 from glmstudio.ui.framework.markup import Html, button, chip, fold, icon, tag
-from glmstudio.ui.framework.tables import table
+from glmstudio.ui.framework.stacking_table import table
 from glmstudio.ui.state.runwatch import Reading, RunSnapshot
 from glmstudio.units import moment, number, size
 from glmstudio.words import say

@@ -7,7 +7,7 @@ from typing import Any
 from glmstudio.config.settings import Settings, choice_words, field_docs
 from glmstudio.ui.framework.charts import Series, chart
 from glmstudio.ui.framework.markup import Html, button, tag
-from glmstudio.ui.framework.tables import table
+from glmstudio.ui.framework.stacking_table import table
 from glmstudio.ui.state.page_state import RunsState
 from glmstudio.ui.state.runwatch import WATCH, RunSnapshot, newest_first
 from glmstudio.units import number

@@ -7,7 +7,7 @@ from typing import Any
 
 from glmstudio.cluster.view import ClusterView, MachineView, read_cluster
 from glmstudio.ui.framework.markup import Html, chip, copyable, fold, problem, tag
-from glmstudio.ui.framework.tables import table
+from glmstudio.ui.framework.stacking_table import table
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import duration, memory_bytes
 from glmstudio.words import say

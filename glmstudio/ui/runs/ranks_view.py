@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from glmstudio.ui.framework.markup import Html, fold, tag
-from glmstudio.ui.framework.tables import table
+from glmstudio.ui.framework.stacking_table import table
 from glmstudio.ui.state.runwatch import RunSnapshot
 from glmstudio.units import memory_bytes, milliseconds
 from glmstudio.words import say
