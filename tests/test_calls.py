@@ -115,6 +115,7 @@ def mutated(text: str, chance: random.Random) -> str:
     return text
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 @settings(FAST, max_examples=1500)
 @given(CALLS)

@@ -409,6 +409,7 @@ def test_what_is_done_with_a_model_folder(form: str, home: Path, capsys: pytest.
     answered(capsys, "train", "demo/ptuning_v2", "--plan", "--set", "model=mine")
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 def test_the_page_draws_all_of_them(home: Path, built: PageRenderer, caplog: pytest.LogCaptureFixture) -> None:
     forms = [form for form in MODELS if form not in BULK and "many" not in form]

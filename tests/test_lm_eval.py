@@ -147,6 +147,7 @@ def native(folder: Path, adapter: Path | None) -> Path:
     return folder
 
 
+@pytest.mark.rare
 def test_its_own_backend_gives_the_same(python: str, server: Server, tasks: Path, folder: Path) -> None:
     """Ids in batches, texts several at a time: base and adapter answer as lm-evaluation-harness itself has them."""
     base, low = native(folder / "base", None), native(folder / "merged", folder / "low")

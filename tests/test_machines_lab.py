@@ -118,6 +118,7 @@ def spawns_python(folder: Path) -> Path:
     return program.parent
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 def test_two_machines_learn_what_one_does(lab: Any) -> None:
     """By the script that the studio writes, from the result of another run: 35 s."""

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sentencepiece import SentencePieceTrainer
 
 from glmstudio.cli import main
 from glmstudio.errors import StudioError
@@ -321,7 +322,10 @@ def real(published: Path, hub: Hub, folder: Path) -> Path:
     for file in published.glob("*"):
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     shutil.copytree(Path(__file__).parent / "golden" / "model", published, dirs_exist_ok=True)
-    (published / "tokenizer.model").write_bytes(b"words")
+    # A vocabulary for which the weights have rows.
+    text = iter(f"{chr(0x4E00 + n % 100)} word{n} {n * 7919 % 10007}x" for n in range(2000))
+    with (published / "tokenizer.model").open("wb") as file:
+        SentencePieceTrainer.train(sentence_iterator=text, model_writer=file, vocab_size=300, minloglevel=2)
     begin(folder)
     assert wait(folder).state == "done"
     return folder
@@ -363,7 +367,7 @@ def test_a_broken_conversion_is_repaired_by_the_published_files(real: Path, hub:
     (real / "tokenizer.model").write_bytes(b"other")
     before = hub.sent()
     assert main(["models", "repair", NAME]) == 0  # the converted weights are right, so nothing large is fetched
-    assert hub.sent() - before == len(b"words")
+    assert hub.sent() - before == (published / "tokenizer.model").stat().st_size
     flip(next(real.glob("model-00001*")), 100_000)
     assert main(["models", "repair", NAME]) == 0
     assert item(NAME).state == "ready"

@@ -156,6 +156,7 @@ def test_twenty_losses_equal_the_old_recipe(
     assert trained.losses[-1] != pytest.approx(trained.losses[0], rel=1e-3)
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 def test_batches_of_several_samples_equal_the_old_recipe(tmp_path: Path) -> None:
     trained = train("demo", tmp_path, projection=False, batch_size=3)

@@ -120,6 +120,7 @@ def test_a_studio_that_is_killed_finds_its_run_and_the_queue_goes_on(chromium: A
         assert visitor.complaints == []
 
 
+@pytest.mark.rare
 def test_after_the_end_export_compare_with_base_and_chat(running: Studio, chromium: Any, home: Path) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#finetune")

@@ -12,6 +12,7 @@ from glmstudio.runs.stop import stop_run
 from glmstudio.system.process import free_port
 from tests.e2e.browser import CHROMIUM, visit
 from tests.e2e.studio import studio
+from tests.marks import rare
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")]
@@ -57,7 +58,7 @@ def test_from_landing_to_a_running_training_without_scrolling(chromium: Any, hom
             list(stop_run(Run(folder.name, folder), now=True))
 
 
-@pytest.mark.parametrize(("locale", "width", "word"), [("en-US", 1280, "rate"), ("zh-CN", 420, "学习率")])
+@pytest.mark.parametrize(("locale", "width", "word"), [("en-US", 1280, "rate"), rare("zh-CN", 420, "学习率")])
 def test_settings_are_found_marked_reset_and_kept(
     chromium: Any, home: Path, tmp_path: Path, locale: str, width: int, word: str
 ) -> None:
