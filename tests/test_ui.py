@@ -96,6 +96,7 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         token=HOSTILE,
         ticked=True,
         identity=SimpleNamespace(pid=1),
+        idle=True,
         command=HOSTILE,
         age_s=1.0,
         why=lambda lang: HOSTILE,
