@@ -99,6 +99,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty studio home of the test's own."""
     folder = tmp_path / "home"
     monkeypatch.setenv("GLMSTUDIO_HOME", str(folder))
+    if caches := sys.modules.get("glmstudio.ui.framework.ttl_cache"):
+        caches.clear_caches()  # what was seen a moment ago was another test's home
     return folder
 
 

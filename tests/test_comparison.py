@@ -24,6 +24,7 @@ from glmstudio.paths import paths
 from glmstudio.rundir.run import Run
 from glmstudio.serve import versus
 from glmstudio.ui.chat.versus_view import act_versus, render_versus
+from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state.comparisons import COMPARISONS, Comparisons
 from glmstudio.ui.state.runwatch import newest_first
 from tests.adapters import prefix
@@ -59,6 +60,7 @@ def made(name: str, method: str) -> Run:
         (folder / "result").symlink_to(ready_model("demo").path)
     else:
         prefix(folder / "result", 1, std=0.5)
+    clear_caches()
     return Run(name, folder)
 
 
