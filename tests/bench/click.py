@@ -1,7 +1,7 @@
 """How soon a click shows on the page: `python -m tests.bench.click`.
 
 Milliseconds from the click to the first frame in which the page shows what was chosen, in headless Chromium on this
-machine: median and worst of ten. `starting` is the word that Start shows before anything has begun.
+machine: median and worst of ten presets.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from glmstudio.rundir.run import Run
-from glmstudio.runs.stop import stop_run
 from tests.e2e.browser import browser, visit
 from tests.e2e.studio import studio
 
@@ -25,7 +23,6 @@ _FEEDBACK = """([click, shows]) => new Promise((done) => {
   requestAnimationFrame(look);
 })"""
 _PRESET = "[data-preset='demo/{name}']"
-_DATA = "#finetune-source label:nth-child({n}) input"
 
 
 def main() -> None:
@@ -36,19 +33,6 @@ def main() -> None:
             page.wait_for_selector("#finetune-start:not([disabled])", timeout=60_000)
             presets = [_PRESET.format(name=name) for name in ("lora", "ptuning_v2")]
             tell("preset", page, [(each, f"{each}[aria-pressed=true]") for each in presets])
-            kinds = [
-                (_DATA.format(n=3), ".gs-own"),
-                (_DATA.format(n=2), "#panel-data .gs-good, #panel-data .gs-record"),
-            ]
-            tell("kind of data", page, kinds)
-            tell(
-                "step",
-                page,
-                [(f".gs-rail [data-go={each}]", f"html[data-step={each}]") for each in ("chat", "finetune")],
-            )
-            print(f"{'starting':14} {once(page, '#finetune-start', 'html.gs-is-starting'):6.0f} ms")
-        for run in (Path(folder) / "home/runs").glob("*"):
-            list(stop_run(Run(run.name, run), now=True))
 
 
 def tell(name: str, page: Any, ways: list[tuple[str, str]]) -> None:
@@ -56,7 +40,7 @@ def tell(name: str, page: Any, ways: list[tuple[str, str]]) -> None:
     took = []
     for number in range(ROUNDS):
         took.append(once(page, *ways[number % len(ways)]))
-        time.sleep(2)
+        time.sleep(1)
     print(f"{name:14} {statistics.median(took):6.0f} ms, at most {max(took):.0f} ms", flush=True)
 
 
