@@ -27,12 +27,16 @@ _PRESET = "[data-preset='demo/{name}']"
 
 def main() -> None:
     """Print a line for each kind of click."""
-    with tempfile.TemporaryDirectory() as folder, studio(Path(folder) / "home") as ours, browser() as chromium:
-        with visit(chromium) as visitor:
-            page = visitor.open(ours.url + "#finetune")
-            page.wait_for_selector("#finetune-start:not([disabled])", timeout=60_000)
-            presets = [_PRESET.format(name=name) for name in ("lora", "ptuning_v2")]
-            tell("preset", page, [(each, f"{each}[aria-pressed=true]") for each in presets])
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        studio(Path(folder) / "home") as ours,
+        browser() as chromium,
+        visit(chromium) as visitor,
+    ):
+        page = visitor.open(ours.url + "#finetune")
+        page.wait_for_selector("#finetune-start:not([disabled])", timeout=60_000)
+        presets = [_PRESET.format(name=name) for name in ("lora", "ptuning_v2")]
+        tell("preset", page, [(each, f"{each}[aria-pressed=true]") for each in presets])
 
 
 def tell(name: str, page: Any, ways: list[tuple[str, str]]) -> None:
