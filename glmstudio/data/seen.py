@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 _FULL = 0.6  # of its places are taken before it grows
-_SPREAD = 0x9E3779B97F4A7C15  # an odd number whose bits are well mixed
+SPREAD = 0x9E3779B97F4A7C15  # an odd number whose bits are well mixed
 _ALL = (1 << 64) - 1
 
 
@@ -33,7 +33,7 @@ class SeenTable:
     def _place(self, mark: int) -> int:
         """Where the mark stands, or would."""
         most = len(self._marks) - 1
-        at = (mark * _SPREAD & _ALL) >> 20 & most
+        at = (mark * SPREAD & _ALL) >> 20 & most
         while self._numbers[at] and self._marks[at] != mark:
             at = at + 1 & most
         return at

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glmstudio.data.seen import SPREAD
 from glmstudio.errors import StudioError
 
 # Flags of a row, as in `ExaminedRecord`; PROSE: running text.
@@ -22,7 +23,6 @@ _ROW_FIELDS = [
 ]  # fmt: skip
 SHORTEST_LIMIT = 4
 _BLOCK = 1024  # rows at once: numpy widens what it sums, and all of it would fill the memory
-_SPREAD = 0x9E3779B97F4A7C15  # an odd number whose bits are well mixed
 
 Numbers = npt.NDArray[np.int64]
 
@@ -113,7 +113,7 @@ def _mapped(file: Path, kind: np.dtype[Any]) -> npt.NDArray[Any]:
 
 def _mixed(marks: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.float64]:
     """A number from 0 to 1 for each mark, another one for each seed."""
-    start = np.uint64((seed * _SPREAD + 1) % 2**64)
-    drawn = (marks ^ start) * np.uint64(_SPREAD)
+    start = np.uint64((seed * SPREAD + 1) % 2**64)
+    drawn = (marks ^ start) * np.uint64(SPREAD)
     drawn = (drawn ^ (drawn >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     return (drawn ^ (drawn >> np.uint64(32))).astype(np.float64) / 2.0**64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-_TURNS = ("conversations", "messages")
+TURNS = ("conversations", "messages")
 _NO_INPUT = frozenset(("nan", "<na>", "<nan>", "<noinput>", "<no input>"))
 
 
@@ -26,7 +26,7 @@ def is_no_input(value: Any) -> bool:
 def with_nulls(record: dict[Any, Any]) -> dict[Any, Any]:
     """The record with null in the place of NaN, and its turns without what is absent in them."""
     out = {name: None if is_absent(value) else value for name, value in record.items()}
-    for name in _TURNS:
+    for name in TURNS:
         if isinstance(turns := out.get(name), list):
             out[name] = [_turn(turn) if isinstance(turn, dict) else turn for turn in turns]
     return out

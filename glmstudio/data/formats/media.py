@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from glmstudio.data.formats.absent import is_no_input
+from glmstudio.data.formats.absent import TURNS, is_no_input
 
 _KINDS = ("image", "img", "video", "audio")
 _FIELDS = frozenset(f"{kind}{end}" for kind in _KINDS for end in ("", "s", "_path", "_paths", "_url", "_urls", "_file"))
-_TURNS = ("conversations", "messages")
 _SIGN = re.compile(
     r"<(?P<tag>image|video|audio)(?:_?\d+)?>(?!.*</(?P=tag)>)|<img>[^<>\n]{1,300}</img>|<ImageHere>|"
     r"<\|(?:image|video|audio|vision_start|begin_of_image|begin_of_video|image_pad|audio_bos)(?:_?\d+)?\|>",
@@ -21,7 +20,7 @@ def has_media(record: dict[Any, Any]) -> bool:
     """Whether a record comes with files that are to be looked at or listened to."""
     if _given(record):
         return True
-    turns = next((record[name] for name in _TURNS if isinstance(record.get(name), list)), ())
+    turns = next((record[name] for name in TURNS if isinstance(record.get(name), list)), ())
     return any(isinstance(turn, dict) and _given(turn) for turn in turns)
 
 

@@ -12,7 +12,7 @@ from glmstudio.data.formats import conversations
 from glmstudio.data.formats.plain import side_of
 from glmstudio.data.own.own_files import UPLOAD, changing, find_own, free_path, note, replaced
 from glmstudio.data.readers.sources import RECORDS, is_broken, source_files
-from glmstudio.data.readers.tables import raw_rows
+from glmstudio.data.readers.tables import MOST_COLUMNS, TABLES, field_names, field_text, raw_rows
 from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
 from glmstudio.files import write_text
@@ -20,8 +20,6 @@ from glmstudio.paths import paths
 
 SHOWN = 5
 MOST_ROWS = 200_000
-_TABLES = (".csv", ".xlsx")
-_MOST_COLUMNS = 30
 _UNKNOWN = ("data.csv_columns", "data.csv_names")
 
 
@@ -105,15 +103,15 @@ def _written(file: Path, text: str) -> Path:
 
 def _unknown(file: Path) -> UnknownColumns | None:
     values = [value for _, value in islice(read_values(file), SHOWN)]
-    if file.suffix.lower() in _TABLES:
+    if file.suffix.lower() in TABLES:
         if not values or not isinstance(values[0], StudioError) or values[0].key not in _UNKNOWN:
             return None
         rows = raw_rows(file, SHOWN + 1)
-        return UnknownColumns(file, tuple(tuple(row[:_MOST_COLUMNS]) for row in rows), named=False) if rows else None
+        return UnknownColumns(file, tuple(tuple(row[:MOST_COLUMNS]) for row in rows), named=False) if rows else None
     records = [value for value in values if isinstance(value, dict)]
     if not records or len(records) < len(values) or any(not _is_unknown(record) for record in records):
         return None
-    names = _names(records)
+    names = field_names(records)
     return UnknownColumns(file, (tuple(names), *(_row(record, names) for record in records)), named=True)
 
 
@@ -121,7 +119,7 @@ def _is_unknown(record: dict[str, Any]) -> bool:
     """Whether nobody knows its fields, and there are plain values in them."""
     first = next(conversations(record), None)
     unknown = isinstance(first, StudioError) and first.key == "data.fields_unknown"
-    return unknown and any(map(_text, record.values()))
+    return unknown and any(map(field_text, record.values()))
 
 
 def _all_rows(found: UnknownColumns, *, named: bool) -> list[tuple[str, ...]]:
@@ -138,15 +136,5 @@ def _all_rows(found: UnknownColumns, *, named: bool) -> list[tuple[str, ...]]:
     return [(*row, *[""] * (found.width - len(row))) for row in rows]
 
 
-def _names(records: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(str(name) for record in records for name in record))[:_MOST_COLUMNS]
-
-
 def _row(record: dict[str, Any], names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    return tuple(_text(record.get(name)) for name in names)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else ""
+    return tuple(field_text(record.get(name)) for name in names)

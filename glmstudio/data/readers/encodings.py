@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from glmstudio.errors import StudioError
 
-_BROKEN = re.compile("[\udc80-\udcff]")
+BROKEN = re.compile("[\udc80-\udcff]")  # bytes that are no characters, as `surrogateescape` keeps them
 _SAMPLE = 1 << 17  # bytes that are scored, from the first one that is not ASCII
 _SURE, _CLEAR = 0.42, 0.6  # what reads so well is known, if nothing else reads more than so much of it
 _MOST_BROKEN = 0.02  # of what is not ASCII may be a slip
@@ -97,7 +97,7 @@ def encoding_of(head: bytes) -> str:
     if b"\x1b$" in head and head.isascii() and _decoded("iso2022_jp", head) is not None:
         return "iso2022_jp"
     as_utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(head)
-    broken = len(_BROKEN.findall(as_utf8))
+    broken = len(BROKEN.findall(as_utf8))
     whole = sum(character > "\x7f" for character in as_utf8) - broken if broken else 0
     return "utf-8-sig" if broken <= whole else _by_reading(head, broken)
 

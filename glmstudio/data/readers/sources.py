@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.readers.encodings import encoding_of
+from glmstudio.data.readers.encodings import BROKEN, encoding_of
 from glmstudio.errors import StudioError
 
 RECORDS = (".json", ".jsonl", ".csv", ".xlsx")
@@ -22,8 +22,6 @@ KINDS = (*RECORDS, *TEXTS)
 MOST = 10_000  # files and folders in a folder of data: whoever types a path passes through those above it
 _HEAD = 1 << 20
 _CHUNK = 1 << 18
-_BROKEN = re.compile("[\udc80-\udcff]")
-
 _SHEET = re.compile(r"(.+\.xlsx)#([^#/\\]+)", re.IGNORECASE)
 
 Moved = Callable[[int], None]
@@ -102,7 +100,7 @@ def open_text(file: Path, *, newline: str | None = None, moved: Moved | None = N
 
 def is_broken(text: str) -> bool:
     """Whether bytes that are no characters stood here."""
-    return not text.isascii() and _BROKEN.search(text) is not None
+    return not text.isascii() and BROKEN.search(text) is not None
 
 
 class _Counted(io.RawIOBase):

@@ -8,7 +8,7 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from glmstudio.data.readers.sources import Moved, is_broken, kind_of, on_disk, o
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 
+TABLES = (".csv", ".xlsx")
+MOST_COLUMNS = 30  # among which somebody has to choose
 _DELIMITERS = ",;\t"
 _BLANK = " \t\r\n\ufeff"
 _HINT = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)
@@ -31,6 +33,18 @@ _LARGEST_BOOK = 1 << 30  # bytes of a workbook when unpacked: a small file can p
 
 Placed = tuple[int, Any]
 Known = Callable[[Iterable[str]], bool]
+
+
+def field_names(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names of all fields of some records, each once: the head of the table that they would be."""
+    return list(dict.fromkeys(str(name) for record in records for name in record))[:MOST_COLUMNS]
+
+
+def field_text(value: Any) -> str:
+    """A field as the cell of a table; "" for what is no plain value."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else ""
 
 
 def csv_rows(text: io.TextIOWrapper, longest: int, known: Known = has_record_columns) -> Iterator[Placed]:

@@ -6,12 +6,12 @@ It is a protocol buffer: field 1 is a piece (1 text, 2 score, 3 kind), 2 how it 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_bytes
+from glmstudio.models.contents.protobuf import fields
 from glmstudio.models.contents.vocabulary import SPECIAL_TOKENS, check_vocabulary
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
@@ -60,45 +60,14 @@ def _read(data: bytes) -> tuple[list[TokenPiece], bool]:
     pieces: list[TokenPiece] = []
     trained: dict[int, int | bytes] = {}
     normal: dict[int, int | bytes] = {}
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == 1 and isinstance(value, bytes):
-            entry = dict(_fields(value))
+            entry = dict(fields(value))
             text, score = entry[1], entry.get(2, b"\0\0\0\0")
             if not isinstance(text, bytes) or not isinstance(score, bytes):
                 raise ValueError(text)
             pieces.append(TokenPiece(text.decode(), struct.unpack("<f", score)[0], int(entry.get(3, NORMAL))))
         elif number in (2, 3) and isinstance(value, bytes):
-            (trained if number == 2 else normal).update(_fields(value))
+            (trained if number == 2 else normal).update(fields(value))
     plain = not normal.get(2) and normal.get(3, 1) == 1 and normal.get(4, 1) == 0 and normal.get(5, 1) == 1
     return pieces, plain and trained.get(3, 1) == _BPE and trained.get(35, 0) == 1
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The numbered values of a message: whole numbers, or bytes."""
-    at = 0
-    while at < len(data):
-        key, at = _whole(data, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _whole(data, at)
-            yield key >> 3, value
-            continue
-        if kind == 2:
-            length, at = _whole(data, at)
-        else:
-            length = {1: 8, 5: 4}[kind] if kind in (1, 5) else -1
-        if not 0 <= length <= len(data) - at:
-            raise ValueError(kind)
-        yield key >> 3, data[at : at + length]
-        at += length
-
-
-def _whole(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits in each byte, and where the next thing is."""
-    value = shift = 0
-    while shift < 70:
-        byte = data[at]
-        value, at, shift = value | (byte & 0x7F) << shift, at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-    raise ValueError(value)

@@ -15,15 +15,13 @@ from glmstudio.data.formats import format_of
 from glmstudio.data.formats.facts import COLUMNS as NAMES
 from glmstudio.data.formats.facts import PAIRS, Fact, read_fact
 from glmstudio.data.formats.plain import COLUMN_PAIRS, normal_name
-from glmstudio.data.readers.tables import raw_rows
+from glmstudio.data.readers.tables import MOST_COLUMNS, TABLES, field_names, field_text, raw_rows
 from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.knowledge.table.fact_table import COLUMNS, MOST_ROWS, MOST_TEXT, cell, record_of
 from glmstudio.paths import paths
 
-_MOST_COLUMNS = 30
-_TABLES = (".csv", ".xlsx")
 _BY_NAME = {name: side for pair in (*PAIRS, *COLUMN_PAIRS) for side, name in zip(COLUMNS, pair, strict=False)}
 _OPTIONAL = {"rephrase": "wordings", "neighbour": "neighbours"}
 
@@ -60,7 +58,7 @@ def read_file(file: Path) -> list[Fact] | Sheet:
     others: list[dict[str, Any]] = []
     for _, value in read_values(file):
         if isinstance(value, StudioError):
-            if value.key in ("data.csv_columns", "data.csv_names") and file.suffix.lower() in _TABLES:
+            if value.key in ("data.csv_columns", "data.csv_names") and file.suffix.lower() in TABLES:
                 return _sheet(file.name, raw_rows(file, MOST_ROWS + 1))
             continue
         if format_of(value) == "facts" and (fact := _fact(value)):
@@ -90,7 +88,7 @@ def pasted(text: str) -> list[list[str]]:
         rows = list(islice(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True), MOST_ROWS + 1))
     except csv.Error:  # a quote that is no spreadsheet's
         rows = [line.split("\t") for line in text.split("\n")[: MOST_ROWS + 1]]
-    rows = [row[:_MOST_COLUMNS] for row in rows]
+    rows = [row[:MOST_COLUMNS] for row in rows]
     while rows and not any(value.strip() for value in rows[-1]):
         rows.pop()
     return rows
@@ -142,7 +140,7 @@ def _sheet(name: str, rows: Sequence[Sequence[str]]) -> Sheet:
         raise StudioError("knowledge.no_facts", file=name)
     if len(rows) > MOST_ROWS:
         raise StudioError("knowledge.table_full", most=MOST_ROWS)
-    found = Sheet(name, tuple(tuple(map(cell, row[:_MOST_COLUMNS])) for row in rows))
+    found = Sheet(name, tuple(tuple(map(cell, row[:MOST_COLUMNS])) for row in rows))
     if sum(len(each) for row in found.rows for each in row) > MOST_TEXT:
         raise StudioError("knowledge.table_large", millions=MOST_TEXT // 1_000_000)
     return found
@@ -150,8 +148,8 @@ def _sheet(name: str, rows: Sequence[Sequence[str]]) -> Sheet:
 
 def _plain(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Objects with plain values as a table; one that is nested is no table."""
-    names = list(dict.fromkeys(str(name) for record in records for name in record))[:_MOST_COLUMNS]
-    rows = [[_text(record.get(name)) for name in names] for record in records]
+    names = field_names(records)
+    rows = [[field_text(record.get(name)) for name in names] for record in records]
     return [names, *(row for row in rows if any(row))] if any(map(any, rows)) else []
 
 
@@ -161,12 +159,6 @@ def _fact(record: dict[str, Any]) -> Fact | None:
         return read_fact(record)
     except StudioError:
         return None
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else ""
 
 
 def _record(row: Sequence[str], columns: Sequence[str]) -> dict[str, Any]:

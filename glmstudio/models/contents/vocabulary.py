@@ -11,6 +11,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import LARGEST, opened, read_bytes
+from glmstudio.models.contents.protobuf import fields
 from glmstudio.models.contents.weight_file import present, tensor_headers
 
 SPECIAL_TOKENS = (
@@ -85,24 +86,8 @@ def _rows(weights: list[Path]) -> int | None:
 
 
 def _ends_as_one(data: bytes) -> bool:
-    """Whether the fields of the file fill it exactly, the one behind the pieces among them."""
-    at, fields = 0, set()
-    while at < len(data):
-        key, at = _number(data, at)
-        if key & 7 != 2:  # all that SentencePiece writes at the top has a length
-            return False
-        length, at = _number(data, at)
-        at += length
-        fields.add(key >> 3)
-    return at == len(data) and _NORMALIZER in fields
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends. Raises IndexError at the end of the data."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128 or shift > 63:
-            return value, at
+    """Whether the fields of the file fill it exactly, the one behind the pieces among them. Raises ValueError and
+    IndexError where it is cut."""
+    found = list(fields(data))
+    whole = all(isinstance(value, bytes) for _, value in found)  # all that SentencePiece writes at the top has a length
+    return whole and _NORMALIZER in dict(found)

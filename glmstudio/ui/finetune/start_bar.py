@@ -6,7 +6,7 @@ from typing import Any
 
 from glmstudio.config.optional_packages import DEEPSPEED, OptionalPackage
 from glmstudio.errors import StudioError
-from glmstudio.planning.pace import ExpectedTime
+from glmstudio.planning.pace import DAY_S, ExpectedTime
 from glmstudio.planning.plan import Plan
 from glmstudio.ui.finetune.settings_form import labelled
 from glmstudio.ui.framework.markup import Html, busy, button, go, icon, problem, prose, tag
@@ -14,7 +14,7 @@ from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.form_state import FormState, read_form
 from glmstudio.ui.state.kept_form import keep
 from glmstudio.ui.state.page_state import FinetuneState
-from glmstudio.ui.state.presets_here import DAY_S, time_here
+from glmstudio.ui.state.presets_here import time_here
 from glmstudio.ui.state.runwatch import live_run
 from glmstudio.units import duration, memory_bytes, number
 from glmstudio.words import say

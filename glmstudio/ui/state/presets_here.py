@@ -8,14 +8,12 @@ from glmstudio.config.devices import CPU
 from glmstudio.config.presets import Preset
 from glmstudio.errors import StudioError
 from glmstudio.planning.memory_fit import PresetFit
-from glmstudio.planning.pace import ExpectedTime, Kind, Pace, expected_time, measured_paces
+from glmstudio.planning.pace import DAY_S, ExpectedTime, Kind, Pace, expected_time, measured_paces
 from glmstudio.planning.plan import Plan, in_steps
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.choice import model_in_use
 from glmstudio.ui.state.form_state import FormState
 from glmstudio.ui.state.preset_list import kind_of, preset_fits, teaches_facts
-
-DAY_S = 86_400
 
 
 @dataclass(frozen=True)
