@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from starlette.requests import Request
@@ -15,10 +16,12 @@ class PageClock:
 
     def __init__(self, page: PageRenderer) -> None:
         self._page = page
+        self._start = secrets.token_hex(8)
 
     def changed(self, request: Request) -> Response:
-        """`1` or `0`; the page also learns from it that the studio is there."""
+        """`1` or `0`; the page also learns from it that the studio is there, and whether it was started anew since."""
         asked: Any = request  # cookies and headers are named as in gradio's own
         mark, step = (request.query_params.get(name, "") for name in ("visit", "step"))
         changed = self._page.has_changed(self._page.speaks(asked), mark, step)
-        return PlainTextResponse("1" if changed else "0", headers={"cache-control": "no-store"})
+        headers = {"cache-control": "no-store", "x-studio-start": self._start}
+        return PlainTextResponse("1" if changed else "0", headers=headers)

@@ -299,9 +299,10 @@ window.studio = (() => {
 
   // ---- each second the studio is asked whether anything has changed, and drawn anew only then. While nothing runs and
   // nobody touches the page, it is asked every three seconds, and figures that waver, such as free memory, are drawn
-  // every nine; a page that nobody sees asks every five. This also tells whether the studio still answers.
+  // every nine; a page that nobody sees asks every five. This also tells whether the studio still answers, and whether it
+  // is another start of it, whose page this is not.
   const SECOND = 1000, UNSEEN = 5, CALM = 3, WAVERING = 9000, PATIENCE = 8000, AWAKE = 10_000;
-  let beat = () => {}, visit = "", asking = false, missed = 0, seconds = 0, touched = Date.now(), beaten = 0;
+  let beat = () => {}, visit = "", start = "", asking = false, missed = 0, seconds = 0, touched = Date.now(), beaten = 0;
   for (const kind of ["pointerdown", "keydown", "input"]) document.addEventListener(kind, () => { touched = Date.now(); }, true);
   const lively = () => Date.now() - touched < AWAKE || Boolean(document.querySelector(
     `.gs-rail .gs-chip.gs-running, #step-${root.dataset.step} :is(.gs-chip.gs-running, .gs-busy, .gs-run-progress, .gs-caret)`));
@@ -320,6 +321,9 @@ window.studio = (() => {
       const reply = await fetch("/changed?" + about, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
       status = reply.status;
       changed = status === 200 && (await reply.text()) === "1";
+      const now = reply.headers.get("x-studio-start");
+      if (status === 200 && start && start !== now) { location.reload(); return; }
+      start = now || start;
     } catch { /* away */ }
     asking = false;
     missed = status === 200 ? 0 : missed + 1;
