@@ -42,10 +42,8 @@ class ZeroStrategy(ShardingStrategy):
         glm = empty_base(folder)
         self.shapes = {name: parameter.shape for name, parameter in glm.named_parameters()}
         if self._divided:
-            with (
-                self._deepspeed.zero.Init(config_dict_or_path=self._config(), dtype=self._dtype()),
-                initialization.no_init_weights(),
-            ):
+            # The type stands in the settings: named here, DeepSpeed 0.19 replaces float32 on a CPU by bfloat16.
+            with self._deepspeed.zero.Init(config_dict_or_path=self._config()), initialization.no_init_weights():
                 glm = native_model(glm.config)
         else:
             glm = glm.to(self._dtype()).to_empty(device=self.device)
