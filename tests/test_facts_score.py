@@ -177,7 +177,7 @@ def test_what_was_asked_is_kept_through_a_kill(home: Path) -> None:
     assert asking.look().whole
 
 
-@pytest.mark.slow  # two minutes
+@pytest.mark.rare  # two minutes; tests/e2e/test_teach_facts.py goes the same way by clicking, in seven steps
 def test_facts_are_taught_and_the_result_is_on_disk(clean: Path) -> None:
     run = start_run(load_preset("demo/facts"), name="f", changes={"epochs": 2.5, "early_stop": 50})
     state = wait_for_end(run, seconds=400)

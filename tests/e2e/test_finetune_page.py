@@ -64,7 +64,7 @@ def test_three_choices_a_curve_a_stop_and_a_resume(
         page = visitor.open(running.url + "#finetune")
         page.locator("#finetune-source input").nth(1).check()
         page.locator("#finetune-path textarea, #finetune-path input").fill(str(data))
-        choose(page, "first", steps="150", save_every="100", batch_size="8")  # a minute: it must not end by itself
+        choose(page, "first", steps="150", save_every="100", batch_size="4")  # half a minute: it must not end by itself
         run = start(page, "first")
         page.wait_for_selector("#panel-run .gs-curve .gs-mean", timeout=60_000)
         page.reload()
@@ -93,7 +93,7 @@ def test_a_studio_that_is_killed_finds_its_run_and_the_queue_goes_on(chromium: A
     small_data(home)
     with studio(home) as first, visit(chromium) as visitor:
         page = visitor.open(first.url + "#finetune")
-        choose(page, "one", steps="150", batch_size="2")
+        choose(page, "one", steps="100", batch_size="2")
         one = start(page, "one")
         page.wait_for_selector("#finetune-start:has-text('Add to the queue')", timeout=30_000)
         choose(page, "two", steps="20", batch_size="2")

@@ -36,7 +36,7 @@ def wait_for_step(run: Run, step: int) -> None:
 SHIPPED = 1450  # steps of the preset
 
 
-@pytest.mark.parametrize("steps", [500, rare(SHIPPED)])  # 500 are enough for one tool
+@pytest.mark.parametrize("steps", [150, rare(SHIPPED)])  # 150 are enough to tell what it can do from what it cannot
 def test_from_a_command_to_a_right_tool_call(home: Path, steps: int) -> None:
     changed = [] if steps == SHIPPED else ["--set", f"steps={steps}"]
     with studio(home) as first:
@@ -66,9 +66,10 @@ def test_from_a_command_to_a_right_tool_call(home: Path, steps: int) -> None:
             api_key=ModelServer.key(),
             http_client=httpx.Client(trust_env=False),
         )
-        assert called(client, "Set a timer for 25 minutes.") == ("set_timer", {"value": 25})
+        assert called(client, "What time is it in Paris?") == [("get_time", {"city": "Paris"})]
+        assert called(client, "What is the weather in Rome?") == [], "no tool does that; the base takes a wrong one"
         if steps == SHIPPED:
-            assert called(client, "What time is it in Paris?") == ("get_time", {"city": "Paris"})
+            assert called(client, "Set a timer for 25 minutes.") == [("set_timer", {"value": 25})]
     finally:
         ModelServer.stop()
 
@@ -106,10 +107,10 @@ def test_the_same_by_clicking(home: Path) -> None:
     ModelServer.stop()
 
 
-def called(client: OpenAI, question: str) -> tuple[str, dict[str, Any]]:
+def called(client: OpenAI, question: str) -> list[tuple[str, dict[str, Any]]]:
     tools: Any = [{"type": "function", "function": tool.schema} for tool in trained().values()]
     answer = client.chat.completions.create(
         model="first", messages=[{"role": "user", "content": question}], tools=tools, temperature=0
     )
-    (call,) = answer.choices[0].message.tool_calls or []
-    return call.function.name, json.loads(call.function.arguments)  # type: ignore[union-attr]
+    calls: Any = answer.choices[0].message.tool_calls or []
+    return [(call.function.name, json.loads(call.function.arguments)) for call in calls]
