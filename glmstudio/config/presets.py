@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,25 @@ def load_preset(name: str) -> Preset:
 def parse_settings(file: Path) -> Settings:
     """The settings of a preset file. Raises StudioError."""
     try:
+        about = file.stat()
+    except OSError as error:
+        raise _unread(file, error) from error
+    return _parsed(file, (about.st_mtime_ns, about.st_size, about.st_ino))
+
+
+@lru_cache(maxsize=500)  # the page asks for all of them after each click
+def _parsed(file: Path, _: tuple[int, int, int]) -> Settings:
+    try:
         text = read_text(file)
         table = parse_toml(text)
     except (OSError, ValueError) as error:
-        raise StudioError("presets.not_toml", file=str(file), reason=str(error)) from error
+        raise _unread(file, error) from error
     lines = {name: number for number, line in enumerate(text.splitlines(), 1) for name in _KEY.findall(line)}
     return change(Settings(), table, source=str(file), lines=lines)
+
+
+def _unread(file: Path, error: Exception) -> StudioError:
+    return StudioError("presets.not_toml", file=str(file), reason=str(error))
 
 
 def shipped_like(preset: Preset) -> Preset:

@@ -141,7 +141,7 @@ def export(page: Any) -> None:
     assert json.loads(Path(file).read_text(encoding="utf-8"))["format"] == "glmstudio-chat-1"
     before = page.locator(".gs-conversations li").count()
     with page.expect_file_chooser() as chooser:
-        page.click("#chat-import")
+        page.click("[data-pick=chat-import]")
     chooser.value.set_files({"name": "talk.json", "mimeType": "application/json", "buffer": Path(file).read_bytes()})
     page.wait_for_function(f"document.querySelectorAll('.gs-conversations li').length > {before}")
 

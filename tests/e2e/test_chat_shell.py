@@ -158,7 +158,7 @@ def kept_with_its_name(page: Any) -> None:
 def a_tool_file(page: Any, folder: Path) -> None:
     (folder / "tides.py").write_text(TOOL)
     with page.expect_file_chooser() as chooser:
-        page.click("#chat-tool-file")
+        page.click("[data-pick=chat-tool-file]")
     chooser.value.set_files(str(folder / "tides.py"))
     page.wait_for_selector(".gs-toolfile code:has-text('tide(harbour: string)')")
     picture(page, "tool-file")

@@ -157,7 +157,7 @@ def test_a_table_with_other_columns_is_understood_by_asking(
         page = visitor.open(running.url + "#finetune")
         teach(page)
         with page.expect_file_chooser() as chooser:
-            page.click("#facts-upload")
+            page.click("[data-pick=facts-files]")
         chooser.value.set_files(file)
         page.wait_for_selector("[data-field='column.1']")
         page.locator("[data-field='column.1']").select_option("question")

@@ -6,12 +6,11 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-import gradio as gr
-
 from glmstudio.chat import history
 from glmstudio.chat.conversation import LONGEST_TITLE, Conversation
 from glmstudio.errors import StudioError
 from glmstudio.ui.chat.chat_side import shown_conversation
+from glmstudio.ui.framework.file_picker import file_input, pick_button
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, button, fold, icon, tag
 from glmstudio.ui.state.conversations import CONVERSATIONS
@@ -21,14 +20,13 @@ from glmstudio.words import say
 
 _SEARCHABLE = 5  # so many conversations have a box to search them
 _LONGEST_SEARCH = 200
+_FILE = "chat-import"
 
 
 def build_history(page: PageRenderer) -> None:
     """The list of conversations, and the import button."""
     page.panel("chat-history", render_history, act_history)
-    taken = gr.UploadButton(elem_id="chat-import", size="sm", file_types=[".json"], file_count="single")
-    page.live(taken, lambda lang, _: {"label": say(lang, "ui.chat.import")})
-    page.on(taken.upload, take_in, inputs=[taken])
+    file_input(page, _FILE, take_in, file_types=[".json"])
 
 
 def render_history(lang: str, chat: ChatState) -> Html:
@@ -45,7 +43,11 @@ def render_history(lang: str, chat: ChatState) -> Html:
         none=none,
         keeping=_keeping(lang, shown) if shown.turns else "",
     )
-    return fold(say(lang, "ui.chat.history", count=len(every)), body, key="history")
+    return tag(
+        '<div class="gs-stack">{fold}<div>{take}</div></div>',
+        fold=fold(say(lang, "ui.chat.history", count=len(every)), body, key="history"),
+        take=pick_button(_FILE, say(lang, "ui.chat.import")),
+    )
 
 
 def _search(lang: str, chat: ChatState) -> Html:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
 from glmstudio.chat.available_tools import toolless
 from glmstudio.errors import StudioError
 from glmstudio.models.library import DEMO_NAME
@@ -18,6 +16,7 @@ from glmstudio.tools.tool import PERMISSIONS
 from glmstudio.tools.toolbox import Tool, toolbox
 from glmstudio.ui.chat.chat_model import chosen_adapter, chosen_model
 from glmstudio.ui.chat.chat_side import shown_conversation
+from glmstudio.ui.framework.file_picker import file_input, pick_button
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, button, fold, icon, problem, tag
 from glmstudio.ui.framework.ttl_cache import cached
@@ -25,13 +24,13 @@ from glmstudio.ui.state import uploads
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.words import say
 
+_FILE = "chat-tool-file"
+
 
 def build_tools(page: PageRenderer) -> None:
     """The tools and their permissions."""
     page.panel("chat-tools", render_tools, act_tools)
-    sent = gr.UploadButton(elem_id="chat-tool-file", size="sm", file_types=[".py"], file_count="single")
-    page.live(sent, lambda lang, _: {"label": say(lang, "ui.chat.tool_file")})
-    page.on(sent.upload, take_tool_file, inputs=[sent])
+    file_input(page, _FILE, take_tool_file, file_types=[".py"])
     page.panel("chat-tool-shown", render_tool_file, act_tool_file)
 
 
@@ -103,9 +102,9 @@ def act_tool_file(chat: ChatState, data: dict[str, Any]) -> ChatState:
 
 
 def render_tool_file(lang: str, chat: ChatState) -> Html:
-    """The functions of a file that was sent, as they were read, and what becomes of it."""
+    """The button that sends a file; or the functions of the one that was sent, and what becomes of it."""
     if not chat.tool_file:
-        return Html("")
+        return pick_button(_FILE, say(lang, "ui.chat.tool_file"))
     try:
         found = _looked_at(chat.tool_file)
     except StudioError as error:

@@ -21,6 +21,7 @@ from glmstudio.ui.finetune import (
     teach_view,
 )
 from glmstudio.ui.finetune.own import own_actions, own_view
+from glmstudio.ui.framework.file_picker import file_input
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.runs import compare, run_actions, runs_view
 from glmstudio.ui.state import uploads, ways
@@ -71,13 +72,10 @@ def _ways(page: PageRenderer) -> Any:
         },
     )
     page.panel("own", own_view.render_own, own_actions.act)
-    # Never seen: the page gives it what is dropped anywhere on this step.
-    files = gr.UploadButton("+", file_count="multiple", elem_id="finetune-files")
-    page.on(files.upload, own_actions.take_upload, inputs=[files])
+    # The page gives it what is dropped anywhere on this step, too.
+    file_input(page, own_view.FILES, own_actions.take_upload, file_count="multiple")
     page.panel("facts", teach_view.render_facts, teach_actions.act)
-    upload = gr.UploadButton(file_types=list(KINDS), visible=False, size="sm", elem_id="facts-upload")
-    page.live(upload, lambda lang, form: {"label": say(lang, "ui.teach.upload"), "visible": source_of(form) == "facts"})
-    page.on(upload.upload, take_facts, inputs=[upload])
+    file_input(page, teach_view.FILES, take_facts, file_types=list(KINDS))
     return source
 
 

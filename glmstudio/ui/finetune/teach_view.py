@@ -11,12 +11,14 @@ from glmstudio.knowledge.table.row_faults import faults, learned, learned_rows, 
 from glmstudio.knowledge.wordings.paraphrase import WRITING, wants
 from glmstudio.models import Model, ready_model
 from glmstudio.ui.finetune import teach_rows
+from glmstudio.ui.framework.file_picker import pick_button
 from glmstudio.ui.framework.markup import Html, bar, button, chip, problem, tag
 from glmstudio.ui.state.form_state import settings_of, source_of
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import duration
 from glmstudio.words import say
 
+FILES = "facts-files"
 SHOWN = 25  # rows at a time
 
 
@@ -27,11 +29,12 @@ def render_facts(lang: str, form: FinetuneState) -> Html:
     waiting = sheet.waiting()
     return tag(
         '<section class="gs-card gs-stack gs-teachfacts" data-scope data-changed data-typed data-live="facts">'
-        "{head}{problem}{told}{body}</section>",
+        "{head}{problem}{told}{body}<div>{upload}</div></section>",
         head=tag("<div><h3>{title}</h3>{hint}</div>", title=say(lang, "ui.teach.title"), hint=_hint(lang)),
         problem=problem(lang, form.facts.problem) if form.facts.problem else "",
         told=_told(lang, form),
         body=teach_rows.picker(lang, waiting) if waiting else _table(lang, form, draft.table()),
+        upload=pick_button(FILES, say(lang, "ui.teach.upload")),
     )
 
 

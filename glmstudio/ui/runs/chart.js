@@ -2,7 +2,7 @@
 // all that is drawn lives in a shadow tree, which the redrawing of the page does not see, so zoom and pointer survive.
 "use strict";
 (() => {
-  const HEIGHT = 250, LEFT = 52, RIGHT = 14, TOP = 10, BOTTOM = 26, NEAR = 5;
+  const HEIGHT = 250, LETTER = 8, LEFT = 52, RIGHT = 14, TOP = 10, BOTTOM = 26, NEAR = 5;
   const STYLE = `
     :host { display: block; position: relative; color: var(--gs-text); }
     svg { display: block; width: 100%; height: ${HEIGHT}px; touch-action: pan-y; cursor: crosshair; border-radius: 8px; }
@@ -23,7 +23,10 @@
     .row input[type=checkbox] { width: 17px; } .row :focus-visible { outline: 3px solid var(--gs-accent); outline-offset: 2px; }
     button { font: inherit; font-weight: 600; min-height: 26px; padding: 2px 10px; border: 1px solid var(--gs-line-strong); border-radius: 8px; background: var(--gs-surface); color: var(--gs-text); cursor: pointer; }
     .gs-key { display: inline-flex; align-items: center; gap: 6px; overflow-wrap: anywhere; }
-    .gs-key i { flex: none; width: 16px; height: 3px; border-radius: 2px; background: var(--gs-line-colour); }
+    .gs-key i { flex: none; width: 27px; height: 3px; background: var(--gs-line-colour); }
+    .gs-line-1 > i { background: repeating-linear-gradient(90deg, var(--gs-line-colour) 0 7px, transparent 7px 10px); }
+    .gs-line-2 > i { background: repeating-linear-gradient(90deg, var(--gs-line-colour) 0 2px, transparent 2px 5px); }
+    .gs-line-3 > i { background: repeating-linear-gradient(90deg, var(--gs-line-colour) 0 9px, transparent 9px 12px, var(--gs-line-colour) 12px 14px, transparent 14px 17px); }
     .spread { margin-left: auto; } [hidden] { display: none !important; }
     .values { position: absolute; top: ${TOP}px; pointer-events: none; max-width: 60%; padding: 6px 10px; border-radius: 8px; border: 1px solid var(--gs-line-strong); background: var(--gs-surface); font-size: 12.5px; line-height: 1.45; font-variant-numeric: tabular-nums; box-shadow: var(--gs-shadow); }
     .values b { display: block; } .values .gs-key { display: flex; }`;
@@ -152,30 +155,33 @@
         return { ...line, mean, drawn: line.look === "noisy" ? [line.ys, mean] : [mean] };
       });
       const span = this.span(shown), level = this.chosen.log ? Math.log : (value) => value;
-      const wide = width - LEFT - RIGHT, tall = HEIGHT - TOP - BOTTOM;
+      const levels = this.levels(span), longest = Math.max(...levels.map((value) => figure(value).length));
+      const start = Math.max(LEFT, longest * LETTER + 12), wide = width - start - RIGHT, tall = HEIGHT - TOP - BOTTOM;
       this.scale = {
-        width, x: (x) => LEFT + wide * (x - span.first) / (span.last - span.first),
+        width, left: start, x: (x) => start + wide * (x - span.first) / (span.last - span.first),
         y: (y) => TOP + tall * (level(span.high) - level(y)) / (level(span.high) - level(span.low)),
-        step: (px) => span.first + (px - LEFT) / wide * (span.last - span.first),
+        step: (px) => span.first + (px - start) / wide * (span.last - span.first),
       };
       this.shown = shown;
       const title = this.plot.querySelector("title");
       const clip = svg("clipPath", { id: "plot" });
-      clip.append(svg("rect", { x: LEFT - NEAR, y: 0, width: Math.max(0, wide + 2 * NEAR), height: HEIGHT - BOTTOM + NEAR }));
+      clip.append(svg("rect", { x: start - NEAR, y: 0, width: Math.max(0, wide + 2 * NEAR), height: HEIGHT - BOTTOM + NEAR }));
       const group = svg("g", { "clip-path": "url(#plot)" });
       group.append(...shown.map((line) => this.line(line, span)));
       this.over = svg("g");
-      this.plot.replaceChildren(title, clip, ...this.axes(span, width), group, this.over);
+      this.plot.replaceChildren(title, clip, ...this.axes(span, levels), group, this.over);
       this.point();
     }
-    axes(span, width) {
-      const { x, y } = this.scale, parts = [];
-      for (const value of this.chosen.log ? logTicks(span.low, span.high) : ticks(span.low, span.high, 4)) {
-        parts.push(svg("path", { class: "gs-grid", d: `M${LEFT} ${y(value)}H${width - RIGHT}` }));
-        parts.push(svg("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, figure(value)));
+    levels({ low, high }) { return this.chosen.log ? logTicks(low, high) : ticks(low, high, 4); }
+    axes(span, levels) {
+      const { width, left, x, y } = this.scale, parts = [];
+      for (const value of levels) {
+        parts.push(svg("path", { class: "gs-grid", d: `M${left} ${y(value)}H${width - RIGHT}` }));
+        parts.push(svg("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, figure(value)));
       }
       for (const value of ticks(span.first, span.last, Math.max(2, Math.min(7, Math.floor(width / 90))))) {
-        parts.push(svg("text", { x: x(value), y: HEIGHT - 8, "text-anchor": "middle" }, String(value)));
+        const text = String(value), half = text.length * LETTER / 2, at = Math.min(x(value), width - half);
+        parts.push(svg("text", { x: at, y: HEIGHT - 8, "text-anchor": "middle" }, text));
       }
       return parts;
     }
@@ -228,7 +234,7 @@
     }
     listen() {
       const { plot } = this;
-      const stepAt = (event) => this.scale.step(Math.min(this.scale.width - RIGHT, Math.max(LEFT, event.clientX - plot.getBoundingClientRect().left)));
+      const stepAt = (event) => this.scale.step(Math.min(this.scale.width - RIGHT, Math.max(this.scale.left, event.clientX - plot.getBoundingClientRect().left)));
       plot.addEventListener("pointermove", (event) => {
         if (!this.scale) return;
         this.at = stepAt(event);

@@ -136,9 +136,10 @@ def state_words(lang: str, known: RunSnapshot) -> str:
 def _row(lang: str, known: RunSnapshot, words: str, opened: bool, queued: tuple[int, int]) -> Html:
     state, reading, (place, of) = known.state, WATCH.reading(known), queued
     return tag(
-        '<div class="gs-runrow" data-key="row-{name}"><input type="checkbox" data-tick="{name}" value="{name}"'
-        ' aria-label="{tick}"><button type="button" class="gs-run" data-act="open" data-run="{name}"'
-        ' aria-pressed="{opened}"><b>{name}</b>{spark}<span class="gs-small">{chip}<span>{steps}</span>'
+        '<div class="gs-runrow" data-key="row-{name}"><label class="gs-runtick"><input type="checkbox"'
+        ' data-tick="{name}" value="{name}" aria-label="{tick}"></label><button type="button" class="gs-run"'
+        ' data-act="open" data-run="{name}" aria-pressed="{opened}"><b>{name}</b>{spark}<span class="gs-small">{chip}'
+        "<span>{steps}</span>"
         "<span>{when}</span></span>{bar}</button>{order}</div>",
         name=known.name,
         tick=say(lang, "ui.compare.tick", name=known.name),

@@ -238,7 +238,7 @@ window.studio = (() => {
     const input = button && fileInput(button.dataset.pick);
     if (!input) return;
     input.value = "";  // the same file may be chosen again
-    input.addEventListener("change", sending, { once: true });
+    if (button.closest(".gs-drop")) input.addEventListener("change", sending, { once: true });
     input.click();
   });
   document.addEventListener("dragover", (event) => {

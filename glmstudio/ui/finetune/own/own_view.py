@@ -12,12 +12,15 @@ from glmstudio.errors import StudioError
 from glmstudio.knowledge.table import draft
 from glmstudio.knowledge.table.row_faults import learned
 from glmstudio.ui.finetune.own import columns_view, rows_view
+from glmstudio.ui.framework.file_picker import pick_button
 from glmstudio.ui.framework.markup import Html, button, chip, problem, tag
 from glmstudio.ui.state.form_state import source_of
 from glmstudio.ui.state.own_list import OwnItem, own_items
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.units import moment, size
 from glmstudio.words import say
+
+FILES = "finetune-files"
 
 
 def render_own(lang: str, form: FinetuneState) -> Html:
@@ -41,12 +44,11 @@ def _drop(lang: str, form: FinetuneState) -> Html:
     """The place for files. The number of uploads ends the word that one is on its way."""
     return tag(
         '<div class="gs-drop" data-uploads="{uploads}" data-sending="{sending}"><b>{title}</b>'
-        '<button type="button" class="gs-button gs-look-plain" id="finetune-upload" data-pick="finetune-files">{choose}'
-        '</button><p class="gs-small">{text}</p><div class="gs-row">{templates}</div></div>',
+        '{choose}<p class="gs-small">{text}</p><div class="gs-row">{templates}</div></div>',
         uploads=form.own.uploads,
         sending=say(lang, "ui.own.sending"),
         title=say(lang, "ui.own.drop"),
-        choose=say(lang, "ui.own.choose"),
+        choose=pick_button(FILES, say(lang, "ui.own.choose"), id="finetune-upload"),
         text=say(lang, "ui.own.drop_text"),
         templates=_templates(lang),
     )
