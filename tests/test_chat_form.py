@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from glmstudio.chat.available_tools import run_behind, toolless
 from glmstudio.chat.conversation import Conversation, from_json
-from glmstudio.chat.model_server import ModelServer, ServerState
+from glmstudio.chat.model_server import HowToServe, ModelServer, ServerState
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json, write_text
 from glmstudio.paths import paths
@@ -28,6 +28,7 @@ from glmstudio.ui.state import choice
 from glmstudio.ui.state.choice import kept_chat, kept_text
 from glmstudio.ui.state.page_state import ChatState
 from glmstudio.ui.state.runwatch import newest_first
+from tests.waiting import until
 
 FACTS = ChatState(model="demo", adapter="facts")
 NAMES = ["model", "adapter", "rival", "bits", "used"]
@@ -175,3 +176,38 @@ def test_what_is_held_back_is_not_counted_as_learned(home: Path, lang: str, said
     (known,) = [each for each in newest_first() if each.name == "held"]
     assert said in render_records(lang, known)
     assert "2,000" not in render_records(lang, known)
+
+
+def test_vllm_is_offered_where_it_is_installed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLMSTUDIO_VLLM", raising=False)
+    monkeypatch.setenv("PATH", str(home))
+    chat = replace(FACTS, engine="vllm", bits=8)
+    assert chat_model.engine_choices("en", chat)["visible"] is False
+    assert chat_model.how_to_serve(chat).engine == "studio"  # chosen elsewhere, and gone since
+    monkeypatch.setenv("GLMSTUDIO_VLLM", str(home / "python"))
+    clear_caches()
+    offered = chat_model.engine_choices("en", chat)
+    assert (offered["visible"], offered["value"]) == (True, "vllm")
+    assert [value for _, value in offered["choices"]] == ["studio", "vllm"]
+    assert chat_model.how_to_serve(chat) == HowToServe("vllm", 16)
+    assert chat_model.how_to_serve(replace(chat, engine="vllm:all")) == HowToServe("vllm", 16, device="all")
+    assert "--engine vllm" in chat_model.render_command("en", chat)
+
+
+def test_a_model_that_was_not_exported_has_a_button_that_exports_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLMSTUDIO_VLLM", str(home / "python"))
+    clear_caches()
+    chat = chat_model.act_server(replace(FACTS, engine="vllm"), {"act": "load"})
+    assert chat.problem is not None
+    assert chat.problem.key == "chat.vllm.not_exported"
+    drawn = chat_model.render_server("en", chat)
+    assert 'data-act="export-native"' in drawn
+    assert 'data-act="load"' not in drawn
+    done: list[str] = []
+    monkeypatch.setattr(chat_model, "export_model", lambda model, form, folder: done.append(f"{model} {form} {folder}"))
+    monkeypatch.setattr(chat_model, "load", lambda model, adapter, how: done.append(f"{model} {adapter} {how.engine}"))
+    chat_model.act_server(chat, {"act": "export-native"})
+    until(lambda: len(done) == 2)
+    assert done == [f"demo native {home / 'exports' / 'demo-native'}", "demo facts vllm"]

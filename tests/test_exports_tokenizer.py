@@ -273,6 +273,27 @@ def test_the_plugin_for_vllm_reads_what_our_server_reads(parser: Callable[[], An
         assert [json.loads(call.function.arguments) for part in parts for call in part.tool_calls] == wanted
 
 
+def test_the_plugin_takes_a_tool_that_was_not_offered_for_text(parser: Callable[[], Any]) -> None:
+    """As our server does: the client has nothing to call."""
+    answer = f"get_time\n {render_call({'city': 'x'})}"
+    for name, calls in (("get_time", 1), ("get_date", 0)):
+        tool = types.SimpleNamespace(function=types.SimpleNamespace(name=name))
+        request = types.SimpleNamespace(tools=[tool])
+        own = AnswerParser(may_call=True, tools=[name])
+        own.push(answer)
+        own.end_segment()
+        found = parser().extract_tool_calls(answer, request)
+        assert (len(found.tool_calls), len(own.calls), found.content or "") == (calls, calls, own.text)
+        pieces = [answer, "<|user|>"]
+        streamed, text_now, parts = parser(), "", []
+        for piece in pieces:
+            part = streamed.extract_tool_calls_streaming(text_now, text_now + piece, piece, [], [], [], request)
+            parts += [part] if part is not None else []
+            text_now += piece
+        assert sum(len(part.tool_calls) for part in parts) == calls
+        assert "".join(part.content or "" for part in parts).strip() == own.text
+
+
 def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
     whole = (MODEL / "tokenizer.model").read_bytes()
     for number, broken in enumerate(

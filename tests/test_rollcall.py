@@ -18,7 +18,7 @@ from glmstudio.cluster.control_server import BODY, CODE_HEADER, ControlServer, R
 from glmstudio.cluster.join_code import new_code, read_code, write_code
 from glmstudio.cluster.member import why_closed, why_missing
 from glmstudio.cluster.membership_events import End, Look
-from glmstudio.cluster.scripts import join_line, shell_script, slurm_script
+from glmstudio.cluster.scripts.shell_scripts import join_line, shell_script, slurm_script
 from glmstudio.cluster.view import read_cluster
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 from glmstudio.cli import main
 from glmstudio.files import write_json
+from glmstudio.models.exports.new_folder import free_folder
 from glmstudio.rundir.overfitting import overfitting
 from glmstudio.rundir.run import Run, find_run
 from glmstudio.runs.metrics_export import export_metrics
@@ -31,7 +32,7 @@ from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.framework.zip_stream import zip_stream
 from glmstudio.ui.runs import runs_view
 from glmstudio.ui.runs.downloads import export_file as exports
-from glmstudio.ui.runs.downloads.export_file import export_file, exports_of, free_folder
+from glmstudio.ui.runs.downloads.export_file import export_file, exports_of
 from glmstudio.ui.runs.downloads.run_file import run_file
 from glmstudio.ui.runs.log_search import search_log
 from glmstudio.ui.state.page_state import RunsState

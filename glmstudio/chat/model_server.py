@@ -16,6 +16,7 @@ import httpx
 from glmstudio import untrusted
 from glmstudio.access.api_key import VARIABLE, bearer, new_key
 from glmstudio.chat.adapters import adapter_folder, adapter_name, check_base
+from glmstudio.chat.vllm.launch import prepare
 from glmstudio.errors import StudioError
 from glmstudio.files import opened, read_table, read_text, write_json, write_text
 from glmstudio.models import ready_model
@@ -26,9 +27,22 @@ from glmstudio.system import process
 from glmstudio.system.portable.signals import KILL, TERMINATE
 
 CONTROL = "GLMSTUDIO_SERVER_TOKEN"
+STUDIO, VLLM = ENGINES = ("studio", "vllm")
 _GRACE = 10.0
 _END = 40_000  # bytes of a log
 _TRACES = ("Traceback (most recent call last)", "Fatal Python error", "terminate called", "CUDA error")
+
+
+@dataclass(frozen=True)
+class HowToServe:
+    """By which engine, with which weights, and where: `device` as in `config.devices` for vLLM, as torch's for the
+    studio's own ("" leaves the choice to it). `python`: the Python that has vLLM, where it is to be another one."""
+
+    engine: str = STUDIO
+    bits: int = 16
+    dtype: str = "auto"
+    device: str = ""
+    python: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,8 @@ class ServerState:
     port: int = 0
     bits: int = 16
     problem: StudioError | None = None
+    engine: str = STUDIO
+    device: str = ""  # where vLLM was told to compute
 
 
 @dataclass(frozen=True)
@@ -86,23 +102,26 @@ class ModelServer:
         return replace(state, state="ready") if ready else state
 
     @staticmethod
-    def start(model: str, adapters: Sequence[str] = (), *, bits: int = 16, dtype: str = "auto") -> None:
+    def start(model: str, adapters: Sequence[str] = (), how: HowToServe | None = None) -> None:
         """Load a model with the results of runs or folders beside it; ends the one that was loaded. Returns at once.
 
-        Raises StudioError where the model is not whole or there is no such adapter.
+        Raises StudioError where the model is not whole, there is no such adapter, or the engine cannot have them.
         """
         ready_model(model)
         for adapter in adapters:
             check_base(model, adapter_folder(adapter))
+        how = settled(model, adapters, how)
         ModelServer.stop()
         port, run_id, key = process.free_port(), os.urandom(16).hex(), new_key()
-        command = serve_command(model, adapters, port=port, told=_told_file(), bits=bits, dtype=dtype)
+        command = serve_command(model, adapters, how, port=port, told=_told_file())
+        command += ["--growing"] * (how.engine == VLLM)
         make_home()
         write_text(_key_file(), key)
         with _log_file().open("wb") as log:
             child = spawn(command, log, run_id, key)
         identity = process.identify(child.pid)
-        about = {"model": model, "adapters": list(adapters), "port": port, "bits": bits, "run_id": run_id}
+        about = {"model": model, "adapters": list(adapters), "port": port, "bits": how.bits, "run_id": run_id}
+        about |= {"engine": how.engine, "device": how.device}
         write_json(_file(), about | {"identity": identity.to_json() if identity else None})
 
     @staticmethod
@@ -147,22 +166,40 @@ class ModelServer:
     @staticmethod
     def stop() -> None:
         """End the server and wait until it is gone; its memory is free then."""
-        identity = process.Identity.from_json(read_table(_file()).get("identity"))
+        about = read_table(_file())
+        identity = process.Identity.from_json(about.get("identity"))
         for number in (TERMINATE, KILL):
             if identity is not None and process.send(identity, number):
                 _wait_gone(identity)
+        if about.get("engine") == VLLM and isinstance(about.get("run_id"), str):
+            for each in process.with_cookie(about["run_id"]):  # its workers, if it had no time to end them
+                process.send(each, KILL)
         for file in (_file(), _key_file()):
             file.unlink(missing_ok=True)
 
 
+def settled(model: str, adapters: Sequence[str], how: HowToServe | None) -> HowToServe:
+    """How to serve, with the GPUs that vLLM will have. Raises StudioError for what the chosen engine cannot serve, with
+    what to do about it."""
+    how = how or HowToServe()
+    if how.engine != VLLM:
+        return how
+    if how.bits != 16:
+        raise StudioError("chat.vllm.bits")
+    return replace(how, device=prepare(model, adapters, device=how.device, python=how.python).device)
+
+
 def serve_command(
-    model: str, adapters: Sequence[str], *, port: int, told: Path, bits: int = 16, dtype: str = "auto"
+    model: str, adapters: Sequence[str], how: HowToServe | None = None, *, port: int, told: Path
 ) -> list[str]:
     """How a server is started. Raises StudioError for an adapter that is none."""
+    how = how or HowToServe()
     command = [sys.executable, "-m", "glmstudio.serve", "--model", model, "--port", str(port), "--told", str(told)]
     for adapter in adapters:
         command += ["--adapter", adapter]
-    return [*command, "--bits", str(bits), "--dtype", dtype]
+    command += ["--bits", str(how.bits), "--dtype", how.dtype, "--engine", how.engine]
+    command += ["--device", how.device] if how.device else []
+    return command + (["--engine-python", how.python] if how.python else [])
 
 
 def spawn(
@@ -212,13 +249,15 @@ def wait_until_ready(seconds: float) -> ServerState:
 def _written(about: dict[str, Any]) -> ServerState | None:
     """What `server.json` says was started; None where it says nothing that could have been."""
     model, port, bits = about.get("model"), about.get("port"), about.get("bits", 16)
+    engine, device = about.get("engine", STUDIO), about.get("device", "")
     if not isinstance(model, str) or type(port) is not int or not 0 < port < 65536:
         return None
     listed = about.get("adapters")
     adapters = tuple(each for each in listed if isinstance(each, str)) if isinstance(listed, list) else ()
     chosen = about.get("chosen")
     chosen = chosen if isinstance(chosen, str) else next(iter(adapters), "")
-    return ServerState("loading", model, adapters, chosen, port, bits if bits in (16, 8, 4) else 16)
+    known = ServerState("loading", model, adapters, chosen, port, bits if bits in (16, 8, 4) else 16)
+    return replace(known, engine=VLLM, device=str(device)) if engine == VLLM else known
 
 
 def _why(log: Path) -> StudioError:

@@ -17,7 +17,7 @@ from glmstudio.access.api_key import new_key
 from glmstudio.chat.adapters import adapter_folder, adapter_name
 from glmstudio.chat.available_tools import offered, toolless
 from glmstudio.chat.loop import CallEnded, CallStarted, ChatRequest, Decision, Finished, TextPart, converse
-from glmstudio.chat.model_server import RunningServer, loaded_at, serve_command, spawn
+from glmstudio.chat.model_server import HowToServe, RunningServer, loaded_at, serve_command, settled, spawn
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
 from glmstudio.models import ready_model
@@ -30,7 +30,7 @@ from glmstudio.words import say
 _PATIENCE = 600.0
 
 
-def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
+def ask_once(model: str, adapter: str | None, prompt: str, how: HowToServe | None = None) -> dict[str, Any]:
     """The answer to one question: `content`, the `calls` that led to it with their results, and the `messages`.
 
     Only tools that may always run are offered: nobody is there to be asked. Raises StudioError.
@@ -39,7 +39,7 @@ def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
     messages: list[dict[str, Any]] = []
     text = ""
     tools = [] if toolless(model, adapter or "") else offered(model, asking=False)
-    with own_server(model, [adapter] if adapter else []) as served:
+    with own_server(model, [adapter] if adapter else [], how) as served:
         question = [{"role": "user", "content": prompt}]
         asked = ChatRequest(served.port, served.models[-1], question, tools, key=served.key)
         for event in converse(asked):
@@ -55,7 +55,9 @@ def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
     return {"content": text, "calls": calls, "messages": messages}
 
 
-def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Callable[..., None]) -> int:
+def converse_in_terminal(
+    model: str, adapter: str | None, lang: str, show: Callable[..., None], how: HowToServe | None = None
+) -> int:
     """Ask and answer until the input ends. `show` is `print`."""
     without = toolless(model, adapter or "")
     tools = [] if without else offered(model)
@@ -67,7 +69,7 @@ def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Calla
         answer = input(f"  {say(lang, 'chat.terminal.allow', tool=tool.title(lang))} ").strip().lower()
         return Decision("run" if answer in ("y", "yes", "是", "好") else "refuse")
 
-    with own_server(model, [adapter] if adapter else []) as served:
+    with own_server(model, [adapter] if adapter else [], how) as served:
         messages: list[dict[str, Any]] = []
         show(say(lang, "chat.terminal.ready"))
         if without:
@@ -95,16 +97,17 @@ def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Calla
 
 
 @contextmanager
-def own_server(model: str, adapters: Sequence[str]) -> Iterator[RunningServer]:
+def own_server(model: str, adapters: Sequence[str], how: HowToServe | None = None) -> Iterator[RunningServer]:
     """A model server for this command alone, which is ended afterwards. Raises StudioError."""
     found = ready_model(model)
     for adapter in adapters:
         adapter_folder(adapter)
+    how = settled(model, adapters, how)
     port, run_id, key = process.free_port(), os.urandom(16).hex(), new_key()
     with tempfile.TemporaryDirectory() as kept, _terminated():
         told, log = Path(kept) / "told.json", Path(kept) / "log"
         # Whatever ends this thread, kill -9 too, ends the server that nobody else knows.
-        command = on_leash(serve_command(str(found.path), adapters, port=port, told=told))
+        command = on_leash(serve_command(str(found.path), adapters, how, port=port, told=told))
         with log.open("wb") as output:
             child = spawn(command, output, run_id, key, detached=False)
         try:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from glmstudio.cli.chat import engine_flags, how_to_serve
 from glmstudio.cli.terminal import command, json_flag, language, print_json, t
 from glmstudio.errors import StudioError
 
@@ -20,6 +21,7 @@ def add(commands: Any) -> None:
     score.add_argument("--model", default="demo", help=t("cli.model"))
     score.add_argument("--adapter", help=t("cli.adapter"))
     score.add_argument("--count", type=int, default=200, help=t("cli.score_count"))
+    engine_flags(score)
     json_flag(score)
 
 
@@ -67,7 +69,7 @@ def _calls(options: argparse.Namespace, facts: dict[str, Any] | None) -> int:
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{t('ui.score.going', done=done, total=total)}")
 
-    with own_server(options.model, [options.adapter] if options.adapter else []) as served:
+    with own_server(options.model, [options.adapter] if options.adapter else [], how_to_serve(options)) as served:
         result = score(options.file, served, count=max(1, options.count), tell=tell)
     if sys.stderr.isatty():
         sys.stderr.write("\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.cli.run_output import after_start
+from glmstudio.cli.script import TRAINING, print_training, refuse_machines
 from glmstudio.cli.terminal import command, complain, json_flag, language, print_json, t
 from glmstudio.errors import StudioError
 from glmstudio.units import duration, memory_bytes, size
@@ -33,7 +34,8 @@ def cluster_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", default="29400", metavar="PORT", help=t("cli.machines_port"))
     parser.add_argument("--least", default="", metavar="NUMBER", help=t("cli.machines_least"))
     parser.add_argument("--join-seconds", default="600", metavar="SECONDS", help=t("cli.machines_wait"))
-    parser.add_argument("--script", choices=("shell", "slurm"), help=t("cli.script"))
+    parser.add_argument("--script", choices=TRAINING, help=t("cli.script"))
+    parser.add_argument("--nodes", type=int, default=1, metavar="NUMBER", help=t("cli.script_nodes"))
 
 
 def holding(parser: argparse.ArgumentParser) -> None:
@@ -75,10 +77,11 @@ def _train(options: argparse.Namespace) -> int:
         if not equals:
             raise StudioError("cli.bad_set", pair=pair)
         changes[key.strip()] = value.strip()
+    refuse_machines(options)
     preset = load_preset(options.preset)
     request = RunRequest(preset, options.data, options.name, changes, _cluster(options))
     if options.script:
-        return _script(request, options.script)
+        return print_training(request, options)
     if options.plan:
         return _plan(request, as_json=options.json)
     preflight()
@@ -97,18 +100,6 @@ def _cluster(options: argparse.Namespace) -> Any:
     return make_cluster(
         split(options.machines), port=options.port, least=options.least, join_seconds=options.join_seconds
     )
-
-
-def _script(request: Any, kind: str) -> int:
-    """Print a script for all machines; whoever has it can join, for the code is in it."""
-    from glmstudio.cluster.join_code import new_code
-    from glmstudio.cluster.scripts import shell_script, slurm_script
-
-    if request.cluster is None:
-        raise StudioError("cluster.machines_needed")
-    first, code = request.parts(with_machines=kind == "shell"), new_code()
-    print((shell_script if kind == "shell" else slurm_script)(request.cluster, first, code), end="")
-    return 0
 
 
 def _plan(request: Any, *, as_json: bool) -> int:

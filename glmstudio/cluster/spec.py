@@ -170,6 +170,15 @@ def _port(given: str | int, wrong: list[StudioError]) -> int:
     return port
 
 
+def read_port(given: str | int) -> int:
+    """The port at which machines of a cluster meet, as it was typed. Raises StudioError."""
+    wrong: list[StudioError] = []
+    port = _whole(given, "port", (1024, 65534), wrong)
+    for each in wrong:
+        raise each
+    return port
+
+
 def _whole(given: str | int, what: str, bounds: tuple[int, int], wrong: list[StudioError], *, row: int = 0) -> int:
     """A whole number within bounds; 0 where it is none, which is noted in `wrong`."""
     text = str(given).strip()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from glmstudio import untrusted
 from glmstudio.cluster.join_code import read_code
-from glmstudio.cluster.scripts import join_line
+from glmstudio.cluster.scripts.shell_scripts import join_line
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table
 from glmstudio.rundir.machines import Cluster

@@ -33,12 +33,18 @@ def loaded_model() -> str | None:
 def chat_on(device: str) -> str | None:
     """The model that a chat holds on the device now."""
     model = loaded_model()
-    return model if model is not None and devices.overlap(device, chat_device()) else None
+    return model if model is not None and devices.overlap(device, _loaded_on()) else None
 
 
 def chat_device() -> str:
     """Where a chat loads its model: the first GPU, or the CPU."""
     return next((card.uuid for card in devices.cards()), devices.CPU)
+
+
+def _loaded_on() -> str:
+    """Where the loaded model is: vLLM may have several GPUs."""
+    told = read_table(paths().state / SERVER).get("device")
+    return told if isinstance(told, str) and told else chat_device()
 
 
 def refuse_held(device: str, *, chat_too: bool = True) -> None:

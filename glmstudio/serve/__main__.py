@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import os
+import signal
+import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 from glmstudio.access.api_key import VARIABLE, given_key, new_key
 from glmstudio.chat.adapters import named_folders
-from glmstudio.chat.model_server import CONTROL
+from glmstudio.chat.model_server import CONTROL, ENGINES, STUDIO, VLLM
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.jobs.presence import serving
@@ -45,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dtype", choices=DTYPES, default="auto")
     made.add_argument("--bits", type=int, choices=(16, 8, 4), default=16)
     made.add_argument("--device")
+    made.add_argument("--engine", choices=ENGINES, default=STUDIO, help="who computes the answers")
+    made.add_argument("--engine-python", default="", help="the Python that has vLLM")
+    made.add_argument("--growing", action="store_true", help=argparse.SUPPRESS)  # adapters may be added later
     made.add_argument("--graph", choices=("auto", "off"), default="auto", help="decode with CUDA graphs on a GPU")
     made.add_argument("--host", default=HERE, help="the address to listen at")
     made.add_argument("--token-file", type=Path, help="what requests have to carry; made and shown where none is given")
@@ -87,7 +93,46 @@ def _serve(options: argparse.Namespace) -> int:
         raise StudioError("chat.serve.key_seen", variable=VARIABLE)
     given = given_key(options.token_file)
     key, taken = given or new_key(), take(options.host, options.port)
+    if options.engine == VLLM:
+        return _serve_vllm(options, taken, key, shown=not given)
     service = load(options)
+    _answer(options, taken, key, service.application(), shown=not given)
+    return 0
+
+
+def _serve_vllm(options: argparse.Namespace, taken: socket.socket, key: str, *, shown: bool) -> int:
+    """Start the user's vLLM, and answer for it until either ends."""
+    from glmstudio.chat.vllm.launch import prepare
+    from glmstudio.serve.vllm.child_process import running
+    from glmstudio.serve.vllm.front import VllmFront
+
+    if options.bits != 16:
+        raise StudioError("chat.vllm.bits")
+    launch = prepare(
+        options.model, options.adapter, device=options.device or "", python=options.engine_python,
+        dtype=options.dtype, growing=options.growing,
+    )  # fmt: skip
+    gone = threading.Event()
+
+    def end() -> None:
+        gone.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # vLLM is ended on the way out
+    with running(launch) as server:
+        front = VllmFront(server, launch.name, launch.adapters, control=os.environ.get(CONTROL, ""))
+        server.when_gone(end)
+        try:
+            _answer(options, taken, key, front.application(), shown=shown)
+        except SystemExit:
+            if gone.is_set():
+                raise server.ended() from None
+            raise
+    return 0
+
+
+def _answer(options: argparse.Namespace, taken: socket.socket, key: str, service: Any, *, shown: bool) -> None:
+    """Let clients in until the process is to end; `shown`: nobody knows the key yet."""
     import uvicorn
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
@@ -98,11 +143,11 @@ def _serve(options: argparse.Namespace) -> int:
 
     port = open_up(taken)
     beyond = options.host not in (HERE, "localhost", "::1")
-    guarded = Guard(Keyed(service.application(), key), port, beyond=beyond, refusal=foreign())
+    guarded = Guard(Keyed(service, key), port, beyond=beyond, refusal=foreign())
     _tell(options.told, {"state": "ready"})
     sys.stderr.write(f"http://{options.host}:{port}/v1\n")
     sys.stderr.flush()
-    if not given:
+    if shown:
         sys.stdout.write(f"export OPENAI_API_KEY={key}\n")
         sys.stdout.flush()
     config = uvicorn.Config(
@@ -114,7 +159,6 @@ def _serve(options: argparse.Namespace) -> int:
         log_level="warning",
     )
     uvicorn.Server(config).run(sockets=[taken])
-    return 0
 
 
 def _tell(file: Path | None, what: dict[str, Any]) -> None:

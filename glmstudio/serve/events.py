@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from glmstudio.serve.token_scores import TokenScore
+if TYPE_CHECKING:  # before vLLM, the server runs without torch
+    from glmstudio.serve.token_scores import TokenScore
 
 
 class NoMemoryError(Exception):

@@ -1,4 +1,4 @@
-"""Run a command that ends with whoever started it: `python -m glmstudio.system.die_with_parent PARENT COMMAND...`.
+"""Run a command that ends with whoever started it: `python -I die_with_parent.py PARENT COMMAND...`, from any folder.
 
 torchrun has nothing of the kind, and its workers end with it (`glmstudio.train`): so nothing of a machine's part in a
 run outlives the process that answers for it there.
@@ -12,29 +12,34 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_GENTLY = "--gently"
 
 
-def main(parent: int, command: list[str]) -> None:
+def main(parent: int, command: list[str], *, gently: bool = False) -> None:
     """Become the command; where the parent is gone already, end."""
-    tie()
+    tie(gently=gently)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
     os.execv(command[0], command)
 
 
-def tie() -> None:
-    """End this process with the thread that started it, also over an exec; Linux alone knows this."""
+def tie(*, gently: bool = False) -> None:
+    """End this process with the thread that started it, also over an exec; Linux alone knows this. `gently`: by
+    SIGTERM, for a program that has children of its own to end."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM if gently else signal.SIGKILL)
 
 
-def on_leash(command: list[str]) -> list[str]:
+def on_leash(command: list[str], *, gently: bool = False) -> list[str]:
     """The command, to be started by the main thread of this process, with which it shall end; where that is not known,
     the command as it is."""
     if sys.platform != "linux":
         return command
-    return [sys.executable, "-m", "glmstudio.system.die_with_parent", str(os.getpid()), *command]
+    return [sys.executable, "-I", __file__, *[_GENTLY] * gently, str(os.getpid()), *command]
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    given = sys.argv[1:]
+    if mild := given[0] == _GENTLY:
+        given = given[1:]
+    main(int(given[0]), given[1:], gently=mild)

@@ -115,6 +115,13 @@ def with_cookie(value: str) -> list[Identity]:
     return [identity for pid in carriers if (identity := identify(pid))]
 
 
+def in_session(session: int) -> list[Identity]:
+    """Every process of a session, whatever became of their parents; none where the system knows no sessions."""
+    if not hasattr(os, "getsid"):
+        return []
+    return [identity for pid in psutil.pids() if _session(pid) == session and (identity := identify(pid))]
+
+
 def environment(pid: int) -> dict[str, str]:
     """The variables that a process of this user was started with; empty for others' and for ended ones."""
     try:
@@ -158,6 +165,13 @@ def free_port(preferred: int = 0) -> int:
             port: int = probe.getsockname()[1]
         if port_is_free(port):
             return port
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return -1
 
 
 @cache

@@ -39,6 +39,20 @@ def new_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
+def exports_folder() -> Path:
+    """Where the page puts exports."""
+    return paths().home / "exports"
+
+
+def free_folder(name: str, form: str, step: int | None = None) -> Path:
+    """A folder there for a new export of the run or model of that name, or of a run's checkpoint."""
+    base = f"{name}-{form}" + (f"-step{step}" if step is not None else "")
+    folder, number = exports_folder() / base, 2
+    while folder.exists():
+        folder, number = exports_folder() / f"{base}-{number}", number + 1
+    return folder
+
+
 def absolute(target: Path) -> Path:
     """The folder that a person named, with `~` and without `..`."""
     return Path(os.path.abspath(target.expanduser()))  # noqa: PTH100  links stay as they are

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -12,7 +12,9 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from glmstudio.chat.openai_messages import ProtocolError
-from glmstudio.serve.job_listener import Listener
+
+if TYPE_CHECKING:  # before vLLM, the server runs without torch
+    from glmstudio.serve.job_listener import Listener
 
 _LARGE_BODY, _LARGEST_BODY = 200_000, 4_000_000  # bytes
 _NOT_KEPT = {"cache-control": "no-store", "x-accel-buffering": "no"}

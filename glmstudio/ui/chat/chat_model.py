@@ -10,8 +10,12 @@ from typing import Any
 
 import gradio as gr
 
-from glmstudio.chat.model_server import LoadedModel, ModelServer, ServerState
+from glmstudio.chat.model_server import STUDIO, VLLM, HowToServe, LoadedModel, ModelServer, ServerState
+from glmstudio.chat.vllm.installation import has_vllm
 from glmstudio.errors import StudioError
+from glmstudio.models.exports.export_request import NATIVE
+from glmstudio.models.exports.model_export import export_model
+from glmstudio.models.exports.new_folder import free_folder
 from glmstudio.paths import paths
 from glmstudio.rundir.checkpoints import list_checkpoints
 from glmstudio.rundir.occupancy import chat_device, run_on
@@ -20,6 +24,8 @@ from glmstudio.ui.chat.chat_log import about
 from glmstudio.ui.framework.live import PageRenderer
 from glmstudio.ui.framework.markup import Html, busy, button, chip, problem, tag, terminal
 from glmstudio.ui.framework.ttl_cache import cached, clear_caches
+from glmstudio.ui.state.background import TASKS, BackgroundTask
+from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.choice import BITS, kept_text, model_in_use, models
 from glmstudio.ui.state.conversations import CONVERSATIONS
 from glmstudio.ui.state.page_state import ChatState
@@ -38,6 +44,7 @@ def build(page: PageRenderer) -> None:
     adapter = page.live(gr.Dropdown(elem_id="chat-adapter", choices=[], filterable=False), adapter_choices)
     rival = page.live(gr.Dropdown(elem_id="chat-rival", choices=[], filterable=False), rival_choices)
     bits = page.live(gr.Dropdown(elem_id="chat-bits", choices=[], filterable=False), bits_choices)
+    engine = page.live(gr.Dropdown(elem_id="chat-engine", choices=[], filterable=False), engine_choices)
     page.on(
         model.input,
         lambda chat, name: replace(chat, model=name or "", adapter="", rival=ALONE),
@@ -46,6 +53,7 @@ def build(page: PageRenderer) -> None:
     page.on(adapter.input, choose_adapter, inputs=[adapter])
     page.on(rival.input, lambda chat, name: replace(chat, rival=name), inputs=[rival])
     page.on(bits.input, lambda chat, chosen: replace(chat, bits=int(chosen)), inputs=[bits])
+    page.on(engine.input, lambda chat, chosen: replace(chat, engine=chosen or STUDIO), inputs=[engine])
     page.panel("server", render_server, act_server)
 
 
@@ -63,13 +71,32 @@ def act_server(chat: ChatState, data: dict[str, Any]) -> ChatState:
             SERVER.stop()
         elif data.get("act") in ("load", "load-anyway"):
             beside = data["act"] == "load-anyway"
-            load(chosen_model(chat), chosen_adapter(chat), bits=chat.bits, beside_run=beside)
+            load(chosen_model(chat), chosen_adapter(chat), how_to_serve(chat), beside_run=beside)
+        elif data.get("act") == "export-native":
+            export_and_load(chat)
     except StudioError as error:
         return replace(chat, problem=error)
     return replace(chat, problem=None)
 
 
-def load(model: str, adapter: str, *, bits: int = 16, beside_run: bool = False) -> None:
+def how_to_serve(chat: ChatState) -> HowToServe:
+    """What the dropdowns of the engine and the weights say."""
+    engine, _, cards = chosen_engine(chat).partition(":")
+    return HowToServe(engine, chat.bits if engine == STUDIO else 16, device=cards)
+
+
+def export_and_load(chat: ChatState) -> None:
+    """Write the model for transformers, which takes a while, and load it then."""
+    model, adapter, how = chosen_model(chat), chosen_adapter(chat), how_to_serve(chat)
+
+    def do(_: BackgroundTask) -> None:
+        export_model(model, NATIVE, free_folder(Path(model).name, NATIVE))
+        load(model, adapter, how)
+
+    TASKS.start(model, NATIVE, do)
+
+
+def load(model: str, adapter: str, how: HowToServe | None = None, *, beside_run: bool = False) -> None:
     """Load a model, and the result of a run on top of it. Raises StudioError; where a run trains on the same device,
     it is an error, too, unless somebody knows (`beside_run`)."""
     if not model:
@@ -77,7 +104,7 @@ def load(model: str, adapter: str, *, bits: int = 16, beside_run: bool = False) 
     if not beside_run and (run := run_on(chat_device())):
         raise StudioError("ui.chat.training_there", name=run.name)
     CONVERSATIONS.stop_all()
-    SERVER.start(model, [adapter] if adapter else [], bits=bits)
+    SERVER.start(model, [adapter] if adapter else [], how)
     clear_caches()
 
 
@@ -141,10 +168,39 @@ def bits_choices(lang: str, chat: ChatState) -> dict[str, Any]:
     return {"label": say(lang, "ui.chat.bits"), "choices": names, "value": chat.bits}
 
 
+def engine_choices(lang: str, chat: ChatState) -> dict[str, Any]:
+    """The studio, or vLLM where it is installed: on one GPU, or split over all of them."""
+    names = [(say(lang, "ui.chat.engine_studio"), STUDIO)]
+    if _vllm_here():
+        names.append((say(lang, "ui.chat.engine_vllm"), VLLM))
+        if (count := len(CHECKUP.gpus())) > 1:
+            names.append((say(lang, "ui.chat.engine_vllm_all", n=count), f"{VLLM}:all"))
+    return {
+        "label": say(lang, "ui.chat.engine"),
+        "choices": names,
+        "value": chosen_engine(chat),
+        "visible": len(names) > 1,
+    }
+
+
+def chosen_engine(chat: ChatState) -> str:
+    """What was chosen; else what the loaded model runs on."""
+    state = server_state()
+    wanted = chat.engine or (state.engine if state.state != "absent" else STUDIO)
+    return wanted if wanted in (STUDIO, VLLM, f"{VLLM}:all") and _vllm_here() else STUDIO
+
+
+@cached(5.0)
+def _vllm_here() -> bool:
+    return has_vllm()
+
+
 def render_server(lang: str, chat: ChatState) -> Html:
     """What is loaded, by the tensors in use, and the button that changes it."""
     state = server_state()
-    same = state.model == chosen_model(chat) and state.bits == chat.bits
+    wanted = how_to_serve(chat)
+    same = (state.model, state.bits, state.engine) == (chosen_model(chat), wanted.bits, wanted.engine)
+    exporting = TASKS.get(chosen_model(chat), NATIVE)
     look = {"absent": "waiting", "loading": "running", "ready": "good", "failed": "bad"}[state.state]
     words = _loaded_words(lang, chat, state)
     buttons: list[Html] = []
@@ -152,8 +208,15 @@ def render_server(lang: str, chat: ChatState) -> Html:
         buttons.append(button("load", say(lang, "ui.chat.load"), look="primary"))
     if chat.problem and chat.problem.key == "ui.chat.training_there":
         buttons = [button("load-anyway", say(lang, "ui.chat.load_anyway"))]
+    if chat.problem and chat.problem.key == "chat.vllm.not_exported":
+        buttons = [button("export-native", say(lang, "ui.chat.export_native"), look="primary")]
+    if exporting is not None and exporting.running:
+        buttons, words = [], say(lang, "ui.chat.exporting_native", what=_title(chosen_model(chat)))
+        look = "running"
     if state.state in ("ready", "loading"):
         buttons.append(button("unload", say(lang, "ui.chat.unload")))
+    problems = [state.problem] if state.problem else _gone(chat)
+    problems += [exporting.problem] if exporting is not None and exporting.problem else []
     rows = [tag("<dt>{name}</dt><dd>{about}</dd>", name=each.id, about=about(lang, each)) for each in loaded().values()]
     return tag(
         '<div class="gs-stack" data-keep="chat" data-kept="{kept}"><div>{chip}</div>{busy}{problems}'
@@ -161,8 +224,8 @@ def render_server(lang: str, chat: ChatState) -> Html:
         '<div class="gs-row">{buttons}</div></div>',
         kept=kept_text(chat),
         chip=chip(look, words),
-        busy=busy(words) if state.state == "loading" else "",
-        problems=[problem(lang, each) for each in ([state.problem] if state.problem else _gone(chat))],
+        busy=busy(words) if look == "running" else "",
+        problems=[problem(lang, each) for each in problems],
         rows=rows,
         buttons=buttons,
     )
@@ -195,6 +258,8 @@ def render_command(lang: str, chat: ChatState) -> Html:
     command = ["python", "launcher.py", "chat", "--model", chosen_model(chat)]
     if adapter := chosen_adapter(chat):
         command += ["--adapter", adapter]
+    if (engine := how_to_serve(chat).engine) != STUDIO:
+        command += ["--engine", engine]
     return terminal(lang, shlex.join(command), key="chat")
 
 

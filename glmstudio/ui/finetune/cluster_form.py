@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from glmstudio.cluster.join_code import new_code
-from glmstudio.cluster.scripts import shell_script, slurm_script
+from glmstudio.cluster.scripts.shell_scripts import shell_script, slurm_script
 from glmstudio.cluster.spec import MOST, make_cluster, own_addresses
 from glmstudio.errors import StudioError
 from glmstudio.rundir.machines import JOIN_SECONDS, PORT, Cluster

@@ -10,6 +10,7 @@ from glmstudio.chat.available_tools import toolless
 from glmstudio.chat.model_server import ModelServer
 from glmstudio.errors import StudioError, refused
 from glmstudio.knowledge.scoring import of_run
+from glmstudio.models.exports.new_folder import free_folder
 from glmstudio.rundir import queue_file
 from glmstudio.rundir.run import Run, find_run
 from glmstudio.runs.export import FORMS, export_run, learned
@@ -20,7 +21,6 @@ from glmstudio.ui.chat import chat_model, score_view
 from glmstudio.ui.chat.chat_side import shown_conversation
 from glmstudio.ui.chat.versus_view import act_versus
 from glmstudio.ui.runs import runs_view
-from glmstudio.ui.runs.downloads.export_file import free_folder
 from glmstudio.ui.runs.log_search import LONGEST_NEEDLE
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.choice import use_model

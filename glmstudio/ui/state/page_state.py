@@ -87,6 +87,7 @@ class ChatState:
     adapter: str = ""
     rival: str = "-"  # what is asked beside it; "" is the base, "-" nothing
     bits: int = 16
+    engine: str = ""  # who computes: "studio", "vllm", "vllm:all" (on all GPUs); "": nobody chose
     conversation: str = ""  # the one that is shown; "" is the one changed last
     edited: str = ""  # the turn whose question is being changed
     taught: str = ""  # the turn that is being kept for training, and which of its answers

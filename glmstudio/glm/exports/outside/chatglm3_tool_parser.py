@@ -50,8 +50,14 @@ def _arguments(call: str) -> str | None:
         return None
 
 
-def _read(text: str) -> tuple[str, list[tuple[str, str]]]:
-    """What an answer says, and its calls: names and arguments."""
+def _offered(request: Any) -> set[str] | None:
+    """The names of the tools that a request lists; None where it lists none."""
+    tools = getattr(request, "tools", None)
+    return {each.function.name for each in tools if getattr(each, "function", None)} if tools else None
+
+
+def _read(text: str, offered: set[str] | None = None) -> tuple[str, list[tuple[str, str]]]:
+    """What an answer says, and its calls: names and arguments. A name that was not offered is text."""
     text = _END.split(text, maxsplit=1)[0]
     said: list[str] = []
     calls: list[tuple[str, str]] = []
@@ -59,7 +65,7 @@ def _read(text: str) -> tuple[str, list[tuple[str, str]]]:
     for found in _CALL.finditer(text):
         code = found["call"]
         arguments = json.dumps({"code": code}) if found["name"] == "interpreter" else _arguments(code)
-        if arguments is None:
+        if arguments is None or (offered is not None and found["name"] not in offered):
             continue
         said.append(text[at : found.start()])
         calls.append((found["name"], arguments))
@@ -87,7 +93,7 @@ class ChatGLM3ToolParser(ToolParser):
 
     def extract_tool_calls(self, model_output: str, request: Any) -> Any:
         """Text and calls of a whole answer."""
-        text, calls = _read(model_output)
+        text, calls = _read(model_output, _offered(request))
         made = [
             _messages.ToolCall(type="function", function=_messages.FunctionCall(name=name, arguments=arguments))
             for name, arguments in calls
@@ -106,7 +112,7 @@ class ChatGLM3ToolParser(ToolParser):
     ) -> Any:
         """What is new: text as soon as it can be no call, a call once it is whole."""
         whole = _END.split(current_text, maxsplit=1)[0]
-        _, calls = _read(whole)
+        _, calls = _read(whole, _offered(request))
         if len(calls) > self.current_tool_id + 1:
             self.current_tool_id += 1
             name, arguments = calls[self.current_tool_id]

@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from glmstudio.paths import paths
+from glmstudio.models.exports.new_folder import exports_folder
 from glmstudio.runs.export import FORMS
 from glmstudio.ui.framework.zip_stream import folder_size, zip_stream
 from glmstudio.ui.runs.downloads.run_file import attached
@@ -30,20 +30,6 @@ class ExportFolder:
     def too_large(self) -> bool:
         """Whether it should rather be copied with rsync."""
         return self.size > MOST
-
-
-def exports_folder() -> Path:
-    """Where the page puts exports."""
-    return paths().home / "exports"
-
-
-def free_folder(name: str, form: str, step: int | None = None) -> Path:
-    """A folder for a new export of the run of that name, or of its checkpoint."""
-    base = f"{name}-{form}" + (f"-step{step}" if step is not None else "")
-    folder, number = exports_folder() / base, 2
-    while folder.exists():
-        folder, number = exports_folder() / f"{base}-{number}", number + 1
-    return folder
 
 
 def exports_of(name: str) -> tuple[ExportFolder, ...]:

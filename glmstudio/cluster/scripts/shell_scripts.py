@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from glmstudio.cluster.join_code import VARIABLE
+from glmstudio.cluster.scripts.script_request import ServeScript
 from glmstudio.paths import ROOT
 from glmstudio.rundir.machines import Cluster
 
@@ -63,5 +64,17 @@ def slurm_script(cluster: Cluster, first: Sequence[str], code: str, more: Sequen
             f'NUMBER=$((SLURM_NODEID + 1)); if [ "$NUMBER" = 1 ]; then exec {begin}; fi; '
             f"exec {join}{''.join(' ' + shlex.quote(each) for each in more)}"
         ),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def slurm_server(asked: ServeScript) -> str:
+    """A script for `sbatch` that serves a model on one machine; its output says which."""
+    command = shlex.join([*asked.command, "--host", "0.0.0.0", "--port", str(asked.port)])  # noqa: S104  behind a key
+    lines = [
+        _HEAD, f"#SBATCH --job-name={asked.name}", "#SBATCH --nodes=1", "#SBATCH --ntasks-per-node=1",
+        *([f"#SBATCH --gpus-per-node={asked.cards}"] if asked.cards else []), _STRICT,
+        f"cd -- {shlex.quote(str(ROOT))}", f"export {asked.variable}={shlex.quote(asked.key)}",
+        f'echo "http://$(hostname -f):{asked.port}/v1"', f"exec {command}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
