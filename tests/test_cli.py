@@ -61,6 +61,21 @@ def test_data_check_says_once_what_many_records_have(tmp_path: Path) -> None:
     assert "Placeholders" in listed.stderr
 
 
+def test_data_check_of_mostly_bad_records_counts_what_it_does_not_list(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    bad = "".join(f'{{"prompt": "{number}"}}\n' for number in range(2500))
+    file.write_text('{"prompt": "x", "response": "y"}\n' + bad + "[]\n")
+    listed = json.loads(run("data", "check", str(file), "--json").stdout)
+    assert listed["records"] == 1
+    assert [each["line"] for each in listed["problems"]] == [*range(2, 1002), 2502]
+    assert listed["more"] == [{"file": str(file), "like_line": 1001, "count": 1500}]
+    lines = run("data", "check", str(file)).stdout.splitlines()
+    assert len(lines) == 10 + 1 + 1 + 1
+    assert lines[11].startswith(f"{file}:12: ")
+    assert "2,490 more, on lines 12, 13, 14" in lines[11]
+    assert lines[12] == "1 records can be trained on, 2501 cannot."
+
+
 def test_data_convert_counts(tmp_path: Path) -> None:
     source, target = tmp_path / "in.json", tmp_path / "out.jsonl"
     good = {"input": "a", "intermediate_steps": [], "Final Thought": "b", "output": "c"}

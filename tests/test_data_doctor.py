@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from glmstudio.data import problems
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER
+from glmstudio.data.problems import Problem
 from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.readers import json_text
 from glmstudio.data.records import DataCheck, check_file, read_examined
@@ -332,3 +336,16 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_values_against_their_schema(tmp_path: Path, schema: Any, value: Any, fine: bool) -> None:
     tools = [{"name": "f", "parameters": {"type": "object", "properties": {"v": schema}}}]
     assert (check(tmp_path, called(tools=tools, v=value)).problems == ()) == fine
+
+
+@given(kinds=st.lists(st.sampled_from("abc"), max_size=60), most=st.integers(1, 9))
+def test_a_tally_keeps_the_first_of_each_kind_and_counts_all(kinds: list[str], most: int) -> None:
+    found = [Problem("f", line, StudioError(kind), kind if kind == "a" else None) for line, kind in enumerate(kinds)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(problems, "KEPT", most)
+        tally = problems.ProblemTally.of(found)
+        assert tally.kept == [each for at, each in enumerate(found) if kinds[:at].count(each.reason.key) < most]
+        assert (tally.count, tally.fixable) == (len(kinds), kinds.count("a"))
+        assert {key: count for (_, key), count in tally.not_kept.items()} == {
+            kind: kinds.count(kind) - most for kind in set(kinds) if kinds.count(kind) > most
+        }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from glmstudio.cli.terminal import command, json_flag, language, print_json, t
 from glmstudio.errors import StudioError
 
 if TYPE_CHECKING:
-    from glmstudio.data.records import DataCheck, Problem
+    from glmstudio.data.problems import Problem, ProblemTally
+    from glmstudio.data.records import DataCheck
     from glmstudio.data.store import Store
 
 _ALIKE = 10  # problems of one kind in a file: so many are listed one by one
@@ -44,11 +45,13 @@ def _data_check(options: argparse.Namespace) -> int:
         if options.max_length is not None:
             raise StudioError("cli.limit_needs_model")
         check = _examined(options.file)
-        return _report(options, check.records, check.problems, check)
+        return _report(options, check.records, check.tally, check)
+    from glmstudio.data.problems import ProblemTally
+
     store = _prepared(Path(options.file), _model_folder(options.model), options.max_length)
     limit = options.max_length
-    problems = store.problems(limit)
-    status = _report(options, store.records - len(problems), problems, store)
+    tally = ProblemTally.of(store.each_problem(limit))
+    status = _report(options, store.records - tally.count, tally, store)
     if not options.json and len(store):
         print("\n".join(histogram(store.histogram(limit, bins=12), limit)))
     return status
@@ -69,35 +72,43 @@ def _prepared(source: Path, model_folder: Path, limit: int | None) -> Store:
         return prepare(source, model_folder, piece=limit or PIECE, tell=tell)
 
 
-def _report(options: argparse.Namespace, records: int, problems: Sequence[Problem], source: DataCheck | Store) -> int:
+def _report(options: argparse.Namespace, records: int, tally: ProblemTally, source: DataCheck | Store) -> int:
     if options.json:
-        told = [problem.to_json(language()) for problem in problems]
-        print_json({"format": source.form, "records": records, "problems": told})
+        print_json({"format": source.form, "records": records, **_as_json(tally)})
     else:
-        for line in _told(problems):
+        for line in _told(tally):
             print(line)
     for note in source.notes:  # beside the JSON, which only lists what keeps a training from starting
         print(f"{note.file}: {note.text(language())}", file=sys.stderr if options.json else sys.stdout)
     if not options.json:
-        print(t("cli.checked", records=records, problems=len(problems)))
-        if mendable := sum(problem.fix is not None for problem in problems):
-            print(t("cli.mendable", count=mendable))
-    return 1 if problems or not records else 0
+        print(t("cli.checked", records=records, problems=tally.count))
+        if tally.fixable:
+            print(t("cli.mendable", count=tally.fixable))
+    return 1 if tally.count or not records else 0
 
 
-def _told(problems: Sequence[Problem]) -> Iterator[str]:
+def _as_json(tally: ProblemTally) -> dict[str, Any]:
+    """The problems that are kept, and how many more there are of which of them."""
+    told = [problem.to_json(language()) for problem in tally.kept]
+    last = {problem.kind: said for problem, said in zip(tally.kept, told, strict=True)}
+    more = [{"file": kind[0], "like_line": last[kind]["line"], "count": n} for kind, n in tally.not_kept.items()]
+    return {"problems": told} | ({"more": more} if more else {})
+
+
+def _told(tally: ProblemTally) -> Iterator[str]:
     """The problems in their order; of many of one kind in a file the first few, and where the others are."""
     kinds: dict[tuple[str, str], list[Problem]] = {}
-    for problem in problems:
-        alike = kinds.setdefault((problem.file, problem.reason.key), [])
+    for problem in tally.kept:
+        alike = kinds.setdefault(problem.kind, [])
         alike.append(problem)
         if len(alike) <= _ALIKE:
             yield f"{problem.file}:{problem.line}: {problem.text(language())}"
-    for (file, _), alike in kinds.items():
+    for (file, key), alike in kinds.items():
         if more := alike[_ALIKE:]:
             lines = ", ".join(str(each.line) for each in more[:_SHOWN_LINES])
             lines += ", …" if len(more) > _SHOWN_LINES else ""
-            said = t("cli.alike", count=len(more), lines=lines, what=more[0].text(language()))
+            count = tally.counts[file, key] - _ALIKE
+            said = t("cli.alike", count=count, lines=lines, what=more[0].text(language()))
             yield f"{file}:{more[0].line}: {said}"
 
 

@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glmstudio.data.faults import ExaminedRecord
 from glmstudio.data.formats import format_of
 from glmstudio.data.mixture import read_examined
 from glmstudio.data.notes import Note, NoteCounter
+from glmstudio.data.problems import Problem, ProblemTally
 from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.data.readers.sources import source_files, total_size
@@ -24,24 +24,6 @@ from glmstudio.errors import StudioError
 __all__ = ["DataCheck", "Problem", "Record", "check_file", "read_examined", "read_records", "record_messages"]
 
 _LINES = 1 << 40  # more than a file has
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why one record cannot be used: the file, its line (counted from 1), the reason, and the fix if there is one."""
-
-    file: str
-    line: int
-    reason: StudioError
-    fix: str | None = None
-
-    def text(self, lang: str = "en") -> str:
-        """The reason as a sentence."""
-        return self.reason.what(lang)
-
-    def to_json(self, lang: str = "en") -> dict[str, Any]:
-        """As `data check --json` prints it."""
-        return {"file": self.file, "line": self.line, "reason": self.text(lang)}
 
 
 @dataclass(frozen=True)
@@ -59,9 +41,14 @@ class DataCheck:
     ("mixed" where there are several), and what there is to note about them that is no problem."""
 
     records: int
-    problems: tuple[Problem, ...]
+    tally: ProblemTally
     form: str = ""
     notes: tuple[Note, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Those that the tally keeps."""
+        return tuple(self.tally.kept)
 
 
 def check_file(path: str | Path, *, tell: Tell | None = None) -> DataCheck:
@@ -69,11 +56,11 @@ def check_file(path: str | Path, *, tell: Tell | None = None) -> DataCheck:
 
     `tell(share, records)` hears how far it is.
     """
-    records, problems = 0, list[Problem]()
+    records, read, tally = 0, 0, ProblemTally()
     seen, watch, forms = DuplicateFinder(), ProgressWatch(tell, total=total_size(path)), set[str]()
     noted = NoteCounter()
     for file, line, examined in read_examined(path, watch.moved):
-        watch.records = records + len(problems)
+        watch.records, read = read, read + 1
         watch.look(Path(path))
         forms |= {examined.form} if examined.mended is not None else set()
         noted.add(str(file), line, examined.notes)
@@ -83,8 +70,8 @@ def check_file(path: str | Path, *, tell: Tell | None = None) -> DataCheck:
         if problem is None:
             records += 1
         else:
-            problems.append(problem)
-    return DataCheck(records, tuple(problems), one_form(forms), noted.notes)
+            tally.add(problem)
+    return DataCheck(records, tally, one_form(forms), noted.notes)
 
 
 def one_form(forms: set[str]) -> str:

@@ -151,7 +151,13 @@ class Store:
 
     def problems(self, limit: int | None = None, first: int | None = None) -> list[Problem]:
         """What is wrong, in the order of the source; with a limit of tokens also what it cuts off or loses."""
-        return list(islice(self._all_problems(limit), first))
+        return list(islice(self.each_problem(limit), first))
+
+    def each_problem(self, limit: int | None = None) -> Iterator[Problem]:
+        """The same, one after the other, of however many records."""
+        told = self._told_problems()
+        numbered = merge(told, self._limit_problems(limit), key=lambda each: each[0]) if limit is not None else told
+        return (problem for _, problem in numbered)
 
     def problem_count(self, limit: int | None = None) -> int:
         """How many problems there are in all; one a record."""
@@ -178,11 +184,6 @@ class Store:
     def _span(self, row: int, end: int | None) -> slice:
         start, length = int(self.rows["offset"][row]), int(self.rows["length"][row])
         return slice(start, start + (length if end is None else min(end, length)))
-
-    def _all_problems(self, limit: int | None) -> Iterator[Problem]:
-        told = self._told_problems()
-        numbered = merge(told, self._limit_problems(limit), key=lambda each: each[0]) if limit is not None else told
-        return (problem for _, problem in numbered)
 
     def _told_problems(self) -> Iterator[tuple[int, Problem]]:
         with self._problems.open(encoding="utf-8") as lines:

@@ -2,7 +2,8 @@
 
 Generates multi-turn records of about 300 tokens, checks them, prepares them, each in a process of its own, and prints the
 seconds (of the clock and of the processor), the peak of the resident memory, and how long it takes to open the store again
-and to select from it. `--only-check` leaves out all that needs a vocabulary.
+and to select from it. `--only-check` leaves out all that needs a vocabulary; with `--bad` every record but one of a hundred
+has a problem.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from glmstudio.data.records import check_file
 def peak(): return int([l for l in open('/proc/self/status') if l.startswith('VmHWM')][0].split()[1]) * 1024
 before, began, busy = peak(), time.monotonic(), time.process_time()
 found = check_file(Path(sys.argv[1]), tell=lambda share, records: None)
-print(json.dumps({"records": found.records, "problems": len(found.problems), "seconds": time.monotonic() - began,
+print(json.dumps({"records": found.records, "problems": found.tally.count, "seconds": time.monotonic() - began,
                   "busy": time.process_time() - busy, "before": before, "peak": peak()}))
 """
 _PREPARE = """
@@ -62,14 +63,15 @@ def main() -> None:
     parser.add_argument("--model", default=str(VOCABULARY))
     parser.add_argument("--kind", choices=["json", "jsonl"], default="json")
     parser.add_argument("--only-check", action="store_true")
+    parser.add_argument("--bad", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, f"data.{options.kind}")
-        write(file, options.records)
+        write(file, options.records, bad=options.bad)
         size = file.stat().st_size
         checked = check(file, Path(folder, "home"))
         print(
-            f"{checked['records']:,} records, {size / 1e6:.0f} MB of {options.kind}: checked in {checked['seconds']:.1f} s "
+            f"{checked['records']:,} records, {checked['problems']:,} problems, {size / 1e6:.0f} MB of {options.kind}: checked in {checked['seconds']:.1f} s "
             f"({checked['busy']:.1f} s of the processor), peak {checked['peak'] / 1e6:.0f} MB, "
             f"{checked['before'] / 1e6:.0f} MB of it before"
         )
@@ -86,10 +88,13 @@ def main() -> None:
     )
 
 
-def write(file: Path, records: int, seed: int = 1) -> None:
+def write(file: Path, records: int, seed: int = 1, *, bad: bool = False) -> None:
     """Write a data set of multi-turn records, about 300 tokens each."""
     draw = random.Random(seed)
-    lines = (json.dumps(record(draw, number), ensure_ascii=False) for number in range(records))
+    made = (record(draw, number) for number in range(records))
+    if bad:
+        made = (spoiled(each, number) for number, each in enumerate(made))
+    lines = (json.dumps(each, ensure_ascii=False) for each in made)
     with file.open("w", encoding="utf-8") as out:
         if file.suffix == ".jsonl":
             out.writelines(f"{line}\n" for line in lines)
@@ -106,6 +111,14 @@ def record(draw: random.Random, number: int) -> dict[str, Any]:
         turns.append({"role": "user", "content": f"{number}: {_text(draw, 20)}?"})
         turns.append({"role": "assistant", "content": f"{_text(draw, 60)}."})
     return {"conversations": turns}
+
+
+def spoiled(whole: dict[str, Any], number: int) -> dict[str, Any]:
+    """The record with a fault that has no fix, one that has, or, once in a hundred, none."""
+    turns = whole["conversations"]
+    if number % 100 == 0:
+        return whole
+    return {"conversations": turns[1:] if number % 2 else turns[:-1]}
 
 
 def check(file: Path, home: Path) -> dict[str, Any]:
