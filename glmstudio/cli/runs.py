@@ -1,4 +1,4 @@
-"""Fine-tuning runs: list, show, stop, resume, export, metrics, report, rename, delete, and the queue."""
+"""Fine-tuning runs: list, show, stop, resume, export, publish, metrics, report, rename, delete, and the queue."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def add(commands: Any) -> None:
     export.add_argument("--type", dest="kind", default="", metavar="TYPE", help=t("cli.export_type"))
     export.add_argument("--step", type=int, metavar="STEP", help=t("cli.export_step"))
     export.add_argument("out", metavar="OUT", type=Path, help=t("cli.export_out"))
+    _publish_flags(_named(parts, "publish", _publish), forms[:4])
     metrics = _named(parts, "metrics", _metrics)
     metrics.add_argument("--to", required=True, choices=("csv", "tensorboard"), help=t("cli.metrics_to"))
     metrics.add_argument("out", metavar="OUT", type=Path, help=t("cli.metrics_out"))
@@ -51,6 +52,16 @@ def add(commands: Any) -> None:
     queue.add_argument("name", metavar="NAME", nargs="?", help=t("cli.queue_name"))
     queue.add_argument("--by", type=int, default=0, metavar="PLACES", help=t("cli.queue_by"))
     json_flag(queue)
+
+
+def _publish_flags(publish: argparse.ArgumentParser, forms: tuple[str, ...]) -> None:
+    publish.add_argument("--to", required=True, choices=("huggingface", "modelscope"), help=t("cli.publish_to"))
+    publish.add_argument("--repo", required=True, metavar="OWNER/NAME", help=t("cli.publish_repo"))
+    publish.add_argument("--as", dest="form", default="", choices=("", *forms), help=t("cli.publish_as"))
+    publish.add_argument("--type", dest="kind", default="", metavar="TYPE", help=t("cli.export_type"))
+    publish.add_argument("--step", type=int, metavar="STEP", help=t("cli.export_step"))
+    publish.add_argument("--public", action="store_true", help=t("cli.publish_public"))
+    publish.add_argument("--yes", action="store_true", help=t("cli.models_yes"))
 
 
 def _named(parts: Any, name: str, run: Any) -> argparse.ArgumentParser:
@@ -130,6 +141,22 @@ def _export(options: argparse.Namespace) -> int:
 
     folder = export_run(find_run(options.name), options.to, options.out, step=options.step, kind=options.kind)
     print(t("cli.exported", folder=folder))
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from glmstudio.models.hub.hubs import TITLES
+    from glmstudio.rundir.run import find_run
+    from glmstudio.runs.publishing.publish_run import Publication, checked, publish_run
+
+    run = find_run(options.name)
+    wanted = Publication(options.to, options.repo, options.form, not options.public, options.kind, options.step)
+    asked = checked(run, wanted)
+    values = {"name": run.name, "form": asked.form, "hub": TITLES[asked.hub], "repo": asked.repo}
+    question = t(f"cli.publish_confirm_{'private' if asked.private else 'public'}", **values)
+    if not options.yes and not confirmed(question):
+        return 1
+    print(t("cli.published", address=publish_run(run, asked)))
     return 0
 
 

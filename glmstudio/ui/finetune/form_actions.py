@@ -23,6 +23,7 @@ from glmstudio.ui.finetune import cluster_form, teach_actions
 from glmstudio.ui.finetune.own import own_actions
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.state.form_state import FormState, read_form, source_of
+from glmstudio.ui.state.lora_instead import with_lora
 from glmstudio.ui.state.page_state import FinetuneState, PageState
 from glmstudio.ui.state.runwatch import live_run
 
@@ -234,6 +235,12 @@ def _fields(data: dict[str, Any]) -> dict[str, str]:
     return {str(name): str(value) for name, value in fields.items()} if isinstance(fields, dict) else {}
 
 
+def _lora_instead(form: FinetuneState, _: dict[str, Any]) -> FinetuneState:
+    """LoRA in place of P-Tuning v2; the data stay."""
+    preset = read_form(form).preset
+    return with_lora(form, preset) if preset is not None else form
+
+
 _ACTIONS: dict[str, Callable[[FinetuneState, dict[str, Any]], FinetuneState]] = {
     "preset": _preset,
     "record": _record,
@@ -250,6 +257,7 @@ _ACTIONS: dict[str, Callable[[FinetuneState, dict[str, Any]], FinetuneState]] = 
     "measure-sharing": _measure,
     "share-prompts": _share_prompts,
     "card": _card,
+    "lora-instead": _lora_instead,
     "install-deepspeed": _install,
     "install-documents": _install,
     **cluster_form.ACTIONS,

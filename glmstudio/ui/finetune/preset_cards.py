@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from glmstudio.config.presets import read_presets
 from glmstudio.errors import StudioError
-from glmstudio.ui.framework.markup import Html, bar, chip, fold, problem, prose, tag
+from glmstudio.ui.framework.markup import Html, bar, button, chip, fold, problem, prose, tag
 from glmstudio.ui.framework.ttl_cache import cached
 from glmstudio.ui.state.form_state import read_form, source_of
+from glmstudio.ui.state.lora_instead import learns_prefix
 from glmstudio.ui.state.page_state import FinetuneState
 from glmstudio.ui.state.presets_here import PresetHere, presets_here
 from glmstudio.units import duration, memory_bytes
@@ -22,12 +23,22 @@ def render_presets(lang: str, form: FinetuneState) -> Html:
     first, mine, others = presets_here(found, facts=source_of(form) == "facts")
     chosen = found.preset.name if found.preset else None
     return tag(
-        '<fieldset class="gs-choice"><legend>{label}</legend>{first}{more}{others}{wrong}</fieldset>',
+        '<fieldset class="gs-choice"><legend>{label}</legend>{first}{more}{others}{prefix}{wrong}</fieldset>',
         label=say(lang, "ui.preset.label"),
         first=_cards(lang, first, chosen),
         more=_folded(lang, mine, "more", chosen),
         others=_folded(lang, others, "others", chosen),
+        prefix=_no_engine(lang) if learns_prefix(form, found.preset) else "",
         wrong=[problem(lang, error, kind="attention") for error in _wrong()[:_MOST_WRONG]],
+    )
+
+
+def _no_engine(lang: str) -> Html:
+    """A prefix stays in the studio; LoRA on the same data is one click away."""
+    return tag(
+        '<div class="gs-row gs-spread" data-key="prefix"><p class="gs-small">{text}</p>{go}</div>',
+        text=say(lang, "ui.preset.prefix"),
+        go=button("lora-instead", say(lang, "ui.preset.lora_instead"), look="quiet"),
     )
 
 

@@ -59,7 +59,14 @@ def _export(lang: str, known: RunSnapshot) -> Html:
         _forms(lang, known, None),
     ]
     if known.run.settings.get("method") == "ptuning_v2":
-        parts.append(tag('<p class="gs-small">{text}</p>', text=say(lang, "ui.next.prefix")))
+        parts.append(
+            tag(
+                '<div class="gs-problem gs-attention" role="note"><div><strong>{text}</strong>'
+                '<div class="gs-row">{go}</div></div></div>',
+                text=say(lang, "ui.next.prefix"),
+                go=button("lora-instead", say(lang, "ui.next.lora_instead"), run=known.name, go="finetune"),
+            )
+        )
     if good is not None:
         text = say(lang, "ui.next.export_best", step=good.step)
         parts += [tag('<p class="gs-small">{text}</p>', text=text), _forms(lang, known, good.step)]

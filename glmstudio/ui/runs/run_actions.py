@@ -20,11 +20,12 @@ from glmstudio.runs.start import advance
 from glmstudio.ui.chat import chat_model, score_view
 from glmstudio.ui.chat.chat_side import shown_conversation
 from glmstudio.ui.chat.versus_view import act_versus
-from glmstudio.ui.runs import runs_view
+from glmstudio.ui.runs import publish_view, runs_view
 from glmstudio.ui.runs.log_search import LONGEST_NEEDLE
 from glmstudio.ui.state.background import TASKS
 from glmstudio.ui.state.choice import use_model
 from glmstudio.ui.state.conversations import CONVERSATIONS
+from glmstudio.ui.state.lora_instead import again_with_lora
 from glmstudio.ui.state.page_state import ChatState, PageState, RunsState
 from glmstudio.ui.state.runwatch import WATCH
 
@@ -38,6 +39,8 @@ def act(state: PageState, data: dict[str, Any]) -> PageState:
     try:
         if data.get("act") == "chat":
             return replace(state, chat=_chat(state.chat, run, data))
+        if data.get("act") == "lora-instead":
+            return replace(state, finetune=again_with_lora(state.finetune, run))
         if act := _ACTIONS.get(str(data.get("act"))):
             return replace(state, runs=act(state.runs, run, data))
         return state
@@ -185,6 +188,9 @@ _ACTIONS: dict[str, Callable[[RunsState, Run, dict[str, Any]], RunsState]] = {
     "resume": _resume,
     "unload": _unload,
     "export": _export,
+    "publish-ask": publish_view.act,
+    "publish": publish_view.act,
+    "publish-drop": publish_view.act,
     "versus": _versus,
     "versus-again": _versus,
     "versus-all": _versus,

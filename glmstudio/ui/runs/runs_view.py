@@ -20,6 +20,7 @@ from glmstudio.ui.runs import (
     hardware_strip,
     log_view,
     machines_view,
+    publish_view,
     ranks_view,
     run_detail,
 )
@@ -92,6 +93,7 @@ def render_open(lang: str, runs_state: RunsState) -> Html:
         run_detail.render_curves(lang, known, reading),
         run_detail.render_samples(lang, reading),
         after_view.render_after(lang, known),
+        publish_view.render(lang, known, runs_state) if known.has_result else "",
         checkpoints_view.render_checkpoints(lang, known),
         log_view.render_log(lang, known, reading, runs_state.log_find),
         run_detail.render_keeping(lang, known),

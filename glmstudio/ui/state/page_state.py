@@ -7,6 +7,7 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.rundir.machines import Cluster
+from glmstudio.runs.publishing.publish_run import Publication
 
 Sentence = tuple[str, dict[str, Any]]  # its key and values
 
@@ -77,6 +78,8 @@ class RunsState:
     compared: tuple[str, ...] = ()  # runs laid over each other
     log_find: str = ""  # what the lines of the log that are shown have to hold
     all_runs: bool = False  # whether the list shows older ones, too
+    publishing: str = ""  # the run that is about to be published, once somebody says yes
+    publication: Publication | None = None  # and how
 
 
 @dataclass(frozen=True)
