@@ -12,7 +12,7 @@ import torch
 
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
-from glmstudio.glm.weights.layout import native_config
+from glmstudio.glm.weights.model_config import native_config
 from glmstudio.paths import DEMO
 from glmstudio.planning.memory import Computing, Need, WorstBatch, _Batch, need, trained
 from glmstudio.planning.model_shape import ModelShape, shape_of

@@ -22,7 +22,7 @@ from glmstudio.glm.kv_cache import GrowingCache
 from glmstudio.glm.lm_head import LMHead
 from glmstudio.glm.quantization import quantize
 from glmstudio.glm.weights.base_weights import native_model, set_angles
-from glmstudio.glm.weights.layout import native_config
+from glmstudio.glm.weights.model_config import native_config
 from glmstudio.planning.memory import Computing, WorstBatch, need
 from glmstudio.planning.model_shape import ModelShape
 from glmstudio.train.methods import METHODS
