@@ -43,10 +43,12 @@ FAMILIES = list(CONFIGS)
 PUBLISHED = {"glm-4-9b-chat": 500, "glm-4-9b-chat-1m": 10000}  # rope_ratio
 
 
-def theirs(family: str, *, seed: int = 0) -> Any:
+def theirs(family: str, **sizes: int) -> Any:
     """transformers' own model, in evaluation mode; its norms and biases are no ones and zeros."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     config = copy.deepcopy(CONFIGS[family])
+    for name, size in sizes.items():
+        setattr(config, name, size)
     model = (Glm4ForCausalLM if config.model_type == "glm4" else GlmForCausalLM)(config)
     with torch.no_grad():
         for each in model.parameters():
@@ -55,9 +57,11 @@ def theirs(family: str, *, seed: int = 0) -> Any:
     return model.eval()
 
 
-def write_family(family: str, folder: Path, *, form: str = "safetensors", shards: bool = False) -> Path:
+def write_family(
+    family: str, folder: Path, *, form: str = "safetensors", shards: bool = False, **sizes: int
+) -> Path:
     """Write the model of `theirs` as its publisher does; `form` "bin" for pickled tensors."""
-    model = theirs(family)
+    model = theirs(family, **sizes)
     if family not in PUBLISHED and form == "safetensors":
         model.save_pretrained(folder, max_shard_size="20KB" if shards else "1GB")
         _as_transformers_4(folder / "config.json")
@@ -65,7 +69,7 @@ def write_family(family: str, folder: Path, *, form: str = "safetensors", shards
     folder.mkdir(parents=True)
     state = dict(model.state_dict())
     state = published_tensors(state) if family in PUBLISHED else state
-    (folder / "config.json").write_text(json.dumps(_published(family) if family in PUBLISHED else _native(family)))
+    (folder / "config.json").write_text(json.dumps((_published if family in PUBLISHED else _native)(family, model.config)))
     names = list(state)
     parts = [names[::2], names[1::2]] if shards else [names]
     stem, end = ("pytorch_model", "bin") if form == "bin" else ("model", "safetensors")
@@ -80,8 +84,8 @@ def write_family(family: str, folder: Path, *, form: str = "safetensors", shards
     return folder
 
 
-def _native(family: str) -> dict[str, Any]:
-    config: dict[str, Any] = CONFIGS[family].to_dict()
+def _native(_: str, given: Any) -> dict[str, Any]:
+    config: dict[str, Any] = given.to_dict()
     rope = config.pop("rope_parameters")
     return config | {name: rope[name] for name in ("rope_theta", "partial_rotary_factor")}
 
@@ -93,8 +97,7 @@ def _as_transformers_4(file: Path) -> None:
     file.write_text(json.dumps(config | {name: rope[name] for name in ("rope_theta", "partial_rotary_factor")}))
 
 
-def _published(family: str) -> dict[str, Any]:
-    config = CONFIGS[family]
+def _published(family: str, config: Any) -> dict[str, Any]:
     return {
         "model_type": "chatglm",
         "padded_vocab_size": config.vocab_size,
