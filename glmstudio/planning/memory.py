@@ -180,7 +180,8 @@ class _Batch:
         layers = self.repeated * stream + (shape.layers - self.repeated) * self._layer(flows=True)
         if not self.repeated:
             layers += self._layer(flows=whole) - self._layer(flows=True)
-        angles = int(4 * shape.head_dim * shape.turned) * (self.tokens if self.settings.packing else -(-self.tokens // self.sequences))
+        positions = self.tokens if self.settings.packing else -(-self.tokens // self.sequences)
+        angles = int(4 * shape.head_dim * shape.turned) * positions
         return layers + stream + angles + self._prefix()
 
     def layer_work(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
@@ -90,7 +91,8 @@ def shape_of(model_folder: Path) -> ModelShape:
     missing = [name for name in names.values() if not isinstance(config.get(name), int)]
     if missing:
         raise StudioError("models.config_incomplete", file=str(file), names=", ".join(missing))
-    shape = ModelShape(**{own: int(config[name]) for own, name in names.items()})
+    sizes: dict[str, Any] = {own: int(config[name]) for own, name in names.items()}
+    shape = ModelShape(**sizes)
     if names is _PUBLISHED:
         return shape
     rope = config.get("rope_parameters")
