@@ -57,9 +57,7 @@ def theirs(family: str, **sizes: int) -> Any:
     return model.eval()
 
 
-def write_family(
-    family: str, folder: Path, *, form: str = "safetensors", shards: bool = False, **sizes: int
-) -> Path:
+def write_family(family: str, folder: Path, *, form: str = "safetensors", shards: bool = False, **sizes: int) -> Path:
     """Write the model of `theirs` as its publisher does; `form` "bin" for pickled tensors."""
     model = theirs(family, **sizes)
     if family not in PUBLISHED and form == "safetensors":
@@ -69,7 +67,9 @@ def write_family(
     folder.mkdir(parents=True)
     state = dict(model.state_dict())
     state = published_tensors(state) if family in PUBLISHED else state
-    (folder / "config.json").write_text(json.dumps((_published if family in PUBLISHED else _native)(family, model.config)))
+    (folder / "config.json").write_text(
+        json.dumps((_published if family in PUBLISHED else _native)(family, model.config))
+    )
     names = list(state)
     parts = [names[::2], names[1::2]] if shards else [names]
     stem, end = ("pytorch_model", "bin") if form == "bin" else ("model", "safetensors")

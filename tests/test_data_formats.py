@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from glmstudio.data.conversion import convert_toolalpaca
-from glmstudio.data.protocol.prompt import TOOL_PROMPT, Message, tools_message
 from glmstudio.data.readers.sources import MOST, source_files
 from glmstudio.data.readers.values import read_values
 from glmstudio.data.records import Record, check_file, read_records, record_messages
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import TOOL_PROMPT
+from glmstudio.families.message import Message, tools_message
 
 WEATHER = {
     "name": "get_weather",

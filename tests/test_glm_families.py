@@ -38,14 +38,6 @@ MAIN = ["glm-4-9b-chat", "glm-4-9b-0414", "glm-edge"]  # what differs in the mod
 OTHERS = [family for family in FAMILIES if family not in MAIN]
 
 
-@pytest.fixture(autouse=True)
-def _any_family(monkeypatch: pytest.MonkeyPatch) -> None:  # until folders of every family are recognised
-    def plain(folder: Path) -> dict[str, Any]:
-        return json.loads((folder / "config.json").read_text())
-
-    monkeypatch.setattr("glmstudio.glm.weights.base_weights.read_config", plain)
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     home = tmp_path_factory.mktemp("families")

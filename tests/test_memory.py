@@ -198,10 +198,9 @@ def test_what_autograd_keeps_is_what_is_planned(
 @pytest.mark.parametrize("given", METHODS)
 @pytest.mark.parametrize("family", ["glm-4-9b-0414", "glm-edge"])
 def test_what_autograd_keeps_of_other_families_is_what_is_planned(
-    family: str, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, given: dict[str, Any], tmp_path: Path
 ) -> None:
     """Two norms more in each block; heads that are turned whole, no biases, and a head that is the embedding."""
-    monkeypatch.setattr("glmstudio.glm.weights.base_weights.read_config", read_table_of)
     sizes = {"vocab_size": 1000, "hidden_size": 64, "intermediate_size": 200, "head_dim": 16}
     write_family(family, tmp_path / "model", **sizes)
     settings = Settings(prefix_length=6, batch_size=2, prefix_dropout=0.0, **given)
@@ -209,11 +208,6 @@ def test_what_autograd_keeps_of_other_families_is_what_is_planned(
         tmp_path / "model", settings, "float32", joined(rows_of(2, 50)), WorstBatch(100, 20, 2)
     )
     assert planned == pytest.approx(found, rel=0.01)
-
-
-def read_table_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return found
 
 
 @pytest.mark.parametrize("given", METHODS)
