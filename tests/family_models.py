@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import Glm4Config, Glm4ForCausalLM, GlmConfig, GlmForCausalLM
 
+from glmstudio.families.known import FAMILIES as KNOWN
 from glmstudio.glm.weights.layout import published_tensors
+from tests.rank_vocabulary import fast_file, ranks, write_ranks
 
 ROWS = 160  # of the embedding
 _SIZES: dict[str, Any] = {
@@ -81,6 +83,31 @@ def write_family(family: str, folder: Path, *, form: str = "safetensors", shards
         files |= dict.fromkeys(part, name)
     if shards:
         (folder / f"{stem}.{end}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    return folder
+
+
+MODELS = {  # of a family in text: the model, and whether its vocabulary is a file of ranks
+    "glm4": ("glm-4-9b-chat", True),
+    "glm4_0414": ("glm-4-9b-0414", False),
+    "glm_z1": ("glm-4-9b-0414", False),
+    "glm_edge": ("glm-edge", False),
+}
+
+
+def write_whole(name: str, folder: Path, **sizes: int) -> Path:
+    """Write a model of a family with a small vocabulary of its kind, and the ids of its special tokens."""
+    family, (model, ranked) = KNOWN[name], MODELS[name]
+    write_family(model, folder, **{"vocab_size": 640, "max_position_embeddings": 4096} | sizes)
+    if ranked:
+        write_ranks(folder)
+    else:
+        fast_file(folder, family)
+    ids = family.ids(len(ranks()))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"pad_token_id": ids[family.pad], "eos_token_id": [ids[each] for each in family.stops]}
+    if family.thinks:
+        config["_name_or_path"] = "zai-org/GLM-Z1-9B-0414"
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -187,7 +187,7 @@ def test_the_conversations_of_the_check_are_the_studios_turns() -> None:
     assert len(found) == 20
     for each in found:
         turns = to_turns(each["messages"], each["tools"])
-        assert each["turns"] == [[turn.role, turn.metadata, turn.content] for turn in turns]
+        assert each["turns"] == [turn.to_json() for turn in turns]
 
 
 def test_transformers_reads_answers_with_and_without_calls(demo: tuple[Tokenizer, PreTrainedTokenizerFast]) -> None:

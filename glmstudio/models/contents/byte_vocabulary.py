@@ -42,13 +42,13 @@ class ByteVocabulary:
         """Read `file`. Raises OSError and ValueError where it is no whole vocabulary."""
         tokens, model, pattern = _from_json(file) if file.suffix == ".json" else _from_ranks(file)
         self._tokens, self.size = tokens, len(tokens)
-        self._model = _pipeline(model, pattern)
+        self.pipeline = _pipeline(model, pattern)  # tokenizers' own object
         if self.decode(self.encode("A b 你好 🙂\n")) != "A b 你好 🙂\n":
             raise ValueError(file)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
-        ids: list[int] = self._model.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self.pipeline.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
