@@ -11,9 +11,10 @@ import torch
 from gguf import GGUFReader
 
 from glmstudio.chat.openai_messages import to_turns
-from glmstudio.data.protocol.prompt import Message, chat_ids
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message
 from glmstudio.glm.exports.chat_templates import chat_template, kept_apart
 from glmstudio.glm.exports.gguf_adapter import write_gguf_adapter
 from glmstudio.glm.exports.gguf_file import HIDES, rounded, write_gguf

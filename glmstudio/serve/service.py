@@ -20,9 +20,10 @@ from starlette.routing import Route
 
 from glmstudio.chat.openai_messages import ProtocolError, to_turns
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.protocol.prompt import chat_ids, is_text
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.families.message import is_text
 from glmstudio.files import short
 from glmstudio.serve.engine import Engine, GenerationJob
 from glmstudio.serve.events import JobFailed

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.protocol.prompt import INTERPRETER_PROMPT, TOOL_PROMPT
+from glmstudio.families.chatglm3 import INTERPRETER_PROMPT, TOOL_PROMPT
 from glmstudio.files import read_text
 from glmstudio.glm.exports.fast_tokenizer import HIDES
 from glmstudio.glm.exports.sentencepiece_file import EVERY_NAME

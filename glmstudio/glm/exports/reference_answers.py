@@ -16,8 +16,9 @@ import psutil
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.protocol.prompt import Message, chat_ids
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.families.message import Message
 from glmstudio.files import read_json
 from glmstudio.glm.adapters.lora import merge_lora
 from glmstudio.glm.exports.outside.transformers_check import answers

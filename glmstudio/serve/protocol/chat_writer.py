@@ -30,8 +30,8 @@ class Writer:
 
     def __init__(self, tokenizer: Tokenizer, asked: Request, job: GenerationJob) -> None:
         self._tokenizer, self._asked, self._job = tokenizer, asked, job
-        self._between = tokenizer.special["<|assistant|>"]
-        self._answer = AnswerParser(may_call=bool(asked.tools), tools=tool_names(asked.tools))
+        self._between = tokenizer.assistant
+        self._answer = AnswerParser(tokenizer.family, may_call=bool(asked.tools), tools=tool_names(asked.tools))
         self._stops = Stops(asked.stops)
         self._stream = TextStream(tokenizer)
         self._said = ""
