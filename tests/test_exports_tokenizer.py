@@ -89,7 +89,7 @@ def assert_same_ids(pair: tuple[Tokenizer, PreTrainedTokenizerFast], given: list
             typed = typed.replace(name, name[:-1] + HIDES + name[-1])
         ids = own.encode(each)
         assert other.backend_tokenizer.encode(typed, add_special_tokens=False).ids == ids, repr(each)
-        assert other.decode(ids) == own._pieces.decode(ids), repr(each)
+        assert other.decode(ids) == own._vocabulary._pieces.decode(ids), repr(each)
 
 
 @needs_vocabulary

@@ -262,6 +262,7 @@ def test_a_broken_tokenizer_json_is_refused_in_words(case: str, tmp_path: Path) 
     assert error.value.what() == f"The vocabulary {file} is cut off, or is not a vocabulary of this kind of model."
 
 
+@pytest.mark.slow
 def test_the_vocabulary_of_full_size_is_known_by_its_golden_texts(tmp_path: Path) -> None:
     folder = model_folder(tmp_path, "glm4")
     config = {"model_type": "chatglm", "padded_vocab_size": 151552}

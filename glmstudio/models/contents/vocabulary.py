@@ -33,7 +33,7 @@ def check_vocabulary(file: Path, family: Family | None = None) -> None:
         if os.fstat(stream.fileno()).st_size > LARGEST:
             raise StudioError("models.unreadable_file", file=str(file), reason=os.strerror(errno.EFBIG))
     if family is not None and (family.tokenizer == BYTE_BPE) != is_byte_bpe(file.parent):
-        raise StudioError("models.vocabulary_broken", file=str(file))
+        raise StudioError("models.vocabulary_form", file=str(file), family=family.title)
 
 
 def read_vocabulary(file: Path) -> PiecesVocabulary | ByteVocabulary:
