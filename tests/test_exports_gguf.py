@@ -121,7 +121,8 @@ def test_ids_of_chatglm3s_own_vocabulary() -> None:
     for _ in range(40):
         messages, listed = conversation(chance)
         turns = [
-            Message(turn.role, kept_apart(turn.content, HIDES), turn.metadata) for turn in written(to_turns(messages, listed))
+            Message(turn.role, kept_apart(turn.content, HIDES), turn.metadata)
+            for turn in written(to_turns(messages, listed))
         ]
         asked = {"messages": messages, "tools": listed or None}
         if "tool_calls" in str(messages) or listed:
