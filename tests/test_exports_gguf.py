@@ -28,6 +28,7 @@ from glmstudio.paths import DEMO
 from tests import adapters
 from tests.conversations import conversation, text
 from tests.vocabulary import VOCABULARY, needs_vocabulary
+from tests.written import written
 
 MODEL = DEMO / "model"
 IDS = [[5, 17, 40, 3, 99, 12, 7], [1537, 1539, 1542, 300]]
@@ -119,9 +120,8 @@ def test_ids_of_chatglm3s_own_vocabulary() -> None:
     tools, plain = (chat_template(tools=both, hides=HIDES) for both in (True, False))
     for _ in range(40):
         messages, listed = conversation(chance)
-        turns = [
-            Message(turn.role, kept_apart(turn.content, HIDES), turn.metadata) for turn in to_turns(messages, listed)
-        ]
+        said = written(to_turns(messages, listed))
+        turns = [Message(turn.role, kept_apart(turn.content, HIDES), turn.metadata) for turn in said]
         asked = {"messages": messages, "tools": listed or None}
         if "tool_calls" in str(messages) or listed:
             assert prompt_of(other, tools, asked) == chat_ids(own, turns)

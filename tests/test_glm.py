@@ -175,7 +175,10 @@ def spoil(folder: Path, how: str) -> None:
         ),
         ("no config", r"has no config\.json, so it is not a model\. Choose the folder"),
         ("half config", r"config\.json lacks the values num_layers\. Download this file again"),
-        ("other size", r"holds “transformer\..*”, which does not fit the model that this config\.json describes\. Download"),
+        (
+            "other size",
+            r"holds “transformer\..*”, which does not fit the model that this config\.json describes\. Download",
+        ),
         ("pickle", r"The file .*00002-of-00002\.bin cannot be read as plain weights\. Download this file again"),
         ("incomplete", r"are incomplete: \d+ tensors are missing, the first is “.*”\. Download the whole model"),
         ("bad json", r"The file .*pytorch_model\.bin\.index\.json is damaged\. Download this file again"),

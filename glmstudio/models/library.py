@@ -12,6 +12,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import read_json, write_json
 from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import catalogue, remove_id
+from glmstudio.models.contents.vocabulary import TOKENIZER_FILES
 from glmstudio.models.folder import check_folder, model_files
 from glmstudio.models.hub.partial_file import WORK
 from glmstudio.models.verify import content_problems, verify
@@ -98,7 +99,7 @@ def set_place(name: str, folder: Path) -> None:
 
 
 def add_folder(path: str) -> Model:
-    """Remember a folder of the user's. Raises StudioError unless it holds a whole ChatGLM3."""
+    """Remember a folder of the user's. Raises StudioError unless it holds a whole model."""
     folder = _folder(path.strip())
     if folder is None:
         raise StudioError("models.no_folder", folder=path.strip())
@@ -157,7 +158,7 @@ def delete_files(name: str) -> int:
 
 def _files_of(folder: Path) -> list[Path]:
     """The files that a model consists of, as the manifest or its own index names them; plain names only."""
-    names = {manifest.NAME, "config.json", "tokenizer.model", "tokenizer_config.json", *manifest.files(folder)}
+    names = {manifest.NAME, "config.json", *TOKENIZER_FILES, *manifest.files(folder)}
     with contextlib.suppress(StudioError, OSError):
         names |= {file.name for file in model_files(folder)}
     # The config goes last: without it the rest would be a folder that nobody recognises.
