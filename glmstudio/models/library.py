@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.families.recognition import family_of
 from glmstudio.files import read_json, write_json
 from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import catalogue, remove_id
@@ -179,7 +180,7 @@ def _model(name: str, folder: Path) -> Model:
     demo = name == DEMO_NAME
     known = catalogue().get(name)
     title = "GLM Studio demo" if demo else known.title if known else name
-    return Model(name, title, folder, "demo" if demo else "chatglm3", size, _problem(name, folder, size))
+    return Model(name, title, folder, "demo" if demo else family_of(folder).name, size, _problem(name, folder, size))
 
 
 def _problem(name: str, folder: Path, size: int) -> StudioError | None:
