@@ -120,10 +120,8 @@ def test_ids_of_chatglm3s_own_vocabulary() -> None:
     tools, plain = (chat_template(tools=both, hides=HIDES) for both in (True, False))
     for _ in range(40):
         messages, listed = conversation(chance)
-        turns = [
-            Message(turn.role, kept_apart(turn.content, HIDES), turn.metadata)
-            for turn in written(to_turns(messages, listed))
-        ]
+        said = written(to_turns(messages, listed))
+        turns = [Message(turn.role, kept_apart(turn.content, HIDES), turn.metadata) for turn in said]
         asked = {"messages": messages, "tools": listed or None}
         if "tool_calls" in str(messages) or listed:
             assert prompt_of(other, tools, asked) == chat_ids(own, turns)

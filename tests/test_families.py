@@ -14,15 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glmstudio.chat.openai_messages import to_turns
-from glmstudio.data.protocol.prompt import chat_ids, spelled, training_example
+from glmstudio.chat.sampling import Sampling
+from glmstudio.data.protocol.prompt import answer_text, chat_ids, spelled, training_example
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
 from glmstudio.errors import StudioError
 from glmstudio.families.family import Family
+from glmstudio.families.glm_z1 import thought_and_answer
 from glmstudio.families.known import FAMILIES
 from glmstudio.families.message import Message, tools_message
 from glmstudio.families.python_calls import CallError
 from glmstudio.families.recognition import family_by_config, family_of
 from glmstudio.models.contents.vocabulary import compare_vocabulary, read_vocabulary
+from glmstudio.serve.engine import GenerationJob
+from glmstudio.serve.events import NewToken
+from glmstudio.serve.protocol.chat_request import read_request
+from glmstudio.serve.protocol.chat_writer import Writer
 from tests.rank_vocabulary import KINDS, fast_file, model_folder, ranks, reference_ids, write_ranks
 from tests.templates import TEMPLATES
 
@@ -483,6 +489,49 @@ def test_a_thought_is_learned_only_in_the_last_answer_and_not_sent_again(tokeniz
     assert example.input_ids[: len(prompt)] == prompt  # the prompt of a chat is what was learned, id for id
     plain = training_example(tokenizer, [Message("user", "Q"), Message("assistant", "A", trained=True)])
     assert tokenizer.spell(plain.input_ids) == "[gMASK]<sop><|user|>\nQ<|assistant|>\nA<|endoftext|>"
+
+
+# ---- answers
+
+
+def answered(tokenizer: Tokenizer, *segments: str, **more: Any) -> tuple[str, dict[str, Any]]:
+    """What a client reads of an answer piece by piece, and the whole message."""
+    asked = read_request({"model": "m", "messages": [{"role": "user", "content": "Q"}], **more})
+    writer = Writer(tokenizer, asked, GenerationJob([1], Sampling(max_tokens=1000), lambda _: None))
+    ids = [index for segment in segments for index in (tokenizer.assistant, *tokenizer.encode(segment))][1:]
+    pieces = [piece for event in map(NewToken, [*ids, tokenizer.stop_ids[1]]) for piece in writer.take(event)]
+    pieces += writer.end().pieces
+    return "".join(piece for piece in pieces if isinstance(piece, str)), writer.message()
+
+
+def test_parallel_calls_are_read_with_their_arguments(tokenizers: dict[str, Tokenizer]) -> None:
+    tools = [{"type": "function", "function": TOOL}]
+    said, message = answered(
+        tokenizers["glm4_0414"], "\nI look.", 'rain\n{"city": "Oslo"}', 'rain\n{"city": "上海"}', tools=tools
+    )
+    assert (said, message["content"]) == ("I look.", "I look.")
+    assert [json.loads(each["function"]["arguments"]) for each in message["tool_calls"]] == [
+        {"city": "Oslo"},
+        {"city": "上海"},
+    ]
+
+
+def test_a_thought_is_shown_from_its_beginning_and_folded_on_the_page(tokenizers: dict[str, Tokenizer]) -> None:
+    tools = [{"type": "function", "function": TOOL}]
+    tokenizer = tokenizers["glm_z1"]
+    for more in ({}, {"tools": tools}):
+        said, message = answered(tokenizer, "\nwhy\n</think>\n\nNo.", **more)
+        assert said == message["content"] == "<think>\nwhy\n</think>\n\nNo."
+        assert thought_and_answer(said) == ("why", "No.")
+    said, message = answered(tokenizer, "\nI must look.\n</think>\n", 'rain\n{"city": "Oslo"}', tools=tools)
+    assert thought_and_answer(said) == ("I must look.", "")
+    assert message["tool_calls"][0]["function"]["name"] == "rain"
+    forced = {"type": "function", "function": {"name": "rain"}}
+    said, message = answered(tokenizer, 'rain\n{"city": "Oslo"}', tools=tools, tool_choice=forced)
+    assert (said, message["tool_calls"][0]["function"]["arguments"]) == ("", '{"city": "Oslo"}')
+    assert answer_text(tokenizer, tokenizer.encode("\nwhy\n</think>\nNo.")) == "\nNo."
+    assert thought_and_answer("<think>\nstill at it") == ("still at it", "")
+    assert thought_and_answer("No thought </think>") == ("", "No thought </think>")
 
 
 # ---- calls

@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from glmstudio.errors import StudioError
 from glmstudio.families.chatglm3 import CHATGLM3
 from glmstudio.families.family import Family
 from glmstudio.families.json_calls import read_json_call
+from glmstudio.families.known import FAMILIES
 from glmstudio.families.message import listed_tool, tools_message
 from glmstudio.families.python_calls import CallError
 from glmstudio.words import say
@@ -144,16 +146,12 @@ def score(
 
     Raises StudioError where the file has no question or the server refuses.
     """
-    asked = []
-    for question in questions(file):
-        asked.append(question)
-        if len(asked) == count:
-            break
-    if not asked:
-        raise StudioError("chat.no_questions", file=str(file))
     marks, changes, better = [ToolCounts(model) for model in there.models], [], [0, 0]
     timeout = httpx.Timeout(600, connect=5)
     with httpx.Client(trust_env=False, timeout=timeout, headers=bearer(there.key)) as client:
+        asked = list(islice(questions(file, _family(client, there.port)), count))
+        if not asked:
+            raise StudioError("chat.no_questions", file=str(file))
         for number, question in enumerate(asked):
             if tell is not None:
                 tell(number, len(asked))
@@ -169,6 +167,16 @@ def score(
     changes.sort(key=lambda each: each.better)  # what became worse is what must be seen
     answered = marks[0].right_tool[1] + marks[0].no_call[1]  # fewer than were asked for where somebody stopped it
     return ToolScore(str(file), answered, marks, changes[:_EXAMPLES], better[1], better[0])
+
+
+def _family(client: httpx.Client, port: int) -> Family:
+    """The family of the model behind a server, which tells it."""
+    try:
+        told = client.get(f"http://127.0.0.1:{port}/v1/models").json()
+        name = told["data"][0]["glmstudio"]["family"]
+    except (httpx.HTTPError, ValueError, LookupError, TypeError):
+        return CHATGLM3
+    return FAMILIES.get(str(name), CHATGLM3)
 
 
 def questions(file: Path, family: Family = CHATGLM3) -> Iterator[ToolQuestion]:

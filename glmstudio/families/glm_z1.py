@@ -16,6 +16,14 @@ _WHO = (
 )
 
 
+def thought_and_answer(text: str) -> tuple[str, str]:
+    """The thought with which a text begins, empty where it begins with none, and what is said behind it."""
+    if not text.startswith(BEGIN):
+        return "", text
+    thought, _, said = text.removeprefix(BEGIN).partition(END)
+    return thought.strip(), said.strip()
+
+
 class GlmZ1(Glm4):
     """How GLM-Z1 writes and reads."""
 

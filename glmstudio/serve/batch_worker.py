@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.protocol.prompt import answer_ids, chat_ids
+from glmstudio.data.protocol.prompt import answer_ids, answer_text, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError, refused
 from glmstudio.families.message import Message
@@ -75,7 +75,7 @@ class Worker:
                 self._write(file, tokenizer, answer, {"mark": mark, "key": questions[place]["key"]}, likely.get(place))
 
     def _write(self, file: Any, tokenizer: Tokenizer, answer: Generated, row: dict[str, Any], likely: Any) -> None:
-        row |= {"text": tokenizer.decode(answer.ids), "ended": answer.ended, "likelihood": likely}
+        row |= {"text": answer_text(tokenizer, answer.ids), "ended": answer.ended, "likelihood": likely}
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.flush()
         self._done += 1

@@ -51,6 +51,13 @@ def answer_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return _said(tokenizer, Frame("assistant", "", text))
 
 
+def answer_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """What was said behind a prompt of `chat_ids`: a tool's name or nothing, a line break, the rest. A thought is left
+    out."""
+    text, family = tokenizer.decode(ids), tokenizer.family
+    return f"\n{family.visible(text)}" if family.thinks else text
+
+
 def opening_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     """What stands before the first turn of the user: tools and system text, with the ids of a beginning."""
     return list(ids[: ids.index(tokenizer.user)]) if tokenizer.user in ids else tokenizer.start

@@ -16,6 +16,7 @@ from glmstudio.models.contents.byte_vocabulary import ByteVocabulary
 from glmstudio.models.contents.pieces_vocabulary import PiecesVocabulary
 from glmstudio.models.contents.weight_file import present, tensor_headers
 
+TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 EMBEDDINGS = ("embedding.word_embeddings.weight", "embed_tokens.weight")
 
 

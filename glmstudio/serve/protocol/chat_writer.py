@@ -35,6 +35,8 @@ class Writer:
         self._stops = Stops(asked.stops)
         self._stream = TextStream(tokenizer)
         self._said = ""
+        # Where the prompt ends with the beginning of the answer, that is part of what is shown.
+        self._begun = self._answer.push("" if asked.first else tokenizer.family.answer_begins)
         self._known = self._count = 0
         self._over = self._ended = False
 
@@ -49,9 +51,12 @@ class Writer:
         self._ended = event.id in self._tokenizer.stop_ids
         if self._ended:
             return []
+        begun, self._begun = self._begun, []
         if event.id != self._between:
-            return self._shown(self._answer.push(self._stream.push(event.id)))
-        pieces = self._end_segment()  # the model goes on in a new segment: a call after a thought, a second call
+            return self._shown(begun + self._answer.push(self._stream.push(event.id)))
+        pieces = (
+            self._shown(begun) + self._end_segment()
+        )  # the model goes on in a new segment: a call after a thought, a second call
         if self._answer.calls and self._asked.one_call:
             self._finish()
         return pieces
