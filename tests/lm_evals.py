@@ -18,8 +18,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.families.chatglm3 import CHATGLM3
 from glmstudio.files import write_json
-from glmstudio.models.contents.vocabulary import SPECIAL_TOKENS
 
 ASKED = ["glm_choice", "glm_text"]
 
@@ -38,8 +38,8 @@ def make_tokenizer(folder: Path) -> None:
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", "legacy": False})
     special = Tokenizer(folder).special
     made = AutoTokenizer.from_pretrained(folder)
-    made.add_tokens(list(SPECIAL_TOKENS), special_tokens=True)
-    assert made.convert_tokens_to_ids(list(SPECIAL_TOKENS)) == list(special.values())
+    made.add_tokens(list(CHATGLM3.special), special_tokens=True)
+    assert made.convert_tokens_to_ids(list(CHATGLM3.special)) == list(special.values())
     marks = [(name, special[name]) for name in ("[gMASK]", "sop")]
     made.backend_tokenizer.post_processor = TemplateProcessing(single="[gMASK] sop $A", special_tokens=marks)
     made.save_pretrained(folder)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from glmstudio.data.protocol.tool_calls import CallError, fenced, parse_call, render_call
+from glmstudio.families.python_calls import CallError, fenced, parse_call, render_call
 from glmstudio.syntax import module
 from tests.waiting import not_for_ever
 

@@ -102,6 +102,12 @@ def test_models_are_listed(home: Path) -> None:
         ("chatglm3-6b-base", "catalogue", "absent", False, None),
         ("chatglm3-6b-32k", "catalogue", "absent", False, None),
         ("demo", "demo", "ready", True, None),
+        ("glm-4-9b-chat", "catalogue", "absent", False, None),
+        ("glm-4-9b", "catalogue", "absent", False, None),
+        ("glm-4-9b-0414", "catalogue", "absent", False, None),
+        ("glm-z1-9b-0414", "catalogue", "absent", False, None),
+        ("glm-edge-1.5b-chat", "catalogue", "absent", False, None),
+        ("glm-edge-4b-chat", "catalogue", "absent", False, None),
     ]
 
 

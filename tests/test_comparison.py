@@ -15,9 +15,10 @@ from glmstudio.chat.comparison import Compared, ask_both, needs_loading
 from glmstudio.chat.kept_prompts import MOST, KeptPrompt, drop_prompt, keep_prompt, kept_prompts
 from glmstudio.chat.model_server import ModelServer
 from glmstudio.chat.whole_pair import PAIR, WholePair
-from glmstudio.data.protocol.prompt import Message, chat_ids
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message
 from glmstudio.files import read_table, write_json
 from glmstudio.models import ready_model
 from glmstudio.paths import paths

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from glmstudio.data.conversion import convert_toolalpaca
-from glmstudio.data.protocol.prompt import Message, chat_ids, tools_message, training_example
+from glmstudio.data.protocol.prompt import chat_ids, training_example
 from glmstudio.data.protocol.tokenizer import TextStream, Tokenizer
-from glmstudio.data.protocol.tool_calls import CallError, parse_call, render_call
 from glmstudio.data.records import Problem, Record, check_file, read_records, record_messages
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import TOOL_PROMPT
+from glmstudio.families.message import Message, tools_message
+from glmstudio.families.python_calls import CallError, parse_call, render_call
 from glmstudio.paths import DEMO
 from tests.vocabulary import BESIDE, GOLDEN, VOCABULARY, needs_vocabulary
 
@@ -32,7 +34,8 @@ def expected() -> dict[str, Any]:
 
 def as_message(turn: dict[str, Any]) -> Message:
     if "tools" in turn:
-        return tools_message(turn["tools"], turn["content"])
+        assert turn["content"].endswith(TOOL_PROMPT)
+        return tools_message(turn["tools"], turn["content"].removesuffix(TOOL_PROMPT).splitlines())
     return Message(turn["role"], turn["content"], turn.get("metadata", ""))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,10 @@ from hypothesis import strategies as st
 from glmstudio.chat.openai_messages import AnswerParser
 from glmstudio.data.faults import ExaminedRecord, examine
 from glmstudio.data.formats import ParsedConversation, conversations
-from glmstudio.data.protocol.prompt import Message, tools_message
-from glmstudio.data.protocol.tool_calls import render_call
 from glmstudio.data.readers.encodings import encoding_of
 from glmstudio.data.records import Record, check_file, read_examined, read_records
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message, tools_message
 from tests.documents import sheet
 
 CASES = Path(__file__).parent / "cases" / "data"
@@ -45,7 +45,13 @@ def answer(text: str) -> Message:
 
 
 def called(name: str, result: str, **arguments: Any) -> list[Message]:
-    return [Message("assistant", render_call(arguments), name, trained=True), Message("observation", result)]
+    call = Message("assistant", "", name, trained=True, arguments=arguments)
+    return [call, Message("observation", result)]
+
+
+def beside(call: Message, result: Message) -> list[Message]:
+    """A call in the same breath as the one before."""
+    return [replace(call, together=True), result]
 
 
 def messages_of(file: Path) -> list[list[Message]]:
@@ -326,7 +332,7 @@ def test_nulls_as_exports_have_them() -> None:
     assert problems_of(file) == [(6, "call_nulls", "nulls")]
     said = [("One?", "1"), ("Two?", "2"), ("Three?", "3"), ("Four?", "4"), ("Five?", "5")]
     assert messages_of(file)[:5] == [[user(asked), answer(due)] for asked, due in said]
-    assert mended_of(file)[6][2] == Message("assistant", render_call({"city": "Oslo"}), "rain", trained=True)
+    assert mended_of(file)[6][2] == called("rain", "", city="Oslo")[0]
 
 
 def test_only_nulls_that_a_tool_does_not_want_are_left_out() -> None:
@@ -343,13 +349,13 @@ def test_only_nulls_that_a_tool_does_not_want_are_left_out() -> None:
     found = one(record(a="x", b=None, c={"x": None, "y": None}, d=None, e=None))
     assert [(fault.reason.key, fault.fix) for fault in found.faults] == [("data.call_nulls", "nulls")]
     assert found.mended is not None
-    assert found.mended[2].content == render_call({"a": "x", "b": None, "c": {}})
+    assert found.mended[2].arguments == {"a": "x", "b": None, "c": {}}
 
 
 def test_arguments_that_are_encoded_twice() -> None:
     file = CASES / "double-encoded-arguments.jsonl"
     assert problems_of(file) == [(1, "call_twice", "decoded")]
-    assert mended_of(file)[1][2] == Message("assistant", render_call({"where": "here"}), "land", trained=True)
+    assert mended_of(file)[1][2] == called("land", "", where="here")[0]
 
 
 def test_lists_of_calls_other_roles_and_blank_tools() -> None:
@@ -357,7 +363,7 @@ def test_lists_of_calls_other_roles_and_blank_tools() -> None:
     assert check_file(file).problems == ()
     assert messages_of(file) == [
         [tools_message([RAIN]), user("Rain in Oslo and Rome?"), *called("rain", "no", city="Oslo"),
-         *called("rain", "yes", city="Rome"), answer("Only in Rome.")],
+         *beside(*called("rain", "yes", city="Rome")), answer("Only in Rome.")],
         [tools_message([RAIN]), user("Rain in Oslo?"), *called("rain", "no", city="Oslo"), answer("No.")],
         [user("Fog?"), answer("No.")],
     ]  # fmt: skip

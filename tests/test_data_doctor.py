@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from glmstudio.data import problems
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER
 from glmstudio.data.problems import Problem
-from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.readers import json_text
 from glmstudio.data.records import DataCheck, check_file, read_examined
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message
 from glmstudio.words import LANGUAGES
 
 ROLES = (

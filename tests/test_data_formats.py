@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from glmstudio.data.conversion import convert_toolalpaca
-from glmstudio.data.protocol.prompt import TOOL_PROMPT, Message, tools_message
 from glmstudio.data.readers.sources import MOST, source_files
 from glmstudio.data.readers.values import read_values
 from glmstudio.data.records import Record, check_file, read_records, record_messages
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message, tools_message
 
 WEATHER = {
     "name": "get_weather",
     "description": "Says the weather.",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
-CALL = Message("assistant", "```python\ntool_call(city='上海')\n```", "get_weather", trained=True)
+CALL = Message("assistant", "", "get_weather", trained=True, arguments={"city": "上海"})
+BESIDE = replace(CALL, together=True)
 
 
 def messages_of(folder: Path, *records: Any, name: str = "data.jsonl") -> list[list[Message]]:
@@ -98,9 +100,9 @@ OPENAI = {
 
 
 def test_openai_calls_find_their_results_by_id(tmp_path: Path) -> None:
-    tools = tools_message([WEATHER], f"Be brief.\n{TOOL_PROMPT}")  # as the chat puts a system text before tools
+    tools = tools_message([WEATHER], ["Be brief."])  # as the chat puts a system text before tools
     results = [Message("observation", "first"), Message("observation", "second")]
-    want = [tools, user("上海?"), CALL, results[0], CALL, results[1], answer("晴。")]
+    want = [tools, user("上海?"), CALL, results[0], BESIDE, results[1], answer("晴。")]
     assert messages_of(tmp_path, OPENAI) == [want]
 
 
@@ -129,7 +131,7 @@ def test_openai_old_function_calls_and_weights(tmp_path: Path) -> None:
 def test_a_call_at_the_end_needs_no_result(tmp_path: Path) -> None:
     record = {"messages": OPENAI["messages"][1:3], "tools": OPENAI["tools"]}
     (messages,) = messages_of(tmp_path, record)
-    assert messages[2:] == [CALL, Message("observation", ""), CALL, Message("observation", "")]
+    assert messages[2:] == [CALL, Message("observation", ""), BESIDE, Message("observation", "")]
 
 
 @pytest.mark.parametrize("tools", [[WEATHER], json.dumps([WEATHER]), [{"type": "function", "function": WEATHER}]])
@@ -148,7 +150,7 @@ def test_sharegpt_with_calls(tmp_path: Path, tools: Any, result: str) -> None:
     want = [tools_message([WEATHER]), user("上海?"), CALL, Message("observation", "晴"), answer("晴。")]
     assert messages_of(tmp_path, record) == [want]
     (with_system,) = messages_of(tmp_path, record | {"system": "Be brief."})
-    assert with_system[0] == tools_message([WEATHER], f"Be brief.\n{TOOL_PROMPT}")
+    assert with_system[0] == tools_message([WEATHER], ["Be brief."])
 
 
 def test_official_records_keep_two_system_messages(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from glmstudio.data.formats.plain import QUESTION_AND_ANSWER
-from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.readers import tables
 from glmstudio.data.records import Problem, check_file, read_records
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message
 from tests.documents import sheet
 
 PAIRS = [

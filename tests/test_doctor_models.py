@@ -114,7 +114,7 @@ def test_a_shard_of_several_that_is_missing_and_one_that_is_cut(folder: Path) ->
 def test_another_kind_of_model_and_a_damaged_description(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "llama"}))
-    assert broken() == [("model.files", f"The file {folder}/config.json describes Llama (type “llama”); the studio works with ChatGLM3.")]  # fmt: skip
+    assert broken() == [("model.files", f"The file {folder}/config.json describes Llama (type “llama”); the studio works with ChatGLM3, GLM-4-9B, GLM-Z1-9B and GLM-Edge.")]  # fmt: skip
     (folder / "config.json").write_text("{")
     assert broken() == [("model.files", f"The file {folder}/config.json is damaged.")]
     (folder / "config.json").write_bytes(POINTER)

@@ -11,9 +11,10 @@ import torch
 from gguf import GGUFReader
 
 from glmstudio.chat.openai_messages import to_turns
-from glmstudio.data.protocol.prompt import Message, chat_ids
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message
 from glmstudio.glm.exports.chat_templates import chat_template, kept_apart
 from glmstudio.glm.exports.gguf_adapter import write_gguf_adapter
 from glmstudio.glm.exports.gguf_file import HIDES, rounded, write_gguf
@@ -27,6 +28,7 @@ from glmstudio.paths import DEMO
 from tests import adapters
 from tests.conversations import conversation, text
 from tests.vocabulary import VOCABULARY, needs_vocabulary
+from tests.written import written
 
 MODEL = DEMO / "model"
 IDS = [[5, 17, 40, 3, 99, 12, 7], [1537, 1539, 1542, 300]]
@@ -118,9 +120,8 @@ def test_ids_of_chatglm3s_own_vocabulary() -> None:
     tools, plain = (chat_template(tools=both, hides=HIDES) for both in (True, False))
     for _ in range(40):
         messages, listed = conversation(chance)
-        turns = [
-            Message(turn.role, kept_apart(turn.content, HIDES), turn.metadata) for turn in to_turns(messages, listed)
-        ]
+        said = written(to_turns(messages, listed))
+        turns = [Message(turn.role, kept_apart(turn.content, HIDES), turn.metadata) for turn in said]
         asked = {"messages": messages, "tools": listed or None}
         if "tool_calls" in str(messages) or listed:
             assert prompt_of(other, tools, asked) == chat_ids(own, turns)

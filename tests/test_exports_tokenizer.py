@@ -15,16 +15,17 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from glmstudio.chat.openai_messages import AnswerParser, to_turns
-from glmstudio.data.protocol.prompt import Message, chat_ids, training_example
+from glmstudio.data.protocol.prompt import chat_ids, training_example
 from glmstudio.data.protocol.tokenizer import EOS, Tokenizer
-from glmstudio.data.protocol.tool_calls import render_call
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.message import Message
+from glmstudio.families.python_calls import render_call
 from glmstudio.files import read_json
 from glmstudio.glm.exports.chat_templates import RESPONSE_TEMPLATE, chat_template
 from glmstudio.glm.exports.fast_tokenizer import HIDES, fast_tokenizer
 from glmstudio.glm.exports.reference_answers import CONVERSATIONS
 from glmstudio.glm.exports.sentencepiece_file import read_pieces
-from glmstudio.models.contents.vocabulary import SPECIAL_TOKENS
 from glmstudio.paths import DEMO
 from tests.conversations import conversation, text, value
 from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
@@ -88,7 +89,7 @@ def assert_same_ids(pair: tuple[Tokenizer, PreTrainedTokenizerFast], given: list
             typed = typed.replace(name, name[:-1] + HIDES + name[-1])
         ids = own.encode(each)
         assert other.backend_tokenizer.encode(typed, add_special_tokens=False).ids == ids, repr(each)
-        assert other.decode(ids) == own._pieces.decode(ids), repr(each)
+        assert other.decode(ids) == own._vocabulary._pieces.decode(ids), repr(each)
 
 
 @needs_vocabulary
@@ -103,7 +104,7 @@ def test_ordinary_words_html_and_typed_names_are_plain_text(real: tuple[Tokenize
     for each in ("people", "philosophy", "<s>bold</s>", "<unk>", "[MASK] sop eop [sMASK]", "", " ", "a  b\n\n c"):
         assert other.encode(each, add_special_tokens=False) == own.encode(each)
     assert_same_ids(real, texts(1000, 2))
-    for name in SPECIAL_TOKENS:  # what the ids are called does not count, which they are does
+    for name in CHATGLM3.special:  # what the ids are called does not count, which they are does
         assert own.special[name] == other.convert_tokens_to_ids({"sop": "<sop>", "eop": "<eop>"}.get(name, name))
 
 
@@ -176,7 +177,7 @@ def test_2500_conversations(real: tuple[Tokenizer, PreTrainedTokenizerFast]) -> 
 
 def test_typed_role_names_are_their_letters(demo: tuple[Tokenizer, PreTrainedTokenizerFast]) -> None:
     own, other = demo
-    for name in (*SPECIAL_TOKENS, "<sop>", "<eop>", "<|pad|>", "<|bos|>", "<|endoftext|>"):
+    for name in (*CHATGLM3.special, "<sop>", "<eop>", "<|pad|>", "<|bos|>", "<|endoftext|>"):
         said = f"{name} a{name}{name}\n{name}"
         assert prompt(other, [{"role": "user", "content": said}]) == chat_ids(own, [Message("user", said)])
 
@@ -186,7 +187,7 @@ def test_the_conversations_of_the_check_are_the_studios_turns() -> None:
     assert len(found) == 20
     for each in found:
         turns = to_turns(each["messages"], each["tools"])
-        assert each["turns"] == [[turn.role, turn.metadata, turn.content] for turn in turns]
+        assert each["turns"] == [turn.to_json() for turn in turns]
 
 
 def test_transformers_reads_answers_with_and_without_calls(demo: tuple[Tokenizer, PreTrainedTokenizerFast]) -> None:

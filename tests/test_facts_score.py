@@ -14,7 +14,7 @@ import pytest
 
 from glmstudio.config.presets import load_preset
 from glmstudio.data.formats.facts import Fact
-from glmstudio.data.protocol.prompt import Message
+from glmstudio.families.message import Message
 from glmstudio.knowledge.asking import Asking, ModelAnswer, ModelUnderTest, QuestionToAsk
 from glmstudio.knowledge.exam import Question, exam
 from glmstudio.knowledge.materials import kept_questions, prompt_tools

@@ -169,10 +169,16 @@ def spoil(folder: Path, how: str) -> None:
         ("pointer", r"The file .*00002-of-00002\.bin is a placeholder of 6\d bytes; .* Download this file"),
         ("truncated", r"The file .*00002-of-00002\.bin is cut off or damaged\. Repair the model"),
         ("missing", r"The file .*00002-of-00002\.bin is missing\. Repair the model"),
-        ("foreign", r"config\.json describes Llama \(type “llama”\); the studio works with ChatGLM3\. Choose"),
+        (
+            "foreign",
+            r"config\.json describes Llama \(type “llama”\); the studio works with ChatGLM3, GLM-4-9B, GLM-Z1-9B and GLM-Edge\. Choose",
+        ),
         ("no config", r"has no config\.json, so it is not a model\. Choose the folder"),
         ("half config", r"config\.json lacks the values num_layers\. Download this file again"),
-        ("other size", r"holds “transformer\..*”, which does not fit ChatGLM3 with this config\.json\. Download"),
+        (
+            "other size",
+            r"holds “transformer\..*”, which does not fit the model that this config\.json describes\. Download",
+        ),
         ("pickle", r"The file .*00002-of-00002\.bin cannot be read as plain weights\. Download this file again"),
         ("incomplete", r"are incomplete: \d+ tensors are missing, the first is “.*”\. Download the whole model"),
         ("bad json", r"The file .*pytorch_model\.bin\.index\.json is damaged\. Download this file again"),

@@ -12,12 +12,14 @@ import torch
 
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
-from glmstudio.glm.weights.layout import native_config
+from glmstudio.glm.weights.model_config import native_config
 from glmstudio.paths import DEMO
 from glmstudio.planning.memory import Computing, Need, WorstBatch, _Batch, need, trained
+from glmstudio.planning.memory_fit import KNOWN
 from glmstudio.planning.model_shape import ModelShape, shape_of
 from glmstudio.train.batches import joined, padded
 from glmstudio.train.model_with_loss import ModelWithLoss
+from tests.family_models import CONFIGS, FAMILIES, theirs, write_family
 from tests.published import Shape as Published
 from tests.published import config_of, write_model
 from tests.trainer_helpers import prepared
@@ -49,6 +51,29 @@ def test_a_shape_is_read_from_either_layout(layout: str, tmp_path: Path) -> None
         config = native_config(config, "config.json").to_dict()
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert shape_of(tmp_path) == SIX_BILLION
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("chatglm3-6b", 6_243_584_000), ("glm-4-9b-chat", 9_399_951_360), ("glm-4-9b-chat-1m", 9_483_857_920),
+        ("glm-4-9b-0414", 9_400_279_040), ("glm-edge-1.5b-chat", 1_472_055_296), ("glm-edge-4b-chat", 4_145_925_120),
+    ],
+)  # fmt: skip
+def test_every_model_has_its_parameters(name: str, count: int) -> None:
+    assert KNOWN[name].parameters == count
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_shape_of_each_family_counts_its_model(family: str, tmp_path: Path) -> None:
+    write_family(family, tmp_path / "model")
+    shape = shape_of(tmp_path / "model")
+    assert shape.parameters == sum(each.numel() for each in theirs(family).parameters())
+    config = CONFIGS[family]
+    assert (shape.turned, shape.groups) == (
+        config.rope_parameters["partial_rotary_factor"],
+        config.num_key_value_heads,
+    )
 
 
 def test_the_count_is_that_of_the_model_and_of_what_learns() -> None:
@@ -167,6 +192,21 @@ def test_what_autograd_keeps_is_what_is_planned(
     settings = Settings(prefix_length=6, batch_size=2, prefix_dropout=0.0, packing=packing, **given)
     pack = joined(rows_of(2, 50)) if packing else padded(rows_of(2, 50))
     planned, found = planned_and_found(tmp_path, settings, dtype, pack, WorstBatch(100, 20, 2))
+    assert planned == pytest.approx(found, rel=0.01)
+
+
+@pytest.mark.parametrize("given", METHODS)
+@pytest.mark.parametrize("family", ["glm-4-9b-0414", "glm-edge"])
+def test_what_autograd_keeps_of_other_families_is_what_is_planned(
+    family: str, given: dict[str, Any], tmp_path: Path
+) -> None:
+    """Two norms more in each block; heads that are turned whole, no biases, and a head that is the embedding."""
+    sizes = {"vocab_size": 1000, "hidden_size": 64, "intermediate_size": 200, "head_dim": 16}
+    write_family(family, tmp_path / "model", **sizes)
+    settings = Settings(prefix_length=6, batch_size=2, prefix_dropout=0.0, **given)
+    planned, found = planned_and_found(
+        tmp_path / "model", settings, "float32", joined(rows_of(2, 50)), WorstBatch(100, 20, 2)
+    )
     assert planned == pytest.approx(found, rel=0.01)
 
 

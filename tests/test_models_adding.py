@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,15 +14,19 @@ from hypothesis import strategies as st
 from glmstudio.cli import main
 from glmstudio.errors import StudioError
 from glmstudio.models import actions
-from glmstudio.models.catalogue import catalogue
+from glmstudio.models.catalogue import catalogue, is_id
+from glmstudio.models.family import family_named
 from glmstudio.models.hub.id_lookup import add_from_hub
 from glmstudio.models.inventory import item
+from glmstudio.planning.model_shape import ModelShape
 from glmstudio.system import typed_path
 from glmstudio.system.typed_path import bare_path, from_windows
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.model.adding import add_from_path, render_answer
 from glmstudio.ui.model.model_cards import card
+from glmstudio.ui.model.model_step import render
 from glmstudio.ui.state.page_state import ModelState
+from glmstudio.words import has
 from tests.downloads import NAME, REPO, begin, wait
 from tests.fakes.hub import Hub
 from tests.fakes.published import make_model
@@ -187,3 +193,36 @@ def test_hubs_that_do_not_answer_are_no_proof(home: Path) -> None:
         add_from_hub("ann/mine")
     assert caught.value.key == "models.hub_unreachable"
     assert not any(entry.added for entry in catalogue().values())
+
+
+GLM4_9B = ModelShape(layers=40, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=151552)
+
+
+def test_more_models_are_offered_to_whoever_asks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = [entry for entry in catalogue().values() if entry.more]
+    assert [entry.title for entry in more] == [
+        "GLM-4-9B-Chat", "GLM-4-9B", "GLM-4-9B-0414", "GLM-Z1-9B-0414", "GLM-Edge-1.5B-Chat", "GLM-Edge-4B-Chat",
+    ]  # fmt: skip
+    for entry in more:
+        assert is_id(entry.modelscope)
+        assert is_id(entry.huggingface)
+        assert has(f"catalogue.{entry.name}.about")
+        assert family_named(entry.name) == ""
+    assert catalogue()["glm-4-9b-chat"].size_bytes == round(2 * GLM4_9B.parameters, -3)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=8 << 30))
+    clear_caches()
+    for lang, title, small, large in (
+        (
+            "en",
+            "More models (6)",
+            "Fits the main memory, 8.0 GiB; slow without a GPU",
+            "Larger than the main memory, 8.0 GiB",
+        ),
+        ("zh", "更多模型（6）", "本机内存（8.0 GiB）放得下；没有显卡，速度较慢", "超过本机内存（8.0 GiB）"),
+    ):
+        page = str(render(lang, ModelState()))
+        shown, folded = page.split('data-key="more-models"')
+        assert title in folded
+        assert [entry.title in shown for entry in more[:1]] == [False]
+        assert all(f'data-key="model-{entry.name}"' in folded for entry in more)
+        assert (folded.count(small), folded.count(large)) == (1, 4)

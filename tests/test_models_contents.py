@@ -29,6 +29,7 @@ from glmstudio.paths import DEMO
 from tests.vocabulary import VOCABULARY, needs_vocabulary
 
 MODEL = DEMO / "model"
+PUBLISHED = {"model_type": "chatglm", "padded_vocab_size": 65024}
 TENSORS = load_file(MODEL / "model.safetensors")
 NAMES = sorted(TENSORS)
 HALVES = [NAMES[: len(NAMES) // 2], NAMES[len(NAMES) // 2 :]]
@@ -75,12 +76,12 @@ def test_a_vocabulary_that_is_none_or_not_of_these_weights_is_found(folder: Path
     file = folder / "tokenizer.model"
     whole = file.read_bytes()
     wrong = {
-        whole[:12_000]: f"The vocabulary {file} is cut off or is not a SentencePiece vocabulary.",
+        whole[:12_000]: f"The vocabulary {file} is cut off, or is not a vocabulary of this kind of model.",
         b"<!DOCTYPE html><html><body>Please log in.</body></html>": f"The file {file} is a page of a website, not the "
         "file of that name: perhaps a login page or an error message.",
         b"\n <HTML><body>": f"The file {file} is a page of a website, not the file of that name: perhaps a login page or an "
         "error message.",
-        b'{"version": "1.0", "model": {}}': f"The vocabulary {file} is cut off or is not a SentencePiece vocabulary.",
+        b'{"version": "1.0", "model": {}}': f"The vocabulary {file} is cut off, or is not a vocabulary of this kind of model.",
         larger: f"The vocabulary {file} has 5009 tokens, and the weights beside it have 1600 rows for them: it belongs to "
         "another model.",
     }
@@ -108,16 +109,16 @@ def test_a_vocabulary_cut_anywhere_is_broken(at: int, tmp_path_factory: pytest.T
 @needs_vocabulary
 def test_chatglm3s_vocabulary_is_known_by_what_it_makes_of_texts(tmp_path: Path) -> None:
     published = VOCABULARY / "tokenizer.model"
-    compare_vocabulary(published, {"padded_vocab_size": 65024}, [])
+    compare_vocabulary(published, PUBLISHED, [])
     swapped = bytearray(published.read_bytes())
     first, second = (swapped.index(word.encode()) for word in ("你好", "北京"))
     swapped[first : first + 6], swapped[second : second + 6] = "北京".encode(), "你好".encode()
     (tmp_path / "tokenizer.model").write_bytes(swapped)
     with pytest.raises(StudioError) as error:
-        compare_vocabulary(tmp_path / "tokenizer.model", {"padded_vocab_size": 65024}, [])
+        compare_vocabulary(tmp_path / "tokenizer.model", PUBLISHED, [])
     assert error.value.key == "models.vocabulary_other"
     with pytest.raises(StudioError) as error:
-        compare_vocabulary(MODEL / "tokenizer.model", {"padded_vocab_size": 65024}, [])
+        compare_vocabulary(MODEL / "tokenizer.model", PUBLISHED, [])
     assert error.value.key == "models.vocabulary_size"
 
 

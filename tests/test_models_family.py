@@ -54,7 +54,6 @@ def refused(folder: Path) -> str:
 
 
 LOOKALIKES = {
-    "rows": ({"padded_vocab_size": 151552}, "GLM-4-9B"),
     "rows of another": ({"padded_vocab_size": 151552, "_name_or_path": "THUDM/codegeex4-all-9b"}, "CodeGeeX4-9B"),
     "vision": ({"vision_config": {"hidden_size": 8}}, "GLM-4V-9B"),
     "name": ({"_name_or_path": "THUDM/chatglm2-6b"}, "ChatGLM2-6B"),
@@ -69,8 +68,8 @@ def test_what_says_chatglm_and_is_another_is_named_on_every_way(case: str, tmp_p
     config, family = LOOKALIKES[case]
     folder = model(tmp_path / "folder", **config)
     assert refused(folder) == (
-        f"The folder {folder} holds {family}. Its config.json says “chatglm”, as ChatGLM3's does, but it is another model; "
-        "the studio works with ChatGLM3. Choose a folder with ChatGLM3-6B, ChatGLM3-6B-Base or ChatGLM3-6B-32K, or "
+        f"The folder {folder} holds {family}. Its config.json is like that of a model that works here, but it is another "
+        "model; the studio works with ChatGLM3, GLM-4-9B, GLM-Z1-9B and GLM-Edge. Choose a folder with one of these, or "
         "download one in the Model step. Downloading these files again does not help."
     )
 
@@ -79,13 +78,14 @@ def test_what_says_chatglm_and_is_another_is_named_on_every_way(case: str, tmp_p
     ("kind", "name", "family"),
     [
         ("qwen2", "Qwen/Qwen2.5-7B-Instruct", "QWEN2.5"), ("llama", None, "Llama"), ("glm4_moe", "zai-org/GLM-4.5-Air", "GLM-4.5-Air"),
-        ("glm4_moe_lite", None, "GLM-4.7-Flash"), ("glm_ocr", None, "GLM-OCR"), ("glm", None, "GLM-4-9B or GLM-Edge"),
+        ("glm4_moe_lite", None, "GLM-4.7-Flash"), ("glm_ocr", None, "GLM-OCR"), ("glm4v", None, "GLM-4.1V"),
     ],
 )  # fmt: skip
 def test_another_type_is_named_on_every_way(kind: str, name: str, family: str, tmp_path: Path, home: Path) -> None:
     folder = model(tmp_path / "folder", model_type=kind, _name_or_path=name)
     assert refused(folder).startswith(
-        f"The file {folder}/config.json describes {family} (type “{kind}”); the studio works with ChatGLM3."
+        f"The file {folder}/config.json describes {family} (type “{kind}”); the studio works with ChatGLM3, "
+        "GLM-4-9B, GLM-Z1-9B and GLM-Edge."
     )
 
 
@@ -110,11 +110,15 @@ def test_chatglm2_is_told_by_its_checksums(tmp_path: Path, home: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_glm_4_is_named_by_its_vocabulary(end: str, tmp_path: Path) -> None:
+def test_glm_4s_vocabulary_beside_other_weights_is_found(end: str, tmp_path: Path) -> None:
     folder = model(tmp_path / "glm4")
     ranks = "".join(f"{base64.b64encode(bytes([at])).decode()} {at}{end}" for at in range(256))
     (folder / "tokenizer.model").write_bytes(ranks.encode())
-    assert [problem.key for problem in verify(folder, full=True)] == ["models.lookalike"]
+    assert [str(problem) for problem in verify(folder, full=True)] == [
+        f"The vocabulary {folder}/tokenizer.model has 270 tokens, and the weights beside it have 1600 rows for them: it "
+        "belongs to another model. Copy the tokenizer.model of these weights here, or repair the model in the Model step or "
+        "with `python launcher.py models repair`."
+    ]
 
 
 QUANTISED: dict[str, tuple[dict[str, Any], dict[str, torch.Tensor], str]] = {
@@ -151,7 +155,7 @@ def test_weights_of_another_program_are_named(tmp_path: Path) -> None:
 def test_an_id_of_another_family_is_refused_before_its_gigabytes(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("zai-org/glm-4-9b-chat", "THUDM/chatglm2-6b", "Qwen/Qwen2.5-7B", "ZhipuAI/GLM-4.7-Flash"):
+    for name in ("zai-org/glm-4v-9b", "THUDM/chatglm2-6b", "Qwen/Qwen2.5-7B", "ZhipuAI/GLM-4.7-Flash"):
         assert main(["models", "add", name]) == 1
         assert f"“{name}” is " in capsys.readouterr().err
     assert add_id("someone/my-chatglm3-tuned").name == "my-chatglm3-tuned"

@@ -24,8 +24,8 @@ from glmstudio.units import memory_bytes
 
 def test_every_shipped_preset_is_parsed() -> None:
     files = sorted(SHIPPED_PRESETS.rglob("*.toml"))
-    assert len(files) == 22
-    assert len(list_presets()) == 22
+    assert len(files) == 56
+    assert len(list_presets()) == 56
     for file in files:
         name = file.relative_to(SHIPPED_PRESETS).with_suffix("").as_posix()
         preset = load_preset(name)
@@ -99,7 +99,13 @@ def test_errors_in_a_file_name_their_lines(tmp_path: Path) -> None:
     assert "第 4 行：没有名为 wrong_name 的设置。" in caught.value.what("zh")
 
 
-CARDS = {"24": 23.5, "16": 15.7, "12": 11.8}  # GiB that a card of that size has free, beside a desktop
+CARDS = {
+    "48": 47.0,
+    "24": 23.5,
+    "16": 15.7,
+    "12": 11.8,
+    "8": 7.6,
+}  # GiB that a card of that size has free, beside a desktop
 
 
 @pytest.mark.parametrize(
@@ -114,8 +120,22 @@ CARDS = {"24": 23.5, "16": 15.7, "12": 11.8}  # GiB that a card of that size has
         ("chatglm3-6b/smoke", "16"),
         ("chatglm3-6b-32k/ptuning_v2", "24"),
         ("chatglm3-6b-32k/lora", "24"),
+        *(
+            (f"{model}/{name}", card)
+            for model in ("glm-4-9b-chat", "glm-4-9b-0414")
+            for name, card in (
+                ("lora", "24"), ("lora_16gb", "16"), ("lora_12gb", "12"), ("ptuning_v2", "24"), ("ptuning_v2_16gb", "16"),
+                ("ptuning_v2_12gb", "12"), ("facts_lora", "24"), ("facts_lora_12gb", "12"),
+            )
+        ),
+        *((f"glm-z1-9b-0414/{name}", card) for name, card in (("lora", "24"), ("lora_16gb", "16"), ("lora_12gb", "12"), ("facts_lora", "24"))),
+        *((f"glm-edge-1.5b-chat/{name}", card) for name, card in (("lora", "8"), ("ptuning_v2", "8"), ("facts_lora", "8"), ("full", "48"))),
+        *(
+            (f"glm-edge-4b-chat/{name}", card)
+            for name, card in (("lora", "12"), ("lora_8gb", "8"), ("ptuning_v2", "12"), ("facts_lora", "12"), ("facts_lora_8gb", "8"))
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_preset_fits_the_card_that_it_is_made_for(preset: str, card: str, monkeypatch: pytest.MonkeyPatch) -> None:
     free = round(CARDS[card] * 1024)
     monkeypatch.setattr(devices, "cards", lambda: [Card(f"GPU-{n}", n, "a card", free, free) for n in range(8)])
@@ -123,6 +143,26 @@ def test_a_preset_fits_the_card_that_it_is_made_for(preset: str, card: str, monk
 
     assert found.need is not None
     assert (found.problem, found.place and found.place.device) == (None, "GPU-0")
+
+
+@pytest.mark.parametrize("name", ["lora_cpu", "facts_lora_cpu"])
+def test_a_laptop_with_16_gib_trains_the_smallest(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = SimpleNamespace(total=int(15.4 * 2**30), available=11 << 30)
+    monkeypatch.setattr(memory_fit.psutil, "virtual_memory", lambda: memory)
+    found = fit(load_preset(f"glm-edge-1.5b-chat/{name}").settings)
+    assert found.problem is None
+    assert found.need is not None
+    assert found.need.total < 11 << 30
+
+
+@pytest.mark.parametrize("model", ["glm-4-9b-chat", "glm-4-9b-0414", "glm-z1-9b-0414"])
+def test_a_whole_9b_is_sharded_over_four_large_gpus(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 79 * 1024
+    monkeypatch.setattr(devices, "cards", lambda: [Card(f"GPU-{n}", n, "a card", free, free) for n in range(4)])
+    found = fit(load_preset(f"{model}/full_fsdp").settings)
+    assert found.problem is None
+    assert found.need is not None
+    assert found.need.total < 68 << 30
 
 
 def test_a_preset_that_cannot_run_here_says_why_and_what_would(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,10 @@ from glmstudio.chat.openai_messages import (
     tool_names,
 )
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.protocol.prompt import INTERPRETER_PROMPT, TOOL_PROMPT, Message, chat_ids
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.families.chatglm3 import INTERPRETER_PROMPT, TOOL_PROMPT
+from glmstudio.families.message import Message
 from glmstudio.paths import DEMO
 from glmstudio.serve.engine import GenerationJob
 from glmstudio.serve.events import NewToken, PrefixHit
@@ -29,6 +31,7 @@ from glmstudio.serve.protocol.chat_request import read_request
 from glmstudio.serve.protocol.chat_writer import Done, Writer
 from glmstudio.serve.protocol.stops import Stops
 from tests.vocabulary import GOLDEN, VOCABULARY, needs_vocabulary
+from tests.written import written as as_written
 
 CUTS = settings(max_examples=100, deadline=None)
 DEMO_TOKENIZER = Tokenizer(DEMO / "model")
@@ -97,7 +100,7 @@ def test_results_stand_behind_their_calls_in_whatever_order_they_came() -> None:
         calling(call("f", "1", a=2)),
         result("1", "third"),
     ]
-    assert to_turns(messages) == [
+    assert as_written(to_turns(messages)) == [
         turn("user", "Q"),
         turn("assistant", "I look."),
         turn("assistant", "```python\ntool_call(a=1)\n```", "f"),
@@ -113,7 +116,9 @@ def test_results_stand_behind_their_calls_in_whatever_order_they_came() -> None:
 
 def test_a_call_without_result_and_one_with_a_used_name() -> None:
     """A call that never ran stays what the model said; two calls with one id take one result each at most."""
-    assert to_turns([calling(call("f", "1", a=1), call("g", "1", b=2)), result("1", "r"), turnless("user", "go")]) == [
+    assert as_written(
+        to_turns([calling(call("f", "1", a=1), call("g", "1", b=2)), result("1", "r"), turnless("user", "go")])
+    ) == [
         turn("assistant", "```python\ntool_call(a=1)\n```", "f"),
         turn("observation", "r"),
         turn("assistant", "```python\ntool_call(b=2)\n```", "g"),
@@ -140,11 +145,11 @@ def test_tools_stand_behind_what_the_user_wants_of_the_system() -> None:
         ensure_ascii=False,
     )
     asked = [turnless("system", "Be brief."), turnless("user", "Q"), turnless("developer", "And kind.")]
-    assert to_turns(asked, [tool]) == [
+    assert as_written(to_turns(asked, [tool])) == [
         turn("system", f"Be brief.\nAnd kind.\n{TOOL_PROMPT}\n{listed}"),
         turn("user", "Q"),
     ]
-    assert to_turns([turnless("user", "Q")], [tool["function"]]) == [
+    assert as_written(to_turns([turnless("user", "Q")], [tool["function"]])) == [
         turn("system", f"{TOOL_PROMPT}\n{listed}"),
         turn("user", "Q"),
     ]
@@ -153,18 +158,18 @@ def test_tools_stand_behind_what_the_user_wants_of_the_system() -> None:
 def test_the_code_interpreter_has_its_own_prompt_and_rounds() -> None:
     ran = calling(call("interpreter", "1", code="print(1)\nprint('```')"))
     messages = [turnless("user", "Q"), ran, result("1", "1\n```")]
-    assert to_turns(messages, CODE) == [
+    assert as_written(to_turns(messages, CODE)) == [
         turn("system", INTERPRETER_PROMPT),
         turn("user", "Q"),
         turn("assistant", "```python\nprint(1)\nprint('```')\n```", "interpreter"),
         turn("observation", "1\n```"),
     ]
-    (system, *_) = to_turns([turnless("system", "S"), turnless("user", "Q")], CODE)
+    (system, *_) = as_written(to_turns([turnless("system", "S"), turnless("user", "Q")], CODE))
     assert system == turn("system", f"S\n{INTERPRETER_PROMPT}")
     # Beside other tools it is one of the list, as the model knows only one system message.
     both = [*CODE, {"type": "function", "function": {"name": "f"}}]
     assert tool_names(both) == ["interpreter", "f"]
-    assert to_turns([turnless("user", "Q")], both)[0].content.startswith(f"{TOOL_PROMPT}\n[\n")
+    assert as_written(to_turns([turnless("user", "Q")], both))[0].content.startswith(f"{TOOL_PROMPT}\n[\n")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,7 @@ def test_the_code_interpreter_has_its_own_prompt_and_rounds() -> None:
 )
 def test_a_past_call_is_shown_as_the_model_writes_it_or_as_it_came(written: str, seen: str) -> None:
     past = {"id": "1", "type": "function", "function": {"name": "f\nevil", "arguments": written}}
-    assert to_turns([calling(past)]) == [turn("assistant", seen, "f")]
+    assert as_written(to_turns([calling(past)])) == [turn("assistant", seen, "f")]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\nb", "x" * 65, "\x00"])

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from glmstudio.chat.openai_messages import to_turns
 from glmstudio.chat.tool_score import questions
 from glmstudio.data.formats import ParsedConversation, conversations
-from glmstudio.data.protocol.prompt import INTERPRETER_PROMPT, chat_ids, training_example
+from glmstudio.data.protocol.prompt import chat_ids, training_example
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import INTERPRETER_PROMPT
 from glmstudio.paths import DEMO
+from tests.written import written
 
 TOKENIZER = Tokenizer(DEMO / "model")
 MANY = settings(max_examples=300, deadline=None)
@@ -84,7 +86,7 @@ arguments = given_arguments.map(json.dumps) | given_arguments | st.sampled_from(
 
 def learned_ids(found: ParsedConversation) -> tuple[list[int], list[int]]:
     """The ids of a record, and each place where a message of it begins to be learned: after its role's token."""
-    record = record_messages(found.record, found.intro)
+    record = record_messages(found.record, found.system)
     example = training_example(TOKENIZER, record)
     assistant = TOKENIZER.special["<|assistant|>"]
     places = [at + 1 for at, token in enumerate(example.input_ids) if token == assistant]
@@ -191,7 +193,7 @@ def test_the_code_interpreter_is_learned_as_it_is_asked(folder: Path) -> None:
     }
     (found,) = conversations(record)
     assert isinstance(found, ParsedConversation)
-    system, _, call, *_ = record_messages(found.record, found.intro)
+    system, _, call, *_ = written(record_messages(found.record, found.system))
     assert system.content == f"Be kind.\n{INTERPRETER_PROMPT}"
     assert (call.metadata, call.content) == ("interpreter", "```python\nprint(5)\n```")
     assert assert_same(record, folder) == 2

@@ -76,6 +76,7 @@ def test_models_and_health(client: OpenAI, port: int) -> None:
     assert [model.id for model in models] == ["demo", "soft", "low"]
     told = [model.model_dump()["glmstudio"] for model in models]
     assert [each["kind"] for each in told] == ["base", "prefix", "lora"]
+    assert {each["family"] for each in told} == {"chatglm3"}
     assert all(each["bits"] == 16 and each["dtype"] == "float32" and each["context"] == 2048 for each in told)
     assert client.models.retrieve("soft").model_dump()["parent"] == "demo"
     health = raw(port, "/health").json()

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.protocol.prompt import Message, chat_ids, tools_message
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.demo.world import World
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message, tools_message
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.decode import DecodeForward
 from glmstudio.glm.load import load_model

@@ -17,9 +17,10 @@ import httpx
 from glmstudio.access.api_key import bearer
 from glmstudio.chat.model_server import ModelServer, ServerState, wait_until_ready
 from glmstudio.chat.whole_pair import PAIR
-from glmstudio.data.protocol.prompt import Message, chat_ids
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message
 from glmstudio.files import read_table
 from glmstudio.models import ready_model
 from glmstudio.rundir.occupancy import chat_device, run_on

@@ -1,4 +1,4 @@
-"""Between OpenAI's chat messages and ChatGLM3's turns, both ways. Metadata is kept, so second calls work."""
+"""Between OpenAI's chat messages and a model's turns, both ways. Metadata is kept, so second calls work."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import json
 import re
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from glmstudio.data.protocol.prompt import INTERPRETER, Message, listed_tool, tools_intro, tools_message
-from glmstudio.data.protocol.tool_calls import (
-    CallError,
-    call_content,
-    fenced,
-    json_arguments,
-    parse_call,
-    read_arguments,
-)
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.family import Family
+from glmstudio.families.message import INTERPRETER, Message, listed_tool, tools_message
+from glmstudio.families.python_calls import CallError, read_arguments
 from glmstudio.files import whole_text
 
 MOST_CALLS = 128
@@ -34,7 +29,7 @@ class ProtocolError(ValueError):
 
 
 def to_turns(messages: Any, tools: Any = None) -> list[Message]:
-    """OpenAI messages (and tools) as ChatGLM3's turns. Raises ProtocolError."""
+    """OpenAI messages (and tools) as turns. Raises ProtocolError."""
     if not isinstance(messages, list) or not messages:
         raise ProtocolError("messages must be a non-empty list.", "messages")
     turns: list[Message] = []
@@ -51,10 +46,10 @@ def to_turns(messages: Any, tools: Any = None) -> list[Message]:
     listed = [_listed(tool, number) for number, tool in enumerate(tools or ())]
     if not listed:
         return turns
-    # ChatGLM3 knows one system message, the first; the tools stand in it, after what the user wants there.
+    # The tools stand first; what the user wants of the system is told beside them.
     system = [turn.content for turn in turns if turn.role == "system"]
     rest = [turn for turn in turns if turn.role != "system"]
-    return [tools_message(listed, tools_intro(system, listed)), *rest]
+    return [tools_message(listed, system), *rest]
 
 
 @dataclass(frozen=True)
@@ -86,6 +81,7 @@ class AnswerParser:
     (`may_call`). Anything else is the first line of a text, as after other trainers' templates.
     """
 
+    family: Family = CHATGLM3
     may_call: bool = True
     tools: Collection[str] | None = None
     text: str = ""
@@ -127,7 +123,7 @@ class AnswerParser:
             held = [self._segment.strip()]
             self.text += self._segment.strip()
         elif self._name:
-            arguments = _arguments(self._name, self._segment)
+            arguments = _arguments(self.family, self._name, self._segment)
             self.calls[-1]["function"]["arguments"] = arguments
             held = [Filled(len(self.calls) - 1, arguments)]
         self._segment, self._name, self._given = "", None, 0
@@ -150,16 +146,12 @@ def assistant_message(text: str, calls: Sequence[dict[str, Any]]) -> dict[str, A
     return message
 
 
-def _arguments(name: str, content: str) -> str:
+def _arguments(family: Family, name: str, content: str) -> str:
     """A call's arguments as JSON. What cannot be parsed is handed on as it is, as other servers do."""
     try:
-        arguments = parse_call(content)
+        arguments = family.read_call(name, content)
     except CallError:
-        bare = name == INTERPRETER
-        read = None if bare else json_arguments(content)
-        if read is None and not bare:
-            return content.strip()
-        arguments = {"code": fenced(content).strip("\n")} if read is None else read
+        return content.strip()
     try:
         # A model that escapes an emoji writes it as two halves.
         return whole_text(json.dumps(arguments, ensure_ascii=False))
@@ -187,14 +179,14 @@ def _turn(message: Any, number: int, calls: dict[str, list[Message]]) -> list[Me
     if len(asked) > MOST_CALLS:
         raise ProtocolError(f"A message may call at most {MOST_CALLS} tools.", f"messages[{number}].tool_calls")
     for place, call in enumerate(asked):
-        made = _past_call(call, number)
+        made = replace(_past_call(call, number), together=place > 0)
         name = call.get("id")
         calls[name if isinstance(name, str) and name not in calls else f"{number}.{place}"] = [made]
     return [Message("assistant", text)] if text or not asked else []
 
 
 def _result(message: dict[str, Any], number: int, calls: dict[str, list[Message]], turns: list[Message]) -> None:
-    """Put a tool's result behind the call that it names; in ChatGLM3's own words, behind what was said last."""
+    """Put a tool's result behind the call that it names; in a model's own words, behind what was said last."""
     seen = Message("observation", _text(message.get("content"), number))
     if message.get("role") != "tool":
         waiting = next((name for name, parts in calls.items() if len(parts) == 1), None)
@@ -228,7 +220,7 @@ def _past_call(call: Any, number: int) -> Message:
     bare = name == INTERPRETER and arguments is not None and isinstance(arguments.get("code"), str)
     if arguments is None or not (bare or all(map(str.isidentifier, arguments))):
         return Message("assistant", str(written), metadata=name)
-    return Message("assistant", call_content(name, arguments), metadata=name)
+    return Message("assistant", "", metadata=name, arguments=arguments)
 
 
 def _text(content: Any, number: int) -> str:

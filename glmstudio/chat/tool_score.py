@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ import httpx
 from glmstudio.access.api_key import bearer
 from glmstudio.chat.model_server import RunningServer
 from glmstudio.data.formats import ParsedConversation, conversations
-from glmstudio.data.protocol.prompt import listed_tool, tools_intro, tools_message
-from glmstudio.data.protocol.tool_calls import CallError, call_content, parse_call, render_call
-from glmstudio.data.protocol.turns import WRITTEN
+from glmstudio.data.protocol.turns import TOGETHER
 from glmstudio.data.readers.sources import source_files
 from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.family import Family
+from glmstudio.families.json_calls import read_json_call
+from glmstudio.families.known import FAMILIES
+from glmstudio.families.message import listed_tool, tools_message
+from glmstudio.families.python_calls import CallError
 from glmstudio.words import say
 
 MOST = 200
@@ -141,16 +146,12 @@ def score(
 
     Raises StudioError where the file has no question or the server refuses.
     """
-    asked = []
-    for question in questions(file):
-        asked.append(question)
-        if len(asked) == count:
-            break
-    if not asked:
-        raise StudioError("chat.no_questions", file=str(file))
     marks, changes, better = [ToolCounts(model) for model in there.models], [], [0, 0]
     timeout = httpx.Timeout(600, connect=5)
     with httpx.Client(trust_env=False, timeout=timeout, headers=bearer(there.key)) as client:
+        asked = list(islice(questions(file, _family(client, there.port)), count))
+        if not asked:
+            raise StudioError("chat.no_questions", file=str(file))
         for number, question in enumerate(asked):
             if tell is not None:
                 tell(number, len(asked))
@@ -168,27 +169,39 @@ def score(
     return ToolScore(str(file), answered, marks, changes[:_EXAMPLES], better[1], better[0])
 
 
-def questions(file: Path) -> Iterator[ToolQuestion]:
-    """Every decision in the conversations of a file or folder; records that cannot be used are left out."""
+def _family(client: httpx.Client, port: int) -> Family:
+    """The family of the model behind a server, which tells it."""
+    try:
+        told = client.get(f"http://127.0.0.1:{port}/v1/models").json()
+        name = told["data"][0]["glmstudio"]["family"]
+    except (httpx.HTTPError, ValueError, LookupError, TypeError):
+        return CHATGLM3
+    return FAMILIES.get(str(name), CHATGLM3)
+
+
+def questions(file: Path, family: Family = CHATGLM3) -> Iterator[ToolQuestion]:
+    """Every decision in the conversations of a file or folder, for a model of this family; records that cannot be used
+    are left out."""
     for each in source_files(file):
         for line, value in read_values(each):
             for found in () if isinstance(value, StudioError) else conversations(value):
                 if isinstance(found, ParsedConversation):
-                    yield from _decisions(found, line)
+                    yield from _decisions(found, line, family)
 
 
-def _decisions(found: ParsedConversation, line: int) -> Iterator[ToolQuestion]:
+def _decisions(found: ParsedConversation, line: int, family: Family) -> Iterator[ToolQuestion]:
     record: Any = found.record
     turns = record.get("conversations") if isinstance(record, dict) else None
-    messages, listed = _opening(found)
+    messages, listed = _opening(found, family)
     for number, turn in enumerate(turns if isinstance(turns, list) else ()):
         if not isinstance(turn, dict):
             return
         role, said = turn.get("role"), turn.get("content")
         if role == "tool" and isinstance(turn.get("name"), str) and isinstance(turn.get("parameters"), dict):
-            if turn.get("loss", True):
+            beside = turn.get(TOGETHER, False)
+            if turn.get("loss", True) and not (beside and family.parallel):
                 yield ToolQuestion(line, [*messages], listed, Act("", turn["name"], turn["parameters"]))
-            messages += _called(turn, number)
+            messages = _with_call(messages, turn, number) if beside else [*messages, *_called(turn, number)]
         elif role in ("system", "user", "assistant", "observation") and isinstance(said, str):
             follows = turns[number + 1] if isinstance(turns, list) and number + 1 < len(turns) else {}
             thought = isinstance(follows, dict) and follows.get("role") == "tool"
@@ -199,7 +212,7 @@ def _decisions(found: ParsedConversation, line: int) -> Iterator[ToolQuestion]:
             return
 
 
-def _opening(found: ParsedConversation) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _opening(found: ParsedConversation, family: Family) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What stands before the first turn: messages, and tools to offer. Asked must be what was learned, token for token,
     so tools that the server would list in other words go into the system text as the record has them."""
     record: Any = found.record
@@ -209,22 +222,24 @@ def _opening(found: ParsedConversation) -> tuple[list[dict[str, Any]], list[dict
     listed = [listed_tool(tool) for tool in tools] if isinstance(tools, list) else []
     turns = record.get("conversations")
     system = any(isinstance(turn, dict) and turn.get("role") == "system" for turn in turns or ())
-    fixed = tools_intro([], listed)  # the server's own sentence before such tools
-    if not listed or system or json.dumps(listed) != json.dumps(tools) or not found.intro.endswith(fixed):
-        return [{"role": "system", "content": tools_message(tools, found.intro).content}], []
-    before = found.intro.removesuffix(fixed)
-    messages = [{"role": "system", "content": before.removesuffix("\n")}] if before else []
+    if not listed or system or json.dumps(listed) != json.dumps(tools):
+        frames = family.frames(tools_message(tools, found.system))
+        return [{"role": frame.role, "content": frame.content} for frame in frames], []
+    messages = [{"role": "system", "content": "\n".join(found.system)}] if found.system else []
     return messages, [{"type": "function", "function": tool} for tool in listed]
+
+
+def _with_call(messages: list[dict[str, Any]], turn: dict[Any, Any], number: int) -> list[dict[str, Any]]:
+    """The messages with one call more in the last one that calls, and its result behind the others."""
+    (made, result), place = _called(turn, number), max(at for at, each in enumerate(messages) if "tool_calls" in each)
+    calls = [*messages[place]["tool_calls"], *made["tool_calls"]]
+    return [*messages[:place], messages[place] | {"tool_calls": calls}, *messages[place + 1 :], result]
 
 
 def _called(turn: dict[Any, Any], number: int) -> list[dict[str, Any]]:
     seen, name, arguments = turn.get("observation"), f"call_{number}", turn["parameters"]
     text = seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False)
-    learned = turn.get(WRITTEN) or render_call(arguments)
-    # A call that the server would write in another way than it was learned goes in as the text that it is.
-    same = call_content(turn["name"], arguments) == learned and all(map(str.isidentifier, arguments))
-    written = json.dumps(arguments, ensure_ascii=False) if same else learned
-    function = {"name": turn["name"], "arguments": written}
+    function = {"name": turn["name"], "arguments": json.dumps(arguments, ensure_ascii=False)}
     return [
         {"role": "assistant", "content": None, "tool_calls": [{"id": name, "type": "function", "function": function}]},
         {"role": "tool", "tool_call_id": name, "content": text},
@@ -266,10 +281,10 @@ def act_of(message: dict[str, Any], *, listed: bool = True) -> Act:
         return Act(function["arguments"], function["name"], arguments if isinstance(arguments, dict) else None)
     text = str(message.get("content") or "")
     name, _, rest = text.partition("\n")
-    if listed or "tool_call(" not in rest:
+    if listed or not ("tool_call(" in rest or rest.lstrip().startswith("{")):
         return Act(text)
     try:
-        return Act(rest, name.strip(), parse_call(rest))
+        return Act(rest, name.strip(), read_json_call(name.strip(), rest))
     except CallError:
         return Act(rest, name.strip())
 

@@ -117,4 +117,4 @@ def _check(made: dict[str, Any]) -> None:
     for found in conversations(made):
         if isinstance(found, StudioError):
             raise found
-        record_messages(found.record, found.intro)
+        record_messages(found.record, found.system)

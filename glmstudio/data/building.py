@@ -14,13 +14,14 @@ from typing import IO, Any
 from glmstudio.data.mixture import PLAIN, REHEARSAL, Mixture, read_examined
 from glmstudio.data.notes import NoteCounter
 from glmstudio.data.prepared import VERSION
-from glmstudio.data.protocol.prompt import Message, spelled
+from glmstudio.data.protocol.prompt import spelled
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.readers.cutting import Cutter
 from glmstudio.data.readers.sources import on_disk, sheet_name
 from glmstudio.data.records import DuplicateFinder, Problem, message_hash, one_form, problem_of
 from glmstudio.data.table import EXTRA, GENERAL, MAY_REPEAT, MENDED, PROSE, REPEATED, ROW, TOOLS
 from glmstudio.data.watch import ProgressWatch
+from glmstudio.families.message import Message
 from glmstudio.files import digest, write_json
 
 

@@ -10,10 +10,10 @@ from glmstudio.data.formats import Fault, ParsedConversation
 from glmstudio.data.formats.media import asks_about_media
 from glmstudio.data.formats.text import Document
 from glmstudio.data.notes import noticed
-from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.protocol.tool_schema import without_null_arguments, wrong_calls
 from glmstudio.data.protocol.turns import number_of, record_messages
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message
 from glmstudio.files import short
 
 _TEXTS = ("system", "user", "assistant", "observation")
@@ -60,7 +60,7 @@ def examine(conversation: ParsedConversation) -> ExaminedRecord:
 
 def _examine(conversation: ParsedConversation) -> ExaminedRecord:
     record, faults = _with_texts(conversation.record)
-    messages = record_messages(record, conversation.intro)
+    messages = record_messages(record, conversation.system)
     as_it_stands = None if faults or conversation.only_fixed else messages
     turns, found = _ordered(record["conversations"])
     turns, nulls = _without_nulls(turns, record.get("tools"))
@@ -71,7 +71,7 @@ def _examine(conversation: ParsedConversation) -> ExaminedRecord:
     if not found and not nulls:
         return ExaminedRecord(as_it_stands, tuple(faults), messages)
     try:
-        mended = record_messages(fixed, conversation.intro)
+        mended = record_messages(fixed, conversation.system)
     except StudioError:  # without its end, the record has nothing left to learn
         return ExaminedRecord(as_it_stands, tuple(replace(fault, fix=None) for fault in faults))
     return ExaminedRecord(as_it_stands, tuple(faults), mended)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from glmstudio.data.protocol.prompt import Message
 from glmstudio.errors import LazyText
+from glmstudio.families.message import Message
 from glmstudio.files import short
 
 KINDS = ("special_tokens", "placeholders", "calls_read", "nameless_column")

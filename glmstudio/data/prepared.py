@@ -15,12 +15,13 @@ from pathlib import Path
 
 from glmstudio.data.readers.sources import on_disk
 from glmstudio.errors import StudioError
+from glmstudio.families.recognition import family_of
 from glmstudio.files import digest
-from glmstudio.models.contents.vocabulary import check_vocabulary
+from glmstudio.models.contents.vocabulary import check_vocabulary, vocabulary_file
 from glmstudio.paths import paths
 from glmstudio.system.portable.locks import taken
 
-VERSION = 5  # of the files of a prepared dataset, and of what the examination finds
+VERSION = 6  # of the files of a prepared dataset, and of what the examination finds
 KEPT = 5
 _WEEK_S = 7 * 24 * 3600.0
 _DAY_S = 24 * 3600.0
@@ -36,7 +37,7 @@ def place() -> Path:
 def key_of(files: Sequence[Path], model_folder: Path, mark: str = "") -> str:
     """The name of a prepared dataset: another one for any other state of the files, tokenizer, format, or mixture
     (its `mark`)."""
-    vocabulary = model_folder / "tokenizer.model"
+    vocabulary = vocabulary_file(model_folder)
     parts = [f"glm studio data {VERSION} {mark}"]
     try:
         for file in files:
@@ -47,7 +48,7 @@ def key_of(files: Sequence[Path], model_folder: Path, mark: str = "") -> str:
     try:
         if vocabulary.is_file():
             check_vocabulary(vocabulary)
-        parts.append(sum_of(vocabulary))
+        parts.append(f"{sum_of(vocabulary)} {family_of(model_folder).name}")
     except OSError as error:
         raise StudioError("data.tokenizer_missing", file=str(vocabulary)) from error
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()

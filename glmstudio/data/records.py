@@ -13,13 +13,13 @@ from glmstudio.data.formats import format_of
 from glmstudio.data.mixture import read_examined
 from glmstudio.data.notes import Note, NoteCounter
 from glmstudio.data.problems import Problem, ProblemTally
-from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.data.readers.sources import source_files, total_size
 from glmstudio.data.readers.values import read_values
 from glmstudio.data.seen import SeenTable
 from glmstudio.data.watch import ProgressWatch, Tell
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message
 
 __all__ = ["DataCheck", "Problem", "Record", "check_file", "read_examined", "read_records", "record_messages"]
 
@@ -115,7 +115,7 @@ def problem_of(file: Path, line: int, examined: ExaminedRecord) -> Problem | Non
 
 def message_hash(messages: Sequence[Message]) -> int:
     """The same for conversations that teach the same, and in practice for no others: 64 bits."""
-    said = [[message.role, message.metadata, message.content, message.trained] for message in messages]
+    said = [[*message.to_json(), message.trained] for message in messages]
     return int.from_bytes(hashlib.blake2b(json.dumps(said).encode(), digest_size=8).digest(), "little")
 
 

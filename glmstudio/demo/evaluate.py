@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.protocol.prompt import Message, chat_ids, tools_message
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import PAD, Tokenizer
-from glmstudio.data.protocol.tool_calls import CallError, parse_call
 from glmstudio.demo.world import NEW_TOOL, TEMPLATES, TOOLS, Exchange, World
+from glmstudio.families.message import Message, tools_message
+from glmstudio.families.python_calls import CallError, parse_call
 from glmstudio.glm.load import load_model
 from glmstudio.paths import DEMO
 

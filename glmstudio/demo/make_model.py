@@ -23,7 +23,8 @@ from glmstudio.data.protocol.tokenizer import PAD, Tokenizer
 from glmstudio.data.records import record_messages
 from glmstudio.demo.world import World
 from glmstudio.files import write_json
-from glmstudio.glm.weights.layout import published_config, published_tensors
+from glmstudio.glm.weights.layout import published_tensors
+from glmstudio.glm.weights.model_config import published_config
 from glmstudio.paths import DEMO
 
 LEARNING_RATE, WARMUP = 1.5e-3, 100

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import sentencepiece
 
-from glmstudio.data.protocol.prompt import TOOL_PROMPT
 from glmstudio.demo import world
 from glmstudio.demo.world import TOOLS
+from glmstudio.families.chatglm3 import TOOL_PROMPT
 from glmstudio.paths import DEMO
 from glmstudio.tools.shipped.everyday import UNITS
 

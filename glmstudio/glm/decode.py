@@ -20,6 +20,8 @@ from glmstudio.glm.attention import attention
 from glmstudio.glm.layers import Attention, swiglu, turn
 
 _MIXED = ("q_proj", "k_proj", "v_proj")
+_BEFORE = ("input_layernorm", "post_attention_layernorm")
+_AFTER = ("post_self_attn_layernorm", "post_mlp_layernorm")  # of a branch, in a "glm4"
 
 
 class DecodeForward:
@@ -79,8 +81,10 @@ class DecodeForward:
             if bare and self._is_bare:
                 hidden = bare(hidden, angles, cache, mask)
             else:
-                hidden = hidden + layer.self_attn(layer.input_layernorm(hidden), angles, mask, cache=cache)[0]
-                hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+                branch = layer.self_attn(layer.input_layernorm(hidden), angles, mask, cache=cache)[0]
+                hidden = hidden + _normed(layer, _AFTER[0], branch)
+                branch = layer.mlp(layer.post_attention_layernorm(hidden))
+                hidden = hidden + _normed(layer, _AFTER[1], branch)
         return hidden[0]
 
 
@@ -92,8 +96,9 @@ class _FusedBlock:
     module: Attention
     heads: int
     groups: int
-    norms: tuple[Any, Any]
-    mixed: tuple[torch.Tensor, torch.Tensor]
+    before: tuple[Any, Any]
+    after: tuple[Any, Any]
+    mixed: tuple[torch.Tensor, torch.Tensor | None]
     linear: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
     @classmethod
@@ -102,13 +107,10 @@ class _FusedBlock:
         if not _plain(block):
             return None
         module, config = block.self_attn, block.self_attn.config
-        norms = [
-            (list(norm.weight.shape), norm.weight.detach(), norm.variance_epsilon)
-            for norm in (block.input_layernorm, block.post_attention_layernorm)
-        ]
         layers = (module.o_proj, block.mlp.gate_up_proj, block.mlp.down_proj)
         return cls(
-            block, module, config.num_attention_heads, config.num_key_value_heads, (norms[0], norms[1]),
+            block, module, config.num_attention_heads, config.num_key_value_heads,
+            (_norm(block, _BEFORE[0]), _norm(block, _BEFORE[1])), (_norm(block, _AFTER[0]), _norm(block, _AFTER[1])),
             _joined([getattr(module, name) for name in _MIXED]),
             (layers[0].weight.detach(), layers[1].weight.detach(), layers[2].weight.detach()),
         )  # fmt: skip
@@ -122,15 +124,17 @@ class _FusedBlock:
         """(1, T, H) to (1, T, H)."""
         heads, groups = self.heads, self.groups
         out, gate_up, down = self.linear
-        states = functional.linear(torch.rms_norm(hidden, *self.norms[0]), *self.mixed)
+        states = functional.linear(torch.rms_norm(hidden, *self.before[0]), *self.mixed)
         states = states.view(1, hidden.shape[1], heads + 2 * groups, -1)
         turn(states[:, :, : heads + groups], angles)
         query, key, value = states.transpose(1, 2).split([heads, groups, groups], dim=1)  # (1, …, T, D)
         key, value = cache.update(key, value, self.module.layer_idx)
         mixed, _ = attention(self.module, query, key, value, mask, scaling=self.module.scaling)
-        hidden = hidden + functional.linear(mixed.flatten(2), out)
-        both = functional.linear(torch.rms_norm(hidden, *self.norms[1]), gate_up)
-        return hidden + functional.linear(swiglu(both), down)
+        branch = functional.linear(mixed.flatten(2), out)
+        hidden = hidden + (branch if self.after[0] is None else torch.rms_norm(branch, *self.after[0]))
+        both = functional.linear(torch.rms_norm(hidden, *self.before[1]), gate_up)
+        branch = functional.linear(swiglu(both), down)
+        return hidden + (branch if self.after[1] is None else torch.rms_norm(branch, *self.after[1]))
 
 
 def _plain(block: Any) -> bool:
@@ -139,12 +143,26 @@ def _plain(block: Any) -> bool:
     return all(type(layer) is nn.Linear for layer in layers)
 
 
-def _joined(layers: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Their weights and biases as one of each; they themselves hold parts of it from now on."""
+def _norm(block: Any, name: str) -> tuple[list[int], torch.Tensor, float] | None:
+    """What `torch.rms_norm` takes besides its input; None where the block has no such norm."""
+    norm = getattr(block, name, None)
+    return None if norm is None else (list(norm.weight.shape), norm.weight.detach(), norm.variance_epsilon)
+
+
+def _normed(block: Any, name: str, branch: torch.Tensor) -> torch.Tensor:
+    norm = getattr(block, name, None)
+    return branch if norm is None else norm(branch)
+
+
+def _joined(layers: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Their weights and biases, if they have any, as one of each; they themselves hold parts of it from now on."""
     sizes = [layer.out_features for layer in layers]
     with torch.inference_mode(mode=False):  # what is made in that mode can never be trained through again
         weight = torch.cat([layer.weight.detach() for layer in layers])
-        bias = torch.cat([layer.bias.detach() for layer in layers])
-    for layer, part, own in zip(layers, weight.split(sizes), bias.split(sizes), strict=True):
-        layer.weight.data, layer.bias.data = part, own
+        biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+        bias = torch.cat(biases) if biases else None
+    for layer, part in zip(layers, weight.split(sizes), strict=True):
+        layer.weight.data = part
+    for layer, own in zip(layers, () if bias is None else bias.split(sizes), strict=False):
+        layer.bias.data = own
     return weight, bias

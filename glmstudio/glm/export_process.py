@@ -17,6 +17,8 @@ from glmstudio.glm.adapters.adapter_files import save_official, save_peft
 from glmstudio.glm.adapters.lora import merge_lora
 from glmstudio.glm.exports.for_engines import export_gguf, export_gguf_adapter, export_native, finish_peft
 from glmstudio.glm.load import load_model
+from glmstudio.glm.weights.base_weights import empty_base
+from glmstudio.glm.weights.model_config import has_published_layout
 from glmstudio.glm.weights.whole_model import save_whole
 from glmstudio.models.exports.export_request import GGUF, GGUF_LORA, NATIVE, PEFT, ExportRequest
 from glmstudio.system.die_with_parent import tie
@@ -56,6 +58,8 @@ def export(request: ExportRequest) -> None:
     else:
         # The published numbers are 16-bit: as such they stay mapped, and 12 GB need not fit the memory twice.
         merged = request.form == "merged"
+        if not merged and not has_published_layout(empty_base(model).config):
+            raise StudioError("exports.official")
         glm = load_model(model, source, dtype=torch.float16 if merged else torch.float32, device="cpu")
         if merged:
             merge_lora(glm)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmAttention, GlmMLP, GlmRMSNorm, GlmRotaryEmbedding
+from transformers.models.glm4.modeling_glm4 import Glm4Attention, Glm4MLP, Glm4RMSNorm, Glm4RotaryEmbedding
 
 from glmstudio.glm.attention import attention
 from glmstudio.glm.lm_head import LMHead
@@ -87,7 +88,10 @@ class Angles(GlmRotaryEmbedding):
         return torch.polar(torch.full_like(angles, self.attention_scaling), angles)
 
 
-_OWN = {GlmRMSNorm: Norm, GlmMLP: SwiGLU, GlmAttention: Attention, GlmRotaryEmbedding: Angles}
+_OWN: dict[type[nn.Module], type[nn.Module]] = {  # those of "glm4" are the same but for their names
+    GlmRMSNorm: Norm, GlmMLP: SwiGLU, GlmAttention: Attention, GlmRotaryEmbedding: Angles,
+    Glm4RMSNorm: Norm, Glm4MLP: SwiGLU, Glm4Attention: Attention, Glm4RotaryEmbedding: Angles,
+}  # fmt: skip
 
 
 class _Norm(torch.autograd.Function):

@@ -18,6 +18,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import GlmForCausalLM
 
+from glmstudio.glm.layers import Norm
+
 GROUP = 64  # numbers of a row that share a factor, at 4 bits
 _ROWS = {"cpu": 4}  # else 1: a product with more rows is faster with wide weights
 _LINE = 32  # numbers that the kernel for 8 bits reads at once
@@ -36,8 +38,9 @@ def quantize(model: GlmForCausalLM, bits: int, device: torch.device, dtype: torc
             if isinstance(linear, nn.Linear):
                 parent, _, own = name.rpartition(".")
                 setattr(block.get_submodule(parent), own, make(linear.to(device), dtype).to(device))
-        block.input_layernorm.to(device, dtype)
-        block.post_attention_layernorm.to(device, dtype)
+        for each in block.children():
+            if isinstance(each, Norm):
+                each.to(device, dtype)
     for module in (model.model.embed_tokens, model.model.norm, model.lm_head):
         module.to(device, dtype)
     model.to(device)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.chat.available_tools import run_behind
-from glmstudio.data.protocol.prompt import Message, tools_message
+from glmstudio.families.message import Message, tools_message
 from glmstudio.files import read_json, read_table, whole_text, write_json
 from glmstudio.knowledge.answer_table import Row
 from glmstudio.knowledge.asking import Asking, AskingProgress, ModelAnswer, ModelUnderTest, QuestionToAsk
@@ -58,14 +58,18 @@ class Answering:
         parts = parts_of(model, adapter, run)
         wanted = bool(run and run.learned_tools) if tools is None else tools
         opening = (tools_message(prompt_tools(ready_model(parts[0].model))),) if wanted else ()
-        named = [str(file.resolve()), [part.mark for part in parts], [each.content for each in opening], limit]
+        before = [each.content + each.tools for each in opening]
+        named = [str(file.resolve()), [part.mark for part in parts], before, limit]
         place = paths().state / "answers" / _hash(named)[:20]
         return cls(file, parts, tuple(questions), opening, limit, Asking(place))
 
     def start(self) -> None:
         """Begin, or go on where it was. Raises StudioError where a run holds the GPU."""
         not_beside_a_run()
-        keys = [_hash([*map(_said, (*self.opening, *each.before)), each.question])[:24] for each in self.questions]
+        keys = [
+            _hash([*(said.to_json() for said in (*self.opening, *each.before)), each.question])[:24]
+            for each in self.questions
+        ]
         asked = {
             key: QuestionToAsk(key, (*each.before, Message("user", each.question)))
             for key, each in zip(keys, self.questions, strict=True)
@@ -136,10 +140,6 @@ def _forget_old(own: Path) -> None:
     for each in jobs()[_KEPT:]:
         if each != own and not Asking(each).look().running:
             shutil.rmtree(each, ignore_errors=True)
-
-
-def _said(message: Message) -> list[str]:
-    return [message.role, message.metadata, message.content]
 
 
 def _hash(value: Any) -> str:

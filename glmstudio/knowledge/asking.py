@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio import untrusted
-from glmstudio.data.protocol.prompt import Message
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message
 from glmstudio.files import read_table, write_json
 from glmstudio.jobs.background_job import BackgroundJob
 from glmstudio.jsonl import rows_from
@@ -145,8 +145,8 @@ class Asking:
         return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
 
-def _listed(messages: Sequence[Message]) -> list[list[str]]:
-    return [[each.role, each.content, each.metadata] for each in messages]
+def _listed(messages: Sequence[Message]) -> list[list[Any]]:
+    return [each.to_json() for each in messages]
 
 
 def read_answers(place: Path) -> Mapping[tuple[str, str], ModelAnswer]:

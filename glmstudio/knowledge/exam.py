@@ -16,11 +16,12 @@ from typing import Any
 
 from glmstudio.data.formats import format_of
 from glmstudio.data.formats.facts import Fact, read_fact
-from glmstudio.data.protocol.prompt import Message, tools_message
-from glmstudio.data.protocol.tool_calls import CallError, parse_call
 from glmstudio.data.readers.sources import source_files
 from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
+from glmstudio.families.json_calls import read_json_call
+from glmstudio.families.message import Message, tools_message
+from glmstudio.families.python_calls import CallError
 from glmstudio.files import read_text
 from glmstudio.knowledge.judging.judge import judge
 
@@ -71,7 +72,7 @@ class Question:
         if self.call is None or name != self.call["name"]:
             return False
         try:
-            return parse_call(text.strip()) == self.call["arguments"]
+            return read_json_call(name, text.strip()) == self.call["arguments"]
         except CallError:
             return False
 

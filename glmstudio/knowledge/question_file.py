@@ -11,11 +11,11 @@ from glmstudio.data.formats import ParsedConversation, conversations
 from glmstudio.data.formats import facts as facts_format
 from glmstudio.data.formats import plain as plain_format
 from glmstudio.data.formats.plain import in_alpaca_words, normal_name
-from glmstudio.data.protocol.prompt import Message
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.data.readers.sources import RECORDS, is_broken, open_text
 from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message
 from glmstudio.files import whole_text
 
 KINDS = (*RECORDS, ".txt")
@@ -90,7 +90,7 @@ def _last_turn(line: int, value: Any) -> FileQuestion | None:
     """The last question of a conversation, with what was said before it."""
     found = next((each for each in conversations(value) if isinstance(each, ParsedConversation)), None)
     try:
-        messages = record_messages(found.record, found.intro) if found else ()
+        messages = record_messages(found.record, found.system) if found else ()
     except StudioError:
         return None
     at = max((at for at, each in enumerate(messages) if each.role == "user"), default=None)

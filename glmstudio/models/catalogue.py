@@ -1,4 +1,4 @@
-"""Which models can be downloaded: the three of the source, and the ids that a person added."""
+"""Which models can be downloaded: those of the source, and the ids that a person added."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Entry:
     context: int = 0  # tokens
     can: tuple[str, ...] = ()  # chat, tools, finetune
     licence: str = ""  # an address
+    more: bool = False  # whether it is shown only to those who ask for more
 
     def repo(self, source: str) -> str:
         """The model's id at `source`; empty where it is not there."""

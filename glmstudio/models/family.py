@@ -1,4 +1,4 @@
-"""What a folder really holds: several families say `chatglm` in their `config.json`, and one of them works here."""
+"""What a folder really holds: several families share a type in their `config.json`, and not all of them work here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.family import Family
+from glmstudio.families.glm_edge import GLM_EDGE
+from glmstudio.families.recognition import family_by_config
 from glmstudio.files import read_table, read_text, short
 from glmstudio.models import manifest
 
@@ -14,7 +18,6 @@ OTHER_KIND = {  # problems of folders that hold something else: no other problem
     "models.foreign", "models.ggml", "models.lookalike", "models.other_family", "models.quantised",
     "models.quantised_by", "models.quantised_tensors",
 }  # fmt: skip
-_GLM4_ROWS = 151552  # of the embedding: no ChatGLM has as many
 _FIRST_ROWS = (130528, 150528)
 _LAYERS, _WIDTH = 1024, 10**6
 _MOST = {
@@ -26,7 +29,7 @@ _MOST = {
     "rope_ratio": 10**6,
 }
 _TYPES = {
-    "glm": "GLM-4-9B or GLM-Edge", "glm4": "GLM-4-0414 or GLM-Z1", "glm4_moe": "GLM-4.5, 4.6 or 4.7",
+    "glm4_moe": "GLM-4.5, 4.6 or 4.7",
     "glm4_moe_lite": "GLM-4.7-Flash", "glm4v": "GLM-4.1V", "glm4v_moe": "GLM-4.5V", "glm_ocr": "GLM-OCR",
     "glm_moe_dsa": "GLM-5", "glm5_next": "GLM-5", "qwen": "Qwen", "qwen2": "Qwen2", "qwen2_moe": "Qwen2",
     "qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "qwen3": "Qwen3", "qwen3_moe": "Qwen3", "qwen3_vl": "Qwen3-VL",
@@ -35,15 +38,16 @@ _TYPES = {
     "deepseek_v2": "DeepSeek-V2", "deepseek_v3": "DeepSeek-V3", "baichuan": "Baichuan", "internlm": "InternLM",
     "internlm2": "InternLM2", "minicpm": "MiniCPM", "bloom": "BLOOM", "gpt2": "GPT-2", "falcon": "Falcon",
 }  # fmt: skip
-_OURS = "chatglm3"
+_OURS = {"ChatGLM3-6B", "GLM-Edge", "GLM-Z1", "GLM-4-0414", "GLM-4-9B"}
 _NAMES = (  # of families in ids and paths, the longer ones first
-    (_OURS, _OURS),
+    ("chatglm3", "ChatGLM3-6B"),
     ("chatglm2", "ChatGLM2-6B"),
     ("codegeex-?2", "CodeGeeX2-6B"),
     ("codegeex-?4", "CodeGeeX4-9B"),
     ("visualglm", "VisualGLM-6B"),
     ("chatglm-6b", "ChatGLM-6B"),
     ("glm-?ocr", "GLM-OCR"),
+    ("glm-edge-v", "GLM-Edge-V"),
     ("glm-edge", "GLM-Edge"),
     ("glm-z1", "GLM-Z1"),
     ("glm-4-voice", "GLM-4-Voice"),
@@ -79,12 +83,13 @@ SECOND_FIRST_SHARD = 1_827_780_615  # bytes of its first file; one of this size 
 
 
 def refuse_other_family(folder: Path, config: dict[str, Any]) -> None:
-    """Raise StudioError, naming the family or the form, where `config` is not that of an unquantised ChatGLM3."""
-    kind = config.get("model_type")
-    if kind != "chatglm":
-        _refuse_type(folder / "config.json", kind, config)
-    if family := _lookalike(folder, config):
-        raise StudioError("models.lookalike", folder=str(folder), family=family)
+    """Raise StudioError, naming the family or the form, where `config` is not that of an unquantised model of a family
+    that works here."""
+    found = family_by_config(config, folder)
+    if found is None:
+        _refuse_type(folder / "config.json", config.get("model_type"), config)
+    if other := _lookalike(folder, config, found):
+        raise StudioError("models.lookalike", folder=str(folder), family=other)
     if config.get("quantization_bit"):
         raise StudioError("models.quantised", folder=str(folder), bits=short(config["quantization_bit"], 20))
     if form := config.get("quantization_config"):
@@ -99,12 +104,12 @@ def refuse_other_sum(folder: Path, sha256: str) -> None:
 
 
 def family_named(text: Any) -> str:
-    """Which other family an id or a path names last; empty where it names ChatGLM3, or none."""
+    """Which other family an id or a path names last; empty where it names one that works here, or none."""
     found = list(_NAMED.finditer(text[-_LONGEST_NAME:])) if isinstance(text, str) else []
     if not found:
         return ""
     title = _NAMES[(found[-1].lastindex or 1) - 1][1]
-    return "" if title == _OURS else title or found[-1][0].upper()
+    return "" if title in _OURS else title or found[-1][0].upper()
 
 
 def refuse_id(repo: str) -> None:
@@ -115,8 +120,8 @@ def refuse_id(repo: str) -> None:
 
 
 def refuse_other_adapter(folder: Path) -> None:
-    """Raise StudioError where an adapter says that it was made on a model of another family: ChatGLM2-6B has the sizes
-    of ChatGLM3-6B, so nothing else would tell."""
+    """Raise StudioError where an adapter says that it was made on a model of a family that does not work here:
+    ChatGLM2-6B has the sizes of ChatGLM3-6B, so nothing else would tell."""
     base = read_table(folder / "adapter_config.json").get("base_model_name_or_path")
     if family := family_named(base) or family_named(read_table(folder / "config.json").get("_name_or_path")):
         raise StudioError("adapters.other_family", folder=str(folder), family=family)
@@ -137,13 +142,14 @@ def _refuse_type(file: Path, kind: Any, config: dict[str, Any]) -> None:
     raise StudioError("models.foreign", file=str(file), kind=short(kind or "?"))
 
 
-def _lookalike(folder: Path, config: dict[str, Any]) -> str:
-    """The family of a folder that calls itself `chatglm` and is no ChatGLM3; empty where nothing says so."""
+def _lookalike(folder: Path, config: dict[str, Any], family: Family | None) -> str:
+    """The family of a folder that calls itself by the type of one that works here, and is another; empty where nothing
+    says so."""
     named = config.get("_name_or_path")
     if config.get("vision_config"):
-        return family_named(named) or "GLM-4V-9B"
-    if config.get("padded_vocab_size") == _GLM4_ROWS:
-        return family_named(named) or "GLM-4-9B"
+        return family_named(named) or ("GLM-Edge-V" if family is GLM_EDGE else "GLM-4V-9B")
+    if family is not CHATGLM3:
+        return family_named(named)
     if config.get("position_encoding_2d") or config.get("vocab_size") in _FIRST_ROWS or "inner_hidden_size" in config:
         return "ChatGLM-6B"
     if _SECOND_SUMS & set(manifest.known_sums(folder).values()):

@@ -1,4 +1,5 @@
-"""A model folder looked at without loading it: is it a whole ChatGLM3, and if not, which file is wrong and why.
+"""A model folder looked at without loading it: is it a whole model of a known family; if not, which file is wrong and
+why.
 
 Takes milliseconds for 12 GB: names, sizes, headers and the index are read, never the weights.
 """
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.families.recognition import family_of
 from glmstudio.files import read_json, write_json
 from glmstudio.models import manifest
 from glmstudio.models.contents import native_form
 from glmstudio.models.contents.torch_table import mentions
-from glmstudio.models.contents.vocabulary import check_vocabulary
+from glmstudio.models.contents.vocabulary import check_vocabulary, vocabulary_file
 from glmstudio.models.contents.weight_file import check_weights, present, safetensors_header, tensor_headers
 from glmstudio.models.family import OTHER_KIND, refuse_impossible, refuse_other_family
 
@@ -38,18 +40,18 @@ class WeightSet:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise StudioError, naming the file and the remedy, unless `folder` holds a whole ChatGLM3 model."""
+    """Raise StudioError, naming the file and the remedy, unless `folder` holds a whole model of a known family."""
     for problem in folder_problems(folder):
         raise problem
 
 
 def folder_problems(folder: Path) -> Iterator[StudioError]:
-    """Everything that keeps `folder` from being a whole ChatGLM3 model, with the file and the remedy."""
+    """Everything that keeps `folder` from being a whole model, with the file and the remedy."""
     wrong = list(_problem(read_config, folder))
     yield from wrong
     if not folder.is_dir() or any(problem.key in OTHER_KIND for problem in wrong):
         return
-    yield from _problem(check_vocabulary, folder / "tokenizer.model")
+    yield from _problem(_check_vocabulary, folder)
     try:
         files = weight_files(folder)
     except StudioError as problem:
@@ -66,7 +68,7 @@ def folder_problems(folder: Path) -> Iterator[StudioError]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a ChatGLM3 folder, in the words of the published layout whichever of the two it has.
+    """The `config.json` of a model folder; ChatGLM3's in the words of the published layout whichever of the two it has.
 
     Raises StudioError where it is absent or of another model.
     """
@@ -115,7 +117,7 @@ def model_files(folder: Path) -> list[Path]:
     """The files that make the model: config, tokenizer, the weights in use and their index. Raises StudioError."""
     held = weights_in_use(folder)
     index = [held.index] if held.index else []
-    return [folder / "config.json", folder / "tokenizer.model", *index, *held.files]
+    return [folder / "config.json", vocabulary_file(folder), *index, *held.files]
 
 
 def lacks_index(folder: Path) -> bool:
@@ -200,6 +202,10 @@ def _names(folder: Path, part: str) -> bool:
     if file.suffix == ".safetensors":
         return any(part in name for name in safetensors_header(file))
     return mentions(file, part)
+
+
+def _check_vocabulary(folder: Path) -> None:
+    check_vocabulary(vocabulary_file(folder), family_of(folder))
 
 
 def _refuse_quantised(folder: Path) -> None:

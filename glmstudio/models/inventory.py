@@ -38,9 +38,9 @@ class InventoryItem:
 
 
 def inventory() -> list[InventoryItem]:
-    """The catalogue in its order, with the demo behind the three of the source, then every other folder."""
+    """The catalogue in its order, with the demo behind the first models, then every other folder."""
     models = {model.name: model for model in list_models()}
-    names = [name for name, entry in catalogue().items() if not entry.added]
+    names = [name for name, entry in catalogue().items() if not entry.added and not entry.more]
     names += [DEMO_NAME]
     names += [name for name in (*catalogue(), *models) if name not in names]
     return [_item(name, models.get(name)) for name in dict.fromkeys(names)]

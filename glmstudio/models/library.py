@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.families.recognition import family_of
 from glmstudio.files import read_json, write_json
 from glmstudio.models import manifest, verification
 from glmstudio.models.catalogue import catalogue, remove_id
+from glmstudio.models.contents.vocabulary import TOKENIZER_FILES
 from glmstudio.models.folder import check_folder, model_files
 from glmstudio.models.hub.partial_file import WORK
 from glmstudio.models.verify import content_problems, verify
@@ -98,7 +100,7 @@ def set_place(name: str, folder: Path) -> None:
 
 
 def add_folder(path: str) -> Model:
-    """Remember a folder of the user's. Raises StudioError unless it holds a whole ChatGLM3."""
+    """Remember a folder of the user's. Raises StudioError unless it holds a whole model."""
     folder = _folder(path.strip())
     if folder is None:
         raise StudioError("models.no_folder", folder=path.strip())
@@ -157,7 +159,7 @@ def delete_files(name: str) -> int:
 
 def _files_of(folder: Path) -> list[Path]:
     """The files that a model consists of, as the manifest or its own index names them; plain names only."""
-    names = {manifest.NAME, "config.json", "tokenizer.model", "tokenizer_config.json", *manifest.files(folder)}
+    names = {manifest.NAME, "config.json", *TOKENIZER_FILES, *manifest.files(folder)}
     with contextlib.suppress(StudioError, OSError):
         names |= {file.name for file in model_files(folder)}
     # The config goes last: without it the rest would be a folder that nobody recognises.
@@ -178,7 +180,7 @@ def _model(name: str, folder: Path) -> Model:
     demo = name == DEMO_NAME
     known = catalogue().get(name)
     title = "GLM Studio demo" if demo else known.title if known else name
-    return Model(name, title, folder, "demo" if demo else "chatglm3", size, _problem(name, folder, size))
+    return Model(name, title, folder, "demo" if demo else family_of(folder).name, size, _problem(name, folder, size))
 
 
 def _problem(name: str, folder: Path, size: int) -> StudioError | None:

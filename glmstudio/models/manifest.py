@@ -58,7 +58,7 @@ def known_sums(folder: Path) -> dict[str, str]:
         found = lines[1].strip('" ').lower() if len(lines) > 1 else ""
         if _SHA256.fullmatch(found):
             sums.setdefault(note.name.removesuffix(".metadata"), found)
-    for pattern in ("*.bin", "*.safetensors", "tokenizer.model"):
+    for pattern in ("*.bin", "*.safetensors", "tokenizer.model", "tokenizer.json"):
         for link in filter(Path.is_symlink, folder.glob(pattern)):
             target = link.readlink().name
             if _SHA256.fullmatch(target):

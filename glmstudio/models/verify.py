@@ -18,7 +18,7 @@ from pathlib import Path
 
 from glmstudio.errors import StudioError
 from glmstudio.models import manifest, verification
-from glmstudio.models.contents.vocabulary import compare_vocabulary
+from glmstudio.models.contents.vocabulary import compare_vocabulary, vocabulary_file
 from glmstudio.models.contents.weight_file import tensor_headers
 from glmstudio.models.family import OTHER_KIND, SECOND_FIRST_SHARD, refuse_other_sum
 from glmstudio.models.folder import folder_problems, model_files, read_config, weight_files
@@ -62,7 +62,7 @@ def content_problems(folder: Path, known: Sequence[StudioError] = ()) -> list[St
         return problems
     wrong = {str(problem.values.get("file", "")) for problem in known}
     whole = [file for file in files if str(file) not in wrong and file.is_file()]
-    vocabulary = folder / "tokenizer.model"
+    vocabulary = vocabulary_file(folder)
     checks: list[Callable[[], None]] = [partial(_refuse_empty, file) for file in whole]
     if str(vocabulary) not in wrong and not any(problem.key in OTHER_KIND for problem in known):
         checks.append(partial(compare_vocabulary, vocabulary, config, whole))

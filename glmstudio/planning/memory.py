@@ -1,6 +1,6 @@
 """How much memory a run needs, by arithmetic alone: from the model's shape, the settings, and the largest batch.
 
-Every term says what PyTorch's autograd keeps for the backward pass of `GlmForCausalLM` as this program trains it. The
+Every term says what PyTorch's autograd keeps for the backward pass of a GLM as this program trains it. The
 figures are checked against real training steps in `tests/test_memory.py` and `tests/bench/plan_memory.py`.
 """
 
@@ -180,7 +180,8 @@ class _Batch:
         layers = self.repeated * stream + (shape.layers - self.repeated) * self._layer(flows=True)
         if not self.repeated:
             layers += self._layer(flows=whole) - self._layer(flows=True)
-        angles = 2 * shape.head_dim * (self.tokens if self.settings.packing else -(-self.tokens // self.sequences))
+        positions = self.tokens if self.settings.packing else -(-self.tokens // self.sequences)
+        angles = int(4 * shape.head_dim * shape.turned) * positions
         return layers + stream + angles + self._prefix()
 
     def layer_work(self) -> int:
@@ -213,6 +214,7 @@ class _Batch:
         not, where the embeddings do not learn)."""
         shape, tokens = self.shape, self.tokens
         norms = tokens * (self._stream() * shape.hidden + 4) * (2 if flows else 1)
+        norms += tokens * (self.size * shape.hidden + 4) * (shape.norms - 2)  # those of a branch, before it is added
         swiglu = self.size * 2 * tokens * shape.ffn
         extra = {"lora": self._lora, "full": self._full}.get(self.settings.method)
         return norms + swiglu + self._attention() + (extra(flows) if extra else 0)

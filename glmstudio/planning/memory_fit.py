@@ -26,9 +26,22 @@ _SHORTEST = 256  # tokens: a shorter limit is proposed to nobody
 
 LargestOf = Callable[[Settings], WorstBatch]
 
-# Published numbers of the models in the catalogue (config.json of ChatGLM3-6B), for a plan before the download.
+# Published numbers of the models in the catalogue (their config.json), for a plan before the download.
 _CHATGLM3_6B = ModelShape(layers=28, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=65024)
-KNOWN = {"chatglm3-6b": _CHATGLM3_6B, "chatglm3-6b-base": _CHATGLM3_6B, "chatglm3-6b-32k": _CHATGLM3_6B}
+_GLM_4_9B = ModelShape(layers=40, hidden=4096, ffn=13696, heads=32, groups=2, head_dim=128, vocab=151552)
+_GLM_4_0414 = dataclasses.replace(_GLM_4_9B, norms=4)
+_GLM_EDGE = ModelShape(
+    layers=28, hidden=2048, ffn=6144, heads=16, groups=4, head_dim=128, vocab=59264,
+    biased=False, turned=1.0, tied=True,
+)  # fmt: skip
+KNOWN = {
+    **dict.fromkeys(("chatglm3-6b", "chatglm3-6b-base", "chatglm3-6b-32k"), _CHATGLM3_6B),
+    **dict.fromkeys(("glm-4-9b", "glm-4-9b-chat"), _GLM_4_9B),
+    "glm-4-9b-chat-1m": dataclasses.replace(_GLM_4_9B, groups=4),
+    **dict.fromkeys(("glm-4-9b-0414", "glm-z1-9b-0414"), _GLM_4_0414),
+    "glm-edge-1.5b-chat": _GLM_EDGE,
+    "glm-edge-4b-chat": dataclasses.replace(_GLM_EDGE, layers=40, hidden=3072, ffn=8192, heads=24, groups=6),
+}
 
 
 @dataclass(frozen=True)

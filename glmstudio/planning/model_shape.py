@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.files import read_json
@@ -21,7 +22,11 @@ _NATIVE = {
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a GLM: `hidden` wide, `heads` query heads that share `groups` keys and values of `head_dim`."""
+    """The sizes of a GLM: `hidden` wide, `heads` query heads that share `groups` keys and values of `head_dim`.
+
+    What the families differ in: `norms` of a block, `biased` queries, keys and values, the share of each head that is
+    `turned` by its position, and a head that is `tied` to the embedding.
+    """
 
     layers: int
     hidden: int
@@ -30,6 +35,10 @@ class ModelShape:
     groups: int
     head_dim: int
     vocab: int
+    norms: int = 2
+    biased: bool = True
+    turned: float = 0.5
+    tied: bool = False
 
     @property
     def inner(self) -> int:
@@ -61,8 +70,9 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         """All numbers of the model; 6,243,584,000 for ChatGLM3-6B."""
-        small = self.layers * (self.inner + 2 * self.shared + 2 * self.hidden) + self.hidden  # biases and norms
-        return self.linear_parameters + small + 2 * self.vocab * self.hidden
+        biases = self.inner + 2 * self.shared if self.biased else 0
+        small = self.layers * (biases + self.norms * self.hidden) + self.hidden
+        return self.linear_parameters + small + (1 if self.tied else 2) * self.vocab * self.hidden
 
 
 def shape_of(model_folder: Path) -> ModelShape:
@@ -74,10 +84,23 @@ def shape_of(model_folder: Path) -> ModelShape:
     if not isinstance(config, dict):
         raise StudioError("models.bad_json", file=str(file))
     refuse_impossible(file, config)
-    names = _PUBLISHED if config.get("model_type") == "chatglm" else _NATIVE
+    kind = config.get("model_type")
+    names = _PUBLISHED if kind == "chatglm" else _NATIVE
     if names is _PUBLISHED and not config.get("multi_query_attention"):
         config = config | {"multi_query_group_num": config.get("num_attention_heads")}
     missing = [name for name in names.values() if not isinstance(config.get(name), int)]
     if missing:
         raise StudioError("models.config_incomplete", file=str(file), names=", ".join(missing))
-    return ModelShape(**{own: int(config[name]) for own, name in names.items()})
+    sizes: dict[str, Any] = {own: int(config[name]) for own, name in names.items()}
+    shape = ModelShape(**sizes)
+    if names is _PUBLISHED:
+        return shape
+    rope = config.get("rope_parameters")
+    share = (rope if isinstance(rope, dict) else {}).get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    return replace(
+        shape,
+        norms=4 if kind == "glm4" else 2,
+        biased=config.get("attention_bias", True) is True,
+        turned=float(share) if isinstance(share, (int, float)) and 0 < share <= 1 else shape.turned,
+        tied=config.get("tie_word_embeddings") is True,
+    )

@@ -77,7 +77,7 @@ def _openings(model: Path, store: Store, chosen: Selection) -> Openings:
     key = store.key, chosen.policy, chosen.max_length
     if key not in _known:
         rows, ends = chosen.rows[:_LOOKED_AT], chosen.ends[:_LOOKED_AT]
-        _known[key] = openings_of(store, rows, ends, Tokenizer(model).special["<|user|>"])
+        _known[key] = openings_of(store, rows, ends, Tokenizer(model).user)
         while len(_known) > _KEPT:
             _known.popitem(last=False)
     return _known[key]

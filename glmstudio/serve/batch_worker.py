@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.protocol.prompt import Message, chat_ids
+from glmstudio.data.protocol.prompt import answer_ids, answer_text, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError, refused
+from glmstudio.families.message import Message
 from glmstudio.files import read_table, write_json
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.batch_generation import Generated, generate, log_likelihoods
@@ -65,15 +66,16 @@ class Worker:
 
     def _ask(self, glm: GlmForCausalLM, tokenizer: Tokenizer, mark: str, questions: Sequence[dict[str, Any]]) -> None:
         before = self._work["opening"]
-        said = [[Message(*each) for each in (*before, *question["messages"])] for question in questions]
+        said = [[Message.from_json(each) for each in (*before, *question["messages"])] for question in questions]
         prompts = [chat_ids(tokenizer, messages) for messages in said]
-        likely = _likelihoods(glm, tokenizer, prompts, [str(question["due"]) for question in questions])
+        plain = [chat_ids(tokenizer, messages, begun=False) for messages in said]  # an answer without a thought
+        likely = _likelihoods(glm, tokenizer, plain, [str(question["due"]) for question in questions])
         with (self._place / "answers.jsonl").open("a", encoding="utf-8") as file:
             for place, answer in generate(glm, prompts, tokenizer.stop_ids, limit=int(self._work["limit"])):
                 self._write(file, tokenizer, answer, {"mark": mark, "key": questions[place]["key"]}, likely.get(place))
 
     def _write(self, file: Any, tokenizer: Tokenizer, answer: Generated, row: dict[str, Any], likely: Any) -> None:
-        row |= {"text": tokenizer.decode(answer.ids), "ended": answer.ended, "likelihood": likely}
+        row |= {"text": answer_text(tokenizer, answer.ids), "ended": answer.ended, "likelihood": likely}
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
         file.flush()
         self._done += 1
@@ -105,7 +107,7 @@ def _likelihoods(
 ) -> dict[int, float]:
     """By place, how likely the answer that is due is; nothing for those of which none is."""
     places = [place for place, text in enumerate(due) if text]
-    answers = [[*tokenizer.encode("\n"), *tokenizer.encode(due[place])] for place in places]
+    answers = [answer_ids(tokenizer, due[place]) for place in places]
     found: Iterator[tuple[int, float]] = log_likelihoods(glm, [prompts[place] for place in places], answers)
     return {places[number]: value for number, value in found}
 

@@ -20,9 +20,10 @@ from starlette.routing import Route
 
 from glmstudio.chat.openai_messages import ProtocolError, to_turns
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.protocol.prompt import chat_ids, is_text
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.families.message import is_text
 from glmstudio.files import short
 from glmstudio.serve.engine import Engine, GenerationJob
 from glmstudio.serve.events import JobFailed
@@ -174,7 +175,7 @@ class Service:
         messages = to_turns(asked.messages, asked.tools)
         if not is_text(messages):
             raise ProtocolError("The request holds half a character, such as \\ud83d alone.", "messages")
-        prompt = chat_ids(self._tokenizer, messages)
+        prompt = chat_ids(self._tokenizer, messages, begun=not asked.first)
         if len(prompt) >= self._engine.context:
             raise ProtocolError(
                 f"The conversation has {len(prompt)} tokens; the model reads {self._engine.context}.",
@@ -204,6 +205,8 @@ class Service:
     def _model(self, name: str) -> dict[str, Any]:
         described = self._engine.adapters.describe("" if name == self._name else name)
         about = {"kind": described.kind, "sha256": described.sha256, "norm": described.norm, "size": described.size}
+        loaded = {"fingerprint": described.fingerprint, "context": self._engine.context}
+        loaded["family"] = self._tokenizer.family.name
         return {
             "id": name,
             "object": "model",
@@ -211,7 +214,7 @@ class Service:
             "owned_by": "glmstudio",
             "root": self._name,
             "parent": None if name == self._name else self._name,
-            "glmstudio": about | {"fingerprint": described.fingerprint, "context": self._engine.context} | self._about,
+            "glmstudio": about | loaded | self._about,
         }
 
     def _head(self, asked: Request, adapter: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from glmstudio.glm.adapters.lora import ATTENTION, EVERY, Lora, attach_lora
 from glmstudio.glm.adapters.lora_files import load_lora, restore_lora, save_lora
 from glmstudio.glm.adapters.prefix import Prefix, attach_prefix
 from glmstudio.glm.layers import compile_layers
+from glmstudio.glm.weights.model_config import has_published_layout
 from glmstudio.models.library import Model
 
 DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -100,7 +101,8 @@ def _restore_prefix(glm: GlmForCausalLM, folder: Path) -> None:
 
 def _finish_prefix(glm: GlmForCausalLM, folder: Path, model: Model) -> None:
     save_prefix(glm, folder, base=model.name)
-    save_official(glm, folder / "official")
+    if has_published_layout(glm.config):
+        save_official(glm, folder / "official")
 
 
 def _attach_lora(glm: GlmForCausalLM, settings: Settings, warm: Path | None) -> None:

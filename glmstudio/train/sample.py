@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.protocol.prompt import Message, chat_ids, opening_of
-from glmstudio.data.protocol.tokenizer import PAD, Tokenizer
+from glmstudio.data.protocol.prompt import chat_ids, opening_of
+from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.families.message import Message
 from glmstudio.train.batches import Examples
 from glmstudio.train.run_reporter import RunReporter
 
@@ -36,7 +37,7 @@ def sampler(
                 max_new_tokens=_LONGEST,
                 do_sample=False,
                 eos_token_id=list(tokenizer.stop_ids),
-                pad_token_id=PAD,
+                pad_token_id=tokenizer.pad_id,
             )[0, len(prompt) :].tolist()
         glm.train()
         reporter.sampled(step, question, tokenizer.decode(answer).strip())
@@ -49,7 +50,7 @@ def _first_question(tokenizer: Tokenizer, examples: Examples) -> tuple[list[int]
     row = examples[0]
     ids = row["input_ids"].tolist()
     learned = int((row["labels"] >= 0).nonzero()[0])
-    prompt = ids[:learned]
-    user = tokenizer.special["<|user|>"]
+    prompt = [*ids[:learned], *tokenizer.answer_start]
+    user = tokenizer.user
     asked = prompt[len(prompt) - prompt[::-1].index(user) :] if user in prompt else prompt
     return prompt, tokenizer.decode(asked).strip()

@@ -14,7 +14,7 @@ import torch
 from transformers import GlmForCausalLM
 
 from glmstudio.config.settings import Settings
-from glmstudio.data.protocol.prompt import chat_ids
+from glmstudio.data.protocol.prompt import answer_text, chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.files import read_table, write_json
 from glmstudio.glm.batch_generation import generate
@@ -96,7 +96,7 @@ class Exam:
             answers = dict(generate(glm, prompts, self._tokenizer.stop_ids, limit=_LIMIT))
         finally:
             glm.train(learning)
-        return [each.is_right(self._tokenizer.decode(answers[place].ids)) for place, each in enumerate(questions)]
+        return [each.is_right(answer_text(self._tokenizer, answers[place].ids)) for place, each in enumerate(questions)]
 
 
 def examine(exam_of_run: Exam, glm: GlmForCausalLM, step: int, reporter: RunReporter) -> ExamScores | None:

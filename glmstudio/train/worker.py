@@ -134,7 +134,7 @@ def _data(settings: Settings, model: Path) -> tuple[Examples, Examples | None, d
     counts |= {"validation": len(kept_back) if kept_back else 0, "trained": len(rows)}
     prompts = None
     if (most := on_one_prompt(settings)) > 1:
-        prompts = prompts_of(store, rows, ends, Tokenizer(model).special["<|user|>"], most)
+        prompts = prompts_of(store, rows, ends, Tokenizer(model).user, most)
     return Examples(store, rows, ends, prompts), kept_back, counts | {"sha256": store.sha256}
 
 

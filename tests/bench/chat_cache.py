@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from glmstudio.chat.sampling import Sampling
-from glmstudio.data.protocol.prompt import Message, chat_ids
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.families.message import Message
 from glmstudio.glm.adapters.adapter_pool import AdapterPool
 from glmstudio.glm.load import load_model
 from glmstudio.serve.engine import Engine

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from transformers import GlmConfig
 
-from glmstudio.glm.weights.layout import published_config
+from glmstudio.glm.weights.model_config import published_config
 
 _CONVERT = """
 import json, sys

@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from transformers import GlmConfig, GlmForCausalLM
 
 from glmstudio.glm import load_model
-from glmstudio.glm.weights.layout import published_config, published_tensors
+from glmstudio.glm.weights.layout import published_tensors
+from glmstudio.glm.weights.model_config import published_config
 
 _LOAD = """
 import json, resource, sys, torch

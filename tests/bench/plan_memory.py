@@ -27,7 +27,7 @@ import torch
 from glmstudio.config.settings import Settings
 from glmstudio.data.protocol.prompt import IGNORED, Example
 from glmstudio.glm.weights.base_weights import native_model
-from glmstudio.glm.weights.layout import native_config
+from glmstudio.glm.weights.model_config import native_config
 from glmstudio.planning.memory import Computing, Need, WorstBatch, need
 from glmstudio.planning.model_shape import shape_of
 from glmstudio.train.methods import METHODS, checkpoint_layers

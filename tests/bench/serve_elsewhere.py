@@ -47,8 +47,9 @@ def expect(out: Path, kind: str, adapter: Path | None) -> None:
     """Conversations of the demo's sample up to where the model speaks, with the studio's ids and greedy answers."""
     import torch
 
-    from glmstudio.data.protocol.prompt import Message, chat_ids
+    from glmstudio.data.protocol.prompt import chat_ids
     from glmstudio.data.protocol.tokenizer import Tokenizer
+    from glmstudio.families.message import Message
     from glmstudio.glm.exports.gguf_file import rounded
     from glmstudio.glm.exports.outside.transformers_check import answers
     from glmstudio.glm.load import load_model
@@ -66,7 +67,7 @@ def expect(out: Path, kind: str, adapter: Path | None) -> None:
         messages, tools = [{"role": "user", "content": first["content"]}], record.get("tools")
         turns = [Message("user", first["content"])]
         if tools:
-            from glmstudio.data.protocol.prompt import tools_message
+            from glmstudio.families.message import tools_message
 
             turns.insert(0, tools_message(tools))
         prompt = chat_ids(own, turns)

@@ -20,7 +20,7 @@ from glmstudio.data.formats.wording import (
     tools_of,
 )
 from glmstudio.data.formats.written_calls import has_trace, written_calls
-from glmstudio.data.protocol.turns import PLACE
+from glmstudio.data.protocol.turns import PLACE, TOGETHER
 from glmstudio.data.protocol.turns import ROLES as OFFICIAL
 from glmstudio.errors import StudioError
 from glmstudio.files import short
@@ -152,7 +152,8 @@ class TurnReader:
             self.turns.pop()
         for known, name, arguments in calls:
             made, faults = call(name, arguments, number)
-            self.turns.append(made | _loss(turn, number))
+            beside = {TOGETHER: True} if self._waiting else {}
+            self.turns.append(made | beside | _loss(turn, number))
             self._faults += faults
             self._waiting.append((known, number, self.turns[-1]))
 

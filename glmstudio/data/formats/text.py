@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from glmstudio.data.protocol.prompt import GOES_ON, TEXT, Message
+from glmstudio.families.message import GOES_ON, TEXT, Message
 
 
 @dataclass(frozen=True)

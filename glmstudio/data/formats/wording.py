@@ -8,10 +8,10 @@ from itertools import takewhile
 from typing import Any
 
 from glmstudio.data.formats.absent import without_nulls
-from glmstudio.data.protocol.prompt import TOOL_PROMPT, listed_tool, tools_intro
-from glmstudio.data.protocol.tool_calls import arguments_of, call_content
-from glmstudio.data.protocol.turns import PLACE, WRITTEN
+from glmstudio.data.protocol.turns import PLACE
 from glmstudio.errors import StudioError
+from glmstudio.families.message import listed_tool
+from glmstudio.families.python_calls import arguments_of
 from glmstudio.files import short
 
 
@@ -26,15 +26,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class ParsedConversation:
-    """An official record, or a `Document`; `intro` stands before its tools in the first system message. `fact`: it is
-    a question and the answer of a fact, with the place of its wording among all of them; None for others.
+    """An official record, or a `Document`; `system` are texts before its tools in the first system message. `fact`: it
+    is a question and the answer of a fact, with the place of its wording among all of them; None for others.
 
     `faults`: what its converter found wrong. `only_fixed`: the record is what its fixes make of it, and cannot be
     written as it stands. `calls_read`: calls that stood in the text of answers are calls in it.
     """
 
     record: Any
-    intro: str = TOOL_PROMPT
+    system: tuple[str, ...] = ()
     fact: tuple[int, int] | None = None
     faults: tuple[Fault, ...] = ()
     only_fixed: bool = False
@@ -51,8 +51,8 @@ def conversation(turns: list[dict[Any, Any]], tools: Any = None) -> ParsedConver
     if not tools:
         return ParsedConversation({"conversations": turns})
     system = list(takewhile(_is_system, turns))
-    intro = tools_intro([turn["content"] for turn in system], tools if isinstance(tools, list) else [])
-    return ParsedConversation({"tools": tools, "conversations": turns[len(system) :]}, intro)
+    before = tuple(turn["content"] for turn in system)
+    return ParsedConversation({"tools": tools, "conversations": turns[len(system) :]}, before)
 
 
 def tools_of(value: Any) -> Any:
@@ -99,7 +99,7 @@ def call(name: Any, arguments: Any, number: int, loss: bool = True) -> tuple[dic
     if given is None:
         raise StudioError("data.call_arguments", number=number, name=short(name))
     faults = (Fault(StudioError("data.call_twice", number=number, name=short(name)), "decoded"),) if twice else ()
-    turn = {"role": "tool", "name": name, "parameters": given, PLACE: number, WRITTEN: call_content(name, given)}
+    turn = {"role": "tool", "name": name, "parameters": given, PLACE: number}
     return (turn if loss else turn | {"loss": False}), faults
 
 

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from glmstudio.data.protocol.prompt import INTERPRETER
-from glmstudio.data.protocol.tool_calls import LONGEST_CALL, CallError, arguments_of, fenced, json_arguments, parse_call
+from glmstudio.families.message import INTERPRETER
+from glmstudio.families.python_calls import LONGEST_CALL, CallError, arguments_of, fenced, json_arguments, parse_call
 
 _TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 _NAME = re.compile(r"(?:<\|assistant\|>)?[ \t]*([^\s<>`{}()\[\]\"',:：，。]{1,64})[ \t]*")

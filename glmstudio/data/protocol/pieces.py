@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from glmstudio.data.protocol.tokenizer import BOS, EOS, PAD, Tokenizer
+from glmstudio.data.protocol.tokenizer import Tokenizer
 
-_CONTROL = {PAD: "<unk>", BOS: "<s>", EOS: "</s>"}
 SHOWN_TOKENS = 20_000  # a page with more would be of no use, and slow
 
 
@@ -26,7 +25,7 @@ def pieces(tokenizer: Tokenizer, ids: Sequence[int], learned: Sequence[bool], en
     """The pieces of a record that is used up to `end`; of a very long one, the rest is one piece without its text."""
     rest = max(0, len(ids) - SHOWN_TOKENS)
     ids = ids[:SHOWN_TOKENS]
-    special = {index: name for name, index in tokenizer.special.items()} | _CONTROL
+    special = tokenizer.marks
     kinds = ["cut" if at >= end else "trained" if learned[at] else "plain" for at in range(len(ids))]
     out: list[Piece] = []
     alone = groupby(range(len(ids)), key=lambda at: (kinds[at], at if ids[at] in special else None))

@@ -1,39 +1,18 @@
-"""ChatGLM3's conversations as token ids, for asking and for training.
+"""Conversations as token ids, for asking and for training, as their model's family writes them.
 
-A message is its role's token, then `metadata` and a newline, then the content; a sequence starts with
-`[gMASK] sop`. The rules are those of the published tokenizer and of the original fine-tuning script.
+A message is its role's token, then `metadata` and a newline, then the content; a sequence starts with the family's
+marks of a beginning.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from glmstudio.data.protocol.tokenizer import EOS, Tokenizer
+from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.families.message import GOES_ON, TEXT, Frame, Message
 
 IGNORED = -100
-TOOL_PROMPT = "Answer the following questions as best as you can. You have access to the following tools:"
-INTERPRETER = "interpreter"
-TEXT = "text"  # the role of running text, which is no turn: it is learned whole, and stands alone
-GOES_ON = "goes on"  # its metadata where more of its document follows
-# What ChatGLM3 was trained to read where it may run code; from the original demo. No list of tools follows it.
-INTERPRETER_PROMPT = (
-    "你是一位智能AI助手，你叫ChatGLM，你连接着一台电脑，但请注意不能联网。在使用Python解决任务时，你可以运行代码并得到结果，"
-    "如果运行结果有错误，你需要尽可能对代码进行改进。你可以处理用户上传到电脑上的文件，文件默认存储路径是/mnt/data/。"
-)
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn, or running text. `metadata` is the tool's name in an assistant's call; `trained` counts only in
-    training."""
-
-    role: str
-    content: str
-    metadata: str = ""
-    trained: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,55 +32,35 @@ class Example:
         return Example(self.input_ids[:length], self.labels[:length])
 
 
-def listed_tool(tool: Any) -> dict[str, Any] | None:
-    """A tool as the model reads it, whatever form somebody gave it in: name, description and parameters, in this order
-    and nothing else. None where it has no name. Training data and requests to the server both pass through here."""
-    if isinstance(tool, dict) and tool.get("type") == "code_interpreter":
-        return {"name": INTERPRETER, "description": "", "parameters": {}}
-    function = tool.get("function", tool) if isinstance(tool, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        return None
-    listed = {"name": function["name"], "description": function.get("description") or ""}
-    return listed | {"parameters": function.get("parameters") or {"type": "object", "properties": {}}}
+def chat_ids(
+    tokenizer: Tokenizer, messages: Sequence[Message], opening: Sequence[int] = (), *, begun: bool = True
+) -> list[int]:
+    """The prompt for the assistant's next message: all messages, then the assistant's token.
 
-
-def tools_intro(system: Sequence[str], tools: Sequence[Any]) -> str:
-    """What stands before the list of tools: the system texts of the conversation, then the fixed sentence."""
-    alone = len(tools) == 1 and isinstance(tools[0], dict) and tools[0].get("name") == INTERPRETER
-    return "\n".join([*system, INTERPRETER_PROMPT if alone else TOOL_PROMPT])
-
-
-def tools_message(tools: Any, intro: str = TOOL_PROMPT) -> Message:
-    """The system message that tells the model which tools there are; `intro` is made by `tools_intro`."""
-    if intro.endswith(INTERPRETER_PROMPT):
-        return Message("system", intro)
-    return Message("system", f"{intro}\n{json.dumps(tools, indent=4, ensure_ascii=False)}")
-
-
-def is_text(messages: Sequence[Message]) -> bool:
-    """Whether all of it is whole characters: JSON can escape half of one, which no tokenizer takes."""
-    try:
-        "".join(message.metadata + message.content for message in messages).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def chat_ids(tokenizer: Tokenizer, messages: Sequence[Message], opening: Sequence[int] = ()) -> list[int]:
-    """The prompt for the assistant's next message: all messages, then the bare assistant token.
-
-    `opening` are ids that stand before the messages, as `opening_of` a conversation; else the two of a beginning.
+    `opening` are ids that stand before the messages, as `opening_of` a conversation; else those of a beginning. With
+    `begun` a family that thinks begins with its thought.
     """
     ids = list(opening) or tokenizer.start
-    for message in messages:
-        ids += _message_ids(tokenizer, message)
-    return [*ids, tokenizer.special["<|assistant|>"]]
+    for place in tokenizer.family.order(messages):
+        ids += _message_ids(tokenizer, messages[place], last=False)
+    return [*ids, tokenizer.assistant, *(tokenizer.answer_start if begun else ())]
+
+
+def answer_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """What the assistant says behind its token, where it answers with this text and no thought."""
+    return _said(tokenizer, Frame("assistant", "", text))
+
+
+def answer_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """What was said behind a prompt of `chat_ids`: a tool's name or nothing, a line break, the rest. A thought is left
+    out."""
+    text, family = tokenizer.decode(ids), tokenizer.family
+    return f"\n{family.visible(text)}" if family.thinks else text
 
 
 def opening_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
-    """What stands before the first turn of the user: tools and system text, with the two ids of a beginning."""
-    user = tokenizer.special["<|user|>"]
-    return list(ids[: ids.index(user)]) if user in ids else tokenizer.start
+    """What stands before the first turn of the user: tools and system text, with the ids of a beginning."""
+    return list(ids[: ids.index(tokenizer.user)]) if tokenizer.user in ids else tokenizer.start
 
 
 def training_example(tokenizer: Tokenizer, messages: Sequence[Message]) -> Example:
@@ -118,24 +77,37 @@ def spelled(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int
     """A conversation's ids, whether each of them is learned, and where each message ends: the place of what ends it."""
     ids = tokenizer.start
     if messages and messages[0].role == TEXT:
+        begun = len(ids)
         ids += _text_ids(tokenizer, messages[0])
-        return ids, [at >= 2 for at in range(len(ids))], [len(ids) - 1]
+        return ids, [at >= begun for at in range(len(ids))], [len(ids) - 1]
     learned = [False] * (len(ids) + 1)  # learned[i]: whether the token at i is a label
-    ends = []
-    for message in messages:
-        tokens = _message_ids(tokenizer, message)
+    ends = [0] * len(messages)
+    last = max((at for at, message in enumerate(messages) if message.role == "assistant"), default=-1)
+    for at in tokenizer.family.order(messages):
+        tokens = _message_ids(tokenizer, messages[at], last=at == last)
         ids += tokens
-        learned += [message.trained] * len(tokens)
-        ends.append(len(ids))
-    ids.append(EOS)
+        learned += [messages[at].trained] * len(tokens)
+        ends[at] = len(ids)
+    ids.append(tokenizer.end_id)
     return ids, learned, ends
 
 
 def _text_ids(tokenizer: Tokenizer, message: Message) -> list[int]:
     """As the base model was trained on texts; one that goes on has no end."""
-    return tokenizer.encode(message.content) + ([] if message.metadata == GOES_ON else [EOS])
+    return tokenizer.encode(message.content) + ([] if message.metadata == GOES_ON else [tokenizer.end_id])
 
 
-def _message_ids(tokenizer: Tokenizer, message: Message) -> list[int]:
-    role = tokenizer.special[f"<|{message.role}|>"]
-    return [role, *tokenizer.encode(f"{message.metadata}\n"), *tokenizer.encode(message.content)]
+def _message_ids(tokenizer: Tokenizer, message: Message, *, last: bool) -> list[int]:
+    ids: list[int] = []
+    for frame in tokenizer.family.frames(message, last=last):
+        ids += [tokenizer.special[f"<|{frame.role}|>"], *_said(tokenizer, frame)]
+    return ids
+
+
+def _said(tokenizer: Tokenizer, frame: Frame) -> list[int]:
+    if tokenizer.family.newline_apart:
+        return [*tokenizer.encode(f"{frame.metadata}\n"), *tokenizer.encode(frame.content)]
+    text, begins = f"{frame.metadata}\n{frame.content}", tokenizer.family.answer_begins
+    if begins and frame.role == "assistant" and text.startswith(begins):  # there the prompt of a chat ends
+        return [*tokenizer.answer_start, *tokenizer.encode(text.removeprefix(begins))]
+    return tokenizer.encode(text)

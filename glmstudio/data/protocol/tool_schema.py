@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from glmstudio.data.protocol.tool_calls import CallError, call_content, parse_call, render_call
-from glmstudio.data.protocol.turns import WRITTEN, number_of
+from glmstudio.data.protocol.turns import number_of
 from glmstudio.errors import StudioError
+from glmstudio.families.python_calls import CallError, parse_call, render_call
 from glmstudio.files import short
 
 _DEEPEST = 20
@@ -54,8 +54,7 @@ def without_null_arguments(turns: list[dict[Any, Any]], tools: Any) -> tuple[lis
             out.append(turn)
             continue
         places.append(place)
-        written = {WRITTEN: call_content(turn["name"], kept)} if WRITTEN in turn else {}
-        out.append(turn | {"parameters": kept} | written)
+        out.append(turn | {"parameters": kept})
     return out, places
 
 

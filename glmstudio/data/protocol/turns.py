@@ -7,26 +7,27 @@ its result: `{"role": "tool", "name", "parameters", "observation"}`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from glmstudio.data.protocol.prompt import TOOL_PROMPT, Message, is_text, tools_message
-from glmstudio.data.protocol.tool_calls import render_call
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message, is_text, tools_message
 from glmstudio.files import short
 
 ROLES = ("system", "user", "assistant", "observation", "tool")
-PLACE, WRITTEN = 0, 1  # keys that no JSON has: the turn's number in the user's file, and a call's text
+PLACE, TOGETHER = 0, 1  # keys that no JSON has: the turn's number in the user's file; made beside the call before
 
 
-def record_messages(record: Any, intro: str = TOOL_PROMPT) -> tuple[Message, ...]:
-    """The messages of one record. Raises StudioError that says what is wrong with it."""
+def record_messages(record: Any, system: Sequence[str] = ()) -> tuple[Message, ...]:
+    """The messages of one record; `system` are texts that stand before its tools. Raises StudioError that says what is
+    wrong with it."""
     if not isinstance(record, dict):
         raise StudioError("data.record_not_object")
     turns = record.get("conversations")
     if not isinstance(turns, list) or not turns:
         raise StudioError("data.record_no_conversations")
     try:
-        messages = [tools_message(record["tools"], intro)] if "tools" in record else []
+        messages = [tools_message(record["tools"], system)] if "tools" in record else []
         for number, turn in enumerate(turns, 1):
             messages += turn_messages(turn, number_of(turn, number) if isinstance(turn, dict) else number)
     except RecursionError as error:
@@ -72,6 +73,6 @@ def _tool_messages(turn: dict[Any, Any], number: int, loss: bool) -> list[Messag
             raise StudioError("data.tool_argument", number=number, name=short(name), argument=short(key))
     seen = turn.get("observation")
     text = seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False)
-    content = turn.get(WRITTEN, "") or render_call(arguments)
-    call = Message("assistant", content, metadata=name, trained=loss)
+    beside = turn.get(TOGETHER, False)
+    call = Message("assistant", "", metadata=name, trained=loss, arguments=arguments, together=beside)
     return [call, Message("observation", text)]

@@ -105,7 +105,7 @@ def read_folders() -> Folders:
 
 
 def _belongs_to(problem: StudioError) -> str:
-    if _file_name(problem) in ("tokenizer.model", "config.json"):
+    if _file_name(problem) in ("tokenizer.model", "tokenizer.json", "config.json"):
         return "model.lfs_pointer" if problem.key == "models.pointer" else "model.files"
     return _CHECKS.get(problem.key, "model.files")
 

@@ -24,7 +24,8 @@ from glmstudio.glm.adapters.lora_files import load_lora
 from glmstudio.glm.adapters.prefix import Prefix, attach_prefix
 from glmstudio.glm.adapters.prefix_search import prefix_tensors
 from glmstudio.glm.weights.base_weights import adapter_tensors
-from glmstudio.glm.weights.layout import PREFIX_ENCODER, published_config
+from glmstudio.glm.weights.layout import PREFIX_ENCODER
+from glmstudio.glm.weights.model_config import published_config
 from glmstudio.models.family import refuse_other_adapter
 
 FORMAT = "glmstudio-prefix-1"

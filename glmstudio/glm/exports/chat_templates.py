@@ -11,7 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from glmstudio.data.protocol.prompt import INTERPRETER_PROMPT, TOOL_PROMPT
+from glmstudio.families.chatglm3 import CHATGLM3, INTERPRETER_PROMPT, TOOL_PROMPT
+from glmstudio.families.family import Family
+from glmstudio.families.glm4 import Glm4, tool_texts
+from glmstudio.families.glm_z1 import END
 from glmstudio.files import read_text
 from glmstudio.glm.exports.fast_tokenizer import HIDES
 from glmstudio.glm.exports.sentencepiece_file import EVERY_NAME
@@ -48,25 +51,47 @@ RESPONSE_TEMPLATE: dict[str, Any] = {
 }
 
 
-def chat_template(*, tools: bool = True, hides: str = HIDES, lead: str = "") -> str:
-    """The template, for conversations with tools or without any word of them.
+def chat_template(family: Family = CHATGLM3, *, tools: bool = True, hides: str = HIDES, lead: str = "") -> str:
+    """The template of a family, for conversations with tools or without any word of them.
 
     `hides` keeps a typed name apart; `lead` stands after a role's token (a vocabulary with pieces of a user's in GGUF).
     """
-    text = read_text(_TEXTS / ("chat_template.jinja" if tools else "chat_template_plain.jinja"))
-    hide = "".join(f" | replace({_quoted(name)}, {_quoted(_split(name, hides))})" for name in EVERY_NAME)
+    kind = "chat_template" if family is CHATGLM3 else "chat_template_glm4"
+    text = read_text(_TEXTS / f"{kind}{'' if tools else '_plain'}.jinja")
+    names = special_names(family)
+    hide = "".join(f" | replace({_quoted(name)}, {_quoted(_split(name, hides))})" for name in names)
     escapes = "".join(f" | replace({_quoted(sign)}, {_quoted(repr(sign)[1:-1])})" for sign in _UNSEEN)
     filled = {"HIDE": hide, "REPR": escapes, "LEAD": lead, "TOOLS": TOOL_PROMPT, "INTERPRETER": INTERPRETER_PROMPT}
+    filled |= _of_glm4(family) if isinstance(family, Glm4) else {}
     for name, value in filled.items():
         text = text.replace(f"@{name}@", value)
     return text
 
 
-def kept_apart(text: str, hides: str) -> str:
+def special_names(family: Family) -> tuple[str, ...]:
+    """The special tokens as other programs name them."""
+    return EVERY_NAME if family is CHATGLM3 else family.special
+
+
+def kept_apart(text: str, hides: str, family: Family = CHATGLM3) -> str:
     """A text as the template writes it."""
-    for name in EVERY_NAME:
+    for name in special_names(family):
         text = text.replace(name, _split(name, hides))
     return text
+
+
+def _of_glm4(family: Glm4) -> dict[str, str]:
+    """What GLM-4 and its later members say in words of their own, taken from what they themselves write."""
+    before, _, rest = family.tools_text(("\0", "\1")).partition("\0")
+    (tool,) = tool_texts(json.dumps([{"name": "\0"}]))
+    return {
+        "START": _quoted("".join(family.start)),
+        "BEFORE_TOOLS": _quoted(before),
+        "BETWEEN_TOOLS": _quoted(rest.partition("\1")[0]),
+        "ASK": _quoted(tool.rpartition("}\n")[2]),
+        "ANSWER": _quoted(family.answer_begins),
+        "VISIBLE": f".split({_quoted(END)})[-1].strip()" if family.thinks else "",
+    }
 
 
 def _split(name: str, hides: str) -> str:

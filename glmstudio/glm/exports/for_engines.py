@@ -48,7 +48,7 @@ def export_gguf(request: ExportRequest) -> None:
     vocabulary = write_gguf(WeightStream(source.whole, source.adapter), file, kind, title=request.title)
     write_tools_template(out, vocabulary)
     reference = reference_answers(
-        source, lambda tensor: rounded(kind, tensor), spelled=lambda text: kept_apart(text, HIDES)
+        source, lambda tensor: rounded(kind, tensor), spelled=lambda text: kept_apart(text, HIDES, vocabulary.family)
     )
     checked = check_with(GGUF, file, reference)
     if file != wanted and quantizer is not None:

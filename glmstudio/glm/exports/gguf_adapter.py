@@ -12,7 +12,7 @@ from gguf.constants import Keys
 from glmstudio.errors import StudioError
 from glmstudio.glm.adapters.lora import Lora
 from glmstudio.glm.adapters.lora_files import read_lora
-from glmstudio.glm.exports.gguf_file import ARCHITECTURE, gguf_name
+from glmstudio.glm.exports.gguf_file import ARCHITECTURES, gguf_name
 from glmstudio.glm.exports.self_check import OUTSIDE, outside_place, run_outside
 from glmstudio.glm.weights.base_weights import empty_base
 
@@ -24,8 +24,9 @@ def write_gguf_adapter(base: Path, adapter: Path, file: Path, *, title: str) -> 
 
     Returns the largest difference of what the matrices make of a vector. Raises StudioError where that is no rounding.
     """
-    lora, matrices = read_lora(adapter, empty_base(base).config)
-    writer = GGUFWriter(file, ARCHITECTURE)
+    config = empty_base(base).config
+    lora, matrices = read_lora(adapter, config)
+    writer = GGUFWriter(file, ARCHITECTURES[config.model_type])
     writer.add_type("adapter")
     writer.add_name(title)
     writer.add_string(Keys.Adapter.TYPE, "lora")

@@ -1,7 +1,8 @@
 """A whole model as one GGUF file, for llama.cpp, Ollama and LM Studio, written a slice of a tensor at a time.
 
-The architecture is llama.cpp's `chatglm`, which has the same layers; query, key and value stay apart, and `ffn_up`
-is the gate and the up projection as one. Keys and names: `docs/serving.md`.
+The architecture is llama.cpp's `chatglm`, which has the same layers, or `glm4`, which has two norms more. Query, key
+and value stay apart, and `ffn_up` is the gate and the up projection as one; a head that is the embedding is left out.
+Keys and names: `docs/serving.md`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 from gguf.quants import dequantize, quantize
 
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.recognition import family_of
 from glmstudio.files import write_text
+from glmstudio.glm.exports.byte_tokenizer import byte_pairs
 from glmstudio.glm.exports.chat_templates import chat_template
-from glmstudio.glm.exports.gguf_vocabulary import GgufVocabulary, add_vocabulary, gguf_vocabulary
+from glmstudio.glm.exports.gguf_vocabulary import GgufVocabulary, add_vocabulary, byte_vocabulary, gguf_vocabulary
 from glmstudio.glm.exports.native_folder import TooLarge, cast
 from glmstudio.glm.exports.sentencepiece_file import read_pieces
 from glmstudio.glm.exports.weight_stream import Shape, WeightStream
+from glmstudio.glm.weights.model_config import GLM, GLM4
 
-ARCHITECTURE = "chatglm"
+ARCHITECTURES = {GLM: "chatglm", GLM4: "glm4"}
 HIDES = " "  # in a special token's name that somebody typed: `<|user |>`
 TOOLS_TEMPLATE = "chat_template_tools.jinja"
 _BLOCK = 32  # numbers that share a scale in Q8_0
@@ -43,16 +48,22 @@ _IN_LAYER = {
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "post_self_attn_layernorm": "post_attention_norm",
+    "post_mlp_layernorm": "post_ffw_norm",
 }
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 
 
 def write_gguf(stream: WeightStream, file: Path, kind: str, *, title: str) -> GgufVocabulary:
     """Write the model to the new `file`: `kind` "f16" or "q8_0". Raises StudioError where a number does not fit."""
-    writer = GGUFWriter(None, ARCHITECTURE)
-    vocabulary = gguf_vocabulary(read_pieces(stream.folder), stream.config.vocab_size)
+    writer = GGUFWriter(None, ARCHITECTURES[stream.config.model_type])
+    family, rows = family_of(stream.folder), stream.config.vocab_size
+    if family is CHATGLM3:
+        vocabulary = gguf_vocabulary(read_pieces(stream.folder), rows)
+    else:
+        vocabulary = byte_vocabulary(byte_pairs(stream.folder), family, rows)
     _describe(writer, stream.config, kind, title)
-    add_vocabulary(writer, vocabulary, chat_template(tools=False, hides=HIDES, lead=vocabulary.lead))
+    add_vocabulary(writer, vocabulary, chat_template(family, tools=False, hides=HIDES, lead=vocabulary.lead))
     for name, shape in stream.shapes.items():
         _announce(writer, gguf_name(name), shape, stored_type(kind, shape))
     writer.write_header_to_file(file)
@@ -67,7 +78,7 @@ def write_gguf(stream: WeightStream, file: Path, kind: str, *, title: str) -> Gg
 
 def write_tools_template(folder: Path, vocabulary: GgufVocabulary) -> None:
     """The template with tools, for `llama-server --chat-template-file`: in the file it would break every request."""
-    write_text(folder / TOOLS_TEMPLATE, chat_template(tools=True, hides=HIDES, lead=vocabulary.lead))
+    write_text(folder / TOOLS_TEMPLATE, chat_template(vocabulary.family, tools=True, hides=HIDES, lead=vocabulary.lead))
 
 
 def rounded(kind: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -81,7 +92,7 @@ def rounded(kind: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def gguf_name(name: str) -> str:
-    """A tensor's name in the file. Raises KeyError for one that no ChatGLM3 has."""
+    """A tensor's name in the file. Raises KeyError for one that no GLM has."""
     layer, _, kind = name.rpartition(".")
     match = _LAYER.fullmatch(layer)
     return f"blk.{match[1]}.{_IN_LAYER[match[2]]}.{kind}" if match else f"{_PLAIN[layer]}.{kind}"
@@ -109,7 +120,7 @@ def _describe(writer: GGUFWriter, config: Any, kind: str, title: str) -> None:
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(config.head_dim // 2)
+    writer.add_rope_dimension_count(int(config.head_dim * config.rope_parameters["partial_rotary_factor"]))
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_vocab_size(config.vocab_size)
 

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.recognition import family_of
 from glmstudio.glm.exports.gguf_file import TOOLS_TEMPLATE
 from glmstudio.glm.exports.self_check import CheckResult
 from glmstudio.models.exports.export_request import GGUF, K_QUANTS, NATIVE, PEFT, TOOL_PARSER, ExportRequest
@@ -111,12 +113,17 @@ def _lines(request: ExportRequest, file: str) -> Iterator[str]:
 def _for_native(request: ExportRequest, folder: str) -> Iterator[str]:
     code = _TRANSFORMERS.format(folder=json.dumps(f"./{request.title}", ensure_ascii=False))
     yield f"transformers:\n\n{_code(code, 'python')}"
-    plugin = f"--tool-parser-plugin {folder}/{TOOL_PARSER} --tool-call-parser chatglm3"
-    yield f"vLLM:\n\n{_code(f'vllm serve {folder} --enable-auto-tool-choice {plugin}')}"
-    yield from _said("tools_vllm")
-    line = f"python -m sglang.launch_server --model-path {folder} --tool-call-parser response_template"
-    yield f"SGLang:\n\n{_code(line)}"
-    yield from _said("tools_sglang")
+    sglang = f"python -m sglang.launch_server --model-path {folder}"
+    if family_of(request.model) is CHATGLM3:
+        plugin = f"--tool-parser-plugin {folder}/{TOOL_PARSER} --tool-call-parser chatglm3"
+        yield f"vLLM:\n\n{_code(f'vllm serve {folder} --enable-auto-tool-choice {plugin}')}"
+        yield from _said("tools_vllm")
+        yield f"SGLang:\n\n{_code(f'{sglang} --tool-call-parser response_template')}"
+        yield from _said("tools_sglang")
+    else:
+        yield f"vLLM:\n\n{_code(f'vllm serve {folder}')}"
+        yield f"SGLang:\n\n{_code(sglang)}"
+        yield from _said("tools_by_client")
     run = request.card.get("run")
     what = ["runs", "export", str(run)] if run else ["models", "export", request.name]
     yield f"llama.cpp:\n\n{_code(shlex.join(['python', 'launcher.py', *what, '--to', 'gguf', 'FOLDER']))}"

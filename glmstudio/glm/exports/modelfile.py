@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from glmstudio.families.chatglm3 import CHATGLM3
 from glmstudio.glm.exports.gguf_vocabulary import GgufVocabulary
 
 _TEMPLATE = (
-    '[gMASK]<sop>{{ range .Messages }}<|{{ if eq .Role "tool" }}observation{{ else }}{{ .Role }}{{ end }}|>@LEAD@\n'
-    "{{ if .Content }} {{ .Content }}{{ end }}{{ end }}<|assistant|>"
+    '@START@{{ range .Messages }}<|{{ if eq .Role "tool" }}observation{{ else }}{{ .Role }}{{ end }}|>@LEAD@\n'
+    "{{ if .Content }}@SPACE@{{ .Content }}{{ end }}{{ end }}<|assistant|>@ANSWER@"
 )
 
 
 def modelfile(file: str, vocabulary: GgufVocabulary) -> str:
     """The text for `ollama create NAME -f Modelfile`, beside the file."""
     stops = "".join(f'PARAMETER stop "{name}"\n' for name in ("<|user|>", "<|observation|>", "<|endoftext|>"))
-    return f'FROM ./{file}\nTEMPLATE """{_TEMPLATE.replace("@LEAD@", vocabulary.lead)}"""\n{stops}'
+    family = vocabulary.family
+    filled = {
+        "START": "[gMASK]<sop>" if family is CHATGLM3 else "".join(family.start),
+        "LEAD": vocabulary.lead,
+        "SPACE": " " if family is CHATGLM3 else "",
+        "ANSWER": family.answer_begins,
+    }
+    text = _TEMPLATE
+    for name, value in filled.items():
+        text = text.replace(f"@{name}@", value)
+    return f'FROM ./{file}\nTEMPLATE """{text}"""\n{stops}'

@@ -1,4 +1,4 @@
-"""A model as transformers' `GlmForCausalLM` has it: no remote code, read by transformers 4 and 5, vLLM and SGLang.
+"""A model as transformers' own class has it: no remote code, read by transformers 4 and 5, vLLM and SGLang.
 
 The two configurations that the tokenizer and the answers need are written by hand: `save_pretrained` of one version
 writes what another does not know.
@@ -16,13 +16,18 @@ from typing import Any
 import torch
 from transformers import GlmConfig
 
-from glmstudio.data.protocol.tokenizer import BOS, EOS, PAD, Tokenizer
+from glmstudio.data.protocol.tokenizer import EOS, PAD, Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.family import Family
+from glmstudio.families.recognition import family_of
 from glmstudio.files import write_json, write_text
+from glmstudio.glm.exports.byte_tokenizer import byte_tokenizer
 from glmstudio.glm.exports.chat_templates import RESPONSE_TEMPLATE, chat_template
 from glmstudio.glm.exports.fast_tokenizer import fast_tokenizer
 from glmstudio.glm.exports.sentencepiece_file import CONTROL_NAMES, read_pieces
 from glmstudio.glm.exports.weight_stream import Shape, WeightStream
+from glmstudio.glm.weights.model_config import transformers_config
 from glmstudio.glm.weights.safetensors_header import safetensors_header
 from glmstudio.models.exports.export_request import TOOL_PARSER
 
@@ -46,20 +51,26 @@ def write_native(stream: WeightStream, folder: Path, dtype: str) -> str:
             file.unlink()
         dtype = "bfloat16"
         _write_weights(stream, folder, dtype)
-    write_json(folder / "config.json", _config(stream.config, _stops(stream.folder), dtype))
-    write_json(folder / "generation_config.json", _generation_config(_stops(stream.folder)))
+    stops = Tokenizer(stream.folder).stop_ids
+    write_json(folder / "config.json", transformers_config(stream.config, dtype=dtype, stops=stops))
+    write_json(folder / "generation_config.json", _generation_config(stream.config, stops))
     write_tokenizer(stream.folder, folder)
-    shutil.copyfile(_OUTSIDE / TOOL_PARSER, folder / TOOL_PARSER)
+    if family_of(stream.folder) is CHATGLM3:
+        shutil.copyfile(_OUTSIDE / TOOL_PARSER, folder / TOOL_PARSER)
     return dtype
 
 
 def write_tokenizer(source: Path, folder: Path) -> None:
     """Write the vocabulary of `source` for transformers, and the template; beside it stays the original one."""
-    fast_tokenizer(read_pieces(source)).save(str(folder / "tokenizer.json"))
-    template = chat_template()
-    write_json(folder / "tokenizer_config.json", _tokenizer_config(template))
+    family = family_of(source)
+    if family is CHATGLM3:
+        fast_tokenizer(read_pieces(source)).save(str(folder / "tokenizer.json"))
+        shutil.copyfile(source / "tokenizer.model", folder / "tokenizer.model")
+    else:
+        byte_tokenizer(source, family).save(str(folder / "tokenizer.json"))
+    template = chat_template(family)
+    write_json(folder / "tokenizer_config.json", _tokenizer_config(family, template))
     write_text(folder / "chat_template.jinja", template)
-    shutil.copyfile(source / "tokenizer.model", folder / "tokenizer.model")
 
 
 def cast(piece: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
@@ -110,59 +121,22 @@ def _shards(shapes: dict[str, Shape], width: int) -> Iterator[dict[str, Shape]]:
     yield shard
 
 
-def _config(config: GlmConfig, stops: Iterable[int], dtype: str) -> dict[str, Any]:
-    """With the names of both: transformers 4 reads the angles' base at the top and `torch_dtype`, 5 reads the
-    others."""
-    rope = config.rope_parameters
-    return {
-        "architectures": ["GlmForCausalLM"],
-        "model_type": "glm",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads,
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "attention_bias": True,
-        "attention_dropout": 0.0,
-        "initializer_range": 0.02,
-        "max_position_embeddings": config.max_position_embeddings,
-        "rms_norm_eps": config.rms_norm_eps,
-        "rope_theta": rope["rope_theta"],
-        "partial_rotary_factor": rope["partial_rotary_factor"],
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": rope["rope_theta"],
-            "partial_rotary_factor": rope["partial_rotary_factor"],
-        },
-        "tie_word_embeddings": False,
-        "use_cache": True,
-        "pad_token_id": PAD,
-        "bos_token_id": BOS,
-        "eos_token_id": list(stops),
-        "dtype": dtype,
-        "torch_dtype": dtype,
-    }
+def _generation_config(config: GlmConfig, stops: Iterable[int]) -> dict[str, Any]:
+    """A family without a token that begins a text has none here."""
+    tokens = {name: getattr(config, name) for name in ("pad_token_id", "bos_token_id")}
+    return {name: value for name, value in tokens.items() if value is not None} | {"eos_token_id": list(stops)}
 
 
-def _generation_config(stops: Iterable[int]) -> dict[str, Any]:
-    return {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": list(stops)}
-
-
-def _tokenizer_config(template: str) -> dict[str, Any]:
+def _tokenizer_config(family: Family, template: str) -> dict[str, Any]:
     """`tokenizer_class` by the name that transformers 4 and 5 both know."""
-    return {
+    ours = family is CHATGLM3
+    table = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": CONTROL_NAMES[PAD],
-        "eos_token": CONTROL_NAMES[EOS],
+        "pad_token": CONTROL_NAMES[PAD] if ours else family.pad,
+        "eos_token": CONTROL_NAMES[EOS] if ours else family.end,
         "padding_side": "left",
         "clean_up_tokenization_spaces": False,
-        "response_template": json.loads(json.dumps(RESPONSE_TEMPLATE)),
-        "chat_template": template,
     }
-
-
-def _stops(folder: Path) -> tuple[int, ...]:
-    return Tokenizer(folder).stop_ids
+    if ours:
+        table["response_template"] = json.loads(json.dumps(RESPONSE_TEMPLATE))
+    return table | {"chat_template": template}

@@ -7,8 +7,9 @@ template, and as the studio's own turns.
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import psutil
 import torch
 from transformers import GlmForCausalLM
 
-from glmstudio.data.protocol.prompt import Message, chat_ids
+from glmstudio.data.protocol.prompt import chat_ids
 from glmstudio.data.protocol.tokenizer import Tokenizer
+from glmstudio.families.message import Message
 from glmstudio.files import read_json
 from glmstudio.glm.adapters.lora import merge_lora
 from glmstudio.glm.exports.outside.transformers_check import answers
@@ -98,9 +100,14 @@ def conversations() -> list[dict[str, Any]]:
     return found
 
 
-def _turn(row: list[str], spelled: Callable[[str], str]) -> Message:
-    role, metadata, content = row
-    return Message(role, spelled(content), spelled(metadata))
+def _turn(row: list[Any], spelled: Callable[[str], str]) -> Message:
+    """A turn in words that belong to no family, which its family then writes."""
+    turn = Message.from_json(row)
+    given = turn.arguments
+    return replace(
+        turn, content=spelled(turn.content), metadata=spelled(turn.metadata), tools=spelled(turn.tools),
+        arguments=None if given is None else json.loads(spelled(json.dumps(given, ensure_ascii=False))),
+    )  # fmt: skip
 
 
 def _round(model: GlmForCausalLM, rounded: Round) -> None:

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
 from glmstudio.files import read_bytes
 from glmstudio.models.contents.protobuf import fields
-from glmstudio.models.contents.vocabulary import SPECIAL_TOKENS, check_vocabulary
+from glmstudio.models.contents.vocabulary import check_vocabulary
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 _BPE = 2
 # Ids count, names do not, and other programs look for names inside of text: "people" has the letters of `eop`, and
 # `<s>` is HTML. So those names become ones that no ordinary text holds.
 CONTROL_NAMES = ("<|pad|>", "<|bos|>", "<|endoftext|>")
-SPECIAL_NAMES = tuple({"sop": "<sop>", "eop": "<eop>"}.get(name, name) for name in SPECIAL_TOKENS)
+SPECIAL_NAMES = tuple({"sop": "<sop>", "eop": "<eop>"}.get(name, name) for name in CHATGLM3.special)
 EVERY_NAME = (*CONTROL_NAMES, *SPECIAL_NAMES)
 
 

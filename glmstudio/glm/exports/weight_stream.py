@@ -29,11 +29,11 @@ class WeightStream:
     """The tensors of the model in `folder`; with `adapter`, a folder with LoRA, as they are when it is merged."""
 
     def __init__(self, folder: Path, adapter: Path | None = None) -> None:
-        """Only headers and the adapter are read. Raises StudioError for a folder that is no whole ChatGLM3."""
+        """Only headers and the adapter are read. Raises StudioError for a folder that is no whole model."""
         empty = empty_base(folder)
         self.folder = folder
         self.config: GlmConfig = empty.config
-        self._wanted = {name: tuple(each.shape) for name, each in empty.state_dict().items()}
+        self._wanted = {name: tuple(each.shape) for name, each in empty.named_parameters()}
         self._lora: dict[str, torch.Tensor] = {}
         self._scale = 0.0
         if adapter is not None:

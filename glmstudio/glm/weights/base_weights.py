@@ -19,14 +19,15 @@ from transformers import GlmConfig, GlmForCausalLM
 from glmstudio.errors import StudioError
 from glmstudio.glm.attention import ATTENTION
 from glmstudio.glm.layers import Angles, use_own_layers
-from glmstudio.glm.weights.layout import native_config, native_tensors
+from glmstudio.glm.weights.layout import HEAD, is_tied_head, native_tensors
+from glmstudio.glm.weights.model_config import MODELS, native_config
 from glmstudio.models.contents.torch_table import is_old_form
 from glmstudio.models.contents.weight_file import check_weights
 from glmstudio.models.folder import PREFIX, read_config, weight_files
 
 
 def load_base(folder: Path, *, dtype: torch.dtype | None, device: torch.device) -> GlmForCausalLM:
-    """The model of a published folder, in evaluation mode; without a `dtype` in the types of its files. Its
+    """The model of a folder in either layout, in evaluation mode; without a `dtype` in the types of its files. Its
     `holds_prefix` says whether there is a prefix among them, which it does not have yet.
 
     Raises StudioError, naming the file and the remedy, for a folder that is wrong, cut off, foreign or not whole.
@@ -35,6 +36,7 @@ def load_base(folder: Path, *, dtype: torch.dtype | None, device: torch.device) 
     model.holds_prefix = False
     config = model.config
     wanted = dict(model.named_parameters())
+    heads: list[tuple[Path, torch.Tensor]] = []
     for file in weight_files(folder):
         check_weights(file)
         state: dict[str, torch.Tensor] = {}
@@ -44,6 +46,8 @@ def load_base(folder: Path, *, dtype: torch.dtype | None, device: torch.device) 
                 continue
             if isinstance(tensor, torch.Tensor) and not tensor.numel():
                 raise StudioError("models.empty_tensors", file=str(file))
+            if is_tied_head(name, config):
+                heads.append((file, tensor))
             try:
                 pieces = native_tensors(name, tensor, config)
             except (KeyError, RuntimeError, ValueError) as error:
@@ -58,6 +62,9 @@ def load_base(folder: Path, *, dtype: torch.dtype | None, device: torch.device) 
             wanted.pop(native, None)
     if wanted:
         raise StudioError("models.missing_tensor", folder=str(folder), count=len(wanted), name=min(wanted))
+    tie_head(model)
+    for file, head in heads:
+        _refuse_own_head(model, file, head)
     set_angles(model, device)
     model.requires_grad_(True)
     model.eval()
@@ -65,17 +72,30 @@ def load_base(folder: Path, *, dtype: torch.dtype | None, device: torch.device) 
 
 
 def empty_base(folder: Path) -> GlmForCausalLM:
-    """The model of a published folder without its numbers, which take no memory yet. Raises StudioError."""
+    """The model of a folder without its numbers, which take no memory yet. Raises StudioError."""
     with torch.device("meta"):
         return native_model(native_config(read_config(folder), str(folder / "config.json")))
 
 
 def native_model(config: GlmConfig) -> GlmForCausalLM:
-    """Transformers' model with the layers of this project."""
-    model = GlmForCausalLM(config)
+    """Transformers' model, of the class that the configuration names, with the layers of this project."""
+    model = MODELS[config.model_type](config)
     model.set_attn_implementation(ATTENTION)
     use_own_layers(model)
     return model
+
+
+def tie_head(model: GlmForCausalLM) -> None:
+    """Make the head the embedding again, where it is: weights that were put in place anew are two."""
+    if model.config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+
+
+def _refuse_own_head(model: GlmForCausalLM, file: Path, head: torch.Tensor) -> None:
+    """Raise StudioError where a file holds another head than the embedding that it should be."""
+    table = model.model.embed_tokens.weight
+    if head.shape != table.shape or not torch.equal(head.to(table.device, table.dtype), table):
+        raise StudioError("models.foreign_tensor", file=str(file), name=HEAD)
 
 
 def set_angles(model: GlmForCausalLM, device: torch.device) -> None:

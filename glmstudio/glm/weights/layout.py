@@ -1,18 +1,17 @@
-"""The published ChatGLM3 layout and transformers' native GLM: the same numbers under other names.
+"""The published layout and transformers' native GLM: the same numbers under other names.
 
-Checked bit for bit against the original code: see `docs/model.md`. A published folder has a `config.json` with
-`model_type` "chatglm" and tensors named `transformer.…`; the native class is `GlmForCausalLM`.
+Checked bit for bit against the original code: see `docs/model.md`. A published folder, of ChatGLM3 or GLM-4-9B, has a
+`config.json` with `model_type` "chatglm" and tensors named `transformer.…`; every other family has native names.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import torch
 from transformers import GlmConfig
 
-from glmstudio.errors import StudioError
+from glmstudio.glm.weights.model_config import has_published_layout
 
 PREFIX_ENCODER = "transformer.prefix_encoder."
 _LAYER = re.compile(r"transformer\.encoder\.layers\.(\d+)\.(.+)")
@@ -29,76 +28,17 @@ _IN_LAYER = {
     "mlp.dense_4h_to_h.weight": "mlp.down_proj.weight",
 }
 _NATIVE = ("model.layers.", "model.embed_tokens.", "model.norm.", "lm_head.")
+HEAD = "lm_head.weight"
 _COMPUTED = ("rotary_pos_emb.inv_freq", "rotary_emb.inv_freq")
-_REQUIRED = (
-    "padded_vocab_size", "hidden_size", "ffn_hidden_size", "num_layers", "num_attention_heads", "kv_channels",
-    "layernorm_epsilon", "seq_length",
-)  # fmt: skip
-
-
-def native_config(published: dict[str, Any], file: str) -> GlmConfig:
-    """The native configuration for a published `config.json`.
-
-    Raises StudioError where `file` describes another architecture or lacks a number.
-    """
-    if published.get("model_type") != "chatglm":
-        raise StudioError("models.foreign", file=file, kind=str(published.get("model_type", "?")))
-    missing = [name for name in _REQUIRED if not isinstance(published.get(name), (int, float))]
-    if missing:
-        raise StudioError("models.config_incomplete", file=file, names=", ".join(missing))
-    heads = published["num_attention_heads"]
-    groups = published.get("multi_query_group_num", 2) if published.get("multi_query_attention") else heads
-    return GlmConfig(
-        vocab_size=published["padded_vocab_size"],
-        hidden_size=published["hidden_size"],
-        intermediate_size=published["ffn_hidden_size"],
-        num_hidden_layers=published["num_layers"],
-        num_attention_heads=heads,
-        num_key_value_heads=groups,
-        head_dim=published["kv_channels"],
-        rms_norm_eps=published["layernorm_epsilon"],
-        max_position_embeddings=published["seq_length"],
-        attention_bias=True,
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": 10000.0 * published.get("rope_ratio", 1),
-            "partial_rotary_factor": 0.5,
-        },
-        tie_word_embeddings=False,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-
-
-def published_config(config: GlmConfig) -> dict[str, Any]:
-    """The `config.json` of a published folder for a native model."""
-    return {
-        "model_type": "chatglm",
-        "padded_vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "ffn_hidden_size": config.intermediate_size,
-        "num_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "multi_query_attention": True,
-        "multi_query_group_num": config.num_key_value_heads,
-        "kv_channels": config.head_dim,
-        "layernorm_epsilon": config.rms_norm_eps,
-        "seq_length": config.max_position_embeddings,
-        "rope_ratio": config.rope_parameters["rope_theta"] / 10000.0,
-        "add_qkv_bias": True,
-        "add_bias_linear": False,
-        "rmsnorm": True,
-        "post_layer_norm": True,
-        "original_rope": True,
-        "tie_word_embeddings": False,
-    }
 
 
 def native_tensors(name: str, tensor: torch.Tensor, config: GlmConfig) -> dict[str, torch.Tensor]:
     """The native tensors that one tensor of a folder becomes: one, three (query, key, value are split by rows), or
-    none (the rotary frequencies are computed). A native name stays. Raises KeyError for an unknown one."""
+    none (the rotary frequencies are computed, and a head may be the embedding). A native name stays. Raises KeyError
+    for an unknown one."""
     name = name.removeprefix("module.")  # what data-parallel trainers put before it
+    if is_tied_head(name, config):
+        return {}
     if name in _PLAIN:
         return {_PLAIN[name]: tensor}
     if name.endswith(_COMPUTED):
@@ -114,6 +54,18 @@ def native_tensors(name: str, tensor: torch.Tensor, config: GlmConfig) -> dict[s
         pieces = tensor.split(_qkv_rows(config), dim=0)
         return {f"{layer}self_attn.{p}_proj.{kind}": piece for p, piece in zip("qkv", pieces, strict=True)}
     return {layer + _IN_LAYER[part]: tensor}
+
+
+def is_tied_head(name: str, config: GlmConfig) -> bool:
+    """Whether it is the head of a model whose head is its embedding: some write it a second time."""
+    return bool(config.tie_word_embeddings) and name.removeprefix("module.") == HEAD
+
+
+def stored_tensors(state: dict[str, torch.Tensor], config: GlmConfig) -> dict[str, torch.Tensor]:
+    """A model's tensors under the names that this studio writes: the published ones beside `published_config`."""
+    if has_published_layout(config):
+        return published_tensors(state)
+    return {name: tensor for name, tensor in state.items() if name != HEAD or not config.tie_word_embeddings}
 
 
 def published_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""A whole model on disk: the native model written as a folder in the published layout, which every part here reads."""
+"""A whole model on disk: in the published layout where that can say all of it, else in transformers' own."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from transformers import GlmConfig, GlmForCausalLM
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.glm.weights.base_weights import read_tensors
-from glmstudio.glm.weights.layout import native_tensors, published_config, published_tensors
+from glmstudio.glm.weights.layout import native_tensors, stored_tensors
+from glmstudio.glm.weights.model_config import has_published_layout, stored_config
 from glmstudio.models.folder import PREFIX, weight_files
 
 _SHARD = "2GB"
 _BESIDE = ("tokenizer.model", "tokenizer_config.json")
+_BESIDE_NATIVE = (*_BESIDE, "tokenizer.json", "chat_template.jinja", "generation_config.json")
 
 
 def save_whole(model: GlmForCausalLM, folder: Path, *, base: Path, dtype: torch.dtype | None = None) -> None:
@@ -27,7 +29,7 @@ def save_whole(model: GlmForCausalLM, folder: Path, *, base: Path, dtype: torch.
     float16 cannot hold every number that training may reach; where one does not fit, bfloat16 is taken instead.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = published_tensors(dict(model.state_dict()))
+    tensors = stored_tensors(dict(model.state_dict()), model.config)
     if dtype is torch.float16 and any(tensor.abs().max() > torch.finfo(dtype).max for tensor in tensors.values()):
         dtype = torch.bfloat16
     plan = split_torch_state_dict_into_shards(
@@ -44,8 +46,8 @@ def save_whole(model: GlmForCausalLM, folder: Path, *, base: Path, dtype: torch.
 
 def write_beside(folder: Path, config: GlmConfig, base: Path) -> None:
     """What makes a folder of weights a model: `config.json`, and the tokenizer of `base`."""
-    write_json(folder / "config.json", published_config(config))
-    for name in _BESIDE:
+    write_json(folder / "config.json", stored_config(config))
+    for name in _BESIDE if has_published_layout(config) else _BESIDE_NATIVE:
         if (base / name).is_file():
             shutil.copyfile(base / name, folder / name)
 

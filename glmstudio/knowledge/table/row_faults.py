@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from glmstudio.data.formats.facts import Fact, same
-from glmstudio.data.protocol.prompt import Message, spelled, tools_message
+from glmstudio.data.protocol.prompt import spelled
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.errors import StudioError
+from glmstudio.families.message import Message, tools_message
 from glmstudio.knowledge.materials import prompt_tools
 from glmstudio.knowledge.table.fact_table import LONGEST_CELL, Row, Table
 from glmstudio.models.library import Model

@@ -1,7 +1,7 @@
 """A `config.json` of transformers' own GLM (`model_type` "glm") said in the words of the published layout.
 
 Whoever wrote the folder: this studio's export, or `save_pretrained` of transformers 4 or 5, which name some things
-differently. What runs here is ChatGLM3; another GLM is refused by what differs.
+differently. Other families have no published layout, or one that says more: their files are taken as they are.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.recognition import family_by_config
 from glmstudio.files import short
 from glmstudio.models.family import refuse_impossible
 
@@ -28,7 +30,6 @@ _NAMES = {
 }
 _FIXED = {"hidden_act": "silu", "attention_bias": True, "tie_word_embeddings": False, "partial_rotary_factor": 0.5}
 _KEPT = ("_name_or_path", "quantization_config")  # by which a folder of another kind is told
-_TOKENS = 65024
 _THETA = 10000.0
 
 
@@ -37,7 +38,7 @@ def published_form(config: dict[str, Any], file: Path) -> dict[str, Any]:
 
     Raises StudioError where a ChatGLM3 says something of itself that none has.
     """
-    if config.get("model_type") != MODEL_TYPE or not _may_be_ours(config, file.parent):
+    if config.get("model_type") != MODEL_TYPE or family_by_config(config, file.parent) is not CHATGLM3:
         return config
     refuse_impossible(file, config)
     missing = [name for name in _NAMES if not isinstance(config.get(name), (int, float))]
@@ -58,10 +59,3 @@ def published_form(config: dict[str, Any], file: Path) -> dict[str, Any]:
     fixed = {"model_type": "chatglm", "multi_query_attention": True, "rope_ratio": theta / _THETA}
     kept = {name: config[name] for name in _KEPT if name in config}
     return fixed | kept | {published: config[name] for name, published in _NAMES.items()}
-
-
-def _may_be_ours(config: dict[str, Any], folder: Path) -> bool:
-    """Whether it has as many tokens as ChatGLM3, or a vocabulary of sentencepiece, which other families of that type
-    do not have."""
-    tokens = config.get("vocab_size")
-    return tokens == _TOKENS or (isinstance(tokens, int) and (folder / "tokenizer.model").is_file())

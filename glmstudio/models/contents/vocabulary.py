@@ -1,76 +1,66 @@
-"""The `tokenizer.model` of a folder: is it a vocabulary, is it that of these weights, and is it ChatGLM3's."""
+"""The vocabulary of a folder: is it one, is it that of these weights, and is it that of its family."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.files import LARGEST, opened, read_bytes
-from glmstudio.models.contents.protobuf import fields
+from glmstudio.families.family import BYTE_BPE, Family
+from glmstudio.families.recognition import family_by_config, is_byte_bpe, is_ranks, rows_of
+from glmstudio.files import LARGEST, opened
+from glmstudio.models.contents.byte_vocabulary import ByteVocabulary
+from glmstudio.models.contents.pieces_vocabulary import PiecesVocabulary
 from glmstudio.models.contents.weight_file import present, tensor_headers
 
-SPECIAL_TOKENS = (
-    "[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>",
-)  # fmt: skip
-EMBEDDING = "embedding.word_embeddings.weight"
-_CHATGLM3_ROWS = 65024  # of the embedding of ChatGLM3-6B, Base and 32K
-_GOLDEN = {  # texts and their ids in the published vocabulary of these
-    "你好": (36474, 54591),
-    "北京今天天气怎么样?": (37536, 31869, 33071, 35367, 30987),
-    "等于 2。": (30910, 36738, 30910, 30943, 31155),
-    "那 2+2 呢?": (51659, 30910, 30943, 31011, 30943, 30910, 55282, 30987),
-    "You are a helpful assistant. 请用中文回答。": (
-        809, 383, 260, 6483, 9319, 30930, 30910, 55073, 54571, 32977, 33287, 31155,
-    ),
-}  # fmt: skip
-_RANKS = re.compile(rb"(?:[A-Za-z0-9+/]+={0,2} \d+\r?\n){2}")
-_HEAD = 4096
-_NORMALIZER = 3  # the field that comes after all pieces: a file that was cut at the end of a piece lacks it
+TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+EMBEDDINGS = ("embedding.word_embeddings.weight", "embed_tokens.weight")
 
 
-def check_vocabulary(file: Path) -> None:
-    """Raise StudioError unless `file` is there, of a possible size, and is no other family's. Takes no time."""
+def vocabulary_file(folder: Path) -> Path:
+    """The file that holds the vocabulary of a folder: `tokenizer.model`, or `tokenizer.json` where that stands
+    alone."""
+    model, fast = folder / "tokenizer.model", folder / "tokenizer.json"
+    return fast if not model.exists() and fast.is_file() else model
+
+
+def check_vocabulary(file: Path, family: Family | None = None) -> None:
+    """Raise StudioError unless `file` is there, of a possible size, and in the form of its family. Takes no time."""
     present(file)
     with opened(file) as stream:
         if os.fstat(stream.fileno()).st_size > LARGEST:
             raise StudioError("models.unreadable_file", file=str(file), reason=os.strerror(errno.EFBIG))
-        if _RANKS.match(stream.read(_HEAD)):
-            raise StudioError("models.lookalike", folder=str(file.parent), family="GLM-4-9B")
+    if family is not None and (family.tokenizer == BYTE_BPE) != is_byte_bpe(file.parent):
+        raise StudioError("models.vocabulary_form", file=str(file), family=family.title)
 
 
-def read_vocabulary(file: Path) -> Any:
-    """The SentencePiece vocabulary in `file`. Raises StudioError where it is none, or cut off."""
-    from sentencepiece import SentencePieceProcessor
-
+def read_vocabulary(file: Path) -> PiecesVocabulary | ByteVocabulary:
+    """The vocabulary in `file`. Raises StudioError where it is none, or cut off."""
     try:
         check_vocabulary(file)
-        if not _ends_as_one(read_bytes(file)):
-            raise ValueError(file)
-        pieces = SentencePieceProcessor(model_file=str(file))
-        pieces.decode(pieces.encode("A b 你好 🙂\n"))  # a broken one breaks here
-    except (RuntimeError, OSError, ValueError, IndexError) as error:
+        return ByteVocabulary(file) if file.suffix == ".json" or is_ranks(file) else PiecesVocabulary(file)
+    except (RuntimeError, OSError, ValueError, IndexError, RecursionError) as error:
         raise StudioError("models.vocabulary_broken", file=str(file)) from error
-    return pieces
 
 
 def compare_vocabulary(file: Path, config: dict[str, Any], weights: list[Path]) -> None:
     """Raise StudioError unless `file` is the vocabulary of these weights, as far as its size and known texts tell."""
-    pieces = read_vocabulary(file)
-    refuse_other_size(file, pieces.vocab_size(), _rows(weights) or config.get("padded_vocab_size"))
-    if config.get("padded_vocab_size") == _CHATGLM3_ROWS:
-        for text, ids in _GOLDEN.items():
-            if tuple(pieces.encode(text)) != ids:
-                raise StudioError("models.vocabulary_other", file=str(file), text=text)
+    vocabulary, family = read_vocabulary(file), family_by_config(config, file.parent)
+    if family is None:
+        return
+    refuse_other_size(file, family, vocabulary.size, _rows(weights) or rows_of(config))
+    if rows_of(config) == family.rows:
+        for text, ids in family.golden.items():
+            if tuple(vocabulary.encode(text)) != ids:
+                raise StudioError("models.vocabulary_other", file=str(file), family=family.title, text=text)
 
 
-def refuse_other_size(file: Path, pieces: int, rows: Any) -> None:
+def refuse_other_size(file: Path, family: Family, pieces: int, rows: Any) -> None:
     """Raise StudioError where the embedding has fewer rows than tokens, or more than twice as many."""
-    tokens = pieces + len(SPECIAL_TOKENS)
+    tokens = pieces + len(family.special)
     if isinstance(rows, int) and not tokens <= rows <= 2 * tokens:
         raise StudioError("models.vocabulary_size", file=str(file), tokens=tokens, rows=rows)
 
@@ -80,14 +70,6 @@ def _rows(weights: list[Path]) -> int | None:
     for file in weights:
         with contextlib.suppress(StudioError, OSError):
             for name, header in tensor_headers(file).items():
-                if name.endswith(EMBEDDING) and len(header.shape) == 2:
+                if name.endswith(EMBEDDINGS) and len(header.shape) == 2:
                     return header.shape[0]
     return None
-
-
-def _ends_as_one(data: bytes) -> bool:
-    """Whether the fields of the file fill it exactly, the one behind the pieces among them. Raises ValueError and
-    IndexError where it is cut."""
-    found = list(fields(data))
-    whole = all(isinstance(value, bytes) for _, value in found)  # all that SentencePiece writes at the top has a length
-    return whole and _NORMALIZER in dict(found)

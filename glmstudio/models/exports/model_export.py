@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.families.recognition import NATIVE as NATIVE_TYPE
+from glmstudio.families.recognition import NATIVE_0414
 from glmstudio.files import read_table, write_json
 from glmstudio.jobs.json_child import ask
 from glmstudio.models import manifest
 from glmstudio.models.catalogue import catalogue
-from glmstudio.models.contents.native_form import MODEL_TYPE
 from glmstudio.models.exports.export_request import GGUF, NATIVE, ExportRequest, checked_type
 from glmstudio.models.exports.new_folder import absolute, new_folder
 from glmstudio.models.library import DEMO_NAME, Model, ready_model
@@ -48,7 +49,7 @@ def carry_out(request: ExportRequest) -> dict[str, Any]:
 def native_base(model: Model) -> str:
     """The folder to which this model was exported for transformers, if it is still there; else empty."""
     folder = Path(str(read_table(_file()).get(str(model.path), "")))
-    there = read_table(folder / "config.json").get("model_type") == MODEL_TYPE if folder.is_absolute() else False
+    there = folder.is_absolute() and read_table(folder / "config.json").get("model_type") in (NATIVE_TYPE, NATIVE_0414)
     return str(folder) if there else ""
 
 

@@ -2,7 +2,7 @@
 downloaded here.
 
 What a hub answers is input from outside: names that are no plain file names, sizes that are none and files that no
-ChatGLM3 needs are left out.
+model needs are left out.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ MOST_CONNECTIONS = 16
 
 _SAFETENSORS = re.compile(r"model\.safetensors|model-\d{5}-of-(\d{5})\.safetensors")
 _BIN = re.compile(r"pytorch_model\.bin|pytorch_model-\d{5}-of-(\d{5})\.bin")
-_SMALL = ("config.json", "tokenizer.model")
-_WELCOME = ("tokenizer_config.json", "MODEL_LICENSE", "LICENSE")
+_CONFIG = "config.json"
+_VOCABULARIES = ("tokenizer.model", "tokenizer.json")  # the first of them that is there
+_WELCOME = ("tokenizer_config.json", "chat_template.jinja", "MODEL_LICENSE", "LICENSE")
+_SMALL = (_CONFIG, *_VOCABULARIES)
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _LARGEST = 1 << 40
 _HEX = re.compile(r"[0-9a-f]+")
@@ -103,10 +105,11 @@ def needed(files: Iterable[RemoteFile], repo: str, *, layout: str = "") -> tuple
         "bin": _weights(known, _BIN, _INDEXES[1]),
     }
     weights = sets.get(layout) or sets["safetensors"] or sets["bin"]
-    missing = [name for name in _SMALL if name not in known]
+    vocabulary = next((name for name in _VOCABULARIES if name in known), _VOCABULARIES[0])
+    missing = [name for name in (_CONFIG, vocabulary) if name not in known]
     if (not weights and layout != "none") or missing:
         raise StudioError("models.hub_incomplete", id=repo, names=", ".join(missing) or "*.safetensors, *.bin")
-    small = [known[name] for name in (*_SMALL, *_WELCOME) if name in known]
+    small = [known[name] for name in (_CONFIG, vocabulary, *_WELCOME) if name in known]
     return (*small, *([] if layout == "none" else weights))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from glmstudio.chat.openai_messages import ProtocolError, tool_names
 from glmstudio.chat.sampling import LIMITS, WHOLE, Sampling
-from glmstudio.data.protocol.prompt import INTERPRETER
+from glmstudio.families.message import INTERPRETER
 
 # What this server does not do is said, never passed over: the value that is allowed, and what it would be.
 _REFUSED: dict[str, tuple[Any, ...]] = {

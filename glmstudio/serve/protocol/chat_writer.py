@@ -30,11 +30,13 @@ class Writer:
 
     def __init__(self, tokenizer: Tokenizer, asked: Request, job: GenerationJob) -> None:
         self._tokenizer, self._asked, self._job = tokenizer, asked, job
-        self._between = tokenizer.special["<|assistant|>"]
-        self._answer = AnswerParser(may_call=bool(asked.tools), tools=tool_names(asked.tools))
+        self._between = tokenizer.assistant
+        self._answer = AnswerParser(tokenizer.family, may_call=bool(asked.tools), tools=tool_names(asked.tools))
         self._stops = Stops(asked.stops)
         self._stream = TextStream(tokenizer)
         self._said = ""
+        # Where the prompt ends with the beginning of the answer, that is part of what is shown.
+        self._begun = self._answer.push("" if asked.first else tokenizer.family.answer_begins)
         self._known = self._count = 0
         self._over = self._ended = False
 
@@ -49,9 +51,12 @@ class Writer:
         self._ended = event.id in self._tokenizer.stop_ids
         if self._ended:
             return []
+        begun, self._begun = self._begun, []
         if event.id != self._between:
-            return self._shown(self._answer.push(self._stream.push(event.id)))
-        pieces = self._end_segment()  # the model goes on in a new segment: a call after a thought, a second call
+            return self._shown(begun + self._answer.push(self._stream.push(event.id)))
+        pieces = (
+            self._shown(begun) + self._end_segment()
+        )  # the model goes on in a new segment: a call after a thought, a second call
         if self._answer.calls and self._asked.one_call:
             self._finish()
         return pieces

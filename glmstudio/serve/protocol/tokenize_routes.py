@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from glmstudio.data.protocol.tokenizer import EOS, Tokenizer
+from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.serve.protocol.chat_request import refuse_no_switch
 from glmstudio.serve.protocol.completion_request import checked_ids, text_ids
 from glmstudio.serve.protocol.http import beside, read_body
@@ -27,11 +27,13 @@ class _Tokens:
 
     def __init__(self, tokenizer: Tokenizer, context: int) -> None:
         self._tokenizer, self._context = tokenizer, context
-        self._marks = {"sop": tokenizer.special["sop"], tokenizer.name(EOS): EOS}
+        family = tokenizer.family
+        begin = {family.start[-1]: tokenizer.start[-1]} if family.start else {}
+        self._marks = begin | {family.end: tokenizer.end_id}
 
     async def info(self, _: Request) -> Response:
         """The names of the beginning and of the end, by which a program can ask `tokenize` for their ids."""
-        begin, end = self._marks
+        end, begin = self._tokenizer.family.end, next(iter(self._tokenizer.family.start[-1:]), None)
         about = {"tokenizer_class": "ChatGLMTokenizer", "bos_token": begin, "eos_token": end}
         return JSONResponse(about | {"model_max_length": self._context, "chat_template": None})
 

@@ -21,8 +21,8 @@ from glmstudio.glm.decode import DecodeForward
 from glmstudio.glm.kv_cache import GrowingCache
 from glmstudio.glm.lm_head import LMHead
 from glmstudio.glm.quantization import quantize
-from glmstudio.glm.weights.base_weights import native_model, set_angles
-from glmstudio.glm.weights.layout import native_config
+from glmstudio.glm.weights.base_weights import native_model, set_angles, tie_head
+from glmstudio.glm.weights.model_config import native_config
 from glmstudio.planning.memory import Computing, WorstBatch, need
 from glmstudio.planning.model_shape import ModelShape
 from glmstudio.train.methods import METHODS
@@ -113,14 +113,16 @@ def _memory(part: ModelShape, tokens: int, bench: LayerBench) -> int:
 def random_model(shape: ModelShape, bench: LayerBench) -> GlmForCausalLM:
     """A model of ordinary random numbers: such that do not grow, vanish or become denormal on their way through it."""
     config = {
-        "model_type": "chatglm", "padded_vocab_size": shape.vocab, "hidden_size": shape.hidden,
-        "ffn_hidden_size": shape.ffn, "num_layers": shape.layers, "num_attention_heads": shape.heads,
-        "multi_query_attention": True, "multi_query_group_num": shape.groups, "kv_channels": shape.head_dim,
-        "layernorm_epsilon": 1e-5, "seq_length": 8192,
+        "model_type": "glm4" if shape.norms > 2 else "glm", "vocab_size": shape.vocab, "hidden_size": shape.hidden,
+        "intermediate_size": shape.ffn, "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.groups, "head_dim": shape.head_dim, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 8192, "attention_bias": shape.biased, "partial_rotary_factor": shape.turned,
+        "tie_word_embeddings": shape.tied,
     }  # fmt: skip
     with torch.device("meta"):
         model = native_model(native_config(config, "")).to(bench.dtype)
     model = model.to_empty(device=bench.device)
+    tie_head(model)
     set_angles(model, bench.device)
     with torch.no_grad():
         for name, each in model.named_parameters():

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import GlmForCausalLM
 
-from glmstudio.glm.weights.base_weights import empty_base, set_angles
+from glmstudio.glm.weights.base_weights import empty_base, set_angles, tie_head
 from glmstudio.train.distributed.context import backend
 from glmstudio.train.distributed.rendezvous import meet_alone
 from glmstudio.train.strategies.base import ShardingStrategy
@@ -34,9 +34,13 @@ class FSDPStrategy(ShardingStrategy):
         self._mesh = init_device_mesh(self.device.type, (self.context.world,))
         glm = empty_base(folder)
         self.shapes = {name: parameter.shape for name, parameter in glm.named_parameters()}
-        for part in (glm.model.embed_tokens, *glm.model.layers, [glm.model.norm, glm.lm_head]):
+        # A head that is the embedding belongs to the root, which has it at hand from the first layer to the loss.
+        tied = glm.config.tie_word_embeddings
+        outer = () if tied else (glm.model.embed_tokens, [glm.model.norm, glm.lm_head])
+        for part in (*glm.model.layers, *outer):
             fully_shard(part, mesh=self._mesh, mp_policy=self._policy())
         glm.to_empty(device=self.device)
+        tie_head(glm)
         set_angles(glm, self.device)
         return glm.requires_grad_(True)
 

@@ -1,7 +1,7 @@
-"""What full fine-tuning keeps: weights in the published layout, and beside them what the optimizer remembers.
+"""What full fine-tuning keeps: a whole model (`whole_model`), and beside it what the optimizer remembers.
 
     config.json, tokenizer…                  so that a checkpoint is a model that chat and export read
-    model*.safetensors (+ index)             float32, the published names
+    model*.safetensors (+ index)             float32
     optimizer*.safetensors + index           `<native name>.exp_avg` and `.exp_avg_sq`; the step stands in the index
 
 Nothing in it depends on how the run was divided, so a checkpoint goes on with any strategy and any number of processes.
@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from glmstudio.errors import StudioError
 from glmstudio.files import read_table, write_json
 from glmstudio.glm.weights.base_weights import read_tensors
-from glmstudio.glm.weights.layout import published_tensors
+from glmstudio.glm.weights.layout import stored_tensors
 from glmstudio.glm.weights.whole_model import read_whole, write_beside
 from glmstudio.train.strategies.base import MOMENTS, WEIGHT, ShardingStrategy
 
@@ -46,7 +46,7 @@ def save_state(strategy: ShardingStrategy, folder: Path, base: Path, *, spread: 
             held = found or held
         if held:
             number = start + strategy.context.rank
-            _write(folder / _file("model", number, len(pieces)), published_tensors(held.pop(WEIGHT)))
+            _write(folder / _file("model", number, len(pieces)), stored_tensors(held.pop(WEIGHT), strategy.config))
             moments = {f"{name}.{kind}": tensor for kind, named in held.items() for name, tensor in named.items()}
             _write(folder / _file("optimizer", number, len(pieces)), moments)
     if strategy.context.first:
@@ -73,7 +73,7 @@ def save_result(strategy: ShardingStrategy, folder: Path, base: Path) -> None:
         held = _gather(strategy, names, (WEIGHT,), keep=strategy.context.first)
         if held:
             weights = {name: tensor.to(dtype) for name, tensor in held[WEIGHT].items()}
-            _write(folder / _file("model", number, len(pieces)), published_tensors(weights))
+            _write(folder / _file("model", number, len(pieces)), stored_tensors(weights, strategy.config))
     if strategy.context.first:
         _write_weight_index(strategy, folder, pieces)
         write_beside(folder, strategy.config, base)
@@ -136,7 +136,7 @@ def _write_weight_index(strategy: ShardingStrategy, folder: Path, pieces: Sequen
     files, size = {}, 0
     for number, names in enumerate(pieces):
         shapes = {name: torch.empty(strategy.shapes[name], device="meta") for name in names}
-        for name, tensor in published_tensors(shapes).items():
+        for name, tensor in stored_tensors(shapes, strategy.config).items():
             files[name] = _file("model", number, len(pieces))
             size += tensor.numel()
     write_json(folder / "model.safetensors.index.json", {"metadata": {"parameters": size}, "weight_map": files})

@@ -20,7 +20,7 @@ from transformers.integrations import HfDeepSpeedConfig
 from glmstudio.config.deepspeed import search_path
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
-from glmstudio.glm.weights.base_weights import empty_base, native_model, set_angles
+from glmstudio.glm.weights.base_weights import empty_base, native_model, set_angles, tie_head
 from glmstudio.train.distributed.context import DistributedContext, backend
 from glmstudio.train.distributed.rendezvous import meet_alone
 from glmstudio.train.strategies.base import WEIGHT, ShardingStrategy, adam_state
@@ -47,6 +47,7 @@ class ZeroStrategy(ShardingStrategy):
                 glm = native_model(glm.config)
         else:
             glm = glm.to(self._dtype()).to_empty(device=self.device)
+        tie_head(glm)
         set_angles(glm, self.device)
         return glm.requires_grad_(True)
 

@@ -7,6 +7,7 @@ from typing import Any
 from glmstudio.chat.conversation import Answer, Call, Turn
 from glmstudio.chat.model_server import LoadedModel
 from glmstudio.chat.training_examples import DEFAULT, data_sets, lines
+from glmstudio.families.glm_z1 import thought_and_answer
 from glmstudio.ui.chat.chat_call import render_call
 from glmstudio.ui.framework.markdown import formatted
 from glmstudio.ui.framework.markup import Html, button, chip, join, problem, tag
@@ -119,13 +120,18 @@ def _answer(
             parts.append(render_call(lang, f"t{key}-{number}", part))
         elif part.strip():
             caret = " gs-caret" if going and number == len(answer.parts) - 1 else ""
+            thought, said = thought_and_answer(part.strip())
+            if thought:
+                parts.append(_thought(lang, f"h{key}-{number}", thought))
+            if not said:
+                continue
             parts.append(
                 tag(
                     '<div class="gs-said gs-model-says{caret}" data-key="t{key}-{number}">{text}</div>',
                     caret=caret,
                     key=key,
                     number=number,
-                    text=formatted(lang, part.strip()),
+                    text=formatted(lang, said),
                 )
             )
     if going:
@@ -135,6 +141,16 @@ def _answer(
     if not compared:
         return join(parts)
     return tag('<section class="gs-column" data-key="a{key}">{parts}</section>', key=key, parts=parts)
+
+
+def _thought(lang: str, key: str, thought: str) -> Html:
+    """What a model thought before it answered, folded."""
+    return tag(
+        '<details class="gs-thought" data-key="{key}"><summary>{title}</summary><div>{text}</div></details>',
+        key=key,
+        title=say(lang, "ui.chat.thought"),
+        text=thought,
+    )
 
 
 def _head(lang: str, answer: Answer) -> Html:

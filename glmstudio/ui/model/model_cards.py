@@ -6,6 +6,9 @@ import shutil
 import time
 from pathlib import Path
 
+import psutil
+
+from glmstudio.families.recognition import family_of
 from glmstudio.models.family import OTHER_KIND
 from glmstudio.models.folder import weight_files
 from glmstudio.models.hub.hubs import TITLES
@@ -19,6 +22,7 @@ from glmstudio.models.verification import is_verified
 from glmstudio.ui.framework.markup import Html, bar, busy, button, chip, fold, good, join, problem, tag
 from glmstudio.ui.model.adding import use_buttons
 from glmstudio.ui.model.model_form import download_form, download_options
+from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.page_state import ModelState
 from glmstudio.units import duration, memory_bytes, size
 from glmstudio.words import has, say
@@ -38,6 +42,7 @@ def card(lang: str, item: InventoryItem, state: ModelState, *, used: bool) -> Ht
     parts = [
         tag('<p class="gs-muted">{about}</p>', about=_about(lang, item)),
         _abilities(lang, item),
+        _fits(lang, item),
         _facts(lang, item),
         _progress(lang, item),
         _trouble(lang, item, state),
@@ -79,6 +84,22 @@ def _label(lang: str, item: InventoryItem) -> Html:
     return Html("")
 
 
+def is_offered(item: InventoryItem) -> bool:
+    """Whether it is one of those that are shown to whoever asks for more: not here, and nothing is done about it."""
+    return item.entry is not None and item.entry.more and item.state == "absent"
+
+
+def _fits(lang: str, item: InventoryItem) -> Html:
+    """Whether the weights of a model that is offered fit into this machine's largest GPU, or its main memory."""
+    if not is_offered(item) or item.entry is None or not item.entry.memory_bytes:
+        return Html("")
+    gpus = CHECKUP.gpus()
+    room = max(gpu.total_mib for gpu in gpus) << 20 if gpus else psutil.virtual_memory().total
+    key = ("fits" if item.entry.memory_bytes <= room else "too_large") + ("_gpu" if gpus else "_cpu")
+    kind = "good" if item.entry.memory_bytes <= room else "attention"
+    return tag("<p>{chip}</p>", chip=chip(kind, say(lang, f"ui.model.{key}", size=memory_bytes(room))))
+
+
 def _about(lang: str, item: InventoryItem) -> str:
     if has(f"catalogue.{item.name}.about"):
         return say(lang, f"catalogue.{item.name}.about")
@@ -86,7 +107,9 @@ def _about(lang: str, item: InventoryItem) -> str:
         return say(lang, "ui.model.about_id", id=item.entry.modelscope)
     if _of_another_kind(item):
         return say(lang, "ui.model.about_other")
-    return say(lang, f"ui.model.about_{item.model.kind if item.model else 'chatglm3'}")
+    if item.model and item.model.kind == "demo":
+        return say(lang, "ui.model.about_demo")
+    return say(lang, "ui.model.about_folder", family=family_of(item.folder).title)
 
 
 def _abilities(lang: str, item: InventoryItem) -> Html:

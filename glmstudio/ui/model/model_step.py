@@ -17,9 +17,9 @@ from glmstudio.models.inventory import InventoryItem
 from glmstudio.paths import paths
 from glmstudio.rundir.occupancy import refuse_in_use
 from glmstudio.ui.framework.live import PageRenderer
-from glmstudio.ui.framework.markup import Html, bar, go, icon, tag, terminal
+from glmstudio.ui.framework.markup import Html, bar, fold, go, icon, tag, terminal
 from glmstudio.ui.model.adding import add_from_path, render_answer
-from glmstudio.ui.model.model_cards import card
+from glmstudio.ui.model.model_cards import card, is_offered
 from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.choice import items, model_in_use, use_model
 from glmstudio.ui.state.page_state import ModelState, PageState
@@ -114,17 +114,28 @@ _ACTS: dict[str, Callable[[str], Any]] = {
 def render(lang: str, state: ModelState) -> Html:
     """A hint for newcomers, and a card for each model."""
     used = model_in_use()
-    cards = [card(lang, item, state, used=used is not None and item.name == used.name) for item in items()]
+    found = items()
+    cards = {item.name: card(lang, item, state, used=used is not None and item.name == used.name) for item in found}
+    more = [cards.pop(item.name) for item in found if is_offered(item)]
     return tag(
         '<div class="gs-stack"><div class="gs-row gs-spread"><div><h2>{title}</h2><p class="gs-muted">{text}</p>'
         "</div>{next}</div>{first}"
-        '<div class="gs-cards" data-key="cards">{cards}</div></div>',
+        '<div class="gs-cards" data-key="cards">{cards}</div>{more}</div>',
         title=say(lang, "ui.model.title"),
         text=say(lang, "ui.model.text"),
         next=go("finetune", say(lang, "ui.model.next")) if used and used.ready else "",
-        first=_first_step(lang, items()),
-        cards=cards,
+        first=_first_step(lang, found),
+        cards=list(cards.values()),
+        more=_more_models(lang, more),
     )
+
+
+def _more_models(lang: str, cards: list[Html]) -> Html:
+    """The models that are offered to whoever asks for more."""
+    if not cards:
+        return Html("")
+    listed = tag('<div class="gs-cards">{cards}</div>', cards=cards)
+    return fold(say(lang, "ui.model.more_models", n=len(cards)), listed, key="more-models")
 
 
 def _first_step(lang: str, found: list[InventoryItem]) -> Html:

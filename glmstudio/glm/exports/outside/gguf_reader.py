@@ -1,4 +1,4 @@
-"""A GGUF file of ChatGLM3 read and computed with numpy and gguf alone, as llama.cpp does it: `python -I THIS_FILE
+"""A GGUF file of a GLM read and computed with numpy and gguf alone, as llama.cpp does it: `python -I THIS_FILE
 FILE ASKED TOLD`. It knows nothing of the program that wrote the file.
 
 ASKED is a JSON file (conversations, the tokens that should follow each); TOLD, a file of numpy, gets the ids of each
@@ -95,17 +95,49 @@ class Vocabulary:
         return ids
 
 
+class ByteVocabulary:
+    """llama.cpp's tokenizer of the kind `gpt2` with GLM-4's split: special tokens first, then merges by their order."""
+
+    _SPLIT = (
+        r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+
+    def __init__(self, reader: GGUFReader) -> None:
+        import tokenizers
+
+        fields = reader.fields
+        if fields["tokenizer.ggml.pre"].contents() != "glm4":
+            raise SystemExit("the texts are split in another way")
+        texts: list[str] = fields["tokenizer.ggml.tokens"].contents()
+        kinds: list[int] = fields["tokenizer.ggml.token_type"].contents()
+        merges = [tuple(each.split(" ")) for each in fields["tokenizer.ggml.merges"].contents()]
+        special = [text for text, kind in zip(texts, kinds, strict=True) if kind in (_CONTROL, _USER_DEFINED)]
+        vocabulary = {text: index for index, text in enumerate(texts)}
+        self._made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
+        split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(self._SPLIT), "isolated")
+        letters = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        self._made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([split, letters])
+        self._made.add_special_tokens([tokenizers.AddedToken(each, normalized=False) for each in special])
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text in which special tokens count."""
+        ids: list[int] = self._made.encode(text, add_special_tokens=False).ids
+        return ids
+
+
 class Model:
-    """llama.cpp's architecture `chatglm`, in float32; a tensor is unpacked when it is needed, and let go."""
+    """llama.cpp's `chatglm` and `glm4`, in float32; a tensor is unpacked when it is needed, and let go."""
 
     def __init__(self, reader: GGUFReader) -> None:
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         fields = reader.fields
 
         def number(name: str) -> Any:
-            return fields[f"chatglm.{name}"].contents()
+            return fields[f"{kind}.{name}"].contents()
 
-        if fields["general.architecture"].contents() != "chatglm":
+        kind = fields["general.architecture"].contents()
+        if kind not in ("chatglm", "glm4"):
             raise SystemExit("the file is of another architecture")
         self.layers, self.heads = number("block_count"), number("attention.head_count")
         self.groups, self.epsilon = number("attention.head_count_kv"), number("attention.layer_norm_rms_epsilon")
@@ -118,19 +150,31 @@ class Model:
         del table
         for number in range(self.layers):
             states = self._layer(f"blk.{number}.", states)
-        norm, output = self._tensor("output_norm.weight"), self._tensor("output.weight")
+        norm, output = self._tensor("output_norm.weight"), self._first("output.weight", "token_embd.weight")
         return [self._norm(x[at:], norm) @ output.T for x, at in zip(states, wanted, strict=True)]
 
     def _layer(self, name: str, states: list[Array]) -> list[Array]:
         norm, out = self._tensor(f"{name}attn_norm.weight"), self._tensor(f"{name}attn_output.weight")
-        parts = [(self._tensor(f"{name}attn_{p}.weight"), self._tensor(f"{name}attn_{p}.bias")) for p in "qkv"]
+        parts = [(self._tensor(f"{name}attn_{p}.weight"), self._bias(f"{name}attn_{p}.bias")) for p in "qkv"]
         mixed = []
         for x in states:
             normed = self._norm(x, norm)
             query, key, value = (normed @ weight.T + bias for weight, bias in parts)
-            mixed.append(x + self._attention(query, key, value) @ out.T)
+            branch = self._attention(query, key, value) @ out.T
+            mixed.append(x + self._after(f"{name}post_attention_norm.weight", branch))
         norm, up, down = (self._tensor(f"{name}{part}.weight") for part in ("ffn_norm", "ffn_up", "ffn_down"))
-        return [x + self._inner(self._norm(x, norm) @ up.T) @ down.T for x in mixed]
+        after = f"{name}post_ffw_norm.weight"
+        return [x + self._after(after, self._inner(self._norm(x, norm) @ up.T) @ down.T) for x in mixed]
+
+    def _after(self, name: str, branch: Array) -> Array:
+        """The norm of a branch, which `glm4` has."""
+        return self._norm(branch, self._tensor(name)) if name in self._tensors else branch
+
+    def _bias(self, name: str) -> Array:
+        return self._tensor(name) if name in self._tensors else np.zeros(1, dtype=np.float32)
+
+    def _first(self, *names: str) -> Array:
+        return self._tensor(next(name for name in names if name in self._tensors))
 
     def _attention(self, query: Array, key: Array, value: Array) -> Array:
         length, width = len(query), query.shape[1] // self.heads
@@ -169,7 +213,7 @@ class Model:
         return unpacked.astype(np.float32)
 
 
-def prompt_of(vocabulary: Vocabulary, template: str, conversation: dict[str, Any]) -> list[int]:
+def prompt_of(vocabulary: Vocabulary | ByteVocabulary, template: str, conversation: dict[str, Any]) -> list[int]:
     """The ids of one prompt, as a server makes them from the template's text."""
     import jinja2.sandbox
 
@@ -183,7 +227,8 @@ def main(file: str, asked_file: str, told_file: str) -> None:
     """As above."""
     asked = json.loads(Path(asked_file).read_text(encoding="utf-8"))
     reader = GGUFReader(file)
-    vocabulary = Vocabulary(reader)
+    byte_level = reader.fields["tokenizer.ggml.model"].contents() == "gpt2"
+    vocabulary = ByteVocabulary(reader) if byte_level else Vocabulary(reader)
     plain: str = reader.fields["tokenizer.chat_template"].contents()
     tools = (Path(file).parent / "chat_template_tools.jinja").read_text(encoding="utf-8")
     prompts = [prompt_of(vocabulary, tools if each["tools"] else plain, each) for each in asked["conversations"]]

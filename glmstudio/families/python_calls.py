@@ -14,7 +14,7 @@ import re
 import unicodedata
 from typing import Any
 
-from glmstudio.data.protocol.prompt import INTERPRETER
+from glmstudio.families.message import INTERPRETER
 from glmstudio.files import whole_text
 from glmstudio.syntax import expression
 
@@ -134,24 +134,24 @@ def _keywords(node: ast.Call, mark: str) -> dict[str, Any]:
         if name in arguments:
             raise CallError(f"The argument {name} is given twice.")
         try:
-            arguments[name] = _plain(ast.literal_eval(each.value))
+            arguments[name] = plain(ast.literal_eval(each.value))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
             raise CallError(f"The argument {name} must be a plain value.") from error
     return arguments
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
     """The value as JSON has it: tuples as lists. Raises ValueError for one that JSON cannot carry."""
     if depth > _MOST_DEPTH:
         raise ValueError(depth)
     if isinstance(value, str):
         return whole_text(value)
     if isinstance(value, (list, tuple)):
-        return [_plain(each, depth + 1) for each in value]
+        return [plain(each, depth + 1) for each in value]
     if isinstance(value, dict):
         if not all(isinstance(name, str) for name in value):
             raise ValueError(value)
-        return {_plain(name): _plain(each, depth + 1) for name, each in value.items()}
+        return {plain(name): plain(each, depth + 1) for name, each in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(value)
     if isinstance(value, int) and abs(value) >= 10**_MOST_DIGITS:
