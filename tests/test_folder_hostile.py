@@ -322,7 +322,7 @@ DATA: dict[str, Form] = {
     **{f"messages = {value!r:.20}": table("x.jsonl", {"messages": value}) for value in WRONG},
 }  # fmt: skip
 
-BULK = [form for form in MODELS if form.startswith("config ") and " = " in form]
+BULK = [form for form in (*MODELS, *ADAPTERS) if form.startswith(("config ", "about ", "peft ")) and " = " in form]
 # The rest is marked slow: minutes in all.
 QUICK = (
     "config a pipe", "config that steers", "weights sparse", "header absurd", "index outside", "manifest half a character", "job of wrong kinds", "words sparse",
@@ -331,8 +331,8 @@ QUICK = (
 
 
 def each(forms: dict[str, Form]) -> Any:
-    """The forms as a test's cases; of the many values that a number of config.json may have three of four are rare, of others half."""
-    seldom = {*BULK} - {*BULK[::4]} | {*[*ADAPTERS, *DATA][1::2]}
+    """The forms as a test's cases; of the many values that a field may have three of four are rare, of folders of data half."""
+    seldom = {*BULK} - {*BULK[::4]} | {*[*DATA][1::2]}
     marked = [form if form in QUICK else rare(form) if form in seldom else slow(form) for form in forms]
     return pytest.mark.parametrize("form", marked)
 
