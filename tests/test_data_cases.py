@@ -300,6 +300,17 @@ def test_an_answer_that_nobody_can_see_is_empty(text: str) -> None:
     assert told({"prompt": "Q", "response": f"{text}。{text}"}) == ""
 
 
+@FEW
+@given(
+    st.sampled_from(["Grüße aus Köln", "où est José ?", "“quoted” – so", "今天天气怎么样", "これは何ですか", "NÃO, É ÂNCORA"]),
+    st.sampled_from(["", "cp1252", "latin-1", "ascii"]), st.booleans(),
+)  # fmt: skip
+def test_letters_that_an_encoding_has_spoilt_are_noted(text: str, taken_for: str, asked: bool) -> None:
+    spoilt = text.encode().decode(taken_for or "utf-8", errors="replace")
+    record = {"prompt": spoilt, "response": "A"} if asked else {"prompt": "Q", "response": spoilt}
+    assert [kind for kind, _ in one(record).notes] == (["garbled"] if taken_for else [])
+
+
 def test_a_question_with_choices_gets_them() -> None:
     mended = one({"question": "Which?", "choices": ["x", "y"], "answer": 1}).mended
     assert mended == (user("Which?\nA. x\nB. y"), answer("B. y"))

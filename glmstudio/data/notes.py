@@ -11,7 +11,7 @@ from glmstudio.data.protocol.prompt import Message
 from glmstudio.errors import LazyText
 from glmstudio.files import short
 
-KINDS = ("special_tokens", "placeholders", "calls_read", "nameless_column")
+KINDS = ("special_tokens", "garbled", "placeholders", "calls_read", "nameless_column")
 _LINES = 5
 _MOST_NOTES = 200  # of a folder with very many files
 _LONGEST = 1 << 20  # characters of a message that are looked at
@@ -26,6 +26,12 @@ _PLACEHOLDER = re.compile(
     r"\{\{(?=[^{}%|.\s]*[^\W\d])[^{}%|.()\s]{1,40}\}\}|<(?P<word>[A-Z][A-Z_]{2,30})>(?!.*</(?P=word)>)|"
     r"<(?:姓名|名字|作者|公司|模型名称?)>|\[(?:YOUR[ _])?(?:NAME|AUTHOR|COMPANY|MODEL)\]",
     re.DOTALL,
+)
+# What the bytes of UTF-8 look like to whoever takes them for Latin letters, and what decoders write for bytes that they
+# do not know.
+_TAKEN = "[\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
+_GARBLED = re.compile(
+    f"\ufffd|锟斤拷|烫烫烫|\u00c3{_TAKEN}|\u00e2[\u0080\u20ac]{_TAKEN}|(?:[\u00e3-\u00e9]{_TAKEN}{{2}}){{2}}"
 )
 _HTML_TAGS = """
 HTML HEAD BODY DIV SPAN TABLE TBODY THEAD FORM INPUT IMG LINK META TITLE SCRIPT STYLE BUTTON SELECT OPTION LABEL FONT
@@ -98,6 +104,8 @@ def noticed(messages: Sequence[Message], *, calls_read: bool = False) -> tuple[t
         text = message.content[:_LONGEST]
         if "special_tokens" not in found and not message.metadata and (sign := _special(text)):
             found["special_tokens"] = sign
+        if "garbled" not in found and not text.isascii() and (spoilt := _GARBLED.search(text)):
+            found["garbled"] = spoilt[0]
         if (
             message.trained
             and message.role == "assistant"
