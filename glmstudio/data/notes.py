@@ -33,6 +33,7 @@ _TAKEN = "[\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u
 _GARBLED = re.compile(
     f"\ufffd|锟斤拷|烫烫烫|\u00c3{_TAKEN}|\u00e2[\u0080\u20ac]{_TAKEN}|(?:[\u00e3-\u00e9]{_TAKEN}{{2}}){{2}}"
 )
+_GARBLED_HINT = re.compile("[\ufffd锟烫\u00c3\u00e2-\u00e9]")  # the first letters of these: six times as fast
 _HTML_TAGS = """
 HTML HEAD BODY DIV SPAN TABLE TBODY THEAD FORM INPUT IMG LINK META TITLE SCRIPT STYLE BUTTON SELECT OPTION LABEL FONT
 CENTER STRONG CODE PRE MASK PAD UNK CLS SEP BOS EOS NULL
@@ -104,8 +105,8 @@ def noticed(messages: Sequence[Message], *, calls_read: bool = False) -> tuple[t
         text = message.content[:_LONGEST]
         if "special_tokens" not in found and not message.metadata and (sign := _special(text)):
             found["special_tokens"] = sign
-        if "garbled" not in found and not text.isascii() and (spoilt := _GARBLED.search(text)):
-            found["garbled"] = spoilt[0]
+        if "garbled" not in found and (sign := _garbled(text)):
+            found["garbled"] = sign
         if (
             message.trained
             and message.role == "assistant"
@@ -123,6 +124,14 @@ def _special(text: str) -> str:
         return ""
     sign = _SPECIAL.search(text)
     return short(sign[0].strip(), 30) if sign else ""
+
+
+def _garbled(text: str) -> str:
+    """Letters that were read in a wrong encoding before they came here."""
+    if text.isascii() or _GARBLED_HINT.search(text) is None:
+        return ""
+    spoilt = _GARBLED.search(text)
+    return spoilt[0] if spoilt else ""
 
 
 def _unfilled(text: str) -> str:
