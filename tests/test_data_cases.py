@@ -266,6 +266,8 @@ def test_a_pair_without_its_question_cannot_be_kept(record: Any) -> None:
         ({"conversations": [{"from": "human", "value": "<image>\nQ"}, {"from": "gpt", "value": "A"}], "image": "a.jpg"}, "media"),
         ({"prompt": "Picture 1: <img>a.jpg</img>\nQ", "response": "A"}, "media"),
         ({"prompt": "<|image|>Q", "response": "A"}, "media"),
+        ({"prompt": "![](data:image/png;base64,iVBORw0KGgo=) Q", "response": "A"}, "media"),
+        ({"prompt": "What is in `data:text/plain;base64,QQ==`?", "response": "A"}, ""),
         ({"prompt": "Close this: <video src='x'></video>", "response": "A"}, ""),
         ({"prompt": "Fix ```<audio>```", "response": "A"}, ""),
         ({"prompt": "Q", "response": "A", "images": []}, ""),
@@ -273,6 +275,46 @@ def test_a_pair_without_its_question_cannot_be_kept(record: Any) -> None:
 )  # fmt: skip
 def test_other_kinds_of_data_are_named(record: Any, kind: str) -> None:
     assert told(record) == kind
+
+
+@pytest.mark.parametrize("nothing", [[], {}, [None], [[]], {"text": ""}])
+@pytest.mark.parametrize("form", ["pairs", "openai", "sharegpt"])
+def test_brackets_with_nothing_in_them_are_no_text(form: str, nothing: Any) -> None:
+    record = {
+        "pairs": {"prompt": "Q", "response": nothing},
+        "openai": {"messages": [ASK, {"role": "assistant", "content": nothing}]},
+        "sharegpt": {"conversations": [*SHARE, {"from": "gpt", "value": nothing}]},
+    }[form]
+    found = one(record)
+    assert (found.messages, found.mended) == (None, None)
+    assert found.worst is not None
+    assert found.worst.fix is None
+
+
+def test_a_tool_may_find_nothing() -> None:
+    call = {"from": "function_call", "value": '{"name": "rain", "arguments": {"city": "X"}}'}
+    turns = [*SHARE, call, {"from": "observation", "value": []}, {"from": "gpt", "value": "A"}]
+    mended = one({"conversations": turns, "tools": [RAIN]}).mended
+    assert mended is not None
+    assert mended[-2] == Message("observation", "[]")
+
+
+@FEW
+@given(st.text(st.sampled_from(" \t\n\u00a0\u3000\u200b\u200d\u2060\ufeff\u00ad"), max_size=6))
+def test_an_answer_that_nobody_can_see_is_empty(text: str) -> None:
+    assert told({"prompt": "Q", "response": text}) == "answer_empty"
+    assert told({"prompt": "Q", "response": f"{text}。{text}"}) == ""
+
+
+@FEW
+@given(
+    st.sampled_from(["Grüße aus Köln", "où est José ?", "“quoted” – so", "今天天气怎么样", "これは何ですか", "NÃO, É ÂNCORA"]),
+    st.sampled_from(["", "cp1252", "latin-1", "ascii"]), st.booleans(),
+)  # fmt: skip
+def test_letters_that_an_encoding_has_spoilt_are_noted(text: str, taken_for: str, asked: bool) -> None:
+    spoilt = text.encode().decode(taken_for or "utf-8", errors="replace")
+    record = {"prompt": spoilt, "response": "A"} if asked else {"prompt": "Q", "response": spoilt}
+    assert [kind for kind, _ in one(record).notes] == (["garbled"] if taken_for else [])
 
 
 def test_a_question_with_choices_gets_them() -> None:

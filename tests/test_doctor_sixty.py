@@ -1,4 +1,5 @@
-"""Sixty real processes in every state that there is: what each is called, and that only what was chosen is ended."""
+"""Sixty real processes in every state that there is, where root runs it also of another user: what each is called, and
+that only what was chosen is ended."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,13 @@ from glmstudio.paths import paths
 from glmstudio.system.process import COOKIE, Identity, alive, identify
 from glmstudio.system.process_table import JOB, LOADER
 from tests.marks import rare, slow
+from tests.users import OTHER, PYTHON, become, place_of
+from tests.users import reason as no_others
 from tests.waiting import until
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 COUNT = 60
+EXEC = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
 CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
 # A process of a made-up training. What has "dies" ends at once; what does not "reap" leaves it a zombie. One that
 # is "held" waits inside the kernel (state D), for a child that it started as vfork does.
@@ -53,7 +58,8 @@ time.sleep(600)
 class Scene:
     """Units of processes, each with what every member of it has to be called ("" for a bystander)."""
 
-    def __init__(self, spawn: Spawn, folder: Path, seed: int) -> None:
+    def __init__(self, spawn: Spawn, folder: Path, seed: int, other: Path | None) -> None:
+        self.other, self.before = other, list[str]()
         self.spawn, self.folder, self.chance = spawn, folder, random.Random(seed)
         self.expected: dict[Identity, str] = {}
         self.unit: dict[Identity, str] = {}
@@ -61,8 +67,9 @@ class Scene:
         self.jobs: dict[int, str] = {}
         self.over: dict[Identity, int] = {}
         self.labels = 0
-        for name in ("node.py", "torchrun"):
-            (folder / name).write_text(NODE)
+        for place in filter(None, (folder, other)):
+            for name in ("node.py", "torchrun"):
+                (place / name).write_text(NODE)
 
     def spec(self, *, agent: bool = False, **facts: Any) -> dict[str, Any]:
         self.labels += 1
@@ -70,7 +77,15 @@ class Scene:
         return {"ready": str(self.folder / f"ready-{self.labels}"), "program": str(program), **facts}
 
     def grow(self, spec: dict[str, Any], **variables: str) -> subprocess.Popen[str]:
-        return self.spawn("-S", spec["program"], json.dumps(spec), **variables)
+        return self.spawn(*self.before, "-S", spec["program"], json.dumps(spec), **variables)
+
+    @contextmanager
+    def another_user(self) -> Iterator[None]:
+        """What starts meanwhile is somebody else's."""
+        assert self.other is not None
+        mine, self.folder, self.before = self.folder, self.other, ["-S", "-c", EXEC, *become(OTHER), PYTHON]
+        yield
+        self.folder, self.before = mine, []
 
     def pid(self, spec: dict[str, Any], end: str = "") -> int:
         file = Path(spec["ready"] + end)
@@ -321,27 +336,46 @@ def another_program_with_the_variables(scene: Scene) -> None:
     scene.expected[found] = ""
 
 
+def of_another_user(scene: Scene) -> None:
+    """None of it is this user's business, not even for root, whatever has become of it."""
+    seen, jobs, over = set(scene.expected), dict(scene.jobs), dict(scene.over)
+    with scene.another_user():
+        scene.chance.choice(OF_OTHERS)(scene)
+    theirs = scene.expected.keys() - seen
+    assert {psutil.Process(each.pid).uids().real for each in theirs} == {OTHER}
+    scene.expected |= dict.fromkeys(theirs, "")
+    scene.jobs, scene.over = jobs, over
+
+
+OF_OTHERS = [healthy, workers_without_agent, suspended_workers, agent_without_workers, agent_with_zombies]
 UNITS = [
     healthy, workers_without_agent, loaders_without_their_rank, suspended_agent, suspended_workers, all_suspended,
     agent_without_workers, agent_with_zombies, agent_with_a_zombie_and_a_worker, dead_agent, own_script,
     own_script_suspended, own_script_that_cannot_go_on, own_script_on_several_machines, mpirun, run_of_the_studio,
     bystanders, adopted_bystander, another_program_with_the_variables, *([held_in_the_kernel] if CLONE else []),
+    *([] if no_others else [of_another_user]),
 ]  # fmt: skip
+
+
+@pytest.fixture
+def others_place() -> Iterator[Path | None]:
+    """A folder of another user, where there can be one."""
+    with nullcontext() if no_others else place_of(OTHER) as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("seed", [slow(0), slow(1), *map(rare, range(2, 30))])
 def test_sixty_processes_have_their_verdicts_and_only_the_chosen_end(
-    seed: int, home: Path, spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, home: Path, spawn: Spawn, tmp_path: Path, others_place: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plain_ranks, "GATHERING", 0.0)  # all of them are there before anybody looks
     monkeypatch.setattr(stale_processes, "SETTLING", 0.0)
-    scene = Scene(spawn, tmp_path, seed)
+    scene = Scene(spawn, tmp_path, seed, others_place)
     order = scene.chance.sample(UNITS, len(UNITS))
-    while len(scene.expected) + len(scene.zombies) < COUNT:
+    while order or len(scene.expected) + len(scene.zombies) < COUNT:
         unit = order.pop() if order else scene.chance.choice(UNITS)
         unit(scene)
         scene.unit |= dict.fromkeys(scene.expected.keys() - scene.unit.keys(), unit.__name__)
-    assert not order, "every unit is there"
     until(lambda: all(alive(each) for each in scene.expected))
 
     report = diagnose(only=["proc"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,29 @@ def test_the_row_the_rail_and_the_run_say_the_same_state(
         assert f"<span>{words}</span>" in runs_view.render_list(lang, RunsState())
         assert f"<span>{words}</span>" in runs_view.render_open(lang, RunsState())
         assert (f'data-busy="{words}"' in frame.render_rail(lang, PageState())) == (state == "running")
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize(
+    ("state", "has_result", "first"),
+    [
+        ("finished", True, "chat"),
+        ("stopped", False, "resume"),
+        ("stopped", True, "chat"),
+        ("failed", False, "resume"),
+        ("running", False, "resume"),  # with nobody there any more: it is lost
+    ],
+)
+def test_after_each_end_one_action_comes_first(home: Path, lang: str, state: str, has_result: bool, first: str) -> None:
+    a_run(home, "mine", state, launched=1.0)
+    if has_result:
+        write_json(home / "runs/mine/result/adapter.json", {})
+    clear_caches()
+    opened = runs_view.render_open(lang, RunsState())
+    buttons = re.findall(r'<button[^>]*gs-look-primary[^>]*data-act="(\w+)"', opened.partition("<details")[0])
+    assert buttons == [first]
+    assert ('data-act="resume"' in opened) == (state != "finished")
+    assert ('data-unfold="versus"' in opened, 'data-unfold="export"' in opened) == (has_result, has_result)
 
 
 def test_each_gpu_of_a_run_is_shown_with_what_it_does(tmp_path: Path, home: Path) -> None:

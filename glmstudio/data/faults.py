@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from glmstudio.data.formats import Fault, ParsedConversation
+from glmstudio.data.formats.absent import is_no_input
 from glmstudio.data.formats.media import asks_about_media
 from glmstudio.data.formats.text import Document
 from glmstudio.data.notes import noticed
@@ -16,6 +17,8 @@ from glmstudio.errors import StudioError
 from glmstudio.families.message import Message
 from glmstudio.files import short
 
+_SPACES = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace())
+_UNSEEN = _SPACES + "\u00ad\u200b\u200c\u200d\u2060\ufeff"  # and characters without a width
 _TEXTS = ("system", "user", "assistant", "observation")
 
 
@@ -103,6 +106,9 @@ def _with_texts(record: Any) -> tuple[Any, list[Fault]]:
         if content is None or isinstance(content, str):
             out.append(turn)
             continue
+        if turn["role"] != "observation" and isinstance(content, (list, dict)) and is_no_input(content):
+            out.append(turn | {"content": None})  # a tool may have found nothing, but nobody says a pair of brackets
+            continue
         faults.append(Fault(StudioError("data.turn_not_text", number=number_of(turn, index)), "text"))
         out.append(turn | {"content": _json(content)})
     return (record | {"conversations": out} if faults else record), faults
@@ -166,7 +172,7 @@ def _ended(turns: list[dict[str, Any]], faults: list[Fault]) -> tuple[list[dict[
 
 
 def _is_empty(turn: dict[str, Any]) -> bool:
-    return turn["role"] == "assistant" and turn.get("loss", True) is True and not turn["content"].strip()
+    return turn["role"] == "assistant" and turn.get("loss", True) is True and not turn["content"].strip(_UNSEEN)
 
 
 def _is_call(turn: dict[str, Any]) -> bool:

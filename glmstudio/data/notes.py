@@ -11,7 +11,7 @@ from glmstudio.errors import LazyText
 from glmstudio.families.message import Message
 from glmstudio.files import short
 
-KINDS = ("special_tokens", "placeholders", "calls_read", "nameless_column")
+KINDS = ("special_tokens", "garbled", "placeholders", "calls_read", "nameless_column")
 _LINES = 5
 _MOST_NOTES = 200  # of a folder with very many files
 _LONGEST = 1 << 20  # characters of a message that are looked at
@@ -27,6 +27,13 @@ _PLACEHOLDER = re.compile(
     r"<(?:姓名|名字|作者|公司|模型名称?)>|\[(?:YOUR[ _])?(?:NAME|AUTHOR|COMPANY|MODEL)\]",
     re.DOTALL,
 )
+# What the bytes of UTF-8 look like to whoever takes them for Latin letters, and what decoders write for bytes that they
+# do not know.
+_TAKEN = "[\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
+_GARBLED = re.compile(
+    f"\ufffd|锟斤拷|烫烫烫|\u00c3{_TAKEN}|\u00e2[\u0080\u20ac]{_TAKEN}|(?:[\u00e3-\u00e9]{_TAKEN}{{2}}){{2}}"
+)
+_GARBLED_HINT = re.compile("[\ufffd锟烫\u00c3\u00e2-\u00e9]")  # the first letters of these: six times as fast
 _HTML_TAGS = """
 HTML HEAD BODY DIV SPAN TABLE TBODY THEAD FORM INPUT IMG LINK META TITLE SCRIPT STYLE BUTTON SELECT OPTION LABEL FONT
 CENTER STRONG CODE PRE MASK PAD UNK CLS SEP BOS EOS NULL
@@ -98,6 +105,8 @@ def noticed(messages: Sequence[Message], *, calls_read: bool = False) -> tuple[t
         text = message.content[:_LONGEST]
         if "special_tokens" not in found and not message.metadata and (sign := _special(text)):
             found["special_tokens"] = sign
+        if "garbled" not in found and (sign := _garbled(text)):
+            found["garbled"] = sign
         if (
             message.trained
             and message.role == "assistant"
@@ -115,6 +124,14 @@ def _special(text: str) -> str:
         return ""
     sign = _SPECIAL.search(text)
     return short(sign[0].strip(), 30) if sign else ""
+
+
+def _garbled(text: str) -> str:
+    """Letters that were read in a wrong encoding before they came here."""
+    if text.isascii() or _GARBLED_HINT.search(text) is None:
+        return ""
+    spoilt = _GARBLED.search(text)
+    return spoilt[0] if spoilt else ""
 
 
 def _unfilled(text: str) -> str:

@@ -11,7 +11,8 @@ _KINDS = ("image", "img", "video", "audio")
 _FIELDS = frozenset(f"{kind}{end}" for kind in _KINDS for end in ("", "s", "_path", "_paths", "_url", "_urls", "_file"))
 _SIGN = re.compile(
     r"<(?P<tag>image|video|audio)(?:_?\d+)?>(?!.*</(?P=tag)>)|<img>[^<>\n]{1,300}</img>|<ImageHere>|"
-    r"<\|(?:image|video|audio|vision_start|begin_of_image|begin_of_video|image_pad|audio_bos)(?:_?\d+)?\|>",
+    r"<\|(?:image|video|audio|vision_start|begin_of_image|begin_of_video|image_pad|audio_bos)(?:_?\d+)?\|>|"
+    r"\bdata:(?:image|video|audio)/[\w.+-]{1,40};base64,",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -26,7 +27,8 @@ def has_media(record: dict[Any, Any]) -> bool:
 
 def asks_about_media(question: str) -> bool:
     """Whether a place in a question is kept for a picture, a sound or a film; program text is none."""
-    return "<" in question and "```" not in question and _SIGN.search(question) is not None
+    hinted = "<" in question or ";base64," in question
+    return hinted and "```" not in question and _SIGN.search(question) is not None
 
 
 def _given(fields: dict[Any, Any]) -> bool:
