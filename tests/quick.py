@@ -5,10 +5,10 @@ from __future__ import annotations
 QUICK = frozenset(
     f"test_{name}.py"
     for name in (
-        "answers", "attacks_tools", "bundles", "calls", "chat_form", "cli", "cluster", "data", "data_cases", "data_doctor", "data_documents", "data_formats", "data_store", "data_tables", "data_text", "data_view",
+        "answers", "attacks_tools", "bundles", "calls", "chat_form", "cli", "cluster", "cluster_scripts", "data", "data_cases", "data_doctor", "data_documents", "data_formats", "data_store", "data_tables", "data_text", "data_view",
         "deepspeed_install", "dialogue", "doctor_card", "doctor_classify", "doctor_fixes", "doctor_hosts", "doctor_machine", "doctor_models",
         "doctor_names", "doctor_network", "doctor_ports", "doctor_redact", "doctor_verdict", "fake_hub", "filter", "glossary", "imports", "launcher", "lease", "mcp", "membership",
-        "models_adding", "models_hostile", "models_jobs", "models_network", "own_data", "presets", "process", "reasons", "rollcall", "same_prompt", "sandbox", "score", "shortcut", "toolbox", "tools",
+        "models_adding", "models_hostile", "models_jobs", "models_network", "own_data", "presets", "process", "publish_page", "reasons", "rollcall", "same_prompt", "sandbox", "score", "shortcut", "toolbox", "tools",
         "train", "ui", "units", "vocabulary", "wordings", "words",
     )
 )  # fmt: skip

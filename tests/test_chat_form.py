@@ -192,6 +192,9 @@ def test_vllm_is_offered_where_it_is_installed(home: Path, monkeypatch: pytest.M
     assert chat_model.how_to_serve(chat) == HowToServe("vllm", 16)
     assert chat_model.how_to_serve(replace(chat, engine="vllm:all")) == HowToServe("vllm", 16, device="all")
     assert "--engine vllm" in chat_model.render_command("en", chat)
+    assert kept_chat(kept_text(chat)).engine == "vllm"
+    assert kept_chat(told({"engine": "\n"})).engine == ""
+    assert chat_model.chosen_engine(kept_chat(told({"engine": "sglang"}))) == "studio"
 
 
 def test_a_model_that_was_not_exported_has_a_button_that_exports_it(

@@ -97,9 +97,9 @@ def test_what_is_part_of_the_result_is_published_privately_and_nothing_else(
     assert files["model-00002-of-00002.safetensors"] == b"model-00002-of-00002.safetensors" * 10_000
     assert len(hub.commits) == 1
     assert not list((paths().cache / "publish").iterdir())
-    publish_run(run, Publication(name, "me/adapter", "peft", private=False))
-    assert hub.private["me/adapter"] is False
-    files = hub.files("me/adapter")
+    publish_run(run, Publication(name, "me/sent", "peft", private=False))
+    assert hub.private["me/sent"] is False
+    files = hub.files("me/sent")
     assert {*files} == PUBLISHED["peft"]
     assert json.loads(files["adapter_config.json"]) == {"base_model_name_or_path": "demo"}
     everything = b"".join(content for repo in hub.private for content in hub.files(repo).values())

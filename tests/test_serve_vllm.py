@@ -27,11 +27,12 @@ from glmstudio.chat.terminal_chat import ask_once, own_server
 from glmstudio.chat.tool_score import score
 from glmstudio.chat.vllm.installation import Vllm, find_vllm
 from glmstudio.chat.vllm.launch import VllmLaunch, prepare
+from glmstudio.cli import main
 from glmstudio.config import devices
 from glmstudio.config.devices import Card
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
-from glmstudio.paths import CODE, DEMO, ROOT, SAMPLE, paths
+from glmstudio.paths import CODE, DEMO, FACTS, ROOT, SAMPLE, paths
 from glmstudio.rundir.occupancy import chat_on
 from glmstudio.system import process
 from glmstudio.tools.toolbox import toolbox
@@ -190,6 +191,13 @@ def test_what_it_cannot_serve_is_said_with_the_remedy(tmp_path: Path) -> None:
         prepare("demo", [str(foreign)])
     with pytest.raises(StudioError, match="16-bit weights"):
         ModelServer.start("demo", [], HowToServe(VLLM, bits=8))
+
+
+def test_a_score_of_facts_says_that_it_computes_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", str(FACTS), "--engine", "vllm"]) == 1
+    assert capsys.readouterr().err == (
+        "error: Facts are asked in batches by the studio's own engine.\n\nhint: Leave out `--engine`.\n"
+    )
 
 
 # ---- asked as our own engine

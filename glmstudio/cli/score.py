@@ -29,6 +29,8 @@ def _score(options: argparse.Namespace) -> int:
     from glmstudio.data.records import form_of
 
     form = form_of(options.file)
+    if form in ("facts", "mixed") and options.engine != "studio":
+        raise StudioError("cli.facts_engine")
     facts = _facts(options) if form in ("facts", "mixed") else None
     if facts is not None and options.json and form == "facts":
         print_json(facts)

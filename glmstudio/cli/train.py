@@ -127,9 +127,19 @@ def _plan(request: Any, *, as_json: bool) -> int:
         for name, value in plan_rows(plan):
             print(f"{t(f'cli.plan_{name}')}: {value}")
         print(f"\n{request.command()}")
+        _say_who_can_use_it(plan.settings.method, request)
         if problem:
             return complain(problem)
     return 1 if problem else 0
+
+
+def _say_who_can_use_it(method: str, request: Any) -> None:
+    """A prefix stays in the studio: say so before it is trained, and what else there is."""
+    from glmstudio.config.presets import with_lora_beside
+
+    lora = with_lora_beside(request.preset.name, request.preset.model)
+    if method == "ptuning_v2" and lora is not None:
+        print(f"\n{t('cli.plan_prefix', preset=lora.name)}")
 
 
 def _steps(plan: Any) -> str:

@@ -144,6 +144,14 @@ def delete_preset(name: str) -> None:
     file.unlink(missing_ok=True)
 
 
+def with_lora_beside(name: str, model: str) -> Preset | None:
+    """The preset of LoRA that stands beside one of P-Tuning v2: for the same memory and purpose where there is one,
+    else the first of the model. Other engines have no place for a prefix."""
+    known = {preset.name: preset for preset in list_presets() if preset.settings.method == "lora"}
+    usual = (preset for preset in known.values() if preset.model == model)
+    return known.get(name.replace("ptuning_v2", "lora").replace("ptuning", "lora")) or next(usual, None)
+
+
 def render(settings: Settings, *, header: str) -> str:
     """A preset file: the header, then each setting under its help. `parse_settings` reads it back."""
     lines = [f"# {line}".rstrip() for line in header.splitlines()]

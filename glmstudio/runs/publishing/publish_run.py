@@ -57,12 +57,12 @@ def publish_run(run: Run, asked: Publication) -> str:
     asked = checked(run, asked)
     model = ready_model(run.model)
     work = _work(run, asked)
-    export, folder = work / asked.repo.rpartition("/")[2], work / "sent"
+    export, folder = work / asked.repo.rpartition("/")[2], work / "_sent"  # no repository is called so
     if not export.is_dir():
         export_run(run, asked.form, export, step=asked.step, kind=asked.kind)
     base = base_card(model)["repo"] or model.name
     lay_out(export, asked.form, folder, native_base(model), base)
-    upload = Upload(asked.hub, asked.repo, str(folder), str(work / "sent.json"), asked.private)
+    upload = Upload(asked.hub, asked.repo, str(folder), str(work / "_sent.json"), asked.private)
     send(upload)
     shutil.rmtree(work, ignore_errors=True)
     return upload.address

@@ -12,6 +12,7 @@ import gradio as gr
 
 from glmstudio.chat.model_server import STUDIO, VLLM, HowToServe, LoadedModel, ModelServer, ServerState
 from glmstudio.chat.vllm.installation import has_vllm
+from glmstudio.config import devices
 from glmstudio.errors import StudioError
 from glmstudio.models.exports.export_request import NATIVE
 from glmstudio.models.exports.model_export import export_model
@@ -101,7 +102,8 @@ def load(model: str, adapter: str, how: HowToServe | None = None, *, beside_run:
     it is an error, too, unless somebody knows (`beside_run`)."""
     if not model:
         raise StudioError("ui.chat.no_model")
-    if not beside_run and (run := run_on(chat_device())):
+    split = how is not None and how.engine == VLLM
+    if not beside_run and (run := run_on(devices.choose(how.device) if how and split else chat_device())):
         raise StudioError("ui.chat.training_there", name=run.name)
     CONVERSATIONS.stop_all()
     SERVER.start(model, [adapter] if adapter else [], how)

@@ -23,7 +23,7 @@ def render_presets(lang: str, form: FinetuneState) -> Html:
     first, mine, others = presets_here(found, facts=source_of(form) == "facts")
     chosen = found.preset.name if found.preset else None
     return tag(
-        '<fieldset class="gs-choice"><legend>{label}</legend>{first}{more}{others}{prefix}{wrong}</fieldset>',
+        '<fieldset class="gs-choice"><legend>{label}</legend>{first}{prefix}{more}{others}{wrong}</fieldset>',
         label=say(lang, "ui.preset.label"),
         first=_cards(lang, first, chosen),
         more=_folded(lang, mine, "more", chosen),

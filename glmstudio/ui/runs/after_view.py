@@ -59,13 +59,14 @@ def _export(lang: str, known: RunSnapshot) -> Html:
         _forms(lang, known, None),
     ]
     if known.run.settings.get("method") == "ptuning_v2":
-        parts.append(
+        parts.insert(
+            1,
             tag(
                 '<div class="gs-problem gs-attention" role="note"><div><strong>{text}</strong>'
                 '<div class="gs-row">{go}</div></div></div>',
                 text=say(lang, "ui.next.prefix"),
                 go=button("lora-instead", say(lang, "ui.next.lora_instead"), run=known.name, go="finetune"),
-            )
+            ),
         )
     if good is not None:
         text = say(lang, "ui.next.export_best", step=good.step)
@@ -75,7 +76,8 @@ def _export(lang: str, known: RunSnapshot) -> Html:
     if task is not None and task.problem:
         parts.append(problem(lang, task.problem))
     parts += [_exported(lang, known, each) for each in exports_of(known.name)]
-    return fold(say(lang, "ui.run.export"), parts, key="export", unfolded=task is not None)
+    body = tag('<div class="gs-stack">{parts}</div>', parts=parts)
+    return fold(say(lang, "ui.run.export"), body, key="export", unfolded=task is not None)
 
 
 def _forms(lang: str, known: RunSnapshot, step: int | None) -> Html:
@@ -114,6 +116,7 @@ def _engine_lines(each: ExportFolder, folder: str) -> list[str]:
         plugin = f"--tool-parser-plugin {folder}/{TOOL_PARSER} --tool-call-parser chatglm3"
         return [
             f"vllm serve {folder} --enable-auto-tool-choice {plugin}",
+            f"python launcher.py serve --engine vllm --model {folder}",
             f"python launcher.py chat --model {folder}",
         ]
     file = next((shlex.quote(str(file)) for file in sorted(each.path.glob("*.gguf"))), f"{folder}/*.gguf")

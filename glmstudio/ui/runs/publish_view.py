@@ -37,7 +37,8 @@ def render(lang: str, known: RunSnapshot, state: RunsState) -> Html:
     if task is not None and task.result:
         parts.append(good(say(lang, "ui.publish.done")))
         parts.append(copyable(lang, str(task.result), key="published"))
-    return fold(say(lang, "ui.publish.title"), parts, key="publish", unfolded=task is not None or asked is not None)
+    body = tag('<div class="gs-stack">{parts}</div>', parts=parts)
+    return fold(say(lang, "ui.publish.title"), body, key="publish", unfolded=task is not None or asked is not None)
 
 
 def act(state: RunsState, run: Run, data: dict[str, Any]) -> RunsState:

@@ -50,9 +50,10 @@ def use_model(name: str) -> None:
 
 def kept_text(chat: ChatState) -> str:
     """What the browser is to keep; "" where nothing was chosen."""
-    if not chat.model and not chat.adapter:
+    if not chat.model and not chat.adapter and not chat.engine:
         return ""
     told = {"model": chat.model, "adapter": chat.adapter, "rival": chat.rival, "bits": chat.bits, "used": _used()}
+    told |= {"engine": chat.engine} if chat.engine else {}
     return json.dumps(told, ensure_ascii=False)
 
 
@@ -65,7 +66,9 @@ def kept_chat(text: Any) -> ChatState:
         told = None
     if not isinstance(told, dict) or told.get("used") != _used():
         return ChatState()
-    names: dict[str, Any] = {name: told[name] for name in ("model", "adapter", "rival") if _is_name(told.get(name))}
+    names: dict[str, Any] = {
+        name: told[name] for name in ("model", "adapter", "rival", "engine") if _is_name(told.get(name))
+    }
     bits = told.get("bits")
     return replace(ChatState(bits=bits if type(bits) is int and bits in BITS else 16), **names)
 

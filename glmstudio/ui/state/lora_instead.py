@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from glmstudio.config.presets import Preset
+from glmstudio.config.presets import Preset, with_lora_beside
 from glmstudio.rundir.run import Run
 from glmstudio.ui.state.own_list import choose
 from glmstudio.ui.state.page_state import FinetuneState
-from glmstudio.ui.state.preset_list import presets_in_order
 
 PREFIX = "ptuning_v2"
 _OF_THE_METHOD = ("method", "learning_rate", "warm_start")  # settings that mean another thing with LoRA
@@ -20,17 +19,9 @@ def learns_prefix(form: FinetuneState, preset: Preset | None) -> bool:
     return preset is not None and dict(form.changes).get("method", preset.settings.method) == PREFIX
 
 
-def matching_preset(name: str, model: str) -> Preset | None:
-    """The LoRA preset that stands beside one of P-Tuning v2: for the same memory and purpose where there is one, else
-    the usual one of the model."""
-    known = {preset.name: preset for preset in presets_in_order() if preset.settings.method == "lora"}
-    beside = known.get(name.replace("ptuning_v2", "lora").replace("ptuning", "lora"))
-    return beside or next((preset for preset in known.values() if preset.model == model), None)
-
-
 def with_lora(form: FinetuneState, preset: Preset) -> FinetuneState:
     """The form with LoRA: the same data, and the settings that have the same meaning."""
-    lora = preset if preset.settings.method == "lora" else matching_preset(preset.name, preset.model)
+    lora = preset if preset.settings.method == "lora" else with_lora_beside(preset.name, preset.model)
     if lora is None:
         return form
     changes = tuple(
@@ -41,7 +32,7 @@ def with_lora(form: FinetuneState, preset: Preset) -> FinetuneState:
 
 def again_with_lora(form: FinetuneState, run: Run) -> FinetuneState:
     """The form for the data of a run, and LoRA."""
-    lora = matching_preset(str(run.record.preset or ""), run.model)
+    lora = with_lora_beside(str(run.record.preset or ""), run.model)
     if lora is None:
         return form
     form = replace(choose(form, Path(run.data)), preset=lora.name, name="", settings_problem=None)
