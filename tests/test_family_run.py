@@ -85,6 +85,7 @@ def test_a_family_from_a_folder_to_a_call(home: Path, tmp_path: Path) -> None:
             assert answer.choices[0].finish_reason == "tool_calls"
 
 
+@pytest.mark.rare  # two trainings alone, and two by torchrun
 def test_two_processes_divide_each_kind_of_model(home: Path, tmp_path: Path) -> None:
     """With four norms in a block, and with a head that is the embedding: as one process alone, to the checkpoint."""
     data = conversations(tmp_path)
