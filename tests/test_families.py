@@ -255,6 +255,8 @@ JSONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a merge of no tokens": lambda table: table | {"model": table["model"] | {"merges": [["no", "token"]]}},
     "a merge of three": lambda table: table | {"model": table["model"] | {"merges": [["a", "b", "c"]]}},
     "letters of no byte": lambda table: table | {"model": table["model"] | {"vocab": {"你": 0}, "merges": []}},
+    "an endless pattern": lambda table: table | {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}}},
+    "a long pattern": lambda table: table | {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "a|" * 600}}},
     "a pattern that is none": lambda table: table | {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}}},
 }
 
