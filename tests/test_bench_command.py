@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -18,6 +19,7 @@ import pytest
 from glmstudio.cli.bench import report
 from glmstudio.errors import StudioError
 from glmstudio.files import write_json
+from glmstudio.models import list_models
 from glmstudio.planning import machine_bench as benches
 from glmstudio.planning.expectation import expect, verdict
 from glmstudio.planning.machine_bench import STAGES, BenchRequest, MeasuredMachine, candidates, last, measure
@@ -488,3 +490,14 @@ GLM Studio demo 的预期：
 本机适合微调 ChatGLM3-6B：4,048 条对话训练一轮约需 4 分 15 秒。
 下一步：python launcher.py models download chatglm3-6b
 """
+
+
+def test_another_family_is_measured_once_it_is_here(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = [each.name for each in candidates()]
+    assert first == ["chatglm3-6b", "chatglm3-6b-base", "chatglm3-6b-32k", "demo"]
+    edge = SimpleNamespace(name="glm-edge-1.5b-chat", ready=True)
+    here = list_models()
+    monkeypatch.setattr(benches, "list_models", lambda: [*here, edge])
+    found = {each.name: each for each in candidates()}
+    assert found.keys() == {*first, edge.name}
+    assert (found[edge.name].shape.tied, found[edge.name].key) == (True, edge.name)

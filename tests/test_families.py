@@ -255,6 +255,8 @@ JSONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a merge of no tokens": lambda table: table | {"model": table["model"] | {"merges": [["no", "token"]]}},
     "a merge of three": lambda table: table | {"model": table["model"] | {"merges": [["a", "b", "c"]]}},
     "letters of no byte": lambda table: table | {"model": table["model"] | {"vocab": {"你": 0}, "merges": []}},
+    "an endless pattern": lambda table: table | {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}}},
+    "a long pattern": lambda table: table | {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "a|" * 600}}},
     "a pattern that is none": lambda table: table | {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}}},
 }
 
@@ -497,7 +499,8 @@ def test_a_thought_is_learned_only_in_the_last_answer_and_not_sent_again(tokeniz
 def answered(tokenizer: Tokenizer, *segments: str, **more: Any) -> tuple[str, dict[str, Any]]:
     """What a client reads of an answer piece by piece, and the whole message."""
     asked = read_request({"model": "m", "messages": [{"role": "user", "content": "Q"}], **more})
-    writer = Writer(tokenizer, asked, GenerationJob([1], Sampling(max_tokens=1000), lambda _: None))
+    job = GenerationJob([1], Sampling(max_tokens=1000), lambda _: None)
+    writer = Writer(tokenizer, asked, job, begun=not asked.first)
     ids = [index for segment in segments for index in (tokenizer.assistant, *tokenizer.encode(segment))][1:]
     pieces = [piece for event in map(NewToken, [*ids, tokenizer.stop_ids[1]]) for piece in writer.take(event)]
     pieces += writer.end().pieces
@@ -556,3 +559,13 @@ def test_a_call_is_read_back_as_it_was_written(family: Family, arguments: dict[s
 def test_what_is_no_call_is_told(content: str) -> None:
     with pytest.raises(CallError):
         FAMILIES["glm4"].read_call("f", content)
+
+
+def test_what_was_tuned_is_asked_behind_the_bare_role(tokenizers: dict[str, Tokenizer]) -> None:
+    """A model that learned answers without thoughts never saw the beginning of one; one that learned them writes it."""
+    tokenizer = tokenizers["glm_z1"]
+    for answer in ("A", "<think>\nwhy\n</think>\nA"):
+        said = [Message("user", "Q"), Message("assistant", answer, trained=True)]
+        ids, learned, _ = spelled(tokenizer, said)
+        prompt = chat_ids(tokenizer, said[:1], begun=False)
+        assert (ids[: len(prompt)], learned.index(True)) == (prompt, len(prompt))

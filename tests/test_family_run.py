@@ -21,6 +21,8 @@ from glmstudio.runs.start import start_run
 from tests.family_models import write_whole
 from tests.run_helpers import ended
 from tests.servers import TOKEN, served
+from tests.sharded_runs import STEPS, TOLERANCE, alone, losses, together
+from tests.sharded_runs import run as run_folder
 
 pytestmark = pytest.mark.slow
 TOOLS = [{"type": "function", "function": {"name": "rain", "description": "", "parameters": {"type": "object"}}}]
@@ -60,10 +62,10 @@ def test_a_family_from_a_folder_to_a_call(home: Path, tmp_path: Path) -> None:
 
     again = resume_run(run, step=10)
     assert ended(again) == ("finished", None)
-    losses = [[row["loss"] for row in each.metrics(0)[0] if "loss" in row] for each in (run, again)]
-    assert losses[0] == losses[1]
-    assert losses[0][0] > 5
-    assert losses[0][-1] < 0.01
+    seen = [[row["loss"] for row in each.metrics(0)[0] if "loss" in row] for each in (run, again)]
+    assert seen[0] == seen[1]
+    assert seen[0][0] > 5
+    assert seen[0][-1] < 0.01
 
     folder = export_run(again, "native", tmp_path / "exported", kind="float32")
     stranger = AutoModelForCausalLM.from_pretrained(folder)
@@ -81,3 +83,26 @@ def test_a_family_from_a_folder_to_a_call(home: Path, tmp_path: Path) -> None:
             (call,) = answer.choices[0].message.tool_calls or []
             assert (call.function.name, json.loads(call.function.arguments)) == ("rain", {"city": city})
             assert answer.choices[0].finish_reason == "tool_calls"
+
+
+@pytest.mark.rare  # two trainings alone, and two by torchrun
+def test_two_processes_divide_each_kind_of_model(home: Path, tmp_path: Path) -> None:
+    """With four norms in a block, and with a head that is the embedding: as one process alone, to the checkpoint."""
+    data = conversations(tmp_path)
+    plain, divided = [], []
+    for name in ("glm4_0414", "glm_edge"):
+        base = write_whole(name, tmp_path / name)
+        changes = {"model": str(base), "data": str(data), "max_length": 512, "accumulation": 2, "batch_size": 1, "validation_share": 0.0}  # fmt: skip
+        plain.append(run_folder(tmp_path / f"{name}-plain", **changes))
+        divided.append(run_folder(tmp_path / f"{name}-fsdp", engine="fsdp", **changes))
+    alone_losses = [alone(each) for each in plain]
+    together(2, *divided)
+    for wanted, one, other in zip(alone_losses, plain, divided, strict=True):
+        assert losses(other) == pytest.approx(wanted, rel=TOLERANCE)
+        last = f"checkpoints/checkpoint-{STEPS}"
+        mine, theirs = (load_model(each / last, dtype=torch.float32, device="cpu") for each in (other, one))
+        for (name, own), (_, its) in zip(mine.named_parameters(), theirs.named_parameters(), strict=True):
+            if not name.endswith("k_proj.bias"):  # its gradient is nearly nothing, and Adam makes steps of the noise
+                torch.testing.assert_close(own, its, rtol=1e-3, atol=1e-4, msg=name)
+        tied = mine.config.tie_word_embeddings
+        assert (mine.lm_head.weight is mine.model.embed_tokens.weight) is tied

@@ -20,11 +20,13 @@ from glmstudio.models.hub.id_lookup import add_from_hub
 from glmstudio.models.inventory import item
 from glmstudio.planning.model_shape import ModelShape
 from glmstudio.system import typed_path
+from glmstudio.system.nvml import Gpu
 from glmstudio.system.typed_path import bare_path, from_windows
 from glmstudio.ui.framework.ttl_cache import clear_caches
 from glmstudio.ui.model.adding import add_from_path, render_answer
 from glmstudio.ui.model.model_cards import card
 from glmstudio.ui.model.model_step import render
+from glmstudio.ui.state.checkup import CHECKUP
 from glmstudio.ui.state.page_state import ModelState
 from glmstudio.words import has
 from tests.downloads import NAME, REPO, begin, wait
@@ -216,7 +218,7 @@ def test_more_models_are_offered_to_whoever_asks(home: Path, monkeypatch: pytest
             "en",
             "More models (6)",
             "Fits the main memory, 8.0 GiB; slow without a GPU",
-            "Larger than the main memory, 8.0 GiB",
+            "Too large for the main memory, 8.0 GiB",
         ),
         ("zh", "更多模型（6）", "本机内存（8.0 GiB）放得下；没有显卡，速度较慢", "超过本机内存（8.0 GiB）"),
     ):
@@ -226,3 +228,13 @@ def test_more_models_are_offered_to_whoever_asks(home: Path, monkeypatch: pytest
         assert [entry.title in shown for entry in more[:1]] == [False]
         assert all(f'data-key="model-{entry.name}"' in folded for entry in more)
         assert (folded.count(small), folded.count(large)) == (1, 4)
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(total=24 << 30)
+    )  # a CPU computes with 32 bits
+    assert str(render("en", ModelState())).count("Too large for the main memory, 24.0 GiB") == 4
+    for total, fitting in ((80, 5), (16, 1)):
+        gpu = Gpu(0, "GPU", "u", total << 10, total << 10, 40, ())
+        monkeypatch.setattr(CHECKUP, "gpus", lambda gpu=gpu: (gpu,))
+        page = str(render("en", ModelState()))
+        assert page.count(f"Fits this machine: the GPU has {total}.0 GiB") == fitting
+        assert page.count(f"Too large for the GPU of this machine, which has {total}.0 GiB") == 5 - fitting

@@ -49,7 +49,7 @@ def ask_both(run: Run, question: str) -> Compared:
     if other := run_on(chat_device()):
         raise StudioError("ui.run.versus_busy", name=other.name)
     began, model = time.monotonic(), ready_model(run.model)
-    prompt = chat_ids(_tokenizer(model.path), [Message("user", question)], _opening(run))
+    prompt = chat_ids(_tokenizer(model.path), [Message("user", question)], _opening(run), begun=False)
     if run.is_whole_model:
         if run.result is None:
             raise StudioError("runs.no_result", name=run.name)

@@ -8,8 +8,10 @@ from typing import Any
 
 from glmstudio.config.settings import Settings
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.recognition import family_of
 from glmstudio.files import read_table
-from glmstudio.models import ready_model
+from glmstudio.models import find_model, ready_model
 from glmstudio.models.exports.export_request import GGUF, GGUF_LORA, NATIVE, PEFT, ExportRequest, checked_type
 from glmstudio.models.exports.model_export import base_card, carry_out, native_base
 from glmstudio.models.exports.new_folder import absolute, new_folder, refuse_existing
@@ -31,7 +33,8 @@ _STARTS = {"ptuning_v2": "prefix_", "lora": "lora_"}  # of settings that count f
 
 def forms_of(run: Run) -> tuple[str, ...]:
     """The forms that what this run learned can have, those for the most programs first."""
-    return _BY_METHOD.get(str(run.settings.get("method")), _BY_METHOD["full"])
+    forms = _BY_METHOD.get(str(run.settings.get("method")), _BY_METHOD["full"])
+    return forms if _is_chatglm3(run) else tuple(form for form in forms if form != "official")
 
 
 def export_run(run: Run, form: str, target: Path, *, step: int | None = None, kind: str = "") -> Path:
@@ -60,6 +63,14 @@ def export_run(run: Run, form: str, target: Path, *, step: int | None = None, ki
             )  # fmt: skip
             carry_out(request)
     return target
+
+
+def _is_chatglm3(run: Run) -> bool:
+    """Whether its model is one, as far as it can be found: others have no official form."""
+    try:
+        return family_of(find_model(run.model).path) is CHATGLM3
+    except StudioError:
+        return True
 
 
 def learned(run: Run, step: int | None = None) -> Path:

@@ -19,6 +19,7 @@ from glmstudio.errors import StudioError
 from glmstudio.files import write_json
 from glmstudio.jobs.presence import serving
 from glmstudio.models import ready_model
+from glmstudio.paths import paths
 from glmstudio.serve.listening import open_up, take
 from glmstudio.system import process
 
@@ -85,7 +86,8 @@ def load(options: argparse.Namespace) -> Any:
     about = {"dtype": str(model.dtype).removeprefix("torch."), "bits": options.bits, "device": str(model.device)}
     about |= {"graph": graphs}
     control = os.environ.get(CONTROL, "")
-    return Service(Engine(adapters, tokenizer.stop_ids, decoder), tokenizer, found.name, about=about, control=control)
+    engine, tuned = Engine(adapters, tokenizer.stop_ids, decoder), found.path.is_relative_to(paths().runs)
+    return Service(engine, tokenizer, found.name, about=about, control=control, tuned=tuned)
 
 
 def _serve(options: argparse.Namespace) -> int:

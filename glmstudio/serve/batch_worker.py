@@ -67,9 +67,8 @@ class Worker:
     def _ask(self, glm: GlmForCausalLM, tokenizer: Tokenizer, mark: str, questions: Sequence[dict[str, Any]]) -> None:
         before = self._work["opening"]
         said = [[Message.from_json(each) for each in (*before, *question["messages"])] for question in questions]
-        prompts = [chat_ids(tokenizer, messages) for messages in said]
-        plain = [chat_ids(tokenizer, messages, begun=False) for messages in said]  # an answer without a thought
-        likely = _likelihoods(glm, tokenizer, plain, [str(question["due"]) for question in questions])
+        prompts = [chat_ids(tokenizer, messages, begun=False) for messages in said]
+        likely = _likelihoods(glm, tokenizer, prompts, [str(question["due"]) for question in questions])
         with (self._place / "answers.jsonl").open("a", encoding="utf-8") as file:
             for place, answer in generate(glm, prompts, tokenizer.stop_ids, limit=int(self._work["limit"])):
                 self._write(file, tokenizer, answer, {"mark": mark, "key": questions[place]["key"]}, likely.get(place))

@@ -39,13 +39,22 @@ from glmstudio.serve.protocol.tokenize_routes import token_routes
 
 
 class Service:
-    """One model behind the protocol. `about` says how it is loaded; `control` is the studio's own token."""
+    """One model behind the protocol. `about` says how it is loaded; `control` is the studio's own token; `tuned`, that
+    its weights are what a run made of a base."""
 
     def __init__(
-        self, engine: Engine, tokenizer: Tokenizer, name: str, *, about: dict[str, Any] | None = None, control: str = ""
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        name: str,
+        *,
+        about: dict[str, Any] | None = None,
+        control: str = "",
+        tuned: bool = False,
     ) -> None:
         self._engine, self._tokenizer, self._name = engine, tokenizer, name
         self._about, self._control, self._began = about or {}, control, int(time.time())
+        self._tuned = tuned
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -108,9 +117,10 @@ class Service:
         """An answer, whole or as server-sent events; errors in OpenAI's shape."""
         asked = read_request(await read_body(request))
         adapter = self._adapter(asked.model)
+        begun = not (asked.first or adapter or self._tuned)
         listener = Listener(self._engine)
         job = GenerationJob(
-            prompt=await beside(request, self._prompt, asked),
+            prompt=await beside(request, self._prompt, asked, begun),
             sampling=asked.sampling,
             put=listener.put,
             adapter=adapter,
@@ -118,7 +128,7 @@ class Service:
             begin=[self._tokenizer.encode(f"{name}\n") for name in asked.first],
         )
         job.sampling = self._within(job)
-        writer = Writer(self._tokenizer, asked, job)
+        writer = Writer(self._tokenizer, asked, job, begun=begun)
         try:
             listener.submit(job)
         except FullError:
@@ -171,11 +181,11 @@ class Service:
             yield f"data: {json.dumps(head | {'choices': [], 'usage': done.usage})}\n\n"
         yield "data: [DONE]\n\n"
 
-    def _prompt(self, asked: Request) -> list[int]:
+    def _prompt(self, asked: Request, begun: bool) -> list[int]:
         messages = to_turns(asked.messages, asked.tools)
         if not is_text(messages):
             raise ProtocolError("The request holds half a character, such as \\ud83d alone.", "messages")
-        prompt = chat_ids(self._tokenizer, messages, begun=not asked.first)
+        prompt = chat_ids(self._tokenizer, messages, begun=begun)
         if len(prompt) >= self._engine.context:
             raise ProtocolError(
                 f"The conversation has {len(prompt)} tokens; the model reads {self._engine.context}.",

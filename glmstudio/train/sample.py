@@ -23,7 +23,7 @@ def sampler(
     asked with the tools and the system text of that one."""
     if question:
         opening = opening_of(tokenizer, examples[0]["input_ids"].tolist())
-        prompt = chat_ids(tokenizer, [Message("user", question)], opening)
+        prompt = chat_ids(tokenizer, [Message("user", question)], opening, begun=False)
     else:
         prompt, question = _first_question(tokenizer, examples)
 
@@ -50,7 +50,7 @@ def _first_question(tokenizer: Tokenizer, examples: Examples) -> tuple[list[int]
     row = examples[0]
     ids = row["input_ids"].tolist()
     learned = int((row["labels"] >= 0).nonzero()[0])
-    prompt = [*ids[:learned], *tokenizer.answer_start]
+    prompt = ids[:learned]
     user = tokenizer.user
     asked = prompt[len(prompt) - prompt[::-1].index(user) :] if user in prompt else prompt
     return prompt, tokenizer.decode(asked).strip()

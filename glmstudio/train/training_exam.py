@@ -89,7 +89,7 @@ class Exam:
         return ExamScores(sum(right[:count]), count, sum(right[count:]), len(self._kept))
 
     def _right(self, glm: GlmForCausalLM, questions: Sequence[Question]) -> list[bool]:
-        prompts = [chat_ids(self._tokenizer, each.messages) for each in questions]
+        prompts = [chat_ids(self._tokenizer, each.messages, begun=False) for each in questions]
         learning = glm.training
         glm.eval()
         try:

@@ -38,7 +38,8 @@ def chat_ids(
     """The prompt for the assistant's next message: all messages, then the assistant's token.
 
     `opening` are ids that stand before the messages, as `opening_of` a conversation; else those of a beginning. With
-    `begun` a family that thinks begins with its thought.
+    `begun` a family that thinks is made to begin with its thought, as its published format does. What was tuned is
+    asked without: if it learned to think, it begins by itself, and if not, it never saw such a beginning.
     """
     ids = list(opening) or tokenizer.start
     for place in tokenizer.family.order(messages):

@@ -36,9 +36,11 @@ def model_card(
 def _head(request: ExportRequest) -> str:
     """What a hub reads, as YAML, of which JSON is a part."""
     card = request.card
-    rows: dict[str, Any] = {"license": "apache-2.0" if card.get("licence") == "Apache-2.0" else "other"}
-    if card.get("licence_link"):
-        rows |= {"license_name": "chatglm3", "license_link": card["licence_link"]}
+    licence = str(card.get("licence", "")).lower()
+    open_one = licence in ("apache-2.0", "mit")
+    rows: dict[str, Any] = {"license": licence if open_one else "other"}
+    if card.get("licence_link") and not open_one:
+        rows |= {"license_name": licence, "license_link": card["licence_link"]}
     if card.get("repo"):
         rows["base_model"] = card["repo"]
     library = {NATIVE: "transformers", PEFT: "peft"}.get(request.form, "gguf")

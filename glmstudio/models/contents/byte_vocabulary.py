@@ -7,6 +7,7 @@ to it are left out, so no text becomes one of them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,15 @@ PATTERN = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _LONGEST_PATTERN = 1000
+# What no published one has: a group that repeats, or is looked for again. With these a text could take for ever.
+_ENDLESS = re.compile(r"\)[*+?{]|\\[1-9gk]")
 _MOST = 1_000_000  # tokens, and ten times as many merges
 
 
-def _letters() -> dict[int, str]:
-    """GPT-2's letter for each byte: itself where it can be seen, else one behind the first 256."""
-    seen = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    letters = {byte: chr(byte) for byte in seen}
-    hidden = (byte for byte in range(256) if byte not in letters)
-    return letters | {byte: chr(256 + place) for place, byte in enumerate(hidden)}
-
-
-_LETTER = _letters()
-_BYTE = {letter: byte for byte, letter in _LETTER.items()}
+# GPT-2's letter for each byte: itself where it can be seen, else one behind the first 256.
+_SEEN = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+_LETTER = {byte: chr(256 + place) for place, byte in enumerate(sorted({*range(256)} - _SEEN))}
+_BYTE = {chr(byte): byte for byte in _SEEN} | {letter: byte for byte, letter in _LETTER.items()}
 
 
 class ByteVocabulary:
@@ -119,13 +116,16 @@ def _pair(merge: Any) -> tuple[str, str]:
 
 
 def _pattern_of(step: Any) -> str:
-    """The pattern by which a `tokenizer.json` splits; GLM-4's where it names none."""
+    """The pattern by which a `tokenizer.json` splits; GLM-4's where it names none. Raises ValueError for one that could
+    take for ever."""
     if not isinstance(step, dict):
         return PATTERN
     for each in step.get("pretokenizers") or [step]:
         pattern = each.get("pattern") if isinstance(each, dict) and each.get("type") == "Split" else None
         written = pattern.get("Regex") if isinstance(pattern, dict) else None
-        if isinstance(written, str) and len(written) <= _LONGEST_PATTERN:
+        if isinstance(written, str):
+            if len(written) > _LONGEST_PATTERN or _ENDLESS.search(written):
+                raise ValueError(written)
             return written
     return PATTERN
 
@@ -154,7 +154,7 @@ def _pipeline(model: Any, pattern: str) -> Any:
 
 
 def _spelled(token: bytes) -> str:
-    return "".join(map(_LETTER.__getitem__, token))
+    return token.decode("latin-1").translate(_LETTER)
 
 
 def _unspelled(token: str) -> bytes:

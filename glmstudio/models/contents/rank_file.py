@@ -38,13 +38,13 @@ def read_ranks(file: Path) -> list[bytes]:
 
 def merges_of(tokens: list[bytes]) -> list[tuple[bytes, bytes]]:
     """The pairs of tokens that make a token, the ones of a lower rank first: what is merged first in a text."""
-    ranks = {token: rank for rank, token in enumerate(tokens)}
+    rank_of = {token: rank for rank, token in enumerate(tokens)}.get
     merges: list[tuple[bytes, bytes]] = []
     for token in tokens:
         pairs = [
-            (ranks[token[:cut]], ranks[token[cut:]])
+            (left, right)
             for cut in range(1, len(token))
-            if token[:cut] in ranks and token[cut:] in ranks
+            if (right := rank_of(token[cut:])) is not None and (left := rank_of(token[:cut])) is not None
         ]
         merges += [(tokens[left], tokens[right]) for left, right in sorted(pairs)]
     return merges

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,18 @@ def read_vocabulary(file: Path) -> PiecesVocabulary | ByteVocabulary:
     """The vocabulary in `file`. Raises StudioError where it is none, or cut off."""
     try:
         check_vocabulary(file)
-        return ByteVocabulary(file) if file.suffix == ".json" or is_ranks(file) else PiecesVocabulary(file)
+        if file.suffix == ".json" or is_ranks(file):
+            state = file.stat()
+            return _byte_vocabulary(file, state.st_size, state.st_mtime_ns)
+        return PiecesVocabulary(file)
     except (RuntimeError, OSError, ValueError, IndexError, RecursionError) as error:
         raise StudioError("models.vocabulary_broken", file=str(file)) from error
+
+
+@lru_cache(maxsize=2)
+def _byte_vocabulary(file: Path, *_state: int) -> ByteVocabulary:
+    """One of GLM-4's size takes seconds to read, and is asked for again and again."""
+    return ByteVocabulary(file)
 
 
 def compare_vocabulary(file: Path, config: dict[str, Any], weights: list[Path]) -> None:

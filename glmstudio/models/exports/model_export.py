@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
 from glmstudio.families.recognition import NATIVE as NATIVE_TYPE
-from glmstudio.families.recognition import NATIVE_0414
+from glmstudio.families.recognition import NATIVE_0414, family_of
 from glmstudio.files import read_table, write_json
 from glmstudio.jobs.json_child import ask
 from glmstudio.models import manifest
@@ -21,6 +22,7 @@ from glmstudio.models.library import DEMO_NAME, Model, ready_model
 from glmstudio.paths import paths
 
 _LICENCE = "https://github.com/zai-org/ChatGLM3/blob/main/MODEL_LICENSE"
+_LICENCES = {"chatglm3": "ChatGLM3", "glm4": "GLM-4", "glm4_0414": "MIT", "glm_z1": "MIT"}
 
 
 def export_model(name_or_dir: str, form: str, target: Path, *, kind: str = "") -> Path:
@@ -60,8 +62,10 @@ def base_card(model: Model) -> dict[str, Any]:
     if model.name == DEMO_NAME:
         return {"base": model.title, "repo": "", "licence": "Apache-2.0", "licence_link": ""}
     repo = known.huggingface if known else repo
-    link = (known.licence if known else "") or _LICENCE
-    return {"base": known.title if known else model.title, "repo": repo, "licence": "ChatGLM3", "licence_link": link}
+    family = family_of(model.path)
+    link = (known.licence if known else "") or (_LICENCE if family is CHATGLM3 else "")
+    licence = _LICENCES.get(family.name, _LICENCES["glm4"])
+    return {"base": known.title if known else model.title, "repo": repo, "licence": licence, "licence_link": link}
 
 
 def _remember(model: Model, target: Path) -> None:

@@ -28,7 +28,7 @@ class Done:
 class Writer:
     """Takes what the engine tells of one job."""
 
-    def __init__(self, tokenizer: Tokenizer, asked: Request, job: GenerationJob) -> None:
+    def __init__(self, tokenizer: Tokenizer, asked: Request, job: GenerationJob, *, begun: bool = False) -> None:
         self._tokenizer, self._asked, self._job = tokenizer, asked, job
         self._between = tokenizer.assistant
         self._answer = AnswerParser(tokenizer.family, may_call=bool(asked.tools), tools=tool_names(asked.tools))
@@ -36,7 +36,7 @@ class Writer:
         self._stream = TextStream(tokenizer)
         self._said = ""
         # Where the prompt ends with the beginning of the answer, that is part of what is shown.
-        self._begun = self._answer.push("" if asked.first else tokenizer.family.answer_begins)
+        self._begun = self._answer.push(tokenizer.family.answer_begins if begun else "")
         self._known = self._count = 0
         self._over = self._ended = False
 

@@ -34,9 +34,9 @@ class FSDPStrategy(ShardingStrategy):
         self._mesh = init_device_mesh(self.device.type, (self.context.world,))
         glm = empty_base(folder)
         self.shapes = {name: parameter.shape for name, parameter in glm.named_parameters()}
-        # A head that is the embedding belongs to the root, which has it at hand from the first layer to the loss.
-        tied = glm.config.tie_word_embeddings
-        outer = () if tied else (glm.model.embed_tokens, [glm.model.norm, glm.lm_head])
+        embedding, ends = glm.model.embed_tokens, [glm.model.norm, glm.lm_head]
+        # A head that is the embedding is gathered with it, and stays at hand from the first layer to the loss.
+        outer = ([embedding, *ends],) if glm.config.tie_word_embeddings else (embedding, ends)
         for part in (*glm.model.layers, *outer):
             fully_shard(part, mesh=self._mesh, mp_policy=self._policy())
         glm.to_empty(device=self.device)

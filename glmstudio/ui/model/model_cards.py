@@ -90,13 +90,15 @@ def is_offered(item: InventoryItem) -> bool:
 
 
 def _fits(lang: str, item: InventoryItem) -> Html:
-    """Whether the weights of a model that is offered fit into this machine's largest GPU, or its main memory."""
+    """Whether the weights of a model that is offered fit into this machine's largest GPU in 16 bits; where there is
+    none, into its main memory in the 32 that a CPU computes with."""
     if not is_offered(item) or item.entry is None or not item.entry.memory_bytes:
         return Html("")
     gpus = CHECKUP.gpus()
     room = max(gpu.total_mib for gpu in gpus) << 20 if gpus else psutil.virtual_memory().total
-    key = ("fits" if item.entry.memory_bytes <= room else "too_large") + ("_gpu" if gpus else "_cpu")
-    kind = "good" if item.entry.memory_bytes <= room else "attention"
+    fits = item.entry.memory_bytes * (1 if gpus else 2) <= room
+    key, kind = ("fits", "good") if fits else ("too_large", "attention")
+    key += "_gpu" if gpus else "_cpu"
     return tag("<p>{chip}</p>", chip=chip(kind, say(lang, f"ui.model.{key}", size=memory_bytes(room))))
 
 
