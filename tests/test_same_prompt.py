@@ -17,7 +17,7 @@ from glmstudio.data.protocol.prompt import chat_ids, training_example
 from glmstudio.data.protocol.tokenizer import Tokenizer
 from glmstudio.data.protocol.turns import record_messages
 from glmstudio.errors import StudioError
-from glmstudio.families.chatglm3 import INTERPRETER_PROMPT
+from glmstudio.families.chatglm3 import INTERPRETER_PROMPT, TOOL_PROMPT
 from glmstudio.paths import DEMO
 from tests.written import written
 
@@ -197,3 +197,13 @@ def test_the_code_interpreter_is_learned_as_it_is_asked(folder: Path) -> None:
     assert system.content == f"Be kind.\n{INTERPRETER_PROMPT}"
     assert (call.metadata, call.content) == ("interpreter", "```python\nprint(5)\n```")
     assert assert_same(record, folder) == 2
+
+
+def test_an_official_record_keeps_the_original_scripts_text_for_the_code_interpreter() -> None:
+    tools = [{"name": "interpreter", "description": "", "parameters": {}}]
+    turn = {"role": "tool", "name": "interpreter", "parameters": {"code": "print(5)"}, "observation": "5"}
+    (found,) = conversations({"tools": tools, "conversations": [{"role": "user", "content": "5?"}, turn]})
+    assert isinstance(found, ParsedConversation)
+    system, _, call, _ = written(record_messages(found.record, found.system))
+    assert system.content == f"{TOOL_PROMPT}\n{json.dumps(tools, indent=4, ensure_ascii=False)}"
+    assert (call.metadata, call.content) == ("interpreter", "```python\ntool_call(code='print(5)')\n```")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import httpx
 from glmstudio.access.api_key import bearer
 from glmstudio.chat.model_server import RunningServer
 from glmstudio.data.formats import ParsedConversation, conversations
-from glmstudio.data.protocol.turns import TOGETHER
+from glmstudio.data.protocol.turns import TOGETHER, is_official, record_tools
 from glmstudio.data.readers.sources import source_files
 from glmstudio.data.readers.values import read_values
 from glmstudio.errors import StudioError
@@ -27,7 +27,7 @@ from glmstudio.families.chatglm3 import CHATGLM3
 from glmstudio.families.family import Family
 from glmstudio.families.json_calls import read_json_call
 from glmstudio.families.known import FAMILIES
-from glmstudio.families.message import listed_tool, tools_message
+from glmstudio.families.message import Message, listed_tool
 from glmstudio.families.python_calls import CallError
 from glmstudio.words import say
 
@@ -201,7 +201,8 @@ def _decisions(found: ParsedConversation, line: int, family: Family) -> Iterator
             beside = turn.get(TOGETHER, False)
             if turn.get("loss", True) and not (beside and family.parallel):
                 yield ToolQuestion(line, [*messages], listed, Act("", turn["name"], turn["parameters"]))
-            messages = _with_call(messages, turn, number) if beside else [*messages, *_called(turn, number)]
+            made = _called(turn, number, family)
+            messages = _with_call(messages, made) if beside else [*messages, *made]
         elif role in ("system", "user", "assistant", "observation") and isinstance(said, str):
             follows = turns[number + 1] if isinstance(turns, list) and number + 1 < len(turns) else {}
             thought = isinstance(follows, dict) and follows.get("role") == "tool"
@@ -222,24 +223,31 @@ def _opening(found: ParsedConversation, family: Family) -> tuple[list[dict[str, 
     listed = [listed_tool(tool) for tool in tools] if isinstance(tools, list) else []
     turns = record.get("conversations")
     system = any(isinstance(turn, dict) and turn.get("role") == "system" for turn in turns or ())
-    if not listed or system or json.dumps(listed) != json.dumps(tools):
-        frames = family.frames(tools_message(tools, found.system))
+    learned = record_tools(record, found.system)
+    frames = family.frames(learned)
+    served = json.dumps(listed) == json.dumps(tools) and frames == family.frames(replace(learned, official=False))
+    if not listed or system or not served:
         return [{"role": frame.role, "content": frame.content} for frame in frames], []
     messages = [{"role": "system", "content": "\n".join(found.system)}] if found.system else []
     return messages, [{"type": "function", "function": tool} for tool in listed]
 
 
-def _with_call(messages: list[dict[str, Any]], turn: dict[Any, Any], number: int) -> list[dict[str, Any]]:
+def _with_call(messages: list[dict[str, Any]], both: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The messages with one call more in the last one that calls, and its result behind the others."""
-    (made, result), place = _called(turn, number), max(at for at, each in enumerate(messages) if "tool_calls" in each)
+    (made, result), place = both, max(at for at, each in enumerate(messages) if "tool_calls" in each)
     calls = [*messages[place]["tool_calls"], *made["tool_calls"]]
     return [*messages[:place], messages[place] | {"tool_calls": calls}, *messages[place + 1 :], result]
 
 
-def _called(turn: dict[Any, Any], number: int) -> list[dict[str, Any]]:
+def _called(turn: dict[Any, Any], number: int, family: Family) -> list[dict[str, Any]]:
     seen, name, arguments = turn.get("observation"), f"call_{number}", turn["parameters"]
     text = seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False)
-    function = {"name": turn["name"], "arguments": json.dumps(arguments, ensure_ascii=False)}
+    learned = Message("assistant", "", turn["name"], arguments=arguments, official=is_official(turn))
+    frames = family.frames(learned)
+    # A call that the server would write in another way than it was learned goes in as the text that it is.
+    same = frames == family.frames(replace(learned, official=False))
+    written = json.dumps(arguments, ensure_ascii=False) if same else frames[-1].content
+    function = {"name": turn["name"], "arguments": written}
     return [
         {"role": "assistant", "content": None, "tool_calls": [{"id": name, "type": "function", "function": function}]},
         {"role": "tool", "tool_call_id": name, "content": text},

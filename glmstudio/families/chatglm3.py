@@ -11,7 +11,7 @@ from typing import Any
 
 from glmstudio.families.family import ROLES, SENTENCEPIECE, Family
 from glmstudio.families.message import INTERPRETER, Frame, Message
-from glmstudio.families.python_calls import CallError, call_content, fenced, json_arguments, parse_call
+from glmstudio.families.python_calls import CallError, call_content, fenced, json_arguments, parse_call, render_call
 
 TOOL_PROMPT = "Answer the following questions as best as you can. You have access to the following tools:"
 # What ChatGLM3 was trained to read where it may run code; from the original demo. No list of tools follows it.
@@ -26,7 +26,14 @@ class ChatGLM3(Family):
 
     def tools_frames(self, message: Message) -> tuple[Frame, ...]:
         """One system turn: the conversation's own texts, a fixed sentence, and the tools."""
-        return (Frame(message.role, message.metadata, message.content + _tools_text(message.tools)),)
+        text = _tools_text(message.tools, official=message.official)
+        return (Frame(message.role, message.metadata, message.content + text),)
+
+    def frames(self, message: Message, *, last: bool = True) -> tuple[Frame, ...]:
+        """As in every family; the original script knows no code interpreter."""
+        if message.official and message.arguments is not None:
+            return (Frame(message.role, message.metadata, render_call(message.arguments)),)
+        return super().frames(message, last=last)
 
     def call_text(self, name: str, arguments: dict[str, Any]) -> str:
         """`tool_call(name=value)` in a fence; bare code for the code interpreter."""
@@ -45,10 +52,10 @@ class ChatGLM3(Family):
 
 
 @lru_cache(maxsize=64)
-def _tools_text(tools: str) -> str:
+def _tools_text(tools: str, *, official: bool) -> str:
     listed = json.loads(tools)
     alone = isinstance(listed, list) and len(listed) == 1 and isinstance(listed[0], dict)
-    if alone and listed[0].get("name") == INTERPRETER:
+    if alone and not official and listed[0].get("name") == INTERPRETER:
         return INTERPRETER_PROMPT
     return f"{TOOL_PROMPT}\n{json.dumps(listed, indent=4, ensure_ascii=False)}"
 

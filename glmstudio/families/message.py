@@ -19,7 +19,8 @@ class Message:
 
     `arguments` are those of a call that the family is to write; a call without them is `content`, as it stands.
     `tools` is the JSON text of the tools that a system message tells of; then `content` is what the conversation's
-    own system texts say before, each with a line break behind it.
+    own system texts say before, each with a line break behind it. `official`: it tells of the code interpreter or
+    calls it in a record of the official format, where the original fine-tuning script writes that as any other tool.
     """
 
     role: str
@@ -29,19 +30,20 @@ class Message:
     arguments: dict[str, Any] | None = field(default=None, hash=False)
     tools: str = ""
     together: bool = False  # a call in the same breath as the call before, whose result it does not know
+    official: bool = False
 
     def to_json(self) -> list[Any]:
         """As a list that `from_json` reads; whether it is trained is left out."""
         said: list[Any] = [self.role, self.content, self.metadata]
-        more = [self.arguments, self.tools, self.together]
-        return said if more == [None, "", False] else [*said, *more]
+        more = [self.arguments, self.tools, self.together, self.official]
+        return said if more == [None, "", False, False] else [*said, *more]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Message:
         """The message of a list."""
         role, content, metadata, *more = value
-        arguments, tools, together = more or (None, "", False)
-        return cls(role, content, metadata, arguments=arguments, tools=tools, together=together)
+        arguments, tools, together, official = more or (None, "", False, False)
+        return cls(role, content, metadata, arguments=arguments, tools=tools, together=together, official=official)
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class Frame:
     content: str
 
 
-def tools_message(tools: Any, system: Sequence[str] = ()) -> Message:
+def tools_message(tools: Any, system: Sequence[str] = (), *, official: bool = False) -> Message:
     """The system message that tells the model which tools there are, behind the conversation's own system texts."""
     before = "".join(f"{text}\n" for text in system)
-    return Message("system", before, tools=json.dumps(tools, ensure_ascii=False))
+    return Message("system", before, tools=json.dumps(tools, ensure_ascii=False), official=official)
 
 
 def listed_tool(tool: Any) -> dict[str, Any] | None:

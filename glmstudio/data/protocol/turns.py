@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from glmstudio.errors import StudioError
-from glmstudio.families.message import Message, is_text, tools_message
+from glmstudio.families.message import INTERPRETER, Message, is_text, tools_message
 from glmstudio.files import short
 
 ROLES = ("system", "user", "assistant", "observation", "tool")
@@ -27,7 +28,7 @@ def record_messages(record: Any, system: Sequence[str] = ()) -> tuple[Message, .
     if not isinstance(turns, list) or not turns:
         raise StudioError("data.record_no_conversations")
     try:
-        messages = [tools_message(record["tools"], system)] if "tools" in record else []
+        messages = [record_tools(record, system)] if "tools" in record else []
         for number, turn in enumerate(turns, 1):
             messages += turn_messages(turn, number_of(turn, number) if isinstance(turn, dict) else number)
     except RecursionError as error:
@@ -37,6 +38,16 @@ def record_messages(record: Any, system: Sequence[str] = ()) -> tuple[Message, .
     if not is_text(messages):
         raise StudioError("data.record_half_character")
     return tuple(messages)
+
+
+def record_tools(record: dict[str, Any], system: Sequence[str] = ()) -> Message:
+    """The system message with the tools of a record that has some."""
+    tools, turns = record["tools"], record["conversations"]
+    runs_code = isinstance(tools, list) and any(
+        isinstance(each, dict) and each.get("name") == INTERPRETER for each in tools
+    )
+    converted = any(isinstance(turn, dict) and PLACE in turn for turn in turns)
+    return tools_message(tools, system, official=runs_code and not converted)
 
 
 def turn_messages(turn: Any, number: int) -> list[Message]:
@@ -56,6 +67,11 @@ def turn_messages(turn: Any, number: int) -> list[Message]:
     return [Message(role, content, trained=loss and role == "assistant")]
 
 
+def is_official(turn: dict[Any, Any]) -> bool:
+    """Whether a call is one of the code interpreter that no converter made (`Message.official`)."""
+    return turn.get("name") == INTERPRETER and PLACE not in turn
+
+
 def number_of(turn: dict[Any, Any], index: int) -> int:
     """Which turn of the user's file this is: a converter says so, because its turns are not those of the file."""
     number: int = turn.get(PLACE, index)
@@ -73,6 +89,7 @@ def _tool_messages(turn: dict[Any, Any], number: int, loss: bool) -> list[Messag
             raise StudioError("data.tool_argument", number=number, name=short(name), argument=short(key))
     seen = turn.get("observation")
     text = seen if isinstance(seen, str) else json.dumps(seen, ensure_ascii=False)
-    beside = turn.get(TOGETHER, False)
-    call = Message("assistant", "", metadata=name, trained=loss, arguments=arguments, together=beside)
-    return [call, Message("observation", text)]
+    call = Message(
+        "assistant", "", metadata=name, trained=loss, arguments=arguments, together=turn.get(TOGETHER, False)
+    )
+    return [replace(call, official=is_official(turn)), Message("observation", text)]
