@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glmstudio.chat.available_tools import asked_with_tools
 from glmstudio.chat.openai_messages import to_turns
 from glmstudio.chat.sampling import Sampling
 from glmstudio.data.protocol.prompt import answer_text, chat_ids, spelled, training_example
@@ -25,6 +26,7 @@ from glmstudio.families.message import Message, tools_message
 from glmstudio.families.python_calls import CallError
 from glmstudio.families.recognition import family_by_config, family_of
 from glmstudio.models.contents.vocabulary import compare_vocabulary, read_vocabulary
+from glmstudio.paths import DEMO
 from glmstudio.serve.engine import GenerationJob
 from glmstudio.serve.events import NewToken
 from glmstudio.serve.protocol.chat_request import read_request
@@ -569,3 +571,9 @@ def test_what_was_tuned_is_asked_behind_the_bare_role(tokenizers: dict[str, Toke
         ids, learned, _ = spelled(tokenizer, said)
         prompt = chat_ids(tokenizer, said[:1], begun=False)
         assert (ids[: len(prompt)], learned.index(True)) == (prompt, len(prompt))
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_tools_are_offered_where_the_family_knows_them(family: Family, home: Path, tmp_path: Path) -> None:
+    folder = DEMO / "model" if family.name == "chatglm3" else model_folder(tmp_path / family.name, family)
+    assert asked_with_tools(str(folder)) == (family.name != "glm_edge")

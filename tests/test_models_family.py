@@ -169,3 +169,18 @@ def test_a_path_that_ends_in_chatglm3_is_ours_whatever_is_before_it(where: str, 
         assert family_named(f"{third}/{where}/x") == ""
         assert family_named(f"{third}/{where}/THUDM/chatglm2-6b") == "ChatGLM2-6B"
     assert family_named(f"/root/LLaMA-Factory/{where.replace('c', 'x')}/output") == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "needs"),
+    [
+        ("glm4_moe", "This is a mixture of experts: it would need layers that are not here, and far more memory."),
+        ("deepseek_v3", "This is a mixture of experts: it would need layers that are not here, and far more memory."),
+        ("glm4v", "This model reads images: it would need an image encoder, which is not here."),
+        ("glm_ocr", "This model reads images: it would need an image encoder, which is not here."),
+        ("qwen2", ""), ("llama", ""),
+    ],
+)  # fmt: skip
+def test_what_another_type_would_need_is_told(kind: str, needs: str, tmp_path: Path) -> None:
+    (problem,) = verify(model(tmp_path / "folder", model_type=kind), full=True)
+    assert problem.what().endswith("ChatGLM3, GLM-4-9B, GLM-Z1-9B and GLM-Edge." + (f" {needs}" if needs else ""))

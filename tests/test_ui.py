@@ -73,6 +73,21 @@ def test_templates_escape_all_but_templates() -> None:
     assert markup.tag("{nothing}", nothing=None) == ""
 
 
+@pytest.mark.parametrize(("lang", "title"), [("en", "Thought before the answer"), ("zh", "回答前的思考")])
+def test_a_thought_is_folded_above_its_answer(lang: str, title: str) -> None:
+    conversation = Conversation()
+    conversation.ask("Q", None).answers = [Answer("m", parts=["<think>\nwhy\n</think>\n\nNo.", "<think>\nstill"])]
+    page = str(chat_log.render_log(lang, ChatState(), OpenConversation(conversation, threading.Condition()), {}))
+    folded = [each.split("</details>") for each in page.split('<details class="gs-thought"')[1:]]
+    assert [
+        f"<summary>{title}</summary><div>{text}</div>" in each[0]
+        for each, text in zip(folded, ("why", "still"), strict=True)
+    ] == [True, True]
+    assert "No." in folded[0][1]
+    assert "gs-model-says" not in folded[1][1]
+    assert "think" not in page
+
+
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: pytest.MonkeyPatch) -> None:
     conversation = Conversation(title=HOSTILE)
@@ -80,7 +95,12 @@ def test_hostile_text_stays_text_wherever_it_is_shown(lang: str, monkeypatch: py
         Answer(
             HOSTILE,
             HOSTILE,
-            [HOSTILE, f"```{HOSTILE}\n{HOSTILE}\n```", Call(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, state)],
+            [
+                HOSTILE,
+                f"<think>{HOSTILE}</think>{HOSTILE}",
+                f"```{HOSTILE}\n{HOSTILE}\n```",
+                Call(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, state),
+            ],
         )
         for state in ("asked", HOSTILE)
     ]

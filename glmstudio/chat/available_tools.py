@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.families.recognition import family_of
 from glmstudio.models import find_model
 from glmstudio.paths import paths
 from glmstudio.rundir.run import Run, find_run
@@ -45,3 +46,15 @@ def toolless(model: str, adapter: str = "") -> Run | None:
     """The run behind a model, where it was trained without tools: asked with them, it does not answer as it learned."""
     run = run_behind(model, adapter)
     return run if run is not None and run.learned_tools is False else None
+
+
+def asked_with_tools(model: str, adapter: str = "") -> bool:
+    """Whether a model is asked with tools where nobody said: as the run behind it was trained, or else as the published
+    models of its family were."""
+    run = run_behind(model, adapter)
+    if run is not None and run.learned_tools is not None:
+        return run.learned_tools
+    try:
+        return family_of(find_model(model).path).knows_tools
+    except StudioError:
+        return True

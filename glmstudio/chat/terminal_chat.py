@@ -15,7 +15,7 @@ from typing import Any
 
 from glmstudio.access.api_key import new_key
 from glmstudio.chat.adapters import adapter_folder, adapter_name
-from glmstudio.chat.available_tools import offered, toolless
+from glmstudio.chat.available_tools import asked_with_tools, offered, toolless
 from glmstudio.chat.loop import CallEnded, CallStarted, ChatRequest, Decision, Finished, TextPart, converse
 from glmstudio.chat.model_server import RunningServer, loaded_at, serve_command, spawn
 from glmstudio.errors import StudioError
@@ -38,7 +38,7 @@ def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
     calls: list[dict[str, Any]] = []
     messages: list[dict[str, Any]] = []
     text = ""
-    tools = [] if toolless(model, adapter or "") else offered(model, asking=False)
+    tools = offered(model, asking=False) if asked_with_tools(model, adapter or "") else []
     with own_server(model, [adapter] if adapter else []) as served:
         question = [{"role": "user", "content": prompt}]
         asked = ChatRequest(served.port, served.models[-1], question, tools, key=served.key)
@@ -58,7 +58,7 @@ def ask_once(model: str, adapter: str | None, prompt: str) -> dict[str, Any]:
 def converse_in_terminal(model: str, adapter: str | None, lang: str, show: Callable[..., None]) -> int:
     """Ask and answer until the input ends. `show` is `print`."""
     without = toolless(model, adapter or "")
-    tools = [] if without else offered(model)
+    tools = offered(model) if asked_with_tools(model, adapter or "") else []
 
     def decide(_call: CallStarted, tool: Tool) -> Decision:
         """May it run? Enter means no: what nobody has read must not run."""

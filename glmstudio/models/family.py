@@ -15,7 +15,8 @@ from glmstudio.files import read_table, read_text, short
 from glmstudio.models import manifest
 
 OTHER_KIND = {  # problems of folders that hold something else: no other problem of theirs is worth a word
-    "models.foreign", "models.ggml", "models.lookalike", "models.other_family", "models.quantised",
+    "models.foreign", "models.ggml", "models.lookalike", "models.other_experts", "models.other_family",
+    "models.other_images", "models.quantised",
     "models.quantised_by", "models.quantised_tensors",
 }  # fmt: skip
 _FIRST_ROWS = (130528, 150528)
@@ -69,6 +70,8 @@ _NAMED = re.compile("|".join(f"({pattern})" for pattern, _ in _NAMES), re.IGNORE
 _LONGEST_NAME = 4096
 _CODE = "tokenization_chatglm.py"  # read, never run
 _LONGEST_CODE = 1 << 20
+_EXPERTS = re.compile(r"moe|_dsa|mixtral|deepseek_v|llama4|glm5_next|qwen3_next")
+_IMAGES = re.compile(r"\dv$|_vl$|_ocr$|mllama")
 _SECOND = "ChatGLM2-6B"
 _SECOND_SUMS = {  # the sha256 of ChatGLM2-6B's published weights, which have the shapes of ChatGLM3-6B's
     "cdf1bf57d519abe11043e9121314e76bc0934993e649a9e438a4b0894f4e6ee8",
@@ -138,8 +141,15 @@ def refuse_impossible(file: Path, config: dict[str, Any]) -> None:
 def _refuse_type(file: Path, kind: Any, config: dict[str, Any]) -> None:
     if isinstance(kind, str) and kind in _TYPES:
         named = family_named(config.get("_name_or_path"))
-        raise StudioError("models.other_family", file=str(file), family=named or _TYPES[kind], kind=kind)
+        raise StudioError(_needs(kind), file=str(file), family=named or _TYPES[kind], kind=kind)
     raise StudioError("models.foreign", file=str(file), kind=short(kind or "?"))
+
+
+def _needs(kind: str) -> str:
+    """What a type of model would need that is not here, as the key of its problem."""
+    if _EXPERTS.search(kind):
+        return "models.other_experts"
+    return "models.other_images" if _IMAGES.search(kind) else "models.other_family"
 
 
 def _lookalike(folder: Path, config: dict[str, Any], family: Family | None) -> str:

@@ -233,11 +233,12 @@ def _after(lang: str, chat: ChatState, opened: OpenConversation, turn: Turn, *, 
 
 
 def _copy(lang: str, answer: Answer) -> Html:
-    """The answer's own text, as it was written."""
+    """The answer's own text, as it was written, without its thoughts."""
+    said = [thought_and_answer(part.strip())[1] for part in answer.parts if isinstance(part, str)]
     return tag(
         '<span><pre hidden>{text}</pre><button type="button" class="gs-button gs-look-quiet" data-copy'
         ' data-done="{done}">{label}</button></span>',
-        text="\n\n".join(part.strip() for part in answer.parts if isinstance(part, str)),
+        text="\n\n".join(filter(None, said)),
         done=say(lang, "ui.common.copied"),
         label=say(lang, "ui.common.copy"),
     )

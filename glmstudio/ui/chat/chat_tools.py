@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from glmstudio.chat.available_tools import toolless
+from glmstudio.chat.available_tools import asked_with_tools, toolless
 from glmstudio.errors import StudioError
 from glmstudio.models.library import DEMO_NAME
 from glmstudio.paths import paths
@@ -201,7 +201,7 @@ _TOOLS = {"tools-on": True, "tools-off": False, "tools-trained": None}
 def offers_tools(chat: ChatState) -> bool:
     """Whether the next question is asked with tools."""
     chosen = shown_conversation(chat).conversation.settings.tools
-    return toolless(chosen_model(chat), chosen_adapter(chat)) is None if chosen is None else chosen
+    return asked_with_tools(chosen_model(chat), chosen_adapter(chat)) if chosen is None else chosen
 
 
 def render_form(lang: str, chat: ChatState) -> Html:

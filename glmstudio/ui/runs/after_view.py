@@ -104,11 +104,9 @@ def _exported(lang: str, known: RunSnapshot, each: ExportFolder) -> Html:
 def _engine_lines(each: ExportFolder, folder: str) -> list[str]:
     """How programs of others serve it."""
     if each.form == NATIVE:
-        plugin = f"--tool-parser-plugin {folder}/{TOOL_PARSER} --tool-call-parser chatglm3"
-        return [
-            f"vllm serve {folder} --enable-auto-tool-choice {plugin}",
-            f"python launcher.py chat --model {folder}",
-        ]
+        plugin = f" --enable-auto-tool-choice --tool-parser-plugin {folder}/{TOOL_PARSER} --tool-call-parser chatglm3"
+        tools = plugin if (each.path / TOOL_PARSER).is_file() else ""  # beside the families whose calls it reads
+        return [f"vllm serve {folder}{tools}", f"python launcher.py chat --model {folder}"]
     file = next((shlex.quote(str(file)) for file in sorted(each.path.glob("*.gguf"))), f"{folder}/*.gguf")
     if each.form == GGUF_LORA:
         return [f"llama-server --jinja -m BASE.gguf --lora {file}"]

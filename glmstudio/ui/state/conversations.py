@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from glmstudio.chat import history
-from glmstudio.chat.available_tools import offered, toolless
+from glmstudio.chat.available_tools import asked_with_tools, offered
 from glmstudio.chat.conversation import Answer, Call, Conversation, Turn, calls_of
 from glmstudio.chat.loop import (
     CallEnded,
@@ -167,7 +167,7 @@ class OpenConversation:
         answer.about = asdict(model)
         settings = self.conversation.settings
         loaded, asked = ModelServer.current().model, turn.answers[-1].model  # of two, both are asked as the chosen one
-        wanted = toolless(loaded, asked) is None if settings.tools is None else settings.tools
+        wanted = asked_with_tools(loaded, asked) if settings.tools is None else settings.tools
         tools = offered(loaded) if wanted else []
         answer.tools = [tool.schema for tool in tools]
         messages = self.conversation.messages(turn.parent, side)
