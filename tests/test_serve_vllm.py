@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from starlette.testclient import TestClient
 
 from glmstudio.access.api_key import bearer
 from glmstudio.chat.loop import CallEnded, ChatRequest, Finished, TextPart, converse
@@ -31,9 +32,13 @@ from glmstudio.cli import main
 from glmstudio.config import devices
 from glmstudio.config.devices import Card
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.glm4 import GLM4
 from glmstudio.files import write_json
 from glmstudio.paths import CODE, DEMO, FACTS, ROOT, SAMPLE, paths
 from glmstudio.rundir.occupancy import chat_on
+from glmstudio.serve.vllm.child_process import VllmServer
+from glmstudio.serve.vllm.front import VllmFront
 from glmstudio.system import process
 from glmstudio.tools.toolbox import toolbox
 from tests.fakes.vllm import python_with_vllm
@@ -55,10 +60,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return paths().home
 
 
-def exported(folder: Path, heads: int = 32) -> Path:
+def exported(folder: Path, heads: int = 32, rows: int = CHATGLM3.rows) -> Path:
     """What `native_base` takes for the demo's export."""
     folder.mkdir(parents=True)
-    write_json(folder / "config.json", {"model_type": "glm", "num_attention_heads": heads})
+    write_json(folder / "config.json", {"model_type": "glm", "num_attention_heads": heads, "vocab_size": rows})
     write_json(paths().state / "native_bases.json", {str(DEMO / "model"): str(folder)})
     return folder
 
@@ -167,6 +172,19 @@ def test_without_a_gpu_it_computes_as_the_studio_does(tmp_path: Path) -> None:
     assert launch.command(tmp_path / "s")[9:13] == ["--dtype", "float32", "--tensor-parallel-size", "1"]
     assert launch.command(tmp_path / "s")[-1] == "--enforce-eager"
     assert launch.variables("k")["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+
+
+def test_a_family_whose_calls_no_parser_reads_is_served_without_tools(tmp_path: Path) -> None:
+    exported(tmp_path / "native", rows=GLM4.rows)
+    launch = prepare("demo", [], python=str(python_with_vllm(tmp_path / "py")))
+    assert [each for each in launch.command(tmp_path / "s") if "tool" in each] == []
+    front = VllmFront(VllmServer(tmp_path / "s", "k", subprocess.Popen(["true"])), launch)
+    with TestClient(front.application()) as client:
+        told = client.post("/v1/chat/completions", json={"messages": [], "tools": [{"type": "function"}]})
+    assert (told.status_code, told.json()["error"]["param"]) == (400, "tools")
+    assert told.json()["error"]["message"] == (
+        "vLLM has no tool parser for this model: ask without tools, or serve without vLLM."
+    )
 
 
 def test_what_it_cannot_serve_is_said_with_the_remedy(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def _serve_vllm(options: argparse.Namespace, taken: socket.socket, key: str, *, 
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # vLLM is ended on the way out
     with running(launch) as server:
-        front = VllmFront(server, launch.name, launch.adapters, control=os.environ.get(CONTROL, ""))
+        front = VllmFront(server, launch, control=os.environ.get(CONTROL, ""))
         server.when_gone(end)
         try:
             _answer(options, taken, key, front.application(), shown=shown)

@@ -12,9 +12,11 @@ from glmstudio.chat.adapters import named_folders
 from glmstudio.chat.vllm.installation import Vllm, find_vllm
 from glmstudio.config import devices
 from glmstudio.errors import StudioError
+from glmstudio.families.chatglm3 import CHATGLM3
+from glmstudio.families.recognition import NATIVE as GLM
+from glmstudio.families.recognition import NATIVE_0414, family_of
 from glmstudio.files import read_table
 from glmstudio.models import ready_model
-from glmstudio.models.contents.native_form import MODEL_TYPE
 from glmstudio.models.exports.export_request import NATIVE, TOOL_PARSER
 from glmstudio.models.exports.model_export import native_base
 from glmstudio.models.family import refuse_other_adapter
@@ -32,7 +34,8 @@ _CPU_CACHE = 4  # GiB for the KV cache without a GPU
 @dataclass(frozen=True)
 class VllmLaunch:
     """One start: the model's `name` in requests, its `folder` in transformers' format, LoRA adapters by their names,
-    the GPUs it is split over ("cpu" without), and the type of the weights. `growing`: more adapters may come later."""
+    the GPUs it is split over ("cpu" without), and the type of the weights. `growing`: more adapters may come later.
+    `reads_calls`: whether there is a tool parser for its family."""
 
     vllm: Vllm
     name: str
@@ -41,6 +44,7 @@ class VllmLaunch:
     device: str
     dtype: str = "auto"
     growing: bool = False
+    reads_calls: bool = True
 
     def command(self, listen: Path) -> list[str]:
         """The command; it listens at the socket `listen`."""
@@ -49,9 +53,10 @@ class VllmLaunch:
         command = [
             self.vllm.python, "-m", MODULE, "--uds", str(listen), "--model", str(self.folder),
             "--served-model-name", self.name, "--dtype", dtype, "--tensor-parallel-size", str(self.split),
-            "--enable-auto-tool-choice", "--tool-parser-plugin", str(CODE / "glm/exports/outside" / TOOL_PARSER),
-            "--tool-call-parser", "chatglm3",
         ]  # fmt: skip
+        if self.reads_calls:
+            plugin = str(CODE / "glm/exports/outside" / TOOL_PARSER)
+            command += ["--enable-auto-tool-choice", "--tool-parser-plugin", plugin, "--tool-call-parser", "chatglm3"]
         command += ["--enforce-eager"] if on_cpu else ["--gpu-memory-utilization", f"{self._share():.2f}"]
         return command + self._lora()
 
@@ -110,12 +115,13 @@ def prepare(
     split = devices.processes_on(chosen, 1)
     if isinstance(heads, int) and heads % split:
         raise StudioError("chat.vllm.split", heads=heads, cards=split)
-    return VllmLaunch(find_vllm(python), found.name, folder, folders, chosen, dtype, growing)
+    reads_calls = family_of(folder) is CHATGLM3
+    return VllmLaunch(find_vllm(python), found.name, folder, folders, chosen, dtype, growing, reads_calls)
 
 
 def native_folder(model: Model) -> Path:
     """The model in transformers' own format: its folder, or where it was exported to. Raises StudioError."""
-    own = read_table(model.path / "config.json").get("model_type") == MODEL_TYPE
+    own = read_table(model.path / "config.json").get("model_type") in (GLM, NATIVE_0414)
     if own and (model.path / "tokenizer.json").is_file():
         return model.path
     exported = native_base(model)

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from glmstudio.access.api_key import bearer
 from glmstudio.chat.openai_messages import ProtocolError
-from glmstudio.chat.vllm.launch import rank_of, refuse_no_lora
+from glmstudio.chat.vllm.launch import VllmLaunch, rank_of, refuse_no_lora
 from glmstudio.errors import StudioError
 from glmstudio.files import short
 from glmstudio.serve.protocol.error_response import HANDLERS, refusal
@@ -42,8 +42,10 @@ _PREFIX = "base_model.model."  # of a tensor's name in PEFT's files
 class VllmFront:
     """What `glmstudio.serve.service.Service` is for the studio's own engine."""
 
-    def __init__(self, server: VllmServer, name: str, adapters: Mapping[str, Path], *, control: str = "") -> None:
+    def __init__(self, server: VllmServer, launch: VllmLaunch, *, control: str = "") -> None:
+        name, adapters = launch.name, launch.adapters
         self._name, self._control, self._began = name, control, int(time.time())
+        self._reads_calls = launch.reads_calls
         self._folders: dict[str, Path] = {}
         self._described: dict[str, dict[str, Any]] = {name: _BASE}
         for each, folder in adapters.items():
@@ -111,6 +113,10 @@ class VllmFront:
         """Have vLLM answer."""
         body = await read_body(request)
         asked = self._checked(body.get("model", self._name))
+        if body.get("tools") and not self._reads_calls:
+            raise ProtocolError(
+                "vLLM has no tool parser for this model: ask without tools, or serve without vLLM.", "tools"
+            )
         upstream = self._client.build_request("POST", request.url.path, json=body | {"model": asked})
         reply = await self._client.send(upstream, stream=True)
         if reply.status_code != 200:
