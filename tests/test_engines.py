@@ -120,7 +120,7 @@ def test_an_optimizer_of_another_model_is_refused(plain: Path, folder: Path, har
     assert read_json(spoilt / "progress.json")["problem"]["key"] == wanted
 
 
-@pytest.mark.slow  # 30 s
+@pytest.mark.rare  # a minute
 def test_any_number_of_processes_goes_on_with_any_checkpoint(plain: Path, fsdp: Path, folder: Path) -> None:
     together(
         3, run(folder / "three", engine="fsdp", after=fsdp), run(folder / "three-of-plain", engine="fsdp", after=plain)

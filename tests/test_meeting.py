@@ -25,7 +25,7 @@ from glmstudio.system import process
 from glmstudio.train.distributed.plain_values import MOST, decoded, encoded
 from glmstudio.train.distributed.rendezvous import PLACE, place
 from tests.listening import beyond, listening
-from tests.marks import slow
+from tests.marks import rare, slow
 from tests.run_helpers import LONG, PRESET, SMALL, begin, ended, small_data
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -42,7 +42,7 @@ def watched(run_id: str, over: Any, seconds: float = 120) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [rare(1), 2])
 def test_a_run_listens_where_nobody_else_is_and_its_meeting_is_its_owners(home: Path, processes: int) -> None:
     run = begin(home, processes=processes, device="cpu", **{**LONG, "loader_processes": 1})
     found = watched(run.record.attempt.run_id, lambda: run.read_state().step >= 3)
@@ -60,7 +60,7 @@ def test_a_run_listens_where_nobody_else_is_and_its_meeting_is_its_owners(home: 
     assert not Path(file).exists()
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 def test_nor_does_a_probe_of_two_processes(home: Path) -> None:
     settings = change(load_preset(PRESET).settings, SMALL | {"data": str(small_data(home)), "processes": 2}, source="")
     key = "the data"

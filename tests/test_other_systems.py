@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.light_modules import LIGHT, ROOT
-from tests.marks import slow
-
-SYSTEMS = ("win32", "darwin")
+from tests.marks import rare, slow
 
 
 def on(system: str, code: str) -> str:
@@ -43,7 +41,7 @@ def test_the_doctor_tells_what_does_not_work(home: Path, system: str, way: str) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", ["win32", rare("darwin")])
 def test_data_the_plan_and_harmless_tools_work(home: Path, system: str) -> None:
     code = """
 from pathlib import Path
@@ -83,7 +81,7 @@ for ask in (deepspeed.check, lambda: make_cluster([("10.0.0.1", "1"), ("10.0.0.2
 
 @pytest.mark.torch
 @pytest.mark.slow
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", [rare("win32"), "darwin"])
 def test_the_demo_trains_on_the_cpu(home: Path, system: str) -> None:
     """The supervisor and the trainer; torchrun between them is this machine's."""
     code = """

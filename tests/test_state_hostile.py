@@ -130,7 +130,7 @@ COMMANDS = (["runs", "list", "--json"], ["runs", "show", "one"], ["models", "lis
 
 @pytest.mark.parametrize(
     "how",
-    [slow(how) if number % 4 == 0 or how == "a pipe" else rare(how) for number, how in enumerate(CORRUPTIONS)],
+    [slow(how) if number % 8 == 0 or how == "a pipe" else rare(how) for number, how in enumerate(CORRUPTIONS)],
 )
 def test_whatever_a_file_becomes_the_page_loads(
     how: str, built: PageRenderer, home: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture

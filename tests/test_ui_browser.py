@@ -14,7 +14,7 @@ from tests.e2e.browser import CHROMIUM, browser, visit
 from tests.e2e.forwarder import forwarder
 from tests.e2e.studio import Studio, studio
 from tests.fakes.nvml import FakeDriver
-from tests.marks import slow
+from tests.marks import rare, slow
 
 pytest.importorskip("playwright")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
@@ -36,7 +36,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.mark.parametrize(
     ("width", "locale", "first"),
-    [(1280, "en-US", "Doctor"), (900, "zh-CN", "体检"), slow(900, "en-US", "Doctor"), slow(1280, "zh-CN", "体检")],
+    [(1280, "en-US", "Doctor"), (900, "zh-CN", "体检"), rare(900, "en-US", "Doctor"), rare(1280, "zh-CN", "体检")],
 )
 def test_every_step_in_the_browsers_language(
     running: Studio, chromium: Any, width: int, locale: str, first: str
@@ -213,7 +213,7 @@ def test_each_gpu_has_a_bar_and_a_card(chromium: Any, tmp_path: Path) -> None:
         page.wait_for_selector(".gs-machine:has-text('2.3 GiB / 24.0 GiB')", timeout=15_000)
 
 
-@pytest.mark.slow
+@pytest.mark.rare  # tests/e2e/test_chat_page.py goes the same way
 def test_a_question_is_answered_with_a_tool_and_the_turn_survives_a_reload(running: Studio, chromium: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#chat")
@@ -235,7 +235,7 @@ def test_a_question_is_answered_with_a_tool_and_the_turn_survives_a_reload(runni
         assert visitor.complaints == []
 
 
-@pytest.mark.slow
+@pytest.mark.rare  # tests/e2e/test_finetune_page.py goes the same way
 def test_a_run_is_started_once_shown_live_and_stopped(running: Studio, chromium: Any) -> None:
     with visit(chromium) as visitor:
         page = visitor.open(running.url + "#finetune")
