@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 
 from glmstudio.config.settings import Settings
 from glmstudio.data.protocol.prompt import IGNORED, Example
+from glmstudio.errors import StudioError
 from glmstudio.train.optimizer import adamw
+from glmstudio.train.trainer import _next
 from tests.published import Shape, write_model
 from tests.trainer_helpers import prepared, trainer_for
 
@@ -55,3 +58,14 @@ def test_the_optimizer_counts_biases_and_norms_last() -> None:
     assert [[names[id(each)] for each in group] for group in groups] == [
         ["normal.weight"], ["norm.weight", "input_layernorm.weight", "normal.bias"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_loader_that_is_gone_is_named_however_it_shows(error: Exception) -> None:
+    def broken() -> Iterator[Any]:
+        raise error
+        yield
+
+    with pytest.raises(StudioError) as told:
+        _next(broken())
+    assert told.value.key == "runs.loader_killed"

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from transformers import GlmForCausalLM, get_linear_schedule_with_warmup, set_seed
 
 from glmstudio.config.settings import Settings, pack_limit
+from glmstudio.errors import StudioError
 from glmstudio.models.library import Model
 from glmstudio.rundir.checkpoints import best, list_checkpoints, prune, seal
 from glmstudio.train.batches import Examples, LengthGroupedSampler, PackBatchSampler, PackedDataset, StepConfig
@@ -95,7 +96,7 @@ class Trainer:
                 batches = iter(skip_first_batches(loader, done))
             for _ in range(done, len(loader)):
                 with reporter.stopwatch.reading():
-                    packs = next(batches)
+                    packs = _next(batches)
                 loss, norm, rate = self.train_step(packs)
                 self.stopped = context.any(reporter.stop_asked)
                 self.guard.loss(loss, self.step)
@@ -228,3 +229,12 @@ class Trainer:
         good = best(list_checkpoints(folder), settings.best_by)
         since = (self.step - good.step) // settings.save_every if good else 0
         return max(since, self._forgetting) >= settings.early_stop
+
+
+def _next(batches: Iterator[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The packs of the next step. Raises StudioError where the process that prepares them is gone: its connection may
+    end before PyTorch sees the signal that ended it."""
+    try:
+        return next(batches)
+    except (ConnectionError, EOFError) as error:
+        raise StudioError("runs.loader_killed") from error
