@@ -14,6 +14,7 @@ from glmstudio.data.records import Record, read_records
 from glmstudio.errors import StudioError
 from glmstudio.ui.chat.chat_history import act_history, render_history
 from glmstudio.ui.state.page_state import ChatState
+from tests.written import written
 
 TOOL = {
     "name": "add",
@@ -180,7 +181,7 @@ def test_an_example_with_edits_is_a_record_to_train_on(home: Path) -> None:
     assert training_examples.data_sets() == ["mine"]
     records = list(read_records(file))
     assert all(isinstance(record, Record) for record in records[:1])
-    texts = [(message.role, message.metadata, message.content) for message in records[0].messages]  # type: ignore[union-attr]
+    texts = [(message.role, message.metadata, message.content) for message in written(records[0].messages)]  # type: ignore[union-attr]
     assert texts[0][2].startswith("Be brief.\nAnswer the following questions")
     assert texts[-3:] == [
         ("assistant", "add", "```python\ntool_call(a=7)\n```"),

@@ -262,7 +262,7 @@ def test_an_adapter_of_another_family_is_named(base: str, tmp_path: Path, home: 
     prefix = write(tmp_path / "prefix", {KEY: PREFIX}, "zip")
     (prefix / "config.json").write_text(json.dumps({"_name_or_path": base, "pre_seq_len": 6}))
     for each in (folder, prefix):
-        for use in (logits, lambda each: check_base("demo", each)):
+        for use in (*([logits] if "chatglm2" in base else []), lambda each: check_base("demo", each)):
             with pytest.raises(StudioError) as error:
                 use(each)
             assert error.value.key == "adapters.other_family"

@@ -98,6 +98,14 @@ def test_every_preset_of_a_prefix_has_one_of_lora_beside_it(home: Path) -> None:
         "chatglm3-6b/ptuning_v2_4cards": "chatglm3-6b/lora_4cards",
         "demo/ptuning_v2": "demo/lora",
         "demo/smoke": "demo/lora",
+        "glm-4-9b-0414/ptuning_v2": "glm-4-9b-0414/lora",
+        "glm-4-9b-0414/ptuning_v2_12gb": "glm-4-9b-0414/lora_12gb",
+        "glm-4-9b-0414/ptuning_v2_16gb": "glm-4-9b-0414/lora_16gb",
+        "glm-4-9b-chat/ptuning_v2": "glm-4-9b-chat/lora",
+        "glm-4-9b-chat/ptuning_v2_12gb": "glm-4-9b-chat/lora_12gb",
+        "glm-4-9b-chat/ptuning_v2_16gb": "glm-4-9b-chat/lora_16gb",
+        "glm-edge-1.5b-chat/ptuning_v2": "glm-edge-1.5b-chat/lora",
+        "glm-edge-4b-chat/ptuning_v2": "glm-edge-4b-chat/lora",
     }
 
 

@@ -353,6 +353,7 @@ def test_hostile_names_stay_text(lang: str, home: Path, monkeypatch: pytest.Monk
     run = SimpleNamespace(
         name=HOSTILE,
         path=home,
+        model=HOSTILE,
         attempts=1,
         is_whole_model=False,
         record=RunRecord(),

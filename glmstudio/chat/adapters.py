@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glmstudio.errors import StudioError
+from glmstudio.families.recognition import family_of
 from glmstudio.files import read_json
-from glmstudio.models import list_models
+from glmstudio.models import find_model, list_models
 from glmstudio.models.catalogue import catalogue
 from glmstudio.models.family import refuse_other_adapter
 from glmstudio.paths import paths
@@ -55,7 +56,7 @@ def check_base(model: str, folder: Path | None) -> None:
     """Raise StudioError where the adapter says that it was made on another model: the sizes of 6B, Base and 32K are
     equal, so nothing else would notice."""
     if folder:
-        refuse_other_adapter(folder)
+        refuse_other_adapter(folder, family_of(find_model(model).path))
     about = read_json(folder / "adapter.json", {}) if folder else {}
     base = about.get("base") if isinstance(about, dict) else None
     known = {each.name for each in list_models()} | set(catalogue())

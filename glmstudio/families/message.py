@@ -35,15 +35,17 @@ class Message:
     def to_json(self) -> list[Any]:
         """As a list that `from_json` reads; whether it is trained is left out."""
         said: list[Any] = [self.role, self.content, self.metadata]
-        more = [self.arguments, self.tools, self.together, self.official]
-        return said if more == [None, "", False, False] else [*said, *more]
+        more = [self.arguments, self.tools, self.together, *([True] if self.official else [])]
+        return said if more == [None, "", False] else [*said, *more]
 
     @classmethod
     def from_json(cls, value: Sequence[Any]) -> Message:
         """The message of a list."""
         role, content, metadata, *more = value
-        arguments, tools, together, official = more or (None, "", False, False)
-        return cls(role, content, metadata, arguments=arguments, tools=tools, together=together, official=official)
+        arguments, tools, together, *official = more or (None, "", False)
+        return cls(
+            role, content, metadata, arguments=arguments, tools=tools, together=together, official=bool(official)
+        )
 
 
 @dataclass(frozen=True)

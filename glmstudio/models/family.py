@@ -9,7 +9,10 @@ from typing import Any
 from glmstudio.errors import StudioError
 from glmstudio.families.chatglm3 import CHATGLM3
 from glmstudio.families.family import Family
+from glmstudio.families.glm4 import GLM4
+from glmstudio.families.glm4_0414 import GLM4_0414
 from glmstudio.families.glm_edge import GLM_EDGE
+from glmstudio.families.glm_z1 import GLM_Z1
 from glmstudio.families.recognition import family_by_config
 from glmstudio.files import read_table, read_text, short
 from glmstudio.models import manifest
@@ -39,7 +42,10 @@ _TYPES = {
     "deepseek_v2": "DeepSeek-V2", "deepseek_v3": "DeepSeek-V3", "baichuan": "Baichuan", "internlm": "InternLM",
     "internlm2": "InternLM2", "minicpm": "MiniCPM", "bloom": "BLOOM", "gpt2": "GPT-2", "falcon": "Falcon",
 }  # fmt: skip
-_OURS = {"ChatGLM3-6B", "GLM-Edge", "GLM-Z1", "GLM-4-0414", "GLM-4-9B"}
+_OURS = {  # by the titles below; GLM-4 alone may be any of three
+    "ChatGLM3-6B": CHATGLM3, "GLM-Edge": GLM_EDGE, "GLM-Z1": GLM_Z1, "GLM-4-0414": GLM4_0414, "GLM-4-9B": GLM4,
+    "GLM-4": None,
+}  # fmt: skip
 _NAMES = (  # of families in ids and paths, the longer ones first
     ("chatglm3", "ChatGLM3-6B"),
     ("chatglm2", "ChatGLM2-6B"),
@@ -58,7 +64,8 @@ _NAMES = (  # of families in ids and paths, the longer ones first
     (r"glm-4\.\d+v?", ""),
     (r"glm-5(?:\.\d+)?", ""),
     ("glm-?4-(?:9b|32b)-(?:chat-)?0414", "GLM-4-0414"),
-    ("glm-?4", "GLM-4-9B"),
+    ("glm-?4-9b", "GLM-4-9B"),
+    ("glm-?4", "GLM-4"),
     (r"qwen-?\d*(?:\.\d+)?", ""),
     (r"llama(?!.?(?:factory|cpp))-?\d*(?:\.\d+)?", ""),
     ("mistral", "Mistral"),
@@ -108,11 +115,13 @@ def refuse_other_sum(folder: Path, sha256: str) -> None:
 
 def family_named(text: Any) -> str:
     """Which other family an id or a path names last; empty where it names one that works here, or none."""
+    title = _title_named(text)
+    return "" if title in _OURS else title
+
+
+def _title_named(text: Any) -> str:
     found = list(_NAMED.finditer(text[-_LONGEST_NAME:])) if isinstance(text, str) else []
-    if not found:
-        return ""
-    title = _NAMES[(found[-1].lastindex or 1) - 1][1]
-    return "" if title in _OURS else title or found[-1][0].upper()
+    return (_NAMES[(found[-1].lastindex or 1) - 1][1] or found[-1][0].upper()) if found else ""
 
 
 def refuse_id(repo: str) -> None:
@@ -122,12 +131,15 @@ def refuse_id(repo: str) -> None:
         raise StudioError("models.other_id", id=repo, family=family_named(match[0]))
 
 
-def refuse_other_adapter(folder: Path) -> None:
-    """Raise StudioError where an adapter says that it was made on a model of a family that does not work here:
-    ChatGLM2-6B has the sizes of ChatGLM3-6B, so nothing else would tell."""
+def refuse_other_adapter(folder: Path, family: Family | None = None) -> None:
+    """Raise StudioError where an adapter says that it was made on a model of a family that does not work here, or of
+    another one than `family`: ChatGLM2-6B has the sizes of ChatGLM3-6B, so nothing else would tell."""
     base = read_table(folder / "adapter_config.json").get("base_model_name_or_path")
-    if family := family_named(base) or family_named(read_table(folder / "config.json").get("_name_or_path")):
-        raise StudioError("adapters.other_family", folder=str(folder), family=family)
+    for said in (base, read_table(folder / "config.json").get("_name_or_path")):
+        title = _title_named(said)
+        works = _OURS.get(title)
+        if (title and title not in _OURS) or (works and family and works is not family):
+            raise StudioError("adapters.other_family", folder=str(folder), family=title)
 
 
 def refuse_impossible(file: Path, config: dict[str, Any]) -> None:
