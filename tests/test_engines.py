@@ -133,7 +133,7 @@ def test_any_number_of_processes_goes_on_with_any_checkpoint(plain: Path, fsdp: 
         alike(folder / name, losses(plain), since=SAVED + 1)
 
 
-@pytest.mark.slow  # 15 s
+@pytest.mark.rare  # 15 s
 def test_a_process_killed_while_it_writes_its_part_leaves_the_checkpoint_before(plain: Path, folder: Path) -> None:
     killed = run(folder / "killed", engine="fsdp", checkpoint_form="sharded")
     assert together(2, killed, die=2 * SAVED) != 0

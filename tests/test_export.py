@@ -129,6 +129,7 @@ def test_the_export_as_a_command(runs: Path, tmp_path: Path) -> None:
     assert again.stderr.startswith(f"error: {tmp_path / 'm'} already exists.")
 
 
+@pytest.mark.rare
 def test_warm_start_goes_on_from_what_was_learned(runs: Path, tmp_path: Path) -> None:
     official = export_run(find_run("ptuning_v2"), "official", tmp_path / "official")
     changes = {"steps": 1, "batch_size": 4, "learning_rate": "1e-9", "prefix_dropout": 0}

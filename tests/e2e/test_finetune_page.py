@@ -64,7 +64,7 @@ def test_three_choices_a_curve_a_stop_and_a_resume(
         page = visitor.open(running.url + "#finetune")
         page.locator("#finetune-source input").nth(1).check()
         page.locator("#finetune-path textarea, #finetune-path input").fill(str(data))
-        choose(page, "first", steps="150", save_every="100", batch_size="4")  # half a minute: it must not end by itself
+        choose(page, "first", steps="120", save_every="100", batch_size="4")  # half a minute: it must not end by itself
         run = start(page, "first")
         page.wait_for_selector("#panel-run .gs-curve .gs-mean", timeout=60_000)
         page.reload()
@@ -76,19 +76,20 @@ def test_three_choices_a_curve_a_stop_and_a_resume(
         assert ("no open port" if locale == "en-US" else "没有打开的端口") in said
         assert run.processes() == []
         stopped = run.read_state()
-        assert (stopped.state, 0 < stopped.step < 150) == ("stopped", True)
+        assert (stopped.state, 0 < stopped.step < 120) == ("stopped", True)
         assert resume in page.inner_text("#panel-run [data-act=resume]")
         page.click("#panel-run [data-act=resume]")
         page.wait_for_selector("#panel-run [data-act=stop]", timeout=30_000)
         state = wait_for_end(run, seconds=180)
-        assert (state.state, state.step) == ("finished", 150), run.log()[0][-3000:]
+        assert (state.state, state.step) == ("finished", 120), run.log()[0][-3000:]
         page.wait_for_selector(f"#panel-run .gs-run-progress >> text={finished}", timeout=60_000)
         steps = [row["step"] for row in run.metrics()[0] if "loss" in row]
-        assert steps == list(range(1, 151))
+        assert steps == list(range(1, 121))
         assert visitor.complaints == []
         assert visitor.outside == set()
 
 
+@pytest.mark.rare  # tests/e2e/test_main_job.py kills a studio, too
 def test_a_studio_that_is_killed_finds_its_run_and_the_queue_goes_on(chromium: Any, home: Path) -> None:
     small_data(home)
     with studio(home) as first, visit(chromium) as visitor:

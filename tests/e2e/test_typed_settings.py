@@ -38,6 +38,7 @@ def test_start_takes_what_was_typed_a_moment_ago(running: Studio, chromium: Any)
         assert visitor.complaints == []
 
 
+@pytest.mark.rare  # tests/e2e/test_start_in_sight.py does the same with other settings
 def test_settings_count_as_they_are_typed_and_reset_shows_the_preset_again(running: Studio, chromium: Any) -> None:
     with visit(chromium, locale="zh-CN") as visitor:
         page = visitor.open(running.url + "#finetune")
