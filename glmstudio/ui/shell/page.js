@@ -120,6 +120,14 @@ window.studio = (() => {
     }
     if (!have.isEqualNode(wanted)) morph(have, wanted);
   }
+  // Other panels of the same answer may still push it away, on a busy machine late.
+  function bringIntoView(find) {
+    const look = () => { const found = find(); if (found) found.scrollIntoView({ block: "nearest" }); };
+    const watch = new ResizeObserver(look), leave = () => watch.disconnect();
+    watch.observe(document.body);
+    for (const kind of ["wheel", "touchmove", "keydown", "pointerdown"]) addEventListener(kind, leave, { once: true, passive: true });
+    setTimeout(leave, 3000);
+  }
   const after = [];  // who looks at a panel once it is drawn
   function panel(element, trigger, watch, props) {
     const slot = element.querySelector(".gs-slot");
@@ -134,8 +142,7 @@ window.studio = (() => {
       if (now && follow) now.scrollTop = now.scrollHeight;
       const answer = slot.querySelector("[data-in-view]");
       const text = answer ? answer.textContent : "";
-      // Other panels of the same answer may still push it away.
-      if (text && text !== told) setTimeout(() => answer.scrollIntoView({ block: "nearest" }), 80);
+      if (text && text !== told) bringIntoView(() => slot.querySelector("[data-in-view]"));
       told = text;
       const frame = slot.querySelector("[data-landing]");
       if (frame) { redraw = (go) => trigger({ go }); arrive(frame.dataset.landing, frame.dataset.lang); tell(frame.dataset); }
