@@ -86,7 +86,7 @@ def test_a_disk_that_is_full_at_a_save(tmp_path: Path, reference: Any) -> None:
     assert steps[-1] >= told["step"] - 5
 
 
-@pytest.mark.slow
+@pytest.mark.rare
 def test_a_disk_that_is_full_between_saves(tmp_path: Path, reference: Any) -> None:
     told = on_full_disk(tmp_path, 1000, reference)
     assert told["checkpoints"] == []

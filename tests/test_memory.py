@@ -20,6 +20,7 @@ from glmstudio.planning.model_shape import ModelShape, shape_of
 from glmstudio.train.batches import joined, padded
 from glmstudio.train.model_with_loss import ModelWithLoss
 from tests.family_models import CONFIGS, FAMILIES, theirs, write_family
+from tests.marks import rare
 from tests.published import Shape as Published
 from tests.published import config_of, write_model
 from tests.trainer_helpers import prepared
@@ -252,7 +253,7 @@ def planned_and_found(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["ptuning_v2", "lora", "full"])
+@pytest.mark.parametrize("method", ["ptuning_v2", rare("lora"), "full"])
 def test_a_real_step_needs_what_is_planned(method: str) -> None:
     from tests.bench.plan_memory import Case, measure, planned
 
