@@ -144,7 +144,7 @@ def test_a_process_killed_while_it_writes_its_part_leaves_the_checkpoint_before(
     alike(folder / "after-the-kill", losses(plain), since=SAVED + 1)
 
 
-@pytest.mark.slow  # 7 s
+@pytest.mark.rare  # 7 s
 def test_a_run_is_started_with_an_engine_and_ends_in_a_model(home: Path, tmp_path: Path) -> None:
     changes = {
         "engine": "fsdp",

@@ -27,6 +27,7 @@ from glmstudio.rundir.run import Run, find_run, list_runs, wait_until_gone
 from glmstudio.runs.resume import resume_run
 from glmstudio.runs.stop import stop_run
 from glmstudio.system import process
+from tests.marks import rare
 from tests.run_helpers import LONG, STEPS, about_of, begin, ended, losses, problem, same, wait_for_step, who
 from tests.waiting import until
 
@@ -167,7 +168,7 @@ def test_signals_end_a_run_that_says_so_in_any_home(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [rare(signal.SIGINT), signal.SIGKILL])
 def test_a_run_outlives_whoever_started_it(clean: Path, tmp_path: Path, how: signal.Signals) -> None:
     code = (
         "import sys, time; from pathlib import Path; from tests.run_helpers import begin\n"

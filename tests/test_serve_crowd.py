@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import resource
 import shutil
@@ -17,6 +18,7 @@ import pytest
 
 from glmstudio.files import read_json, write_json
 from glmstudio.paths import DEMO
+from glmstudio.serve.__main__ import _without_traceback
 from tests.adapters import lora, prefix
 from tests.servers import KEY, Server, body, served
 
@@ -259,3 +261,13 @@ def test_too_little_memory_is_told_and_more_of_it_is_used(bounded: Server) -> No
     assert bounded.child.poll() is None
     # It was an answer, not a crash: whoever looks for the cause of one later must not find this.
     assert "Traceback" not in bounded.log.read_text(encoding="utf-8")
+
+
+def test_a_connection_without_memory_is_a_line_and_other_errors_keep_their_traceback() -> None:
+    def record(error: Exception) -> logging.LogRecord:
+        return logging.LogRecord("asyncio", logging.ERROR, "", 0, "Fatal read error", (), (type(error), error, None))
+
+    short, whole = record(MemoryError()), record(OSError())
+    assert (_without_traceback(short), short.exc_info) == (True, None)
+    assert _without_traceback(whole)
+    assert whole.exc_info is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import logging
 import os
 import signal
 import socket
@@ -152,6 +153,7 @@ def _answer(options: argparse.Namespace, taken: socket.socket, key: str, service
     if shown:
         sys.stdout.write(f"export OPENAI_API_KEY={key}\n")
         sys.stdout.flush()
+    logging.getLogger("asyncio").addFilter(_without_traceback)
     config = uvicorn.Config(
         guarded,
         http=limited(AutoHTTPProtocol),
@@ -161,6 +163,13 @@ def _answer(options: argparse.Namespace, taken: socket.socket, key: str, service
         log_level="warning",
     )
     uvicorn.Server(config).run(sockets=[taken])
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A connection for which there was no memory is told in a line: it is no crash, nor the cause of one."""
+    if record.exc_info and isinstance(record.exc_info[1], MemoryError):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _tell(file: Path | None, what: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ def test_start_pause_restart_resume_corrupt_verify_repair(
             (folder / SHARD).write_bytes(data)
             page.click(f"{CARD} [data-act=verify]")
             assert chip(page, "bad") == words["broken"]
-            assert words["sum"] in page.inner_text(f"{CARD} .gs-problem")
+            page.wait_for_selector(f"{CARD} .gs-problem >> text={words['sum']}", timeout=60_000)
             before = hub.sent()
             page.click(f"{CARD} [data-act=repair]")
             assert chip(page, "good") == words["ready"]
