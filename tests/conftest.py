@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from glmstudio.rundir.run import Run, list_runs, wait_for_end
-from glmstudio.system.process import Identity, environment, identify, send
+from glmstudio.system.process import Identity, identify, send
 from tests.quick import ANY_PYTHON, QUICK
 from tests.run_helpers import STEPS, losses
 from tests.waiting import until
@@ -128,12 +129,14 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     until(lambda: not _killed(mark))
 
 
-def _killed(mark: str) -> list[Identity]:
-    """Those with this mark that were still there: a busy machine takes a while to end them."""
-    marked = (pid for pid in psutil.pids() if environment(pid).get("GLMSTUDIO_TEST_MARK") == mark)
-    left = [each for each in map(identify, marked) if each is not None]
-    for each in left:
-        send(each, signal.SIGKILL)
+def _killed(mark: str) -> list[psutil.Process]:
+    """Those with this mark that were still there, another user's among them: a busy machine takes a while to end them."""
+    left = []
+    for each in psutil.process_iter():
+        with suppress(psutil.Error):
+            if each.environ().get("GLMSTUDIO_TEST_MARK") == mark:
+                each.kill()
+                left.append(each)
     return left
 
 
