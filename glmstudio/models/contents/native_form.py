@@ -12,11 +12,10 @@ from typing import Any
 
 from glmstudio.errors import StudioError
 from glmstudio.families.chatglm3 import CHATGLM3
-from glmstudio.families.recognition import family_by_config
+from glmstudio.families.recognition import NATIVE, family_by_config
 from glmstudio.files import short
 from glmstudio.models.family import refuse_impossible
 
-MODEL_TYPE = "glm"
 _NAMES = {
     "vocab_size": "padded_vocab_size",
     "hidden_size": "hidden_size",
@@ -38,7 +37,7 @@ def published_form(config: dict[str, Any], file: Path) -> dict[str, Any]:
 
     Raises StudioError where a ChatGLM3 says something of itself that none has.
     """
-    if config.get("model_type") != MODEL_TYPE or family_by_config(config, file.parent) is not CHATGLM3:
+    if config.get("model_type") != NATIVE or family_by_config(config, file.parent) is not CHATGLM3:
         return config
     refuse_impossible(file, config)
     missing = [name for name in _NAMES if not isinstance(config.get(name), (int, float))]
